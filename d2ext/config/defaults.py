@@ -1,0 +1,92 @@
+"""The keys d2ext adds to Detectron2's config, one function a section."""
+
+from detectron2.config import CfgNode
+
+
+def add_datasets_config(cfg: CfgNode) -> None:
+    """`DATASETS`, read by `d2ext.data.register`."""
+    cfg.DATASETS.REGISTER = []  # [name, annotations.json, image folder] of COCO-format sets
+
+
+def add_auto_config(cfg: CfgNode) -> None:
+    """`AUTO`, read by `d2ext.config.auto`."""
+    cfg.AUTO = []  # keys still to be derived from data and machine; empty once resolved
+
+
+def add_backbone_config(cfg: CfgNode) -> None:
+    """`MODEL.SWIN`, `MODEL.TIMM` and `MODEL.FPN`, read by `d2ext.modeling.backbone`."""
+    swin = cfg.MODEL.SWIN = CfgNode()
+    swin.EMBED_DIM = 96  # channels of the first stage; doubled by every further one
+    swin.DEPTHS = [2, 2, 6, 2]  # blocks of each stage
+    swin.NUM_HEADS = [3, 6, 12, 24]  # attention heads of each stage
+    swin.WINDOW_SIZE = 7  # side of an attention window, in tokens
+    swin.MLP_RATIO = 4.0  # hidden channels of the MLP, in multiples of the block's
+    swin.DROP_PATH_RATE = 0.2  # stochastic depth of the last block; linear from 0 at the first
+    swin.OUT_FEATURES = ["stage3", "stage4", "stage5"]  # of stage2 to stage5, strides 4 to 32
+
+    timm = cfg.MODEL.TIMM = CfgNode()
+    timm.NAME = "resnet18"  # a name of timm.list_models()
+    timm.OUT_FEATURES = ["stride8", "stride16", "stride32"]  # "stride" and a number
+    timm.PRETRAINED = False  # fetch timm's weights
+
+    cfg.MODEL.FPN.BOTTOM_UP = "SwinTransformer"  # the backbone below FPNBackbone, by registered name
+
+
+def add_dyhead_config(cfg: CfgNode) -> None:
+    """`MODEL.DYHEAD`, read by `d2ext.modeling.neck.dyhead`."""
+    dyhead = cfg.MODEL.DYHEAD = CfgNode()
+    dyhead.BACKBONE = "FPNBackbone"  # the pyramid below the dynamic head, by registered name
+    dyhead.NUM_BLOCKS = 6  # blocks, each of scale, spatial and task attention
+    dyhead.CHANNELS = 256  # channels of every level, in and out; a multiple of 16
+
+
+def add_atss_config(cfg: CfgNode) -> None:
+    """`MODEL.ATSS`, read by `d2ext.modeling.dense_heads.atss`."""
+    atss = cfg.MODEL.ATSS = CfgNode()
+    atss.NUM_CLASSES = 80  # set from the data unless a config names another
+    atss.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    atss.NUM_CONVS = 4  # 3x3 convolutions before the predictors; 0 with DyHead
+    atss.CHANNELS = 256  # channels of these convolutions
+    atss.TOPK = 9  # candidate anchors of a box on each level
+    atss.PRIOR_PROB = 0.01  # the class probability that the bias starts from
+    atss.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh
+    atss.FOCAL_LOSS_ALPHA = 0.25
+    atss.FOCAL_LOSS_GAMMA = 2.0
+    atss.REG_LOSS_WEIGHT = 2.0
+    atss.SCORE_THRESH_TEST = 0.05  # of the class probability alone
+    atss.TOPK_CANDIDATES_TEST = 1000  # kept per level before NMS
+    atss.NMS_THRESH_TEST = 0.6  # IoU
+
+
+def add_solver_config(cfg: CfgNode) -> None:
+    """`SOLVER`, read by `d2ext.engine`."""
+    cfg.SOLVER.OPTIMIZER = "SGD"  # SGD or ADAMW
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0  # learning rate of the bottom-up backbone, in BASE_LR
+    cfg.SOLVER.WEIGHT_DECAY_POSITION = 0.0  # of position tables and relative position biases
+    cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER counts
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = 0  # batch that LR, warm-up and steps are for; 0: as written
+    cfg.SOLVER.ACCUMULATE = 1  # batches whose gradients make one step of the optimizer
+    cfg.SOLVER.AMP.DTYPE = "float16"  # float16 or bfloat16
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.ENABLED = False  # evaluate and save a moving average of the weights too
+    cfg.SOLVER.EMA.DECAY = 0.999  # weight of the past at each step, ramped up from 0
+    cfg.SOLVER.KEEP_CHECKPOINTS = 3  # newest ones kept, beside model_best and model_final
+
+
+def add_test_config(cfg: CfgNode) -> None:
+    """`TEST`, read by `d2ext.engine` and `d2ext.evaluation`."""
+    cfg.TEST.VAL_LOSS = False  # log the losses on the evaluation set, too
+    cfg.TEST.BEST_METRIC = "bbox/AP"  # of metrics.json; its best checkpoint becomes model_best
+    cfg.TEST.PATIENCE = 0  # evaluations without a better BEST_METRIC before stopping; 0: never
+    cfg.TEST.PICTURES = 16  # validation images in the picture of predictions; 0: none
+
+
+ALL = (
+    add_datasets_config,
+    add_auto_config,
+    add_backbone_config,
+    add_dyhead_config,
+    add_atss_config,
+    add_solver_config,
+    add_test_config,
+)

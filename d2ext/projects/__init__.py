@@ -1,0 +1,7 @@
+"""One folder a paper. In a checkout they live in `projects/` beside the package."""
+
+from pathlib import Path
+
+_checkout = Path(__file__).parents[2] / "projects"
+if _checkout.is_dir():
+    __path__.append(str(_checkout))

@@ -1,0 +1,21 @@
+"""What every test shares."""
+
+import pytest
+import torch
+
+import d2ext
+from d2ext._detectron2 import provider
+
+
+def pytest_report_header() -> str:
+    import detectron2
+
+    return f"d2ext {d2ext.__version__}, detectron2 {detectron2.__version__} ({provider()})"
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU always, CUDA where there is one."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return torch.device(request.param)
