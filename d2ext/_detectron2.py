@@ -28,13 +28,13 @@ def provide() -> None:
         raise ImportError(f"{ENVIRONMENT_VARIABLE}={wanted}: the only value is 'bundled'.")
     if wanted == "bundled":
         _refuse_second_provider()
-        sys.path.insert(0, str(RUNTIME)) if str(RUNTIME) not in sys.path else None
+        sys.path.insert(0, str(RUNTIME))
     elif not _installed():
         sys.path.append(str(RUNTIME))
 
 
 def provider() -> str:
-    """ "bundled" or "official": where `detectron2` comes from in this process."""
+    """`bundled` or `official`: where `detectron2` comes from in this process."""
     spec = importlib.util.find_spec("detectron2")
     bundled = spec is not None and Path(str(spec.origin)).is_relative_to(RUNTIME)
     return "bundled" if bundled else "official"

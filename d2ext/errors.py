@@ -1,5 +1,10 @@
 """Mistakes of the person at the keyboard: shown as one message, without a traceback."""
 
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
 
 class UserError(Exception):
     """Something the user can mend; the message names the file, the field and the remedy."""
@@ -19,3 +24,18 @@ class WeightsError(UserError):
 
 class OutputError(UserError):
     """The output folder: not writable, or the disk is full."""
+
+
+def exit_on_user_error(main: Callable[[], None]) -> NoReturn:
+    """Run a command: exit status 0, or 2 with one message on stderr for a `UserError`.
+
+    `D2EXT_TRACEBACK=1` in the environment shows where the error came from.
+    """
+    try:
+        main()
+    except UserError as error:
+        if os.environ.get("D2EXT_TRACEBACK") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)

@@ -29,7 +29,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     timm.OUT_FEATURES = ["stride8", "stride16", "stride32"]  # "stride" and a number
     timm.PRETRAINED = False  # fetch timm's weights
 
-    cfg.MODEL.FPN.BOTTOM_UP = "SwinTransformer"  # the backbone below FPNBackbone, by registered name
+    cfg.MODEL.FPN.BOTTOM_UP = "SwinTransformer"  # registered name of the backbone below FPNBackbone
 
 
 def add_dyhead_config(cfg: CfgNode) -> None:

@@ -1,0 +1,162 @@
+"""`auto` values: what depends on the data or the machine, derived once and then plain numbers."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import yaml
+
+from detectron2.config import CfgNode
+
+AUTO = "auto"
+
+logger = logging.getLogger(__name__)
+
+
+class Facts(Protocol):
+    """What is known of a data set before training; see `d2ext.data.DatasetFacts`."""
+
+    class_names: tuple[str, ...]
+    image_sizes: np.ndarray  # (N, 2) width and height in pixels
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is known of the machine.
+
+    Args:
+        device: "cpu" or "cuda".
+        processes: training processes on all machines together.
+        cores: CPU cores for each process.
+    """
+
+    device: str
+    processes: int
+    cores: int
+
+
+def resolve_auto(cfg: CfgNode, facts: Facts, machine: Machine) -> dict[str, Any]:
+    """Replace every key of `cfg.AUTO` by a plain value; returns what was decided.
+
+    Keys are derived in the order of `DERIVABLE`: later rules read what earlier ones wrote.
+    """
+    decided: dict[str, Any] = {}
+    for key in [k for k in DERIVABLE if k in cfg.AUTO]:
+        decided[key] = DERIVABLE[key](cfg, facts, machine)
+        _write(cfg, key, decided[key])
+    for key in [k for k in cfg.AUTO if k not in DERIVABLE]:  # class counts
+        decided[key] = len(facts.class_names)
+        _write(cfg, key, decided[key])
+    cfg.AUTO = []
+    return decided
+
+
+def inherit_auto(cfg: CfgNode, dumped: str) -> None:
+    """Take keys of `cfg.AUTO` from the config that weights were trained with.
+
+    Args:
+        dumped: YAML, as `cfg.dump()` gives it.
+    """
+    tree = yaml.safe_load(dumped)
+    for key in list(cfg.AUTO):
+        value = _read(tree, key)
+        if value is not None:
+            _write(cfg, key, value)
+            cfg.AUTO.remove(key)
+
+
+def _short_side(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
+    """The images' own short side, enlarged where a GPU can afford it; a multiple of 32 pixels."""
+    native = float(np.median(facts.image_sizes.min(axis=1)))
+    side = min(800.0, 1.5 * native) if machine.device == "cuda" else min(320.0, native)
+    return max(64, 32 * round(side / 32))
+
+
+def _min_size_train(cfg: CfgNode, facts: Facts, machine: Machine) -> tuple[int, ...]:
+    """The short side and, on a GPU, smaller ones down to 60% of it, for scale jitter."""
+    side = _short_side(cfg, facts, machine)
+    if machine.device == "cpu":
+        return (side,)
+    return tuple(range(32 * round(0.6 * side / 32), side + 1, 32))
+
+
+def _max_size(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
+    """Five thirds of the short side, as 1333 is to 800."""
+    return math.ceil(_short_side(cfg, facts, machine) * 5 / 3)
+
+
+def _batch_size(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
+    """Two 800-pixel images a GPU and more small ones, eight on a CPU; at most 1/8 of all."""
+    per_process = 8
+    if machine.device == "cuda":
+        per_process = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
+    fitting = max(1, len(facts.image_sizes) // (8 * machine.processes))
+    return machine.processes * min(per_process, fitting)
+
+
+def _epochs(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
+    """As many as show the model a fixed number of images: 120,000 on a GPU, 8,000 on a CPU."""
+    images = 120_000 if machine.device == "cuda" else 8_000
+    return min(100, max(12, math.ceil(images / len(facts.image_sizes))))
+
+
+def _learning_rate(cfg: CfgNode, facts: Facts, machine: Machine) -> float:
+    """AdamW: 1e-4 at 16 images, by the square root of the batch; SGD: 0.01 at 16, in proportion."""
+    ratio = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE / 16
+    adaptive = cfg.SOLVER.OPTIMIZER == "ADAMW"
+    return float(f"{1e-4 * math.sqrt(ratio) if adaptive else 0.01 * ratio:.3g}")
+
+
+def _iterations(cfg: CfgNode, facts: Facts) -> int:
+    per_epoch = math.ceil(len(facts.image_sizes) / cfg.SOLVER.IMS_PER_BATCH)
+    return cfg.SOLVER.MAX_EPOCHS * per_epoch if cfg.SOLVER.MAX_EPOCHS else cfg.SOLVER.MAX_ITER
+
+
+def _warmup(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
+    """A twentieth of the training, at most 1000 iterations."""
+    return min(1000, max(1, _iterations(cfg, facts) // 20))
+
+
+def _period(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
+    """Ten times in a training, and not more often than once an epoch."""
+    per_epoch = math.ceil(len(facts.image_sizes) / cfg.SOLVER.IMS_PER_BATCH)
+    return max(per_epoch, math.ceil(_iterations(cfg, facts) / 10))
+
+
+def _workers(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
+    """One a core up to four; none on a CPU, where training itself uses the cores."""
+    return min(4, max(0, machine.cores - 1)) if machine.device == "cuda" else 0
+
+
+DERIVABLE: dict[str, Callable[[CfgNode, Facts, Machine], Any]] = {
+    "INPUT.MIN_SIZE_TRAIN": _min_size_train,
+    "INPUT.MAX_SIZE_TRAIN": _max_size,
+    "INPUT.MIN_SIZE_TEST": _short_side,
+    "INPUT.MAX_SIZE_TEST": _max_size,
+    "DATALOADER.NUM_WORKERS": _workers,
+    "SOLVER.IMS_PER_BATCH": _batch_size,
+    "SOLVER.MAX_EPOCHS": _epochs,
+    "SOLVER.BASE_LR": _learning_rate,
+    "SOLVER.WARMUP_ITERS": _warmup,
+    "SOLVER.CHECKPOINT_PERIOD": _period,
+    "TEST.EVAL_PERIOD": _period,
+}
+
+
+def _read(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _write(cfg: CfgNode, key: str, value: Any) -> None:
+    cfg.merge_from_list([key, value])
+
+
+def describe(decided: dict[str, Any], names: Sequence[str]) -> str:
+    """One line a derived value, for the log."""
+    lines = [f"  {key} = {value}" for key, value in decided.items()]
+    return f"derived from {', '.join(names)} and this machine:\n" + "\n".join(lines)

@@ -1,0 +1,166 @@
+"""Reading a config: YAML through `_BASE_`, plugins, d2ext's sections, then the command line."""
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from d2ext.config.auto import AUTO, DERIVABLE
+from d2ext.config.defaults import ALL
+from d2ext.config.paths import config_root
+from d2ext.errors import ConfigError
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as detectron2_defaults
+
+
+def get_cfg() -> CfgNode:
+    """Detectron2's defaults and the sections d2ext adds to them."""
+    cfg = detectron2_defaults()
+    for add_section in ALL:
+        add_section(cfg)
+    return cfg
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
+    """The config of a file and of `KEY VALUE` pairs, which win.
+
+    A value `auto` keeps the key's default and puts the key into `cfg.AUTO`; so do class counts
+    that nobody gave. `d2ext.config.resolve_auto` derives them.
+
+    Raises:
+        ConfigError: no such file, broken YAML, an unknown key or plugin, a value of another type.
+    """
+    found = find_config(path)
+    tree = _read_tree(found)
+    typed = _pairs(overrides)
+    given = dict(_leaves(tree)) | typed
+    cfg = get_cfg()
+    cfg.PLUGINS = _as_list(given.get("PLUGINS", []))
+    for plugin in cfg.PLUGINS:
+        _add_plugin(cfg, plugin)
+    for key, value in given.items():
+        _set(cfg, key, value, "command line" if key in typed else str(found))
+    cfg.AUTO = sorted({*cfg.AUTO, *_left_open(cfg, given)})
+    return cfg
+
+
+def find_config(path: str | Path) -> Path:
+    """`path` itself, or the file of that name among the configs that come with d2ext."""
+    path = Path(path).expanduser()
+    parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
+    for candidate in (path, config_root().joinpath(*parts)):
+        if candidate.is_file():
+            return candidate
+    known = sorted(p.relative_to(config_root()).as_posix() for p in config_root().rglob("*.yaml"))
+    raise ConfigError(f"{path}: no such config file. Those of d2ext: {', '.join(known)}.")
+
+
+def class_count_keys(cfg: CfgNode) -> list[str]:
+    """Keys that hold the number of thing classes, of every model that is registered."""
+    keys = (key for key, _ in _leaves(cfg))
+    return [k for k in keys if k.endswith(".NUM_CLASSES") and ".SEM_SEG_HEAD." not in k]
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not plain YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}: a config is a mapping of sections, found {type(tree).__name__}."
+        )
+    merged: dict[str, Any] = {}
+    for base in _as_list(tree.pop("_BASE_", [])):
+        base_path = path.parent / Path(base).expanduser()
+        if not base_path.is_file():
+            raise ConfigError(f"{path}: _BASE_: no file {base_path}.")
+        merged = _merged(merged, _read_tree(base_path))
+    return _merged(merged, tree)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    out = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merged(out[key], value) if both else value
+    return out
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _pairs(overrides: Sequence[str]) -> dict[str, str]:
+    if len(overrides) % 2:
+        raise ConfigError(
+            f"command line: config values come as KEY VALUE pairs, got {' '.join(overrides)!r}."
+        )
+    return dict(zip(overrides[::2], overrides[1::2], strict=True))
+
+
+def _as_list(value: Any) -> list[str]:
+    if isinstance(value, str):
+        value = yaml.safe_load(value) if value.startswith("[") else [value]
+    return list(value)
+
+
+def _add_plugin(cfg: CfgNode, name: str) -> None:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not name.startswith(error.name):
+            raise
+        raise ConfigError(
+            f"PLUGINS: no module {name}. A plugin is an importable package, e.g. "
+            "d2ext.projects.<paper>, or one of your own on PYTHONPATH."
+        ) from error
+    if not hasattr(module, "add_config"):
+        raise ConfigError(f"PLUGINS: {name} has no function add_config(cfg).")
+    module.add_config(cfg)
+
+
+def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
+    if key == "PLUGINS":
+        return
+    _check_known(cfg, key, source)
+    if value == AUTO:
+        _check_derivable(key, source)
+        return
+    try:
+        cfg.merge_from_list([key, value])
+    except (ValueError, AssertionError, SyntaxError) as error:
+        raise ConfigError(f"{source}: {key}: {error}") from error
+
+
+def _check_known(cfg: CfgNode, key: str, source: str) -> None:
+    known = dict(_leaves(cfg))
+    if key in known:
+        return
+    section = key.rpartition(".")[0]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    hint = f"did you mean {near[0]}?" if near else ""
+    if section and not any(k.startswith(f"{section}.") for k in known):
+        hint += f" If a project defines {section}, name the project under PLUGINS."
+    raise ConfigError(f"{source}: unknown key {key}; {hint}")
+
+
+def _check_derivable(key: str, source: str) -> None:
+    if key not in DERIVABLE:
+        raise ConfigError(
+            f"{source}: {key} cannot be auto. Keys that can: {', '.join(sorted(DERIVABLE))}."
+        )
+
+
+def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:
+    auto = {key for key, value in given.items() if value == AUTO}
+    return auto | {key for key in class_count_keys(cfg) if key not in given}
