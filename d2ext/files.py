@@ -1,0 +1,42 @@
+"""Writing a file so that what stands under its name is always whole."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from d2ext.errors import OutputError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "your quota is used up: free some space",
+    errno.EROFS: "the file system is read-only: choose another output folder",
+    errno.EACCES: "make the folder writable or choose another",
+    errno.EPERM: "make the folder writable or choose another",
+}
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary name beside `path`, renamed to `path` at the end.
+
+    The temporary name keeps the suffix of `path`, by which writers choose their format. The folder
+    is made where it is missing. If the block raises, nothing is left and `path` is as it was.
+
+    Raises:
+        OutputError: the disk is full or the place cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); {remedy}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
