@@ -58,10 +58,13 @@ def find_config(path: str | Path) -> Path:
     raise ConfigError(f"{path}: no such config file. Those of d2ext: {', '.join(known)}.")
 
 
-def class_count_keys(cfg: CfgNode) -> list[str]:
-    """Keys that hold the number of thing classes, of every model that is registered."""
-    keys = (key for key, _ in _leaves(cfg))
-    return [k for k in keys if k.endswith(".NUM_CLASSES") and ".SEM_SEG_HEAD." not in k]
+def class_counts(cfg: CfgNode) -> dict[str, int]:
+    """The keys that hold a number of thing classes, one a kind of head, and their values."""
+    return {
+        key: value
+        for key, value in _leaves(cfg)
+        if key.endswith(".NUM_CLASSES") and ".SEM_SEG_HEAD." not in key
+    }
 
 
 def _read_tree(path: Path) -> dict[str, Any]:
@@ -146,6 +149,8 @@ def _check_known(cfg: CfgNode, key: str, source: str) -> None:
     known = dict(_leaves(cfg))
     if key in known:
         return
+    if key.startswith("-"):
+        raise ConfigError(f"{source}: {key} stands after a KEY VALUE pair; flags come before them.")
     section = key.rpartition(".")[0]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]}?" if near else ""
@@ -163,4 +168,4 @@ def _check_derivable(key: str, source: str) -> None:
 
 def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:
     auto = {key for key, value in given.items() if value == AUTO}
-    return auto | {key for key in class_count_keys(cfg) if key not in given}
+    return auto | {key for key in class_counts(cfg) if key not in given}

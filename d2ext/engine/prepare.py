@@ -1,0 +1,188 @@
+"""From the command's arguments to a config of plain values.
+
+Whatever can be wrong with config, data, weights and folders is found here, before training starts.
+"""
+
+import argparse
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import torch
+
+from d2ext import __version__
+from d2ext._detectron2 import provider
+from d2ext.checkpoint import check_classes, last_checkpoint, read_metadata
+from d2ext.config import Machine, inherit_auto, load_config, resolve_auto
+from d2ext.config.auto import describe
+from d2ext.config.load import class_counts
+from d2ext.data import DatasetFacts, dataset_facts, parse_dataset_flag, register_datasets
+from d2ext.engine.schedule import resolve_schedule
+from d2ext.errors import ConfigError, DataError, OutputError
+from d2ext.ops import extension_state
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+
+
+@dataclass
+class Prepared:
+    """A run that is ready to start: picklable, so that every process gets the same.
+
+    Args:
+        cfg: plain values only; `cfg.AUTO` is empty.
+        notes: lines for the head of the log.
+    """
+
+    cfg: CfgNode
+    notes: list[str]
+
+
+def prepare(args: argparse.Namespace) -> Prepared:
+    """Resolve and check everything that training or evaluation needs.
+
+    Raises:
+        UserError: with one message that names the file or key and the remedy.
+    """
+    notes = [f"d2ext {__version__}, detectron2 {provider()}, torch {torch.__version__}"]
+    notes.append(extension_state())
+    cfg = load_config(args.config_file, args.opts)
+    notes += _use_data_sets(cfg, args.train, args.val)
+    notes += _choose_device(cfg)
+    _check_names(cfg)
+    if args.eval_only and "OUTPUT_DIR" not in args.opts:
+        cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "eval"))  # the training's own files stay as they are
+    _check_output(Path(cfg.OUTPUT_DIR))
+    notes += _inherit(cfg, args)
+    facts = _facts(cfg, args.eval_only)
+    _check_class_counts(cfg, facts)
+    names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
+    decided = resolve_auto(cfg, facts, machine(cfg, args))
+    notes += [describe(decided, names)] if decided else []
+    if not args.eval_only:
+        notes += resolve_schedule(cfg)
+    cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
+    return Prepared(cfg, notes)
+
+
+def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
+    """What `auto` values may know of the machine."""
+    local = max(1, args.num_gpus)
+    world = int(os.environ.get("WORLD_SIZE", local * args.num_machines))
+    cores = (os.cpu_count() or 1) // local
+    return Machine(device=cfg.MODEL.DEVICE.partition(":")[0], processes=world, cores=cores)
+
+
+def _use_data_sets(cfg: CfgNode, train: Sequence[str], val: Sequence[str]) -> list[str]:
+    """Let `--train` and `--val` replace the config's data sets."""
+    if train:
+        cfg.DATASETS.TRAIN = _register_flags(cfg, "train", train)
+        cfg.DATASETS.TEST = ()
+    if val:
+        cfg.DATASETS.TEST = _register_flags(cfg, "val", val)
+    register_datasets(cfg)
+    if "shapes_train" in cfg.DATASETS.TRAIN and not val:
+        return [
+            "data: the built-in set of shapes. For your own: --train ANNOTATIONS.json:IMAGES "
+            "--val ANNOTATIONS.json:IMAGES"
+        ]
+    if not cfg.DATASETS.TEST:
+        return ["no --val ANNOTATIONS.json:IMAGES given: the model is not evaluated"]
+    return []
+
+
+def _register_flags(cfg: CfgNode, split: str, flags: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(split if n == 0 else f"{split}_{n + 1}" for n in range(len(flags)))
+    for name, flag in zip(names, flags, strict=True):
+        annotations, images = parse_dataset_flag(flag)
+        cfg.DATASETS.REGISTER.append([name, str(annotations), str(images)])
+    return names
+
+
+def _choose_device(cfg: CfgNode) -> list[str]:
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+        return ["no GPU found: the CPU is used"]
+    return []
+
+
+def _check_names(cfg: CfgNode) -> None:
+    architectures = [name for name, _ in META_ARCH_REGISTRY]
+    _check_name("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, architectures)
+    backbones = [name for name, _ in BACKBONE_REGISTRY]
+    _check_name("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, backbones)
+    for key in ("TRAIN", "TEST"):
+        for name in cfg.DATASETS[key]:
+            _check_name(f"DATASETS.{key}", name, DatasetCatalog.list())
+
+
+def _check_name(key: str, name: str, known: Iterable[str]) -> None:
+    known = sorted(known)
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(f"{key}: {name!r} is unknown; {hint}Known: {', '.join(known)}.")
+
+
+def _check_output(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written to ({error.strerror}); name another with OUTPUT_DIR FOLDER."
+        ) from error
+
+
+def _inherit(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
+    """What was `auto` when the weights were trained stays as it was."""
+    weights = last_checkpoint(cfg.OUTPUT_DIR) if args.resume else cfg.MODEL.WEIGHTS
+    if not weights or not (args.resume or args.eval_only):
+        return []
+    dumped = read_metadata(weights).get("config")
+    if dumped is None or not cfg.AUTO:
+        return []
+    inherit_auto(cfg, dumped)
+    return [f"values that are auto: as in {weights}"]
+
+
+def _facts(cfg: CfgNode, eval_only: bool) -> DatasetFacts:
+    """Facts of the training data, or of the evaluation data where there is no training."""
+    test = dataset_facts(cfg.DATASETS.TEST) if cfg.DATASETS.TEST else None
+    if eval_only:
+        if test is None:
+            raise ConfigError("--eval-only needs data: --val ANNOTATIONS.json:IMAGES")
+        names = read_metadata(cfg.MODEL.WEIGHTS).get("thing_classes") if cfg.MODEL.WEIGHTS else None
+        check_classes(names, test.class_names)
+        return test
+    train = dataset_facts(cfg.DATASETS.TRAIN)
+    if test is not None and test.class_names != train.class_names:
+        raise DataError(_class_difference(cfg, train.class_names, test.class_names))
+    return train
+
+
+def _class_difference(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> str:
+    return (
+        f"{', '.join(cfg.DATASETS.TRAIN)} and {', '.join(cfg.DATASETS.TEST)} have other classes. "
+        f"Only in the first: {_listed(set(train) - set(test))}; "
+        f"only in the second: {_listed(set(test) - set(train))}. "
+        "Give both annotation files the same categories with the same order of ids."
+    )
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _check_class_counts(cfg: CfgNode, facts: DatasetFacts) -> None:
+    for key, given in class_counts(cfg).items():
+        if key not in cfg.AUTO and given != len(facts.class_names):
+            raise ConfigError(
+                f"{key} is {given}, but the data has {len(facts.class_names)} classes "
+                f"({_listed(set(facts.class_names))}). Leave the key out: it follows the data."
+            )

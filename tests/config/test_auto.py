@@ -1,0 +1,65 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from d2ext.config import Machine, inherit_auto, load_config, resolve_auto
+from d2ext.config.load import class_counts
+
+CPU = Machine(device="cpu", processes=1, cores=2)
+GPU = Machine(device="cuda", processes=1, cores=8)
+
+
+def facts(count, width, height, classes=3):
+    names = tuple(f"class {n}" for n in range(classes))
+    return SimpleNamespace(class_names=names, image_sizes=np.tile([[width, height]], (count, 1)))
+
+
+@pytest.fixture
+def cfg():
+    return load_config("configs/dyhead_swint.yaml")
+
+
+def test_everything_is_plain_afterwards(cfg):
+    resolve_auto(cfg, facts(100, 640, 480), CPU)
+    assert cfg.AUTO == []
+
+
+def test_class_counts_follow_the_data(cfg):
+    resolve_auto(cfg, facts(100, 640, 480, classes=5), CPU)
+    assert set(class_counts(cfg).values()) == {5}
+
+
+def test_a_cpu_trains_on_small_images_at_their_own_size(cfg):
+    resolve_auto(cfg, facts(100, 160, 128), CPU)
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (128,)
+    assert cfg.INPUT.MIN_SIZE_TEST == 128
+
+
+def test_a_gpu_trains_on_large_images_at_the_papers_size(cfg):
+    resolve_auto(cfg, facts(100_000, 1920, 1080), GPU)
+    assert cfg.INPUT.MIN_SIZE_TEST == 800
+    assert cfg.INPUT.MAX_SIZE_TEST == 1334
+    assert max(cfg.INPUT.MIN_SIZE_TRAIN) == 800
+    assert cfg.SOLVER.IMS_PER_BATCH == 2
+
+
+def test_a_given_batch_size_sets_the_learning_rate(cfg):
+    given = load_config("configs/dyhead_swint.yaml", ["SOLVER.IMS_PER_BATCH", "4"])
+    resolve_auto(cfg, facts(1000, 160, 128), CPU)
+    resolve_auto(given, facts(1000, 160, 128), CPU)
+    assert given.SOLVER.IMS_PER_BATCH == 4
+    assert given.SOLVER.BASE_LR < cfg.SOLVER.BASE_LR
+
+
+def test_a_few_images_still_make_several_batches_an_epoch(cfg):
+    resolve_auto(cfg, facts(16, 160, 128), CPU)
+    assert cfg.SOLVER.IMS_PER_BATCH == 2
+
+
+def test_what_the_weights_were_trained_with_is_kept(cfg):
+    inherit_auto(cfg, "INPUT: {MIN_SIZE_TEST: 96}\nMODEL: {ATSS: {NUM_CLASSES: 9}}")
+    assert cfg.INPUT.MIN_SIZE_TEST == 96
+    assert cfg.MODEL.ATSS.NUM_CLASSES == 9
+    assert "INPUT.MIN_SIZE_TEST" not in cfg.AUTO
+    assert "INPUT.MAX_SIZE_TEST" in cfg.AUTO
