@@ -1,0 +1,5 @@
+"""Modules around the operators."""
+
+from d2ext.layers.deform_conv import DeformConv, ModulatedDeformConv
+
+__all__ = ["DeformConv", "ModulatedDeformConv"]

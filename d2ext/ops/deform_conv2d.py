@@ -1,0 +1,114 @@
+"""Deformable convolution, versions 1 and 2.
+
+Source: Dai et al., "Deformable Convolutional Networks", 2017, arXiv:1703.06211, section 2.1, and
+Zhu et al., "Deformable ConvNets v2", 2019, arXiv:1811.11168, equation 1 (the mask).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.modules.utils import _pair
+
+from d2ext.ops import reference
+
+torch.library.define(
+    "d2ext::deform_conv2d",
+    "(Tensor input, Tensor offset, Tensor weight, Tensor? bias, Tensor? mask, "
+    "int[2] stride, int[2] padding, int[2] dilation) -> Tensor",
+)
+torch.library.impl("d2ext::deform_conv2d", "CompositeImplicitAutograd", reference.deform_conv2d)
+
+
+def deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Convolution whose taps read at learnt positions, by bilinear interpolation; zeros outside.
+
+    Args:
+        input: (B, C, H, W) floats. Channels-last is read without a copy.
+        offset: (B, 2 * G * kh * kw, H', W') pixels, y before x for each tap of each of the G
+            offset groups; G divides C, and group g moves the g-th C / G channels.
+        weight: (C', C / groups, kh, kw); its shape says the number of groups.
+        bias: (C',).
+        stride, padding, dilation: as in a convolution, one number or (vertical, horizontal).
+        mask: (B, G * kh * kw, H', W') factors of the samples; None is version 1.
+    Returns:
+        (B, C', H', W'), dtype of `input`, in channels-last memory. Differentiable once.
+    Raises:
+        ValueError: shapes, dtypes or devices do not fit each other.
+    """
+    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    _check_floats(input, offset, weight, bias, mask)
+    _check_shapes(input, weight, bias)
+    size = _output_size(input, weight, stride, padding, dilation)
+    _check_offsets(input, offset, weight, mask, size)
+    return torch.ops.d2ext.deform_conv2d(
+        input, offset, weight, bias, mask, stride, padding, dilation
+    )
+
+
+def _check_floats(input: Tensor, *others: Tensor | None) -> None:
+    for tensor in (input, *others):
+        if tensor is None:
+            continue
+        if not tensor.is_floating_point() or tensor.device != input.device:
+            raise ValueError(
+                f"expected floats on {input.device}, got {tensor.dtype} on {tensor.device}"
+            )
+        if tensor.dtype != input.dtype and not torch.is_autocast_enabled(input.device.type):
+            raise ValueError(f"expected one dtype, got {input.dtype} and {tensor.dtype}")
+
+
+def _check_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if input.ndim != 4 or weight.ndim != 4:
+        raise ValueError(
+            "input must be (B, C, H, W) and weight (C', C / groups, kh, kw), "
+            f"got {tuple(input.shape)} and {tuple(weight.shape)}"
+        )
+    channels, (out_channels, group_channels) = input.shape[1], weight.shape[:2]
+    groups = channels // max(group_channels, 1)
+    if groups < 1 or channels != groups * group_channels or out_channels % groups:
+        raise ValueError(
+            f"weight {tuple(weight.shape)} fits no number of groups of {channels} channels"
+        )
+    if bias is not None and bias.shape != (out_channels,):
+        raise ValueError(f"bias must be ({out_channels},), got {tuple(bias.shape)}")
+
+
+def _output_size(
+    input: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[int, int]:
+    if min(stride) < 1 or min(dilation) < 1 or min(padding) < 0:
+        raise ValueError(f"stride {stride}, padding {padding} or dilation {dilation} is too small")
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    padded = [n + 2 * p for n, p in zip(input.shape[2:], padding, strict=True)]
+    if padded[0] < spans[0] or padded[1] < spans[1]:
+        raise ValueError(f"the kernel spans {spans} pixels, the padded input has only {padded}")
+    return tuple((n - k) // s + 1 for n, k, s in zip(padded, spans, stride, strict=True))
+
+
+def _check_offsets(
+    input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, size: tuple[int, int]
+) -> None:
+    taps = weight.shape[2] * weight.shape[3]
+    groups = offset.shape[1] // (2 * taps) if offset.ndim == 4 else 0
+    expected = (input.shape[0], 2 * groups * taps, *size)
+    if groups < 1 or input.shape[1] % groups or offset.shape != expected:
+        raise ValueError(
+            f"offset must be ({input.shape[0]}, {2 * taps} * groups, {size[0]}, {size[1]}), "
+            f"groups dividing {input.shape[1]} channels, got {tuple(offset.shape)}"
+        )
+    expected = (input.shape[0], groups * taps, *size)
+    if mask is not None and mask.shape != expected:
+        raise ValueError(f"mask must be {expected}, got {tuple(mask.shape)}")
