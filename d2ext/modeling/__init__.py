@@ -1,0 +1,5 @@
+"""Models; importing this registers every one of them with Detectron2."""
+
+from d2ext.modeling import backbone, dense_heads, meta_arch, neck
+
+__all__ = ["backbone", "dense_heads", "meta_arch", "neck"]

@@ -1,0 +1,304 @@
+"""Swin Transformer: attention inside windows that shift by half a window from block to block.
+
+Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", 2021,
+arXiv:2103.14030. Parameters are named as in the authors' checkpoints.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+
+PATCH_SIZE = 4
+
+
+@BACKBONE_REGISTRY.register()
+class SwinTransformer(Backbone):
+    """Feature maps "stage2" to "stage5" at strides 4, 8, 16 and 32, each with its own LayerNorm.
+
+    Args:
+        in_channels: channels of the image.
+        embed_dim: channels of the first stage; every further one has twice as many.
+        depths: blocks of each stage.
+        num_heads: attention heads of each stage.
+        window_size: side of an attention window, in tokens.
+        mlp_ratio: hidden channels of the MLP, in multiples of the block's.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
+        out_features: names of the feature maps to return.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        embed_dim: int,
+        depths: Sequence[int],
+        num_heads: Sequence[int],
+        window_size: int,
+        mlp_ratio: float,
+        drop_path_rate: float,
+        out_features: Sequence[str],
+    ) -> None:
+        super().__init__()
+        names = [f"stage{i + 2}" for i in range(len(depths))]
+        unknown = sorted(set(out_features) - set(names))
+        if unknown:
+            raise ValueError(f"SwinTransformer has no output {unknown[0]!r}; it has {names}")
+        self.out_features = tuple(name for name in names if name in out_features)
+        self.channels = {name: embed_dim * 2**i for i, name in enumerate(names)}
+        self.strides = {name: PATCH_SIZE * 2**i for i, name in enumerate(names)}
+        self.patch_embed = PatchEmbed(in_channels, embed_dim)
+        drop_paths = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        self.layers = nn.ModuleList(
+            SwinStage(
+                dim=self.channels[name],
+                num_heads=num_heads[i],
+                window_size=window_size,
+                mlp_ratio=mlp_ratio,
+                drop_paths=drop_paths[sum(depths[:i]) : sum(depths[: i + 1])],
+                downsample=i + 1 < len(depths),
+            )
+            for i, name in enumerate(names)
+        )
+        for i, name in enumerate(names):
+            if name in self.out_features:
+                self.add_module(f"norm{i}", nn.LayerNorm(self.channels[name]))
+        self.apply(_init_weights)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        options = {key.lower(): value for key, value in cfg.MODEL.SWIN.items()}
+        return {"in_channels": input_shape.channels, **options}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, in_channels, H, W), any size -> name: (B, C, ceil(H / stride), ceil(W / stride))."""
+        features = {}
+        tokens = self.patch_embed(images)
+        for i, (name, stage) in enumerate(zip(self.channels, self.layers, strict=True)):
+            tokens = stage.blocks(tokens)
+            if name in self.out_features:
+                features[name] = getattr(self, f"norm{i}")(tokens).permute(0, 3, 1, 2)
+            if stage.downsample is not None:
+                tokens = stage.downsample(tokens)
+        return features
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {
+            name: ShapeSpec(channels=self.channels[name], stride=self.strides[name])
+            for name in self.out_features
+        }
+
+
+class PatchEmbed(nn.Module):
+    """Patches of 4 x 4 pixels to tokens: (B, C, H, W) -> (B, ceil(H / 4), ceil(W / 4), dim)."""
+
+    def __init__(self, in_channels: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dim, kernel_size=PATCH_SIZE, stride=PATCH_SIZE)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        images = F.pad(images, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE))
+        return self.norm(self.proj(images).permute(0, 2, 3, 1))
+
+
+class SwinStage(nn.Module):
+    """Blocks at one resolution; every other one shifts its windows."""
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        mlp_ratio: float,
+        drop_paths: Sequence[float],
+        downsample: bool,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(
+                SwinBlock(
+                    dim=dim,
+                    num_heads=num_heads,
+                    window_size=window_size,
+                    shift=window_size // 2 if i % 2 else 0,
+                    mlp_ratio=mlp_ratio,
+                    drop_path=drop_path,
+                )
+                for i, drop_path in enumerate(drop_paths)
+            )
+        )
+        self.downsample = PatchMerging(dim) if downsample else None
+
+
+class SwinBlock(nn.Module):
+    """Window attention and an MLP, each normalised before and added to its input (figure 3b)."""
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        shift: int,
+        mlp_ratio: float,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = WindowAttention(dim, num_heads, window_size, shift)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = StochasticDepth(drop_path, mode="row")
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, dim) -> the same shape."""
+        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+
+class Mlp(nn.Module):
+    """Two linear layers around a GELU."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(tokens)))
+
+
+class PatchMerging(nn.Module):
+    """Halve the resolution: (B, H, W, dim) -> (B, ceil(H / 2), ceil(W / 2), 2 * dim)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(4 * dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        height, width = tokens.shape[1:3]
+        tokens = F.pad(tokens, (0, 0, 0, width % 2, 0, height % 2))
+        # The four tokens of a cell follow each other column by column.
+        cells = tokens.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)
+        return self.reduction(self.norm(cells.flatten(3)))
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention inside windows, with a bias for each relative position (equation 4).
+
+    Args:
+        dim: channels of a token.
+        num_heads: attention heads.
+        window_size: side of a window, in tokens.
+        shift: tokens by which the windows are displaced, cyclically; attention between tokens
+            that are no neighbours in the map is suppressed.
+    """
+
+    relative_position_index: Tensor
+
+    def __init__(self, dim: int, num_heads: int, window_size: int, shift: int) -> None:
+        super().__init__()
+        self.num_heads, self.window_size, self.shift = num_heads, window_size, shift
+        self.relative_position_bias_table = nn.Parameter(
+            torch.zeros((2 * window_size - 1) ** 2, num_heads)
+        )
+        self.register_buffer(
+            "relative_position_index", relative_positions(window_size), persistent=False
+        )
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, dim) -> the same shape."""
+        size = (tokens.shape[1], tokens.shape[2])
+        # Padded tokens are zeros before this layer: adding its bias after the padding lets the
+        # product run over the real ones only.
+        windows = to_windows(F.linear(tokens, self.qkv.weight), self.window_size, self.shift)
+        windows = windows + self.qkv.bias.to(windows.dtype)
+        qkv = windows.unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        q, k, v = qkv.unbind(0)  # (B, windows, heads, window_size^2, dim / heads) each
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + self.bias(size)
+        attended = (scores.softmax(-1) @ v).transpose(2, 3).flatten(3)
+        return self.proj(from_windows(attended, size, self.window_size, self.shift))
+
+    def bias(self, size: tuple[int, int]) -> Tensor:
+        """What is added to the scores: (1 or windows, heads, window_size^2, window_size^2)."""
+        table = self.relative_position_bias_table
+        tokens = self.window_size**2
+        bias = table[self.relative_position_index.flatten()].view(tokens, tokens, -1)
+        bias = bias.permute(2, 0, 1)[None]
+        if self.shift == 0:
+            return bias
+        return bias + shift_mask(*size, self.window_size, self.shift, table.device)[:, None]
+
+
+def relative_positions(window_size: int) -> Tensor:
+    """Rows of the bias table for each query and key of a window: (N, N) int64, N = window_size^2.
+
+    Row (dy + w - 1) * (2w - 1) + dx + w - 1 is for a query dy below and dx right of the key.
+    """
+    y, x = torch.meshgrid(torch.arange(window_size), torch.arange(window_size), indexing="ij")
+    y, x = y.flatten(), x.flatten()
+    dy, dx = y[:, None] - y + window_size - 1, x[:, None] - x + window_size - 1
+    return dy * (2 * window_size - 1) + dx
+
+
+@lru_cache(maxsize=16)
+def shift_mask(
+    height: int, width: int, window_size: int, shift: int, device: torch.device
+) -> Tensor:
+    """-100 between tokens of a shifted window that are far apart in the map, 0 elsewhere.
+
+    Returns:
+        (windows, window_size^2, window_size^2) float32.
+    """
+    bands = []
+    for side in (height, width):
+        padded = side + -side % window_size
+        place = torch.arange(padded)
+        bands.append((place >= padded - window_size).int() + (place >= padded - shift).int())
+    regions = (3 * bands[0][:, None] + bands[1])[None, :, :, None]
+    regions = to_windows(regions, window_size, 0)[0, :, :, 0]
+    return (-100.0 * (regions[:, :, None] != regions[:, None, :])).to(device)
+
+
+def to_windows(tokens: Tensor, window_size: int, shift: int) -> Tensor:
+    """(B, H, W, C) -> (B, windows, window_size^2, C), padded with zeros and rolled by `shift`."""
+    batch, height, width, channels = tokens.shape
+    w = window_size
+    tokens = F.pad(tokens, (0, 0, 0, -width % w, 0, -height % w))
+    if shift:
+        tokens = tokens.roll((-shift, -shift), (1, 2))
+    tokens = tokens.unflatten(2, (-1, w)).unflatten(1, (-1, w)).transpose(2, 3)
+    return tokens.reshape(batch, -1, w * w, channels)
+
+
+def from_windows(windows: Tensor, size: tuple[int, int], window_size: int, shift: int) -> Tensor:
+    """The inverse of `to_windows`: (B, windows, window_size^2, C) -> (B, *size, C)."""
+    (height, width), w = size, window_size
+    rows, columns = -(-height // w), -(-width // w)
+    tokens = windows.unflatten(2, (w, w)).unflatten(1, (rows, columns)).transpose(2, 3)
+    tokens = tokens.reshape(windows.shape[0], rows * w, columns * w, -1)
+    if shift:
+        tokens = tokens.roll((shift, shift), (1, 2))
+    return tokens[:, :height, :width].contiguous()
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

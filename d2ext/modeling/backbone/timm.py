@@ -1,0 +1,67 @@
+"""Any backbone of `timm` that gives feature maps, with the maps named by their stride.
+
+Source: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models.
+"""
+
+from collections.abc import Sequence
+
+import timm
+from torch import Tensor
+
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+
+
+@BACKBONE_REGISTRY.register()
+class TimmBackbone(Backbone):
+    """A `timm` model's feature maps "stride4", "stride8", ... by their stride in pixels.
+
+    Where several maps have one stride, the deepest of them is meant.
+
+    Args:
+        name: a name of `timm.list_models()`.
+        in_channels: channels of the image.
+        out_features: names of the feature maps to return.
+        pretrained: fetch timm's weights.
+    """
+
+    @configurable
+    def __init__(
+        self, *, name: str, in_channels: int, out_features: Sequence[str], pretrained: bool
+    ) -> None:
+        super().__init__()
+        if not timm.is_model(name):
+            near = ", ".join(timm.list_models(f"*{name[:5]}*")[:5]) or "see timm.list_models()"
+            raise ValueError(f"timm has no model {name!r}; similar names: {near}")
+        options = {"pretrained": pretrained, "features_only": True, "in_chans": in_channels}
+        index = _index_of_strides(timm.create_model(name, **{**options, "pretrained": False}))
+        unknown = sorted(set(out_features) - set(index))
+        if unknown:
+            raise ValueError(f"{name} has no feature map {unknown[0]!r}; it has {list(index)}")
+        self.out_features = tuple(feature for feature in index if feature in out_features)
+        indices = [index[feature] for feature in self.out_features]
+        self.model = timm.create_model(name, out_indices=indices, **options)
+        self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        options = {key.lower(): value for key, value in cfg.MODEL.TIMM.items()}
+        return {"in_channels": input_shape.channels, **options}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, in_channels, H, W) -> name: (B, C, ceil(H / stride), ceil(W / stride))."""
+        maps = self.model(images)
+        if self.channels_last:
+            maps = [feature.permute(0, 3, 1, 2) for feature in maps]
+        return dict(zip(self.out_features, maps, strict=True))
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        info = self.model.feature_info
+        shapes = zip(self.out_features, info.channels(), info.reduction(), strict=True)
+        return {name: ShapeSpec(channels=width, stride=stride) for name, width, stride in shapes}
+
+
+def _index_of_strides(model: timm.models.FeatureListNet) -> dict[str, int]:
+    """Name of each feature map: its index in the model, finest first."""
+    return {f"stride{stride}": i for i, stride in enumerate(model.feature_info.reduction())}

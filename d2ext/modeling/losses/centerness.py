@@ -1,0 +1,22 @@
+"""How central a point is in a box.
+
+Source: Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", 2019, arXiv:1904.01355,
+equation 3.
+"""
+
+import torch
+from torch import Tensor
+
+
+def centerness(points: Tensor, boxes: Tensor) -> Tensor:
+    """1 at the centre of a box, 0 at its border.
+
+    Args:
+        points: (N, 2) XY, inside the boxes.
+        boxes: (N, 4) XYXY, in the same unit.
+    Returns:
+        (N,) in [0, 1].
+    """
+    before, behind = points - boxes[:, :2], boxes[:, 2:] - points  # left and top, right and bottom
+    ratio = torch.minimum(before, behind) / torch.maximum(before, behind)
+    return ratio.prod(dim=1).clamp(min=0).sqrt()

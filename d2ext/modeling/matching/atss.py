@@ -1,0 +1,71 @@
+"""Adaptive training sample selection: which anchors are positive follows from each box's own IoUs.
+
+Source: Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive
+Training Sample Selection", 2020, arXiv:1912.02424, algorithm 1.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from detectron2.structures import Boxes, pairwise_iou
+
+INSIDE_MARGIN = 0.01  # pixels by which a positive anchor's centre lies within its box
+
+
+def match_adaptively(
+    anchors: Sequence[Boxes], boxes: Boxes, images: Tensor, num_images: int, topk: int
+) -> Tensor:
+    """Match anchors to the boxes of a whole batch at once.
+
+    Args:
+        anchors: of each level, the same for all images; A in all.
+        boxes: M boxes of all images, XYXY in pixels.
+        images: (M,) int64, the image of each box.
+        num_images: B.
+        topk: candidates of a box on each level, by the distance of the centres.
+    Returns:
+        (B, A) int64: the matched row of `boxes`, -1 for background. An anchor that several boxes
+        claim goes to the one of highest IoU.
+    """
+    every = Boxes.cat(list(anchors))
+    matched = torch.full((num_images, len(every)), -1, device=images.device)
+    if len(boxes) == 0:
+        return matched
+    candidates = _nearest(anchors, boxes, topk)  # (K, M)
+    iou = pairwise_iou(every, boxes).gather(0, candidates)
+    # A single candidate has no deviation: its own IoU is then the threshold.
+    threshold = iou.mean(0) + (iou.std(0) if len(iou) > 1 else 0.0)
+    positive = (iou >= threshold) & _inside(every, boxes, candidates)
+    box = torch.arange(len(boxes), device=images.device).expand_as(candidates)[positive]
+    place = images[box] * len(every) + candidates[positive]
+    return _keep_best(matched, place, box, iou[positive])
+
+
+def _nearest(anchors: Sequence[Boxes], boxes: Boxes, topk: int) -> Tensor:
+    """(K, M) indices into all anchors: for each box the `topk` nearest of each level."""
+    indices, first = [], 0
+    for level in anchors:
+        distance = torch.cdist(level.get_centers(), boxes.get_centers())
+        nearest = distance.topk(min(topk, len(level)), dim=0, largest=False).indices
+        indices.append(nearest + first)
+        first += len(level)
+    return torch.cat(indices)
+
+
+def _inside(anchors: Boxes, boxes: Boxes, candidates: Tensor) -> Tensor:
+    """(K, M) bool: whether the candidate's centre lies within the box."""
+    centers = anchors.get_centers()[candidates]  # (K, M, 2)
+    inner = torch.cat((centers - boxes.tensor[:, :2], boxes.tensor[:, 2:] - centers), dim=-1)
+    return inner.amin(-1) > INSIDE_MARGIN
+
+
+def _keep_best(matched: Tensor, place: Tensor, box: Tensor, iou: Tensor) -> Tensor:
+    """Write to each `place` of `matched` the box of highest IoU; of equal ones the first."""
+    best = iou.new_zeros(matched.numel()).scatter_reduce(0, place, iou, "amax")
+    wins = iou == best[place]
+    nobody = torch.iinfo(box.dtype).max
+    first = torch.full_like(matched.flatten(), nobody)
+    first = first.scatter_reduce(0, place[wins], box[wins], "amin")
+    return first.masked_fill(first == nobody, -1).view_as(matched)

@@ -1,0 +1,172 @@
+"""Dynamic head: a feature pyramid refined by attention to scale, to space and to the task.
+
+Source: Dai et al., "Dynamic Head: Unifying Object Detection Heads with Attentions", 2021,
+arXiv:2106.08322; section 3 and figure 2.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2ext.modeling.lookup import registered
+from d2ext.ops import deform_conv2d, flat_read
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+
+NORM_GROUPS = 16
+TAPS = 9  # of a 3x3 kernel
+
+
+@BACKBONE_REGISTRY.register()
+class DyHead(Backbone):
+    """Blocks of attention on the levels of a pyramid; names, strides and shapes stay as they are.
+
+    Args:
+        backbone: gives the pyramid; every level has `channels` channels and twice the stride of
+            the one before.
+        num_blocks: how many blocks follow each other.
+        channels: channels of every level; a multiple of 16.
+        size_divisibility: images are padded to a multiple of this, in pixels.
+    """
+
+    @configurable
+    def __init__(
+        self, *, backbone: Backbone, num_blocks: int, channels: int, size_divisibility: int
+    ) -> None:
+        super().__init__()
+        for name, shape in backbone.output_shape().items():
+            if shape.channels != channels:
+                raise ValueError(
+                    f"MODEL.DYHEAD.CHANNELS is {channels}, but level {name} below has "
+                    f"{shape.channels} channels (MODEL.FPN.OUT_CHANNELS)"
+                )
+        self.backbone = backbone
+        self.blocks = nn.ModuleList(DyHeadBlock(channels) for _ in range(num_blocks))
+        self._size_divisibility = size_divisibility
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        dyhead = cfg.MODEL.DYHEAD
+        backbone = registered(BACKBONE_REGISTRY, "MODEL.DYHEAD.BACKBONE", dyhead.BACKBONE)
+        return {
+            "backbone": backbone(cfg, input_shape),
+            "num_blocks": dyhead.NUM_BLOCKS,
+            "channels": dyhead.CHANNELS,
+            "size_divisibility": dyhead.SIZE_DIVISIBILITY,
+        }
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) -> the levels of the pyramid below, each (B, channels, h, w)."""
+        pyramid = self.backbone(images)
+        levels = list(pyramid.values())
+        for block in self.blocks:
+            levels = block(levels)
+        return dict(zip(pyramid, levels, strict=True))
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return self.backbone.output_shape()
+
+    @property
+    def size_divisibility(self) -> int:
+        return self._size_divisibility
+
+
+class DyHeadBlock(nn.Module):
+    """One block: spatial, then scale, then task attention on each level (figure 2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.spatial = SpatialAttention(channels)
+        self.scale = ScaleAttention(channels)
+        self.task = TaskAttention(channels)
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Levels (B, C, h, w), finest first, each half as large as the one before -> the same."""
+        return [self.task(self.scale(self.spatial(levels, index))) for index in range(len(levels))]
+
+
+class SpatialAttention(nn.Module):
+    """Deformable convolutions of a level and its neighbours, by offsets from the level itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.offset = nn.Conv2d(channels, 3 * TAPS, kernel_size=3, padding=1)
+        self.coarser = DeformConvNorm(channels, stride=1)
+        self.same = DeformConvNorm(channels, stride=1)
+        self.finer = DeformConvNorm(channels, stride=2)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+
+    def forward(self, levels: Sequence[Tensor], index: int) -> list[Tensor]:
+        """Level `index` as seen from itself and from its 1 or 2 neighbours, (B, C, h, w) each."""
+        level = levels[index]
+        offset, mask = self.offset(level).split((2 * TAPS, TAPS), dim=1)
+        mask = mask.sigmoid()
+        views = [self.same(level, offset, mask)]
+        if index > 0:
+            views.append(self.finer(levels[index - 1], offset, mask))
+        if index + 1 < len(levels):
+            coarse = levels[index + 1]
+            # Published weights were trained with this reading of the larger tensors.
+            few = [flat_read(tensor, *coarse.shape[-2:]) for tensor in (offset, mask)]
+            view = self.coarser(coarse, *few)
+            views.append(F.interpolate(view, level.shape[-2:], mode="bilinear", align_corners=True))
+        return views
+
+
+class DeformConvNorm(nn.Module):
+    """A modulated deformable 3x3 convolution and a group norm."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.norm = nn.GroupNorm(NORM_GROUPS, channels)
+        nn.init.normal_(self.weight, std=0.01)
+
+    def forward(self, feature: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """(B, C, H, W), (B, 18, h, w), (B, 9, h, w) -> (B, C, h, w); offsets (dy, dx) in pixels."""
+        return self.norm(
+            deform_conv2d(
+                feature, offset, self.weight, self.bias, stride=self.stride, padding=1, mask=mask
+            )
+        )
+
+
+class ScaleAttention(nn.Module):
+    """The mean of the views of a level, each weighted by its content (equation 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 1, kernel_size=1)
+        nn.init.normal_(self.conv.weight, std=0.01)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """Views (B, C, h, w) -> (B, C, h, w)."""
+        weighted = [view * self.weight_of(view) for view in views]
+        return sum(weighted[1:], weighted[0]) / len(views)
+
+    def weight_of(self, view: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 1, 1, 1) in [0, 1]."""
+        return F.hardsigmoid(self.conv(view.mean((2, 3), keepdim=True)).relu())
+
+
+class TaskAttention(nn.Module):
+    """Dynamic ReLU: the larger of two linear functions a channel, by its content (equation 5)."""
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, channels // reduction)
+        self.fc2 = nn.Linear(channels // reduction, 4 * channels)
+
+    def forward(self, level: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        hidden = self.fc1(level.mean((2, 3))).relu()
+        theta = F.hardsigmoid(self.fc2(hidden)) - 0.5
+        slope1, shift1, slope2, shift2 = theta[:, :, None, None].chunk(4, dim=1)
+        return torch.maximum(level * (2 * slope1 + 1) + shift1, level * (2 * slope2) + shift2)
