@@ -1,0 +1,70 @@
+"""Where derived files live, and how a folder of them gets there whole or not at all."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from d2ext.errors import OutputError
+from d2ext.files import replacing
+
+ENVIRONMENT_VARIABLE = "D2EXT_CACHE"
+
+
+def cache_folder() -> Path:
+    """The folder of derived files: $D2EXT_CACHE, or ~/.cache/d2ext. Not created here."""
+    return Path(os.environ.get(ENVIRONMENT_VARIABLE) or Path.home() / ".cache" / "d2ext")
+
+
+def cached_file(path: Path, content: bytes) -> Path:
+    """`path`, below the cache, written with `content` if it is not there yet.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    if not path.exists():
+        with _explaining(path), replacing(path) as part:
+            part.write_bytes(content)
+    return path
+
+
+def cached_folder(path: Path, fill: Callable[[Path], None]) -> Path:
+    """`path`, below the cache, filled by `fill` if it is not there yet.
+
+    Several processes may ask at once: each fills a folder of its own, the first to finish wins.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    if path.exists():
+        return path
+    part = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    with _explaining(path):
+        try:
+            part.mkdir(parents=True)
+            fill(part)
+            _rename_unless_taken(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return path
+
+
+def _rename_unless_taken(part: Path, path: Path) -> None:
+    try:
+        part.rename(path)
+    except OSError:
+        if not path.exists():
+            raise
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OutputError) as error:
+        raise OutputError(
+            f"{path}: the cache cannot be written ({error.__cause__ or error}). "
+            f"Free some space, or set {ENVIRONMENT_VARIABLE} to a folder that can be written."
+        ) from error

@@ -1,0 +1,65 @@
+"""Data sets in COCO's format: registered by name, checked and read when first asked for."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from d2ext.data.repair import checked
+from d2ext.errors import DataError
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+
+_sources: dict[str, tuple[Path, Path]] = {}  # annotations and images of each registered name
+
+
+def register_coco(name: str, annotations: Path | str, images: Path | str) -> None:
+    """Make `name` usable in `DATASETS`. Reads nothing until the data set is asked for.
+
+    Args:
+        name: of the data set. Registering it again with the same paths changes nothing.
+        annotations: a JSON in COCO's instances format.
+        images: the folder that the JSON's file names start from.
+    Raises:
+        DataError: `name` is taken by another data set.
+    """
+    annotations, images = Path(annotations), Path(images)
+    if name in DatasetCatalog.list():
+        _refuse_other(name, annotations, images)
+        return
+    DatasetCatalog.register(name, partial(load_coco, name, annotations, images))
+    _sources[name] = (annotations, images)
+    describe(name, annotations, images)
+
+
+def load_coco(name: str, annotations: Path, images: Path) -> list[dict[str, Any]]:
+    """Detectron2's dicts of a COCO-format data set, faulty boxes dropped.
+
+    The metadata's `json_file` becomes a file without these boxes, so that evaluation counts
+    the same objects; it is the user's own where nothing had to be changed.
+
+    Raises:
+        DataError: the data cannot be used; see `d2ext.data.checks`.
+    """
+    readable = checked(name, annotations, images)
+    describe(name, readable, images)
+    return load_coco_json(str(readable), str(images), name)
+
+
+def describe(name: str, annotations: Path, images: Path, **more: Any) -> None:
+    """Tell the metadata where the data of `name` is, for Detectron2's COCO evaluation."""
+    metadata = MetadataCatalog.get(name)
+    for key, value in {"json_file": str(annotations), "image_root": str(images)}.items():
+        if key in metadata.__dict__:
+            delattr(metadata, key)  # Metadata refuses to change a value
+        setattr(metadata, key, value)
+    metadata.set(evaluator_type="coco", **more)
+
+
+def _refuse_other(name: str, annotations: Path, images: Path) -> None:
+    known = _sources.get(name)
+    if known != (annotations, images):
+        where = f" for {known[0]} and {known[1]}" if known else ""
+        raise DataError(
+            f"{name}: a data set of this name is registered already{where}. Choose another name "
+            f"for {annotations} and {images}."
+        )
