@@ -1,0 +1,242 @@
+"""Axis-aligned boxes, the formats of a box, and measures between boxes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum, unique
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RawBox = list[float] | tuple[float, ...] | Tensor | np.ndarray
+
+
+@unique
+class BoxMode(IntEnum):
+    """The numbers that stand for a box."""
+
+    XYXY_ABS = 0  # left, top, right, bottom, in pixels
+    XYWH_ABS = 1  # left, top, width, height, in pixels
+    XYXY_REL = 2  # as XYXY_ABS, in sizes of the image; cannot be converted
+    XYWH_REL = 3  # as XYWH_ABS, in sizes of the image; cannot be converted
+    XYWHA_ABS = 4  # centre, width, height, in pixels, and degrees counter-clockwise
+
+    @staticmethod
+    def convert(box: RawBox, from_mode: "BoxMode", to_mode: "BoxMode") -> RawBox:
+        """The same box or boxes in another format, in the type that they came in.
+
+        Args:
+            box: a box as a list or tuple of 4 or 5 numbers, or boxes as an (N, 4) or (N, 5) array
+                or tensor.
+            from_mode: the format of `box`.
+            to_mode: the format wanted. XYXY_ABS and XYWH_ABS convert to each other, XYWH_ABS to
+                XYWHA_ABS, and XYWHA_ABS to the XYXY_ABS box around it.
+
+        Raises:
+            NotImplementedError: there is no conversion between these formats.
+            ValueError: the boxes have a number of coordinates that the format has not.
+        """
+        if from_mode == to_mode:
+            return box
+        conversion = _CONVERSIONS.get((from_mode, to_mode))
+        if conversion is None:
+            raise NotImplementedError(
+                f"No conversion of boxes from {BoxMode(from_mode).name} to {BoxMode(to_mode).name}."
+            )
+        boxes = torch.as_tensor(box)
+        expected = 5 if from_mode == BoxMode.XYWHA_ABS else 4
+        if boxes.shape[-1] != expected:
+            raise ValueError(
+                f"A {BoxMode(from_mode).name} box has {expected} numbers, got {boxes.shape[-1]}."
+            )
+        converted = conversion(boxes)
+        if isinstance(box, (list, tuple)):
+            return type(box)(converted.tolist())
+        return converted.numpy() if isinstance(box, np.ndarray) else converted
+
+
+def _xyxy_to_xywh(boxes: Tensor) -> Tensor:
+    return torch.cat((boxes[..., :2], boxes[..., 2:] - boxes[..., :2]), dim=-1)
+
+
+def _xywh_to_xyxy(boxes: Tensor) -> Tensor:
+    return torch.cat((boxes[..., :2], boxes[..., :2] + boxes[..., 2:]), dim=-1)
+
+
+def _xywh_to_xywha(boxes: Tensor) -> Tensor:
+    centres = boxes[..., :2] + boxes[..., 2:] / 2
+    angles = torch.zeros_like(boxes[..., :1])
+    return torch.cat((centres.to(boxes.dtype), boxes[..., 2:], angles), dim=-1)
+
+
+def _xywha_to_xyxy(boxes: Tensor) -> Tensor:
+    centres, sizes, angles = boxes.double().split((2, 2, 1), dim=-1)
+    cos, sin = angles.deg2rad().cos().abs(), angles.deg2rad().sin().abs()
+    outer = cos * sizes + sin * sizes.flip(-1)  # width and height of the box around it
+    return torch.cat((centres - outer / 2, centres + outer / 2), dim=-1).to(boxes.dtype)
+
+
+_CONVERSIONS: dict[tuple[int, int], Callable[[Tensor], Tensor]] = {
+    (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS): _xyxy_to_xywh,
+    (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS): _xywh_to_xyxy,
+    (BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS): _xywh_to_xywha,
+    (BoxMode.XYWHA_ABS, BoxMode.XYXY_ABS): _xywha_to_xyxy,
+}
+
+
+class Boxes:
+    """Boxes as an (N, 4) tensor: left, top, right, bottom.
+
+    Args:
+        tensor: (N, 4), or anything empty; turned into float32.
+
+    Attributes:
+        tensor: (N, 4) float32.
+    """
+
+    def __init__(self, tensor: Tensor | Sequence | np.ndarray) -> None:
+        tensor = torch.as_tensor(tensor).to(torch.float32)
+        if tensor.numel() == 0:
+            tensor = tensor.reshape(-1, 4)
+        if tensor.ndim != 2 or tensor.shape[1] != 4:
+            raise ValueError(f"Boxes are (N, 4), got {tuple(tensor.shape)}.")
+        self.tensor = tensor
+
+    def clone(self) -> "Boxes":
+        """A copy with its own tensor."""
+        return Boxes(self.tensor.clone())
+
+    def to(self, device: torch.device | str) -> "Boxes":
+        """The same boxes on another device."""
+        return Boxes(self.tensor.to(device=device))
+
+    def area(self) -> Tensor:
+        """(N,) areas in square pixels."""
+        width_height = self.tensor[:, 2:] - self.tensor[:, :2]
+        return width_height[:, 0] * width_height[:, 1]
+
+    def clip(self, box_size: tuple[int, int]) -> None:
+        """Cut the boxes at an image's border, in this object but not in the tensor it was made of.
+
+        Args:
+            box_size: height and width of the image.
+
+        Raises:
+            FloatingPointError: a coordinate is not finite.
+        """
+        if not torch.isfinite(self.tensor).all():
+            raise FloatingPointError("Boxes have infinite or NaN coordinates.")
+        height, width = box_size
+        x = self.tensor[:, 0::2].clamp(min=0, max=width)
+        y = self.tensor[:, 1::2].clamp(min=0, max=height)
+        self.tensor = torch.stack((x, y), dim=-1).flatten(1)
+
+    def nonempty(self, threshold: float = 0.0) -> Tensor:
+        """(N,) bool: both sides are longer than `threshold` pixels."""
+        return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(dim=1)
+
+    def __getitem__(self, item: Any) -> "Boxes":
+        """The boxes at an index, a slice, or a vector of indices or bools. May share memory."""
+        if isinstance(item, int):
+            return Boxes(self.tensor[item].view(1, 4))
+        chosen = self.tensor[item]
+        if chosen.ndim != 2:
+            raise IndexError(f"Boxes cannot be indexed with {item!r}: it selects no rows.")
+        return Boxes(chosen)
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Boxes({self.tensor})"
+
+    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
+        """(N,) bool: the box is inside an image, or outside by less than the threshold.
+
+        Args:
+            box_size: height and width of the image.
+            boundary_threshold: pixels that a box may stand out.
+        """
+        height, width = box_size
+        limits = self.tensor.new_tensor([width, height]) + boundary_threshold
+        starts, ends = self.tensor[:, :2] >= -boundary_threshold, self.tensor[:, 2:] < limits
+        return (starts & ends).all(dim=1)
+
+    def get_centers(self) -> Tensor:
+        """(N, 2) x and y of the centres."""
+        return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
+
+    def scale(self, scale_x: float, scale_y: float) -> None:
+        """Multiply the coordinates, in place."""
+        self.tensor[:, 0::2] *= scale_x
+        self.tensor[:, 1::2] *= scale_y
+
+    @classmethod
+    def cat(cls, boxes_list: Sequence["Boxes"]) -> "Boxes":
+        """All boxes of a list, in a new tensor; none for an empty list."""
+        if len(boxes_list) == 0:
+            return cls(torch.empty(0))
+        return cls(torch.cat([boxes.tensor for boxes in boxes_list]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor is."""
+        return self.tensor.device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """One (4,) tensor a box."""
+        yield from self.tensor
+
+
+def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
+    """(N, M) areas common to each of N and each of M boxes."""
+    return _intersection(boxes1.tensor[:, None], boxes2.tensor[None])
+
+
+def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
+    """(N, M) intersections over unions of N and M boxes; 0 where nothing is common."""
+    common = pairwise_intersection(boxes1, boxes2)
+    return _ratio(common, boxes1.area()[:, None] + boxes2.area() - common)
+
+
+def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
+    """(N, M) intersections of N and M boxes over the areas of the M."""
+    common = pairwise_intersection(boxes1, boxes2)
+    return _ratio(common, boxes2.area().expand_as(common))
+
+
+def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
+    """(N,) intersections over unions of the first with the first, the second with the second...
+
+    Raises:
+        ValueError: there are not as many of one as of the other.
+    """
+    if len(boxes1) != len(boxes2):
+        raise ValueError(f"Cannot match {len(boxes1)} boxes with {len(boxes2)}.")
+    common = _intersection(boxes1.tensor, boxes2.tensor)
+    return common / (boxes1.area() + boxes2.area() - common)
+
+
+def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
+    """Distances of points from the sides of boxes: positive where the point is inside.
+
+    Args:
+        points: (N, 2) x and y.
+        boxes: M boxes.
+
+    Returns:
+        (N, M, 4) pixels from the left, top, right and bottom side.
+    """
+    point = points[:, None]
+    return torch.cat((point - boxes.tensor[:, :2], boxes.tensor[:, 2:] - point), dim=-1)
+
+
+def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    start = torch.maximum(boxes1[..., :2], boxes2[..., :2])
+    end = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
+    return (end - start).clamp(min=0).prod(dim=-1)
+
+
+def _ratio(common: Tensor, whole: Tensor) -> Tensor:
+    # Where nothing is common, `whole` may be 0 too.
+    return torch.where(common > 0, common / whole, common.new_zeros(()))

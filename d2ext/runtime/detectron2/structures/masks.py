@@ -1,0 +1,251 @@
+"""Segmentation masks: one bit a pixel, or polygons."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+from torch import Tensor
+from torchvision.ops import masks_to_boxes, roi_align
+
+from .boxes import Boxes
+
+# The least side of a box that a mask is cropped to, in pixels.
+_MIN_CROP_SIZE = 0.1
+
+
+def polygon_area(x: np.ndarray, y: np.ndarray) -> float:
+    """Area of the polygon with these corners, by the shoelace formula."""
+    return 0.5 * float(np.abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))))
+
+
+def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
+    """Pixels inside any of the polygons.
+
+    Args:
+        polygons: each x0, y0, x1, y1... in pixels.
+        height: of the result.
+        width: of the result.
+
+    Returns:
+        (height, width) bool, by COCO's rules.
+    """
+    if len(polygons) == 0:
+        return np.zeros((height, width), dtype=bool)
+    runs = mask_util.merge(mask_util.frPyObjects(polygons, height, width))
+    return mask_util.decode(runs).astype(bool)
+
+
+def rasterize_polygons_within_box(
+    polygons: list[np.ndarray], box: np.ndarray, mask_size: int
+) -> Tensor:
+    """(mask_size, mask_size) bool: what of the polygons lies in an XYXY box, resized."""
+    start = np.asarray(box[:2], dtype=np.float64)
+    size = np.maximum(np.asarray(box[2:], dtype=np.float64) - start, _MIN_CROP_SIZE)
+    scaled = [
+        ((np.asarray(polygon).reshape(-1, 2) - start) * (mask_size / size)).reshape(-1)
+        for polygon in polygons
+    ]
+    return torch.from_numpy(polygons_to_bitmask(scaled, mask_size, mask_size))
+
+
+class BitMasks:
+    """Masks of one image as bits.
+
+    Args:
+        tensor: (N, H, W); turned into bool.
+
+    Attributes:
+        tensor: (N, H, W) bool.
+        image_size: H and W.
+    """
+
+    def __init__(self, tensor: Tensor | np.ndarray | Sequence) -> None:
+        self.tensor = torch.as_tensor(tensor).to(torch.bool)
+        if self.tensor.ndim != 3:
+            raise ValueError(f"BitMasks are (N, H, W), got {tuple(self.tensor.shape)}.")
+        self.image_size = self.tensor.shape[1:]
+
+    def to(self, *args: Any, **kwargs: Any) -> "BitMasks":
+        """The masks on another device; arguments as of `Tensor.to`."""
+        return BitMasks(self.tensor.to(*args, **kwargs))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor is."""
+        return self.tensor.device
+
+    def __getitem__(self, item: Any) -> "BitMasks":
+        """The masks at an index, a slice, or a vector of indices or bools. May share memory."""
+        if isinstance(item, int):
+            return BitMasks(self.tensor[item][None])
+        chosen = self.tensor[item]
+        if chosen.ndim != 3:
+            raise IndexError(f"BitMasks cannot be indexed with {item!r}: it selects no masks.")
+        return BitMasks(chosen)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """One (H, W) tensor a mask."""
+        yield from self.tensor
+
+    def __repr__(self) -> str:
+        return f"BitMasks(num_instances={len(self)})"
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def nonempty(self) -> Tensor:
+        """(N,) bool: any bit is set."""
+        return self.tensor.flatten(1).any(dim=1)
+
+    @staticmethod
+    def from_polygon_masks(
+        polygon_masks: "PolygonMasks | list[list[np.ndarray]]", height: int, width: int
+    ) -> "BitMasks":
+        """Draw polygons on an image of the given size."""
+        polygons = getattr(polygon_masks, "polygons", polygon_masks)
+        masks = [polygons_to_bitmask(instance, height, width) for instance in polygons]
+        return BitMasks(torch.from_numpy(np.array(masks).reshape(-1, height, width)))
+
+    def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
+        """Cut each mask by its box.
+
+        Args:
+            boxes: (N, 4) XYXY, one a mask.
+            mask_size: side of the result.
+
+        Returns:
+            (N, mask_size, mask_size) bool: bilinear samples of at least one half.
+        """
+        _require_box_for_each(boxes, len(self))
+        indices = torch.arange(len(boxes), device=boxes.device).to(boxes.dtype)
+        rois = torch.cat((indices[:, None], boxes), dim=1)
+        masks = self.tensor.to(torch.float32)[:, None]
+        samples = roi_align(masks, rois.to(masks), mask_size, sampling_ratio=0, aligned=True)
+        return samples[:, 0] >= 0.5
+
+    def get_bounding_boxes(self) -> Boxes:
+        """The box around each mask; all zero for an empty one."""
+        boxes = torch.zeros(len(self), 4, dtype=torch.float32)
+        filled = self.nonempty()
+        # The last pixel belongs to the box.
+        inclusive = masks_to_boxes(self.tensor[filled])
+        boxes[filled.cpu()] = inclusive.cpu() + inclusive.new_tensor([0, 0, 1, 1]).cpu()
+        return Boxes(boxes)
+
+    @staticmethod
+    def cat(bitmasks_list: Sequence["BitMasks"]) -> "BitMasks":
+        """All masks of a list that is not empty."""
+        return BitMasks(torch.cat([masks.tensor for masks in bitmasks_list]))
+
+
+class PolygonMasks:
+    """Masks of one image as polygons.
+
+    Args:
+        polygons: for each object the polygons that make it up, each x0, y0, x1, y1... in pixels,
+            of three points at least.
+
+    Attributes:
+        polygons: the same, as float64 arrays.
+    """
+
+    def __init__(self, polygons: Sequence[Sequence[Tensor | np.ndarray | Sequence]]) -> None:
+        if not isinstance(polygons, (list, tuple)):
+            raise ValueError(f"PolygonMasks need a list of objects, got {type(polygons)}.")
+        self.polygons = [_checked_polygons(instance) for instance in polygons]
+
+    def to(self, *args: Any, **kwargs: Any) -> "PolygonMasks":
+        """This object: polygons stay on the CPU."""
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+    def get_bounding_boxes(self) -> Boxes:
+        """The box around each mask; (inf, inf, 0, 0) for one without polygons."""
+        boxes = torch.tensor([[float("inf"), float("inf"), 0, 0]]).repeat(len(self), 1)
+        for row, polygons in enumerate(self.polygons):
+            if polygons:
+                points = torch.from_numpy(np.concatenate(polygons)).view(-1, 2).float()
+                boxes[row] = torch.cat((points.amin(dim=0), points.amax(dim=0)))
+        return Boxes(boxes)
+
+    def nonempty(self) -> Tensor:
+        """(N,) bool: there is a polygon."""
+        return torch.tensor([len(polygons) > 0 for polygons in self.polygons], dtype=torch.bool)
+
+    def __getitem__(self, item: Any) -> "PolygonMasks":
+        """The masks at an index, a slice, or a list or vector of indices or bools.
+
+        Raises:
+            IndexError: `item` is none of these.
+        """
+        if isinstance(item, slice):
+            return PolygonMasks(self.polygons[item])
+        chosen = torch.as_tensor(item)
+        if chosen.ndim > 1 or (chosen.is_floating_point() and chosen.numel() > 0):
+            raise IndexError(f"PolygonMasks cannot be indexed with {item!r}.")
+        if chosen.dtype == torch.bool:
+            chosen = chosen.nonzero()
+        return PolygonMasks([self.polygons[int(row)] for row in chosen.flatten()])
+
+    def __iter__(self) -> Iterator[list[np.ndarray]]:
+        """One list of polygons a mask."""
+        return iter(self.polygons)
+
+    def __repr__(self) -> str:
+        return f"PolygonMasks(num_instances={len(self)})"
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
+        """Cut each mask by its box.
+
+        Args:
+            boxes: (N, 4) XYXY, one a mask.
+            mask_size: side of the result.
+
+        Returns:
+            (N, mask_size, mask_size) bool, on the device of `boxes`.
+        """
+        _require_box_for_each(boxes, len(self))
+        masks = [
+            rasterize_polygons_within_box(polygons, box, mask_size)
+            for polygons, box in zip(self.polygons, boxes.detach().cpu().numpy(), strict=True)
+        ]
+        empty = torch.empty(0, mask_size, mask_size, dtype=torch.bool)
+        return (torch.stack(masks) if masks else empty).to(boxes.device)
+
+    def area(self) -> Tensor:
+        """(N,) float64: sum of the areas of each mask's polygons, in square pixels."""
+        areas = [sum(polygon_area(p[0::2], p[1::2]) for p in polygons) for polygons in self]
+        return torch.tensor(areas, dtype=torch.float64)
+
+    @staticmethod
+    def cat(polymasks_list: Sequence["PolygonMasks"]) -> "PolygonMasks":
+        """All masks of a list that is not empty."""
+        if len(polymasks_list) == 0:
+            raise ValueError("PolygonMasks.cat of an empty list.")
+        return PolygonMasks([polygons for masks in polymasks_list for polygons in masks])
+
+
+def _checked_polygons(instance: Sequence[Tensor | np.ndarray | Sequence]) -> list[np.ndarray]:
+    if not isinstance(instance, (list, tuple)):
+        raise ValueError(f"PolygonMasks need a list of polygons an object, got {type(instance)}.")
+    polygons = [
+        np.asarray(p.cpu() if isinstance(p, Tensor) else p, dtype=np.float64) for p in instance
+    ]
+    for polygon in polygons:
+        if len(polygon) % 2 != 0 or len(polygon) < 6:
+            raise ValueError(f"A polygon has x and y of three points or more, got {polygon}.")
+    return polygons
+
+
+def _require_box_for_each(boxes: Tensor, masks: int) -> None:
+    if len(boxes) != masks:
+        raise ValueError(f"{masks} masks need a box each to be cropped by, got {len(boxes)}.")

@@ -1,0 +1,1 @@
+"""Logging, events, processes and files."""

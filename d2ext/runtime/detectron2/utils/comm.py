@@ -1,0 +1,148 @@
+"""Communication between processes; every function also works without `torch.distributed`."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+# Ranks of the processes on this machine; set by create_local_process_group.
+_LOCAL_PROCESS_GROUP: ProcessGroup | None = None
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def get_world_size() -> int:
+    """Number of processes on all machines; 1 without `torch.distributed`."""
+    return dist.get_world_size() if _is_distributed() else 1
+
+
+def get_rank() -> int:
+    """Index of this process among all; 0 without `torch.distributed`."""
+    return dist.get_rank() if _is_distributed() else 0
+
+
+def is_main_process() -> bool:
+    """Whether this is the process of rank 0, which logs and writes."""
+    return get_rank() == 0
+
+
+def create_local_process_group(num_workers_per_machine: int) -> None:
+    """Group the ranks of each machine, once. All processes call it together.
+
+    Args:
+        num_workers_per_machine: processes on each machine, the same on all.
+
+    Raises:
+        RuntimeError: there is a local group already.
+        ValueError: the number of processes is no multiple of `num_workers_per_machine`.
+    """
+    global _LOCAL_PROCESS_GROUP
+    if _LOCAL_PROCESS_GROUP is not None:
+        raise RuntimeError("The local process group exists already.")
+    world = get_world_size()
+    if world % num_workers_per_machine:
+        raise ValueError(f"{world} processes on machines of {num_workers_per_machine} each.")
+    for first in range(0, world, num_workers_per_machine):
+        ranks = list(range(first, first + num_workers_per_machine))
+        group = dist.new_group(ranks)  # every process has to create every group
+        if get_rank() in ranks:
+            _LOCAL_PROCESS_GROUP = group
+
+
+def get_local_process_group() -> ProcessGroup:
+    """The group of this machine's processes.
+
+    Raises:
+        RuntimeError: `create_local_process_group` was not called.
+    """
+    if _LOCAL_PROCESS_GROUP is None:
+        raise RuntimeError(
+            "No local process group: start by detectron2.engine.launch, or call "
+            "detectron2.utils.comm.create_local_process_group in every process."
+        )
+    return _LOCAL_PROCESS_GROUP
+
+
+def get_local_rank() -> int:
+    """Index of this process among those on its machine."""
+    return dist.get_rank(group=get_local_process_group()) if _is_distributed() else 0
+
+
+def get_local_size() -> int:
+    """Number of processes on this machine."""
+    return dist.get_world_size(group=get_local_process_group()) if _is_distributed() else 1
+
+
+def synchronize() -> None:
+    """Wait until all processes are here."""
+    if get_world_size() == 1:
+        return
+    # NCCL guesses the device of a barrier unless it is told.
+    nccl = dist.get_backend() == dist.Backend.NCCL
+    dist.barrier(device_ids=[torch.cuda.current_device()] if nccl else None)
+
+
+@functools.lru_cache
+def _gloo_group() -> ProcessGroup:
+    # Objects travel through the CPU, so that they take no GPU memory.
+    return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else dist.group.WORLD
+
+
+def all_gather(data: Any, group: ProcessGroup | None = None) -> list[Any]:
+    """Every process's `data`, by rank, on every process.
+
+    Args:
+        data: anything that pickles.
+        group: the processes; all of them, by gloo, when None.
+    """
+    if get_world_size() == 1:
+        return [data]
+    group = group or _gloo_group()
+    found: list[Any] = [None] * dist.get_world_size(group)
+    if len(found) == 1:
+        return [data]
+    dist.all_gather_object(found, data, group=group)
+    return found
+
+
+def gather(data: Any, dst: int = 0, group: ProcessGroup | None = None) -> list[Any]:
+    """Every process's `data`, by rank, on rank `dst`; an empty list elsewhere.
+
+    Args:
+        data: anything that pickles.
+        dst: the rank that gets the list.
+        group: the processes; all of them, by gloo, when None.
+    """
+    if get_world_size() == 1:
+        return [data]
+    group = group or _gloo_group()
+    size = dist.get_world_size(group)
+    if size == 1:
+        return [data]
+    found: list[Any] | None = [None] * size if dist.get_rank(group) == dst else None
+    dist.gather_object(data, found, dst=dst, group=group)
+    return found or []
+
+
+def shared_random_seed() -> int:
+    """A random number below 2**31, the same on all processes. All call it together."""
+    return all_gather(np.random.randint(2**31))[0]
+
+
+def reduce_dict(input_dict: dict[str, Tensor], average: bool = True) -> dict[str, Tensor]:
+    """Mean, or sum, over the processes of each scalar tensor; only rank 0's result counts."""
+    if get_world_size() < 2:
+        return input_dict
+    with torch.no_grad():
+        names = sorted(input_dict)  # the same order on all processes
+        values = torch.stack([input_dict[name] for name in names])
+        dist.reduce(values, dst=0)
+        if average and is_main_process():
+            values /= get_world_size()
+    return dict(zip(names, values, strict=True))

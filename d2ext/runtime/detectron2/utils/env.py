@@ -1,0 +1,68 @@
+"""The process's environment: random numbers and library settings."""
+
+import importlib
+import importlib.util
+import logging
+import os
+import random
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+
+__all__ = ["seed_all_rng"]
+
+# Major and minor version.
+TORCH_VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+
+def seed_all_rng(seed: int | None = None) -> None:
+    """Seed the random numbers of torch, NumPy and Python.
+
+    Args:
+        seed: at most 2**32 - 1; None draws one from the operating system.
+    """
+    if seed is None:
+        seed = int.from_bytes(os.urandom(4), "little")
+        logging.getLogger(__name__).info("Using a generated random seed %d", seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    random.seed(seed)
+    os.environ["PYTHONHASHSEED"] = str(seed)  # for processes started from this one
+
+
+def setup_environment() -> None:
+    """Set up libraries, then call what the user put into $DETECTRON2_ENV_MODULE, once.
+
+    The variable names a module, or a Python file, with a function `setup_environment()`.
+
+    Raises:
+        AttributeError: there is no such function.
+    """
+    global _is_set_up
+    if _is_set_up:
+        return
+    _is_set_up = True
+    # OpenCV would take GPU memory for OpenCL, which data loading does not use.
+    os.environ.setdefault("OPENCV_OPENCL_RUNTIME", "disabled")
+    custom = os.environ.get("DETECTRON2_ENV_MODULE")
+    if custom:
+        _import(custom).setup_environment()
+
+
+_is_set_up = False
+
+
+def _import(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name)
+    spec = importlib.util.spec_from_file_location(f"detectron2_env_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,39 @@
+"""Surviving a full GPU."""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+__all__ = ["retry_if_cuda_oom"]
+
+
+def retry_if_cuda_oom(func: Callable) -> Callable:
+    """Run `func` again when the GPU is out of memory: with its cache emptied, then on the CPU.
+
+    `func` must be free of side effects. For the CPU, arguments with `.to` that lie on a GPU are
+    moved, not those inside lists or dicts; the results then stay on the CPU.
+    """
+
+    @functools.wraps(func)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return func(*args, **kwargs)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        try:
+            return func(*args, **kwargs)
+        except torch.cuda.OutOfMemoryError:
+            logging.getLogger(__name__).info("Out of GPU memory: running %s on the CPU.", func)
+        moved = {name: _on_cpu(value) for name, value in kwargs.items()}
+        return func(*map(_on_cpu, args), **moved)
+
+    return wrapped
+
+
+def _on_cpu(value: Any) -> Any:
+    device = getattr(value, "device", None)
+    on_gpu = device is not None and torch.device(device).type == "cuda"
+    return value.to(device="cpu") if on_gpu and hasattr(value, "to") else value

@@ -1,0 +1,20 @@
+"""Objects by name: registries, and Python's own dotted names."""
+
+import pydoc
+from typing import Any
+
+from fvcore.common.registry import Registry
+
+__all__ = ["Registry", "locate"]
+
+
+def locate(name: str) -> Any:
+    """The object of a dotted name, e.g. "torch.nn.modules.conv.Conv2d".
+
+    Raises:
+        ImportError: there is none.
+    """
+    found = pydoc.locate(name)
+    if found is None:
+        raise ImportError(f"Cannot locate '{name}': no such module, or no such name in it.")
+    return found
