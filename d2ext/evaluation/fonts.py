@@ -1,0 +1,48 @@
+"""Fonts that cover the names of classes and files, whatever script they are in."""
+
+from functools import lru_cache
+
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
+
+# Comes with matplotlib, so it is everywhere; covers Latin, Greek, Cyrillic, Arabic and Hebrew.
+BASE = "DejaVu Sans"
+
+# For other scripts, whichever of these the machine has.
+_WIDER = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK KR",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Arial Unicode MS",
+    "Nirmala UI",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+)
+
+
+@lru_cache(maxsize=1)
+def families() -> tuple[str, ...]:
+    """`BASE` and the installed wider fonts, in order of preference: matplotlib's `fontfamily`."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return (BASE, *(name for name in _WIDER if name in installed))
+
+
+@lru_cache(maxsize=1024)
+def font_file(text: str) -> str:
+    """The font file, for Pillow, that has most of the characters of `text`."""
+    characters = {ord(c) for c in text if not c.isspace()}
+    files = [font_manager.findfont(family) for family in families()]
+    return min(files, key=lambda file: len(characters - _covered(file)))
+
+
+@lru_cache(maxsize=32)
+def _covered(file: str) -> frozenset[int]:
+    return frozenset(FT2Font(file).get_charmap())
