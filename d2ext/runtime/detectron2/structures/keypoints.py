@@ -1,0 +1,104 @@
+"""Keypoints, and the heat maps that they are learnt as.
+
+Source of the coding: He et al., "Mask R-CNN", 2017, arXiv:1703.06870. A continuous coordinate c and
+a discrete d relate by d = floor(c) and c = d + 0.5.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+class Keypoints:
+    """The annotated keypoints of one image's objects.
+
+    Args:
+        keypoints: (N, K, 3): x and y in pixels, and COCO's visibility: 0 not labelled, 1 labelled
+            but hidden, 2 visible. Turned into float32.
+
+    Attributes:
+        tensor: (N, K, 3) float32.
+    """
+
+    def __init__(self, keypoints: Tensor | np.ndarray | Sequence) -> None:
+        self.tensor = torch.as_tensor(keypoints).to(torch.float32)
+        if self.tensor.ndim != 3 or self.tensor.shape[2] != 3:
+            raise ValueError(f"Keypoints are (N, K, 3), got {tuple(self.tensor.shape)}.")
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def to(self, *args: Any, **kwargs: Any) -> "Keypoints":
+        """The keypoints on another device; arguments as of `Tensor.to`."""
+        return Keypoints(self.tensor.to(*args, **kwargs))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor is."""
+        return self.tensor.device
+
+    def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> tuple[Tensor, Tensor]:
+        """The cell of a square grid over its box that each keypoint is in.
+
+        Args:
+            boxes: (N, 4) XYXY.
+            heatmap_size: cells a side.
+
+        Returns:
+            (N, K) int64 cells, row by row, and (N, K) int64: 1 for labelled keypoints inside the
+            box, 0 for the others, whose cell is 0.
+        """
+        if self.tensor.numel() == 0:
+            empty = self.tensor.new_zeros(0, dtype=torch.int64)
+            return empty, empty
+        start, end = boxes[:, None, :2], boxes[:, None, 2:]
+        points = self.tensor[..., :2]
+        cells = ((points - start) * (heatmap_size / (end - start))).floor().long()
+        # The far border belongs to the last cell.
+        cells = torch.where(points == end, heatmap_size - 1, cells)
+        inside = ((cells >= 0) & (cells < heatmap_size)).all(dim=-1)
+        valid = (inside & (self.tensor[..., 2] > 0)).long()
+        return (cells[..., 1] * heatmap_size + cells[..., 0]) * valid, valid
+
+    def __getitem__(self, item: Any) -> "Keypoints":
+        """Those at an index, a slice, or a vector of indices or bools. May share memory."""
+        chosen = self.tensor[item]
+        return Keypoints(chosen[None] if isinstance(item, int) else chosen)
+
+    def __repr__(self) -> str:
+        return f"Keypoints(num_instances={len(self)})"
+
+    @staticmethod
+    def cat(keypoints_list: Sequence["Keypoints"]) -> "Keypoints":
+        """All keypoints of a list that is not empty."""
+        return Keypoints(torch.cat([keypoints.tensor for keypoints in keypoints_list]))
+
+
+def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
+    """Where the predicted heat maps are highest.
+
+    Args:
+        maps: (N, K, H, W) logits.
+        rois: (N, 4) XYXY boxes that the maps cover.
+
+    Returns:
+        (N, K, 4): x and y in pixels, the logit, and the score. Maps are resized to their box first;
+        a score is a softmax over the map before resizing, to be comparable between boxes.
+    """
+    keypoints = [_peaks(logits, roi) for logits, roi in zip(maps, rois, strict=True)]
+    return torch.stack(keypoints) if keypoints else maps.new_zeros(0, maps.shape[1], 4)
+
+
+def _peaks(logits: Tensor, roi: Tensor) -> Tensor:
+    size = (roi[2:] - roi[:2]).clamp(min=1)  # width and height
+    width, height = (int(side) for side in size.ceil())
+    resized = interpolate(logits[None], (height, width), mode="bicubic", align_corners=False)[0]
+    peak, position = resized.flatten(1).max(dim=1)
+    cell = torch.stack((position % width, position // width), dim=1)
+    points = (cell + 0.5) * (size / size.ceil()) + roi[:2]
+    score = 1 / (logits - peak[:, None, None]).exp().sum(dim=(1, 2))
+    return torch.cat((points.to(peak), peak[:, None], score[:, None]), dim=1)
