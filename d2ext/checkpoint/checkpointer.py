@@ -1,0 +1,212 @@
+"""Detectron2's checkpointer, with files that are always whole and mistakes that are named."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d2ext.checkpoint import storage
+from d2ext.checkpoint.matching import Match, match, refuse_foreign, refuse_incomplete
+from d2ext.checkpoint.official import convert_official
+from d2ext.errors import WeightsError
+from detectron2.checkpoint import DetectionCheckpointer
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpointer(DetectionCheckpointer):
+    """Saves and loads a model and what belongs to its training.
+
+    Files hold "model", the state of every checkpointable and `metadata`, as plain tensors, numbers
+    and text: `torch.load(..., weights_only=True)` reads them.
+
+    Args:
+        model: may be wrapped in DistributedDataParallel.
+        save_dir: folder of the checkpoints.
+        save_to_disk: None: in the main process only.
+        keep: how many of the newest resumable checkpoints stay; 0: all.
+        metadata: written into every file; "thing_classes" and "config" are read by evaluation.
+        checkpointables: objects with `state_dict` and `load_state_dict`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool | None = None,
+        keep: int = 0,
+        metadata: dict[str, Any] | None = None,
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self.keep = keep
+        self.metadata = metadata or {}
+        self._saved: list[str] = []  # by this run: an earlier run's files are not ours to remove
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write `name`.pth and make it the one that is resumed from.
+
+        Raises:
+            OutputError: the disk is full or the folder cannot be written to.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: item.state_dict() for key, item in self.checkpointables.items()}
+        self._saved = [*(other for other in self._saved if other != name), name]
+        old = self._saved[: -self.keep] if self.keep > 0 else []
+        self._saved = self._saved[len(old) :]
+        own = {"model": self.model.state_dict(), "checkpoints": self._saved}
+        self._write(name, {**own, **states, **kwargs})
+        self.tag_last_checkpoint(f"{name}.pth")
+        for other in old:
+            Path(self.save_dir, f"{other}.pth").unlink(missing_ok=True)
+
+    def save_weights(self, name: str, weights: dict[str, Tensor], **kwargs: Any) -> None:
+        """Write `name`.pth with nothing but weights for evaluation; it is not resumed from.
+
+        Raises:
+            OutputError: the disk is full or the folder cannot be written to.
+        """
+        if self.save_dir and self.save_to_disk:
+            self._write(name, {"model": weights, **kwargs})
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        storage.write_text(Path(self.save_dir, storage.LAST), last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        return bool(storage.resumable(self.save_dir))
+
+    def get_checkpoint_file(self) -> str:
+        return storage.last_checkpoint(self.save_dir)
+
+    def load(
+        self, path: str, checkpointables: list[str] | None = None, *, strict: bool = False
+    ) -> dict[str, Any]:
+        """Load weights and, where the file has them, the states of `checkpointables`.
+
+        Args:
+            path: a file, anything Detectron2's path manager knows, or "" for none.
+            checkpointables: names of those to restore; None: all.
+            strict: for evaluation: a weight of the model that the file lacks is an error.
+        Returns:
+            what else the file holds.
+        Raises:
+            WeightsError: the file is missing, unreadable or of another model.
+        """
+        if not path:
+            logger.info(
+                "no weights to load (MODEL.WEIGHTS): the model starts from its initial ones"
+            )
+            return {}
+        content = storage.read_checkpoint(self._local(path))
+        return self._restore(path, content, checkpointables, strict)
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the last checkpoint of the folder, if that is wanted and there is one, or `path`.
+
+        A truncated checkpoint is named in a warning and skipped for the one before.
+
+        Raises:
+            WeightsError: as `load`, or all checkpoints of the folder are unreadable.
+        """
+        if not resume or not self.has_checkpoint():
+            return self.load(path, checkpointables=[])
+        path, content = self._newest_readable()
+        self._saved = content.pop("checkpoints", [])
+        return self._restore(path, content, None, strict=True)
+
+    def _newest_readable(self) -> tuple[str, dict[str, Any]]:
+        candidates = storage.resumable(self.save_dir)
+        for path in candidates:
+            try:
+                return str(path), storage.read_checkpoint(path)
+            except WeightsError as error:
+                logger.warning("skipped for the checkpoint before: %s", error)
+        raise WeightsError(
+            f"{self.save_dir}: none of its {len(candidates)} checkpoints can be read; "
+            "start again without --resume."
+        )
+
+    def _restore(
+        self, path: str, content: dict[str, Any], checkpointables: list[str] | None, strict: bool
+    ) -> dict[str, Any]:
+        found = self._load_weights(content)
+        refuse_foreign(path, found)
+        if strict:
+            refuse_incomplete(path, found)
+        level = logging.INFO if found.complete else logging.WARNING
+        fresh = "" if found.complete else " (weights without a match start from their initial ones)"
+        logger.log(level, "%s: %s%s", path, found.summary(), fresh)
+        wanted = self.checkpointables if checkpointables is None else checkpointables
+        for key in wanted:
+            if key in content:
+                self.checkpointables[key].load_state_dict(content.pop(key))
+        return content
+
+    def _load_weights(self, content: dict[str, Any]) -> Match:
+        """Copy what fits into the model; removes the weights from `content`."""
+        if content.get("matching_heuristics"):
+            return self._load_by_heuristics(content)
+        weights = convert_official(_without_wrapper(_weights_of(content)))
+        state = self.model.state_dict()
+        found = match(weights, state)
+        with torch.no_grad():
+            for name in found.matched:
+                state[name].copy_(weights[name])
+        return found
+
+    def _load_by_heuristics(self, content: dict[str, Any]) -> Match:
+        """Detectron2's own matching of names, for the files of its model zoo."""
+        file = dict(content["model"])
+        incompatible = self._load_model(content)
+        odd = [(name, tuple(a), tuple(b)) for name, a, b in incompatible.incorrect_shapes]
+        unmatched = len(incompatible.unexpected_keys) + len(odd)
+        matched = list(file)[: max(0, len(file) - unmatched)]
+        return Match(matched, incompatible.missing_keys, incompatible.unexpected_keys, odd)
+
+    def _local(self, path: str) -> str:
+        try:
+            return self.path_manager.get_local_path(path)
+        except OSError as error:
+            raise WeightsError(
+                f"{path}: cannot be fetched ({error}); see MODEL.WEIGHTS."
+            ) from error
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        path = Path(self.save_dir, f"{name}.pth")
+        storage.write_checkpoint(path, {**self.metadata, **content})
+        logger.info("saved %s", path)
+
+
+def _weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, which stand under "model", "state_dict" or nothing."""
+    nested = content.pop("model", content.pop("state_dict", None))
+    values = content if nested is None else nested
+    return {name: torch.as_tensor(v) for name, v in values.items() if _is_tensor(v)}
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) or type(value).__module__ == "numpy"
+
+
+def _without_wrapper(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the prefix that DistributedDataParallel puts before every name."""
+    if not all(name.startswith("module.") for name in weights):
+        return weights
+    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+
+
+def load_for_evaluation(model: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
+    """Load all weights of `model` from `path`; returns the file's metadata.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, of another model or incomplete.
+    """
+    if not path:
+        raise WeightsError("MODEL.WEIGHTS is empty: name the weights, e.g. output/model_final.pth.")
+    content = Checkpointer(model).load(str(path), checkpointables=[], strict=True)
+    return {key: content[key] for key in storage.METADATA if key in content}

@@ -1,0 +1,193 @@
+"""Checkpoint files: read without running anything they say, written whole or not at all."""
+
+import argparse
+import collections
+import importlib
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from d2ext.errors import WeightsError
+from d2ext.files import replacing
+
+METADATA = ("thing_classes", "config")
+LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
+
+# NumPy arrays and scalars, which checkpoints of other training code hold beside their tensors.
+_NUMPY_GLOBALS = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict"),
+}
+
+
+def read_checkpoint(path: str | os.PathLike, *, mmap: bool = False) -> dict[str, Any]:
+    """Everything a .pth, .pt, .safetensors or .pkl file holds, tensors on the CPU.
+
+    Args:
+        path: a local file.
+        mmap: read tensors only when they are used; for who wants the metadata.
+    Raises:
+        WeightsError: no such file, a truncated one, or one that is no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file of weights; see MODEL.WEIGHTS.")
+    try:
+        content = _READERS.get(path.suffix, _read_torch)(path, mmap)
+    except (pickle.UnpicklingError, AttributeError, ImportError) as error:
+        raise WeightsError(f"{path}: {_first_line(error)}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path}: truncated or no checkpoint ({_first_line(error)}); get or train it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{path}: holds a {type(content).__name__}, not a dictionary of weights."
+        )
+    return content
+
+
+def write_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
+    """Write tensors, numbers, text, lists and dictionaries; `path` is replaced at the very end.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written to.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        guard = _Guard(file)
+        try:
+            torch.save(content, guard)
+        except RuntimeError as error:
+            raise (guard.error or error) from error
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a small text file, whole or not at all.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written to.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
+    """What d2ext writes beside the weights: "thing_classes", a list, and "config", YAML text.
+
+    Raises:
+        WeightsError: as `read_checkpoint`.
+    """
+    content = read_checkpoint(path, mmap=True)
+    return {key: content[key] for key in METADATA if key in content}
+
+
+def resumable(folder: str | os.PathLike) -> list[Path]:
+    """Checkpoints of a run, best first: the one named last, then those written before it."""
+    folder = Path(folder)
+    saved = sorted(folder.glob("model_[0-9]*.pth"), key=_age, reverse=True)
+    named = _named_last(folder)
+    if named in saved:
+        return saved[saved.index(named) :]
+    return saved
+
+
+def last_checkpoint(folder: str | os.PathLike) -> str:
+    """The newest checkpoint in `folder` that was not cut off; "" where there is none."""
+    whole = (path for path in resumable(folder) if zipfile.is_zipfile(path))
+    return str(next(whole, ""))
+
+
+def _named_last(folder: Path) -> Path | None:
+    try:
+        return folder / (folder / LAST).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _age(path: Path) -> tuple[int, str]:
+    return path.stat().st_mtime_ns, path.name
+
+
+def _read_torch(path: Path, mmap: bool) -> Any:
+    zipped = zipfile.is_zipfile(path)
+    harmless = [argparse.Namespace, collections.defaultdict, *_numpy_classes()]
+    with torch.serialization.safe_globals(harmless):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
+
+
+def _read_safetensors(path: Path, mmap: bool) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def _read_pickle(path: Path, mmap: bool) -> Any:
+    with open(path, "rb") as file:
+        return _ArraysOnly(file, encoding="latin1").load()
+
+
+_READERS = {".safetensors": _read_safetensors, ".pkl": _read_pickle}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles NumPy arrays in plain containers and refuses everything that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module.replace("numpy._core", "numpy.core"), name) not in _NUMPY_GLOBALS:
+            raise pickle.UnpicklingError(
+                f"not loaded: it asks for {module}.{name}, which could run code; "
+                "only tensors and NumPy arrays are read."
+            )
+        return getattr(importlib.import_module(_numpy_module(module)), name)
+
+
+class _Guard:
+    """A file that remembers why it could not be written to: torch.save forgets."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _numpy_module(module: str) -> str:
+    """NumPy 2 renamed `numpy.core`; files name either."""
+    if not module.startswith(("numpy.core", "numpy._core")):
+        return module
+    return "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
+
+
+def _numpy_classes() -> list[Any]:
+    multiarray = importlib.import_module(_numpy_module("numpy.core.multiarray"))
+    scalars = [type(np.dtype(code)) for code in "?bBhHiIqQefd"]
+    old = [(multiarray._reconstruct, "numpy.core.multiarray._reconstruct")]
+    old += [(multiarray.scalar, "numpy.core.multiarray.scalar")]
+    return [np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, *scalars, *old]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,66 @@
+"""A moving average of a model's weights, which is often better than the weights themselves.
+
+Source: Polyak and Juditsky, 1992; the ramp of the decay as in TensorFlow's
+ExponentialMovingAverage: min(decay, (1 + n) / (10 + n)) after n updates.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Averages parameters and floating-point buffers; other buffers are copied.
+
+    Args:
+        model: not wrapped in DistributedDataParallel.
+        decay: weight of the past at each update, reached after a ramp.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model, self.decay = model, decay
+        self.updates = 0
+        self.weights: dict[str, Tensor] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the past: the average is what the model's weights are now."""
+        self.updates = 0
+        self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the model's present weights in."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.weights[name].lerp_(value, 1 - decay)
+            else:
+                self.weights[name].copy_(value)
+
+    @contextmanager
+    def in_model(self) -> Iterator[None]:
+        """Within the context the model has the average; afterwards its own weights again."""
+        own = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self._write(self.weights)
+        try:
+            yield
+        finally:
+            self._write(own)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.updates = state_dict["updates"]
+        for name, value in state_dict["weights"].items():
+            self.weights[name].copy_(value)
+
+    @torch.no_grad()
+    def _write(self, weights: dict[str, Tensor]) -> None:
+        for name, value in self.model.state_dict().items():
+            value.copy_(weights[name])

@@ -1,0 +1,44 @@
+"""Stops when evaluations get no better."""
+
+import logging
+from typing import Any
+
+from d2ext.engine.hooks.score import BestScore
+from detectron2.engine import HookBase
+
+logger = logging.getLogger(__name__)
+
+
+class EarlyStopping(HookBase):
+    """Ends the training after `patience` evaluations in a row that are not the best so far.
+
+    It ends as if this iteration had been planned as the last: by lowering `trainer.max_iter`.
+
+    Args:
+        metric: as in `BestScore`.
+        patience: evaluations; at least 1.
+    """
+
+    def __init__(self, metric: str, patience: int) -> None:
+        self.score, self.patience = BestScore(metric), patience
+
+    def before_train(self) -> None:
+        if self.score.since >= self.patience:  # resumed after it had stopped
+            self.trainer.max_iter = self.trainer.start_iter
+
+    def after_step(self) -> None:
+        if not self.trainer.evaluation:
+            return
+        self.score.update(self.trainer.evaluation)
+        if self.score.since >= self.patience:
+            logger.info(
+                "stopped at iteration %d: %s has not improved in %d evaluations (best: %s)",
+                *(self.trainer.iter, self.score.metric, self.score.since, self.score.best),
+            )
+            self.trainer.max_iter = self.trainer.iter + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.score.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.score.load_state_dict(state_dict)

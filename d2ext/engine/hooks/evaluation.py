@@ -1,0 +1,38 @@
+"""Evaluates now and then, and at the end."""
+
+from collections.abc import Callable
+
+from detectron2.engine import HookBase
+
+
+class Evaluate(HookBase):
+    """Calls `function` every `period` iterations and after the last one.
+
+    The result is put into the event storage and into `trainer.evaluation`, where the hooks behind
+    this one find it; that is None where nothing was evaluated.
+
+    Args:
+        period: iterations; 0: only after the last one.
+        function: returns numbers by name, the same in every process.
+    """
+
+    def __init__(self, period: int, function: Callable[[], dict[str, float]]) -> None:
+        self.period, self.function = period, function
+
+    def before_step(self) -> None:
+        self.trainer.evaluation = None
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self.period > 0 and done % self.period == 0 and done < self.trainer.max_iter:
+            self._evaluate()
+
+    def after_train(self) -> None:
+        self.trainer.evaluation = None
+        if self.trainer.iter >= self.trainer.max_iter:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        metrics = self.function()
+        self.trainer.evaluation = metrics
+        self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)

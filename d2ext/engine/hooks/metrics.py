@@ -1,0 +1,55 @@
+"""Writes metrics now and then, and lets them go on after a resume where they stopped."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from d2ext.engine.metrics_file import WINDOW, MetricsFile
+from detectron2.engine.hooks import PeriodicWriter
+from detectron2.utils.events import EventStorage, EventWriter
+
+
+class WriteMetrics(PeriodicWriter):
+    """Detectron2's PeriodicWriter with a state: the last metrics and how far they are written.
+
+    Args:
+        writers: none in processes other than the first.
+        period: iterations.
+    """
+
+    def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
+        super().__init__(writers, period)
+        self.files = [writer for writer in writers if isinstance(writer, MetricsFile)]
+        self._saved: dict[str, Any] | None = None
+
+    def before_train(self) -> None:
+        if self._saved is not None:
+            _fill(self.trainer.storage, self._saved["metrics"])
+        for file in self.files:
+            if self._saved is None:
+                file.start()
+            else:
+                file.resume(self._saved["written"])
+
+    def state_dict(self) -> dict[str, Any]:
+        written = max((file.written for file in self.files), default=-1)
+        return {"written": written, "metrics": _recent(self.trainer.storage)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved = state_dict
+
+
+def _recent(storage: EventStorage) -> dict[str, dict[str, Any]]:
+    """What later lines of metrics.json can depend on: the last values of each metric."""
+    hints = storage.smoothing_hints()
+    return {
+        name: {"smooth": hints[name], "values": history.values()[-WINDOW:]}
+        for name, history in storage.histories().items()
+    }
+
+
+def _fill(storage: EventStorage, metrics: dict[str, dict[str, Any]]) -> None:
+    for name, history in metrics.items():
+        for value, iteration in history["values"]:
+            storage.put_scalar(
+                name, value, smoothing_hint=history["smooth"], cur_iter=int(iteration)
+            )

@@ -1,0 +1,83 @@
+"""A progress bar for people at a terminal."""
+
+import logging
+import sys
+from contextlib import ExitStack
+
+import torch
+from tqdm.auto import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from detectron2.engine import HookBase
+from detectron2.utils.events import CommonMetricPrinter
+
+PRINTER = CommonMetricPrinter.__module__  # the logger that prints a line of metrics
+
+
+class ProgressBar(HookBase):
+    """Shows iterations, time left, loss, learning rate and memory in one line.
+
+    While it is there, the lines of metrics go to the log file only and other lines stand above it.
+    """
+
+    def __init__(self, period: int = 5) -> None:
+        self.period = period
+        self._open = ExitStack()
+        self._bar: tqdm | None = None
+
+    @staticmethod
+    def wanted() -> bool:
+        """Somebody is looking at a terminal."""
+        return sys.stdout.isatty() and sys.stderr.isatty()
+
+    def before_train(self) -> None:
+        names = ("detectron2", "d2ext", "fvcore")
+        loggers = [logging.getLogger(name) for name in names]
+        self._open.enter_context(logging_redirect_tqdm([log for log in loggers if log.handlers]))
+        for handler in [h for log in loggers for h in log.handlers]:
+            if not isinstance(handler, logging.FileHandler) and not _writes_to_file(handler):
+                handler.addFilter(_is_no_metric_line)
+        self._bar = tqdm(
+            total=self.trainer.max_iter, initial=self.trainer.start_iter, unit="it", leave=True
+        )
+
+    def after_step(self) -> None:
+        if self._bar is None:
+            return
+        self._bar.total = self.trainer.max_iter
+        self._bar.update()
+        if self.trainer.iter % self.period == 0:
+            self._bar.set_postfix(self._numbers(), refresh=False)
+
+    def after_train(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._open.close()
+
+    def _numbers(self) -> dict[str, str]:
+        latest = self.trainer.storage.latest()
+        shown = {"loss": "total_loss", "lr": "lr"}
+        numbers = {k: f"{latest[v][0]:.4g}" for k, v in shown.items() if v in latest}
+        return {**numbers, "memory": f"{memory_in_mb():.0f}M"}
+
+
+def memory_in_mb() -> float:
+    """The most memory that was in use: the GPU's, else this process's own; 0: unknown."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    kilo = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / kilo
+
+
+def _is_no_metric_line(record: logging.LogRecord) -> bool:
+    return record.name != PRINTER
+
+
+def _writes_to_file(handler: logging.Handler) -> bool:
+    """Detectron2's log file is a plain stream handler; a terminal's stream is a terminal."""
+    stream = getattr(handler, "stream", None)
+    return stream not in (sys.stdout, sys.stderr)

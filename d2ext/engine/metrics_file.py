@@ -1,0 +1,65 @@
+"""metrics.json: a line of metrics per write, the same ones after any number of resumes."""
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from d2ext.files import replacing
+from detectron2.utils.events import EventWriter, get_event_storage
+
+WINDOW = 20  # iterations that noisy metrics are smoothed over, as in Detectron2's writers
+
+
+class MetricsFile(EventWriter):
+    """Writes what Detectron2's JSONWriter writes, each iteration's metrics once.
+
+    Args:
+        path: the file; that of an earlier training is kept as "previous_" and its name.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        self.written = -1  # metrics up to this iteration are in the file
+
+    def resume(self, written: int) -> None:
+        """Keep the lines up to iteration `written`: training goes on from there."""
+        self.written = written
+        lines = [line for line in self._lines() if _iteration(line) <= written]
+        if lines or self.path.exists():
+            with replacing(self.path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def start(self) -> None:
+        """Begin a new file."""
+        if self.path.exists():
+            os.replace(self.path, self.path.with_name(f"previous_{self.path.name}"))
+
+    def write(self) -> None:
+        rows: dict[int, dict[str, Any]] = defaultdict(dict)
+        for name, (value, iteration) in (
+            get_event_storage().latest_with_smoothing_hint(WINDOW).items()
+        ):
+            if iteration > self.written:
+                rows[iteration][name] = value
+        self.written = max([self.written, *rows])
+        text = "".join(
+            json.dumps({**rows[iteration], "iteration": iteration}, sort_keys=True) + "\n"
+            for iteration in sorted(rows)
+        )
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(text)
+
+    def _lines(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _iteration(line: str) -> float:
+    """The iteration of a line; infinity for one that a kill cut off."""
+    try:
+        return json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,63 @@
+"""Lengths and learning rate as plain numbers, for the batch in use and the data at hand."""
+
+import math
+
+from d2ext.data import iterations_per_epoch
+from detectron2.config import CfgNode
+
+# What D2's own scaling changes with the batch: all counted in iterations.
+_PERIODS = (("SOLVER", "CHECKPOINT_PERIOD"), ("TEST", "EVAL_PERIOD"))
+
+
+def resolve_schedule(cfg: CfgNode) -> list[str]:
+    """Turn `SOLVER.MAX_EPOCHS` and `SOLVER.REFERENCE_BATCH_SIZE` into iterations and rates.
+
+    Both keys are 0 afterwards. STEPS keep their share of MAX_ITER when epochs set the length;
+    the learning rate grows in proportion to the batch (Goyal et al. 2017, arXiv:1706.02677) and
+    everything counted in iterations shrinks likewise.
+
+    Returns:
+        lines for the log: what was changed.
+    """
+    return _use_reference_batch(cfg) + _use_epochs(cfg)
+
+
+def _use_reference_batch(cfg: CfgNode) -> list[str]:
+    solver = cfg.SOLVER
+    reference, batch = solver.REFERENCE_BATCH_SIZE, solver.IMS_PER_BATCH * solver.ACCUMULATE
+    solver.REFERENCE_BATCH_SIZE = 0
+    if reference in (0, batch):
+        return []
+    ratio = batch / reference
+    solver.BASE_LR *= ratio
+    solver.WARMUP_ITERS = round(solver.WARMUP_ITERS / ratio)
+    _stretch(cfg, max(1, round(solver.MAX_ITER / ratio)))
+    for section, key in _PERIODS:
+        if cfg[section][key] > 0:
+            cfg[section][key] = max(1, round(cfg[section][key] / ratio))
+    return [
+        f"schedule of batch {reference} used at batch {batch}: BASE_LR {solver.BASE_LR:.6g}, "
+        f"MAX_ITER {solver.MAX_ITER}, STEPS {tuple(solver.STEPS)}, "
+        f"WARMUP_ITERS {solver.WARMUP_ITERS}"
+    ]
+
+
+def _use_epochs(cfg: CfgNode) -> list[str]:
+    solver = cfg.SOLVER
+    epochs, solver.MAX_EPOCHS = solver.MAX_EPOCHS, 0
+    if epochs == 0:
+        return []
+    _stretch(cfg, math.ceil(epochs * iterations_per_epoch(cfg) / solver.ACCUMULATE))
+    lines = [f"{epochs} epochs: MAX_ITER {solver.MAX_ITER}, STEPS {tuple(solver.STEPS)}"]
+    if solver.WARMUP_ITERS > solver.MAX_ITER // 4:
+        solver.WARMUP_ITERS = solver.MAX_ITER // 4
+        lines.append(f"WARMUP_ITERS {solver.WARMUP_ITERS}: a quarter of the training at most")
+    return lines
+
+
+def _stretch(cfg: CfgNode, iterations: int) -> None:
+    """Set the length; the steps of the learning rate keep their places in it."""
+    solver = cfg.SOLVER
+    ratio = iterations / max(1, solver.MAX_ITER)
+    solver.STEPS = tuple(round(step * ratio) for step in solver.STEPS)
+    solver.MAX_ITER = iterations

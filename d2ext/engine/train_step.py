@@ -1,0 +1,161 @@
+"""One iteration: forward, backward and a step of the optimizer, over one batch or several."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from d2ext.engine.clipping import Clip
+from d2ext.engine.seeding import seed_step
+from d2ext.errors import UserError
+from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+
+Batch = list[dict[str, Any]]
+SHOWN = 16  # image names in a message
+
+
+class TrainStep(SimpleTrainer):
+    """Detectron2's simple loop with accumulation, mixed precision, clipping and a check of losses.
+
+    Args:
+        model: returns a dictionary of scalar losses, or one loss.
+        data_loader: batches; read from the first iteration on, not before.
+        accumulate: batches whose mean gradient makes one step.
+        dtype: half type of the forward pass; None: as the model is.
+        clip: clips the gradients in place; None: not at all.
+        seed: every iteration's random numbers follow from it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[Batch],
+        optimizer: torch.optim.Optimizer,
+        *,
+        accumulate: int = 1,
+        dtype: torch.dtype | None = None,
+        clip: Clip | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(model, data_loader, optimizer)
+        self.accumulate, self.dtype, self.clip, self.seed = accumulate, dtype, clip, seed
+        self.device = next(model.parameters()).device.type
+        scaled = dtype is torch.float16 and self.device == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device, enabled=scaled)
+        self._batches: Iterator[Batch] | None = None
+
+    def run_step(self) -> None:
+        """Make one step of the optimizer.
+
+        Raises:
+            UserError: a loss is not finite; the optimizer has not stepped.
+        """
+        self.optimizer.zero_grad()
+        losses, names, waited = [], [], 0.0
+        for part in range(self.accumulate):
+            batch, seconds = self._next_batch()
+            waited += seconds
+            names.append([str(image.get("file_name", "?")) for image in batch])
+            with self._synchronised(part + 1 == self.accumulate):
+                losses.append(self._forward_backward(batch, part))
+        self.after_backward()
+        norm = self._clip()
+        metrics = _mean(self._finite(losses, names))
+        if norm is not None:
+            metrics["grad_norm"] = norm.item()
+        log_metrics(metrics, waited)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "grad_scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if state_dict.get("grad_scaler"):  # empty where precision was not scaled
+            self.scaler.load_state_dict(state_dict["grad_scaler"])
+
+    def _next_batch(self) -> tuple[Batch, float]:
+        """The next batch and the seconds that it was waited for."""
+        start = time.perf_counter()
+        if self._batches is None:
+            self._batches = iter(self.data_loader)
+        return next(self._batches), time.perf_counter() - start
+
+    def _synchronised(self, last: bool) -> AbstractContextManager:
+        """Processes exchange gradients only with the last batch of a step."""
+        if not last and isinstance(self.model, DistributedDataParallel):
+            return self.model.no_sync()
+        return nullcontext()
+
+    def _forward_backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
+        seed_step(self.seed, comm.get_rank(), self.iter, part)
+        with torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype is not None):
+            losses = self.model(batch)
+        if isinstance(losses, Tensor):
+            losses = {"total_loss": losses}
+        total = sum(losses.values())
+        self.scaler.scale(total / self.accumulate).backward()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _clip(self) -> Tensor | None:
+        if self.clip is None:
+            return None
+        self.scaler.unscale_(self.optimizer)
+        groups = self.optimizer.param_groups
+        return self.clip([p for g in groups for p in g["params"] if p.grad is not None])
+
+    def _finite(
+        self, losses: list[dict[str, Tensor]], names: list[list[str]]
+    ) -> list[dict[str, float]]:
+        """The losses as numbers, one dictionary a batch."""
+        together = torch.stack([v.float() for terms in losses for v in terms.values()])
+        numbers = iter(together.tolist())  # waits for the device once
+        read = [{name: next(numbers) for name in terms} for terms in losses]
+        for terms, images in zip(read, names, strict=True):
+            bad = [
+                f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)
+            ]
+            if bad:
+                raise UserError(self._complaint(bad, terms, images))
+        return read
+
+    def _complaint(self, bad: list[str], terms: dict[str, float], images: list[str]) -> str:
+        others = ", ".join(f"{name} {v:.4g}" for name, v in terms.items() if math.isfinite(v))
+        more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
+        return (
+            f"iteration {self.iter}: {', '.join(bad)} (finite: {others or 'none'}). The images: "
+            f"{', '.join(images[:SHOWN])}{more}. Lower SOLVER.BASE_LR, lengthen "
+            "SOLVER.WARMUP_ITERS, enable SOLVER.CLIP_GRADIENTS, or look at these images' boxes."
+        )
+
+
+def log_metrics(metrics: dict[str, float], waited: float) -> None:
+    """Put the mean over processes into the event storage, under Detectron2's names.
+
+    Args:
+        metrics: losses by name, and possibly "grad_norm".
+        waited: seconds that the data took; the slowest process counts.
+    """
+    gathered = comm.gather({**metrics, "data_time": waited})
+    if not comm.is_main_process():
+        return
+    storage = get_event_storage()
+    storage.put_scalar("data_time", max(each.pop("data_time") for each in gathered))
+    mean = _mean(gathered)
+    losses = [value for name, value in mean.items() if name != "grad_norm"]
+    storage.put_scalars(**{**mean, "total_loss": sum(losses)})
+
+
+def _mean(terms: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each name over the dictionaries that have it."""
+    names = dict.fromkeys(name for each in terms for name in each)
+    values = {name: [each[name] for each in terms if name in each] for name in names}
+    return {name: sum(found) / len(found) for name, found in values.items()}

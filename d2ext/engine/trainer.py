@@ -1,0 +1,281 @@
+"""Detectron2's default trainer with more options; each is a key of `SOLVER` or `TEST`."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d2ext.checkpoint import Checkpointer, check_classes, load_for_evaluation
+from d2ext.data import build_test_loader, build_train_loader
+from d2ext.engine import hooks
+from d2ext.engine.clipping import build_clip
+from d2ext.engine.devices import wrap_model
+from d2ext.engine.ema import WeightAverage
+from d2ext.engine.metrics_file import MetricsFile
+from d2ext.engine.optimizer import build_optimizer
+from d2ext.engine.precision import autocast_dtype
+from d2ext.engine.train_step import Batch, TrainStep
+from d2ext.engine.validation import build_loss_loader, validation_losses
+from d2ext.errors import UserError
+from d2ext.evaluation import build_evaluator
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
+from detectron2.engine.hooks import IterationTimer, LRScheduler
+from detectron2.evaluation import DatasetEvaluator, verify_results
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils import comm
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventStorage,
+    EventWriter,
+    TensorboardXWriter,
+)
+from detectron2.utils.logger import setup_logger
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """Trains, evaluates and saves as `cfg` says; use and override it like `DefaultTrainer`.
+
+    An iteration is one step of the optimizer: SOLVER.ACCUMULATE batches. Checkpoints
+    model_<iteration> hold everything that resuming needs; model_best and model_final hold the
+    weights that were evaluated: the moving average, where SOLVER.EMA is on.
+
+    Attributes:
+        evaluation: metrics of this iteration's evaluation, None where there was none.
+        average: the moving average of the weights, or None.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        TrainerBase.__init__(self)  # DefaultTrainer's own builds the loop that this one replaces
+        for name in ("d2ext", "detectron2"):
+            if not logging.getLogger(name).isEnabledFor(logging.INFO):
+                setup_logger(name=name)
+        self.cfg = _with_common_seed(self.auto_scale_workers(cfg, comm.get_world_size()))
+        self.start_iter, self.max_iter = 0, self.cfg.SOLVER.MAX_ITER
+        self.evaluation: dict[str, float] | None = None
+        model = self.build_model(self.cfg)
+        optimizer = self.build_optimizer(self.cfg, model)
+        self.scheduler = self.build_lr_scheduler(self.cfg, optimizer)
+        self._trainer = self.build_step(wrap_model(model), optimizer)
+        ema = self.cfg.SOLVER.EMA
+        self.average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None
+        self.checkpointer = self.build_checkpointer(model)
+        self.register_hooks(self.build_hooks())
+        self.register_hooks(self.build_last_hooks())
+
+    def build_step(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainStep:
+        """The inner loop; its data are loaded from the iteration at which training starts."""
+        return TrainStep(
+            model,
+            _LazyLoader(self),
+            optimizer,
+            accumulate=self.cfg.SOLVER.ACCUMULATE,
+            dtype=autocast_dtype(self.cfg),
+            clip=build_clip(self.cfg),
+            seed=self.cfg.SEED,
+        )
+
+    def build_checkpointer(self, model: nn.Module) -> Checkpointer:
+        metadata: dict[str, Any] = {"config": self.cfg.dump()}
+        if self.cfg.DATASETS.TRAIN:
+            names = MetadataCatalog.get(self.cfg.DATASETS.TRAIN[0]).get("thing_classes")
+            metadata |= {"thing_classes": list(names)} if names else {}
+        more = {"ema": self.average} if self.average is not None else {}
+        return Checkpointer(
+            model,
+            self.cfg.OUTPUT_DIR,
+            keep=self.cfg.SOLVER.KEEP_CHECKPOINTS,
+            metadata=metadata,
+            trainer=self,
+            **more,
+        )
+
+    def build_hooks(self) -> list[HookBase]:
+        """Hooks in the order they run; the one that writes metrics is the last."""
+        cfg, test = self.cfg, self.cfg.TEST
+        found: list[HookBase] = [IterationTimer(), LRScheduler(self.optimizer, self.scheduler)]
+        if self.average is not None:
+            found.append(hooks.AverageWeights(self.average))
+        if cfg.DATASETS.TEST:
+            found.append(hooks.Evaluate(test.EVAL_PERIOD, self.evaluate))
+            weights = self.evaluated_weights
+            found.append(hooks.BestCheckpoint(self.checkpointer, test.BEST_METRIC, weights))
+        if cfg.DATASETS.TEST and test.PATIENCE > 0:
+            found.append(hooks.EarlyStopping(test.BEST_METRIC, test.PATIENCE))
+        if comm.is_main_process() and hooks.ProgressBar.wanted():
+            found.append(hooks.ProgressBar())
+        found.append(hooks.WriteMetrics(self.build_writers() if comm.is_main_process() else []))
+        return found
+
+    def build_last_hooks(self) -> list[HookBase]:
+        """What must come after everything else of an iteration, in this order."""
+        period, weights = self.cfg.SOLVER.CHECKPOINT_PERIOD, self.evaluated_weights
+        found: list[HookBase] = [hooks.SaveCheckpoints(self.checkpointer, period, weights)]
+        if comm.is_main_process():
+            found.append(hooks.SavePictures(self.cfg))
+        return found
+
+    def build_writers(self) -> list[EventWriter]:
+        """Lines in the log, metrics.json and TensorBoard."""
+        folder = Path(self.cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True, exist_ok=True)
+        return [
+            CommonMetricPrinter(self.max_iter),
+            MetricsFile(folder / "metrics.json"),
+            TensorboardXWriter(str(folder)),
+        ]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue from the last checkpoint of OUTPUT_DIR if `resume`, else load MODEL.WEIGHTS.
+
+        Raises:
+            WeightsError: what should be loaded is missing, unreadable or of another model.
+        """
+        resume = resume and self.checkpointer.has_checkpoint()
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resume:
+            self.start_iter = self.iter + 1
+            logger.info("resumed: the next iteration is %d", self.start_iter)
+        elif self.average is not None:
+            self.average.restart()
+
+    def train(self) -> dict[str, Any] | None:
+        """Run from `start_iter` to `max_iter`; returns the last evaluation's results.
+
+        Raises:
+            UserError: a loss is not finite, or something could not be saved.
+        """
+        self.iter = self.start_iter
+        with EventStorage(self.start_iter) as self.storage:
+            try:
+                self.before_train()
+                while self.iter < self.max_iter:
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    self.iter += 1
+            except UserError:
+                raise
+            except Exception:
+                logger.exception("iteration %d failed", self.iter)
+                raise
+            finally:
+                self.after_train()
+        results = getattr(self, "_last_eval_results", None)
+        if self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
+            verify_results(self.cfg, results)
+        return results
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate on DATASETS.TEST; numbers by name, the same in every process."""
+        with self._evaluated_model():
+            self._last_eval_results = self.test(self.cfg, self.model)
+            numbers = flatten_results_dict(self._last_eval_results or {})
+            if self.cfg.TEST.VAL_LOSS:
+                loaders = [self.build_loss_loader(self.cfg, n) for n in self.cfg.DATASETS.TEST]
+                numbers |= validation_losses(_unwrapped(self.model), loaders)
+        numbers = {name: float(value) for name, value in numbers.items()}
+        return comm.all_gather(numbers)[0]
+
+    def evaluated_weights(self) -> dict[str, Tensor]:
+        """The weights that are evaluated: the moving average, or else the model's own."""
+        if self.average is not None:
+            return self.average.weights
+        return _unwrapped(self.model).state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        state["iteration"] = min(self.iter, self.max_iter - 1)  # the last one that is complete
+        return {**state, "seed": self.cfg.SEED}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._use_seed(state_dict["seed"])
+
+    @classmethod
+    def load_weights(cls, cfg: CfgNode, model: nn.Module) -> None:
+        """Load MODEL.WEIGHTS for evaluation.
+
+        Raises:
+            WeightsError: they are missing, unreadable, incomplete, of another model or of other
+                classes than the data.
+        """
+        metadata = load_for_evaluation(model, cfg.MODEL.WEIGHTS)
+        for name in cfg.DATASETS.TEST:
+            classes = MetadataCatalog.get(name).get("thing_classes")
+            if classes:
+                check_classes(metadata.get("thing_classes"), classes)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, start_iteration: int = 0) -> Iterable[Batch]:
+        """Batches of training data, without the first `start_iteration`."""
+        return build_train_loader(cfg, start_iteration)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Batch]:
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_loss_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Batch]:
+        """Test images with annotations, for TEST.VAL_LOSS."""
+        return build_loss_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        return build_evaluator(cfg, dataset_name)
+
+    def _evaluated_model(self) -> AbstractContextManager[None]:
+        return self.average.in_model() if self.average is not None else nullcontext()
+
+    def _use_seed(self, seed: int) -> None:
+        self.cfg = self.cfg.clone()
+        self.cfg.defrost()
+        self.cfg.SEED = self._trainer.seed = seed
+        self.cfg.freeze()
+
+
+class _LazyLoader:
+    """A training loader that is built when it is first read, once the start is known."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._build = partial(_load_from_start, trainer)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._build())
+
+
+def _load_from_start(trainer: Trainer) -> Iterable[Batch]:
+    batches = trainer.start_iter * trainer.cfg.SOLVER.ACCUMULATE
+    build = trainer.build_train_loader
+    if "start_iteration" in signature(build).parameters:
+        return build(trainer.cfg, start_iteration=batches)
+    if batches:
+        logger.warning("build_train_loader takes no start_iteration: data start from the beginning")
+    return build(trainer.cfg)
+
+
+def _with_common_seed(cfg: CfgNode) -> CfgNode:
+    """The config with a seed that all processes share, drawn where there is none."""
+    drawn = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SEED = comm.all_gather(drawn)[0]
+    cfg.freeze()
+    return cfg
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
