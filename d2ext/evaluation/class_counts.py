@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -104,8 +104,8 @@ def _draw_sizes(axes: Axes, sets: Mapping[str, Facts]) -> None:
     edges = np.geomspace(min(8, everything.min()), max(128, everything.max()), 33)
     for i, (name, values) in enumerate(sides.items()):
         weights = np.full(len(values), 100 / max(1, len(values)))
-        style = {"color": COLORS[i], "alpha": 0.6, "label": name}
-        axes.hist(values.clip(1), edges, weights=weights, **style)
+        style: Any = {"color": COLORS[i], "alpha": 0.6, "label": name}
+        axes.hist(values.clip(1), edges.tolist(), weights=weights, **style)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("square root of the area, in pixels of the image")
@@ -122,7 +122,7 @@ def _draw_limits(axes: Axes, sides: np.ndarray) -> None:
     for name, (start, end) in spans.items():
         share = np.mean((sides >= start) & (sides < end)) if len(sides) else 0
         middle = np.sqrt(start * end)
-        place = {"ha": "center", "va": "top", "transform": axes.get_xaxis_transform()}
+        place: Any = {"ha": "center", "va": "top", "transform": axes.get_xaxis_transform()}
         axes.text(middle, 0.98, f"{name}\n{share:.0%}", fontsize=9, color=FAINT, **place)
 
 

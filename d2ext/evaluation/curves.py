@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -97,7 +98,7 @@ def _finish(axes: Axes) -> None:
     if not any(np.isfinite(line.get_ydata()).any() for line in axes.lines):
         axes.clear()
         axes.set_axis_off()
-        place = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        place: Any = {"ha": "center", "va": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, "nothing measured yet", color=FAINT, **place)
         return
     axes.set_xlabel("iteration")

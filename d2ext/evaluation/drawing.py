@@ -149,7 +149,7 @@ def marks_of_annotations(record: Mapping[str, Any], metadata: NamedClasses) -> l
     """The ground truth of an image, in Detectron2's standard dictionary."""
     marks = []
     for item in record.get("annotations", ()):
-        box = BoxMode.convert(list(item["bbox"]), item["bbox_mode"], BoxMode.XYXY_ABS)
+        box: Any = BoxMode.convert(list(item["bbox"]), item["bbox_mode"], BoxMode.XYXY_ABS)
         class_id, mark = item["category_id"], " (crowd)" if item.get("iscrowd", 0) else ""
         text = class_name(class_id, metadata) + mark
         mask = _decode(item.get("segmentation"), record["height"], record["width"])

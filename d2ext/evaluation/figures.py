@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from d2ext.files import replacing
 INK, FAINT, GRID, PAPER = "#26262a", "#78787e", "#e4e4e0", "#fafaf8"
 COLORS = ("#3b6fe0", "#e8663c", "#1f9e89", "#b565d9", "#d99a1c", "#d6457f", "#5a8f2f", "#6b7280")
 
-_STYLE = {
+_STYLE: Any = {
     "font.family": list(families()),
     "font.size": 10,
     "text.color": INK,
@@ -41,7 +42,7 @@ def figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
         drawn.savefig(temporary, dpi=120)
 
 
-def tidy(axes: Axes, title: str, grid: str = "both") -> None:
+def tidy(axes: Axes, title: str, grid: Literal["both", "x", "y"] = "both") -> None:
     """Title on the left, thin lines, no frame."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.grid(True, axis=grid, color=GRID, linewidth=0.8)

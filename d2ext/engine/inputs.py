@@ -1,0 +1,83 @@
+"""The images that a command's arguments name, and names for what is made of them."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+
+from d2ext.errors import DataError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_WRITABLE = (".jpeg", ".jpg", ".png", ".webp")
+
+
+def find_images(inputs: Sequence[str], output: Path) -> dict[Path, PurePath]:
+    """Images and where in `output` their pictures go; no two to the same place.
+
+    Args:
+        inputs: files of any suffix; folders, searched with their subfolders for images by suffix;
+            patterns such as `*.png`, for shells that don't expand them.
+        output: whatever lies in it is left out: it was made by an earlier call.
+
+    Returns:
+        file -> relative path; that of a file from a folder is its path in the folder.
+
+    Raises:
+        DataError: an input does not exist, or there is no image in all of them.
+    """
+    found: dict[Path, PurePath] = {}
+    taken: set[str] = set()
+    for text in inputs:
+        for file, name in _expand(text):
+            if file not in found and not _is_below(file, output):
+                found[file] = _unique(name, taken)
+    if not found:
+        raise DataError(
+            f"--input {' '.join(inputs)}: no image there. Suffixes of images: {' '.join(SUFFIXES)}."
+        )
+    return found
+
+
+def _expand(text: str) -> Iterator[tuple[Path, PurePath]]:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        yield from ((file, file.relative_to(path)) for file in _images_below(path))
+    elif os.path.lexists(path):
+        yield path, PurePath(path.name)
+    elif matches := sorted(glob.glob(str(path), recursive=True)):
+        for match in matches:
+            yield from _expand(match)
+    else:
+        raise DataError(_missing(text))
+
+
+def _images_below(folder: Path) -> Iterable[Path]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    hidden = (
+        any(part.startswith(".") for part in file.relative_to(folder).parts) for file in files
+    )
+    return [file for file, skip in zip(files, hidden, strict=True) if not skip]
+
+
+def _missing(text: str) -> str:
+    if text.isupper() or text.split(".")[0] in ("MODEL", "INPUT", "TEST", "DATASETS"):
+        return (
+            f"--input {text}: no such file. Config values come last, after another flag: "
+            "--input a.jpg --output out MODEL.WEIGHTS model_final.pth"
+        )
+    return f"--input {text}: no such file or folder, and no file matches it as a pattern."
+
+
+def _is_below(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
+
+
+def _unique(name: PurePath, taken: set[str]) -> PurePath:
+    """`name`, with a number if it is taken; file systems may not tell cases apart."""
+    suffix = name.suffix if name.suffix.lower() in _WRITABLE else ".png"
+    candidate, number = name.with_suffix(suffix), 1
+    while candidate.as_posix().casefold() in taken:
+        number += 1
+        candidate = name.with_name(f"{name.stem}_{number}{suffix}")
+    taken.add(candidate.as_posix().casefold())
+    return candidate
