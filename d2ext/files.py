@@ -11,6 +11,7 @@ from d2ext.errors import OutputError
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "your quota is used up: free some space",
+    errno.EFBIG: "files this large are not allowed: see `ulimit -f` and the file system's limit",
     errno.EROFS: "the file system is read-only: choose another output folder",
     errno.EACCES: "make the folder writable or choose another",
     errno.EPERM: "make the folder writable or choose another",
