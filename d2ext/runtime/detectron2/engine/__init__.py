@@ -1,0 +1,30 @@
+"""Training, evaluation and prediction."""
+
+from . import hooks, train_loop
+from .defaults import (
+    DefaultPredictor,
+    DefaultTrainer,
+    create_ddp_model,
+    default_argument_parser,
+    default_setup,
+    default_writers,
+)
+from .launch import DEFAULT_TIMEOUT, launch
+from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "AMPTrainer",
+    "DefaultPredictor",
+    "DefaultTrainer",
+    "HookBase",
+    "SimpleTrainer",
+    "TrainerBase",
+    "create_ddp_model",
+    "default_argument_parser",
+    "default_setup",
+    "default_writers",
+    "hooks",
+    "launch",
+    "train_loop",
+]

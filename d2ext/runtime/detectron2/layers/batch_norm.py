@@ -1,0 +1,228 @@
+"""Normalisation layers of convolutional networks, and their names in configs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from fvcore.nn.distributed import differentiable_all_reduce
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.utils import comm
+
+from .wrappers import BatchNorm2d
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation whose statistics and affine parameters never change.
+
+    `weight`, `bias`, `running_mean` and `running_var`, all (num_features,), are buffers under
+    the names of a `BatchNorm2d`'s. A fresh one is the identity.
+    """
+
+    _version = 3  # of the state dict; below 2 the statistics may be absent
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features) - eps)
+        self.register_buffer("num_batches_tracked", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, num_features, H, W), any floating dtype -> the same."""
+        if not x.requires_grad:
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        # One product and one sum keep less for the backward pass than batch_norm does.
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * _per_channel(scale, x) + _per_channel(shift, x)
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, local_metadata: dict, *args: Any
+    ) -> None:
+        if (local_metadata.get("version") or 0) < 2:
+            identity = {
+                "running_mean": torch.zeros_like(self.running_mean),
+                "running_var": torch.ones_like(self.running_var),
+            }
+            for name, value in identity.items():
+                state_dict.setdefault(prefix + name, value)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+    def __repr__(self) -> str:
+        return f"FrozenBatchNorm2d(num_features={self.num_features}, eps={self.eps})"
+
+    @classmethod
+    def convert_frozen_batchnorm(cls, module: nn.Module) -> nn.Module:
+        """Replace every `BatchNorm2d` and `SyncBatchNorm` in `module` by a frozen one.
+
+        Returns:
+            `module`, changed in place, or its frozen twin if it is a batch norm itself.
+        """
+        return _replace(module, (BatchNorm2d, nn.SyncBatchNorm), cls)
+
+    @classmethod
+    def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
+        """The reverse of `convert_frozen_batchnorm`: trainable `BatchNorm2d` again."""
+        return _replace(module, (FrozenBatchNorm2d,), BatchNorm2d)
+
+
+def _per_channel(vector: Tensor, x: Tensor) -> Tensor:
+    return vector.to(x.dtype).view(1, -1, 1, 1)
+
+
+def _replace(module: nn.Module, old: tuple[type, ...], new: type[nn.Module]) -> nn.Module:
+    if isinstance(module, old):
+        return _same_statistics(module, new(module.num_features, module.eps))
+    for name, child in module.named_children():
+        replacement = _replace(child, old, new)
+        if replacement is not child:
+            module.add_module(name, replacement)
+    return module
+
+
+def _same_statistics(source: nn.Module, target: nn.Module) -> nn.Module:
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        value = getattr(source, name)
+        if value is not None:
+            getattr(target, name).data = value.detach().clone()
+    count = source.num_batches_tracked
+    target.num_batches_tracked = None if count is None else count.clone()
+    return target.train(source.training)
+
+
+class NaiveSyncBatchNorm(BatchNorm2d):
+    """Batch normalisation with the statistics of all processes, by plain all-reduces.
+
+    Works where `nn.SyncBatchNorm` does not: on CPU, and with images missing on some ranks.
+
+    Args:
+        stats_mode: "" weighs every process alike; "N" weighs it by its batch size, so that it may
+            differ between processes or be zero.
+    """
+
+    def __init__(self, *args: Any, stats_mode: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if stats_mode not in ("", "N"):
+            raise ValueError(f"stats_mode is '' or 'N', got {stats_mode!r}")
+        self._stats_mode = stats_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        if comm.get_world_size() == 1 or not self.training:
+            return super().forward(input)
+        dtype = input.dtype
+        input = input.float()
+        mean, mean_of_squares, momentum = self._global_moments(input)
+        var = mean_of_squares - mean * mean
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        shift = self.bias - mean * scale
+        with torch.no_grad():
+            self.running_mean.lerp_(mean.detach(), momentum)
+            self.running_var.lerp_(var.detach(), momentum)
+        return (input * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(dtype)
+
+    def _global_moments(self, input: Tensor) -> tuple[Tensor, Tensor, float | Tensor]:
+        batch_size, channels = input.shape[:2]
+        if batch_size == 0 and self._stats_mode == "":
+            raise ValueError("an empty batch on some process needs stats_mode='N'")
+        if batch_size == 0:
+            moments = input.sum(dim=(0, 2, 3)).repeat(2)  # zeros that stay in the graph
+        else:
+            moments = torch.cat([input.mean(dim=(0, 2, 3)), input.square().mean(dim=(0, 2, 3))])
+        if self._stats_mode == "":
+            moments = differentiable_all_reduce(moments) / comm.get_world_size()
+            return (*moments.split(channels), self.momentum)
+        weight = torch.full_like(moments[:1], float(batch_size))
+        # The count travels with the moments: one message, not two.
+        total = differentiable_all_reduce(torch.cat([moments * weight, weight]))
+        count = total[-1].detach()
+        mean, mean_of_squares = (total[:-1] / count.clamp(min=1)).split(channels)
+        return mean, mean_of_squares, self.momentum * count.clamp(max=1)
+
+
+class CycleBatchNormList(nn.ModuleList):
+    """Batch norms that take turns: one for each feature level of a head shared between levels.
+
+    The affine parameters are shared, the statistics are not.
+
+    Args:
+        length: how many take turns.
+        bn_class: `BatchNorm2d` or a class constructed like it.
+        kwargs: its arguments; `affine=False` leaves the shared parameters out.
+    """
+
+    def __init__(
+        self, length: int, bn_class: type[nn.Module] = nn.BatchNorm2d, **kwargs: Any
+    ) -> None:
+        affine = kwargs.pop("affine", True)
+        super().__init__(bn_class(**kwargs, affine=False) for _ in range(length))
+        if affine:
+            self.weight = nn.Parameter(torch.ones(self[0].num_features))
+            self.bias = nn.Parameter(torch.zeros(self[0].num_features))
+        self._affine = affine
+        self._turn = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self[self._turn](x)
+        self._turn = (self._turn + 1) % len(self)
+        if not self._affine:
+            return x
+        return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+    def extra_repr(self) -> str:
+        return f"affine={self._affine}"
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the channels of (B, C, H, W), at every position by itself."""
+
+    def __init__(self, normalized_shape: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(normalized_shape))
+        self.bias = nn.Parameter(torch.zeros(normalized_shape))
+        self.eps = eps
+        self.normalized_shape = (normalized_shape,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels_last = x.permute(0, 2, 3, 1)
+        normed = F.layer_norm(
+            channels_last, self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return normed.permute(0, 3, 1, 2)
+
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "BN": BatchNorm2d,
+    "SyncBN": nn.SyncBatchNorm,
+    "nnSyncBN": nn.SyncBatchNorm,
+    "naiveSyncBN": NaiveSyncBatchNorm,
+    "naiveSyncBN_N": lambda channels: NaiveSyncBatchNorm(channels, stats_mode="N"),
+    "FrozenBN": FrozenBatchNorm2d,
+    "GN": lambda channels: nn.GroupNorm(32, channels),
+    "LN": LayerNorm,
+}
+
+
+def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -> nn.Module | None:
+    """A normalisation layer for `out_channels` channels.
+
+    Args:
+        norm: "" or `None` for none; one of "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN",
+            "naiveSyncBN", "naiveSyncBN_N"; or a callable that takes the number of channels.
+
+    Raises:
+        KeyError: an unknown name.
+    """
+    if norm is None or norm == "":
+        return None
+    if not isinstance(norm, str):
+        return norm(out_channels)
+    if norm not in _NORMS:
+        raise KeyError(f"no normalisation named {norm!r}; the known ones: {', '.join(_NORMS)}")
+    return _NORMS[norm](out_channels)

@@ -1,0 +1,73 @@
+"""Building blocks of convolutional networks."""
+
+from collections.abc import Callable
+
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+
+from .batch_norm import FrozenBatchNorm2d, get_norm
+from .wrappers import Conv2d
+
+
+class CNNBlockBase(nn.Module):
+    """A block of a CNN: (B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.stride = stride
+
+    def freeze(self) -> "CNNBlockBase":
+        """Stop training this block: no gradients, and batch norms become frozen ones."""
+        self.requires_grad_(False)
+        FrozenBatchNorm2d.convert_frozen_batchnorm(self)
+        return self
+
+
+class DepthwiseSeparableConv2d(nn.Module):
+    """A depthwise convolution, then a pointwise one (Chollet 2017, arXiv:1610.02357).
+
+    Args:
+        norm1, activation1: after the depthwise convolution; a norm as `get_norm` takes it.
+        norm2, activation2: after the pointwise convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        padding: int = 1,
+        dilation: int = 1,
+        *,
+        norm1: str | Callable[[int], nn.Module] | None = None,
+        activation1: Callable[[Tensor], Tensor] | None = None,
+        norm2: str | Callable[[int], nn.Module] | None = None,
+        activation2: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.depthwise = Conv2d(
+            in_channels,
+            in_channels,
+            kernel_size=kernel_size,
+            padding=padding,
+            dilation=dilation,
+            groups=in_channels,
+            bias=not norm1,
+            norm=get_norm(norm1, in_channels),
+            activation=activation1,
+        )
+        self.pointwise = Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=1,
+            bias=not norm2,
+            norm=get_norm(norm2, out_channels),
+            activation=activation2,
+        )
+        for conv in (self.depthwise, self.pointwise):
+            weight_init.c2_msra_fill(conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))

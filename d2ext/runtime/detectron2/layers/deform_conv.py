@@ -1,0 +1,132 @@
+"""Deformable convolutions as modules on `torchvision.ops.deform_conv2d`.
+
+Sources: Dai et al. 2017, arXiv:1703.06211; with modulation, Zhu et al. 2019, arXiv:1811.11168.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+from torchvision.ops import deform_conv2d
+
+IntPair = int | tuple[int, int]
+
+
+class _DeformConvBase(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPair,
+        stride: IntPair = 1,
+        padding: IntPair = 0,
+        dilation: IntPair = 1,
+        groups: int = 1,
+        deformable_groups: int = 1,
+        bias: bool = False,
+        norm: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"{in_channels} -> {out_channels} channels: not {groups} groups")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size = _pair(kernel_size)
+        self.stride = _pair(stride)
+        self.padding = _pair(padding)
+        self.dilation = _pair(dilation)
+        self.groups, self.deformable_groups = groups, deformable_groups
+        self.norm, self.activation = norm, activation
+        shape = (out_channels, in_channels // groups, *self.kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape))
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def _convolve(self, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
+        points = self.deformable_groups * self.kernel_size[0] * self.kernel_size[1]
+        if offset.shape[1] != 2 * points:
+            raise ValueError(f"offset has {offset.shape[1]} channels, expected {2 * points}")
+        weight = self.weight.to(x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        x = deform_conv2d(x, offset, weight, bias, self.stride, self.padding, self.dilation, mask)
+        if self.norm is not None:
+            x = self.norm(x)
+        return x if self.activation is None else self.activation(x)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_channels={self.in_channels}, out_channels={self.out_channels}, "
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, groups={self.groups}, "
+            f"deformable_groups={self.deformable_groups}, bias={self.bias is not None}"
+        )
+
+
+class DeformConv(_DeformConvBase):
+    """A convolution that reads each input at its grid position plus an offset.
+
+    Args:
+        deformable_groups: number of groups of input channels with offsets of their own.
+        bias: not supported; kept for the signature.
+        norm, activation: applied to the output, in this order.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPair,
+        stride: IntPair = 1,
+        padding: IntPair = 0,
+        dilation: IntPair = 1,
+        groups: int = 1,
+        deformable_groups: int = 1,
+        bias: bool = False,
+        norm: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if bias:
+            raise ValueError("DeformConv has no bias; ModulatedDeformConv has one")
+        geometry = (kernel_size, stride, padding, dilation, groups, deformable_groups)
+        super().__init__(
+            in_channels, out_channels, *geometry, bias=False, norm=norm, activation=activation
+        )
+
+    def forward(self, x: Tensor, offset: Tensor) -> Tensor:
+        """Features (B, in_channels, H, W) and offsets -> (B, out_channels, H', W').
+
+        `offset` is (B, 2 * deformable_groups * kh * kw, H', W') in input pixels: y, then x of each
+        kernel position.
+        """
+        return self._convolve(x, offset, None)
+
+
+class ModulatedDeformConv(_DeformConvBase):
+    """`DeformConv` with a factor for every position read, and with a bias.
+
+    Args: as `DeformConv`'s, but `bias` is supported.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPair,
+        stride: IntPair = 1,
+        padding: IntPair = 0,
+        dilation: IntPair = 1,
+        groups: int = 1,
+        deformable_groups: int = 1,
+        bias: bool = True,
+        norm: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        geometry = (kernel_size, stride, padding, dilation, groups, deformable_groups)
+        super().__init__(
+            in_channels, out_channels, *geometry, bias=bias, norm=norm, activation=activation
+        )
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """As `DeformConv.forward`; `mask` is (B, deformable_groups * kh * kw, H', W')."""
+        return self._convolve(x, offset, mask)

@@ -1,0 +1,92 @@
+"""Thin additions to PyTorch's layers and functions: normalisation and activation inside a
+convolution, and losses that survive an empty batch."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import BatchNorm2d, ConvTranspose2d, Linear
+from torch.nn import functional as F
+from torch.nn.functional import interpolate
+
+__all__ = [
+    "BatchNorm2d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Linear",
+    "cat",
+    "cross_entropy",
+    "empty_input_loss_func_wrapper",
+    "interpolate",
+    "move_device_like",
+    "nonzero_tuple",
+    "shapes_to_tensor",
+]
+
+
+class Conv2d(nn.Conv2d):
+    """`torch.nn.Conv2d` followed by an optional `norm` module and an optional `activation`.
+
+    Args:
+        norm: a module applied to the convolution's output.
+        activation: a callable applied last.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        norm: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.norm = norm
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, H', W')."""
+        x = super().forward(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return x if self.activation is None else self.activation(x)
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """`torch.cat` that returns a single tensor as it is, without a copy."""
+    if not isinstance(tensors, list | tuple):
+        raise TypeError(f"cat wants a list or tuple of tensors, got {type(tensors).__name__}")
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
+
+
+def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
+    """Indices of the non-zero elements, one tensor for each dimension of `x`."""
+    return x.unsqueeze(0).nonzero().unbind(1)[1:] if x.dim() == 0 else x.nonzero(as_tuple=True)
+
+
+def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`loss_func(input, target, reduction=...)` whose mean over an empty target is 0, not NaN."""
+
+    def loss_of_possibly_empty(
+        input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any
+    ) -> Tensor:
+        if reduction == "mean" and target.numel() == 0:
+            return 0.0 * input.sum()  # keeps the graph, so that every rank has gradients
+        return loss_func(input, target, reduction=reduction, **kwargs)
+
+    return loss_of_possibly_empty
+
+
+cross_entropy = empty_input_loss_func_wrapper(F.cross_entropy)
+
+
+def shapes_to_tensor(x: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """Sizes as a 1-D tensor; sizes that are tensors themselves (tracing) stay in the graph."""
+    if any(isinstance(size, Tensor) for size in x):
+        return torch.stack([torch.as_tensor(size, device=device) for size in x])
+    return torch.as_tensor(x, device=device)
+
+
+def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
+    """`src` on the device of `dst`."""
+    return src.to(dst.device)

@@ -1,0 +1,135 @@
+"""Boxes as differences from reference boxes, and the losses on either form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from fvcore.nn import giou_loss, smooth_l1_loss
+from torch import Tensor
+from torch.nn import functional as F
+
+from detectron2.layers import cat, ciou_loss, diou_loss
+from detectron2.structures import Boxes
+
+__all__ = ["Box2BoxTransform", "Box2BoxTransformLinear"]
+
+_DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)  # as in the published R-CNN models
+
+
+def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., 4) XYXY -> centres (..., 2) and sizes (..., 2)."""
+    size = boxes[..., 2:] - boxes[..., :2]
+    return boxes[..., :2] + 0.5 * size, size
+
+
+class Box2BoxTransform:
+    """R-CNN's (dx, dy, dw, dh): the centre's shift in units of the reference's size, and the
+    logarithm of the ratio of sizes (Girshick et al. 2014, arXiv:1311.2524).
+
+    Args:
+        weights: factors of the four deltas.
+        scale_clamp: upper bound of dw and dh when they are applied.
+    """
+
+    def __init__(
+        self,
+        weights: tuple[float, float, float, float],
+        scale_clamp: float = _DEFAULT_SCALE_CLAMP,
+    ) -> None:
+        self.weights = weights
+        self.scale_clamp = scale_clamp
+
+    def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        """Deltas (N, 4) that turn `src_boxes` (N, 4) into `target_boxes` (N, 4), all XYXY.
+
+        Raises:
+            ValueError: a source box of no width (which could not be undone).
+        """
+        source, source_size = _centre_and_size(src_boxes)
+        target, target_size = _centre_and_size(target_boxes)
+        if not torch.jit.is_tracing() and not bool((source_size[..., 0] > 0).all()):
+            raise ValueError("source boxes of a box transform need a positive width")
+        deltas = torch.cat([(target - source) / source_size, (target_size / source_size).log()], -1)
+        return deltas * deltas.new_tensor(self.weights)
+
+    def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        """The boxes that deltas lead to.
+
+        Args:
+            deltas: (N, 4 k): k sets for each box.
+            boxes: (N, 4) XYXY.
+
+        Returns:
+            (N, 4 k) float32 XYXY.
+        """
+        shape = deltas.shape
+        deltas = deltas.float().reshape(shape[0], -1, 4)  # half precision overflows in exp
+        deltas = deltas / deltas.new_tensor(self.weights)
+        centre, size = _centre_and_size(boxes.to(deltas.dtype)[:, None])
+        centre = centre + deltas[..., :2] * size
+        half = 0.5 * size * deltas[..., 2:].clamp(max=self.scale_clamp).exp()
+        return torch.cat([centre - half, centre + half], dim=-1).reshape(shape)
+
+
+class Box2BoxTransformLinear:
+    """Distances from the centre of the reference to the four sides, as in FCOS (arXiv:1904.01355).
+
+    Args:
+        normalize_by_size: distances in units of the reference's width and height, not pixels.
+    """
+
+    def __init__(self, normalize_by_size: bool = True) -> None:
+        self.normalize_by_size = normalize_by_size
+
+    def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        """(N, 4) left, top, right, bottom; negative where the centre lies outside the target."""
+        centre, size = _centre_and_size(src_boxes)
+        sides = torch.cat([centre - target_boxes[..., :2], target_boxes[..., 2:] - centre], dim=-1)
+        return sides / size.repeat(1, 2) if self.normalize_by_size else sides
+
+    def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        """(N, 4) distances, of which negative ones count as 0 -> (N, 4) float32 XYXY."""
+        sides = F.relu(deltas.float())
+        centre, size = _centre_and_size(boxes.to(sides.dtype))
+        if self.normalize_by_size:
+            sides = sides * size.repeat(1, 2)
+        return torch.cat([centre - sides[..., :2], centre + sides[..., 2:]], dim=-1)
+
+
+_IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+
+
+def _dense_box_regression_loss(
+    anchors: Sequence[Boxes | Tensor],
+    box2box_transform: Box2BoxTransform,
+    pred_anchor_deltas: Sequence[Tensor],
+    gt_boxes: Sequence[Tensor],
+    fg_mask: Tensor,
+    box_reg_loss_type: str = "smooth_l1",
+    smooth_l1_beta: float = 0.0,
+) -> Tensor:
+    """The summed box loss of a dense detector's foreground anchors.
+
+    Args:
+        anchors: of each level, together R boxes.
+        pred_anchor_deltas: of each level (B, Ri, 4).
+        gt_boxes: of each image the (R, 4) boxes its anchors are matched to.
+        fg_mask: (B, R) bool.
+        box_reg_loss_type: "smooth_l1" on the deltas; "giou", "diou" or "ciou" on the boxes.
+        smooth_l1_beta: where smooth L1 turns from a square into a line.
+    """
+    all_anchors = cat([a.tensor if isinstance(a, Boxes) else a for a in anchors])
+    deltas = cat(pred_anchor_deltas, dim=1)
+    if box_reg_loss_type == "smooth_l1":
+        wanted = torch.stack([box2box_transform.get_deltas(all_anchors, gt) for gt in gt_boxes])
+        return smooth_l1_loss(
+            deltas[fg_mask], wanted[fg_mask], beta=smooth_l1_beta, reduction="sum"
+        )
+    if box_reg_loss_type not in _IOU_LOSSES:
+        known = ", ".join(["smooth_l1", *_IOU_LOSSES])
+        raise ValueError(f"no box loss named {box_reg_loss_type!r}; the known ones: {known}")
+    boxes = torch.stack([box2box_transform.apply_deltas(d, all_anchors) for d in deltas])
+    loss = _IOU_LOSSES[box_reg_loss_type]
+    return loss(boxes[fg_mask], torch.stack(list(gt_boxes))[fg_mask], reduction="sum")

@@ -1,0 +1,64 @@
+"""Which ground truth each prediction answers for, by thresholds on a quality such as the IoU."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Matcher:
+    """Give each prediction its best ground truth and a label by how good that is.
+
+    Args:
+        thresholds: increasing positive qualities that separate the labels.
+        labels: one more than thresholds, from the worst range up: 1 foreground, 0 background,
+            -1 ignored.
+        allow_low_quality_matches: a ground truth's best predictions are foreground however poor.
+    """
+
+    def __init__(
+        self,
+        thresholds: Sequence[float],
+        labels: Sequence[int],
+        allow_low_quality_matches: bool = False,
+    ) -> None:
+        thresholds = list(thresholds)
+        if thresholds != sorted(thresholds) or not thresholds or thresholds[0] <= 0:
+            raise ValueError(f"thresholds are positive and increasing, got {thresholds}")
+        if len(labels) != len(thresholds) + 1:
+            raise ValueError(f"{len(thresholds)} thresholds need one more label, not {labels}")
+        if any(label not in (-1, 0, 1) for label in labels):
+            raise ValueError(f"labels are among -1, 0 and 1, got {labels}")
+        self.thresholds = [-float("inf"), *thresholds, float("inf")]
+        self.labels = list(labels)
+        self.allow_low_quality_matches = allow_low_quality_matches
+
+    def __call__(self, match_quality_matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Match every column.
+
+        Args:
+            match_quality_matrix: (M ground truths, N predictions), not negative.
+
+        Returns:
+            For each prediction the index of its ground truth (N,) int64, 0 where there is none,
+            and its label (N,) int8.
+        """
+        quality = match_quality_matrix
+        if quality.dim() != 2:
+            raise ValueError(f"expected an (M, N) matrix, got {tuple(quality.shape)}")
+        if quality.numel() == 0:
+            matches = quality.new_zeros(quality.shape[1], dtype=torch.int64)
+            return matches, torch.full_like(matches, self.labels[0], dtype=torch.int8)
+        best, matches = quality.max(dim=0)
+        inner = torch.tensor(self.thresholds[1:-1], dtype=best.dtype, device=best.device)
+        ranges = torch.bucketize(best, inner, right=True)
+        labels = torch.tensor(self.labels, dtype=torch.int8, device=best.device)[ranges]
+        if self.allow_low_quality_matches:
+            self.set_low_quality_matches_(labels, quality)
+        return matches, labels
+
+    def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:
+        """Label as foreground, in place, each prediction that is some ground truth's best (ties
+        included). Its match stays the ground truth that is best for *it*."""
+        best = match_quality_matrix.max(dim=1, keepdim=True).values
+        match_labels[(match_quality_matrix == best).any(dim=0)] = 1

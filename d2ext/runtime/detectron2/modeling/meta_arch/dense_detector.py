@@ -1,0 +1,198 @@
+"""What single-stage detectors share: preprocessing, the layout of predictions, and decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.layers import cat, move_device_like
+from detectron2.modeling.backbone import Backbone
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.events import get_event_storage
+
+from ..postprocessing import detector_postprocess
+
+
+def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
+    """(N, A * K, H, W) -> (N, H * W * A, K): one row for each anchor."""
+    n, _, height, width = tensor.shape
+    rows = tensor.reshape(n, -1, K, height, width).permute(0, 3, 4, 1, 2)
+    return rows.reshape(n, -1, K)
+
+
+class DenseDetector(nn.Module):
+    """A backbone and a head that predicts at every position of its feature maps.
+
+    A subclass defines `forward_training(images, features, predictions, gt_instances)`, which gives
+    a dict of losses, and `forward_inference(images, features, predictions)`, which gives an
+    `Instances` for each image.
+
+    Args:
+        backbone: gives the features.
+        head: called with the list of features; gives a list of predictions by kind, each a list
+            of (N, A * K, H, W) by level.
+        head_in_features: names of the features; default: all of the backbone's.
+        pixel_mean, pixel_std: of each image channel.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: Sequence[str] | None = None,
+        *,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        if head_in_features is None:
+            shapes = backbone.output_shape()
+            head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
+        self.head_in_features = list(head_in_features)
+        for name, values in {"pixel_mean": pixel_mean, "pixel_std": pixel_std}.items():
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        return move_device_like(x, self.pixel_mean)
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
+        """Losses in training; a list of {"instances": Instances} otherwise.
+
+        Args:
+            batched_inputs: for each image a dict of "image": (C, H, W), in training "instances"
+                with `gt_boxes` and `gt_classes`, in inference optionally "height" and "width" of
+                the detections' coordinates (default: the image's).
+
+        Raises:
+            ValueError: training without instances.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        features = [features[name] for name in self.head_in_features]
+        predictions = self.head(features)
+        if self.training:
+            if "instances" not in batched_inputs[0]:
+                raise ValueError("training wants 'instances' in every input, found none")
+            targets = [x["instances"].to(self.device) for x in batched_inputs]
+            return self.forward_training(images, features, predictions, targets)
+        found = self.forward_inference(images, features, predictions)
+        if torch.jit.is_scripting():
+            return found
+        return [
+            {"instances": detector_postprocess(r, x.get("height", h), x.get("width", w))}
+            for r, x, (h, w) in zip(found, batched_inputs, images.image_sizes, strict=True)
+        ]
+
+    def forward_training(
+        self, images: ImageList, features: Any, predictions: Any, gt_instances: Any
+    ) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def forward_inference(
+        self, images: ImageList, features: Any, predictions: Any
+    ) -> list[Instances]:
+        raise NotImplementedError
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalise and pad the images to one batch."""
+        images = [self._move_to_current_device(x["image"]) for x in batched_inputs]
+        return ImageList.from_tensors(
+            [(image - self.pixel_mean) / self.pixel_std for image in images],
+            self.backbone.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints,
+        )
+
+    def _transpose_dense_predictions(
+        self, predictions: list[list[Tensor]], dims_per_anchor: list[int]
+    ) -> list[list[Tensor]]:
+        """(N, A * K, H, W) -> (N, H * W * A, K) for each kind of prediction, whose K is given."""
+        if len(predictions) != len(dims_per_anchor):
+            raise ValueError(f"{len(predictions)} kinds of predictions, {dims_per_anchor} given")
+        return [
+            [permute_to_N_HWA_K(level, dim) for level in levels]
+            for levels, dim in zip(predictions, dims_per_anchor, strict=True)
+        ]
+
+    def _ema_update(
+        self, name: str, value: float, initial_value: float, momentum: float = 0.9
+    ) -> float:
+        """Move the running mean `name` (an attribute, made on first use) towards `value`."""
+        mean = getattr(self, name, None)
+        mean = initial_value if mean is None else mean
+        mean = mean * momentum + value * (1 - momentum)
+        setattr(self, name, mean)
+        return mean
+
+    def _decode_per_level_predictions(
+        self,
+        anchors: Boxes,
+        pred_scores: Tensor,
+        pred_deltas: Tensor,
+        score_thresh: float,
+        topk_candidates: int,
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """The best boxes of one level of one image.
+
+        Args:
+            anchors: R boxes.
+            pred_scores: (R, classes).
+            pred_deltas: (R, 4).
+        """
+        candidates = (pred_scores > score_thresh).nonzero()
+        scores = pred_scores[candidates[:, 0], candidates[:, 1]]
+        scores, order = scores.sort(descending=True)
+        order = order[:topk_candidates]
+        rows, classes = candidates[order].unbind(1)
+        boxes = self.box2box_transform.apply_deltas(pred_deltas[rows], anchors.tensor[rows])
+        return Instances(
+            image_size,
+            pred_boxes=Boxes(boxes),
+            scores=scores[:topk_candidates],
+            pred_classes=classes,
+        )
+
+    def _decode_multi_level_predictions(
+        self,
+        anchors: list[Boxes],
+        pred_scores: list[Tensor],
+        pred_deltas: list[Tensor],
+        score_thresh: float,
+        topk_candidates: int,
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """`_decode_per_level_predictions` of every level together; before suppression."""
+        return Instances.cat(
+            [
+                self._decode_per_level_predictions(
+                    *level, score_thresh, topk_candidates, image_size
+                )
+                for level in zip(anchors, pred_scores, pred_deltas, strict=True)
+            ]
+        )
+
+    def visualize_training(self, batched_inputs: list[dict], results: list[Instances]) -> None:
+        """Put the first image's ground truth beside its 20 best predictions into the events."""
+        # Drawing needs the data and plotting packages, detecting does not.
+        from detectron2.data.detection_utils import convert_image_to_rgb
+        from detectron2.utils.visualizer import Visualizer
+
+        image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
+        truth = batched_inputs[0]["instances"].gt_boxes
+        found = detector_postprocess(results[0], image.shape[0], image.shape[1])
+        boxes = found.pred_boxes.tensor[:20].detach().cpu().numpy()
+        pictures = [
+            torch.from_numpy(Visualizer(image, None).overlay_instances(boxes=b).get_image())
+            for b in (truth, boxes)
+        ]
+        name = "Left: GT bounding boxes; Right: Predicted Boxes"
+        get_event_storage().put_image(name, cat(pictures, dim=1).permute(2, 0, 1).numpy())

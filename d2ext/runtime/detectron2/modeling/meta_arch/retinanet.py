@@ -1,0 +1,332 @@
+"""RetinaNet (Lin et al. 2017, arXiv:1708.02002)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from fvcore.nn import sigmoid_focal_loss_jit
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.config import configurable
+from detectron2.layers import CycleBatchNormList, ShapeSpec, batched_nms, cat, get_norm
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.events import get_event_storage
+
+from ..anchor_generator import build_anchor_generator
+from ..backbone import Backbone, build_backbone
+from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
+from ..matcher import Matcher
+from .build import META_ARCH_REGISTRY
+from .dense_detector import DenseDetector
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+__all__ = ["RetinaNet"]
+
+
+@META_ARCH_REGISTRY.register()
+class RetinaNet(DenseDetector):
+    """Focal loss on the anchors' classes, a box loss on the foreground anchors.
+
+    Args:
+        backbone, head, head_in_features, pixel_mean, pixel_std: as `DenseDetector`'s; the head
+            gives logits and deltas.
+        anchor_generator: called with the features; gives `Boxes` for each level.
+        box2box_transform: between anchors and boxes.
+        anchor_matcher: labels anchors by their IoU with the ground truth.
+        num_classes: without the background.
+        focal_loss_alpha, focal_loss_gamma: of the focal loss.
+        smooth_l1_beta, box_reg_loss_type: of the box loss: "smooth_l1" or "giou".
+        test_score_thresh: detections score more than this.
+        test_topk_candidates: so many of each level enter the suppression.
+        test_nms_thresh: IoU of the suppression.
+        max_detections_per_image: so many are kept.
+        vis_period: iterations between pictures of predictions in the events; 0: never.
+        input_format: of the images, for these pictures.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: Sequence[str] | None,
+        anchor_generator: nn.Module,
+        box2box_transform: Box2BoxTransform,
+        anchor_matcher: Matcher,
+        num_classes: int,
+        focal_loss_alpha: float = 0.25,
+        focal_loss_gamma: float = 2.0,
+        smooth_l1_beta: float = 0.0,
+        box_reg_loss_type: str = "smooth_l1",
+        test_score_thresh: float = 0.05,
+        test_topk_candidates: int = 1000,
+        test_nms_thresh: float = 0.5,
+        max_detections_per_image: int = 100,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        vis_period: int = 0,
+        input_format: str = "BGR",
+    ) -> None:
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        self.num_classes = num_classes
+        self.anchor_generator = anchor_generator
+        self.box2box_transform = box2box_transform
+        self.anchor_matcher = anchor_matcher
+        self.focal_loss_alpha = focal_loss_alpha
+        self.focal_loss_gamma = focal_loss_gamma
+        self.smooth_l1_beta = smooth_l1_beta
+        self.box_reg_loss_type = box_reg_loss_type
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self.vis_period = vis_period
+        self.input_format = input_format
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        section = cfg.MODEL.RETINANET
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        shapes = [shapes[name] for name in section.IN_FEATURES]
+        matcher = Matcher(
+            section.IOU_THRESHOLDS, section.IOU_LABELS, allow_low_quality_matches=True
+        )
+        return {
+            "backbone": backbone,
+            "head": RetinaNetHead(cfg, shapes),
+            "head_in_features": section.IN_FEATURES,
+            "anchor_generator": build_anchor_generator(cfg, shapes),
+            "box2box_transform": Box2BoxTransform(weights=section.BBOX_REG_WEIGHTS),
+            "anchor_matcher": matcher,
+            "num_classes": section.NUM_CLASSES,
+            "focal_loss_alpha": section.FOCAL_LOSS_ALPHA,
+            "focal_loss_gamma": section.FOCAL_LOSS_GAMMA,
+            "smooth_l1_beta": section.SMOOTH_L1_LOSS_BETA,
+            "box_reg_loss_type": section.BBOX_REG_LOSS_TYPE,
+            "test_score_thresh": section.SCORE_THRESH_TEST,
+            "test_topk_candidates": section.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": section.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "vis_period": cfg.VIS_PERIOD,
+            "input_format": cfg.INPUT.FORMAT,
+        }
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        outputs = super().forward(batched_inputs)
+        period = self.vis_period if self.training else 0
+        if period > 0 and get_event_storage().iter % period == 0:
+            self._picture_of(batched_inputs)
+        return outputs
+
+    @torch.no_grad()
+    def _picture_of(self, batched_inputs: list[dict]) -> None:
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        features = [features[name] for name in self.head_in_features]
+        results = self.forward_inference(images, features, self.head(features))
+        self.visualize_training(batched_inputs, results)
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: list[list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
+        anchors = self.anchor_generator(features)
+        labels, boxes = self.label_anchors(anchors, gt_instances)
+        return self.losses(anchors, logits, labels, deltas, boxes)
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """ "loss_cls" and "loss_box_reg", divided by a running mean of the foreground's size.
+
+        Args:
+            anchors: of each level, together R.
+            pred_logits, pred_anchor_deltas: of each level (N, Ri, num_classes) and (N, Ri, 4).
+            gt_labels, gt_boxes: of each image (R,) and (R, 4), from `label_anchors`.
+        """
+        labels = torch.stack(gt_labels)
+        foreground = (labels >= 0) & (labels != self.num_classes)
+        count = int(foreground.sum())
+        get_event_storage().put_scalar("num_pos_anchors", count / len(gt_labels))
+        normalizer = self._ema_update("loss_normalizer", max(count, 1), 100)
+        used = labels >= 0
+        # The background is class num_classes: its column is cut off.
+        one_hot = F.one_hot(labels[used], self.num_classes + 1)[:, :-1]
+        logits = cat(pred_logits, dim=1)[used]
+        class_loss = sigmoid_focal_loss_jit(
+            logits,
+            one_hot.to(logits.dtype),
+            alpha=self.focal_loss_alpha,
+            gamma=self.focal_loss_gamma,
+            reduction="sum",
+        )
+        box_loss = _dense_box_regression_loss(
+            anchors,
+            self.box2box_transform,
+            pred_anchor_deltas,
+            gt_boxes,
+            foreground,
+            box_reg_loss_type=self.box_reg_loss_type,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        return {"loss_cls": class_loss / normalizer, "loss_box_reg": box_loss / normalizer}
+
+    @torch.no_grad()
+    def label_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """For each image the class (-1 ignored, num_classes background) and the matched box of
+        every anchor: (R,) int64 and (R, 4)."""
+        all_anchors = Boxes.cat(anchors)
+        pairs = [self._label_image(all_anchors, truth) for truth in gt_instances]
+        return [labels for labels, _ in pairs], [boxes for _, boxes in pairs]
+
+    def _label_image(self, anchors: Boxes, truth: Instances) -> tuple[Tensor, Tensor]:
+        quality = pairwise_iou(truth.gt_boxes, anchors)
+        matches, kinds = self.anchor_matcher(quality)
+        if len(truth) == 0:
+            labels = torch.full_like(matches, self.num_classes)
+            return labels, torch.zeros_like(anchors.tensor)
+        labels = truth.gt_classes[matches]
+        labels[kinds == 0] = self.num_classes
+        labels[kinds == -1] = -1
+        return labels, truth.gt_boxes.tensor[matches]
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: list[list[Tensor]]
+    ) -> list[Instances]:
+        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
+        anchors = self.anchor_generator(features)
+        return [
+            self.inference_single_image(
+                anchors, [x[i].sigmoid() for x in logits], [x[i] for x in deltas], size
+            )
+            for i, size in enumerate(images.image_sizes)
+        ]
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Decode, suppress and keep the best.
+
+        Args:
+            anchors, box_cls, box_delta: of each level; scores (Ri, num_classes), deltas (Ri, 4).
+            image_size: (height, width) of the network's input without padding.
+        """
+        found = self._decode_multi_level_predictions(
+            anchors,
+            box_cls,
+            box_delta,
+            self.test_score_thresh,
+            self.test_topk_candidates,
+            image_size,
+        )
+        keep = batched_nms(
+            found.pred_boxes.tensor, found.scores, found.pred_classes, self.test_nms_thresh
+        )
+        return found[keep[: self.max_detections_per_image]]
+
+
+class RetinaNetHead(nn.Module):
+    """Two towers of 3x3 convolutions, one for classes and one for boxes, shared by all levels.
+
+    Args:
+        input_shape: of each level; all have as many channels.
+        num_classes: without the background.
+        num_anchors: at each position.
+        conv_dims: output channels of each convolution of a tower.
+        norm: as `get_norm` takes it; "BN" and "SyncBN" keep statistics for each level by itself.
+        prior_prob: the foreground's probability at the start of training.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: list[ShapeSpec],
+        num_classes: int,
+        num_anchors: int,
+        conv_dims: list[int],
+        norm: str = "",
+        prior_prob: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self._num_features = len(input_shape)
+        channels = [input_shape[0].channels, *conv_dims]
+        self.cls_subnet = self._tower(channels, norm)
+        self.bbox_subnet = self._tower(channels, norm)
+        self.cls_score = _conv(channels[-1], num_anchors * num_classes)
+        self.bbox_pred = _conv(channels[-1], num_anchors * 4)
+        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+
+    def _tower(self, channels: list[int], norm: str) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for before, after in pairwise(channels):
+            layers.append(_conv(before, after))
+            if norm:
+                layers.append(self._norm(norm, after))
+            layers.append(nn.ReLU())
+        return nn.Sequential(*layers)
+
+    def _norm(self, norm: str, channels: int) -> nn.Module:
+        if norm not in ("BN", "SyncBN"):
+            return get_norm(norm, channels)
+        kind = nn.BatchNorm2d if norm == "BN" else nn.SyncBatchNorm
+        return CycleBatchNormList(self._num_features, bn_class=kind, num_features=channels)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+        section = cfg.MODEL.RETINANET
+        num_anchors = set(build_anchor_generator(cfg, input_shape).num_cell_anchors)
+        if len(num_anchors) != 1:
+            raise ValueError(f"all levels need as many anchors at a position, got {num_anchors}")
+        return {
+            "input_shape": input_shape,
+            "num_classes": section.NUM_CLASSES,
+            "num_anchors": num_anchors.pop(),
+            "conv_dims": [input_shape[0].channels] * section.NUM_CONVS,
+            "norm": section.NORM,
+            "prior_prob": section.PRIOR_PROB,
+        }
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of each level -> logits (N, anchors * classes, H, W) and deltas
+        (N, anchors * 4, H, W) of each level."""
+        if len(features) != self._num_features:
+            raise ValueError(f"{len(features)} features for a head of {self._num_features} levels")
+        logits = [self.cls_score(self.cls_subnet(feature)) for feature in features]
+        deltas = [self.bbox_pred(self.bbox_subnet(feature)) for feature in features]
+        return logits, deltas
+
+
+def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv

@@ -1,0 +1,113 @@
+"""Region features from the pyramid level that suits each region's size (arXiv:1612.03144)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import RoIPool
+
+from detectron2.layers import ROIAlign, cat
+from detectron2.structures import Boxes
+
+__all__ = ["ROIPooler"]
+
+
+def assign_boxes_to_levels(
+    box_lists: Sequence[Boxes],
+    min_level: int,
+    max_level: int,
+    canonical_box_size: int,
+    canonical_level: int,
+) -> Tensor:
+    """The pyramid level of each box, counted from `min_level`: equation 1 of the FPN paper.
+
+    Args:
+        box_lists: boxes of each image, together M.
+        min_level, max_level: of the pyramid; log2 of the strides.
+        canonical_box_size: square root of the area, in pixels, of a box at `canonical_level`.
+
+    Returns:
+        (M,) int64.
+    """
+    side = cat([boxes.area() for boxes in box_lists]).sqrt()
+    level = torch.floor(canonical_level + torch.log2(side / canonical_box_size + 1e-8))
+    return level.clamp(min=min_level, max=max_level).to(torch.int64) - min_level
+
+
+def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
+    """Boxes of each image, together M -> (M, 5): the image's index, then the box."""
+    boxes = cat([boxes.tensor for boxes in box_lists])
+    counts = torch.tensor([len(boxes) for boxes in box_lists], device=boxes.device)
+    index = torch.arange(len(box_lists), device=boxes.device).repeat_interleave(counts)
+    return torch.cat([index[:, None].to(boxes.dtype), boxes], dim=1)
+
+
+class ROIPooler(nn.Module):
+    """Pools every box from one of several feature maps.
+
+    Args:
+        output_size: (height, width) of the pooled features, or one side for both.
+        scales: 1 / stride of each feature map, finest first; strides are powers of two.
+        sampling_ratio: as `ROIAlign`'s.
+        pooler_type: "ROIAlignV2" (pixel centres at .5), "ROIAlign" (the older convention) or
+            "ROIPool".
+        canonical_box_size, canonical_level: as in `assign_boxes_to_levels`.
+    """
+
+    def __init__(
+        self,
+        output_size: int | tuple[int, int] | list[int],
+        scales: Sequence[float],
+        sampling_ratio: int,
+        pooler_type: str,
+        canonical_box_size: int = 224,
+        canonical_level: int = 4,
+    ) -> None:
+        super().__init__()
+        if isinstance(output_size, int):
+            output_size = (output_size, output_size)
+        self.output_size = tuple(output_size)
+        self.level_poolers = nn.ModuleList(
+            self._pooler(pooler_type, scale, sampling_ratio) for scale in scales
+        )
+        levels = [-math.log2(scale) for scale in (scales[0], scales[-1])]
+        if any(not level.is_integer() for level in levels):
+            raise ValueError(f"scales of a pooler are powers of two, got {list(scales)}")
+        self.min_level, self.max_level = (int(level) for level in levels)
+        if self.max_level - self.min_level + 1 != len(scales):
+            raise ValueError(f"scales of a pooler halve from one to the next: {list(scales)}")
+        self.canonical_level = canonical_level
+        self.canonical_box_size = canonical_box_size
+
+    def _pooler(self, kind: str, scale: float, sampling_ratio: int) -> nn.Module:
+        if kind == "ROIPool":
+            return RoIPool(self.output_size, spatial_scale=scale)
+        if kind not in ("ROIAlign", "ROIAlignV2"):
+            raise ValueError(f"no pooler named {kind!r}; ROIAlignV2, ROIAlign, ROIPool are known")
+        return ROIAlign(self.output_size, scale, sampling_ratio, aligned=kind == "ROIAlignV2")
+
+    def forward(self, x: Sequence[Tensor], box_lists: Sequence[Boxes]) -> Tensor:
+        """Feature maps (B, C, H, W) and each image's boxes, together M -> (M, C, height, width)."""
+        if len(x) != len(self.level_poolers):
+            raise ValueError(f"{len(x)} feature maps for {len(self.level_poolers)} levels")
+        if not box_lists:
+            return x[0].new_zeros(0, x[0].shape[1], *self.output_size)
+        if len(box_lists) != len(x[0]):
+            raise ValueError(f"boxes of {len(box_lists)} images for {len(x[0])} feature maps")
+        regions = convert_boxes_to_pooler_format(box_lists)
+        if len(x) == 1:
+            return self.level_poolers[0](x[0], regions)
+        levels = assign_boxes_to_levels(
+            box_lists,
+            self.min_level,
+            self.max_level,
+            self.canonical_box_size,
+            self.canonical_level,
+        )
+        pooled = x[0].new_zeros(len(regions), x[0].shape[1], *self.output_size)
+        for level, (pooler, features) in enumerate(zip(self.level_poolers, x, strict=True)):
+            chosen = (levels == level).nonzero().flatten()
+            # Empty levels take part too, so that every rank has a gradient for each feature.
+            pooled = pooled.index_put((chosen,), pooler(features, regions[chosen]))
+        return pooled

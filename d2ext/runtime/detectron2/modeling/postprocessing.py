@@ -1,0 +1,63 @@
+"""From predictions at the network's input size to the size of the image as it was."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from detectron2.layers import paste_masks_in_image
+from detectron2.structures import Instances
+
+
+def detector_postprocess(
+    results: Instances, output_height: int, output_width: int, mask_threshold: float = 0.5
+) -> Instances:
+    """Rescale detections from `results.image_size` to the size wanted.
+
+    Args:
+        results: detections; `pred_boxes` or `proposal_boxes` are rescaled in place. (N, 1, M, M)
+            `pred_masks` in boxes become (N, height, width) bool masks, `pred_keypoints` move.
+        output_height, output_width: in pixels.
+        mask_threshold: probability from which a pixel belongs to a mask.
+
+    Returns:
+        The detections whose clipped boxes are not empty.
+    """
+    scale_x = float(output_width) / results.image_size[1]
+    scale_y = float(output_height) / results.image_size[0]
+    size = (int(output_height), int(output_width))
+    fields = dict(results.get_fields())
+    results = Instances(size, **fields)
+    boxes = fields["pred_boxes"] if "pred_boxes" in fields else fields.get("proposal_boxes")
+    if boxes is None:
+        raise ValueError(f"no pred_boxes or proposal_boxes to rescale, only {sorted(fields)}")
+    boxes.scale(scale_x, scale_y)
+    boxes.clip(size)
+    results = results[boxes.nonempty()]
+    if results.has("pred_masks"):
+        results.pred_masks = _whole_masks(results, mask_threshold)
+    if results.has("pred_keypoints"):
+        results.pred_keypoints[:, :, 0] *= scale_x
+        results.pred_keypoints[:, :, 1] *= scale_y
+    return results
+
+
+def _whole_masks(results: Instances, threshold: float) -> Tensor:
+    masks = results.pred_masks
+    probabilities = masks[:, 0] if isinstance(masks, Tensor) else masks.tensor
+    return paste_masks_in_image(probabilities, results.pred_boxes, results.image_size, threshold)
+
+
+def sem_seg_postprocess(
+    result: Tensor, img_size: tuple[int, int], output_height: int, output_width: int
+) -> Tensor:
+    """Cut the padding off and resample: (C, H, W) scores -> (C, output_height, output_width).
+
+    Args:
+        img_size: (height, width) of the image within the padded map.
+    """
+    height, width = img_size
+    return F.interpolate(
+        result[None, :, :height, :width],
+        size=(output_height, output_width),
+        mode="bilinear",
+        align_corners=False,
+    )[0]
