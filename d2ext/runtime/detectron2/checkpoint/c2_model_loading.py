@@ -1,0 +1,93 @@
+"""Matching the names of foreign weights to a model's."""
+
+import logging
+import re
+from collections.abc import Iterable
+
+from torch import Tensor
+
+# Caffe2's names of what Detectron2 calls otherwise, applied in this order.
+_RENAMINGS = [
+    (r"^pred(?=_)", "linear"),
+    (r"^(res_)?conv1(?=_(w|b|bn|gn)(_|$))", "stem.conv1"),
+    (r"^res(\d+)_(\d+)_", r"res\1.\2."),
+    (r"branch1(?=_)", "shortcut"),
+    (r"branch2a(?=_)", "conv1"),
+    (r"branch2b(?=_)", "conv2"),
+    (r"branch2c(?=_)", "conv3"),
+    (r"_(bn|gn)_(s|gamma)$", ".norm.weight"),
+    (r"_(bn|gn)_(b|beta)$", ".norm.bias"),
+    (r"_bn_rm$", ".norm.running_mean"),
+    (r"_bn_riv$", ".norm.running_var"),
+    (r"_w$", ".weight"),
+    (r"_b$", ".bias"),
+]
+
+
+def convert_basic_c2_names(original_keys: Iterable[str]) -> list[str]:
+    """Detectron2's names of the weights of a Caffe2 backbone, e.g. MSRA's R-50.
+
+    "res2_0_branch2a_bn_s" is "res2.0.conv1.norm.weight"; unknown names are returned as they are.
+    """
+    keys = []
+    for key in original_keys:
+        for pattern, replacement in _RENAMINGS:
+            key = re.sub(pattern, replacement, key)
+        keys.append(key)
+    return keys
+
+
+def align_and_update_state_dicts(
+    model_state_dict: dict[str, Tensor],
+    ckpt_state_dict: dict[str, Tensor],
+    c2_conversion: bool = True,
+) -> dict[str, Tensor]:
+    """The checkpoint's weights under the names that the model has for them.
+
+    A weight belongs to the parameter whose name it is or, after a dot, ends: "res2.conv1.weight"
+    to "backbone.res2.conv1.weight". The longest of several names wins. A weight that belongs
+    nowhere, or is of another shape, keeps its name.
+
+    Args:
+        model_state_dict: parameters of the model.
+        ckpt_state_dict: weights, by names without what the model puts before them.
+        c2_conversion: the names are Caffe2's.
+
+    Raises:
+        ValueError: a weight belongs to several parameters.
+    """
+    names = list(ckpt_state_dict)
+    renamed = convert_basic_c2_names(names) if c2_conversion else names
+    weights = dict(zip(renamed, ckpt_state_dict.values(), strict=True))
+    targets = _targets(model_state_dict, weights)
+    logger = logging.getLogger(__name__)
+    logger.info("%d of %d weights match parameters by name.", len(targets), len(weights))
+    return {targets.get(name, name): weight for name, weight in weights.items()}
+
+
+def _targets(parameters: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, str]:
+    targets: dict[str, str] = {}
+    for parameter, value in parameters.items():
+        name = _longest_suffix(parameter, weights)
+        if name is None:
+            continue
+        if value.shape != weights[name].shape:
+            logging.getLogger(__name__).warning(
+                "%s is %s in the checkpoint, but %s is %s in the model: not loaded.",
+                *(name, tuple(weights[name].shape), parameter, tuple(value.shape)),
+            )
+            continue
+        if name in targets:
+            raise ValueError(
+                f"'{name}' of the checkpoint fits several parameters of the model: "
+                f"'{targets[name]}' and '{parameter}'."
+            )
+        targets[name] = parameter
+    return targets
+
+
+def _longest_suffix(parameter: str, weights: dict[str, Tensor]) -> str | None:
+    """The longest of the weights' names that is the parameter's, without leading parts."""
+    parts = parameter.split(".")
+    suffixes = (".".join(parts[start:]) for start in range(len(parts)))
+    return next((suffix for suffix in suffixes if suffix in weights), None)
