@@ -17,6 +17,7 @@ import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.checkpoint import load_for_evaluation, read_metadata
 from d2ext.config import inherit_auto, load_config
 from d2ext.config.load import class_counts
+from d2ext.engine.devices import choose_device
 from d2ext.engine.inputs import find_images
 from d2ext.errors import ConfigError, DataError
 from d2ext.evaluation import annotate
@@ -104,8 +105,9 @@ class Predictor:
 
     def __init__(self, cfg: CfgNode) -> None:
         self.names = _settle(cfg)
-        if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-            cfg.MODEL.DEVICE = "cpu"
+        cfg.MODEL.DEVICE, note = choose_device(cfg.MODEL.DEVICE)
+        if note:
+            print(note)
         self.model = build_model(cfg).eval()
         load_for_evaluation(self.model, cfg.MODEL.WEIGHTS)
         self.format = cfg.INPUT.FORMAT

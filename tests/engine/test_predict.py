@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from d2ext.engine.predict import main
+from d2ext.engine.predict import argument_parser, main
 from d2ext.errors import ConfigError, DataError, WeightsError
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
@@ -165,3 +165,7 @@ def test_weights_of_another_model_are_refused(run, tmp_path):
 def test_a_confidence_outside_of_0_and_1_is_refused(run):
     with pytest.raises(ConfigError, match="0 to 1, got 50"):
         run("red.png", options=["--confidence", "50"])
+
+
+def test_help_shows_an_example():
+    assert "python tools/demo.py --config-file" in argument_parser().format_help()

@@ -1,0 +1,35 @@
+import pytest
+
+from d2ext.config import get_cfg
+from d2ext.errors import ConfigError
+from d2ext.evaluation import build_evaluator
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+
+
+@pytest.fixture
+def name():
+    name = "set_for_test_build"
+    DatasetCatalog.register(name, list)
+    yield name
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+
+
+def test_a_type_that_nobody_knows_is_named_with_those_that_are(name):
+    MetadataCatalog.get(name).set(evaluator_type="lvis")
+    with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis'; known: coco"):
+        build_evaluator(get_cfg(), name)
+
+
+@pytest.mark.parametrize("folder", [None, "elsewhere"])
+def test_results_go_to_the_folder_or_to_one_of_the_data_set(name, folder, tmp_path):
+    annotations = tmp_path / "a.json"
+    annotations.write_text('{"info": {}, "images": [], "annotations": [], "categories": []}')
+    MetadataCatalog.get(name).set(json_file=str(annotations), evaluator_type="coco")
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    evaluator = build_evaluator(cfg, name, tmp_path / folder if folder else None)
+    assert isinstance(evaluator, COCOEvaluator)
+    expected = tmp_path / (folder or f"inference/{name}")
+    assert evaluator._output_dir == str(expected)
