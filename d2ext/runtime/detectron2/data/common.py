@@ -205,12 +205,13 @@ class AspectRatioGroupedDataset(IterableDataset):
     def __init__(self, dataset: Iterable[dict], batch_size: int) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
+        # Tall and wide images that wait for company, also from one iteration to the next.
+        self._buckets: list[list[dict]] = [[], []]
 
     def __iter__(self) -> Iterator[list[dict]]:
-        waiting: dict[bool, list[dict]] = {True: [], False: []}
         for sample in self.dataset:
             wide = sample["width"] > sample["height"]
-            waiting[wide].append(sample)
-            if len(waiting[wide]) == self.batch_size:
-                batch, waiting[wide] = waiting[wide], []
+            self._buckets[wide].append(sample)
+            if len(self._buckets[wide]) == self.batch_size:
+                batch, self._buckets[wide] = self._buckets[wide], []
                 yield batch

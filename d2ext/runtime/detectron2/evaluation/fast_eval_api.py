@@ -18,6 +18,8 @@ class COCOeval_opt(faster_coco_eval.COCOeval_faster):
 
     def __init__(self, cocoGt: Any = None, cocoDt: Any = None, iouType: str = "segm") -> None:
         super().__init__(_as_fast(cocoGt), _as_fast(cocoDt), iouType)
+        if self.cocoGt is not None:  # also categories without objects, which it omits for keypoints
+            self.params.catIds = sorted(self.cocoGt.getCatIds())
 
 
 def _as_fast(api: Any) -> faster_coco_eval.COCO | None:

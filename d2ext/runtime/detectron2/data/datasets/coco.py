@@ -14,7 +14,7 @@ import pycocotools.mask as mask_util
 from fvcore.common.timer import Timer
 from iopath.common.file_io import file_lock
 
-from detectron2.structures import Boxes, BoxMode, PolygonMasks, RotatedBoxes
+from detectron2.structures import Boxes, BoxMode, PolygonMasks
 from detectron2.utils.file_io import PathManager
 
 from ..catalog import DatasetCatalog, MetadataCatalog
@@ -263,6 +263,8 @@ def _coco_annotation(annotation: dict) -> dict[str, Any]:
 def _area_and_segmentation(segmentation: Any, box: Any, mode: BoxMode) -> tuple[float, Any]:
     if not segmentation:
         if mode == BoxMode.XYWHA_ABS:
+            from detectron2.structures import RotatedBoxes
+
             return RotatedBoxes([box]).area()[0].item(), None
         return Boxes([BoxMode.convert(box, mode, BoxMode.XYXY_ABS)]).area()[0].item(), None
     if isinstance(segmentation, list):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from fvcore.transforms.transform import (
     BlendTransform,
     CropTransform,
@@ -105,6 +106,9 @@ class ResizeShortestEdge(Augmentation):
         interp: Pillow's resampling.
     """
 
+    # `get_output_shape` is used in TorchScript, which looks at the whole class: hence the marks,
+    # and no Transform in the signatures.
+    @torch.jit.unused
     def __init__(
         self,
         short_edge_length: int | Sequence[int],
@@ -124,7 +128,8 @@ class ResizeShortestEdge(Augmentation):
             )
         self._init(locals())
 
-    def get_transform(self, image: np.ndarray) -> Transform:
+    @torch.jit.unused
+    def get_transform(self, image: Any) -> Any:
         height, width = image.shape[:2]
         if self.is_range:
             size = np.random.randint(self.short_edge_length[0], self.short_edge_length[1] + 1)

@@ -113,8 +113,9 @@ class ResizeTransform(Transform):
         return resized[0].permute(1, 2, 0).reshape(self.new_h, self.new_w, *img.shape[2:]).numpy()
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        coords[:, 0] *= self.new_w * 1.0 / self.w
-        coords[:, 1] *= self.new_h * 1.0 / self.h
+        # Not in one step: integer coordinates stay integers.
+        coords[:, 0] = coords[:, 0] * (self.new_w / self.w)
+        coords[:, 1] = coords[:, 1] * (self.new_h / self.h)
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
