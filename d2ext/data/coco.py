@@ -26,6 +26,8 @@ def register_coco(name: str, annotations: Path | str, images: Path | str) -> Non
     if name in DatasetCatalog.list():
         _refuse_other(name, annotations, images)
         return
+    if name in _sources and name in MetadataCatalog.list():
+        MetadataCatalog.remove(name)  # of a data set that was taken out of the catalog
     DatasetCatalog.register(name, partial(load_coco, name, annotations, images))
     _sources[name] = (annotations, images)
     describe(name, annotations, images)
@@ -48,11 +50,10 @@ def load_coco(name: str, annotations: Path, images: Path) -> list[dict[str, Any]
 def describe(name: str, annotations: Path, images: Path, **more: Any) -> None:
     """Tell the metadata where the data of `name` is, for Detectron2's COCO evaluation."""
     metadata = MetadataCatalog.get(name)
-    for key, value in {"json_file": str(annotations), "image_root": str(images)}.items():
+    for key in ("json_file", "image_root"):
         if key in metadata.__dict__:
             delattr(metadata, key)  # Metadata refuses to change a value
-        setattr(metadata, key, value)
-    metadata.set(evaluator_type="coco", **more)
+    metadata.set(json_file=str(annotations), image_root=str(images), evaluator_type="coco", **more)
 
 
 def _refuse_other(name: str, annotations: Path, images: Path) -> None:

@@ -80,8 +80,9 @@ def _checked(
     document = checks.parse(annotations, content)
     checks.check(annotations, document)
     checks.check_images(annotations, document, images)
+    changed = _forget_empty_polygons(document["annotations"])
     faults = _drop(annotations, document)
-    changed = _complete(document)
+    changed |= _complete(document)
     # pycocotools reads with the machine's encoding, which need not be UTF-8: give it ASCII.
     if not (faults or changed or not content.isascii()):
         return annotations, ()
@@ -98,8 +99,9 @@ def _drop(path: Path, document: Document) -> list[Fault]:
     owners = [images[item["image_id"]] for item in annotations]
     sizes = np.array([(image["width"], image["height"]) for image in owners], dtype=np.float64)
     reasons = _box_reasons(boxes, sizes)
-    for index in _without_mask(annotations):
-        reasons.setdefault(index, "mask without a polygon of three points")
+    for index, item in enumerate(annotations):
+        if _has_only_bad_polygons(item):
+            reasons.setdefault(index, "mask without a polygon of three points")
     document["annotations"] = [a for n, a in enumerate(annotations) if n not in reasons]
     faults = [_fault(annotations[n], owners[n], reasons[n]) for n in sorted(reasons)]
     if not document["annotations"]:
@@ -114,7 +116,7 @@ def _drop(path: Path, document: Document) -> list[Fault]:
 
 def _box_reasons(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> dict[int, str]:
     """Index -> what is wrong, for (N, 4) XYWH boxes in images of (N, 2) width and height."""
-    finite = np.isfinite(boxes).all(1)
+    finite = np.logical_and.reduce(np.isfinite(boxes), axis=1)
     corner, side = np.where(finite[:, None], boxes, 1).reshape(-1, 2, 2).swapaxes(0, 1)
     flat = finite & (side <= 0).any(1)
     outside = finite & ~flat & ((corner >= sizes) | (corner + side <= 0)).any(1)
@@ -123,17 +125,17 @@ def _box_reasons(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> dict
     return reasons | dict.fromkeys(np.flatnonzero(outside).tolist(), "box outside of the image")
 
 
-def _without_mask(annotations: list[Item]) -> list[int]:
-    """Annotations whose polygons are none, which Detectron2 leaves out when it reads the file.
+def _forget_empty_polygons(annotations: list[Item]) -> bool:
+    """Remove polygons that are none from a file of boxes; whether there were any.
 
-    Where no annotation has a mask at all the file is one of boxes: the empty polygons go instead.
+    Detectron2 leaves out objects with such polygons, which is right only where others have masks.
     """
-    empty = [n for n, item in enumerate(annotations) if _has_only_bad_polygons(item)]
-    if len(empty) == sum(bool(item.get("segmentation")) for item in annotations):
-        for n in empty:
-            del annotations[n]["segmentation"]
-        return []
-    return empty
+    empty = [item for item in annotations if _has_only_bad_polygons(item)]
+    if len(empty) < sum(bool(item.get("segmentation")) for item in annotations):
+        return False
+    for item in empty:
+        del item["segmentation"]
+    return bool(empty)
 
 
 def _has_only_bad_polygons(item: Item) -> bool:

@@ -1,0 +1,178 @@
+"""Loaders whose data depend on the seed and the position alone.
+
+The n-th sample of a run, random augmentations included, is a function of `SEED` and n: not of the
+number of workers, of what other code drew, or of where the run was interrupted.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from d2ext.data.facts import dataset_facts
+from d2ext.data.flags import register_entries
+from d2ext.data.sampling import Sample, SampleStream, training_sampler
+from d2ext.errors import ConfigError, DataError
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetFromList,
+    DatasetMapper,
+    build_detection_test_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.data.detection_utils import SizeMismatchError
+from detectron2.utils import comm
+
+Item = dict[str, Any]
+Mapper = Callable[[Item], Item]
+
+
+def build_train_loader(
+    cfg: CfgNode, start_iteration: int = 0, *, mapper: Mapper | None = None
+) -> DataLoader:
+    """An endless loader of this process's share of `SOLVER.IMS_PER_BATCH`.
+
+    Args:
+        cfg: reads DATASETS, DATALOADER, INPUT, SEED and SOLVER.IMS_PER_BATCH.
+        start_iteration: batches to leave out: the rest is as if they had been read.
+        mapper: Detectron2's dict -> what the model takes; `DatasetMapper(cfg)` if not given.
+    Returns:
+        A loader of lists of Detectron2's dicts. Each pass over it starts at `start_iteration`.
+    Raises:
+        ConfigError: the batch does not divide among the processes, or the sampler is unknown.
+        DataError: the data cannot be used.
+        ValueError: `cfg.SEED` is negative.
+    """
+    if cfg.SEED < 0:
+        raise ValueError(f"SEED must be set before data are loaded, got {cfg.SEED}")
+    dicts = _train_dicts(cfg)
+    wide = [item["width"] > item["height"] for item in dicts]
+    stream = SampleStream(
+        sampler=training_sampler(cfg, dicts),
+        batch_size=_batch_per_process(cfg),
+        groups=wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
+        start=start_iteration,
+    )
+    return DataLoader(
+        SeededDataset(DatasetFromList(dicts, copy=False), mapper or DatasetMapper(cfg), cfg.SEED),
+        batch_sampler=stream,
+        **_loading(cfg),
+    )
+
+
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
+    """Detectron2's loader of every image once, one at a time, shared among the processes.
+
+    It draws nothing from the global random state, so that evaluating does not change a training.
+    """
+    loader = build_detection_test_loader(cfg, dataset_name)
+    loader.generator = torch.Generator()
+    return loader
+
+
+def iterations_per_epoch(cfg: CfgNode) -> int:
+    """Batches of `SOLVER.IMS_PER_BATCH` that show every training image about once."""
+    facts = dataset_facts(cfg.DATASETS.TRAIN)
+    empty = facts.empty_images if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else 0
+    return max(1, ceil((facts.num_images - empty) / cfg.SOLVER.IMS_PER_BATCH))
+
+
+class SeededDataset(Dataset):
+    """Maps samples under random generators seeded for each one.
+
+    Args:
+        items: Detectron2's dicts by position.
+        mapper: called with a copy of a dict; may draw from any global generator.
+        seed: of the run.
+    """
+
+    def __init__(self, items: DatasetFromList, mapper: Mapper, seed: int) -> None:
+        self.items, self.mapper, self.seed = items, mapper, seed
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, sample: Sample) -> Item:
+        item = self.items[sample.position]
+        with seeded(self.seed, sample.number):
+            return self._mapped(item)
+
+    def _mapped(self, item: Item) -> Item:
+        try:
+            return self.mapper(item)
+        except (OSError, SizeMismatchError) as error:
+            raise DataError(
+                f"{item['file_name']}: the image cannot be used: {error}. Replace it, or remove "
+                "it from the annotations."
+            ) from error
+
+
+@contextmanager
+def seeded(*seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's CPU generators from `seed`, and put them back after."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    words = np.random.SeedSequence(seed).generate_state(4, np.uint64).tolist()
+    random.seed(words[0])
+    np.random.seed(words[1] % 2**32)
+    torch.default_generator.manual_seed(words[2] % 2**63)  # torch.manual_seed would reach CUDA too
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+def _train_dicts(cfg: CfgNode) -> list[Item]:
+    facts = dataset_facts(cfg.DATASETS.TRAIN)  # checks the data sets and that their classes agree
+    if facts.num_objects == 0 and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        raise DataError(
+            f"{', '.join(cfg.DATASETS.TRAIN)}: no annotations to learn from, crowd regions aside."
+        )
+    keypoints = cfg.MODEL.KEYPOINT_ON
+    proposals = cfg.MODEL.LOAD_PROPOSALS
+    return get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if keypoints else 0,
+        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if proposals else None,
+    )
+
+
+def _batch_per_process(cfg: CfgNode) -> int:
+    batch, world = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if batch < world or batch % world:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, which does not divide among {world} processes: "
+            f"set it to a multiple of {world}."
+        )
+    return batch // world
+
+
+def _loading(cfg: CfgNode) -> dict[str, Any]:
+    """How to load, whatever is loaded."""
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return {
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "collate_fn": _as_list,
+        "pin_memory": cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available(),
+        "worker_init_fn": partial(_prepare_worker, list(cfg.DATASETS.REGISTER)),
+        "generator": torch.Generator(),  # else starting workers draws from the global one
+    }
+
+
+def _as_list(items: list[Item]) -> list[Item]:
+    """No collation: models take images of any size."""
+    return items
+
+
+def _prepare_worker(entries: list[list[str]], worker: int) -> None:
+    """Spawned workers start without the names that the config registers."""
+    register_entries(entries)

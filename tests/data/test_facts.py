@@ -1,0 +1,78 @@
+"""What is known of data sets before training."""
+
+import json
+
+import pytest
+
+from d2ext.data import dataset_facts, register_coco
+from d2ext.errors import DataError
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+
+def register(coco, name: str, categories: list[dict] | None = None) -> str:
+    document = coco.document | ({"categories": categories} if categories else {})
+    path = coco.folder / f"{name}.json"
+    path.write_text(json.dumps(document))
+    register_coco(name, path, coco.images)
+    return name
+
+
+def test_facts_of_one_set_are_counted_by_hand(coco):
+    coco.add_box(2, [0, 0, 32, 24], iscrowd=1)
+    facts = dataset_facts([register(coco, "one")])
+    assert facts.class_names == ("cat", "dog")
+    assert facts.image_sizes.tolist() == [[32, 24]] * 3
+    assert facts.object_sizes.tolist() == [[10, 12], [20, 8]]
+    assert facts.class_counts.tolist() == [1, 1]
+    assert (facts.num_images, facts.num_objects, facts.empty_images) == (3, 2, 1)
+
+
+def test_facts_of_several_sets_are_summed(coco):
+    facts = dataset_facts([register(coco, "one"), register(coco, "two")])
+    assert (facts.num_images, facts.num_objects, facts.empty_images) == (6, 4, 2)
+    assert facts.class_counts.tolist() == [2, 2]
+
+
+def test_sets_of_other_classes_are_refused_with_the_difference(coco):
+    other = [{"id": 1, "name": "cat"}, {"id": 2, "name": "cow"}]
+    names = [register(coco, "one"), register(coco, "two", other)]
+    with pytest.raises(DataError, match="only in one: dog; only in two: cow"):
+        dataset_facts(names)
+
+
+def test_sets_with_the_classes_in_another_order_are_refused(coco):
+    other = [{"id": 2, "name": "cat"}, {"id": 1, "name": "dog"}]
+    names = [register(coco, "one"), register(coco, "two", other)]
+    with pytest.raises(DataError, match="the order differs: cat, dog and dog, cat"):
+        dataset_facts(names)
+
+
+def test_a_set_is_loaded_once_a_process(coco):
+    calls = []
+
+    def load() -> list[dict]:
+        calls.append(1)
+        return DatasetCatalog.get("one")
+
+    register(coco, "one")
+    DatasetCatalog.register("counted", load)
+    MetadataCatalog.get("counted").set(thing_classes=["cat", "dog"])
+    dataset_facts(["counted"])
+    dataset_facts(["counted"])
+    assert len(calls) == 1
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(DataError, match=r"shape_train: no data set.*shapes_train"):
+        dataset_facts(["shape_train"])
+
+
+def test_no_name_at_all_names_the_flags():
+    with pytest.raises(DataError, match="--train"):
+        dataset_facts([])
+
+
+def test_a_set_without_class_names_says_how_to_give_them():
+    DatasetCatalog.register("nameless", lambda: [])
+    with pytest.raises(DataError, match="thing_classes"):
+        dataset_facts(["nameless"])
