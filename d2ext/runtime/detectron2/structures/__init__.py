@@ -4,7 +4,9 @@ from .boxes import Boxes, BoxMode, pairwise_ioa, pairwise_iou, pairwise_point_bo
 from .image_list import ImageList
 from .instances import Instances
 from .keypoints import Keypoints, heatmaps_to_keypoints
-from .masks import BitMasks, PolygonMasks, polygons_to_bitmask
+from .masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask
+from .rotated_boxes import RotatedBoxes
+from .rotated_boxes import pairwise_iou as pairwise_iou_rotated
 
 __all__ = [
     "BitMasks",
@@ -14,9 +16,12 @@ __all__ = [
     "Instances",
     "Keypoints",
     "PolygonMasks",
+    "ROIMasks",
+    "RotatedBoxes",
     "heatmaps_to_keypoints",
     "pairwise_ioa",
     "pairwise_iou",
+    "pairwise_iou_rotated",
     "pairwise_point_box_distance",
     "polygons_to_bitmask",
 ]

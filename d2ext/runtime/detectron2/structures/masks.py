@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import masks_to_boxes, roi_align
 
+from detectron2.layers.mask_ops import paste_masks_in_image
+from detectron2.utils.memory import retry_if_cuda_oom
+
 from .boxes import Boxes
 
 # The least side of a box that a mask is cropped to, in pixels.
@@ -232,6 +235,48 @@ class PolygonMasks:
         if len(polymasks_list) == 0:
             raise ValueError("PolygonMasks.cat of an empty list.")
         return PolygonMasks([polygons for masks in polymasks_list for polygons in masks])
+
+
+class ROIMasks:
+    """Masks of one image inside boxes that are kept elsewhere.
+
+    Args:
+        tensor: (N, M, M) probabilities, each over its box.
+
+    Attributes:
+        tensor: the same.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        if tensor.ndim != 3:
+            raise ValueError(f"ROIMasks are (N, M, M), got {tuple(tensor.shape)}.")
+        self.tensor = tensor
+
+    def to(self, device: torch.device | str) -> "ROIMasks":
+        """The masks on another device."""
+        return ROIMasks(self.tensor.to(device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor is."""
+        return self.tensor.device
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def __getitem__(self, item: Any) -> "ROIMasks":
+        """The masks at a slice or a vector of indices or bools. May share memory."""
+        return ROIMasks(self.tensor[item])
+
+    def __repr__(self) -> str:
+        return f"ROIMasks(num_instances={len(self)})"
+
+    def to_bitmasks(
+        self, boxes: Boxes, height: int, width: int, threshold: float = 0.5
+    ) -> BitMasks:
+        """Masks of a whole image; arguments as of `detectron2.layers.paste_masks_in_image`."""
+        paste = retry_if_cuda_oom(paste_masks_in_image)
+        return BitMasks(paste(self.tensor, boxes.tensor, (height, width), threshold=threshold))
 
 
 def _checked_polygons(instance: Sequence[Tensor | np.ndarray | Sequence]) -> list[np.ndarray]:

@@ -1,0 +1,63 @@
+"""What a bug report needs to know about the machine."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+
+import torch
+from tabulate import tabulate
+
+import detectron2
+
+__all__ = ["collect_env_info"]
+
+PACKAGES = ("numpy", "torchvision", "Pillow", "fvcore", "iopath", "pycocotools")
+
+
+def collect_env_info() -> str:
+    """A table of versions and devices, and how torch was built."""
+    folder = os.path.dirname(detectron2.__file__)
+    rows = [
+        ("sys.platform", sys.platform),
+        ("Python", platform.python_version()),
+        ("detectron2", f"{detectron2.__version__} @{folder}"),
+        ("PyTorch", f"{torch.__version__} @{os.path.dirname(torch.__file__)}"),
+        *_gpus(),
+        *((package, _version(package)) for package in PACKAGES),
+        ("cv2", _opencv_version()),
+        ("DETECTRON2_ENV_MODULE", os.environ.get("DETECTRON2_ENV_MODULE", "<not set>")),
+    ]
+    return f"{tabulate(rows)}\n{torch.__config__.show()}"
+
+
+def _gpus() -> list[tuple[str, str]]:
+    if not torch.cuda.is_available():
+        return [("GPU available", "No: torch.cuda.is_available() == False")]
+    devices = range(torch.cuda.device_count())
+    return [
+        ("GPU available", "Yes"),
+        ("CUDA of PyTorch", str(torch.version.cuda)),
+        *((f"GPU {index}", _gpu(index)) for index in devices),
+    ]
+
+
+def _gpu(index: int) -> str:
+    major, minor = torch.cuda.get_device_capability(index)
+    return f"{torch.cuda.get_device_name(index)} (arch={major}.{minor})"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _opencv_version() -> str:
+    # It comes under several distribution names.
+    try:
+        import cv2
+    except ImportError:
+        return "not installed"
+    return cv2.__version__
