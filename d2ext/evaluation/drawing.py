@@ -145,14 +145,17 @@ def marks_of_results(
     return marks
 
 
-def marks_of_annotations(record: Mapping[str, Any], metadata: NamedClasses) -> list[Mark]:
+def marks_of_annotations(
+    record: Mapping[str, Any], metadata: NamedClasses, masks: bool = True
+) -> list[Mark]:
     """The ground truth of an image, in Detectron2's standard dictionary."""
     marks = []
     for item in record.get("annotations", ()):
         box: Any = BoxMode.convert(list(item["bbox"]), item["bbox_mode"], BoxMode.XYXY_ABS)
         class_id, mark = item["category_id"], " (crowd)" if item.get("iscrowd", 0) else ""
         text = class_name(class_id, metadata) + mark
-        mask = _decode(item.get("segmentation"), record["height"], record["width"])
+        outline = item.get("segmentation") if masks else None
+        mask = _decode(outline, record["height"], record["width"])
         marks.append(Mark(box, color_of(class_id, metadata), text, mask=mask))
     return marks
 
@@ -209,7 +212,7 @@ def _label(
 
     A label gives way to labels placed before it and to boxes that it would hide.
     """
-    points = max(11, round(min(size) / 36))
+    points = max(12, round(min(size) / 32))
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     taken = np.zeros((0, 4))
     for box, mark in zip(boxes, marks, strict=True):

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from d2ext.evaluation.drawing import (
     Color,
+    Mark,
     NamedClasses,
     class_name,
     color_of,
@@ -38,7 +39,7 @@ def save_predictions(
 
     The images are spread evenly over the set, the same ones each time. As many predictions are
     drawn over the whole set as it has objects, the best first: the picture is neither empty early
-    in a training nor crowded at its end.
+    in a training nor crowded at its end. Masks are drawn if the model gives any.
 
     Args:
         dataset_name: a registered data set.
@@ -55,9 +56,11 @@ def save_predictions(
     for item in found:
         if item["score"] >= threshold:
             by_image[item["image_id"]].append(item)
+    masks = any("segmentation" in item for item in found)
     sheet = _Sheet([record["width"] / record["height"] for record in shown])
     for record in shown:
-        sheet.add(record, by_image[record["image_id"]], metadata)
+        truth = marks_of_annotations(record, metadata, masks)
+        sheet.add(record, truth, by_image[record["image_id"]], metadata)
     title = (
         f"{dataset_name}: on the left the ground truth, on the right predictions with a score of "
         f"{threshold:.2f} or more"
@@ -95,11 +98,14 @@ class _Sheet:
         self.classes: set[int] = set()
 
     def add(
-        self, record: dict[str, Any], results: Sequence[dict[str, Any]], metadata: NamedClasses
+        self,
+        record: dict[str, Any],
+        truth: Sequence[Mark],
+        results: Sequence[dict[str, Any]],
+        metadata: NamedClasses,
     ) -> None:
-        """Draw an image twice, with its annotations and with `results`."""
+        """Draw an image twice, with what is there and with `results`."""
         image = read_image(record["file_name"], format="RGB")
-        truth = marks_of_annotations(record, metadata)
         found = marks_of_results(results, metadata, record["height"], record["width"])
         scale = self.cell / max(image.shape[1], image.shape[0] / 1.5)
         sides = [Image.fromarray(draw(image, marks, scale)) for marks in (truth, found)]

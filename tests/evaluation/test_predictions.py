@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from d2ext.evaluation.predictions import save_predictions, score_threshold, spread
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -86,3 +87,16 @@ def test_the_threshold_lets_as_many_through_as_there_are_objects():
     assert score_threshold(results, 2) == 0.5
     assert score_threshold(results, 0) == 0.9
     assert score_threshold(results, 9) == 0.0
+
+
+def test_ground_truth_masks_are_drawn_beside_predicted_masks_only(records, tmp_path):
+    records[0]["annotations"][0]["segmentation"] = [[5, 20, 35, 20, 35, 50, 5, 50]]
+    result = {"image_id": 1, "category_id": 20, "bbox": [5, 20, 30, 30], "score": 0.8}
+
+    def tinted(image):
+        return ((image[:, :, 0] > 150) & (image[:, :, 1] < 100) & (image[:, :, 1] > 60)).sum()
+
+    assert tinted(picture(tmp_path, [result])) < 1000
+    runs = coco_mask.frPyObjects([[5, 20, 35, 20, 35, 50, 5, 50]], 60, 80)[0]
+    result["segmentation"] = {"size": runs["size"], "counts": runs["counts"].decode()}
+    assert tinted(picture(tmp_path, [result])) > 10000
