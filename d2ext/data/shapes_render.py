@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-VERSION = 1  # of the pictures: raise it with any change below, so that nobody reads an old cache
+VERSION = 2  # of the pictures: raise it with any change below, so that nobody reads an old cache
 
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 
@@ -20,7 +20,7 @@ CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 WIDTHS = (128, 160)  # of an image
 HEIGHTS = (112, 128)
 OBJECTS = (2, 7)  # in an image that is not empty
-RADII = ((7, 11, 20), (11, 26, 45), (26, 46, 27), (46, 64, 8))  # (least, most, chance)
+RADII = ((7, 11, 20), (11, 24, 42), (24, 44, 26), (54, 76, 12))  # (least, most, chance)
 CUT_CHANCE = 15  # objects that may reach beyond the image
 EMPTY_CHANCE = 3  # images without any object
 CROWD_CHANCE = 4  # images with a crowd region
@@ -107,8 +107,9 @@ def render(*seed: int) -> tuple[Image, list[dict[str, Any]]]:
     if not stream.chance(EMPTY_CHANCE):
         if stream.chance(CROWD_CHANCE):
             _add_crowd(canvas)
-        for _ in range(stream.between(*OBJECTS)):
-            _add_object(canvas)
+        radii = [_radius(stream) for _ in range(stream.between(*OBJECTS))]
+        for radius in sorted(radii, reverse=True):  # small ones find a place on what is there
+            _add_object(canvas, radius)
     noise = stream.array(canvas.image.size, 2 * NOISE + 1).reshape(canvas.image.shape) - NOISE
     image = np.clip(canvas.image + noise, 0, 255).astype(np.uint8)
     return image, [_annotation(shape) for shape in canvas.shapes]
@@ -136,12 +137,12 @@ def _blend(values: NDArray[np.int64], length: int, axis: int) -> NDArray[np.int6
     return (before * (256 - weight) + after * weight) // 256
 
 
-def _add_object(canvas: _Canvas) -> None:
+def _add_object(canvas: _Canvas, radius: int) -> None:
     """Paint one object where it is in sight and hides no earlier one, if there is such a place."""
     stream = canvas.stream
     label, may_overlap = stream.between(0, len(CLASSES) - 1), stream.chance(OVERLAP_CHANCE)
     for _ in range(_TRIES):
-        shape = _random_shape(canvas, label, _radius(stream))
+        shape = _random_shape(canvas, label, radius)
         if shape is not None and _fits(canvas, shape, may_overlap):
             _paint(canvas, shape)
             return

@@ -6,7 +6,7 @@ from pycocotools.coco import COCO
 
 from d2ext.data import dataset_facts
 from d2ext.data.shapes import SPLITS, register_shapes
-from d2ext.data.shapes_render import CLASSES, render
+from d2ext.data.shapes_render import CLASSES, VERSION, render
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 
@@ -32,7 +32,7 @@ def test_the_validation_split_is_rendered_once_and_is_valid_coco(own_cache):
     with Image.open(dicts[4]["file_name"]) as image:
         np.testing.assert_array_equal(np.asarray(image), render(2, 5)[0])
 
-    written = (own_cache / "shapes-1").stat().st_mtime_ns
+    written = (own_cache / f"shapes-{VERSION}").stat().st_mtime_ns
     DatasetCatalog.get("shapes_val")
-    assert (own_cache / "shapes-1").stat().st_mtime_ns == written
+    assert (own_cache / f"shapes-{VERSION}").stat().st_mtime_ns == written
     assert dataset_facts(["shapes_val"]).num_images == len(dicts)

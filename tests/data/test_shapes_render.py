@@ -11,7 +11,7 @@ from d2ext.data import shapes_render
 from d2ext.data.shapes_render import CLASSES, VERSION, Stream, render
 
 # Of VERSION: a change of the pictures needs another one, or old caches would be taken for new.
-HASH = {1: "b2a9790d148fe3eb"}
+HASH = {2: "66ba0c558bf35e0e"}
 
 
 def masks_of(image: np.ndarray, item: dict) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_visible_parts_do_not_overlap(pictures):
 def test_there_are_polygons_rle_masks_crowds_and_empty_images(pictures):
     items = [item for _, found in pictures for item in found]
     polygons = sum(isinstance(item["segmentation"], list) for item in items)
-    assert 0.5 < polygons / len(items) < 0.8
+    assert 0.45 < polygons / len(items) < 0.8
     assert any(item["iscrowd"] for item in items)
     assert any(not found for _, found in pictures)
     assert {item["category_id"] for item in items} == set(range(1, len(CLASSES) + 1))
