@@ -85,7 +85,8 @@ def configurable(
 
     Raises:
         TypeError: `init_func` is no `__init__`, or `from_config` is no function; on a call:
-            the class has no `from_config`, or that does not take `cfg` first.
+            `from_config` is no classmethod, or does not take `cfg` first.
+        AttributeError: on a call: the class has no `from_config`.
     """
     if init_func is not None:
         return _configurable_init(init_func, from_config)
@@ -104,16 +105,20 @@ def _configurable_init(init_func: Callable, from_config: Callable | None) -> Cal
 
     @functools.wraps(init_func)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        translate = _from_config_of(type(self))
         if _has_cfg(args, kwargs):
-            translate = getattr(type(self), "from_config", None)
-            if not inspect.ismethod(translate):
-                raise TypeError(
-                    f"{type(self).__name__} is @configurable, but has no classmethod 'from_config'."
-                )
             args, kwargs = (), _arguments_from_cfg(translate, args, kwargs)
         init_func(self, *args, **kwargs)
 
     return wrapped
+
+
+def _from_config_of(cls: type) -> Callable:
+    if not hasattr(cls, "from_config"):
+        raise AttributeError(f"{cls.__name__} is @configurable, but has no 'from_config'.")
+    if not inspect.ismethod(cls.from_config):
+        raise TypeError(f"{cls.__name__}.from_config has to be a classmethod.")
+    return cls.from_config
 
 
 def _configurable_function(function: Callable, from_config: Callable) -> Callable:

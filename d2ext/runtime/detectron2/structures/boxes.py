@@ -44,13 +44,15 @@ class BoxMode(IntEnum):
                 f"No conversion of boxes from {BoxMode(from_mode).name} to {BoxMode(to_mode).name}."
             )
         boxes = torch.as_tensor(box)
+        is_sequence = isinstance(box, (list, tuple))
         expected = 5 if from_mode == BoxMode.XYWHA_ABS else 4
-        if boxes.shape[-1] != expected:
+        if boxes.shape[-1] != expected or (is_sequence and boxes.ndim != 1):
             raise ValueError(
-                f"A {BoxMode(from_mode).name} box has {expected} numbers, got {boxes.shape[-1]}."
+                f"A {BoxMode(from_mode).name} box has {expected} numbers, got {tuple(boxes.shape)}; "
+                "a list is one box."
             )
         converted = conversion(boxes)
-        if isinstance(box, (list, tuple)):
+        if is_sequence:
             return type(box)(converted.tolist())
         return converted.numpy() if isinstance(box, np.ndarray) else converted
 
