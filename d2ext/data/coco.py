@@ -41,6 +41,7 @@ def load_coco(name: str, annotations: Path, images: Path) -> list[dict[str, Any]
 
     Raises:
         DataError: the data cannot be used; see `d2ext.data.checks`.
+        OutputError: the cache cannot be written.
     """
     readable = checked(name, annotations, images)
     describe(name, readable, images)

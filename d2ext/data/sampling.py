@@ -42,7 +42,7 @@ class SampleStream(Sampler[list[Sample]]):
         self.groups, self.start = groups, start
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        # No image is loaded here, so passing over 100 000 batches takes about a second.
+        # No image is loaded here, so passing over 100 000 batches takes seconds.
         return islice(self._batches(), self.start, None)
 
     def _batches(self) -> Iterator[list[Sample]]:

@@ -29,7 +29,7 @@ def load_shapes(split: str) -> list[dict[str, Any]]:
     """Detectron2's dicts of "train" or "val", rendered into the cache the first time.
 
     Raises:
-        DataError: the cache cannot be written.
+        OutputError: the cache cannot be written.
     """
     annotations, images = _paths(split)
     cached_folder(annotations.parent, partial(_fill, split))

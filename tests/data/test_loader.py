@@ -16,6 +16,7 @@ from d2ext.data import (
 )
 from d2ext.data.loader import seeded
 from d2ext.errors import ConfigError, DataError
+from detectron2.data import DatasetCatalog
 
 
 @pytest.fixture
@@ -107,6 +108,21 @@ def test_spawned_workers_give_the_same_stream(training):
     loader.multiprocessing_context = "spawn"
     batches = list(islice(loader, 3))
     assert [[_summary(item) for item in batch] for batch in batches] == first
+
+
+def test_workers_know_the_names_that_the_config_registers(training):
+    training.DATALOADER.NUM_WORKERS = 1
+    prepare = build_train_loader(training).worker_init_fn
+    DatasetCatalog.remove("numbered")  # as in a process that was spawned
+    prepare(0)
+    assert "numbered" in DatasetCatalog.list()
+
+
+def test_a_mapper_of_the_users_own_takes_detectron2s_place(training):
+    loader = build_train_loader(training, mapper=lambda item: (item["image_id"], random.random()))
+    (first, draw), (second, other) = next(iter(loader))
+    assert {first, second} <= set(range(1, 14))
+    assert draw != other
 
 
 @pytest.mark.parametrize("grouping", [True, False])
