@@ -4,7 +4,7 @@ from detectron2.config import CfgNode
 
 
 def add_datasets_config(cfg: CfgNode) -> None:
-    """`DATASETS`, read by `d2ext.data.register`."""
+    """`DATASETS`, read by `d2ext.data.flags`."""
     cfg.DATASETS.REGISTER = []  # [name, annotations.json, image folder] of COCO-format sets
 
 
