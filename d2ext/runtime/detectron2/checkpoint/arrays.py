@@ -26,8 +26,8 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
 
 def _array_functions() -> dict[tuple[str, str], Callable]:
     # What NumPy's own __reduce__ refers to: looked up here, so that they fit this NumPy.
-    reconstruct = np.ones(1).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
+    reconstruct: Any = np.ones(1).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     functions: dict[tuple[str, str], Callable] = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,

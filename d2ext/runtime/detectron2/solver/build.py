@@ -55,7 +55,7 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: OptimizerOrType) -> Opt
     """
     if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         return optimizer
-    base = optimizer if isinstance(optimizer, type) else type(optimizer)
+    base: Any = optimizer if isinstance(optimizer, type) else type(optimizer)
     clip = _gradient_clipper(cfg.SOLVER.CLIP_GRADIENTS.clone())
 
     def step(self: Optimizer, closure: Callable[[], float] | None = None) -> float | None:
@@ -65,7 +65,7 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: OptimizerOrType) -> Opt
                     clip(parameter)
         return base.step(self, closure)
 
-    clipping = type(base.__name__ + "WithGradientClip", (base,), {"step": step})
+    clipping: Any = type(base.__name__ + "WithGradientClip", (base,), {"step": step})
     if isinstance(optimizer, type):
         return clipping
     optimizer.__class__ = clipping

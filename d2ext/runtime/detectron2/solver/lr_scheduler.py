@@ -11,6 +11,7 @@ from fvcore.common.param_scheduler import (
     LinearParamScheduler,
     ParamScheduler,
 )
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -84,7 +85,7 @@ class LRMultiplier(LRScheduler):
         """Only what the config does not say: the initial rates and the iteration."""
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The learning rate of every group at this iteration."""
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base_lr * factor for base_lr in self.base_lrs]
@@ -109,12 +110,12 @@ class _WarmupLR(LRScheduler):
     def _decay(self) -> float:
         raise NotImplementedError
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The learning rate of every group at this iteration."""
         factor = self._warmup() * self._decay()
         return [base_lr * factor for base_lr in self.base_lrs]
 
-    def _compute_values(self) -> list[float]:
+    def _compute_values(self) -> list[float | Tensor]:
         return self.get_lr()
 
     def _warmup(self) -> float:

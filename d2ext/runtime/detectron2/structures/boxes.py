@@ -48,8 +48,8 @@ class BoxMode(IntEnum):
         expected = 5 if from_mode == BoxMode.XYWHA_ABS else 4
         if boxes.shape[-1] != expected or (is_sequence and boxes.ndim != 1):
             raise ValueError(
-                f"A {BoxMode(from_mode).name} box has {expected} numbers, got {tuple(boxes.shape)}; "
-                "a list is one box."
+                f"A {BoxMode(from_mode).name} box has {expected} numbers, got shape "
+                f"{tuple(boxes.shape)}; a list is one box."
             )
         converted = conversion(boxes)
         if is_sequence:
@@ -133,6 +133,11 @@ class Boxes:
         y = self.tensor[:, 1::2].clamp(min=0, max=height)
         self.tensor = torch.stack((x, y), dim=-1).flatten(1)
 
+    def scale(self, scale_x: float, scale_y: float) -> None:
+        """Multiply the coordinates, in place."""
+        self.tensor[:, 0::2] *= scale_x
+        self.tensor[:, 1::2] *= scale_y
+
     def nonempty(self, threshold: float = 0.0) -> Tensor:
         """(N,) bool: both sides are longer than `threshold` pixels."""
         return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(dim=1)
@@ -167,11 +172,6 @@ class Boxes:
     def get_centers(self) -> Tensor:
         """(N, 2) x and y of the centres."""
         return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
-
-    def scale(self, scale_x: float, scale_y: float) -> None:
-        """Multiply the coordinates, in place."""
-        self.tensor[:, 0::2] *= scale_x
-        self.tensor[:, 1::2] *= scale_y
 
     @classmethod
     def cat(cls, boxes_list: Sequence["Boxes"]) -> "Boxes":

@@ -41,6 +41,10 @@ class Instances:
             raise AttributeError(f"Cannot find field '{name}' in the given Instances!")
         return self._fields[name]
 
+    def get_fields(self) -> dict[str, Any]:
+        """All fields by name; changing this dict changes the object."""
+        return self._fields
+
     def set(self, name: str, value: Any) -> None:
         """Set the field `name`.
 
@@ -64,10 +68,6 @@ class Instances:
     def get(self, name: str) -> Any:
         """The field `name`."""
         return self._fields[name]
-
-    def get_fields(self) -> dict[str, Any]:
-        """All fields by name; changing this dict changes the object."""
-        return self._fields
 
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
         """A new object with `field.to(...)` of the fields that have it."""

@@ -51,7 +51,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
     for first in range(0, world, num_workers_per_machine):
         ranks = list(range(first, first + num_workers_per_machine))
         group = dist.new_group(ranks)  # every process has to create every group
-        if get_rank() in ranks:
+        if get_rank() in ranks and isinstance(group, ProcessGroup):
             _LOCAL_PROCESS_GROUP = group
 
 
@@ -89,9 +89,9 @@ def synchronize() -> None:
 
 
 @functools.lru_cache
-def _gloo_group() -> ProcessGroup:
-    # Objects travel through the CPU, so that they take no GPU memory.
-    return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else dist.group.WORLD
+def _gloo_group() -> Any:
+    # Objects travel through the CPU, so that they take no GPU memory. None is the group of all.
+    return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else None
 
 
 def all_gather(data: Any, group: ProcessGroup | None = None) -> list[Any]:

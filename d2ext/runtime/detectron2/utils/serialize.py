@@ -13,7 +13,7 @@ class PicklableWrapper:
 
     def __init__(self, obj: Any) -> None:
         # Wrapping twice would pickle twice.
-        self._obj = obj._obj if isinstance(obj, PicklableWrapper) else obj
+        self._obj: Any = obj._obj if isinstance(obj, PicklableWrapper) else obj
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         return _load, (cloudpickle.dumps(self._obj),)
