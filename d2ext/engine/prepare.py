@@ -12,17 +12,26 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import torch
+import yaml
 
+import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext import __version__
 from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, read_metadata
 from d2ext.config import Machine, inherit_auto, load_config, resolve_auto
 from d2ext.config.auto import describe
-from d2ext.config.load import class_counts
-from d2ext.data import DatasetFacts, dataset_facts, parse_dataset_flag, register_datasets
+from d2ext.config.load import class_counts, find_config
+from d2ext.data import (
+    DatasetFacts,
+    dataset_facts,
+    parse_dataset_flag,
+    register_datasets,
+    write_faults,
+)
+from d2ext.engine.devices import choose_device
+from d2ext.engine.launch import world_size
 from d2ext.engine.schedule import resolve_schedule
 from d2ext.errors import ConfigError, DataError, OutputError
-from d2ext.ops import extension_state
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
@@ -48,16 +57,19 @@ def prepare(args: argparse.Namespace) -> Prepared:
         UserError: with one message that names the file or key and the remedy.
     """
     notes = [f"d2ext {__version__}, detectron2 {provider()}, torch {torch.__version__}"]
-    notes.append(extension_state())
+    args.config_file = str(find_config(args.config_file))
     cfg = load_config(args.config_file, args.opts)
     notes += _use_data_sets(cfg, args.train, args.val)
-    notes += _choose_device(cfg)
+    notes += _use_device(cfg, args.num_gpus)
     _check_names(cfg)
     if args.eval_only and "OUTPUT_DIR" not in args.opts:
-        cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "eval"))  # the training's own files stay as they are
+        cfg.OUTPUT_DIR = str(
+            Path(cfg.OUTPUT_DIR, "eval")
+        )  # the training's own files stay as they are
     _check_output(Path(cfg.OUTPUT_DIR))
     notes += _inherit(cfg, args)
     facts = _facts(cfg, args.eval_only)
+    notes += [f"annotations that were dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
     _check_class_counts(cfg, facts)
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
     decided = resolve_auto(cfg, facts, machine(cfg, args))
@@ -70,10 +82,8 @@ def prepare(args: argparse.Namespace) -> Prepared:
 
 def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
     """What `auto` values may know of the machine."""
-    local = max(1, args.num_gpus)
-    world = int(os.environ.get("WORLD_SIZE", local * args.num_machines))
-    cores = (os.cpu_count() or 1) // local
-    return Machine(device=cfg.MODEL.DEVICE.partition(":")[0], processes=world, cores=cores)
+    cores = (os.cpu_count() or 1) // max(1, args.num_gpus)
+    return Machine(cfg.MODEL.DEVICE.partition(":")[0], processes=world_size(args), cores=cores)
 
 
 def _use_data_sets(cfg: CfgNode, train: Sequence[str], val: Sequence[str]) -> list[str]:
@@ -102,11 +112,9 @@ def _register_flags(cfg: CfgNode, split: str, flags: Sequence[str]) -> tuple[str
     return names
 
 
-def _choose_device(cfg: CfgNode) -> list[str]:
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
-        return ["no GPU found: the CPU is used"]
-    return []
+def _use_device(cfg: CfgNode, num_gpus: int) -> list[str]:
+    cfg.MODEL.DEVICE, note = choose_device(cfg.MODEL.DEVICE, num_gpus)
+    return [note] if note else []
 
 
 def _check_names(cfg: CfgNode) -> None:
@@ -135,18 +143,20 @@ def _check_output(folder: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot be written to ({error.strerror}); name another with OUTPUT_DIR FOLDER."
+            f"{folder}: cannot be written to ({error.strerror}); OUTPUT_DIR FOLDER names another."
         ) from error
 
 
 def _inherit(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
-    """What was `auto` when the weights were trained stays as it was."""
+    """What was `auto` when the weights were trained stays as it was, and so does a seed drawn."""
     weights = last_checkpoint(cfg.OUTPUT_DIR) if args.resume else cfg.MODEL.WEIGHTS
     if not weights or not (args.resume or args.eval_only):
         return []
     dumped = read_metadata(weights).get("config")
-    if dumped is None or not cfg.AUTO:
+    if dumped is None:
         return []
+    if args.resume and cfg.SEED < 0:
+        cfg.SEED = yaml.safe_load(dumped)["SEED"]
     inherit_auto(cfg, dumped)
     return [f"values that are auto: as in {weights}"]
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from d2ext.data import register_datasets
+from d2ext.engine.hooks.pictures import save_prediction_pictures
 from d2ext.engine.launch import launch
 from d2ext.engine.prepare import Prepared, prepare
 from d2ext.engine.trainer import Trainer
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: something is wrong with config, data, weights or output folder.
     """
     args = argument_parser().parse_args(argv)
-    launch(run, args, prepare(args))
+    prepared = prepare(args)
+    launch(run, args, prepared, device=prepared.cfg.MODEL.DEVICE)
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -77,4 +79,5 @@ def evaluate(prepared: Prepared) -> None:
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
+        save_prediction_pictures(cfg)
         logging.getLogger(__name__).info("results are in %s", cfg.OUTPUT_DIR)

@@ -1,0 +1,129 @@
+import json
+from argparse import Namespace
+
+import pytest
+import torch
+from engine.tiny import CLASSES, write_data
+
+from d2ext.config.load import class_counts
+from d2ext.engine.prepare import prepare
+from d2ext.engine.train import argument_parser
+from d2ext.errors import ConfigError, DataError, OutputError, WeightsError
+from detectron2.data import DatasetCatalog
+
+CONFIG = "configs/dyhead_swint.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _names_are_free():
+    yield
+    for name in {"train", "train_2", "val"} & set(DatasetCatalog.list()):
+        DatasetCatalog.remove(name)
+
+
+def parse(folder, flags="", overrides=()):
+    words = ["--config-file", CONFIG, *flags.split(), "MODEL.DEVICE", "cpu"]
+    return argument_parser().parse_args([*words, "OUTPUT_DIR", str(folder / "out"), *overrides])
+
+
+def data(folder, name="data", categories=CLASSES):
+    """The flag for a small data set whose categories have these names."""
+    write_data(folder / name)
+    path = folder / name / "annotations.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["categories"] = [{"id": n + 1, "name": c} for n, c in enumerate(categories)]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return f"{path}:{folder / name}"
+
+
+def test_nothing_is_auto_afterwards_and_class_counts_are_those_of_the_data(tmp_path):
+    cfg = prepare(parse(tmp_path, f"--train {data(tmp_path)} --val {data(tmp_path)}")).cfg
+    assert cfg.AUTO == []
+    assert set(class_counts(cfg).values()) == {len(CLASSES)}
+    assert cfg.DATASETS.TRAIN == ("train",)
+    assert cfg.DATASETS.TEST == ("val",)
+
+
+def test_the_built_in_set_is_named_with_the_flags_that_replace_it(tmp_path):
+    notes = "\n".join(prepare(parse(tmp_path)).notes)
+    assert "the built-in set of shapes" in notes
+    assert "--train ANNOTATIONS.json:IMAGES" in notes
+
+
+def test_own_training_data_without_validation_data_are_not_evaluated_on_shapes(tmp_path):
+    prepared = prepare(parse(tmp_path, f"--train {data(tmp_path)}"))
+    assert prepared.cfg.DATASETS.TEST == ()
+    assert any("not evaluated" in note for note in prepared.notes)
+
+
+def test_flags_may_be_repeated(tmp_path):
+    flags = f"--train {data(tmp_path, 'a')} --train {data(tmp_path, 'b')}"
+    assert prepare(parse(tmp_path, flags)).cfg.DATASETS.TRAIN == ("train", "train_2")
+
+
+def test_a_negative_seed_becomes_a_drawn_one(tmp_path):
+    assert prepare(parse(tmp_path, overrides=("SEED", "-1"))).cfg.SEED >= 0
+
+
+def test_evaluation_leaves_the_training_folder_alone(tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save({"model": {}, "thing_classes": list(CLASSES)}, weights)
+    args = parse(tmp_path, f"--eval-only --val {data(tmp_path)}", ("MODEL.WEIGHTS", str(weights)))
+    args.opts = [word for word in args.opts if word not in ("OUTPUT_DIR", str(tmp_path / "out"))]
+    assert prepare(args).cfg.OUTPUT_DIR.replace("\\", "/") == "output/eval"
+
+
+def test_evaluation_takes_auto_values_from_the_weights(tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save({"model": {}, "config": "INPUT: {MIN_SIZE_TEST: 96}"}, weights)
+    flags = f"--eval-only --val {data(tmp_path)}"
+    cfg = prepare(parse(tmp_path, flags, ("MODEL.WEIGHTS", str(weights)))).cfg
+    assert cfg.INPUT.MIN_SIZE_TEST == 96
+
+
+def test_evaluation_data_with_other_classes_than_the_weights_are_refused(tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save({"model": {}, "thing_classes": ["dot", "cat"]}, weights)
+    flags = f"--eval-only --val {data(tmp_path)}"
+    with pytest.raises(WeightsError, match=r"cat.*cross"):
+        prepare(parse(tmp_path, flags, ("MODEL.WEIGHTS", str(weights))))
+
+
+def test_splits_with_other_classes_are_refused(tmp_path):
+    flags = f"--train {data(tmp_path)} --val {data(tmp_path, 'other', ('dot', 'cat'))}"
+    with pytest.raises(DataError, match=r"Only in the first: cross; only in the second: cat"):
+        prepare(parse(tmp_path, flags))
+
+
+def test_splits_with_the_same_classes_in_another_order_are_refused(tmp_path):
+    flags = f"--train {data(tmp_path)} --val {data(tmp_path, 'other', CLASSES[::-1])}"
+    with pytest.raises(DataError, match="order"):
+        prepare(parse(tmp_path, flags))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("MODEL.META_ARCHITECTURE", "ATS"), "did you mean ATSS"),
+        (("MODEL.BACKBONE.NAME", "DyHed"), "did you mean DyHead"),
+        (("DATASETS.TRAIN", "('shapes_tran',)"), "did you mean shapes_train"),
+        (("MODEL.ATSS.NUM_CLASSES", "80"), "MODEL.ATSS.NUM_CLASSES is 80, but the data has 6"),
+    ],
+)
+def test_an_unknown_name_or_a_wrong_count_is_refused(tmp_path, overrides, said):
+    with pytest.raises(ConfigError, match=said):
+        prepare(parse(tmp_path, overrides=overrides))
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "out").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="OUTPUT_DIR"):
+        prepare(parse(tmp_path))
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
+
+
+def test_evaluation_without_data_is_refused(tmp_path):
+    args = parse(tmp_path, "--eval-only", ("DATASETS.TEST", "()"))
+    assert isinstance(args, Namespace)
+    with pytest.raises(ConfigError, match="--val"):
+        prepare(args)
