@@ -65,7 +65,7 @@ class Box2BoxTransform:
             (N, 4 k) float32 XYXY.
         """
         shape = deltas.shape
-        deltas = deltas.float().reshape(shape[0], -1, 4)  # half precision overflows in exp
+        deltas = deltas.float().unflatten(1, (shape[1] // 4, 4))  # half precision overflows in exp
         deltas = deltas / deltas.new_tensor(self.weights)
         centre, size = _centre_and_size(boxes.to(deltas.dtype)[:, None])
         centre = centre + deltas[..., :2] * size
