@@ -4,18 +4,29 @@ Source: Dai et al., "Deformable Convolutional Networks", 2017, arXiv:1703.06211,
 Zhu et al., "Deformable ConvNets v2", 2019, arXiv:1811.11168, equation 1 (the mask).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn.modules.utils import _pair
 
 from d2ext.ops import reference
+
+_GEOMETRY = "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation"
 
 torch.library.define(
     "d2ext::deform_conv2d",
     "(Tensor input, Tensor offset, Tensor weight, Tensor? bias, Tensor? mask, "
-    "int[2] stride, int[2] padding, int[2] dilation) -> Tensor",
+    f"{_GEOMETRY}) -> Tensor",
 )
-torch.library.impl("d2ext::deform_conv2d", "CompositeImplicitAutograd", reference.deform_conv2d)
+torch.library.define(
+    "d2ext::deform_conv2d_backward",
+    "(Tensor grad_output, Tensor input, Tensor offset, Tensor weight, Tensor? mask, "
+    f"{_GEOMETRY}) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+torch.library.impl("d2ext::deform_conv2d", "CompositeExplicitAutograd", reference.deform_conv2d)
+torch.library.impl(
+    "d2ext::deform_conv2d_backward", "CompositeExplicitAutograd", reference.deform_conv2d_backward
+)
 
 
 def deform_conv2d(
@@ -44,14 +55,16 @@ def deform_conv2d(
     Raises:
         ValueError: shapes, dtypes or devices do not fit each other.
     """
-    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    geometry = _pair(stride), _pair(padding), _pair(dilation)
     _check_floats(input, offset, weight, bias, mask)
     _check_shapes(input, weight, bias)
-    size = _output_size(input, weight, stride, padding, dilation)
+    size = _output_size(input, weight, *geometry)
     _check_offsets(input, offset, weight, mask, size)
-    return torch.ops.d2ext.deform_conv2d(
-        input, offset, weight, bias, mask, stride, padding, dilation
-    )
+    return torch.ops.d2ext.deform_conv2d(input, offset, weight, bias, mask, *geometry)
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
 
 
 def _check_floats(input: Tensor, *others: Tensor | None) -> None:
@@ -95,7 +108,7 @@ def _output_size(
     padded = [n + 2 * p for n, p in zip(input.shape[2:], padding, strict=True)]
     if padded[0] < spans[0] or padded[1] < spans[1]:
         raise ValueError(f"the kernel spans {spans} pixels, the padded input has only {padded}")
-    return tuple((n - k) // s + 1 for n, k, s in zip(padded, spans, stride, strict=True))
+    return (padded[0] - spans[0]) // stride[0] + 1, (padded[1] - spans[1]) // stride[1] + 1
 
 
 def _check_offsets(
@@ -112,3 +125,40 @@ def _check_offsets(
     expected = (input.shape[0], groups * taps, *size)
     if mask is not None and mask.shape != expected:
         raise ValueError(f"mask must be {expected}, got {tuple(mask.shape)}")
+
+
+@torch.library.register_fake("d2ext::deform_conv2d")
+def _fake(input: Tensor, offset: Tensor, weight: Tensor, *_: object) -> Tensor:
+    size = (input.shape[0], weight.shape[0], *offset.shape[2:])
+    return input.new_empty(size).contiguous(memory_format=torch.channels_last)
+
+
+@torch.library.register_fake("d2ext::deform_conv2d_backward")
+def _fake_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    *_: object,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_mask = input.new_empty(0) if mask is None else torch.empty_like(mask)
+    return torch.empty_like(input), torch.empty_like(offset), torch.empty_like(weight), grad_mask
+
+
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    input, offset, weight, bias, mask, *ctx.geometry = inputs
+    ctx.save_for_backward(input, offset, weight, mask)
+    ctx.has_bias, ctx.has_mask = bias is not None, mask is not None
+
+
+def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    grad_input, grad_offset, grad_weight, grad_mask = torch.ops.d2ext.deform_conv2d_backward(
+        grad_output, *ctx.saved_tensors, *ctx.geometry
+    )
+    grad_bias = grad_output.sum((0, 2, 3)) if ctx.has_bias else None
+    grads = grad_input, grad_offset, grad_weight, grad_bias, grad_mask if ctx.has_mask else None
+    return *grads, None, None, None
+
+
+torch.library.register_autograd("d2ext::deform_conv2d", _backward, setup_context=_save)

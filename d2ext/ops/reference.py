@@ -19,18 +19,46 @@ def deform_conv2d(
 
     Half types are computed in float32. Shapes as in `d2ext.ops.deform_conv2d`.
     """
-    result_dtype = input.dtype
-    if result_dtype in (torch.float16, torch.bfloat16):
-        input, offset, weight = input.float(), offset.float(), weight.float()
-        bias, mask = (None if t is None else t.float() for t in (bias, mask))
-    batch, _, out_height, out_width = offset.shape
+    dtype = input.dtype
+    input, offset, weight = _at_least_float32(input, offset, weight)
     y, x = sampling_positions(offset, weight.shape[2:], stride, padding, dilation)
-    columns = _sample_columns(input, y, x, mask)
-    rows = _multiply_groups(columns, weight)
+    samples = _sample(input, y, x, None if mask is None else mask.to(input.dtype))
+    kernels = _by_group(weight, input.shape[1])
+    output = torch.einsum("ntgc,goct->ngo", _split(samples, kernels), kernels)
+    output = output.reshape(*y.shape[:3], weight.shape[0])
     if bias is not None:
-        rows = rows + bias
-    output = rows.view(batch, out_height, out_width, -1).permute(0, 3, 1, 2)
-    return output.to(result_dtype)
+        output = output + bias
+    return output.permute(0, 3, 1, 2).to(dtype)
+
+
+def deform_conv2d_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of input, offset, weight and mask (empty without one), in their dtypes.
+
+    Samples once more: the samples are the largest tensor of all, and nobody kept them.
+    """
+    sources = [input, offset] if mask is None else [input, offset, mask]
+    grad_output, weight_, *sources_ = _at_least_float32(grad_output, weight, *sources)
+    with torch.enable_grad():
+        leaves = [source.detach().requires_grad_() for source in sources_]
+        y, x = sampling_positions(leaves[1], weight.shape[2:], stride, padding, dilation)
+        samples = _sample(leaves[0], y, x, None if mask is None else leaves[2])
+    kernels = _by_group(weight_, input.shape[1])
+    grad_rows = grad_output.permute(0, 2, 3, 1).reshape(-1, *kernels.shape[:2])
+    grad_kernels = torch.einsum("ngo,ntgc->goct", grad_rows, _split(samples.detach(), kernels))
+    grad_samples = torch.einsum("ngo,goct->ntgc", grad_rows, kernels).reshape(samples.shape)
+    grads = torch.autograd.grad(samples, leaves, grad_samples)
+    grad_input, grad_offset, *grad_mask = (grad.to(input.dtype) for grad in grads)
+    grad_weight = grad_kernels.reshape(weight.shape).to(weight.dtype)
+    return grad_input, grad_offset, grad_weight, grad_mask[0] if grad_mask else input.new_empty(0)
 
 
 def sampling_positions(
@@ -42,7 +70,7 @@ def sampling_positions(
     """
     batch, channels, out_height, out_width = offset.shape
     taps = kernel[0] * kernel[1]
-    shifts = offset.view(batch, channels // (2 * taps), taps, 2, out_height, out_width)
+    shifts = offset.reshape(batch, channels // (2 * taps), taps, 2, out_height, out_width)
     shift_y, shift_x = shifts.permute(0, 4, 5, 2, 1, 3).unbind(-1)
 
     def steps(count: int, step: int) -> Tensor:
@@ -55,7 +83,7 @@ def sampling_positions(
     return y + shift_y, x + shift_x
 
 
-def _sample_columns(input: Tensor, y: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+def _sample(input: Tensor, y: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
     """Interpolated input at the positions: (B * H' * W', taps, C).
 
     A pixel is a row of a table, and a sample is the weighted sum of its four corners' rows: an
@@ -66,7 +94,7 @@ def _sample_columns(input: Tensor, y: Tensor, x: Tensor, mask: Tensor | None) ->
     table = input.permute(0, 2, 3, 1).reshape(-1, channels // groups)
     corners, weights = _bilinear_corners(y, x, height, width)
     if mask is not None:
-        share = mask.view(batch, groups, taps, out_height, out_width).permute(0, 3, 4, 2, 1)
+        share = mask.reshape(batch, groups, taps, out_height, out_width).permute(0, 3, 4, 2, 1)
         weights = weights * share.unsqueeze(-1)
     first_pixel = torch.arange(batch, device=y.device).view(-1, 1, 1, 1, 1, 1) * (height * width)
     group = torch.arange(groups, device=y.device).unsqueeze(-1)
@@ -93,15 +121,16 @@ def _bilinear_corners(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Te
     return pixel, weight_y * weight_x * inside
 
 
-def _multiply_groups(columns: Tensor, weight: Tensor) -> Tensor:
-    """(N, taps, C) columns by (C', C / groups, kh, kw) weights: (N, C')."""
-    count, taps, channels = columns.shape
-    out_channels, group_channels = weight.shape[:2]
-    groups = channels // group_channels
-    left = columns.view(count, taps, groups, group_channels).permute(2, 0, 1, 3)
-    right = weight.view(groups, out_channels // groups, group_channels, taps).permute(0, 3, 2, 1)
-    product = torch.bmm(
-        left.reshape(groups, count, taps * group_channels),
-        right.reshape(groups, taps * group_channels, out_channels // groups),
-    )
-    return product.permute(1, 0, 2).reshape(count, out_channels)
+def _by_group(weight: Tensor, channels: int) -> Tensor:
+    """(C', C / groups, kh, kw) weights: (groups, C' / groups, C / groups, taps)."""
+    return weight.reshape(channels // weight.shape[1], -1, weight.shape[1], weight[0, 0].numel())
+
+
+def _split(samples: Tensor, kernels: Tensor) -> Tensor:
+    """(N, taps, C) samples: (N, taps, groups, C / groups)."""
+    return samples.unflatten(-1, (kernels.shape[0], kernels.shape[2]))
+
+
+def _at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    half = (torch.float16, torch.bfloat16)
+    return tuple(t.float() if t.dtype in half else t for t in tensors)
