@@ -45,6 +45,10 @@ class Instances:
         """All fields by name; changing this dict changes the object."""
         return self._fields
 
+    def has(self, name: str) -> bool:
+        """Whether there is a field `name`."""
+        return name in self._fields
+
     def set(self, name: str, value: Any) -> None:
         """Set the field `name`.
 
@@ -56,10 +60,6 @@ class Instances:
                 f"Field '{name}' of length {len(value)} for Instances of length {len(self)}."
             )
         self._fields[name] = value
-
-    def has(self, name: str) -> bool:
-        """Whether there is a field `name`."""
-        return name in self._fields
 
     def remove(self, name: str) -> None:
         """Remove the field `name`."""

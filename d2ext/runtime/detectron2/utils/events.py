@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import takewhile
 from typing import IO, Any
 
 import numpy as np
@@ -154,8 +155,10 @@ class EventStorage:
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
         """Number of values in the `window_size` iterations up to the scalar's last one."""
-        iterations = [iteration for _, iteration in self.history(name).values()]
-        return sum(iteration > iterations[-1] - window_size for iteration in iterations)
+        values = self.history(name).values()
+        first = values[-1][1] - window_size
+        # Histories are long, and this is asked often.
+        return sum(1 for _ in takewhile(lambda value: value[1] > first, reversed(values)))
 
     def smoothing_hints(self) -> dict[str, bool]:
         """Which scalars are noisy."""
