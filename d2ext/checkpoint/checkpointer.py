@@ -178,6 +178,8 @@ class Checkpointer(DetectionCheckpointer):
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         path = Path(self.save_dir, f"{name}.pth")
+        for leftover in path.parent.glob(".model_*.pth"):  # of a process killed while it saved
+            leftover.unlink(missing_ok=True)
         storage.write_checkpoint(path, {**self.metadata, **content})
         logger.info("saved %s", path)
 

@@ -68,16 +68,16 @@ def match(weights: dict[str, Tensor], model: dict[str, Tensor]) -> Match:
     return found
 
 
-def check_classes(names: Sequence[str] | None, class_names: Sequence[str]) -> None:
+def check_classes(names: Sequence[str] | None, class_names: Sequence[str] | None) -> None:
     """Refuse data with other classes than the weights were trained for.
 
     Args:
         names: classes that the weights were saved with; None where the file does not say.
-        class_names: classes of the data.
+        class_names: classes of the data; None where they are not named.
     Raises:
         WeightsError: they differ in number, name or order.
     """
-    if names is None or list(names) == list(class_names):
+    if names is None or class_names is None or list(names) == list(class_names):
         return
     only_weights = [name for name in names if name not in class_names]
     only_data = [name for name in class_names if name not in names]

@@ -3,8 +3,10 @@
 import argparse
 import collections
 import importlib
+import io
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ from d2ext.files import replacing
 
 METADATA = ("thing_classes", "config")
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
+
+_UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, ImportError),
+)
 
 # NumPy arrays and scalars, which checkpoints of other training code hold beside their tensors.
 _NUMPY_GLOBALS = {
@@ -43,12 +50,8 @@ def read_checkpoint(path: str | os.PathLike, *, mmap: bool = False) -> dict[str,
         raise WeightsError(f"{path}: no such file of weights; see MODEL.WEIGHTS.")
     try:
         content = _READERS.get(path.suffix, _read_torch)(path, mmap)
-    except (pickle.UnpicklingError, AttributeError, ImportError) as error:
-        raise WeightsError(f"{path}: {_first_line(error)}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{path}: truncated or no checkpoint ({_first_line(error)}); get or train it again."
-        ) from error
+    except _UNREADABLE as error:
+        raise WeightsError(f"{path}: {_reason(error)}") from error
     if not isinstance(content, dict):
         raise WeightsError(
             f"{path}: holds a {type(content).__name__}, not a dictionary of weights."
@@ -62,12 +65,11 @@ def write_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
     Raises:
         OutputError: the disk is full or the folder cannot be written to.
     """
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        guard = _Guard(file)
+    with replacing(path) as temporary, _Remembering(io.FileIO(temporary, "wb")) as file:
         try:
-            torch.save(content, guard)
+            torch.save(content, file)
         except RuntimeError as error:
-            raise (guard.error or error) from error
+            raise (file.error or error) from error
         file.flush()
         os.fsync(file.fileno())
 
@@ -149,29 +151,21 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module.replace("numpy._core", "numpy.core"), name) not in _NUMPY_GLOBALS:
-            raise pickle.UnpicklingError(
-                f"not loaded: it asks for {module}.{name}, which could run code; "
-                "only tensors and NumPy arrays are read."
-            )
+            raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
         return getattr(importlib.import_module(_numpy_module(module)), name)
 
 
-class _Guard:
+class _Remembering(io.BufferedWriter):
     """A file that remembers why it could not be written to: torch.save forgets."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.error: OSError | None = None
+    error: OSError | None = None
 
     def write(self, data: Any) -> int:
         try:
-            return self._file.write(data)
+            return super().write(data)
         except OSError as error:
             self.error = error
             raise
-
-    def flush(self) -> None:
-        self._file.flush()
 
 
 def _numpy_module(module: str) -> str:
@@ -189,5 +183,11 @@ def _numpy_classes() -> list[Any]:
     return [np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, *scalars, *old]
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _reason(error: BaseException) -> str:
+    asked = re.search(r"GLOBAL:? (\S+)", str(error))  # PyTorch's words, and ours above
+    if isinstance(error, pickle.UnpicklingError) and asked:
+        return (
+            f"not loaded: it asks for {asked[1]}, which could run code; only tensors, arrays, "
+            "numbers and text are read."
+        )
+    return "truncated or no checkpoint; get or train it again."

@@ -151,7 +151,8 @@ def log_metrics(metrics: dict[str, float], waited: float) -> None:
     storage.put_scalar("data_time", max(each.pop("data_time") for each in gathered))
     mean = _mean(gathered)
     losses = [value for name, value in mean.items() if name != "grad_norm"]
-    storage.put_scalars(**{**mean, "total_loss": sum(losses)})
+    for name, value in {**mean, "total_loss": sum(losses)}.items():
+        storage.put_scalar(name, value)
 
 
 def _mean(terms: list[dict[str, float]]) -> dict[str, float]:

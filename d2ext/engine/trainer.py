@@ -25,7 +25,7 @@ from d2ext.engine.validation import build_loss_loader, validation_losses
 from d2ext.errors import UserError
 from d2ext.evaluation import build_evaluator
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import IterationTimer, LRScheduler
 from detectron2.evaluation import DatasetEvaluator, verify_results
@@ -50,7 +50,6 @@ class Trainer(DefaultTrainer):
     weights that were evaluated: the moving average, where SOLVER.EMA is on.
 
     Attributes:
-        evaluation: metrics of this iteration's evaluation, None where there was none.
         average: the moving average of the weights, or None.
     """
 
@@ -61,11 +60,10 @@ class Trainer(DefaultTrainer):
                 setup_logger(name=name)
         self.cfg = _with_common_seed(self.auto_scale_workers(cfg, comm.get_world_size()))
         self.start_iter, self.max_iter = 0, self.cfg.SOLVER.MAX_ITER
-        self.evaluation: dict[str, float] | None = None
         model = self.build_model(self.cfg)
         optimizer = self.build_optimizer(self.cfg, model)
         self.scheduler = self.build_lr_scheduler(self.cfg, optimizer)
-        self._trainer = self.build_step(wrap_model(model), optimizer)
+        self._trainer: TrainStep = self.build_step(wrap_model(model), optimizer)
         ema = self.cfg.SOLVER.EMA
         self.average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None
         self.checkpointer = self.build_checkpointer(model)
@@ -86,40 +84,38 @@ class Trainer(DefaultTrainer):
 
     def build_checkpointer(self, model: nn.Module) -> Checkpointer:
         metadata: dict[str, Any] = {"config": self.cfg.dump()}
-        if self.cfg.DATASETS.TRAIN:
-            names = MetadataCatalog.get(self.cfg.DATASETS.TRAIN[0]).get("thing_classes")
-            metadata |= {"thing_classes": list(names)} if names else {}
-        more = {"ema": self.average} if self.average is not None else {}
-        return Checkpointer(
+        for name in self.cfg.DATASETS.TRAIN[:1]:
+            metadata["thing_classes"] = _class_names(name)
+        checkpointer = Checkpointer(
             model,
             self.cfg.OUTPUT_DIR,
             keep=self.cfg.SOLVER.KEEP_CHECKPOINTS,
             metadata=metadata,
             trainer=self,
-            **more,
         )
+        if self.average is not None:
+            checkpointer.add_checkpointable("ema", self.average)
+        return checkpointer
 
-    def build_hooks(self) -> list[HookBase]:
+    def build_hooks(self) -> list[HookBase | None]:
         """Hooks in the order they run; the one that writes metrics is the last."""
-        cfg, test = self.cfg, self.cfg.TEST
-        found: list[HookBase] = [IterationTimer(), LRScheduler(self.optimizer, self.scheduler)]
+        found: list[HookBase | None] = [IterationTimer()]
+        found.append(LRScheduler(self.optimizer, self.scheduler))
         if self.average is not None:
             found.append(hooks.AverageWeights(self.average))
-        if cfg.DATASETS.TEST:
-            found.append(hooks.Evaluate(test.EVAL_PERIOD, self.evaluate))
-            weights = self.evaluated_weights
-            found.append(hooks.BestCheckpoint(self.checkpointer, test.BEST_METRIC, weights))
-        if cfg.DATASETS.TEST and test.PATIENCE > 0:
-            found.append(hooks.EarlyStopping(test.BEST_METRIC, test.PATIENCE))
+        evaluate = hooks.Evaluate(self.cfg.TEST.EVAL_PERIOD, self.evaluate)
+        if self.cfg.DATASETS.TEST:
+            found += [evaluate, *self._judging_hooks(evaluate)]
         if comm.is_main_process() and hooks.ProgressBar.wanted():
             found.append(hooks.ProgressBar())
-        found.append(hooks.WriteMetrics(self.build_writers() if comm.is_main_process() else []))
+        writers = self.build_writers() if comm.is_main_process() else []
+        found.append(hooks.WriteMetrics(writers, evaluate))
         return found
 
-    def build_last_hooks(self) -> list[HookBase]:
+    def build_last_hooks(self) -> list[HookBase | None]:
         """What must come after everything else of an iteration, in this order."""
         period, weights = self.cfg.SOLVER.CHECKPOINT_PERIOD, self.evaluated_weights
-        found: list[HookBase] = [hooks.SaveCheckpoints(self.checkpointer, period, weights)]
+        found: list[HookBase | None] = [hooks.SaveCheckpoints(self.checkpointer, period, weights)]
         if comm.is_main_process():
             found.append(hooks.SavePictures(self.cfg))
         return found
@@ -148,7 +144,7 @@ class Trainer(DefaultTrainer):
         elif self.average is not None:
             self.average.restart()
 
-    def train(self) -> dict[str, Any] | None:
+    def train(self) -> dict[str, Any]:  # type: ignore[override] # as DefaultTrainer's
         """Run from `start_iter` to `max_iter`; returns the last evaluation's results.
 
         Raises:
@@ -170,7 +166,7 @@ class Trainer(DefaultTrainer):
                 raise
             finally:
                 self.after_train()
-        results = getattr(self, "_last_eval_results", None)
+        results = getattr(self, "_last_eval_results", {})
         if self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
             verify_results(self.cfg, results)
         return results
@@ -211,9 +207,7 @@ class Trainer(DefaultTrainer):
         """
         metadata = load_for_evaluation(model, cfg.MODEL.WEIGHTS)
         for name in cfg.DATASETS.TEST:
-            classes = MetadataCatalog.get(name).get("thing_classes")
-            if classes:
-                check_classes(metadata.get("thing_classes"), classes)
+            check_classes(metadata.get("thing_classes"), _class_names(name))
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -236,6 +230,13 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return build_evaluator(cfg, dataset_name)
+
+    def _judging_hooks(self, evaluate: hooks.Evaluate) -> list[HookBase]:
+        """What follows from an evaluation."""
+        metric, patience = self.cfg.TEST.BEST_METRIC, self.cfg.TEST.PATIENCE
+        best = hooks.BestCheckpoint(evaluate, self.checkpointer, metric, self.evaluated_weights)
+        stop = [hooks.EarlyStopping(evaluate, metric, patience)] if patience > 0 else []
+        return [best, *stop]
 
     def _evaluated_model(self) -> AbstractContextManager[None]:
         return self.average.in_model() if self.average is not None else nullcontext()
@@ -265,6 +266,15 @@ def _load_from_start(trainer: Trainer) -> Iterable[Batch]:
     if batches:
         logger.warning("build_train_loader takes no start_iteration: data start from the beginning")
     return build(trainer.cfg)
+
+
+def _class_names(dataset_name: str) -> list[str] | None:
+    """Names of a data set's classes; None where it has none."""
+    metadata = MetadataCatalog.get(dataset_name)
+    if "thing_classes" not in metadata.as_dict() and dataset_name in DatasetCatalog.list():
+        DatasetCatalog.get(dataset_name)  # a COCO file names its classes when it is loaded
+    names = metadata.get("thing_classes")
+    return list(names) if names else None
 
 
 def _with_common_seed(cfg: CfgNode) -> CfgNode:

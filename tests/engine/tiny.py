@@ -1,10 +1,13 @@
 """A model, data and an evaluator so small that a training takes a second.
 
-Run as a program it trains: `python -m engine.tiny OUTPUT_DIR [--resume] [KEY VALUE ...]`.
+Run as a program it trains:
+
+    python -m engine.tiny FOLDER [--resume] [--die MOMENT ITERATION] [KEY VALUE ...]
 """
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,10 @@ from torch import Tensor, nn
 import d2ext
 from d2ext.config import get_cfg
 from d2ext.data import register_datasets
+from d2ext.engine.hooks import SavePictures
 from d2ext.engine.trainer import Trainer
 from detectron2.config import CfgNode
+from detectron2.engine import HookBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
@@ -70,9 +75,14 @@ class MeanScore(DatasetEvaluator):
 
 
 class TinyTrainer(Trainer):
+    """Draws no pictures, which takes longer than all the rest."""
+
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return MeanScore()
+
+    def build_last_hooks(self) -> list[HookBase | None]:
+        return [hook for hook in super().build_last_hooks() if not isinstance(hook, SavePictures)]
 
 
 def tiny_cfg(folder: Path, *overrides: Any) -> CfgNode:
@@ -115,14 +125,35 @@ def write_data(folder: Path, count: int = 6) -> None:
 
 
 def main(folder: str, *arguments: str) -> None:
-    """Train as a user would, in a process that can be killed."""
-    resume = "--resume" in arguments
-    cfg = tiny_cfg(Path(folder), *(a for a in arguments if a != "--resume"))
+    """Train as a user would, in a process that may be killed: `--die MOMENT ITERATION`."""
+    words = list(arguments)
+    resume, moment, when = "--resume" in words, "", 0
+    if resume:
+        words.remove("--resume")
+    if "--die" in words:
+        at = words.index("--die")
+        moment, when = words[at + 1], int(words[at + 2])
+        del words[at : at + 3]
     torch.set_num_threads(1)
-    torch.manual_seed(0 if not resume else os.getpid())  # what is resumed must not hang on it
-    trainer = TinyTrainer(cfg)
+    torch.manual_seed(0 if not resume else os.getpid())  # a resumed run must not depend on it
+    trainer = TinyTrainer(tiny_cfg(Path(folder), *words))
     trainer.resume_or_load(resume=resume)
+    if moment:
+        die(trainer, moment, when)
     trainer.train()
+
+
+def die(trainer: Trainer, moment: str, iteration: int) -> None:
+    """Let the process be killed at an iteration: after its "step", in "evaluate" or in "save"."""
+
+    def kill(*_: Any, **__: Any) -> Any:
+        if trainer.iter >= iteration:
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        return originals[moment](*_, **__)
+
+    originals = {"step": trainer.run_step, "save": os.replace, "evaluate": MeanScore.evaluate}
+    owner: Any = {"step": trainer, "save": os, "evaluate": MeanScore}[moment]
+    setattr(owner, {"step": "run_step", "save": "replace"}.get(moment, moment), kill)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from d2ext.checkpoint import Checkpointer
+from d2ext.engine.hooks.evaluation import Evaluate
 from d2ext.engine.hooks.score import BestScore
 from detectron2.engine import HookBase
 
@@ -17,19 +18,24 @@ class BestCheckpoint(HookBase):
     """Saves model_best.pth whenever an evaluation is better than all before it.
 
     Args:
+        evaluate: a hook before this one.
         checkpointer: writes the file.
         metric: as in `BestScore`.
         weights: gives the weights that were evaluated.
     """
 
     def __init__(
-        self, checkpointer: Checkpointer, metric: str, weights: Callable[[], dict[str, Tensor]]
+        self,
+        evaluate: Evaluate,
+        checkpointer: Checkpointer,
+        metric: str,
+        weights: Callable[[], dict[str, Tensor]],
     ) -> None:
-        self.checkpointer, self.weights = checkpointer, weights
+        self.evaluate, self.checkpointer, self.weights = evaluate, checkpointer, weights
         self.score = BestScore(metric)
 
     def after_step(self) -> None:
-        metrics = self.trainer.evaluation
+        metrics = self.evaluate.metrics
         if metrics and self.score.update(metrics):
             best = {"metric": self.score.metric, "value": self.score.best}
             logger.info("best %s so far: %.4f", self.score.metric, self.score.best)

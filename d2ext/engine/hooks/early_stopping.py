@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from d2ext.engine.hooks.evaluation import Evaluate
 from d2ext.engine.hooks.score import BestScore
 from detectron2.engine import HookBase
 
@@ -15,11 +16,13 @@ class EarlyStopping(HookBase):
     It ends as if this iteration had been planned as the last: by lowering `trainer.max_iter`.
 
     Args:
+        evaluate: a hook before this one.
         metric: as in `BestScore`.
         patience: evaluations; at least 1.
     """
 
-    def __init__(self, metric: str, patience: int) -> None:
+    def __init__(self, evaluate: Evaluate, metric: str, patience: int) -> None:
+        self.evaluate = evaluate
         self.score, self.patience = BestScore(metric), patience
 
     def before_train(self) -> None:
@@ -27,9 +30,9 @@ class EarlyStopping(HookBase):
             self.trainer.max_iter = self.trainer.start_iter
 
     def after_step(self) -> None:
-        if not self.trainer.evaluation:
+        if not self.evaluate.metrics:
             return
-        self.score.update(self.trainer.evaluation)
+        self.score.update(self.evaluate.metrics)
         if self.score.since >= self.patience:
             logger.info(
                 "stopped at iteration %d: %s has not improved in %d evaluations (best: %s)",

@@ -8,8 +8,8 @@ from detectron2.engine import HookBase
 class Evaluate(HookBase):
     """Calls `function` every `period` iterations and after the last one.
 
-    The result is put into the event storage and into `trainer.evaluation`, where the hooks behind
-    this one find it; that is None where nothing was evaluated.
+    The result is put into the event storage and into `metrics`, where the hooks behind this one
+    find it; that is None in iterations without an evaluation.
 
     Args:
         period: iterations; 0: only after the last one.
@@ -18,9 +18,10 @@ class Evaluate(HookBase):
 
     def __init__(self, period: int, function: Callable[[], dict[str, float]]) -> None:
         self.period, self.function = period, function
+        self.metrics: dict[str, float] | None = None
 
     def before_step(self) -> None:
-        self.trainer.evaluation = None
+        self.metrics = None
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
@@ -28,11 +29,11 @@ class Evaluate(HookBase):
             self._evaluate()
 
     def after_train(self) -> None:
-        self.trainer.evaluation = None
+        self.metrics = None
         if self.trainer.iter >= self.trainer.max_iter:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        metrics = self.function()
-        self.trainer.evaluation = metrics
-        self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
+        self.metrics = self.function()
+        for name, value in self.metrics.items():
+            self.trainer.storage.put_scalar(name, value, smoothing_hint=False)

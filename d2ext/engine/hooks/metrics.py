@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from d2ext.engine.hooks.evaluation import Evaluate
 from d2ext.engine.metrics_file import WINDOW, MetricsFile
 from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import EventStorage, EventWriter
+
+CLOCK = {"time", "data_time", "eta_seconds"}  # of one process: a resumed one measures anew
 
 
 class WriteMetrics(PeriodicWriter):
@@ -13,11 +16,15 @@ class WriteMetrics(PeriodicWriter):
 
     Args:
         writers: none in processes other than the first.
+        evaluate: a hook before this one; its metrics are written at once.
         period: iterations.
     """
 
-    def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
+    def __init__(
+        self, writers: Sequence[EventWriter], evaluate: Evaluate, period: int = 20
+    ) -> None:
         super().__init__(writers, period)
+        self.writers, self.evaluate, self.period = writers, evaluate, period
         self.files = [writer for writer in writers if isinstance(writer, MetricsFile)]
         self._saved: dict[str, Any] | None = None
 
@@ -29,6 +36,12 @@ class WriteMetrics(PeriodicWriter):
                 file.start()
             else:
                 file.resume(self._saved["written"])
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done == self.trainer.max_iter or self.evaluate.metrics:
+            for writer in self.writers:
+                writer.write()
 
     def state_dict(self) -> dict[str, Any]:
         written = max((file.written for file in self.files), default=-1)
@@ -44,6 +57,7 @@ def _recent(storage: EventStorage) -> dict[str, dict[str, Any]]:
     return {
         name: {"smooth": hints[name], "values": history.values()[-WINDOW:]}
         for name, history in storage.histories().items()
+        if name not in CLOCK
     }
 
 

@@ -1,0 +1,130 @@
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from d2ext.engine.train_step import TrainStep
+from d2ext.errors import UserError
+from detectron2.utils.events import EventStorage
+
+Batch = list[dict[str, Any]]
+
+
+class Square(nn.Module):
+    """Loss (w x - 1)^2, and a second term that may be anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        x = torch.stack([item["x"] for item in batch])
+        odd = torch.stack([item["odd"] for item in batch]).mean()
+        return {"loss_fit": (self.w * x - 1).square().mean(), "loss_odd": odd + 0 * self.w.sum()}
+
+
+def item(x: float, odd: float = 0.0) -> dict[str, Any]:
+    return {"x": torch.tensor(x), "odd": torch.tensor(odd), "file_name": f"image_{x:g}.png"}
+
+
+def step(batches: list[Batch], **options: Any) -> tuple[Square, EventStorage]:
+    model = Square().train()
+    trainer = TrainStep(model, batches, torch.optim.SGD(model.parameters(), lr=0.1), **options)
+    trainer.iter = 7
+    with EventStorage(7) as storage:
+        trainer.run_step()
+    return model, storage
+
+
+def test_two_batches_accumulated_step_like_one_of_both() -> None:
+    one, one_storage = step([[item(1.0), item(2.0), item(3.0), item(5.0)]])
+    two, two_storage = step([[item(1.0), item(2.0)], [item(3.0), item(5.0)]], accumulate=2)
+    torch.testing.assert_close(two.w, one.w)
+    assert two_storage.latest()["total_loss"] == one_storage.latest()["total_loss"]
+
+
+def test_metrics_have_the_names_of_detectron2() -> None:
+    _, storage = step([[item(2.0, odd=0.5)]])
+    latest = storage.latest()
+    assert latest.keys() == {"loss_fit", "loss_odd", "total_loss", "data_time"}
+    assert latest["total_loss"] == (1.5, 7)
+
+
+def test_gradients_are_clipped_and_their_norm_is_logged() -> None:
+    def clip(parameters: list[nn.Parameter]) -> Tensor:
+        return nn.utils.clip_grad_norm_(parameters, 1.0)
+
+    model, storage = step([[item(2.0)]], clip=clip)
+    assert model.w.item() == pytest.approx(0.1, abs=1e-5)
+    assert storage.latest()["grad_norm"][0] == pytest.approx(4.0)
+    assert storage.latest()["total_loss"][0] == 1.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_the_step(value: float) -> None:
+    model = Square().train()
+    batches = [[item(1.0), item(2.0)], [item(3.0), item(4.0, odd=value)]]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = TrainStep(model, batches, optimizer, accumulate=2)
+    trainer.iter = 7
+    with EventStorage(7), pytest.raises(UserError) as caught:
+        trainer.run_step()
+    message = str(caught.value)
+    assert f"iteration 7: loss_odd is {value}" in message
+    assert "finite: loss_fit 1" in message
+    assert "image_3.png, image_4.png" in message
+    assert "image_1.png" not in message
+    assert model.w.item() == 0.0
+
+
+def test_autocast_reaches_the_model() -> None:
+    seen: list[torch.dtype] = []
+
+    class Probe(Square):
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            seen.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+            return super().forward(batch)
+
+    model = Probe().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = TrainStep(model, [[item(2.0)]], optimizer, dtype=torch.bfloat16)
+    trainer.iter = 0
+    with EventStorage():
+        trainer.run_step()
+    assert seen == [torch.bfloat16]
+    assert model.w.dtype == torch.float32
+
+
+def test_data_are_read_from_the_first_step_on_only() -> None:
+    reads: list[int] = []
+
+    class Loader:
+        def __iter__(self) -> Iterator[Batch]:
+            reads.append(1)
+            yield [item(1.0)]
+
+    model = Square().train()
+    TrainStep(model, Loader(), torch.optim.SGD(model.parameters(), lr=0.1))
+    assert not reads
+
+
+def test_random_numbers_of_a_step_follow_from_the_seed() -> None:
+    class Noise(Square):
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            return {"loss": (self.w - torch.rand(1)).square().sum()}
+
+    def weight(seed: int, draws: int) -> float:
+        model = Noise().train()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        trainer = TrainStep(model, [[item(1.0)]], optimizer, seed=seed)
+        trainer.iter = 3
+        torch.rand(draws)
+        with EventStorage():
+            trainer.run_step()
+        return model.w.item()
+
+    assert weight(1, draws=1) == weight(1, draws=5)
+    assert weight(1, draws=1) != weight(2, draws=1)
