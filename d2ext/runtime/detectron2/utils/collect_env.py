@@ -61,3 +61,7 @@ def _opencv_version() -> str:
     except ImportError:
         return "not installed"
     return cv2.__version__
+
+
+if __name__ == "__main__":
+    print(collect_env_info())
