@@ -33,13 +33,14 @@ def find_images(inputs: Sequence[str], output: Path) -> dict[Path, PurePath]:
                 found[file] = _unique(name, taken)
     if not found:
         raise DataError(
-            f"--input {' '.join(inputs)}: no image there. Suffixes of images: {' '.join(SUFFIXES)}."
+            f"--input {' '.join(inputs)}: no image there, other than what may lie in the output "
+            f"folder {output}. Suffixes of images: {' '.join(SUFFIXES)}."
         )
     return found
 
 
 def _expand(text: str) -> Iterator[tuple[Path, PurePath]]:
-    path = Path(text).expanduser()
+    path = Path(text)
     if path.is_dir():
         yield from ((file, file.relative_to(path)) for file in _images_below(path))
     elif os.path.lexists(path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
@@ -74,13 +74,18 @@ def argument_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config-file", required=True, help="the config of the training")
+    parser.add_argument(
+        "--config-file", required=True, help="the config of the training, e.g. output/config.yaml"
+    )
     parser.add_argument(
         "--input", required=True, nargs="+", help="images, folders of images, patterns"
     )
     parser.add_argument("--output", default="predictions", help="folder for what is written")
     parser.add_argument(
-        "--confidence", type=float, default=0.5, help="least score of a detection (default: 0.5)"
+        "--confidence",
+        type=float,
+        default=0.5,
+        help="least score of a detection (default: 0.5); the model has a lower limit of its own",
     )
     parser.add_argument(
         "opts",
@@ -154,6 +159,9 @@ def _predict_all(
     for file, name in tqdm(images.items(), unit="image", disable=None):
         try:
             image = read_image(str(file), format="RGB")
+        except UnidentifiedImageError:
+            faults.append(f"{file} (not an image)")
+            continue
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             faults.append(f"{file} ({error})")
             continue

@@ -130,9 +130,11 @@ def test_inputs_of_one_name_keep_their_own_pictures(run, tmp_path):
 
 
 def test_an_unreadable_image_is_named_after_the_others_are_done(run, tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"1 of 2 images left out: broken\.jpg"):
-        run("broken.jpg", "red.png")
+    (tmp_path / "text.jpg").write_bytes(b"no image")
+    save("whole.jpg", 100, 80)
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:600])
+    with pytest.raises(DataError, match=r"2 of 3 images left out: text\.jpg .*; half\.jpg"):
+        run("text.jpg", "red.png", "half.jpg")
     assert [image["file"] for image in read()["images"]] == ["red.png"]
 
 
