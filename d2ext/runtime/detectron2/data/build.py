@@ -16,7 +16,7 @@ from termcolor import colored
 
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import BoxMode
-from detectron2.utils.comm import get_world_size
+from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import _log_api_usage, log_first_n
@@ -260,7 +260,7 @@ def _batch_size_here(total: int | None, single: int | None) -> int:
         if total:
             raise ValueError("total_batch_size and single_gpu_batch_size are mutually exclusive.")
         return single
-    processes = get_world_size()
+    processes = comm.get_world_size()
     if not total or total < 0 or total % processes:
         raise AssertionError(
             f"Total batch size ({total}) must be divisible by the number of processes "
@@ -298,7 +298,7 @@ def _train_sampler(cfg: CfgNode, dataset: Any) -> torchdata.Sampler:
     name = cfg.DATALOADER.SAMPLER_TRAIN
     logger.info("Using training sampler %s", name)
     if name == "TrainingSampler":
-        return TrainingSampler(len(dataset))
+        return TrainingSampler(len(dataset), seed=cfg.SEED)
     if name == "RepeatFactorTrainingSampler":
         factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
             dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT

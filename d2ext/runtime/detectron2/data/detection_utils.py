@@ -17,6 +17,7 @@ from detectron2.structures import (
     Instances,
     Keypoints,
     PolygonMasks,
+    RotatedBoxes,
     polygons_to_bitmask,
 )
 from detectron2.utils.file_io import PathManager
@@ -316,8 +317,6 @@ def _as_bitmask(segmentation: Any, image_size: tuple[int, int]) -> np.ndarray:
 
 def annotations_to_instances_rotated(annos: list[dict], image_size: tuple[int, int]) -> Instances:
     """`Instances` with gt_boxes (`RotatedBoxes`, clipped) and gt_classes; see the plain version."""
-    from detectron2.structures import RotatedBoxes
-
     target = Instances(image_size)
     target.gt_boxes = RotatedBoxes([anno["bbox"] for anno in annos])
     target.gt_boxes.clip(image_size)

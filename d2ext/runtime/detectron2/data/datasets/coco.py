@@ -14,7 +14,7 @@ import pycocotools.mask as mask_util
 from fvcore.common.timer import Timer
 from iopath.common.file_io import file_lock
 
-from detectron2.structures import Boxes, BoxMode, PolygonMasks
+from detectron2.structures import Boxes, BoxMode, PolygonMasks, RotatedBoxes
 from detectron2.utils.file_io import PathManager
 
 from ..catalog import DatasetCatalog, MetadataCatalog
@@ -263,8 +263,6 @@ def _coco_annotation(annotation: dict) -> dict[str, Any]:
 def _area_and_segmentation(segmentation: Any, box: Any, mode: BoxMode) -> tuple[float, Any]:
     if not segmentation:
         if mode == BoxMode.XYWHA_ABS:
-            from detectron2.structures import RotatedBoxes
-
             return RotatedBoxes([box]).area()[0].item(), None
         return Boxes([BoxMode.convert(box, mode, BoxMode.XYXY_ABS)]).area()[0].item(), None
     if isinstance(segmentation, list):
@@ -306,6 +304,8 @@ def register_coco_instances(
 ) -> None:
     """Make a COCO annotation file the data set `name`; it is read when the set is asked for.
 
+    A name that is registered keeps its data set, and its metadata must agree.
+
     Args:
         name: e.g. "coco_2014_train".
         metadata: more metadata to keep, may be empty.
@@ -319,8 +319,9 @@ def register_coco_instances(
     ):
         if not isinstance(value, kinds):
             raise AssertionError(f"expected a path or a name, got {value!r}")
-    load = functools.partial(load_coco_json, json_file, image_root, name)
-    DatasetCatalog.register(name, load)
+    if name not in DatasetCatalog:
+        load = functools.partial(load_coco_json, json_file, image_root, name)
+        DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(
         json_file=json_file, image_root=image_root, evaluator_type="coco", **metadata
     )

@@ -174,10 +174,8 @@ class AugInput:
     def transform(self, tfm: Transform) -> None:
         """Replace every attribute by its transformed value."""
         self.image = tfm.apply_image(self.image)
-        if self.boxes is not None:
-            self.boxes = tfm.apply_box(self.boxes)
-        if self.sem_seg is not None:
-            self.sem_seg = tfm.apply_segmentation(self.sem_seg)
+        self.boxes = None if self.boxes is None else tfm.apply_box(self.boxes)
+        self.sem_seg = None if self.sem_seg is None else tfm.apply_segmentation(self.sem_seg)
 
     def apply_augmentations(
         self, augmentations: Sequence[Augmentation | Transform]
@@ -189,8 +187,6 @@ class AugInput:
 def _check_image(image: Any) -> None:
     if not isinstance(image, np.ndarray):
         raise AssertionError(f"An image must be a numpy array, got {type(image).__name__}.")
-    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
-        raise AssertionError(f"An image must be uint8 or floating point, got {image.dtype}.")
     if image.ndim not in (2, 3):
         raise AssertionError(f"An image must be (H, W) or (H, W, C), got {image.shape}.")
 

@@ -131,13 +131,14 @@ class ResizeShortestEdge(Augmentation):
     @torch.jit.unused
     def get_transform(self, image: Any) -> Any:
         height, width = image.shape[:2]
+        lengths = self.short_edge_length
         if self.is_range:
-            size = np.random.randint(self.short_edge_length[0], self.short_edge_length[1] + 1)
+            length = np.random.randint(lengths[0], lengths[1] + 1)
         else:
-            size = np.random.choice(self.short_edge_length)
-        if size == 0:
+            length = np.random.choice(lengths)
+        if length == 0:
             return NoOpTransform()
-        shape = self.get_output_shape(height, width, size, self.max_size)
+        shape = self.get_output_shape(height, width, length, self.max_size)
         return ResizeTransform(height, width, *shape, self.interp)
 
     @staticmethod
@@ -210,9 +211,8 @@ class RandomRotation(Augmentation):
         if sample_style not in ("range", "choice"):
             raise AssertionError(f"sample_style is 'range' or 'choice', got {sample_style!r}")
         self.is_range = sample_style == "range"
-        if isinstance(angle, (float, int)):
-            angle = (angle, angle)
-        if center is not None and isinstance(center[0], (float, int)):
+        angle = (angle, angle) if np.isscalar(angle) else angle
+        if center is not None and np.isscalar(center[0]):
             center = (center, center)  # type: ignore[assignment]
         self._init(locals())
 

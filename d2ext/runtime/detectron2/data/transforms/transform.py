@@ -74,8 +74,11 @@ class ExtentTransform(Transform):
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         height, width = self.output_size
         x0, y0, x1, y1 = self.src_rect
-        scale = np.array([width / (x1 - x0), height / (y1 - y0)])
-        return ((coords.astype("float32") - np.array([x0, y0])) * scale).astype("float32")
+        mapped = coords.astype("float32")  # around the centres, where float32 is finest
+        mapped -= [0.5 * (x0 + x1), 0.5 * (y0 + y1)]
+        mapped *= [width / (x1 - x0), height / (y1 - y0)]
+        mapped += [0.5 * width, 0.5 * height]
+        return mapped
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         return self.apply_image(segmentation, interp=Image.Resampling.NEAREST)
