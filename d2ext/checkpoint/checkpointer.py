@@ -151,8 +151,8 @@ class Checkpointer(DetectionCheckpointer):
         """Copy what fits into the model; removes the weights from `content`."""
         if content.get("matching_heuristics"):
             return self._load_by_heuristics(content)
-        weights = convert_official(_without_wrapper(_weights_of(content)))
         state = self.model.state_dict()
+        weights = convert_official(_without_wrapper(_weights_of(content)), state)
         found = match(weights, state)
         with torch.no_grad():
             for name in found.matched:

@@ -5,12 +5,13 @@ backbones (https://github.com/microsoft/Swin-Transformer).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
 # Buffers that a model computes itself, and the classifier of a bare backbone.
 COMPUTED = re.compile(r"(.*\.)?(relative_position_index|attn_mask|pixel_mean|pixel_std)$")
+SWIN_STEM = "patch_embed.proj.weight"
 SWIN_CLASSIFIER = ("head.", "norm.")
 
 DYHEAD = (
@@ -27,23 +28,33 @@ DYHEAD = (
 )
 
 
-def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_official(
+    state_dict: Mapping[str, Tensor], names: Collection[str] = ()
+) -> dict[str, Tensor]:
     """Rename the entries of a published checkpoint.
 
     Args:
         state_dict: of any layout; one that is not recognised comes back as it is.
+        names: of the model's parameters; a bare backbone gets the prefix that it has among them.
     Returns:
-        Entries by our names; a bare Swin backbone's have no prefix.
+        Entries by our names, without what models compute themselves.
     """
     if any("dyhead_tower." in name for name in state_dict):
         return {_apply(DYHEAD, name): value for name, value in _kept(state_dict).items()}
-    if "patch_embed.proj.weight" in state_dict:
+    if SWIN_STEM in state_dict:
+        prefix = _prefix(names)
         return {
-            name: value
+            prefix + name: value
             for name, value in _kept(state_dict).items()
             if not name.startswith(SWIN_CLASSIFIER)
         }
     return dict(state_dict)
+
+
+def _prefix(names: Collection[str]) -> str:
+    """What stands before the stem of the one Swin among `names`."""
+    found = [name for name in names if name.endswith(SWIN_STEM)]
+    return found[0].removesuffix(SWIN_STEM) if len(found) == 1 else ""
 
 
 def _kept(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from fvcore.nn import giou_loss, sigmoid_focal_loss
 from torch import Tensor, nn
 
+from d2ext.errors import ConfigError
 from d2ext.modeling.dense_heads.common import flatten_cells, prior_bias
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY
 from d2ext.modeling.losses import centerness, mean_over_processes
@@ -106,7 +107,7 @@ class ATSSHead(nn.Module):
     ) -> None:
         super().__init__()
         if set(anchor_generator.num_anchors) != {1}:
-            raise ValueError(
+            raise ConfigError(
                 "ATSSHead takes one anchor a cell: give MODEL.ANCHOR_GENERATOR one size a level "
                 f"and one aspect ratio, not {anchor_generator.num_anchors} anchors"
             )

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2ext.errors import ConfigError
 from d2ext.modeling.lookup import registered
 from d2ext.ops import deform_conv2d, flat_read
 from detectron2.config import CfgNode, configurable
@@ -39,7 +40,7 @@ class DyHead(Backbone):
         super().__init__()
         for name, shape in backbone.output_shape().items():
             if shape.channels != channels:
-                raise ValueError(
+                raise ConfigError(
                     f"MODEL.DYHEAD.CHANNELS is {channels}, but level {name} below has "
                     f"{shape.channels} channels (MODEL.FPN.OUT_CHANNELS)"
                 )

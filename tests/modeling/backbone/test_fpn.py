@@ -1,0 +1,37 @@
+import pytest
+import torch
+from modeling.tiny import tiny_config
+
+from d2ext.errors import ConfigError
+from d2ext.modeling.backbone import FPNBackbone
+from detectron2.layers import ShapeSpec
+
+
+def test_levels_p3_to_p7_on_a_swin():
+    cfg = tiny_config()
+    model = FPNBackbone(cfg, ShapeSpec(channels=3))
+    levels = model(torch.randn(1, 3, 64, 96))
+    sizes = {name: tuple(level.shape[1:]) for name, level in levels.items()}
+    assert sizes == {
+        "p3": (32, 8, 12),
+        "p4": (32, 4, 6),
+        "p5": (32, 2, 3),
+        "p6": (32, 1, 2),
+        "p7": (32, 1, 1),
+    }
+    assert [shape.stride for shape in model.output_shape().values()] == [8, 16, 32, 64, 128]
+
+
+def test_levels_on_a_timm_backbone():
+    cfg = tiny_config()
+    cfg.MODEL.FPN.BOTTOM_UP = "TimmBackbone"
+    cfg.MODEL.FPN.IN_FEATURES = ["stride8", "stride16", "stride32"]
+    levels = FPNBackbone(cfg, ShapeSpec(channels=3))(torch.randn(1, 3, 64, 64))
+    assert list(levels) == ["p3", "p4", "p5", "p6", "p7"]
+
+
+def test_unknown_bottom_up_names_the_key_and_the_nearest_name():
+    cfg = tiny_config()
+    cfg.MODEL.FPN.BOTTOM_UP = "SwinTransfomer"
+    with pytest.raises(ConfigError, match=r"MODEL\.FPN\.BOTTOM_UP.*Did you mean SwinTransformer"):
+        FPNBackbone(cfg, ShapeSpec(channels=3))

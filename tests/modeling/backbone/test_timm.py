@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from d2ext.modeling.backbone import TimmBackbone
+
+
+def build(name: str, *out_features: str) -> TimmBackbone:
+    return TimmBackbone(name=name, in_channels=3, out_features=out_features, pretrained=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet10t", "mobilenetv3_small_050", "convnext_atto", "swin_tiny_patch4_window7_224"],
+)
+@pytest.mark.parametrize("size", [(64, 64), (96, 160)])
+def test_maps_have_the_strides_of_their_names(name: str, size: tuple[int, int]):
+    model = build(name, "stride8", "stride32")
+    with torch.no_grad():
+        maps = model.eval()(torch.randn(1, 3, *size))
+    assert list(maps) == ["stride8", "stride32"]
+    for feature, shape in model.output_shape().items():
+        sides = [side // shape.stride for side in size]
+        assert maps[feature].shape == (1, shape.channels, *sides)
+
+
+def test_unknown_model_is_refused_with_similar_names():
+    with pytest.raises(ValueError, match=r"no model 'resnet17'; similar names: .*resnet"):
+        build("resnet17", "stride8")
+
+
+def test_unknown_feature_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"no feature map 'stride3'; it has .*stride32"):
+        build("resnet10t", "stride3")

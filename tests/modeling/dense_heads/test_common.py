@@ -1,0 +1,16 @@
+import torch
+
+from d2ext.modeling.dense_heads.common import flatten_cells, prior_bias
+
+
+def test_cells_are_flattened_row_by_row_with_the_anchors_of_a_cell_together():
+    level = torch.arange(2 * 3 * 2 * 2).view(1, 6, 2, 2)  # two anchors of three numbers each
+    cells = flatten_cells(level, 3)
+    assert cells.shape == (1, 8, 3)
+    assert cells[0, 0].tolist() == [0, 4, 8]  # anchor 0 of the first cell
+    assert cells[0, 1].tolist() == [12, 16, 20]  # anchor 1 of the first cell
+    assert cells[0, 2].tolist() == [1, 5, 9]  # anchor 0 of the next cell in the row
+
+
+def test_the_prior_bias_gives_the_probability():
+    torch.testing.assert_close(torch.tensor(prior_bias(0.01)).sigmoid(), torch.tensor(0.01))
