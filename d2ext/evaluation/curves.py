@@ -95,16 +95,18 @@ def _draw_rate(axes: Axes, series: dict[str, Series]) -> None:
 
 def _finish(axes: Axes) -> None:
     """Legend and limits, or a word where there is nothing to see."""
-    if not any(np.isfinite(line.get_ydata()).any() for line in axes.lines):
-        axes.clear()
+    values = np.concatenate([[np.nan], *(line.get_ydata() for line in axes.lines)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        while axes.lines:
+            axes.lines[0].remove()
         axes.set_axis_off()
         place: Any = {"ha": "center", "va": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, "nothing measured yet", color=FAINT, **place)
         return
     axes.set_xlabel("iteration")
-    lowest = np.nanmin(np.concatenate([line.get_ydata() for line in axes.lines]))
-    if lowest >= 0:
-        axes.set_ylim(bottom=0)
+    if values.min() >= 0:
+        axes.set_ylim(0, 1.08 * values.max() + 1e-12)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9)
 
