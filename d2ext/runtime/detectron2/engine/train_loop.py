@@ -6,7 +6,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -180,6 +180,7 @@ class SimpleTrainer(TrainerBase):
         self.zero_grad_before_forward = zero_grad_before_forward
         self.async_write_metrics = async_write_metrics
         self.concurrent_executor = ThreadPoolExecutor(max_workers=1)
+        self._last_write: Future | None = None
 
     def run_step(self) -> None:
         """Data, forward, backward, hooks, metrics, the optimizer's step."""
@@ -217,20 +218,14 @@ class SimpleTrainer(TrainerBase):
         self.data_loader = data_loader_builder()
 
     def _write(self, loss_dict: Mapping[str, Tensor], data_time: float) -> None:
-        if self.async_write_metrics:
-            # The thread has no storage of its own; the iteration moves on before it writes.
-            storage, iteration = get_event_storage(), self.iter
-            self.concurrent_executor.submit(
-                self._write_metrics_into, storage, loss_dict, data_time, iteration
-            )
-        else:
+        if not self.async_write_metrics:
             self._write_metrics(loss_dict, data_time)
-
-    def _write_metrics_into(
-        self, storage: EventStorage, loss_dict: Mapping[str, Tensor], data_time: float, iter: int
-    ) -> None:
-        with storage:
-            self._write_metrics(loss_dict, data_time, iter=iter)
+            return
+        if self._last_write is not None and self._last_write.done():
+            self._last_write.result()  # a non-finite loss is raised here, in the main thread
+        self._last_write = self.concurrent_executor.submit(
+            self._write_metrics, loss_dict, data_time, iter=self.iter
+        )
 
     def _write_metrics(
         self,

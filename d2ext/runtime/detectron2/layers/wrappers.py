@@ -60,8 +60,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
-    """Indices of the non-zero elements, one tensor for each dimension of `x`."""
-    return x.unsqueeze(0).nonzero().unbind(1)[1:] if x.dim() == 0 else x.nonzero(as_tuple=True)
+    """Indices of the non-zero elements, one tensor for each dimension of `x`; a scalar has one."""
+    return x.nonzero(as_tuple=True)
 
 
 def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -1,0 +1,40 @@
+"""Which level a region is pooled from, and how."""
+
+import pytest
+import torch
+
+import d2ext  # noqa: F401
+from detectron2.modeling.poolers import ROIPooler, assign_boxes_to_levels
+from detectron2.structures import Boxes
+
+
+def square(side: float) -> list[float]:
+    return [0.0, 0.0, side, side]
+
+
+def test_a_box_goes_to_the_level_of_its_size():
+    boxes = Boxes(torch.tensor([square(s) for s in (10, 112, 223, 224, 448, 5000)]))
+    levels = assign_boxes_to_levels([boxes], 2, 5, 224, 4)
+    assert levels.tolist() == [0, 1, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("kind", ["ROIAlign", "ROIAlignV2", "ROIPool"])
+def test_every_region_reads_its_own_image_and_level(kind: str):
+    maps = [torch.full((2, 1, size, size), float(size)) for size in (64, 32, 16, 8)]
+    for level in maps:
+        level[1] *= -1
+    pooler = ROIPooler(2, scales=[1 / 4, 1 / 8, 1 / 16, 1 / 32], sampling_ratio=2, pooler_type=kind)
+    boxes = [Boxes(torch.tensor([square(20), square(230)])), Boxes(torch.tensor([square(120)]))]
+    assert pooler(maps, boxes)[:, 0, 0, 0].tolist() == [64, 16, -32]
+
+
+def test_one_level_takes_every_region():
+    pooler = ROIPooler((3, 3), scales=[1 / 16], sampling_ratio=0, pooler_type="ROIAlignV2")
+    pooled = pooler([torch.ones(1, 5, 16, 16)], [Boxes(torch.tensor([square(9), square(250)]))])
+    assert pooled.shape == (2, 5, 3, 3)
+
+
+def test_no_regions_give_no_features():
+    pooler = ROIPooler(3, scales=[1 / 4, 1 / 8], sampling_ratio=0, pooler_type="ROIAlignV2")
+    maps = [torch.ones(1, 5, 16, 16), torch.ones(1, 5, 8, 8)]
+    assert pooler(maps, [Boxes(torch.zeros(0, 4))]).shape == (0, 5, 3, 3)
