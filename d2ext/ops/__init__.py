@@ -1,6 +1,9 @@
 """Operators: one face each; PyTorch's dispatcher picks a compiled kernel or the plain reference."""
 
 from d2ext.ops.deform_conv2d import deform_conv2d
+from d2ext.ops.extension import load_extension
 from d2ext.ops.flat_read import flat_read
 
-__all__ = ["deform_conv2d", "flat_read"]
+__all__ = ["EXTENSION_STATE", "deform_conv2d", "flat_read"]
+
+EXTENSION_STATE = load_extension()  # one line for the head of a log

@@ -1,0 +1,41 @@
+// What LibTorch's stable headers of version 2.10 lack: operators called by name.
+
+#pragma once
+
+#include <array>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <vector>
+
+namespace d2ext {
+
+using torch::stable::Tensor;
+
+inline Tensor reordered(const Tensor& tensor, const std::vector<int64_t>& order) {
+  std::array<StableIValue, 2> stack{
+      torch::stable::detail::from(tensor), torch::stable::detail::from(order)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::permute", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+// out = left x right, all two-dimensional.
+inline void mm_out(const Tensor& out, const Tensor& left, const Tensor& right) {
+  std::array<StableIValue, 3> stack{
+      torch::stable::detail::from(left), torch::stable::detail::from(right),
+      torch::stable::detail::from(out)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+  (void)torch::stable::detail::to<Tensor>(stack[0]);  // releases the returned reference to out
+}
+
+// (B, C, H, W) in any memory order -> (B, H, W, C), contiguous; no copy of a channels-last tensor.
+inline Tensor channels_last(const Tensor& maps) {
+  return torch::stable::contiguous(reordered(maps, {0, 2, 3, 1}));
+}
+
+// (B, H, W, C) -> (B, C, H, W) without a copy.
+inline Tensor channels_first(const Tensor& rows) { return reordered(rows, {0, 3, 1, 2}); }
+
+}  // namespace d2ext
