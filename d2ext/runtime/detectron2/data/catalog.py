@@ -22,7 +22,7 @@ class _DatasetCatalog(UserDict):
             raise AssertionError(f"Dataset '{name}' is already registered!")
         self[name] = func
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> Any:  # type: ignore[override]
         """Load the data set: usually a list of dicts in Detectron2's format."""
         if name not in self.data:
             known = ", ".join(self.data)
@@ -94,7 +94,7 @@ class Metadata(types.SimpleNamespace):
 class _MetadataCatalog(UserDict):
     """Name -> `Metadata`, made empty on first use and the same object from then on."""
 
-    def get(self, name: str) -> Metadata:
+    def get(self, name: str) -> Metadata:  # type: ignore[override]
         """The metadata of a data set."""
         if not name:
             raise AssertionError("The name of a data set must not be empty.")

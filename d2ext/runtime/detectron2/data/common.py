@@ -103,7 +103,7 @@ class _SerializedList:
 
     def __getitem__(self, index: int) -> Any:
         start = self._ends[index - 1].item() if index else 0
-        return pickle.loads(memoryview(self._bytes[start : self._ends[index].item()].numpy()))
+        return pickle.loads(self._bytes[start : self._ends[index].item()].numpy().data)
 
 
 _serialize_by_default: Callable[[list], Any] = _SerializedList

@@ -157,7 +157,7 @@ class COCOEvaluator(DatasetEvaluator):
         self._logger.info("Preparing results for COCO format ...")
         detections = list(itertools.chain(*[p["instances"] for p in predictions]))
         tasks = self._tasks or self._tasks_from_predictions(detections)
-        self._restore_category_ids(detections)
+        detections = self._with_original_categories(detections)
         if self._output_dir:
             path = os.path.join(self._output_dir, "coco_instances_results.json")
             self._logger.info(f"Saving results to {path}")
@@ -184,21 +184,20 @@ class COCOEvaluator(DatasetEvaluator):
             classes = self._metadata.get("thing_classes")
             self._results[task] = self._derive_coco_results(coco_eval, task, class_names=classes)
 
-    def _restore_category_ids(self, detections: list[dict]) -> None:
-        """From contiguous numbers to the data set's own ids, in place."""
+    def _with_original_categories(self, detections: list[dict]) -> list[dict]:
+        """Copies with the data set's own category ids in place of contiguous numbers."""
         to_contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
         if to_contiguous is None:
-            return
+            return detections
         original = {contiguous: category for category, contiguous in to_contiguous.items()}
-        for detection in detections:
-            category = detection["category_id"]
-            if category not in original:
-                raise AssertionError(
-                    f"A prediction has class={category}, but the dataset only has "
-                    f"{len(original)} classes and predicted class id should be in "
-                    f"[0, {len(original) - 1}]."
-                )
-            detection["category_id"] = original[category]
+        unknown = {detection["category_id"] for detection in detections} - original.keys()
+        if unknown:
+            raise AssertionError(
+                f"A prediction has class={min(unknown)}, but the dataset only has "
+                f"{len(original)} classes and predicted class id should be in "
+                f"[0, {len(original) - 1}]."
+            )
+        return [{**found, "category_id": original[found["category_id"]]} for found in detections]
 
     def _eval_box_proposals(self, predictions: list[dict]) -> None:
         """The average recall of 100 and 1000 proposals per image, by size of the objects."""

@@ -176,7 +176,9 @@ class Canvas:
         self, circle_coord: Sequence[float], color: Color, radius: float = 3
     ) -> VisImage:
         """Fill a circle around (x, y) of a radius in pixels."""
-        self.output.ax.add_patch(Circle(tuple(circle_coord), radius=radius, fill=True, color=color))
+        self.output.ax.add_patch(
+            Circle((circle_coord[0], circle_coord[1]), radius=radius, fill=True, color=color)
+        )
         return self.output
 
     def draw_line(
@@ -184,7 +186,7 @@ class Canvas:
         x_data: Sequence[float],
         y_data: Sequence[float],
         color: Color,
-        linestyle: str = "-",
+        linestyle: Any = "-",
         linewidth: float | None = None,
     ) -> VisImage:
         """Connect points given by their x and their y."""
@@ -215,7 +217,7 @@ class Canvas:
             alpha: opacity in [0, 1].
             area_threshold: outlines around fewer pixels are left out.
         """
-        color = mplc.to_rgb(random_color(rgb=True, maximum=1) if color is None else color)
+        color = _rgb_or_random(color)
         mask = GenericMask(binary_mask.astype("uint8"), self.output.height, self.output.width)
         if mask.has_holes:
             self._overlay(mask.mask * alpha, color)
@@ -244,7 +246,7 @@ class Canvas:
         alpha: float = 0.5,
     ) -> VisImage:
         """Colour an (H, W) mask of values in [0, 1], which make it more or less opaque."""
-        color = mplc.to_rgb(random_color(rgb=True, maximum=1) if color is None else color)
+        color = _rgb_or_random(color)
         self._overlay(soft_mask * alpha, color)
         if text is not None:
             lighter = self._change_color_brightness(color, brightness_factor=0.7)
@@ -294,3 +296,8 @@ class Canvas:
         lightness = min(max(lightness * (1 + brightness_factor), 0.0), 1.0)
         red, green, blue = colorsys.hls_to_rgb(hue, lightness, saturation)
         return (min(max(red, 0.0), 1.0), min(max(green, 0.0), 1.0), min(max(blue, 0.0), 1.0))
+
+
+def _rgb_or_random(color: Color) -> tuple[float, float, float]:
+    """RGB in [0, 1]."""
+    return mplc.to_rgb(random_color(rgb=True, maximum=1).tolist() if color is None else color)

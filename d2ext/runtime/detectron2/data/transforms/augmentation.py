@@ -3,7 +3,7 @@
 import inspect
 import pprint
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fvcore.transforms.transform import Transform, TransformList
@@ -26,6 +26,11 @@ class Augmentation:
     """
 
     input_args: tuple[str, ...] | None = None
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What `_init` has set."""
 
     def _init(self, params: dict[str, Any] | None = None) -> None:
         """Keep a constructor's `locals()` as attributes."""

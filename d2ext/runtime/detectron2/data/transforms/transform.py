@@ -151,7 +151,7 @@ class RotationTransform(Transform):
     ) -> None:
         super().__init__()
         image_center = np.array((w / 2, h / 2))
-        center = image_center if center is None else center
+        center = (w / 2, h / 2) if center is None else center
         interp = cv2.INTER_LINEAR if interp is None else interp
         radians = np.deg2rad(angle)
         abs_cos, abs_sin = abs(np.cos(radians)), abs(np.sin(radians))
@@ -237,7 +237,7 @@ class PILColorTransform(ColorTransform):
         super().__init__(op)
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return np.asarray(super().apply_image(Image.fromarray(img)))
+        return np.asarray(self.op(Image.fromarray(img)))
 
 
 def _flip_rotated_boxes(transform: HFlipTransform, rotated_boxes: np.ndarray) -> np.ndarray:

@@ -1,0 +1,53 @@
+import pytest
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
+
+SPLITS = ["2014_train", "2014_val", "2014_minival", "2014_valminusminival"]
+SPLITS += ["2017_train", "2017_val", "2017_val_100"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("prefix", ["coco", "keypoints_coco"])
+def test_coco_is_known_by_name(prefix, split):
+    assert f"{prefix}_{split}" in DatasetCatalog
+    assert MetadataCatalog.get(f"{prefix}_{split}").evaluator_type == "coco"
+
+
+@pytest.mark.parametrize(
+    ("name", "annotations", "images"),
+    [
+        ("coco_2017_train", "annotations/instances_train2017.json", "train2017"),
+        ("coco_2014_minival", "annotations/instances_minival2014.json", "val2014"),
+        ("coco_2017_test-dev", "annotations/image_info_test-dev2017.json", "test2017"),
+        ("keypoints_coco_2017_val", "annotations/person_keypoints_val2017.json", "val2017"),
+    ],
+)
+def test_files_are_expected_where_coco_has_them(name, annotations, images):
+    meta = MetadataCatalog.get(name)
+    assert meta.json_file.replace("\\", "/").endswith(f"coco/{annotations}")
+    assert meta.image_root.replace("\\", "/").endswith(f"coco/{images}")
+
+
+def test_coco_has_80_things_with_gaps_in_their_ids():
+    meta = MetadataCatalog.get("coco_2017_val")
+    assert len(meta.thing_classes) == len(meta.thing_colors) == 80
+    assert (meta.thing_classes[0], meta.thing_classes[79]) == ("person", "toothbrush")
+    assert meta.thing_colors[0] == [220, 20, 60]
+    ids = meta.thing_dataset_id_to_contiguous_id
+    assert (ids[1], ids[13], ids[90]) == (0, 11, 79)
+    assert 12 not in ids
+
+
+def test_the_panoptic_table_has_53_stuff_classes():
+    stuff = [category for category in COCO_CATEGORIES if not category["isthing"]]
+    assert len(stuff) == 53
+    assert stuff[-1] == {"id": 200, "name": "rug-merged", "isthing": 0, "color": [250, 141, 255]}
+
+
+def test_a_person_has_17_keypoints():
+    meta = MetadataCatalog.get("keypoints_coco_2017_val")
+    assert meta.thing_classes == ["person"]
+    assert len(meta.keypoint_names) == 17
+    assert ("left_eye", "right_eye") in meta.keypoint_flip_map
+    assert ("left_eye", "nose", (102, 0, 204)) in meta.keypoint_connection_rules
