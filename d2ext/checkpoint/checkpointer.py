@@ -16,6 +16,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 logger = logging.getLogger(__name__)
 
+HEURISTICS = "?matching_heuristics=True"  # behind a path: match the names that end alike
+
 
 class Checkpointer(DetectionCheckpointer):
     """Saves and loads a model and what belongs to its training.
@@ -89,7 +91,8 @@ class Checkpointer(DetectionCheckpointer):
         """Load weights and, where the file has them, the states of `checkpointables`.
 
         Args:
-            path: a file, anything Detectron2's path manager knows, or "" for none.
+            path: a file, anything Detectron2's path manager knows, or "" for none; Detectron2's
+                "?matching_heuristics=True" may follow.
             checkpointables: names of those to restore; None: all.
             strict: for evaluation: a weight of the model that the file lacks is an error.
         Returns:
@@ -102,7 +105,10 @@ class Checkpointer(DetectionCheckpointer):
                 "no weights to load (MODEL.WEIGHTS): the model starts from its initial ones"
             )
             return {}
+        path, heuristics = path.removesuffix(HEURISTICS), path.endswith(HEURISTICS)
         content = storage.read_checkpoint(self._local(path))
+        if heuristics:
+            content = {"model": _weights_of(content), "matching_heuristics": True, **content}
         return self._restore(path, content, checkpointables, strict)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:

@@ -169,8 +169,7 @@ def _run(place: Place, backend: str, main: Main, arguments: tuple) -> Any:
     if backend == "nccl":
         torch.cuda.set_device(place.local_rank)
     dist.init_process_group(backend, place.url, rank=place.rank, world_size=place.world)
-    try:
-        comm.create_local_process_group(place.local_world)
-        return main(*arguments)
-    finally:
-        dist.destroy_process_group()
+    comm.create_local_process_group(place.local_world)
+    result = main(*arguments)
+    dist.destroy_process_group()  # not after a failure: it would wait for the other processes
+    return result

@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from d2ext.errors import OutputError
 from d2ext.files import replacing
 from detectron2.utils.events import EventWriter, get_event_storage
 
@@ -37,19 +38,33 @@ class MetricsFile(EventWriter):
             os.replace(self.path, self.path.with_name(f"previous_{self.path.name}"))
 
     def write(self) -> None:
+        """Append a line for each iteration that has new metrics.
+
+        Raises:
+            OutputError: the disk is full or the file cannot be written to.
+        """
         rows: dict[int, dict[str, Any]] = defaultdict(dict)
         for name, (value, iteration) in (
             get_event_storage().latest_with_smoothing_hint(WINDOW).items()
         ):
             if iteration > self.written:
                 rows[iteration][name] = value
-        self.written = max([self.written, *rows])
         text = "".join(
             json.dumps({**rows[iteration], "iteration": iteration}, sort_keys=True) + "\n"
             for iteration in sorted(rows)
         )
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(text)
+        self._append(text)
+        self.written = max([self.written, *rows])
+
+    def _append(self, text: str) -> None:
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror}); free some space or choose "
+                "another OUTPUT_DIR, then go on with --resume."
+            ) from error
 
     def _lines(self) -> list[str]:
         if not self.path.exists():

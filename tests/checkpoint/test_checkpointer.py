@@ -141,6 +141,14 @@ def test_a_pickle_of_the_model_zoo_is_matched_by_its_names(tmp_path: Path) -> No
     assert net["head"].weight.eq(1).all()
 
 
+def test_names_that_end_alike_are_matched_where_the_path_asks_for_it(tmp_path: Path) -> None:
+    first, second = model(), model()
+    torch.save(first.state_dict(), tmp_path / "a.pth")
+    wrapped = nn.ModuleDict({"new": second})
+    Checkpointer(wrapped).load(f"{tmp_path / 'a.pth'}?matching_heuristics=True")
+    assert torch.equal(second["head"].weight, first["head"].weight)
+
+
 def test_only_the_main_process_writes(tmp_path: Path) -> None:
     Checkpointer(model(), str(tmp_path), save_to_disk=False).save("model_0000001")
     assert names(tmp_path) == []

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from d2ext.engine.metrics_file import MetricsFile
+from d2ext.errors import OutputError
 from detectron2.utils.events import EventStorage
 
 
@@ -39,6 +40,11 @@ def test_an_evaluation_between_two_writes_has_its_own_line(path: Path) -> None:
         writer.write()
         writer.write()
     assert rows(path) == [{"iteration": 0, "AP": 5.0}, {"iteration": 3, "loss": 1.0}]
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_the_user(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"metrics\.json: cannot be written"):
+        write(tmp_path / "gone" / "metrics.json", range(1))
 
 
 def test_noise_is_smoothed_by_the_median(path: Path) -> None:
