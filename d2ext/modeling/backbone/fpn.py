@@ -7,6 +7,9 @@ coarse levels as in RetinaNet, arXiv:1708.02002, but from P5 instead of C5.
 from collections.abc import Sequence
 from math import log2
 
+import torch
+from torch import Tensor
+
 from d2ext.modeling.lookup import registered
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -36,13 +39,14 @@ class FPNBackbone(FPN):
         norm: str,
         fuse_type: str,
     ) -> None:
-        coarsest = int(log2(bottom_up.output_shape()[in_features[-1]].stride))
+        stride = bottom_up.output_shape()[in_features[-1]].stride
+        assert stride is not None
         super().__init__(
             bottom_up=bottom_up,
             in_features=in_features,
             out_channels=out_channels,
             norm=norm,
-            top_block=LastLevelP6P7(out_channels, out_channels, in_feature=f"p{coarsest}"),
+            top_block=CoarseLevels(out_channels, out_channels, in_feature=f"p{int(log2(stride))}"),
             fuse_type=fuse_type,
         )
 
@@ -57,3 +61,15 @@ class FPNBackbone(FPN):
             "norm": fpn.NORM,
             "fuse_type": fpn.FUSE_TYPE,
         }
+
+
+class CoarseLevels(LastLevelP6P7):
+    """P6 and P7, outside autocast: a bfloat16 convolution of stride 2 on a map of one pixel gets a
+    partly uninitialised gradient of its weight from oneDNN (seen with torch 2.15 on a CPU).
+    """
+
+    def forward(self, feature: Tensor) -> list[Tensor]:
+        """(B, C, H, W) -> the two levels above, in the dtype of `feature`."""
+        with torch.autocast(feature.device.type, enabled=False):
+            levels = super().forward(feature.to(self.p6.weight.dtype))
+        return [level.to(feature.dtype) for level in levels]

@@ -83,11 +83,9 @@ class SwinTransformer(Backbone):
         features = {}
         tokens = self.patch_embed(images)
         for i, (name, stage) in enumerate(zip(self.channels, self.layers, strict=True)):
-            tokens = stage.blocks(tokens)
+            found, tokens = stage(tokens)
             if name in self.out_features:
-                features[name] = getattr(self, f"norm{i}")(tokens).permute(0, 3, 1, 2)
-            if stage.downsample is not None:
-                tokens = stage.downsample(tokens)
+                features[name] = getattr(self, f"norm{i}")(found).permute(0, 3, 1, 2)
         return features
 
     def output_shape(self) -> dict[str, ShapeSpec]:
@@ -112,7 +110,7 @@ class PatchEmbed(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks at one resolution; every other one shifts its windows."""
+    """Blocks at one resolution, every other one with shifted windows, and the way to the next."""
 
     def __init__(
         self,
@@ -139,6 +137,11 @@ class SwinStage(nn.Module):
             )
         )
         self.downsample = PatchMerging(dim) if downsample else None
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, W, dim) -> the same shape, and the next stage's (B, H / 2, W / 2, 2 * dim)."""
+        tokens = self.blocks(tokens)
+        return tokens, tokens if self.downsample is None else self.downsample(tokens)
 
 
 class SwinBlock(nn.Module):

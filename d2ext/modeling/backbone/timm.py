@@ -4,6 +4,8 @@ Source: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 import timm
 from torch import Tensor
@@ -34,14 +36,13 @@ class TimmBackbone(Backbone):
         if not timm.is_model(name):
             near = ", ".join(timm.list_models(f"*{name[:5]}*")[:5]) or "see timm.list_models()"
             raise ValueError(f"timm has no model {name!r}; similar names: {near}")
-        options = {"pretrained": pretrained, "features_only": True, "in_chans": in_channels}
-        index = _index_of_strides(timm.create_model(name, **{**options, "pretrained": False}))
+        index = _index_of_strides(_create(name, in_channels))
         unknown = sorted(set(out_features) - set(index))
         if unknown:
             raise ValueError(f"{name} has no feature map {unknown[0]!r}; it has {list(index)}")
         self.out_features = tuple(feature for feature in index if feature in out_features)
         indices = [index[feature] for feature in self.out_features]
-        self.model = timm.create_model(name, out_indices=indices, **options)
+        self.model = _create(name, in_channels, out_indices=indices, pretrained=pretrained)
         self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
 
     @classmethod
@@ -62,6 +63,17 @@ class TimmBackbone(Backbone):
         return {name: ShapeSpec(channels=width, stride=stride) for name, width, stride in shapes}
 
 
-def _index_of_strides(model: timm.models.FeatureListNet) -> dict[str, int]:
+def _create(name: str, in_channels: int, **options: Any) -> Any:
+    """The model as a module that gives feature maps, of images of any size where it can be."""
+    options |= {"features_only": True, "in_chans": in_channels}
+    facts = timm.get_pretrained_cfg(name)
+    if facts is not None and facts.fixed_input_size:
+        for key, value in (("strict_img_size", False), ("dynamic_img_size", True)):
+            with suppress(TypeError):  # not every family of models knows each option
+                return timm.create_model(name, **{**options, key: value})
+    return timm.create_model(name, **options)
+
+
+def _index_of_strides(model: Any) -> dict[str, int]:
     """Name of each feature map: its index in the model, finest first."""
     return {f"stride{stride}": i for i, stride in enumerate(model.feature_info.reduction())}

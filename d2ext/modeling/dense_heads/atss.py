@@ -6,6 +6,7 @@ Training Sample Selection", 2020, arXiv:1912.02424.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from d2ext.errors import ConfigError
 from d2ext.modeling.dense_heads.common import flatten_cells, prior_bias
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY
+from d2ext.modeling.init import init_normal
 from d2ext.modeling.losses import centerness, mean_over_processes
 from d2ext.modeling.matching import match_adaptively
 from detectron2.config import CfgNode, configurable
@@ -90,7 +92,7 @@ class ATSSHead(nn.Module):
         *,
         input_shapes: dict[str, ShapeSpec],
         in_features: Sequence[str],
-        anchor_generator: nn.Module,
+        anchor_generator: Any,
         num_classes: int,
         num_convs: int,
         channels: int,
@@ -120,6 +122,7 @@ class ATSSHead(nn.Module):
         self.box_transform = Box2BoxTransform(weights=bbox_reg_weights)
 
         in_channels = input_shapes[self.in_features[0]].channels
+        assert in_channels is not None
         self.cls_tower = _tower(in_channels, channels, num_convs)
         self.bbox_tower = _tower(in_channels, channels, num_convs)
         width, side = (channels, 3) if num_convs else (in_channels, 1)
@@ -127,8 +130,10 @@ class ATSSHead(nn.Module):
         self.bbox_pred = nn.Conv2d(width, 4, side, padding=side // 2)
         self.centerness = nn.Conv2d(width, 1, side, padding=side // 2)
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(1)) for _ in self.in_features)
-        self.apply(_init_weights)
-        nn.init.constant_(self.cls_logits.bias, prior_bias(prior_prob))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                init_normal(module)
+        init_normal(self.cls_logits, bias=prior_bias(prior_prob))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> dict:
@@ -271,9 +276,3 @@ def _tower(in_channels: int, channels: int, num_convs: int) -> nn.Sequential:
             nn.ReLU(),
         ]
     return nn.Sequential(*layers)
-
-
-def _init_weights(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)

@@ -4,6 +4,7 @@ Source: Zhang et al., 2020, arXiv:1912.02424.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class ATSS(nn.Module):
         self,
         *,
         backbone: Backbone,
-        head: nn.Module,
+        head: Any,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str,

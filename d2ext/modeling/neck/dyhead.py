@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
+from d2ext.modeling.init import init_normal
 from d2ext.modeling.lookup import registered
 from d2ext.ops import deform_conv2d, flat_read
 from detectron2.config import CfgNode, configurable
@@ -98,8 +99,7 @@ class SpatialAttention(nn.Module):
         self.coarser = DeformConvNorm(channels, stride=1)
         self.same = DeformConvNorm(channels, stride=1)
         self.finer = DeformConvNorm(channels, stride=2)
-        nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(self.offset.bias)
+        init_normal(self.offset, std=0.0)
 
     def forward(self, levels: Sequence[Tensor], index: int) -> list[Tensor]:
         """Level `index` as seen from itself and from its 1 or 2 neighbours, (B, C, h, w) each."""
@@ -144,8 +144,7 @@ class ScaleAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, 1, kernel_size=1)
-        nn.init.normal_(self.conv.weight, std=0.01)
-        nn.init.zeros_(self.conv.bias)
+        init_normal(self.conv)
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """Views (B, C, h, w) -> (B, C, h, w)."""

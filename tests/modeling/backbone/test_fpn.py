@@ -35,3 +35,16 @@ def test_unknown_bottom_up_names_the_key_and_the_nearest_name():
     cfg.MODEL.FPN.BOTTOM_UP = "SwinTransfomer"
     with pytest.raises(ConfigError, match=r"MODEL\.FPN\.BOTTOM_UP.*Did you mean SwinTransformer"):
         FPNBackbone(cfg, ShapeSpec(channels=3))
+
+
+def test_gradients_of_maps_of_one_pixel_are_whole_in_bfloat16():
+    torch.manual_seed(0)
+    model = FPNBackbone(tiny_config(), ShapeSpec(channels=3))
+    images = torch.randn(1, 3, 32, 32)
+    gradients = []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            model(images)["p7"].float().sum().backward()
+        gradients.append(model.top_block.p7.weight.grad.clone())
+    torch.testing.assert_close(*gradients, atol=0.05, rtol=0.05)
