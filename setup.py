@@ -61,8 +61,8 @@ class BuildPackage(build_py):
             return
         package = Path(self.build_lib) / "d2ext"
         ignore = shutil.ignore_patterns("__pycache__", "tests")
-        for name in ("configs", "projects"):
-            shutil.copytree(ROOT / name, package / name, ignore=ignore, dirs_exist_ok=True)
+        for source in filter(Path.is_dir, (ROOT / "configs", ROOT / "projects")):
+            shutil.copytree(source, package / source.name, ignore=ignore, dirs_exist_ok=True)
 
 
 def extension() -> Extension:

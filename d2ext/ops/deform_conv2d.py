@@ -4,6 +4,7 @@ Source: Dai et al., "Deformable Convolutional Networks", 2017, arXiv:1703.06211,
 Zhu et al., "Deformable ConvNets v2", 2019, arXiv:1811.11168, equation 1 (the mask).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -129,8 +130,7 @@ def _check_offsets(
 
 @torch.library.register_fake("d2ext::deform_conv2d")
 def _fake(input: Tensor, offset: Tensor, weight: Tensor, *_: object) -> Tensor:
-    size = (input.shape[0], weight.shape[0], *offset.shape[2:])
-    return input.new_empty(size).contiguous(memory_format=torch.channels_last)
+    return _channels_last(input, (input.shape[0], weight.shape[0], *offset.shape[2:]))
 
 
 @torch.library.register_fake("d2ext::deform_conv2d_backward")
@@ -142,8 +142,14 @@ def _fake_backward(
     mask: Tensor | None,
     *_: object,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grad_mask = input.new_empty(0) if mask is None else torch.empty_like(mask)
-    return torch.empty_like(input), torch.empty_like(offset), torch.empty_like(weight), grad_mask
+    grad_mask = input.new_empty(0 if mask is None else mask.shape)
+    grad_input = _channels_last(input, input.shape)
+    return grad_input, input.new_empty(offset.shape), input.new_empty(weight.shape), grad_mask
+
+
+def _channels_last(like: Tensor, size: Sequence[int]) -> Tensor:
+    batch, channels, height, width = size
+    return like.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:

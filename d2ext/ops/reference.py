@@ -1,5 +1,7 @@
 """Every operator in plain PyTorch: to read, to test kernels against, and where none was built."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,16 +21,16 @@ def deform_conv2d(
 
     Half types are computed in float32. Shapes as in `d2ext.ops.deform_conv2d`.
     """
-    dtype = input.dtype
-    input, offset, weight = _at_least_float32(input, offset, weight)
-    y, x = sampling_positions(offset, weight.shape[2:], stride, padding, dilation)
-    samples = _sample(input, y, x, None if mask is None else mask.to(input.dtype))
-    kernels = _by_group(weight, input.shape[1])
-    output = torch.einsum("ntgc,goct->ngo", _split(samples, kernels), kernels)
-    output = output.reshape(*y.shape[:3], weight.shape[0])
+    positions = sampling_positions(_in_float(offset), weight.shape[2:], stride, padding, dilation)
+    corners = bilinear_corners(positions, *input.shape[2:])
+    table, bags = _as_table(_in_float(input), corners), _as_bags(input, corners)
+    kernels = _by_group(_in_float(weight), input.shape[1])
+    samples = _sum_bags(table, bags, corners.weight * _as_factors(mask, corners))
+    output = torch.einsum("ntgc,gotc->ngo", _by_tap(samples, kernels), kernels)
+    output = output.reshape(*positions.shape[:3], weight.shape[0])
     if bias is not None:
-        output = output + bias
-    return output.permute(0, 3, 1, 2).to(dtype)
+        output = output + _in_float(bias)
+    return output.permute(0, 3, 1, 2).to(input.dtype)
 
 
 def deform_conv2d_backward(
@@ -41,96 +43,160 @@ def deform_conv2d_backward(
     padding: list[int],
     dilation: list[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of input, offset, weight and mask (empty without one), in their dtypes.
+    """Gradients of input, offset, weight and mask (empty without one), in their dtype.
 
-    Samples once more: the samples are the largest tensor of all, and nobody kept them.
+    Samples once more: the samples are the largest tensor of all, so the forward pass drops them.
     """
-    sources = [input, offset] if mask is None else [input, offset, mask]
-    grad_output, weight_, *sources_ = _at_least_float32(grad_output, weight, *sources)
-    with torch.enable_grad():
-        leaves = [source.detach().requires_grad_() for source in sources_]
-        y, x = sampling_positions(leaves[1], weight.shape[2:], stride, padding, dilation)
-        samples = _sample(leaves[0], y, x, None if mask is None else leaves[2])
-    kernels = _by_group(weight_, input.shape[1])
-    grad_rows = grad_output.permute(0, 2, 3, 1).reshape(-1, *kernels.shape[:2])
-    grad_kernels = torch.einsum("ngo,ntgc->goct", grad_rows, _split(samples.detach(), kernels))
-    grad_samples = torch.einsum("ngo,goct->ntgc", grad_rows, kernels).reshape(samples.shape)
-    grads = torch.autograd.grad(samples, leaves, grad_samples)
-    grad_input, grad_offset, *grad_mask = (grad.to(input.dtype) for grad in grads)
-    grad_weight = grad_kernels.reshape(weight.shape).to(weight.dtype)
-    return grad_input, grad_offset, grad_weight, grad_mask[0] if grad_mask else input.new_empty(0)
+    positions = sampling_positions(_in_float(offset), weight.shape[2:], stride, padding, dilation)
+    corners = bilinear_corners(positions, *input.shape[2:])
+    table, bags = _as_table(_in_float(input), corners), _as_bags(input, corners)
+    kernels = _by_group(_in_float(weight), input.shape[1])
+    factors = _as_factors(mask, corners)
+    samples = _sum_bags(table, bags, corners.weight * factors)
+
+    grad_rows = _in_float(grad_output).permute(0, 2, 3, 1).reshape(-1, *kernels.shape[:2])
+    grad_kernels = torch.einsum("ngo,ntgc->gotc", grad_rows, _by_tap(samples, kernels))
+    grad_samples = torch.einsum("ngo,gotc->ntgc", grad_rows, kernels).reshape(samples.shape)
+    grad_table, products = _sum_bags_backward(grad_samples, table, bags, corners.weight * factors)
+    products = products.view_as(corners.weight)
+    grad_positions = (corners.slopes * (products * factors).unsqueeze(-1)).sum(-2)
+    grad_mask = (corners.weight * products).sum(-1)
+
+    batch, channels, height, width = input.shape
+    grad_input = grad_table.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    grad_offset = grad_positions.permute(0, 4, 3, 5, 1, 2).reshape(offset.shape).contiguous()
+    grad_weight = _from_groups(grad_kernels, weight)
+    if mask is None:
+        grad_mask = grad_mask.new_empty(0)
+    else:
+        grad_mask = grad_mask.permute(0, 4, 3, 1, 2).reshape(mask.shape).contiguous()
+    dtype = input.dtype
+    return grad_input.to(dtype), grad_offset.to(dtype), grad_weight.to(dtype), grad_mask.to(dtype)
 
 
 def sampling_positions(
     offset: Tensor, kernel: torch.Size, stride: list[int], padding: list[int], dilation: list[int]
-) -> tuple[Tensor, Tensor]:
-    """y and x, in pixels of the input, where each tap of each output location reads.
+) -> Tensor:
+    """Pixels of the input, y and x, that each tap of each output location reads.
 
-    Both are (B, H', W', taps, offset groups), from `offset` (B, 2 * groups * taps, H', W').
+    Args:
+        offset: (B, 2 * groups * taps, H', W') pixels.
+    Returns:
+        (B, H', W', taps, groups, 2).
     """
     batch, channels, out_height, out_width = offset.shape
     taps = kernel[0] * kernel[1]
     shifts = offset.reshape(batch, channels // (2 * taps), taps, 2, out_height, out_width)
-    shift_y, shift_x = shifts.permute(0, 4, 5, 2, 1, 3).unbind(-1)
 
     def steps(count: int, step: int) -> Tensor:
         return torch.arange(count, device=offset.device, dtype=offset.dtype) * step
 
     tap_y = steps(kernel[0], dilation[0]).repeat_interleave(kernel[1])
     tap_x = steps(kernel[1], dilation[1]).repeat(kernel[0])
-    y = (steps(out_height, stride[0]) - padding[0])[:, None, None, None] + tap_y[:, None]
-    x = (steps(out_width, stride[1]) - padding[1])[:, None, None] + tap_x[:, None]
-    return y + shift_y, x + shift_x
+    location_y = steps(out_height, stride[0])[:, None] - padding[0]
+    location_x = steps(out_width, stride[1])[:, None] - padding[1]
+    y = (location_y + tap_y)[:, None, :, None].expand(-1, out_width, -1, 1)
+    x = (location_x + tap_x)[None, :, :, None].expand(out_height, -1, -1, 1)
+    return torch.stack((y, x), dim=-1) + shifts.permute(0, 4, 5, 2, 1, 3)
 
 
-def _sample(input: Tensor, y: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Interpolated input at the positions: (B * H' * W', taps, C).
+class Corners(NamedTuple):
+    """The four pixels around each position; those outside the image have zeros for weights.
 
-    A pixel is a row of a table, and a sample is the weighted sum of its four corners' rows: an
-    embedding bag of four, which PyTorch computes forward and backward without a temporary.
+    Attributes:
+        pixel: (..., 4) row-major numbers of pixels.
+        weight: (..., 4) share of each pixel in the interpolated value.
+        slopes: (..., 4, 2) derivatives of the weight by y and x.
     """
-    batch, channels, height, width = input.shape
-    _, out_height, out_width, taps, groups = y.shape
-    table = input.permute(0, 2, 3, 1).reshape(-1, channels // groups)
-    corners, weights = _bilinear_corners(y, x, height, width)
-    if mask is not None:
-        share = mask.reshape(batch, groups, taps, out_height, out_width).permute(0, 3, 4, 2, 1)
-        weights = weights * share.unsqueeze(-1)
-    first_pixel = torch.arange(batch, device=y.device).view(-1, 1, 1, 1, 1, 1) * (height * width)
-    group = torch.arange(groups, device=y.device).unsqueeze(-1)
-    bags = (corners + first_pixel) * groups + group
-    samples = F.embedding_bag(
-        bags.reshape(-1, 4), table, per_sample_weights=weights.reshape(-1, 4), mode="sum"
+
+    pixel: Tensor
+    weight: Tensor
+    slopes: Tensor
+
+
+def bilinear_corners(positions: Tensor, height: int, width: int) -> Corners:
+    """The corners of `positions`, (..., 2) y and x in pixels, in maps of that size."""
+    steps = positions.new_tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    corners = positions.floor().unsqueeze(-2) + steps  # (..., 4, 2)
+    shares = 1 - (positions.unsqueeze(-2) - corners).abs()
+    limits = positions.new_tensor([height, width])
+    inside = ((corners >= 0) & (corners < limits)).all(-1)
+    pixel = torch.where(inside, corners[..., 0] * width + corners[..., 1], 0).long()
+    slopes = shares.flip(-1) * (2 * steps - 1) * inside.unsqueeze(-1)
+    return Corners(pixel, shares.prod(-1) * inside, slopes)
+
+
+# A pixel's channels are a row of a table, and a sample is the weighted sum of four rows: a bag of
+# embeddings, which PyTorch sums, forward and backward, without a temporary.
+
+
+def _as_table(input: Tensor, corners: Corners) -> Tensor:
+    """(B, C, H, W) maps: (B * H * W * offset groups, C / offset groups)."""
+    groups = corners.pixel.shape[4]
+    return input.permute(0, 2, 3, 1).reshape(-1, input.shape[1] // groups)
+
+
+def _as_bags(input: Tensor, corners: Corners) -> Tensor:
+    """(N, 4) rows of the table, N counting through (B, H', W', taps, offset groups)."""
+    batch, _, height, width = input.shape
+    groups = corners.pixel.shape[4]
+    image = torch.arange(batch, device=input.device).view(-1, 1, 1, 1, 1, 1)
+    group = torch.arange(groups, device=input.device).view(-1, 1)
+    return ((corners.pixel + image * (height * width)) * groups + group).view(-1, 4)
+
+
+def _as_factors(mask: Tensor | None, corners: Corners) -> Tensor:
+    """(B, groups * taps, H', W') masks: (B, H', W', taps, groups, 1)."""
+    batch, out_height, out_width, taps, groups, _ = corners.pixel.shape
+    if mask is None:
+        return torch.ones_like(corners.weight[..., :1])
+    maps = _in_float(mask).reshape(batch, groups, taps, out_height, out_width)
+    return maps.permute(0, 3, 4, 2, 1).unsqueeze(-1)
+
+
+def _sum_bags(table: Tensor, bags: Tensor, weights: Tensor) -> Tensor:
+    return F.embedding_bag(bags, table, per_sample_weights=weights.view(-1, 4), mode="sum")
+
+
+def _sum_bags_backward(
+    grad: Tensor, table: Tensor, bags: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of table and weights.
+
+    By the operators behind `F.embedding_bag`: where a dispatch mode watches (a counter of
+    operations, a checkpointing policy), autograd does not record what runs below an operator.
+    """
+    rows, offsets = bags.flatten(), torch.arange(0, bags.numel(), 4, device=bags.device)
+    bag_of_row = torch.arange(len(bags), device=bags.device).repeat_interleave(4)
+    nothing, mode_sum = rows.new_empty(0), 0
+    grad_table = torch.ops.aten._embedding_bag_dense_backward(
+        grad, rows, bag_of_row, nothing, nothing, len(table), False, mode_sum, weights.reshape(-1)
     )
-    return samples.view(-1, taps, channels)
-
-
-def _bilinear_corners(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Flat pixel numbers of the four pixels around each position and their weights: (..., 4) both.
-
-    Pixels outside the image count as zeros: their weight is zero.
-    """
-    top, left = y.floor(), x.floor()
-    below, right = y - top, x - left  # distances to the upper left corner, in [0, 1)
-    corner_y = torch.stack((top, top, top + 1, top + 1), dim=-1)
-    corner_x = torch.stack((left, left + 1, left, left + 1), dim=-1)
-    weight_y = torch.stack((1 - below, 1 - below, below, below), dim=-1)
-    weight_x = torch.stack((1 - right, right, 1 - right, right), dim=-1)
-    inside = (corner_y >= 0) & (corner_y < height) & (corner_x >= 0) & (corner_x < width)
-    pixel = torch.where(inside, corner_y * width + corner_x, 0).long()
-    return pixel, weight_y * weight_x * inside
+    grad_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        grad, table, rows, offsets, bag_of_row, mode_sum
+    )
+    return grad_table, grad_weights
 
 
 def _by_group(weight: Tensor, channels: int) -> Tensor:
-    """(C', C / groups, kh, kw) weights: (groups, C' / groups, C / groups, taps)."""
-    return weight.reshape(channels // weight.shape[1], -1, weight.shape[1], weight[0, 0].numel())
+    """(C', C / groups, kh, kw) weights: (groups, C' / groups, taps, C / groups)."""
+    out_channels, group_channels = weight.shape[:2]
+    groups = channels // group_channels
+    return weight.permute(0, 2, 3, 1).reshape(groups, out_channels // groups, -1, group_channels)
 
 
-def _split(samples: Tensor, kernels: Tensor) -> Tensor:
-    """(N, taps, C) samples: (N, taps, groups, C / groups)."""
-    return samples.unflatten(-1, (kernels.shape[0], kernels.shape[2]))
+def _from_groups(kernels: Tensor, weight: Tensor) -> Tensor:
+    """What `_by_group` gives, in the shape of `weight` again."""
+    out_channels, group_channels, kernel_height, kernel_width = weight.shape
+    by_tap = kernels.reshape(out_channels, kernel_height, kernel_width, group_channels)
+    return by_tap.permute(0, 3, 1, 2).contiguous()
 
 
-def _at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    half = (torch.float16, torch.bfloat16)
-    return tuple(t.float() if t.dtype in half else t for t in tensors)
+def _by_tap(samples: Tensor, kernels: Tensor) -> Tensor:
+    """Samples, a row a bag: (locations, taps, groups, C / groups)."""
+    groups, _, taps, group_channels = kernels.shape
+    return samples.view(-1, taps, groups, group_channels)
+
+
+def _in_float(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

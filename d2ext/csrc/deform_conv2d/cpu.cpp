@@ -271,7 +271,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
     return std::make_tuple(
         channels_first(torch::stable::to(grad.input, result)),
         torch::stable::to(grad.offset, result),
-        channels_first(torch::stable::to(grad_weight, result)),
+        torch::stable::contiguous(channels_first(torch::stable::to(grad_weight, result))),
         torch::stable::to(grad.mask, result));
   };
   return type == ScalarType::Double ? run(0.0) : run(0.0f);
