@@ -5,7 +5,7 @@ import logging
 import operator
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -212,7 +212,7 @@ def build_batch_data_loader(
     pin_memory: bool = False,
     seed: int | None = None,
     **kwargs: Any,
-) -> Iterable[Any]:
+) -> Any:
     """A `DataLoader` whose batches are lists of samples, grouped by aspect if wanted.
 
     Args:
@@ -323,7 +323,7 @@ def build_detection_train_loader(
     num_workers: int = 0,
     collate_fn: Callable[[list], Any] | None = None,
     **kwargs: Any,
-) -> Iterable[Any]:
+) -> Any:
     """An endless loader of training batches; also called with `cfg` in place of the arguments.
 
     Args:

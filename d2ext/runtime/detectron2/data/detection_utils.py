@@ -57,8 +57,6 @@ _TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-Transforms = T.Transform | T.TransformList | Sequence[T.Transform]
-
 
 class SizeMismatchError(ValueError):
     """An image has another width or height than its annotation says."""
@@ -164,12 +162,13 @@ def transform_proposals(
 
 def get_bbox(annotation: dict) -> np.ndarray:
     """(4,) XYXY pixels of an annotation in any mode."""
-    return BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    return np.asarray(box)
 
 
 def transform_instance_annotations(
     annotation: dict,
-    transforms: Transforms,
+    transforms: T.TransformList | Sequence[T.Transform],
     image_size: tuple[int, int],
     *,
     keypoint_hflip_indices: np.ndarray | Sequence[int] | None = None,
@@ -184,7 +183,7 @@ def transform_instance_annotations(
     Returns:
         The same dict; its box is XYXY in pixels, an RLE has become an (H, W) mask.
     """
-    if isinstance(transforms, (tuple, list)):
+    if not isinstance(transforms, T.Transform):
         transforms = T.TransformList(transforms)
     height, width = image_size
     box = transforms.apply_box(np.array([get_bbox(annotation)]))[0].clip(min=0)

@@ -68,7 +68,7 @@ class COCOEvaluator(DatasetEvaluator):
     def __init__(
         self,
         dataset_name: str,
-        tasks: Sequence[str] | None = None,
+        tasks: Any = None,
         distributed: bool = True,
         output_dir: str | None = None,
         *,
@@ -323,10 +323,12 @@ def instances_to_coco_json(instances: Instances, img_id: Any) -> list[dict[str, 
     """
     if len(instances) == 0:
         return []
-    boxes = instances.pred_boxes.tensor.numpy()
+    boxes = np.asarray(
+        BoxMode.convert(instances.pred_boxes.tensor.numpy(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+    )
     columns: dict[str, list] = {
         "category_id": instances.pred_classes.tolist(),
-        "bbox": BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist(),
+        "bbox": boxes.tolist(),
         "score": instances.scores.tolist(),
     }
     if instances.has("pred_masks_rle"):

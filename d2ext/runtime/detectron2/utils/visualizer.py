@@ -308,7 +308,8 @@ class Visualizer(Canvas):
                 self._draw_mask(shapes[index], color, alpha)
             if labels is not None:
                 box = corners[index] if corners is not None else None
-                self._draw_label(labels[index], box, shapes and shapes[index], color)
+                shape = shapes[index] if shapes is not None else None
+                self._draw_label(labels[index], box, shape, color)
         for skeleton in points if points is not None else ():
             self.draw_and_connect_keypoints(skeleton)
         return self.output
@@ -391,7 +392,7 @@ class Visualizer(Canvas):
             if shoulders is not None and end is not None:
                 self.draw_line((shoulders[0], end[0]), (shoulders[1], end[1]), color=_RED)
 
-    def _jitter(self, color: Sequence[float]) -> tuple[float, ...]:
+    def _jitter(self, color: Color) -> tuple[float, ...]:
         """A colour near `color`, RGB in [0, 1]."""
         noise = np.random.rand(3)
         noise = noise / np.linalg.norm(noise) * 0.5

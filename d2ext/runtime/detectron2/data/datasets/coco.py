@@ -129,7 +129,7 @@ def _contiguous(annotation: dict, id_map: dict[int, int]) -> int:
         return id_map[annotation["category_id"]]
     except KeyError as error:
         raise KeyError(
-            f"Encountered category_id={annotation['category_id']} in annotation "
+            f"Encountered category_id={annotation.get('category_id')} in annotation "
             f"{annotation.get('id')}, but this id does not exist in 'categories' of the json file."
         ) from error
 
@@ -207,7 +207,8 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
         {"id": dataset_id.get(i, i), "name": name} for i, name in enumerate(meta.thing_classes)
     ]
     logger.info("Converting dataset dicts into COCO format")
-    coco_images, annotations = [], []
+    coco_images: list[dict] = []
+    annotations: list[dict] = []
     for position, image in enumerate(images):
         image_id = image.get("image_id", position)
         coco_images.append(

@@ -92,7 +92,8 @@ class Resize(Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        return ResizeTransform(*image.shape[:2], *self.shape, self.interp)
+        height, width = image.shape[:2]
+        return ResizeTransform(height, width, self.shape[0], self.shape[1], self.interp)
 
 
 class ResizeShortestEdge(Augmentation):
@@ -180,7 +181,7 @@ class ResizeScale(Augmentation):
         size = np.array(image.shape[:2])
         box = np.array([self.target_height, self.target_width]) * scale
         new_h, new_w = np.rint(size * (box / size).min()).astype(int).tolist()
-        return ResizeTransform(*image.shape[:2], new_h, new_w, self.interp)
+        return ResizeTransform(image.shape[0], image.shape[1], new_h, new_w, self.interp)
 
     def get_transform(self, image: np.ndarray) -> Transform:
         return self._get_resize(image, np.random.uniform(self.min_scale, self.max_scale))
@@ -211,7 +212,7 @@ class RandomRotation(Augmentation):
         if sample_style not in ("range", "choice"):
             raise AssertionError(f"sample_style is 'range' or 'choice', got {sample_style!r}")
         self.is_range = sample_style == "range"
-        angle = (angle, angle) if np.isscalar(angle) else angle
+        angle = (angle, angle) if isinstance(angle, (float, int)) else angle
         if center is not None and np.isscalar(center[0]):
             center = (center, center)  # type: ignore[assignment]
         self._init(locals())
@@ -311,11 +312,10 @@ class RandomCrop(Augmentation):
             return min(self.crop_size[0], height), min(self.crop_size[1], width)
         if self.crop_type == "absolute_range":
             return self._side_between(height), self._side_between(width)
-        factors = np.asarray(self.crop_size, dtype=np.float32)
-        if self.crop_type == "relative":
-            factors = self.crop_size
-        else:
-            factors = factors + np.random.rand(2) * (1 - factors)
+        factors = self.crop_size
+        if self.crop_type == "relative_range":
+            lowest = np.asarray(self.crop_size, dtype=np.float32)
+            factors = lowest + np.random.rand(2) * (1 - lowest)
         return int(height * factors[0] + 0.5), int(width * factors[1] + 0.5)
 
     def _side_between(self, side: int) -> int:
@@ -385,7 +385,7 @@ class RandomExtent(Augmentation):
         ]
         low, high = offset - half + 0.5 * size, offset + half + 0.5 * size
         output_size = (int(high[1] - low[1]), int(high[0] - low[0]))
-        return ExtentTransform(src_rect=np.concatenate([low, high]), output_size=output_size)
+        return ExtentTransform(src_rect=(*low, *high), output_size=output_size)
 
 
 class RandomContrast(Augmentation):
@@ -459,7 +459,7 @@ class RandomResize(Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         shape = self.shape_list[np.random.choice(len(self.shape_list))]
-        return ResizeTransform(*image.shape[:2], *shape, self.interp)
+        return ResizeTransform(image.shape[0], image.shape[1], shape[0], shape[1], self.interp)
 
 
 class MinIoURandomCrop(Augmentation):
