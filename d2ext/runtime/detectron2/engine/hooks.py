@@ -255,11 +255,12 @@ class LRScheduler(HookBase):
         optimizer: torch.optim.Optimizer | None = None,
         scheduler: torch.optim.lr_scheduler.LRScheduler | ParamScheduler | None = None,
     ) -> None:
-        self._optimizer = optimizer
+        self._optimizer: Any = optimizer
         self._scheduler = scheduler
 
     def before_train(self) -> None:
-        self._optimizer = self._optimizer or self.trainer.optimizer
+        trainer: Any = self.trainer  # one with an optimizer and a scheduler
+        self._optimizer = self._optimizer or trainer.optimizer
         if isinstance(self.scheduler, ParamScheduler):
             self._scheduler = LRMultiplier(
                 self._optimizer,
@@ -287,7 +288,8 @@ class LRScheduler(HookBase):
 
     @property
     def scheduler(self) -> Any:
-        return self._scheduler or self.trainer.scheduler
+        trainer: Any = self.trainer
+        return self._scheduler or trainer.scheduler
 
     def state_dict(self) -> dict:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.LRScheduler):
@@ -318,7 +320,7 @@ class EvalHook(HookBase):
         eval_after_train: bool = True,
     ) -> None:
         self._period = eval_period
-        self._func: Callable[[], Mapping | None] | None = eval_function
+        self._func: Any = eval_function
         self._eval_after_train = eval_after_train
 
     def _do_eval(self) -> None:
@@ -343,8 +345,8 @@ class EvalHook(HookBase):
         self._func = None  # a closure may hold the trainer
 
 
-def _numbers(results: Mapping) -> dict[str, float]:
-    numbers = {}
+def _numbers(results: Mapping) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
     for name, value in flatten_results_dict(results).items():
         try:
             numbers[name] = float(value)
@@ -371,7 +373,7 @@ class PreciseBN(HookBase):
         self._model = model
         self._data_loader = data_loader
         self._num_iter = num_iter
-        self._data_iter: Iterator | None = None
+        self._data_iter: Any = None
         self._disabled = not get_bn_modules(model)
         if self._disabled:
             logging.getLogger(__name__).info(

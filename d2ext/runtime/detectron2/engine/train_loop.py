@@ -47,8 +47,11 @@ class HookBase:
         """After each iteration."""
 
     def state_dict(self) -> dict:
-        """What a checkpoint must keep; hooks with a state also define `load_state_dict`."""
+        """What a checkpoint must keep."""
         return {}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Restore what `state_dict` gave."""
 
 
 class TrainerBase:
@@ -70,33 +73,35 @@ class TrainerBase:
 
     def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
         """Append hooks, called in the order of registration; `None` is skipped."""
-        hooks = [hook for hook in hooks if hook is not None]
-        for hook in hooks:
+        wanted = [hook for hook in hooks if hook is not None]
+        for hook in wanted:
             if not isinstance(hook, HookBase):
                 raise TypeError(f"a hook must be a HookBase, got {type(hook).__name__}")
             hook.trainer = weakref.proxy(self)  # no cycle, so the trainer is freed when dropped
-        self._hooks.extend(hooks)
+        self._hooks.extend(wanted)
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run iterations start_iter, ..., max_iter - 1."""
         logger = logging.getLogger(__name__)
         logger.info("Starting training from iteration %d", start_iter)
-        self.iter = self.start_iter = start_iter
-        self.max_iter = max_iter
+        self.iter, self.start_iter, self.max_iter = start_iter, start_iter, max_iter
         with EventStorage(start_iter) as self.storage:
             try:
                 self.before_train()
-                for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                # Hooks tell a finished run from a broken one by iter == max_iter.
-                self.iter += 1
+                self._run_steps()
             except Exception:
                 logger.exception("Exception during training:")
                 raise
             finally:
                 self.after_train()
+
+    def _run_steps(self) -> None:
+        for iteration in range(self.start_iter, self.max_iter):
+            self.iter = iteration
+            self.before_step()
+            self.run_step()
+            self.after_step()
+        self.iter += 1  # hooks tell a finished run from a broken one by iter == max_iter
 
     def before_train(self) -> None:
         for hook in self._hooks:
@@ -261,7 +266,9 @@ class SimpleTrainer(TrainerBase):
             return
         slowest = float(np.max([m.pop("data_time") for m in gathered]))
         storage.put_scalar("data_time", slowest, cur_iter=cur_iter)
-        means = {name: float(np.mean([m[name] for m in gathered])) for name in gathered[0]}
+        means: dict[str, Any] = {
+            name: float(np.mean([m[name] for m in gathered])) for name in gathered[0]
+        }
         total = sum(means.values())
         if not np.isfinite(total):
             raise FloatingPointError(
@@ -313,7 +320,8 @@ class AMPTrainer(SimpleTrainer):
         async_write_metrics: bool = False,
     ) -> None:
         parallel = isinstance(model, DistributedDataParallel | DataParallel)
-        if parallel and len(model.device_ids or ()) > 1:
+        devices: Any = model.device_ids if parallel else None
+        if devices and len(devices) > 1:
             raise ValueError("AMPTrainer wants one device in each process")
         super().__init__(
             model,

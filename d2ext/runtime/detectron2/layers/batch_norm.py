@@ -20,17 +20,20 @@ class FrozenBatchNorm2d(nn.Module):
     the names of a `BatchNorm2d`'s. A fresh one is the identity.
     """
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor | None
     _version = 3  # of the state dict; below 2 the statistics may be absent
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.num_features = num_features
-        self.eps = eps
-        self.register_buffer("weight", torch.ones(num_features))
-        self.register_buffer("bias", torch.zeros(num_features))
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_var", torch.ones(num_features) - eps)
-        self.register_buffer("num_batches_tracked", None)
+        self.num_features, self.eps = num_features, eps
+        identity = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - eps}
+        for name, value in identity.items():
+            self.register_buffer(name, torch.full((num_features,), value))
+        self.register_buffer("num_batches_tracked", None)  # set by conversion
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_features, H, W), any floating dtype -> the same."""
@@ -39,7 +42,7 @@ class FrozenBatchNorm2d(nn.Module):
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
         # One product and one sum keep less for the backward pass than batch_norm does.
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
         return x * _per_channel(scale, x) + _per_channel(shift, x)
 
@@ -79,7 +82,7 @@ def _per_channel(vector: Tensor, x: Tensor) -> Tensor:
 
 def _replace(module: nn.Module, old: tuple[type, ...], new: type[nn.Module]) -> nn.Module:
     if isinstance(module, old):
-        return _same_statistics(module, new(module.num_features, module.eps))
+        return _same_statistics(module, new)
     for name, child in module.named_children():
         replacement = _replace(child, old, new)
         if replacement is not child:
@@ -87,7 +90,8 @@ def _replace(module: nn.Module, old: tuple[type, ...], new: type[nn.Module]) -> 
     return module
 
 
-def _same_statistics(source: nn.Module, target: nn.Module) -> nn.Module:
+def _same_statistics(source: Any, new: type[nn.Module]) -> nn.Module:
+    target: Any = new(source.num_features, source.eps)
     for name in ("weight", "bias", "running_mean", "running_var"):
         value = getattr(source, name)
         if value is not None:
@@ -123,8 +127,9 @@ class NaiveSyncBatchNorm(BatchNorm2d):
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale
         with torch.no_grad():
-            self.running_mean.lerp_(mean.detach(), momentum)
-            self.running_var.lerp_(var.detach(), momentum)
+            for running, now in ((self.running_mean, mean), (self.running_var, var)):
+                if running is not None:
+                    running.lerp_(now.detach(), momentum)
         return (input * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(dtype)
 
     def _global_moments(self, input: Tensor) -> tuple[Tensor, Tensor, float | Tensor]:
@@ -154,7 +159,8 @@ class CycleBatchNormList(nn.ModuleList):
     Args:
         length: how many take turns.
         bn_class: `BatchNorm2d` or a class constructed like it.
-        kwargs: its arguments; `affine=False` leaves the shared parameters out.
+        kwargs: its arguments; of them `num_features` is needed, and `affine=False` leaves the
+            shared parameters out.
     """
 
     def __init__(
@@ -163,8 +169,9 @@ class CycleBatchNormList(nn.ModuleList):
         affine = kwargs.pop("affine", True)
         super().__init__(bn_class(**kwargs, affine=False) for _ in range(length))
         if affine:
-            self.weight = nn.Parameter(torch.ones(self[0].num_features))
-            self.bias = nn.Parameter(torch.zeros(self[0].num_features))
+            channels = kwargs["num_features"]
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
         self._affine = affine
         self._turn = 0
 

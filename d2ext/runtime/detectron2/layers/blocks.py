@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from .batch_norm import FrozenBatchNorm2d, get_norm
 from .wrappers import Conv2d
 
+Norm = str | Callable[[int], nn.Module] | None
+Activation = Callable[[Tensor], Tensor] | None
+
 
 class CNNBlockBase(nn.Module):
     """A block of a CNN: (B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
@@ -41,33 +44,32 @@ class DepthwiseSeparableConv2d(nn.Module):
         padding: int = 1,
         dilation: int = 1,
         *,
-        norm1: str | Callable[[int], nn.Module] | None = None,
-        activation1: Callable[[Tensor], Tensor] | None = None,
-        norm2: str | Callable[[int], nn.Module] | None = None,
-        activation2: Callable[[Tensor], Tensor] | None = None,
+        norm1: Norm = None,
+        activation1: Activation = None,
+        norm2: Norm = None,
+        activation2: Activation = None,
     ) -> None:
         super().__init__()
-        self.depthwise = Conv2d(
-            in_channels,
-            in_channels,
-            kernel_size=kernel_size,
-            padding=padding,
-            dilation=dilation,
-            groups=in_channels,
-            bias=not norm1,
-            norm=get_norm(norm1, in_channels),
-            activation=activation1,
-        )
-        self.pointwise = Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size=1,
-            bias=not norm2,
-            norm=get_norm(norm2, out_channels),
-            activation=activation2,
-        )
-        for conv in (self.depthwise, self.pointwise):
-            weight_init.c2_msra_fill(conv)
+        window = {"kernel_size": kernel_size, "padding": padding, "dilation": dilation}
+        depthwise = {"groups": in_channels, **window}
+        self.depthwise = _conv(in_channels, in_channels, norm1, activation1, depthwise)
+        self.pointwise = _conv(in_channels, out_channels, norm2, activation2, {"kernel_size": 1})
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))
+
+
+def _conv(
+    in_channels: int, out_channels: int, norm: Norm, activation: Activation, options: dict
+) -> Conv2d:
+    layer = get_norm(norm, out_channels)
+    conv = Conv2d(
+        in_channels,
+        out_channels,
+        bias=layer is None,
+        norm=layer,
+        activation=activation,
+        **options,
+    )
+    weight_init.c2_msra_fill(conv)
+    return conv

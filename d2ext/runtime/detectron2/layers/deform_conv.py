@@ -33,9 +33,7 @@ class _DeformConvBase(nn.Module):
             raise ValueError(f"{in_channels} -> {out_channels} channels: not {groups} groups")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = _pair(kernel_size)
-        self.stride = _pair(stride)
-        self.padding = _pair(padding)
-        self.dilation = _pair(dilation)
+        self.stride, self.padding, self.dilation = stride, padding, dilation
         self.groups, self.deformable_groups = groups, deformable_groups
         self.norm, self.activation = norm, activation
         shape = (out_channels, in_channels // groups, *self.kernel_size)
@@ -88,9 +86,15 @@ class DeformConv(_DeformConvBase):
     ) -> None:
         if bias:
             raise ValueError("DeformConv has no bias; ModulatedDeformConv has one")
-        geometry = (kernel_size, stride, padding, dilation, groups, deformable_groups)
+        pairs = (_pair(kernel_size), _pair(stride), _pair(padding), _pair(dilation))
         super().__init__(
-            in_channels, out_channels, *geometry, bias=False, norm=norm, activation=activation
+            in_channels,
+            out_channels,
+            *pairs,
+            groups,
+            deformable_groups,
+            norm=norm,
+            activation=activation,
         )
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +35,10 @@ class BufferList(nn.Module):
         return len(self._buffers)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._buffers.values())
+        return (buffer for buffer in self._buffers.values() if buffer is not None)
 
 
-def _one_for_each_level(
-    values: Sequence[float] | Sequence[Sequence[float]], num_levels: int, name: str
-) -> list[list[float]]:
+def _one_for_each_level(values: Sequence[Any], num_levels: int, name: str) -> list[list[float]]:
     if not values:
         raise ValueError(f"{name} of an anchor generator is empty")
     lists = [list(v) for v in values] if isinstance(values[0], Sequence) else [list(values)]

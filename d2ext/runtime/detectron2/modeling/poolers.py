@@ -37,10 +37,12 @@ def assign_boxes_to_levels(
 
 def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
     """Boxes of each image, together M -> (M, 5): the image's index, then the box."""
-    boxes = cat([boxes.tensor for boxes in box_lists])
-    counts = torch.tensor([len(boxes) for boxes in box_lists], device=boxes.device)
-    index = torch.arange(len(box_lists), device=boxes.device).repeat_interleave(counts)
-    return torch.cat([index[:, None].to(boxes.dtype), boxes], dim=1)
+    return cat(
+        [
+            torch.cat([torch.full_like(boxes.tensor[:, :1], index), boxes.tensor], dim=1)
+            for index, boxes in enumerate(box_lists)
+        ]
+    )
 
 
 class ROIPooler(nn.Module):
@@ -67,7 +69,7 @@ class ROIPooler(nn.Module):
         super().__init__()
         if isinstance(output_size, int):
             output_size = (output_size, output_size)
-        self.output_size = tuple(output_size)
+        self.output_size = (output_size[0], output_size[1])
         self.level_poolers = nn.ModuleList(
             self._pooler(pooler_type, scale, sampling_ratio) for scale in scales
         )
@@ -93,8 +95,8 @@ class ROIPooler(nn.Module):
             raise ValueError(f"{len(x)} feature maps for {len(self.level_poolers)} levels")
         if not box_lists:
             return x[0].new_zeros(0, x[0].shape[1], *self.output_size)
-        if len(box_lists) != len(x[0]):
-            raise ValueError(f"boxes of {len(box_lists)} images for {len(x[0])} feature maps")
+        if len(box_lists) != x[0].shape[0]:
+            raise ValueError(f"boxes of {len(box_lists)} images in a batch of {x[0].shape[0]}")
         regions = convert_boxes_to_pooler_format(box_lists)
         if len(x) == 1:
             return self.level_poolers[0](x[0], regions)
@@ -105,7 +107,7 @@ class ROIPooler(nn.Module):
             self.canonical_box_size,
             self.canonical_level,
         )
-        pooled = x[0].new_zeros(len(regions), x[0].shape[1], *self.output_size)
+        pooled = x[0].new_zeros(regions.shape[0], x[0].shape[1], *self.output_size)
         for level, (pooler, features) in enumerate(zip(self.level_poolers, x, strict=True)):
             chosen = (levels == level).nonzero().flatten()
             # Empty levels take part too, so that every rank has a gradient for each feature.

@@ -16,6 +16,10 @@ class Backbone(nn.Module, metaclass=ABCMeta):
     latter by feature name), or overrides `output_shape`.
     """
 
+    _out_features: list[str]
+    _out_feature_channels: dict[str, int]
+    _out_feature_strides: dict[str, int]
+
     @abstractmethod
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, C, H, W) -> feature maps by name."""

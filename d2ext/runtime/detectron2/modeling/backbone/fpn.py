@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fvcore.nn import weight_init
 from torch import Tensor, nn
@@ -41,14 +41,14 @@ class FPN(Backbone):
         in_features: Sequence[str],
         out_channels: int,
         norm: str = "",
-        top_block: nn.Module | None = None,
+        top_block: Any = None,
         fuse_type: str = "sum",
         square_pad: int = 0,
     ) -> None:
         super().__init__()
         if fuse_type not in ("sum", "avg"):
             raise ValueError(f"fuse_type is 'sum' or 'avg', got {fuse_type!r}")
-        shapes = bottom_up.output_shape()
+        shapes: Mapping[str, Any] = bottom_up.output_shape()
         levels = _levels(in_features, shapes)
         # Coarsest first, the order of the top-down pass.
         self.lateral_convs: list[Conv2d] = []
@@ -118,7 +118,7 @@ def _conv(in_channels: int, out_channels: int, size: int, norm: str) -> Conv2d:
     return conv
 
 
-def _levels(in_features: Sequence[str], shapes: dict[str, ShapeSpec]) -> list[int]:
+def _levels(in_features: Sequence[str], shapes: Mapping[str, Any]) -> list[int]:
     if not in_features:
         raise ValueError("an FPN needs at least one input feature")
     missing = [name for name in in_features if name not in shapes]

@@ -3,8 +3,9 @@ deformable blocks (Zhu et al. 2019, arXiv:1811.11168)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fvcore.nn import weight_init
 from torch import Tensor, nn
@@ -159,7 +160,7 @@ class DeformBottleneckBlock(_ResidualBlock):
         super().__init__(in_channels, out_channels, stride, norm)
         self.deform_modulated = deform_modulated
         strides = (stride, 1) if stride_in_1x1 else (1, stride)
-        place = {"stride": strides[1], "padding": dilation, "dilation": dilation}
+        place: Any = {"stride": strides[1], "padding": dilation, "dilation": dilation}
         self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm, stride=strides[0])
         self.conv2_offset = Conv2d(
             bottleneck_channels,
@@ -179,8 +180,8 @@ class DeformBottleneckBlock(_ResidualBlock):
         )
         self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
         weight_init.c2_msra_fill(self.conv2)
-        nn.init.zeros_(self.conv2_offset.weight)  # starts as an ordinary convolution
-        nn.init.zeros_(self.conv2_offset.bias)
+        for parameter in self.conv2_offset.parameters():
+            nn.init.zeros_(parameter)  # starts as an ordinary convolution
 
     def branch(self, x: Tensor) -> Tensor:
         x = F.relu_(self.conv1(x))
@@ -219,8 +220,8 @@ class ResNet(Backbone):
 
     def __init__(
         self,
-        stem: nn.Module,
-        stages: Sequence[Sequence[nn.Module]],
+        stem: CNNBlockBase,
+        stages: Sequence[Sequence[CNNBlockBase]],
         num_classes: int | None = None,
         out_features: Sequence[str] | None = None,
         freeze_at: int = 0,
@@ -230,11 +231,11 @@ class ResNet(Backbone):
         self.num_classes = num_classes
         self._out_feature_strides = {"stem": stem.stride}
         self._out_feature_channels = {"stem": stem.out_channels}
-        self.stage_names: tuple[str, ...] = ()
         self.stages: list[nn.Sequential] = []
         for blocks in stages[: _stages_needed(out_features, len(stages))]:
             self._add_stage(blocks)
-        last = self.stage_names[-1] if self.stages else "stem"
+        self.stage_names = tuple(f"res{index + 2}" for index in range(len(self.stages)))
+        last = list(self._out_feature_channels)[-1]
         if num_classes is not None:
             self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
             self.linear = nn.Linear(self._out_feature_channels[last], num_classes)
@@ -244,19 +245,16 @@ class ResNet(Backbone):
         self._check_features()
         self.freeze(freeze_at)
 
-    def _add_stage(self, blocks: Sequence[nn.Module]) -> None:
+    def _add_stage(self, blocks: Sequence[CNNBlockBase]) -> None:
         if not blocks:
             raise ValueError("a stage of a ResNet has no blocks")
-        before = self.stage_names[-1] if self.stages else "stem"
-        stride = self._out_feature_strides[before]
-        for block in blocks:
-            stride *= block.stride
+        stride_before = list(self._out_feature_strides.values())[-1]
         name = f"res{len(self.stages) + 2}"
         stage = nn.Sequential(*blocks)
         self.add_module(name, stage)
         self.stages.append(stage)
-        self.stage_names = (*self.stage_names, name)
-        self._out_feature_strides[name] = stride
+        strides = [block.stride for block in blocks]
+        self._out_feature_strides[name] = stride_before * math.prod(strides)
         self._out_feature_channels[name] = blocks[-1].out_channels
 
     def _check_features(self) -> None:
@@ -293,7 +291,7 @@ class ResNet(Backbone):
             self.stem.freeze()
         for stage in self.stages[: max(freeze_at - 1, 0)]:
             for block in stage.children():
-                block.freeze()
+                cast(CNNBlockBase, block).freeze()
         return self
 
     @staticmethod
@@ -378,7 +376,7 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """
     section = cfg.MODEL.RESNETS
     _check_section(section)
-    stem = BasicStem(input_shape.channels, section.STEM_OUT_CHANNELS, section.NORM)
+    stem = BasicStem(cast(int, input_shape.channels), section.STEM_OUT_CHANNELS, section.NORM)
     in_channels, stages = section.STEM_OUT_CHANNELS, []
     for index in range(4):
         out_channels = section.RES2_OUT_CHANNELS * 2**index

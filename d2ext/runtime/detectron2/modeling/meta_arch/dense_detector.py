@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +38,11 @@ class DenseDetector(nn.Module):
         pixel_mean, pixel_std: of each image channel.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+    box2box_transform: Any  # of subclasses that decode boxes with the methods below
+    input_format: str  # of subclasses that draw pictures
+
     def __init__(
         self,
         backbone: Backbone,
@@ -51,7 +56,7 @@ class DenseDetector(nn.Module):
         self.backbone = backbone
         self.head = head
         if head_in_features is None:
-            shapes = backbone.output_shape()
+            shapes: Mapping[str, Any] = backbone.output_shape()
             head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
         self.head_in_features = list(head_in_features)
         for name, values in {"pixel_mean": pixel_mean, "pixel_std": pixel_std}.items():
@@ -85,8 +90,6 @@ class DenseDetector(nn.Module):
             targets = [x["instances"].to(self.device) for x in batched_inputs]
             return self.forward_training(images, features, predictions, targets)
         found = self.forward_inference(images, features, predictions)
-        if torch.jit.is_scripting():
-            return found
         return [
             {"instances": detector_postprocess(r, x.get("height", h), x.get("width", w))}
             for r, x, (h, w) in zip(found, batched_inputs, images.image_sizes, strict=True)

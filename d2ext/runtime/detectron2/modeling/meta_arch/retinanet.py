@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from fvcore.nn import sigmoid_focal_loss_jit
@@ -79,26 +79,23 @@ class RetinaNet(DenseDetector):
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
         )
         self.num_classes = num_classes
-        self.anchor_generator = anchor_generator
+        self.input_format, self.vis_period = input_format, vis_period
+        self.anchor_generator, self.anchor_matcher = anchor_generator, anchor_matcher
         self.box2box_transform = box2box_transform
-        self.anchor_matcher = anchor_matcher
-        self.focal_loss_alpha = focal_loss_alpha
-        self.focal_loss_gamma = focal_loss_gamma
-        self.smooth_l1_beta = smooth_l1_beta
-        self.box_reg_loss_type = box_reg_loss_type
-        self.test_score_thresh = test_score_thresh
+        # Of the losses.
+        self.focal_loss_alpha, self.focal_loss_gamma = focal_loss_alpha, focal_loss_gamma
+        self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
+        # Of inference.
+        self.test_score_thresh, self.test_nms_thresh = test_score_thresh, test_nms_thresh
         self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
-        self.vis_period = vis_period
-        self.input_format = input_format
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         section = cfg.MODEL.RETINANET
         backbone = build_backbone(cfg)
-        shapes = backbone.output_shape()
-        shapes = [shapes[name] for name in section.IN_FEATURES]
+        available = backbone.output_shape()
+        shapes = [available[name] for name in section.IN_FEATURES]
         matcher = Matcher(
             section.IOU_THRESHOLDS, section.IOU_LABELS, allow_low_quality_matches=True
         )
@@ -278,23 +275,22 @@ class RetinaNetHead(nn.Module):
     ) -> None:
         super().__init__()
         self._num_features = len(input_shape)
-        channels = [input_shape[0].channels, *conv_dims]
+        channels = [cast(int, input_shape[0].channels), *conv_dims]
         self.cls_subnet = self._tower(channels, norm)
         self.bbox_subnet = self._tower(channels, norm)
-        self.cls_score = _conv(channels[-1], num_anchors * num_classes)
+        prior_logit = -math.log((1 - prior_prob) / prior_prob)
+        self.cls_score = _conv(channels[-1], num_anchors * num_classes, bias=prior_logit)
         self.bbox_pred = _conv(channels[-1], num_anchors * 4)
-        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
 
     def _tower(self, channels: list[int], norm: str) -> nn.Sequential:
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
             layers.append(_conv(before, after))
-            if norm:
-                layers.append(self._norm(norm, after))
-            layers.append(nn.ReLU())
+            layer = self._norm(norm, after)
+            layers += [nn.ReLU()] if layer is None else [layer, nn.ReLU()]
         return nn.Sequential(*layers)
 
-    def _norm(self, norm: str, channels: int) -> nn.Module:
+    def _norm(self, norm: str, channels: int) -> nn.Module | None:
         if norm not in ("BN", "SyncBN"):
             return get_norm(norm, channels)
         kind = nn.BatchNorm2d if norm == "BN" else nn.SyncBatchNorm
@@ -303,7 +299,8 @@ class RetinaNetHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         section = cfg.MODEL.RETINANET
-        num_anchors = set(build_anchor_generator(cfg, input_shape).num_cell_anchors)
+        generator: Any = build_anchor_generator(cfg, input_shape)
+        num_anchors = set(generator.num_cell_anchors)
         if len(num_anchors) != 1:
             raise ValueError(f"all levels need as many anchors at a position, got {num_anchors}")
         return {
@@ -325,8 +322,8 @@ class RetinaNetHead(nn.Module):
         return logits, deltas
 
 
-def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+def _conv(in_channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
+    nn.init.constant_(conv.get_parameter("bias"), bias)
     return conv
