@@ -52,7 +52,8 @@ def deform_conv2d(
         stride, padding, dilation: as in a convolution, one number or (vertical, horizontal).
         mask: (B, G * kh * kw, H', W') factors of the samples; None is version 1.
     Returns:
-        (B, C', H', W'), dtype of `input`, in channels-last memory. Differentiable once.
+        (B, C', H', W'), dtype of `input` (float32 under autocast), in channels-last
+        memory. Differentiable once.
     Raises:
         ValueError: shapes, dtypes or devices do not fit each other.
     """
@@ -168,3 +169,5 @@ def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("d2ext::deform_conv2d", _backward, setup_context=_save)
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast("d2ext::deform_conv2d", _device, torch.float32)

@@ -121,9 +121,10 @@ def bilinear_corners(positions: Tensor, height: int, width: int) -> Corners:
     shares = 1 - (positions.unsqueeze(-2) - corners).abs()
     limits = positions.new_tensor([height, width])
     inside = ((corners >= 0) & (corners < limits)).all(-1)
-    pixel = torch.where(inside, corners[..., 0] * width + corners[..., 1], 0).long()
+    # Zero times a pixel that is not finite is no zero: outside ones stand beside a near neighbour.
+    near = torch.minimum(corners.clamp(min=0), limits - 1).nan_to_num(0).long()
     slopes = shares.flip(-1) * (2 * steps - 1) * inside.unsqueeze(-1)
-    return Corners(pixel, shares.prod(-1) * inside, slopes)
+    return Corners(near[..., 0] * width + near[..., 1], shares.prod(-1) * inside, slopes)
 
 
 # A pixel's channels are a row of a table, and a sample is the weighted sum of four rows: a bag of

@@ -60,7 +60,8 @@ class DeformConv {
         input_(channels_last(input)),
         offset_(torch::stable::contiguous(offset)),
         weight_(channels_last(weight)),
-        mask_(mask ? torch::stable::contiguous(*mask) : Tensor()),
+        has_mask_(mask.has_value()),
+        mask_(has_mask_ ? torch::stable::contiguous(*mask) : Tensor()),
         pixels_(input_.template const_data_ptr<T>()),
         zeros_(shape.channels),
         column_size_(shape.taps() * shape.group_channels()),
@@ -70,7 +71,7 @@ class DeformConv {
         row_grain_(1 + kGrain / (4 * shape.taps() * shape.channels)),
         samples_(std::min(tile_rows_, shape.rows()) * shape.row_samples()) {
     offset_data_ = offset_.template const_data_ptr<T>();
-    mask_data_ = mask ? mask_.template const_data_ptr<T>() : nullptr;
+    mask_data_ = has_mask_ ? mask_.template const_data_ptr<T>() : nullptr;
     weight_ = torch::stable::view(weight_, {shape.groups, group_outputs(), column_size_});
   }
 
@@ -102,7 +103,7 @@ class DeformConv {
     Gradients grad{
         torch::stable::new_zeros(input_, input_.sizes()), torch::stable::empty_like(offset_),
         torch::stable::new_zeros(weight_, weight_.sizes()),
-        mask_data_ ? torch::stable::empty_like(mask_) : torch::stable::new_empty(input_, {0})};
+        has_mask_ ? torch::stable::empty_like(mask_) : torch::stable::new_empty(input_, {0})};
     Tensor rows = torch::stable::view(grad_output, {shape_.rows(), shape_.out_channels});
     Tensor product = torch::stable::new_empty(weight_, {group_outputs(), column_size_});
     const std::vector<Segment> segments = split_channels(shape_, shape_.channels);
@@ -219,7 +220,9 @@ class DeformConv {
   }
 
   const DeformConvShape shape_;
-  Tensor input_, offset_, weight_, mask_;
+  Tensor input_, offset_, weight_;
+  const bool has_mask_;
+  Tensor mask_;
   const T* pixels_;
   const T* offset_data_;
   const T* mask_data_;

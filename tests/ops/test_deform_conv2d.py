@@ -1,0 +1,231 @@
+"""The operator (compiled where the extension is), the reference and torchvision agree."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor
+
+from d2ext.ops import deform_conv2d, reference
+
+
+class Case(NamedTuple):
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    offset_groups: int = 1
+    masked: bool = True
+    biased: bool = True
+    size: tuple[int, int, int, int] = (2, 8, 7, 9)
+
+    @property
+    def geometry(self) -> tuple:
+        return self.stride, self.padding, self.dilation
+
+
+CASES = [
+    Case(),
+    Case(masked=False, biased=False),
+    Case(kernel=(1, 1), padding=(0, 0)),
+    Case(kernel=(2, 3), stride=(2, 1), padding=(0, 2)),
+    Case(stride=(2, 2), dilation=(1, 2), padding=(1, 2)),
+    Case(groups=2, offset_groups=4),
+    Case(groups=4, offset_groups=2, masked=False),
+    Case(groups=8, offset_groups=1),
+    Case(size=(1, 150, 4, 5), groups=3),  # several vectors of channels and a rest
+    Case(size=(3, 4, 1, 1)),
+    Case(size=(0, 8, 7, 9)),
+]
+
+
+def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor | None]:
+    """Input, offset, weight, bias and mask; the positions stay off the borders of pixels."""
+    generator = torch.Generator().manual_seed(7)
+    batch, channels, height, width = case.size
+    taps, out_channels = case.kernel[0] * case.kernel[1], 2 * case.groups
+    out = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip((height, width), case.kernel, *case.geometry, strict=True)
+    ]
+
+    def uniform(*size: int) -> Tensor:
+        return torch.rand(size, generator=generator, dtype=torch.float64)
+
+    groups = case.offset_groups
+    whole = torch.randint(-2, 3, (batch, 2 * groups * taps, *out), generator=generator)
+    made = [
+        uniform(*case.size) - 0.5,
+        whole + uniform(*whole.shape) * 0.8 + 0.1,
+        uniform(out_channels, channels // case.groups, *case.kernel) - 0.5,
+        uniform(out_channels) if case.biased else None,
+        uniform(batch, groups * taps, *out) if case.masked else None,
+    ]
+    return [None if t is None else t.to(device, dtype).requires_grad_() for t in made]
+
+
+def with_gradients(function, tensors: list[Tensor | None], *geometry) -> list[Tensor]:
+    """The output and the gradients of everything that has one."""
+    output = function(*tensors, *geometry)
+    seed = torch.linspace(-1, 1, output.numel(), device=output.device, dtype=output.dtype)
+    leaves = [t for t in tensors if t is not None]
+    return [output, *torch.autograd.grad(output, leaves, seed.view(output.shape))]
+
+
+def ours(input, offset, weight, bias, mask, stride, padding, dilation):
+    return deform_conv2d(
+        input, offset, weight, bias, stride=stride, padding=padding, dilation=dilation, mask=mask
+    )
+
+
+def torchvisions(input, offset, weight, bias, mask, *geometry):
+    return torchvision.ops.deform_conv2d(input, offset, weight, bias, *geometry, mask)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_output_and_gradients_are_torchvisions(case, device):
+    inputs = tensors(case, device)
+    expected = with_gradients(torchvisions, inputs, *case.geometry)
+    for own, theirs in zip(with_gradients(ours, inputs, *case.geometry), expected, strict=True):
+        torch.testing.assert_close(own, theirs)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_reference_is_torchvisions_too(case, device):
+    inputs = tensors(case, device)
+    output, *grads = with_gradients(torchvisions, inputs, *case.geometry)
+    with torch.no_grad():
+        own = reference.deform_conv2d(*inputs, *case.geometry)
+    torch.testing.assert_close(own, output)
+    input, offset, weight, _, mask = inputs
+    seed = torch.linspace(-1, 1, output.numel(), device=device, dtype=output.dtype)
+    own_grads = reference.deform_conv2d_backward(
+        seed.view(output.shape), input, offset, weight, mask, *case.geometry
+    )
+    expected = [*grads[:3], grads[-1]] if case.masked else grads[:3]
+    for own, theirs in zip(own_grads, expected, strict=False):
+        torch.testing.assert_close(own, theirs)
+
+
+def test_at_whole_pixels_it_is_the_plain_convolution_of_the_shifted_image(device):
+    image = torch.rand(1, 1, 5, 6, device=device)
+    weight = torch.rand(1, 1, 3, 3, device=device)
+    offset = torch.tensor([1.0, -2.0], device=device).repeat(9).view(1, 18, 1, 1)
+    shifted = F.pad(image, (2, 0, 0, 1))[..., 1:, :6]  # one up, two to the right
+    torch.testing.assert_close(
+        deform_conv2d(image, offset.expand(-1, -1, 5, 6).contiguous(), weight, padding=1)[
+            ..., 1:-1, 1:-1
+        ],
+        F.conv2d(shifted, weight, padding=1)[..., 1:-1, 1:-1],
+    )
+
+
+def test_a_single_tap_between_four_pixels_is_their_bilinear_mean():
+    image = torch.tensor([[[[1.0, 2.0], [3.0, 5.0]]]])
+    offset = torch.tensor([0.25, 0.5]).view(1, 2, 1, 1).expand(-1, -1, 2, 2)
+    output = deform_conv2d(image, offset, torch.ones(1, 1, 1, 1))
+    # Upper left: 3/4 of (1 + 2) / 2 and 1/4 of (3 + 5) / 2. Lower right: zeros lie outside.
+    torch.testing.assert_close(output[0, 0, 0, 0], torch.tensor(2.125))
+    torch.testing.assert_close(output[0, 0, 1, 1], torch.tensor(5.0 * 0.75 * 0.5))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(size=(2, 4, 3, 4), groups=2, offset_groups=2),
+        Case(size=(1, 2, 4, 4), stride=(2, 2), masked=False, biased=False),
+    ],
+)
+def test_registrations_and_gradient_hold(case, device):
+    inputs = tensors(case, device)
+    torch.library.opcheck(torch.ops.d2ext.deform_conv2d.default, (*inputs, *case.geometry))
+    input, offset, weight, _, mask = (t if t is None else t.detach() for t in inputs)
+    grad = torch.rand_like(ours(*inputs, *case.geometry)).detach()
+    torch.library.opcheck(
+        torch.ops.d2ext.deform_conv2d_backward.default,
+        (grad, input, offset, weight, mask, *case.geometry),
+        test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
+    )
+    assert torch.autograd.gradcheck(ours, (*inputs, *case.geometry))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_summed_in_float32(dtype, device):
+    case = Case(size=(1, 64, 5, 5))
+    inputs = [None if t is None else t.detach() for t in tensors(case, device, dtype)]
+    exact = ours(*[None if t is None else t.double() for t in inputs], *case.geometry)
+    output = ours(*inputs, *case.geometry)
+    assert output.dtype == dtype
+    torch.testing.assert_close(output, exact.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-3)
+
+
+def test_the_memory_format_of_the_inputs_does_not_matter(device):
+    case = Case(groups=2)
+    inputs = tensors(case, device)
+    strided = [t if t is None else t.detach().mT.contiguous().mT for t in inputs[:3]]
+    strided = [t.requires_grad_() for t in strided] + inputs[3:]
+    strided[0] = inputs[0].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    expected = with_gradients(ours, inputs, *case.geometry)
+    for own, theirs in zip(with_gradients(ours, strided, *case.geometry), expected, strict=True):
+        torch.testing.assert_close(own, theirs)
+
+
+def test_two_runs_agree_bit_for_bit_whatever_the_number_of_threads():
+    case = Case(size=(2, 96, 20, 20), offset_groups=2)
+    inputs = tensors(case, dtype=torch.float32)
+    first = with_gradients(ours, inputs, *case.geometry)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - min(threads, 2))
+    again = with_gradients(ours, inputs, *case.geometry)
+    torch.set_num_threads(threads)
+    torch.testing.assert_close(again[2], first[2])
+    for own, theirs in zip(with_gradients(ours, inputs, *case.geometry), first, strict=True):
+        assert torch.equal(own, theirs)
+
+
+@pytest.mark.parametrize("value", [1e9, -1e9])
+def test_positions_far_outside_read_zeros(value, device):
+    input, offset, weight, _, mask = tensors(Case(biased=False), device)
+    far = torch.full_like(offset, value)
+    assert not deform_conv2d(input, far, weight, padding=1, mask=mask).any()
+
+
+def test_a_bad_pixel_spoils_only_what_reads_it():
+    image = torch.zeros(1, 1, 4, 4)
+    image[0, 0, 0, 0] = float("nan")
+    output = deform_conv2d(image, torch.zeros(1, 18, 4, 4), torch.ones(1, 1, 3, 3), padding=1)
+    assert output.isnan()[0, 0, :2, :2].all()
+    assert not output.isnan()[0, 0, 3].any()
+
+
+def test_autocast_computes_in_float32(device):
+    input, offset, weight, bias, mask = (t.float() for t in tensors(Case(), device))
+    with torch.autocast(device.type, torch.bfloat16):
+        output = deform_conv2d(input.bfloat16(), offset, weight, bias, padding=1, mask=mask)
+    expected = deform_conv2d(input.bfloat16().float(), offset, weight, bias, padding=1, mask=mask)
+    torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"input": torch.rand(8, 7, 9)}, "B, C, H, W"),
+        ({"input": torch.rand(2, 7, 7, 9)}, "fits no number of groups"),
+        ({"input": torch.rand(2, 8, 7, 9).long()}, "expected floats"),
+        ({"input": torch.rand(2, 8, 7, 9).double()}, "expected one dtype"),
+        ({"offset": torch.rand(2, 18, 14, 18)}, r"offset must be \(2, 18 \* groups, 7, 9\)"),
+        ({"offset": torch.rand(2, 17, 7, 9)}, "offset must be"),
+        ({"mask": torch.rand(2, 9, 14, 18)}, r"mask must be \(2, 9, 7, 9\)"),
+        ({"bias": torch.rand(3)}, r"bias must be \(2,\)"),
+        ({"stride": 0}, "too small"),
+        ({"padding": 0, "dilation": 4}, "spans"),
+    ],
+)
+def test_what_does_not_fit_is_a_clear_error(change, match):
+    input, offset, weight, bias, mask = (t.detach().float() for t in tensors(Case()))
+    good = {"input": input, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
+    with pytest.raises(ValueError, match=match):
+        deform_conv2d(**{**good, "padding": 1, **change})
