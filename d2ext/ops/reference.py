@@ -143,7 +143,7 @@ def _as_bags(input: Tensor, corners: Corners) -> Tensor:
     groups = corners.pixel.shape[4]
     image = torch.arange(batch, device=input.device).view(-1, 1, 1, 1, 1, 1)
     group = torch.arange(groups, device=input.device).view(-1, 1)
-    return ((corners.pixel + image * (height * width)) * groups + group).view(-1, 4)
+    return ((corners.pixel + image * (height * width)) * groups + group).reshape(-1, 4)
 
 
 def _as_factors(mask: Tensor | None, corners: Corners) -> Tensor:
@@ -156,7 +156,7 @@ def _as_factors(mask: Tensor | None, corners: Corners) -> Tensor:
 
 
 def _sum_bags(table: Tensor, bags: Tensor, weights: Tensor) -> Tensor:
-    return F.embedding_bag(bags, table, per_sample_weights=weights.view(-1, 4), mode="sum")
+    return F.embedding_bag(bags, table, per_sample_weights=weights.reshape(-1, 4), mode="sum")
 
 
 def _sum_bags_backward(
