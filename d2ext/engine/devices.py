@@ -28,6 +28,14 @@ def choose_device(wanted: str, num_gpus: int = 1) -> tuple[str, str]:
     return wanted, ""
 
 
+def native_bfloat16(device: str) -> bool:
+    """Whether "cuda" or "cpu" computes in bfloat16 without emulating it."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than torch 2.10
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("bf16"))
+
+
 def wrap_model(model: torch.nn.Module) -> torch.nn.Module:
     """The model as every process trains it: in DistributedDataParallel if there are several."""
     if comm.get_world_size() == 1:

@@ -28,7 +28,7 @@ from d2ext.data import (
     register_datasets,
     write_faults,
 )
-from d2ext.engine.devices import choose_device
+from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
 from d2ext.engine.schedule import resolve_schedule
 from d2ext.errors import ConfigError, DataError, OutputError
@@ -82,8 +82,13 @@ def prepare(args: argparse.Namespace) -> Prepared:
 
 def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
     """What `auto` values may know of the machine."""
-    cores = (os.cpu_count() or 1) // max(1, args.num_gpus)
-    return Machine(cfg.MODEL.DEVICE.partition(":")[0], processes=world_size(args), cores=cores)
+    device = cfg.MODEL.DEVICE.partition(":")[0]
+    return Machine(
+        device=device,
+        processes=world_size(args),
+        cores=(os.cpu_count() or 1) // max(1, args.num_gpus),
+        bfloat16=native_bfloat16(device),
+    )
 
 
 def _use_data_sets(cfg: CfgNode, train: Sequence[str], val: Sequence[str]) -> list[str]:

@@ -6,8 +6,8 @@ import pytest
 from d2ext.config import Machine, inherit_auto, load_config, resolve_auto
 from d2ext.config.load import class_counts
 
-CPU = Machine(device="cpu", processes=1, cores=2)
-GPU = Machine(device="cuda", processes=1, cores=8)
+CPU = Machine(device="cpu", processes=1, cores=2, bfloat16=True)
+GPU = Machine(device="cuda", processes=1, cores=8, bfloat16=True)
 
 
 def facts(count, width, height, classes=3):
@@ -30,10 +30,10 @@ def test_class_counts_follow_the_data(cfg):
     assert set(class_counts(cfg).values()) == {5}
 
 
-def test_a_cpu_trains_on_small_images_at_their_own_size(cfg):
+def test_a_cpu_trains_on_images_smaller_than_they_are(cfg):
     resolve_auto(cfg, facts(100, 160, 128), CPU)
-    assert cfg.INPUT.MIN_SIZE_TRAIN == (128,)
-    assert cfg.INPUT.MIN_SIZE_TEST == 128
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (96,)
+    assert cfg.INPUT.MIN_SIZE_TEST == 96
 
 
 def test_a_gpu_trains_on_large_images_at_the_papers_size(cfg):
@@ -45,10 +45,10 @@ def test_a_gpu_trains_on_large_images_at_the_papers_size(cfg):
 
 
 def test_a_given_batch_size_sets_the_learning_rate(cfg):
-    given = load_config("configs/dyhead_swint.yaml", ["SOLVER.IMS_PER_BATCH", "4"])
+    given = load_config("configs/dyhead_swint.yaml", ["SOLVER.IMS_PER_BATCH", "2"])
     resolve_auto(cfg, facts(1000, 160, 128), CPU)
     resolve_auto(given, facts(1000, 160, 128), CPU)
-    assert given.SOLVER.IMS_PER_BATCH == 4
+    assert given.SOLVER.IMS_PER_BATCH == 2
     assert given.SOLVER.BASE_LR < cfg.SOLVER.BASE_LR
 
 
@@ -63,3 +63,11 @@ def test_what_the_weights_were_trained_with_is_kept(cfg):
     assert cfg.MODEL.ATSS.NUM_CLASSES == 9
     assert "INPUT.MIN_SIZE_TEST" not in cfg.AUTO
     assert "INPUT.MAX_SIZE_TEST" in cfg.AUTO
+
+
+def test_mixed_precision_is_for_devices_that_have_it(cfg):
+    slow = load_config("configs/dyhead_swint.yaml")
+    resolve_auto(cfg, facts(100, 160, 128), CPU)
+    resolve_auto(slow, facts(100, 160, 128), Machine("cpu", 1, 2, bfloat16=False))
+    assert cfg.SOLVER.AMP.ENABLED
+    assert not slow.SOLVER.AMP.ENABLED
