@@ -90,6 +90,12 @@ def _max_size(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
     return math.ceil(_short_side(cfg, facts, machine) * 5 / 3)
 
 
+def _anchor_sizes(cfg: CfgNode, facts: Facts, machine: Machine) -> list[list[int]]:
+    """Eight strides, as published, for images of 512 pixels and more; four for smaller ones."""
+    base = 64 if cfg.INPUT.MIN_SIZE_TEST >= 512 else 32
+    return [[base * 2**level] for level in range(5)]
+
+
 def _batch_size(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
     """Two 800-pixel images a GPU and more small ones, four on a CPU; at most 1/8 of all."""
     per_process = 4
@@ -152,6 +158,7 @@ DERIVABLE: dict[str, Callable[[CfgNode, Facts, Machine], Any]] = {
     "INPUT.MAX_SIZE_TRAIN": _max_size,
     "INPUT.MIN_SIZE_TEST": _short_side,
     "INPUT.MAX_SIZE_TEST": _max_size,
+    "MODEL.ANCHOR_GENERATOR.SIZES": _anchor_sizes,
     "DATALOADER.NUM_WORKERS": _workers,
     "SOLVER.IMS_PER_BATCH": _batch_size,
     "SOLVER.MAX_EPOCHS": _epochs,

@@ -71,3 +71,8 @@ def test_mixed_precision_is_for_devices_that_have_it(cfg):
     resolve_auto(slow, facts(100, 160, 128), Machine("cpu", 1, 2, bfloat16=False))
     assert cfg.SOLVER.AMP.ENABLED
     assert not slow.SOLVER.AMP.ENABLED
+
+
+def test_small_images_get_small_anchors(cfg):
+    resolve_auto(cfg, facts(100, 160, 128), CPU)
+    assert cfg.MODEL.ANCHOR_GENERATOR.SIZES == [[32], [64], [128], [256], [512]]
