@@ -227,15 +227,18 @@ class WindowAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, dim) -> the same shape."""
         size = (tokens.shape[1], tokens.shape[2])
-        # Padded tokens are zeros before this layer: adding its bias after the padding lets the
-        # product run over the real ones only.
-        windows = to_windows(F.linear(tokens, self.qkv.weight), self.window_size, self.shift)
-        windows = windows + self.qkv.bias.to(windows.dtype)
-        qkv = windows.unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        q, k, v = qkv.unbind(0)  # (B, windows, heads, window_size^2, dim / heads) each
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + self.bias(size)
-        attended = (scores.softmax(-1) @ v).transpose(2, 3).flatten(3)
-        return self.proj(from_windows(attended, size, self.window_size, self.shift))
+        weight, bias = self.qkv.weight, self.qkv.bias
+        # The keys' bias is the same for all keys of a query and leaves the softmax as it is; the
+        # values' bias passes through. So padding, a zero before this layer, is a zero after it.
+        bias_q, _, bias_v = bias.chunk(3)
+        qkv = F.linear(tokens, weight, F.pad(bias_q, (0, 2 * len(bias_q))))
+        q, k, v = split_windows(qkv, self.num_heads, self.window_size, self.shift)
+        scores = torch.matmul(q, k.transpose(-2, -1))
+        scores = torch.add(self.bias(size).to(scores.dtype), scores, alpha=q.shape[-1] ** -0.5)
+        attended = torch.matmul(scores.softmax(-1), v)
+        attended = join_windows(attended, size, self.window_size, self.shift)
+        bias = torch.addmv(self.proj.bias, self.proj.weight, bias_v)
+        return F.linear(attended, self.proj.weight, bias)
 
     def bias(self, size: tuple[int, int]) -> Tensor:
         """What is added to the scores: (1 or windows, heads, window_size^2, window_size^2)."""
@@ -273,31 +276,42 @@ def shift_mask(
         padded = side + -side % window_size
         place = torch.arange(padded)
         bands.append((place >= padded - window_size).int() + (place >= padded - shift).int())
-    regions = (3 * bands[0][:, None] + bands[1])[None, :, :, None]
-    regions = to_windows(regions, window_size, 0)[0, :, :, 0]
+    regions = 3 * bands[0][:, None] + bands[1]
+    (regions,) = split_windows(regions[None, :, :, None], 1, window_size, 0, parts=1)
+    regions = regions[0, :, 0, :, 0]
     return (-100.0 * (regions[:, :, None] != regions[:, None, :])).to(device)
 
 
-def to_windows(tokens: Tensor, window_size: int, shift: int) -> Tensor:
-    """(B, H, W, C) -> (B, windows, window_size^2, C), padded with zeros and rolled by `shift`."""
-    batch, height, width, channels = tokens.shape
+def split_windows(
+    tokens: Tensor, num_heads: int, window_size: int, shift: int, parts: int = 3
+) -> tuple[Tensor, ...]:
+    """Pad with zeros, roll by `shift` and cut into windows and heads.
+
+    Args:
+        tokens: (B, H, W, parts * heads * d).
+    Returns:
+        As many tensors as `parts`: (B, windows, heads, window_size^2, d) each.
+    """
     w = window_size
-    tokens = F.pad(tokens, (0, 0, 0, -width % w, 0, -height % w))
+    tokens = F.pad(tokens, (0, 0, 0, -tokens.shape[2] % w, 0, -tokens.shape[1] % w))
     if shift:
         tokens = tokens.roll((-shift, -shift), (1, 2))
-    tokens = tokens.unflatten(2, (-1, w)).unflatten(1, (-1, w)).transpose(2, 3)
-    return tokens.reshape(batch, -1, w * w, channels)
+    tokens = tokens.unflatten(3, (parts, num_heads, -1))
+    tokens = tokens.unflatten(2, (-1, w)).unflatten(1, (-1, w))
+    # From B, rows, w, columns, w, parts, heads, d.
+    tokens = tokens.permute(5, 0, 1, 3, 6, 2, 4, 7).contiguous()
+    return tokens.flatten(5, 6).flatten(2, 3).unbind(0)
 
 
-def from_windows(windows: Tensor, size: tuple[int, int], window_size: int, shift: int) -> Tensor:
-    """The inverse of `to_windows`: (B, windows, window_size^2, C) -> (B, *size, C)."""
+def join_windows(windows: Tensor, size: tuple[int, int], window_size: int, shift: int) -> Tensor:
+    """The inverse of `split_windows`: (B, windows, heads, window_size^2, d) -> (B, *size, C)."""
     (height, width), w = size, window_size
-    rows, columns = -(-height // w), -(-width // w)
-    tokens = windows.unflatten(2, (w, w)).unflatten(1, (rows, columns)).transpose(2, 3)
-    tokens = tokens.reshape(windows.shape[0], rows * w, columns * w, -1)
+    windows = windows.unflatten(3, (w, w)).unflatten(1, (-(-height // w), -(-width // w)))
+    # From B, rows, columns, heads, w, w, d.
+    tokens = windows.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4).flatten(1, 2)
     if shift:
         tokens = tokens.roll((shift, shift), (1, 2))
-    return tokens[:, :height, :width].contiguous()
+    return tokens[:, :height, :width]
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -6,10 +6,10 @@ from d2ext.modeling.backbone import SwinTransformer
 from d2ext.modeling.backbone.swin import (
     PatchMerging,
     WindowAttention,
-    from_windows,
+    join_windows,
     relative_positions,
     shift_mask,
-    to_windows,
+    split_windows,
 )
 
 
@@ -87,10 +87,11 @@ def test_drop_path_changes_training_only():
 @pytest.mark.parametrize("shift", [0, 3])
 @pytest.mark.parametrize("size", [(7, 7), (3, 4), (9, 15)])
 def test_windows_and_back_is_the_identity(size: tuple[int, int], shift: int):
-    tokens = torch.randn(2, *size, 5)
-    windows = to_windows(tokens, 7, shift)
-    assert windows.shape[2:] == (49, 5)
-    assert torch.equal(from_windows(windows, size, 7, shift), tokens)
+    tokens = torch.randn(2, *size, 3 * 4 * 5)
+    parts = split_windows(tokens, 4, 7, shift)
+    assert all(part.shape[2:] == (4, 49, 5) for part in parts)
+    joined = [join_windows(part, size, 7, shift) for part in parts]
+    assert torch.equal(torch.cat(joined, dim=-1), tokens)
 
 
 def test_relative_positions_of_a_window_of_two():
