@@ -32,6 +32,7 @@ from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
 from d2ext.engine.schedule import resolve_schedule
 from d2ext.errors import ConfigError, DataError, OutputError
+from d2ext.ops import EXTENSION_STATE
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
@@ -57,6 +58,7 @@ def prepare(args: argparse.Namespace) -> Prepared:
         UserError: with one message that names the file or key and the remedy.
     """
     notes = [f"d2ext {__version__}, detectron2 {provider()}, torch {torch.__version__}"]
+    notes.append(EXTENSION_STATE)
     args.config_file = str(find_config(args.config_file))
     cfg = load_config(args.config_file, args.opts)
     notes += _use_data_sets(cfg, args.train, args.val)
