@@ -2,6 +2,10 @@
 
 #pragma once
 
+#include <cstdint>
+#include <cstring>
+#include <torch/headeronly/util/BFloat16.h>
+
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
 #define D2EXT_VECTORS \
   __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
@@ -15,3 +19,33 @@
 #else
 #define D2EXT_INLINE inline
 #endif
+
+namespace d2ext {
+
+template <typename T>
+D2EXT_INLINE T load(const T* from) {
+  return *from;
+}
+
+template <typename T>
+D2EXT_INLINE void store(T* to, T value) {
+  *to = value;
+}
+
+// bfloat16 is the upper half of a float.
+D2EXT_INLINE float load(const c10::BFloat16* from) {
+  const uint32_t bits = uint32_t(from->x) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// Rounds to the nearest, ties to even; written without a branch, which vectors can't take.
+D2EXT_INLINE void store(c10::BFloat16* to, float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(value));
+  const uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  to->x = value == value ? uint16_t(rounded) : uint16_t(0x7FC0);
+}
+
+}  // namespace d2ext

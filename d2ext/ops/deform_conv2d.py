@@ -44,7 +44,9 @@ def deform_conv2d(
     """Convolution whose taps read at learnt positions, by bilinear interpolation; zeros outside.
 
     Args:
-        input: (B, C, H, W) floats. Channels-last is read without a copy.
+        input: (B, C, H, W) floats, half types included; channels-last is read without a copy.
+            Its dtype is also that of weight and bias, while offset and mask may be float32 beside
+            half types. Under autocast these three are cast; positions are always float32.
         offset: (B, 2 * G * kh * kw, H', W') pixels, y before x for each tap of each of the G
             offset groups; G divides C, and group g moves the g-th C / G channels.
         weight: (C', C / groups, kh, kw); its shape says the number of groups.
@@ -52,13 +54,14 @@ def deform_conv2d(
         stride, padding, dilation: as in a convolution, one number or (vertical, horizontal).
         mask: (B, G * kh * kw, H', W') factors of the samples; None is version 1.
     Returns:
-        (B, C', H', W'), dtype of `input` (float32 under autocast), in channels-last
-        memory. Differentiable once.
+        (B, C', H', W'), dtype of `input`, in channels-last memory. Differentiable once.
     Raises:
         ValueError: shapes, dtypes or devices do not fit each other.
     """
     geometry = _pair(stride), _pair(padding), _pair(dilation)
-    _check_floats(input, offset, weight, bias, mask)
+    input, weight = _autocast(input), _autocast(weight)
+    bias = None if bias is None else _autocast(bias)
+    _check_floats(input, weight, bias, offset, mask)
     _check_shapes(input, weight, bias)
     size = _output_size(input, weight, *geometry)
     _check_offsets(input, offset, weight, mask, size)
@@ -69,15 +72,29 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-def _check_floats(input: Tensor, *others: Tensor | None) -> None:
-    for tensor in (input, *others):
+def _autocast(tensor: Tensor) -> Tensor:
+    if not torch.is_autocast_enabled(tensor.device.type):
+        return tensor
+    if tensor.dtype == torch.float64 or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
+
+
+def _check_floats(
+    input: Tensor, weight: Tensor, bias: Tensor | None, offset: Tensor, mask: Tensor | None
+) -> None:
+    half = input.dtype in (torch.float16, torch.bfloat16)
+    for tensor in (input, weight, bias, offset, mask):
         if tensor is None:
             continue
         if not tensor.is_floating_point() or tensor.device != input.device:
             raise ValueError(
                 f"expected floats on {input.device}, got {tensor.dtype} on {tensor.device}"
             )
-        if tensor.dtype != input.dtype and not torch.is_autocast_enabled(input.device.type):
+        is_position = tensor is offset or tensor is mask
+        if tensor.dtype != input.dtype and not (
+            half and is_position and tensor.dtype == torch.float32
+        ):
             raise ValueError(f"expected one dtype, got {input.dtype} and {tensor.dtype}")
 
 
@@ -143,9 +160,9 @@ def _fake_backward(
     mask: Tensor | None,
     *_: object,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grad_mask = input.new_empty(0 if mask is None else mask.shape)
+    grad_mask = input.new_empty(0) if mask is None else mask.new_empty(mask.shape)
     grad_input = _channels_last(input, input.shape)
-    return grad_input, input.new_empty(offset.shape), input.new_empty(weight.shape), grad_mask
+    return grad_input, offset.new_empty(offset.shape), weight.new_empty(weight.shape), grad_mask
 
 
 def _channels_last(like: Tensor, size: Sequence[int]) -> Tensor:
@@ -169,5 +186,3 @@ def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("d2ext::deform_conv2d", _backward, setup_context=_save)
-for _device in ("cpu", "cuda"):
-    torch.library.register_autocast("d2ext::deform_conv2d", _device, torch.float32)

@@ -19,18 +19,19 @@ def deform_conv2d(
 ) -> Tensor:
     """Deformable convolution: sample the input where the offsets point, then one matrix product.
 
-    Half types are computed in float32. Shapes as in `d2ext.ops.deform_conv2d`.
+    Half types are sampled in float32 and multiplied as they are. Shapes as in
+    `d2ext.ops.deform_conv2d`.
     """
     positions = sampling_positions(_in_float(offset), weight.shape[2:], stride, padding, dilation)
     corners = bilinear_corners(positions, *input.shape[2:])
     table, bags = _as_table(_in_float(input), corners), _as_bags(input, corners)
-    kernels = _by_group(_in_float(weight), input.shape[1])
-    samples = _sum_bags(table, bags, corners.weight * _as_factors(mask, corners))
+    kernels = _by_group(weight, input.shape[1])
+    samples = _sum_bags(table, bags, corners.weight * _as_factors(mask, corners)).to(input.dtype)
     output = torch.einsum("ntgc,gotc->ngo", _by_tap(samples, kernels), kernels)
     output = output.reshape(*positions.shape[:3], weight.shape[0])
     if bias is not None:
-        output = output + _in_float(bias)
-    return output.permute(0, 3, 1, 2).to(input.dtype)
+        output = output + bias
+    return output.permute(0, 3, 1, 2)
 
 
 def deform_conv2d_backward(
@@ -43,21 +44,23 @@ def deform_conv2d_backward(
     padding: list[int],
     dilation: list[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of input, offset, weight and mask (empty without one), in their dtype.
+    """Gradients of input, offset, weight and mask (empty without one), in their dtypes.
 
     Samples once more: the samples are the largest tensor of all, so the forward pass drops them.
     """
     positions = sampling_positions(_in_float(offset), weight.shape[2:], stride, padding, dilation)
     corners = bilinear_corners(positions, *input.shape[2:])
     table, bags = _as_table(_in_float(input), corners), _as_bags(input, corners)
-    kernels = _by_group(_in_float(weight), input.shape[1])
+    kernels = _by_group(weight, input.shape[1])
     factors = _as_factors(mask, corners)
-    samples = _sum_bags(table, bags, corners.weight * factors)
+    samples = _sum_bags(table, bags, corners.weight * factors).to(input.dtype)
 
-    grad_rows = _in_float(grad_output).permute(0, 2, 3, 1).reshape(-1, *kernels.shape[:2])
+    grad_rows = grad_output.permute(0, 2, 3, 1).reshape(-1, *kernels.shape[:2])
     grad_kernels = torch.einsum("ngo,ntgc->gotc", grad_rows, _by_tap(samples, kernels))
     grad_samples = torch.einsum("ngo,gotc->ntgc", grad_rows, kernels).reshape(samples.shape)
-    grad_table, products = _sum_bags_backward(grad_samples, table, bags, corners.weight * factors)
+    grad_table, products = _sum_bags_backward(
+        _in_float(grad_samples), table, bags, corners.weight * factors
+    )
     products = products.view_as(corners.weight)
     grad_positions = (corners.slopes * (products * factors).unsqueeze(-1)).sum(-2)
     grad_mask = (corners.weight * products).sum(-1)
@@ -67,11 +70,15 @@ def deform_conv2d_backward(
     grad_offset = grad_positions.permute(0, 4, 3, 5, 1, 2).reshape(offset.shape).contiguous()
     grad_weight = _from_groups(grad_kernels, weight)
     if mask is None:
-        grad_mask = grad_mask.new_empty(0)
+        grad_mask = input.new_empty(0)
     else:
-        grad_mask = grad_mask.permute(0, 4, 3, 1, 2).reshape(mask.shape).contiguous()
-    dtype = input.dtype
-    return grad_input.to(dtype), grad_offset.to(dtype), grad_weight.to(dtype), grad_mask.to(dtype)
+        grad_mask = grad_mask.permute(0, 4, 3, 1, 2).reshape(mask.shape).to(mask.dtype)
+    return (
+        grad_input.to(input.dtype),
+        grad_offset.to(offset.dtype),
+        grad_weight,
+        grad_mask.contiguous(),
+    )
 
 
 def sampling_positions(

@@ -152,14 +152,20 @@ def test_registrations_and_gradient_hold(case, device):
     assert torch.autograd.gradcheck(ours, (*inputs, *case.geometry))
 
 
+@pytest.mark.parametrize("float_positions", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_types_are_summed_in_float32(dtype, device):
-    case = Case(size=(1, 64, 5, 5))
-    inputs = [None if t is None else t.detach() for t in tensors(case, device, dtype)]
-    exact = ours(*[None if t is None else t.double() for t in inputs], *case.geometry)
-    output = ours(*inputs, *case.geometry)
-    assert output.dtype == dtype
-    torch.testing.assert_close(output, exact.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-3)
+def test_half_types_are_as_exact_as_their_rounding(dtype, float_positions, device):
+    case = Case(size=(1, 64, 5, 5), groups=2)
+    input, offset, weight, bias, mask = (t.detach() for t in tensors(case, device, dtype))
+    if float_positions:
+        offset, mask = offset.float() + 1e-3, mask.float() + 1e-4
+    given = [t.requires_grad_() for t in (input, offset, weight, bias, mask)]
+    exact = [t.detach().double().requires_grad_() for t in given]
+    found = with_gradients(ours, given, *case.geometry)
+    assert [t.dtype for t in found] == [dtype, *(t.dtype for t in given)]
+    for own, expected in zip(found, with_gradients(ours, exact, *case.geometry), strict=True):
+        error = (own.double() - expected).abs().max() / expected.abs().max()
+        assert error < 2 * torch.finfo(dtype).eps
 
 
 def test_the_memory_format_of_the_inputs_does_not_matter(device):
@@ -201,12 +207,14 @@ def test_a_bad_pixel_spoils_only_what_reads_it():
     assert not output.isnan()[0, 0, 3].any()
 
 
-def test_autocast_computes_in_float32(device):
+def test_autocast_casts_what_is_multiplied_but_not_the_positions(device):
     input, offset, weight, bias, mask = (t.float() for t in tensors(Case(), device))
     with torch.autocast(device.type, torch.bfloat16):
-        output = deform_conv2d(input.bfloat16(), offset, weight, bias, padding=1, mask=mask)
-    expected = deform_conv2d(input.bfloat16().float(), offset, weight, bias, padding=1, mask=mask)
-    torch.testing.assert_close(output, expected)
+        output = deform_conv2d(input, offset, weight, bias, padding=1, mask=mask)
+    half = [t.bfloat16() for t in (input, weight, bias)]
+    expected = deform_conv2d(half[0], offset, half[1], half[2], padding=1, mask=mask)
+    assert torch.equal(output, expected)
+    assert output.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

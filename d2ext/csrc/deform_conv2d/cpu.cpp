@@ -13,11 +13,13 @@
 namespace d2ext {
 namespace {
 
-D2EXT_DEFORM_CONV2D_LOOPS(float)
-D2EXT_DEFORM_CONV2D_LOOPS(double)
-
+using torch::headeronly::BFloat16;
 using torch::headeronly::ScalarType;
 using Pair = std::vector<int64_t>;
+
+D2EXT_DEFORM_CONV2D_LOOPS(float, float)
+D2EXT_DEFORM_CONV2D_LOOPS(float, BFloat16)
+D2EXT_DEFORM_CONV2D_LOOPS(double, double)
 
 constexpr int64_t kTileBytes = 4 << 20;  // of columns: what the last cache level of a core holds
 constexpr int64_t kScatterChannels = 64;  // that one thread adds up at a time
@@ -43,204 +45,230 @@ DeformConvShape shape_of(
 }
 
 template <typename T>
-void add_to(T* sum, const T* term, int64_t count) {
+constexpr ScalarType kTypeOf = torch::headeronly::CppTypeToScalarType<T>::value;
+
+template <typename T, typename S>
+void add_to(T* sum, const S* term, int64_t count) {
   torch::stable::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) sum[i] += term[i];
+    for (int64_t i = begin; i < end; ++i) sum[i] += load(term + i);
   });
 }
 
-// One problem: its tensors, dense and of one type, and the buffers of one tile.
-template <typename T>
+// Adds one row to each of the rows.
+template <typename T, typename S>
+void add_bias(S* rows, const T* bias, int64_t count, int64_t channels) {
+  torch::stable::parallel_for(0, count, 1 + kGrain / channels, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t c = 0; c < channels; ++c) {
+        S* value = rows + row * channels + c;
+        store(value, load(value) + bias[c]);
+      }
+    }
+  });
+}
+
+// One problem: its tensors and the buffers of a tile. Samples and sums are in T, what goes into
+// matrix products in S.
+template <typename T, typename S>
 class DeformConv {
  public:
   DeformConv(
       const DeformConvShape& shape, const Tensor& input, const Tensor& offset,
       const Tensor& weight, const std::optional<Tensor>& mask)
       : shape_(shape),
-        input_(channels_last(input)),
-        offset_(torch::stable::contiguous(offset)),
-        weight_(channels_last(weight)),
-        has_mask_(mask.has_value()),
-        mask_(has_mask_ ? torch::stable::contiguous(*mask) : Tensor()),
-        pixels_(input_.template const_data_ptr<T>()),
-        zeros_(shape.channels),
-        column_size_(shape.taps() * shape.group_channels()),
-        tile_rows_(std::clamp<int64_t>(
-            kTileBytes / int64_t(sizeof(T) * shape.taps() * shape.channels), 16,
-            std::max<int64_t>(shape.rows(), 16))),
-        row_grain_(1 + kGrain / (4 * shape.taps() * shape.channels)),
-        samples_(std::min(tile_rows_, shape.rows()) * shape.row_samples()) {
-    offset_data_ = offset_.template const_data_ptr<T>();
-    mask_data_ = has_mask_ ? mask_.template const_data_ptr<T>() : nullptr;
-    weight_ = torch::stable::view(weight_, {shape.groups, group_outputs(), column_size_});
+        pixels_(channels_last(torch::stable::to(input, kTypeOf<T>))),
+        offsets_(torch::stable::contiguous(torch::stable::to(offset, kTypeOf<T>))),
+        zeros_(shape.channels) {
+    if (mask) masks_ = torch::stable::contiguous(torch::stable::to(*mask, kTypeOf<T>));
+    outputs_ = shape.out_channels / shape.groups;
+    column_ = shape.taps() * shape.group_channels();
+    kernels_ = torch::stable::view(
+        channels_last(torch::stable::to(weight, kTypeOf<S>)), {shape.groups, outputs_, column_});
+    const int64_t most_rows =
+        std::max<int64_t>(kTileBytes / int64_t(sizeof(S)) / (shape.groups * column_), 16);
+    const int64_t tiles = std::max<int64_t>((shape.rows() + most_rows - 1) / most_rows, 1);
+    tile_rows_ = (shape.rows() + tiles - 1) / tiles;
+    row_grain_ = 1 + kGrain / (4 * shape.groups * column_);
+    samples_.resize(tile_rows_ * shape.row_samples());
   }
 
-  // (B, H', W', C')
+  // (B, H', W', C') in S
   Tensor forward(const std::optional<Tensor>& bias) {
-    Tensor output = torch::stable::new_empty(
-        input_, {shape_.batch, shape_.out_height, shape_.out_width, shape_.out_channels});
+    const Tensor output = torch::stable::new_empty(
+        kernels_, {shape_.batch, shape_.out_height, shape_.out_width, shape_.out_channels});
     Tensor rows = torch::stable::view(output, {shape_.rows(), shape_.out_channels});
-    const std::vector<Segment> segments = split_channels(shape_, shape_.channels);
+    const Tensor buffer = new_columns();
     for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
-      Tensor columns;
-      const Tile<T> tile = sample_tile(first, segments, columns);
+      const int64_t count = std::min(tile_rows_, shape_.rows() - first);
+      const Tensor columns = first_rows(buffer, count);
+      sample(tile_of(first, count, columns, columns));
       for (int64_t group = 0; group < shape_.groups; ++group) {
+        const Tensor kernel = torch::stable::select(kernels_, 0, group);
         mm_out(
-            part(rows, tile, group), torch::stable::select(columns, 0, group),
-            torch::stable::transpose(torch::stable::select(weight_, 0, group), 0, 1));
+            part(rows, first, count, group), torch::stable::select(columns, 0, group),
+            torch::stable::transpose(kernel, 0, 1));
       }
     }
-    if (bias) add_bias(rows, torch::stable::contiguous(*bias));
+    if (bias) {
+      const Tensor terms = torch::stable::contiguous(torch::stable::to(*bias, kTypeOf<T>));
+      add_bias(
+          rows.template mutable_data_ptr<S>(), terms.template const_data_ptr<T>(), shape_.rows(),
+          shape_.out_channels);
+    }
     return output;
   }
 
   struct Gradients {
-    Tensor input, offset, weight, mask;  // input (B, H, W, C), weight (C', kh, kw, C / groups)
+    Tensor pixels;  // (B, H, W, C)
+    Tensor offsets;  // like offset
+    Tensor kernels;  // (groups, C' / groups, taps * C / groups)
+    Tensor masks;  // like mask, or empty
   };
 
-  // grad_output: (B, H', W', C'), contiguous.
+  // All in T.
   Gradients backward(const Tensor& grad_output) {
-    Gradients grad{
-        torch::stable::new_zeros(input_, input_.sizes()), torch::stable::empty_like(offset_),
-        torch::stable::new_zeros(weight_, weight_.sizes()),
-        has_mask_ ? torch::stable::empty_like(mask_) : torch::stable::new_empty(input_, {0})};
-    Tensor rows = torch::stable::view(grad_output, {shape_.rows(), shape_.out_channels});
-    Tensor product = torch::stable::new_empty(weight_, {group_outputs(), column_size_});
-    const std::vector<Segment> segments = split_channels(shape_, shape_.channels);
+    Gradients grads{
+        torch::stable::new_zeros(pixels_, pixels_.sizes()), torch::stable::empty_like(offsets_),
+        torch::stable::new_zeros(kernels_, kernels_.sizes(), kTypeOf<T>),
+        masks_ ? torch::stable::empty_like(*masks_) : torch::stable::new_empty(pixels_, {0})};
+    Tensor grad_rows = torch::stable::view(
+        channels_last(torch::stable::to(grad_output, kTypeOf<S>)),
+        {shape_.rows(), shape_.out_channels});
+    const Tensor buffer = new_columns(), grad_buffer = new_columns();
     for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
-      Tensor columns, grad_columns;
-      Tile<T> tile = sample_tile(first, segments, columns);
-      grad_columns = torch::stable::empty_like(columns);
-      tile.grad_columns = grad_columns.template mutable_data_ptr<T>();
+      const int64_t count = std::min(tile_rows_, shape_.rows() - first);
+      const Tensor columns = first_rows(buffer, count);
+      const Tensor grad_columns = first_rows(grad_buffer, count);
+      const Tile<T, S> tile = tile_of(first, count, columns, grad_columns);
+      sample(tile);
       for (int64_t group = 0; group < shape_.groups; ++group) {
-        const Tensor grad_rows = part(rows, tile, group);
-        mm_out(
-            torch::stable::select(grad_columns, 0, group), grad_rows,
-            torch::stable::select(weight_, 0, group));
-        mm_out(
-            product, torch::stable::transpose(grad_rows, 0, 1),
-            torch::stable::select(columns, 0, group));
-        add_to(
-            grad.weight.template mutable_data_ptr<T>() + group * product.numel(),
-            product.template const_data_ptr<T>(), product.numel());
+        multiply_back(
+            part(grad_rows, first, count, group), torch::stable::select(columns, 0, group),
+            torch::stable::select(grad_columns, 0, group), group, grads.kernels);
       }
-      add_tile(tile, grad);
+      sample_back(tile, grads);
     }
-    return grad;
+    return grads;
   }
 
  private:
-  int64_t group_outputs() const { return shape_.out_channels / shape_.groups; }
+  // ---- tiles
 
-  void add_bias(const Tensor& rows, const Tensor& bias) const {
-    T* data = rows.template mutable_data_ptr<T>();
-    const T* terms = bias.template const_data_ptr<T>();
-    const int64_t channels = shape_.out_channels;
-    torch::stable::parallel_for(
-        0, shape_.rows(), 1 + kGrain / channels, [&](int64_t begin, int64_t end) {
-          for (int64_t row = begin; row < end; ++row) {
-            for (int64_t c = 0; c < channels; ++c) data[row * channels + c] += terms[c];
-          }
-        });
+  Tensor new_columns() const {
+    return torch::stable::new_empty(kernels_, {shape_.groups * tile_rows_ * column_});
   }
 
-  // The tile's rows and the group's channels of (rows, C').
-  Tensor part(Tensor& rows, const Tile<T>& tile, int64_t group) const {
-    Tensor tile_rows = torch::stable::narrow(rows, 0, tile.first_row, tile.rows);
-    return torch::stable::narrow(tile_rows, 1, group * group_outputs(), group_outputs());
+  // The columns of a tile that may have fewer rows than others.
+  Tensor first_rows(Tensor buffer, int64_t count) const {
+    const Tensor used = torch::stable::narrow(buffer, 0, 0, shape_.groups * count * column_);
+    return torch::stable::view(used, {shape_.groups, count, column_});
   }
 
-  Tile<T> sample_tile(int64_t first, const std::vector<Segment>& segments, Tensor& columns) {
-    const int64_t count = std::min(tile_rows_, shape_.rows() - first);
-    if (count != buffer_rows_) {
-      buffer_ = torch::stable::new_empty(input_, {shape_.groups, count, column_size_});
-      buffer_rows_ = count;
-    }
-    columns = buffer_;
-    Tile<T> tile{first, count, samples_.data(), columns.template mutable_data_ptr<T>(), nullptr};
-    torch::stable::parallel_for(0, count, row_grain_, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        for (int64_t i = 0; i < shape_.row_samples(); ++i) {
-          tile.samples[row * shape_.row_samples() + i] = read_sample(
-              shape_, place_of(shape_, first + row, i), offset_data_, mask_data_);
-        }
+  Tile<T, S> tile_of(
+      int64_t first, int64_t count, const Tensor& columns, const Tensor& grad_columns) {
+    return {
+        first, count, samples_.data(), columns.template mutable_data_ptr<S>(),
+        grad_columns.template mutable_data_ptr<S>()};
+  }
+
+  // Some rows and one group's channels of (rows, C').
+  Tensor part(Tensor& rows, int64_t first, int64_t count, int64_t group) const {
+    Tensor some = torch::stable::narrow(rows, 0, first, count);
+    return torch::stable::narrow(some, 1, group * outputs_, outputs_);
+  }
+
+  // ---- forward
+
+  // Finds the tile's samples and fills its columns.
+  void sample(const Tile<T, S>& tile) const {
+    const T* offsets = offsets_.template const_data_ptr<T>();
+    const T* masks = masks_ ? masks_->template const_data_ptr<T>() : nullptr;
+    const T* pixels = pixels_.template const_data_ptr<T>();
+    const std::vector<Segment> segments = split_channels(shape_, shape_.channels);
+    torch::stable::parallel_for(0, tile.rows, row_grain_, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * shape_.row_samples(); i < end * shape_.row_samples(); ++i) {
+        tile.samples[i] = read_sample(shape_, place(tile, i), offsets, masks);
       }
-      gather_rows(shape_, tile, segments, pixels_, zeros_.data(), begin, end);
+      gather_rows(shape_, tile, segments, pixels, zeros_.data(), begin, end);
     });
-    return tile;
   }
 
-  // Adds the tile's gradient of the columns to those of the pixels, and sets those of its offsets
-  // and masks.
-  void add_tile(const Tile<T>& tile, Gradients& grad) {
+  SamplePlace place(const Tile<T, S>& tile, int64_t sample) const {
+    const int64_t row = tile.first_row + sample / shape_.row_samples();
+    return place_of(shape_, row, sample % shape_.row_samples());
+  }
+
+  // ---- backward
+
+  // Sets the gradient of one group's columns and adds to that of its kernels.
+  void multiply_back(
+      const Tensor& grad_rows, const Tensor& columns, const Tensor& grad_columns, int64_t group,
+      const Tensor& grad_kernels) const {
+    mm_out(grad_columns, grad_rows, torch::stable::select(kernels_, 0, group));
+    const Tensor product = torch::stable::new_empty(kernels_, {outputs_, column_});
+    mm_out(product, torch::stable::transpose(grad_rows, 0, 1), columns);
+    T* sum = grad_kernels.template mutable_data_ptr<T>() + group * product.numel();
+    add_to(sum, product.template const_data_ptr<S>(), product.numel());
+  }
+
+  // From the gradient of the tile's columns to those of pixels, offsets and masks.
+  void sample_back(const Tile<T, S>& tile, const Gradients& grads) const {
     const std::vector<Segment> segments = split_channels(shape_, kScatterChannels);
     const int64_t lines = tile.rows * shape_.taps(), count = int64_t(segments.size());
-    products_.resize(count * lines * 4);
-    T* grad_pixels = grad.input.template mutable_data_ptr<T>();
+    std::vector<T> products(count * lines * 4);
+    const T* pixels = pixels_.template const_data_ptr<T>();
+    T* grad_pixels = grads.pixels.template mutable_data_ptr<T>();
     torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
       std::vector<T> bin(kScatterChannels);
       for (int64_t i = begin; i < end; ++i) {
         scatter_rows(
-            shape_, tile, segments[i], pixels_, zeros_.data(), grad_pixels, bin.data(),
-            products_.data() + i * lines * 4, 0, tile.rows);
+            shape_, tile, segments[i], pixels, zeros_.data(), grad_pixels, bin.data(),
+            products.data() + i * lines * 4, 0, tile.rows);
       }
     });
-    finish_positions(tile, segments, grad);
+    set_position_gradients(tile, segments, products, grads);
   }
 
-  void finish_positions(
-      const Tile<T>& tile, const std::vector<Segment>& segments, Gradients& grad) {
+  void set_position_gradients(
+      const Tile<T, S>& tile, const std::vector<Segment>& segments,
+      const std::vector<T>& products, const Gradients& grads) const {
     const int64_t lines = tile.rows * shape_.taps();
     const int64_t plane = shape_.out_height * shape_.out_width;
-    T* grad_offset = grad.offset.template mutable_data_ptr<T>();
-    T* grad_mask = mask_data_ ? grad.mask.template mutable_data_ptr<T>() : nullptr;
+    T* grad_offsets = grads.offsets.template mutable_data_ptr<T>();
+    T* grad_masks = masks_ ? grads.masks.template mutable_data_ptr<T>() : nullptr;
     torch::stable::parallel_for(0, tile.rows, row_grain_, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin * shape_.row_samples(); i < end * shape_.row_samples(); ++i) {
         const int64_t line = i / shape_.offset_groups, group = i % shape_.offset_groups;
-        T product[4] = {0, 0, 0, 0};
+        T sums[4] = {0, 0, 0, 0};
         for (size_t s = 0; s < segments.size(); ++s) {
           if (segments[s].offset_group != group) continue;
-          for (int c = 0; c < 4; ++c) product[c] += products_[(s * lines + line) * 4 + c];
+          for (int c = 0; c < 4; ++c) sums[c] += products[(s * lines + line) * 4 + c];
         }
-        const Sample<T>& sample = tile.samples[i];
-        T by_mask = 0, by_y = 0, by_x = 0;
-        for (int c = 0; c < 4; ++c) {
-          by_mask += sample.weight[c] * product[c];
-          by_y += sample.slope_y[c] * product[c];
-          by_x += sample.slope_x[c] * product[c];
-        }
-        const int64_t row = i / shape_.row_samples();
-        const SamplePlace place =
-            place_of(shape_, tile.first_row + row, i % shape_.row_samples());
-        grad_offset[place.offset_index] = by_y * sample.mask;
-        grad_offset[place.offset_index + plane] = by_x * sample.mask;
-        if (grad_mask) grad_mask[place.mask_index] = by_mask;
+        const SampleGradient<T> gradient = sample_gradient(tile.samples[i], sums);
+        const SamplePlace at = place(tile, i);
+        grad_offsets[at.offset_index] = gradient.y;
+        grad_offsets[at.offset_index + plane] = gradient.x;
+        if (grad_masks) grad_masks[at.mask_index] = gradient.mask;
       }
     });
   }
 
   const DeformConvShape shape_;
-  Tensor input_, offset_, weight_;
-  const bool has_mask_;
-  Tensor mask_;
-  const T* pixels_;
-  const T* offset_data_;
-  const T* mask_data_;
+  const Tensor pixels_, offsets_;
+  std::optional<Tensor> masks_;
+  Tensor kernels_;
   std::vector<T> zeros_;
-  const int64_t column_size_, tile_rows_, row_grain_;
   std::vector<Sample<T>> samples_;
-  std::vector<T> products_;
-  Tensor buffer_;
-  int64_t buffer_rows_ = -1;
+  int64_t outputs_, column_;  // C' / groups; numbers in a group's column
+  int64_t tile_rows_, row_grain_;
 };
 
-// Half types are computed in float.
-ScalarType computed_in(const Tensor& input) {
-  return input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-std::optional<Tensor> cast(const std::optional<Tensor>& tensor, ScalarType type) {
-  return tensor ? std::optional(torch::stable::to(*tensor, type)) : std::nullopt;
+// Calls run with zeros of the types to compute in and to multiply in.
+template <typename F>
+auto with_types(ScalarType type, const F& run) {
+  if (type == ScalarType::Double) return run(0.0, 0.0);
+  if (type == ScalarType::BFloat16) return run(0.0f, BFloat16());
+  return run(0.0f, 0.0f);  // float; also half, which few CPUs multiply
 }
 
 Tensor deform_conv2d(
@@ -248,36 +276,31 @@ Tensor deform_conv2d(
     const std::optional<Tensor>& bias, const std::optional<Tensor>& mask, const Pair& stride,
     const Pair& padding, const Pair& dilation) {
   const DeformConvShape shape = shape_of(input, offset, weight, stride, padding, dilation);
-  const ScalarType type = computed_in(input);
-  const auto run = [&](auto zero) {
-    DeformConv<decltype(zero)> problem(
-        shape, *cast(input, type), *cast(offset, type), *cast(weight, type), cast(mask, type));
-    return problem.forward(cast(bias, type));
-  };
-  const Tensor output = type == ScalarType::Double ? run(0.0) : run(0.0f);
+  const Tensor output = with_types(input.scalar_type(), [&](auto t, auto s) {
+    return DeformConv<decltype(t), decltype(s)>(shape, input, offset, weight, mask).forward(bias);
+  });
   return channels_first(torch::stable::to(output, input.scalar_type()));
 }
 
+// Gradients of input, offset, weight and mask, the last one empty without a mask.
 std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
     const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight,
     const std::optional<Tensor>& mask, const Pair& stride, const Pair& padding,
     const Pair& dilation) {
   const DeformConvShape shape = shape_of(input, offset, weight, stride, padding, dilation);
-  const ScalarType type = computed_in(input), result = input.scalar_type();
-  const auto run = [&](auto zero) {
-    DeformConv<decltype(zero)> problem(
-        shape, *cast(input, type), *cast(offset, type), *cast(weight, type), cast(mask, type));
-    auto grad = problem.backward(channels_last(*cast(grad_output, type)));
+  return with_types(input.scalar_type(), [&](auto t, auto s) {
+    DeformConv<decltype(t), decltype(s)> problem(shape, input, offset, weight, mask);
+    const auto grads = problem.backward(grad_output);
     const Tensor grad_weight = torch::stable::view(
-        grad.weight,
+        grads.kernels,
         {weight.size(0), shape.kernel_height, shape.kernel_width, shape.group_channels()});
     return std::make_tuple(
-        channels_first(torch::stable::to(grad.input, result)),
-        torch::stable::to(grad.offset, result),
-        torch::stable::contiguous(channels_first(torch::stable::to(grad_weight, result))),
-        torch::stable::to(grad.mask, result));
-  };
-  return type == ScalarType::Double ? run(0.0) : run(0.0f);
+        channels_first(torch::stable::to(grads.pixels, input.scalar_type())),
+        torch::stable::to(grads.offsets, offset.scalar_type()),
+        torch::stable::contiguous(
+            channels_first(torch::stable::to(grad_weight, weight.scalar_type()))),
+        torch::stable::to(grads.masks, mask ? mask->scalar_type() : input.scalar_type()));
+  });
 }
 
 STABLE_TORCH_LIBRARY_IMPL(d2ext, CPU, library) {

@@ -49,6 +49,24 @@ C10_HOST_DEVICE inline Sample<T> sample_at(T y, T x, T mask, int64_t height, int
   return sample;
 }
 
+template <typename T>
+struct SampleGradient {
+  T y, x, mask;
+};
+
+// From the scalar products over channels of the gradient of the sample with the four pixels.
+template <typename T>
+C10_HOST_DEVICE inline SampleGradient<T> sample_gradient(
+    const Sample<T>& sample, const T* products) {
+  SampleGradient<T> gradient{0, 0, 0};
+  for (int corner = 0; corner < 4; ++corner) {
+    gradient.y += sample.mask * sample.slope_y[corner] * products[corner];
+    gradient.x += sample.mask * sample.slope_x[corner] * products[corner];
+    gradient.mask += sample.weight[corner] * products[corner];
+  }
+  return gradient;
+}
+
 // Where one tap of one offset group at one output location finds its mask in (B, G * taps, H', W')
 // and its y offset in (B, 2 * G * taps, H', W'); the x offset follows after H' * W' numbers.
 struct SamplePlace {
