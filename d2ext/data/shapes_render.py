@@ -19,7 +19,7 @@ CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 # What makes the task hard or easy. Lengths in pixels, chances in percent.
 WIDTHS = (128, 160)  # of an image
 HEIGHTS = (112, 128)
-OBJECTS = (1, 5)  # in an image that is not empty
+OBJECTS = (2, 6)  # in an image that is not empty
 RADII = ((10, 16, 20), (16, 28, 45), (28, 46, 25), (54, 72, 10))  # (least, most, chance)
 CUT_CHANCE = 15  # objects that may reach beyond the image
 EMPTY_CHANCE = 3  # images without any object

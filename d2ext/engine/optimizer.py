@@ -37,7 +37,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         },
     )
     if solver.OPTIMIZER == "ADAMW":
-        return torch.optim.AdamW(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+        return torch.optim.AdamW(
+            groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=True
+        )
     if solver.OPTIMIZER == "SGD":
         return torch.optim.SGD(
             groups,
