@@ -227,11 +227,10 @@ class WindowAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, dim) -> the same shape."""
         size = (tokens.shape[1], tokens.shape[2])
-        weight, bias = self.qkv.weight, self.qkv.bias
         # The keys' bias is the same for all keys of a query and leaves the softmax as it is; the
         # values' bias passes through. So padding, a zero before this layer, is a zero after it.
-        bias_q, _, bias_v = bias.chunk(3)
-        qkv = F.linear(tokens, weight, F.pad(bias_q, (0, 2 * len(bias_q))))
+        bias_q, _, bias_v = self.qkv.bias.chunk(3)
+        qkv = F.linear(tokens, self.qkv.weight, F.pad(bias_q, (0, 2 * len(bias_q))))
         q, k, v = split_windows(qkv, self.num_heads, self.window_size, self.shift)
         scores = torch.matmul(q, k.transpose(-2, -1))
         scores = torch.add(self.bias(size).to(scores.dtype), scores, alpha=q.shape[-1] ** -0.5)

@@ -103,7 +103,7 @@ class SpatialAttention(nn.Module):
         # Random filters alone, six blocks deep, would hide the pyramid from an untrained head:
         # from scratch, 74 steps on plain shapes reach an AP of 4.6 instead of 0.0.
         with torch.no_grad():
-            self.same.weight += nn.init.dirac_(torch.empty_like(self.same.weight))
+            self.same.weight.add_(nn.init.dirac_(torch.empty_like(self.same.weight)))
 
     def forward(self, levels: Sequence[Tensor], index: int) -> list[Tensor]:
         """Level `index` as seen from itself and from its 1 or 2 neighbours, (B, C, h, w) each."""
