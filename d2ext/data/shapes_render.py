@@ -19,19 +19,19 @@ CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 # What makes the task hard or easy. Lengths in pixels, chances in percent.
 WIDTHS = (128, 160)  # of an image
 HEIGHTS = (112, 128)
-OBJECTS = (2, 6)  # in an image that is not empty
-RADII = ((10, 16, 20), (16, 28, 45), (28, 46, 25), (54, 72, 10))  # (least, most, chance)
+OBJECTS = (2, 5)  # in an image that is not empty
+RADII = ((11, 16, 15), (16, 28, 45), (28, 46, 30), (54, 72, 10))  # (least, most, chance)
 CUT_CHANCE = 15  # objects that may reach beyond the image
 EMPTY_CHANCE = 3  # images without any object
 CROWD_CHANCE = 3  # images with a crowd region
 CROWD_MEMBERS = (8, 14)  # shapes in a crowd
 SHORTEST_AXIS = 75  # per cent of the longest, before turning
-OVERLAP_CHANCE = 50  # objects that may hide parts of earlier ones
+OVERLAP_CHANCE = 30  # objects that may hide parts of earlier ones
 VISIBLE = 55  # per cent of an object that later ones must leave in sight
-COLOUR_HINT = 50  # objects painted in the colour of their class rather than in any
+COLOUR_HINT = 75  # objects painted in the colour of their class rather than in any
 CONTRAST = 110  # least distance between an object and what it hides: sum over R, G and B
-NOISE = 10  # most that noise adds to a value of 0 to 255
-STRIPES = 12  # most that the stripes behind the objects add
+NOISE = 6  # most that noise adds to a value of 0 to 255
+STRIPES = 6  # most that the stripes behind the objects add
 
 _SUB = 16  # units in a pixel
 _ONE = 4096  # unit of the sine table and of the outlines
