@@ -1,5 +1,7 @@
 """Which device a process trains on."""
 
+from collections.abc import Mapping
+
 import torch
 
 from d2ext.errors import ConfigError
@@ -32,7 +34,9 @@ def native_bfloat16(device: str) -> bool:
     """Whether "cuda" or "cpu" computes in bfloat16 without emulating it."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than torch 2.10
+    capabilities: Mapping[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # newer than torch 2.10
     return bool(capabilities.get("avx512_bf16") or capabilities.get("bf16"))
 
 
