@@ -106,11 +106,11 @@ def _batch_size(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
 
 
 def _epochs(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
-    """As many as show the model 120,000 images on a GPU and 3,200 on a CPU, within bounds."""
+    """As many as show the model 120,000 images on a GPU and 2,400 on a CPU, within bounds."""
     count = len(facts.image_sizes)
     if machine.device == "cuda":
         return min(100, max(12, math.ceil(120_000 / count)))
-    return min(100, max(3, math.ceil(3_200 / count)))
+    return min(100, max(3, math.ceil(2_400 / count)))
 
 
 def _drop_path(cfg: CfgNode, facts: Facts, machine: Machine) -> float:
