@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import d2ext  # noqa: F401
+from d2ext._detectron2 import provider
 from detectron2.modeling.poolers import ROIPooler, assign_boxes_to_levels
 from detectron2.structures import Boxes
 
@@ -38,3 +39,10 @@ def test_no_regions_give_no_features():
     pooler = ROIPooler(3, scales=[1 / 4, 1 / 8], sampling_ratio=0, pooler_type="ROIAlignV2")
     maps = [torch.ones(1, 5, 16, 16), torch.ones(1, 5, 8, 8)]
     assert pooler(maps, [Boxes(torch.zeros(0, 4))]).shape == (0, 5, 3, 3)
+
+
+@pytest.mark.skipif(provider() == "official", reason="the official one raises")
+def test_pooled_features_need_not_be_square():
+    pooler = ROIPooler((2, 5), scales=[1 / 4, 1 / 8], sampling_ratio=0, pooler_type="ROIAlignV2")
+    maps = [torch.ones(1, 3, 16, 16), torch.ones(1, 3, 8, 8)]
+    assert pooler(maps, [Boxes(torch.tensor([square(9)]))]).shape == (1, 3, 2, 5)

@@ -127,3 +127,13 @@ def test_a_registered_model_is_built_by_name():
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.META_ARCHITECTURE = "ModelForATest"
     assert isinstance(build_model(cfg), ModelForATest)
+
+
+def test_a_picture_shows_the_truth_above_the_predictions(model: RetinaNet):
+    found = Instances((64, 96), pred_boxes=Boxes(torch.tensor([[8.0, 8, 40, 40]])))
+    with EventStorage() as storage:
+        model.visualize_training([image(True)], [found])
+    ((name, picture, iteration),) = storage._vis_data
+    assert name.startswith("Top: GT")
+    assert picture.shape == (3, 2 * 64, 96)
+    assert iteration == 0

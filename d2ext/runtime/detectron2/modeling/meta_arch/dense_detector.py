@@ -153,16 +153,10 @@ class DenseDetector(nn.Module):
         """
         candidates = (pred_scores > score_thresh).nonzero()
         scores = pred_scores[candidates[:, 0], candidates[:, 1]]
-        scores, order = scores.sort(descending=True)
-        order = order[:topk_candidates]
-        rows, classes = candidates[order].unbind(1)
+        scores, best = scores.topk(min(topk_candidates, scores.shape[0]))
+        rows, classes = candidates[best].unbind(1)
         boxes = self.box2box_transform.apply_deltas(pred_deltas[rows], anchors.tensor[rows])
-        return Instances(
-            image_size,
-            pred_boxes=Boxes(boxes),
-            scores=scores[:topk_candidates],
-            pred_classes=classes,
-        )
+        return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
 
     def _decode_multi_level_predictions(
         self,
@@ -184,7 +178,7 @@ class DenseDetector(nn.Module):
         )
 
     def visualize_training(self, batched_inputs: list[dict], results: list[Instances]) -> None:
-        """Put the first image's ground truth beside its 20 best predictions into the events."""
+        """Put the first image's ground truth above its 20 best predictions into the events."""
         # Drawing needs the data and plotting packages, detecting does not.
         from detectron2.data.detection_utils import convert_image_to_rgb
         from detectron2.utils.visualizer import Visualizer
@@ -197,5 +191,5 @@ class DenseDetector(nn.Module):
             torch.from_numpy(Visualizer(image, None).overlay_instances(boxes=b).get_image())
             for b in (truth, boxes)
         ]
-        name = "Left: GT bounding boxes; Right: Predicted Boxes"
-        get_event_storage().put_image(name, cat(pictures, dim=1).permute(2, 0, 1).numpy())
+        name = "Top: GT bounding boxes; Bottom: 20 Highest Scoring Results"
+        get_event_storage().put_image(name, cat(pictures).permute(2, 0, 1).numpy())

@@ -47,8 +47,8 @@ class RetinaNet(DenseDetector):
         test_topk_candidates: so many of each level enter the suppression.
         test_nms_thresh: IoU of the suppression.
         max_detections_per_image: so many are kept.
-        vis_period: iterations between pictures of predictions in the events; 0: never.
-        input_format: of the images, for these pictures.
+        vis_period: kept for subclasses that call `visualize_training`.
+        input_format: of the images, for its pictures.
     """
 
     @configurable
@@ -120,21 +120,6 @@ class RetinaNet(DenseDetector):
             "vis_period": cfg.VIS_PERIOD,
             "input_format": cfg.INPUT.FORMAT,
         }
-
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
-        outputs = super().forward(batched_inputs)
-        period = self.vis_period if self.training else 0
-        if period > 0 and get_event_storage().iter % period == 0:
-            self._picture_of(batched_inputs)
-        return outputs
-
-    @torch.no_grad()
-    def _picture_of(self, batched_inputs: list[dict]) -> None:
-        images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        features = [features[name] for name in self.head_in_features]
-        results = self.forward_inference(images, features, self.head(features))
-        self.visualize_training(batched_inputs, results)
 
     def forward_training(
         self,
