@@ -152,8 +152,11 @@ class ScaleAttention(nn.Module):
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """Views (B, C, h, w) -> (B, C, h, w)."""
-        weighted = [view * self.weight_of(view) for view in views]
-        return sum(weighted[1:], weighted[0]) / len(views)
+        weights = [self.weight_of(view) / len(views) for view in views]
+        mean = views[0] * weights[0]
+        for view, weight in zip(views[1:], weights[1:], strict=True):
+            mean = torch.addcmul(mean, view, weight)
+        return mean
 
     def weight_of(self, view: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 1, 1, 1) in [0, 1]."""
@@ -173,4 +176,7 @@ class TaskAttention(nn.Module):
         hidden = self.fc1(level.mean((2, 3))).relu()
         theta = F.hardsigmoid(self.fc2(hidden)) - 0.5
         slope1, shift1, slope2, shift2 = theta[:, :, None, None].chunk(4, dim=1)
-        return torch.maximum(level * (2 * slope1 + 1) + shift1, level * (2 * slope2) + shift2)
+        # The second function plus what the first has over it, where that is positive: cheaper to
+        # differentiate than a maximum.
+        second = torch.addcmul(shift2, level, 2 * slope2)
+        return second + torch.addcmul(shift1 - shift2, level, 2 * (slope1 - slope2) + 1).relu()
