@@ -1,7 +1,7 @@
 // Deformable convolution on the CPU: tiles of rows (output locations) small enough for the cache
 // are sampled into columns and multiplied by the weights, and never all columns exist at once.
-// Threads share a tile by rows, or, where they add up gradients of pixels, by channels: the order
-// of the sums, and so every bit of the result, is the same in each run.
+// Threads share a tile by rows, or, where they add up gradients of pixels, by channels: with as
+// many threads, every run gives the same bits.
 
 #include <algorithm>
 #include <optional>
@@ -22,7 +22,7 @@ D2EXT_DEFORM_CONV2D_LOOPS(float, BFloat16)
 D2EXT_DEFORM_CONV2D_LOOPS(double, double)
 
 constexpr int64_t kTileBytes = 4 << 20;  // of columns: what the last cache level of a core holds
-constexpr int64_t kScatterChannels = 64;  // that one thread adds up at a time
+constexpr int64_t kLeastChannels = 32;  // worth a thread that adds up gradients of pixels
 constexpr int64_t kGrain = 1 << 15;  // multiplications worth a thread
 
 DeformConvShape shape_of(
@@ -213,13 +213,15 @@ class DeformConv {
 
   // From the gradient of the tile's columns to those of pixels, offsets and masks.
   void sample_back(const Tile<T, S>& tile, const Gradients& grads) const {
-    const std::vector<Segment> segments = split_channels(shape_, kScatterChannels);
+    const int64_t threads = torch::stable::get_num_threads();
+    const int64_t most = std::max(kLeastChannels, (shape_.channels + threads - 1) / threads);
+    const std::vector<Segment> segments = split_channels(shape_, most);
     const int64_t lines = tile.rows * shape_.taps(), count = int64_t(segments.size());
     std::vector<T> products(count * lines * 4);
     const T* pixels = pixels_.template const_data_ptr<T>();
     T* grad_pixels = grads.pixels.template mutable_data_ptr<T>();
     torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-      std::vector<T> bin(kScatterChannels);
+      std::vector<T> bin(most);
       for (int64_t i = begin; i < end; ++i) {
         scatter_rows(
             shape_, tile, segments[i], pixels, zeros_.data(), grad_pixels, bin.data(),
