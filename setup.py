@@ -1,13 +1,15 @@
-"""Builds the extension d2ext._C, and adds configs and projects to wheels; the rest of the
-packaging is in pyproject.toml.
+"""Builds the extensions d2ext._C and d2ext._C_cuda, and adds configs and projects to wheels.
 
-`python setup.py build_ext --inplace` builds the extension in a checkout and shows what the compiler
-says. While pip installs, a failure costs speed only; with D2EXT_REQUIRE_EXTENSION=1 it is an error.
+The rest of the packaging is in pyproject.toml. `python setup.py build_ext --inplace` builds in a
+checkout and shows what the compiler says. While pip installs, a failure costs speed only; with
+D2EXT_REQUIRE_EXTENSION=1 it is an error. FORCE_CUDA=1 compiles the CUDA kernels on a machine
+without a GPU, for TORCH_CUDA_ARCH_LIST.
 """
 
 import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -16,6 +18,9 @@ from setuptools.command.build_py import build_py
 from setuptools.errors import PlatformError
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT / "build_support"))
+import cuda_build  # noqa: E402
+
 STABLE_SINCE = "0x020a000000000000"  # PyTorch 2.10: the oldest that the extension runs on
 FLAGS = ["/std:c++17", "/O2"] if os.name == "nt" else ["-std=c++17", "-O3", "-fopenmp-simd"]
 
@@ -44,7 +49,21 @@ class BuildExtension(build_ext):
         include = pytorch / "include"
         extension.include_dirs += [str(include), str(include / "torch/csrc/api/include")]
         extension.library_dirs.append(str(pytorch / "lib"))
+        if extension.name.endswith("_cuda"):
+            self._compile_cuda(extension)
         super().build_extension(extension)
+
+    def _compile_cuda(self, extension: Extension) -> None:
+        """Leave only objects to link, since setuptools knows no nvcc."""
+        try:
+            extension.extra_objects = cuda_build.compile_all(
+                extension.sources, self.build_temp, extension.include_dirs, extension.define_macros
+            )
+        except OSError as error:
+            raise PlatformError(str(error)) from error
+        extension.sources = []
+        lib = cuda_build.toolkit() / ("lib/x64" if os.name == "nt" else "lib64")
+        extension.library_dirs.append(str(lib))
 
     def get_export_symbols(self, extension: Extension) -> list[str]:
         """None: it is a library of PyTorch operators, not a Python module."""
@@ -65,24 +84,38 @@ class BuildPackage(build_py):
             shutil.copytree(source, package / source.name, ignore=ignore, dirs_exist_ok=True)
 
 
-def extension() -> Extension:
-    """The operators' kernels: one binary for every PyTorch from 2.10 on and every Python."""
-    sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("d2ext/csrc/*/cpu.cpp"))
+def extension(name: str, sources: str, libraries: list[str], **options: object) -> Extension:
+    """One binary for every PyTorch from 2.10 on and every Python."""
     headers = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("d2ext/csrc/**/*.h"))
     return Extension(
-        "d2ext._C",
-        sources,
+        name,
+        sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(f"d2ext/csrc/*/{sources}")),
         depends=headers,
-        define_macros=[("TORCH_TARGET_VERSION", STABLE_SINCE)],
-        extra_compile_args=FLAGS,
-        libraries=["torch_cpu", "c10"],
+        libraries=libraries,
         language="c++",
         py_limited_api=True,
+        **options,
     )
 
 
+def extensions() -> list[Extension]:
+    """The kernels for CPUs and, where it can be of use, a second library of those for CUDA."""
+    stable = ("TORCH_TARGET_VERSION", STABLE_SINCE)
+    pytorch = ["torch_cpu", "c10"]
+    cpu = extension(
+        "d2ext._C", "cpu.cpp", pytorch, define_macros=[stable], extra_compile_args=FLAGS
+    )
+    if not cuda_build.is_wanted():
+        return [cpu]
+    # CUDA's runtime inside: the library does not depend on PyTorch having the same one.
+    runtime = ["cudart"] if os.name == "nt" else ["cudart_static", "rt", "dl", "pthread"]
+    macros = [stable, ("USE_CUDA", "1")]
+    libraries = ["torch_cuda", *pytorch, *runtime]
+    return [cpu, extension("d2ext._C_cuda", "cuda.cu", libraries, define_macros=macros)]
+
+
 setup(
-    ext_modules=[extension()],
+    ext_modules=extensions(),
     cmdclass={"build_ext": BuildExtension, "build_py": BuildPackage},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

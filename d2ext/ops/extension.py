@@ -44,11 +44,27 @@ def load_extension() -> str:
             f"operators: plain PyTorch, because {binary} does not load ({reason}). "
             f"Rebuild it: {_rebuild_command()}"
         )
-    return f"operators: compiled, {binary.name}"
+    return f"operators: compiled for {'CPU and CUDA' if _load_cuda_kernels() else 'CPU'}"
 
 
-def _binary() -> Path | None:
-    found = (path for path in sorted(PACKAGE.glob("_C.*")) if path.suffix in (".so", ".pyd"))
+def _load_cuda_kernels() -> bool:
+    """A library of its own: it needs a PyTorch that was built for CUDA, though no GPU."""
+    binary = _binary("_C_cuda")
+    if binary is None or torch.version.cuda is None:
+        return False
+    try:
+        torch.ops.load_library(str(binary))
+    except OSError as error:
+        _complain(
+            f"operators on CUDA: plain PyTorch, because {binary} does not load "
+            f"({str(error).splitlines()[0]}). Rebuild it: {_rebuild_command()}"
+        )
+        return False
+    return True
+
+
+def _binary(name: str = "_C") -> Path | None:
+    found = (path for path in sorted(PACKAGE.glob(f"{name}.*")) if path.suffix in (".so", ".pyd"))
     return next(found, None)
 
 

@@ -1,35 +1,54 @@
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-
-@pytest.fixture(scope="module")
-def benchmark():
-    path = Path(__file__).parents[2] / "tools" / "benchmark.py"
-    spec = importlib.util.spec_from_file_location("benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+CPU = torch.device("cpu")
 
 
-def test_everything_that_is_timed_computes_the_same(benchmark):
-    inputs = benchmark.problem((1, 3, 4), torch.float32)
-    results = {name: way(*inputs) for name, way in benchmark.WAYS.items()}
-    torch.testing.assert_close(results["d2ext"], results["torchvision"], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(results["reference"], results["torchvision"], rtol=1e-4, atol=1e-4)
+@pytest.fixture(scope="module", autouse=True)
+def _tools_on_the_path():
+    tools = str(Path(__file__).parents[2] / "tools")
+    sys.path.insert(0, tools)
+    yield
+    sys.path.remove(tools)
 
 
-def test_a_line_a_way_is_printed_with_the_ratio_to_the_peer(benchmark, capsys):
-    benchmark.compare((1, 2, 2), torch.float32, repeats=1)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(benchmark.WAYS)
+def test_all_ways_of_a_deformable_convolution_compute_the_same():
+    from benchmarks import deform_conv2d
+
+    problem = deform_conv2d.problem((1, 3, 4), CPU, torch.float32)
+    own, peer = (problem.ways[name](*problem.inputs) for name in ("d2ext", problem.peer))
+    torch.testing.assert_close(own, peer, rtol=1e-4, atol=1e-4)
+
+
+def test_a_line_a_way_is_printed_with_the_ratio_to_the_peer(capsys):
+    from benchmarks import deform_conv2d, measure
+
+    problem = deform_conv2d.problem((1, 2, 2), CPU, torch.float32, goals=(5, None))
+    measure.report(problem, repeats=1)
+    title, *lines = capsys.readouterr().out.strip().splitlines()
+    assert "goal: 5x forward]" in title
+    assert len(lines) == len(problem.ways)
     assert "1.0x" in next(line for line in lines if "torchvision" in line)
 
 
-def test_memory_that_a_function_takes_is_seen(benchmark):
-    taken = benchmark.peak_memory(lambda: torch.ones(64, 2**18))
+def test_a_way_that_does_not_run_is_said(capsys):
+    from benchmarks.measure import Problem, report
+
+    def broken(x):
+        raise RuntimeError("no kernel\nfor this")
+
+    problem = Problem("twice", [torch.ones(3)], {"ours": torch.neg, "other": broken}, peer="ours")
+    report(problem, repeats=1)
+    assert "does not run: no kernel" in capsys.readouterr().out
+
+
+def test_memory_that_a_function_takes_is_seen():
+    from benchmarks.measure import peak_memory
+
+    taken = peak_memory(lambda: torch.ones(64, 2**18), CPU)
     if taken != taken:
         pytest.skip("this system does not tell")
     assert 60 < taken < 80

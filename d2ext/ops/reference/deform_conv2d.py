@@ -1,4 +1,4 @@
-"""Every operator in plain PyTorch: to read, to test kernels against, and where none was built."""
+"""Deformable convolution in plain PyTorch."""
 
 from typing import NamedTuple
 

@@ -1,0 +1,22 @@
+"""Operators in terms of PyTorch's own, for exporters and compilers that know no others."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+
+_TABLE: dict[OpOverload, Callable[..., Any]] = {}
+
+
+def register_decomposition(name: str, function: Callable[..., Any]) -> None:
+    """Let `function`, made of ATen operators with ONNX counterparts, stand for d2ext::`name`."""
+    _TABLE[getattr(torch.ops.d2ext, name).default] = function
+
+
+def decompositions() -> dict[OpOverload, Callable[..., Any]]:
+    """A table for `torch.export.ExportedProgram.run_decompositions`, core ATen included.
+
+    An exported program that went through it runs without d2ext, and `torch.onnx.export` takes it.
+    """
+    return {**torch.export.default_decompositions(), **_TABLE}

@@ -1,0 +1,15 @@
+"""Every operator in plain PyTorch: to read, to test kernels against, and where none was built."""
+
+from d2ext.ops.reference.deform_conv2d import (
+    bilinear_corners,
+    deform_conv2d,
+    deform_conv2d_backward,
+    sampling_positions,
+)
+
+__all__ = [
+    "bilinear_corners",
+    "deform_conv2d",
+    "deform_conv2d_backward",
+    "sampling_positions",
+]
