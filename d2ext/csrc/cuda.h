@@ -1,14 +1,27 @@
-// What every CUDA source needs of PyTorch: the device, the stream and a check of a launch.
+// What the CUDA sources share: device and stream, the four types of floats, steps over many items.
+//
+// A kernel is a template of T, the type in memory, and computes in Wide<T>. It is launched in a
+// function template of its own, since not every compiler takes a launch inside a generic lambda:
+//
+//   with_floats(input.scalar_type(), [&](auto zero) { launch<decltype(zero)>(...); });
+//
+// Gradients that several threads add to are sums in Wide<T>, converted at the end.
 
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+#include <type_traits>
 
 namespace d2ext {
+
+// ---- launches
 
 // Makes a tensor's device the current one while it lives, and names the stream to launch on.
 class OnDevice {
@@ -27,11 +40,58 @@ class OnDevice {
   cudaStream_t stream_;
 };
 
-// Blocks for `count` items; kernels step over the items by the grid, so that any count works.
+// Blocks for `count` items, at least one: launching none is an error.
 inline unsigned blocks_for(int64_t count, int64_t threads) {
-  return unsigned(std::min<int64_t>((count + threads - 1) / threads, int64_t(1) << 30));
+  const int64_t blocks = (count + threads - 1) / threads;
+  return unsigned(std::clamp<int64_t>(blocks, 1, int64_t(1) << 30));
 }
 
 inline void check_launch() { STD_CUDA_KERNEL_LAUNCH_CHECK(); }
+
+// A kernel steps over its items by the grid, so that any count works with any number of blocks:
+//   for (int64_t i = first_item(); i < count; i += item_step())
+__device__ inline int64_t first_item() {
+  return int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ inline int64_t item_step() { return int64_t(gridDim.x) * blockDim.x; }
+
+// ---- types
+
+// The type to compute in: half types are only ways to store a float.
+template <typename T>
+using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <typename T>
+constexpr auto kScalarType = torch::headeronly::CppTypeToScalarType<T>::value;
+
+// Calls `run` with a zero of the C++ type.
+template <typename F>
+auto with_floats(torch::headeronly::ScalarType type, const F& run) {
+  using torch::headeronly::ScalarType;
+  if (type == ScalarType::Double) return run(double(0));
+  if (type == ScalarType::Half) return run(torch::headeronly::Half(0.0f));
+  if (type == ScalarType::BFloat16) return run(torch::headeronly::BFloat16(0.0f));
+  STD_TORCH_CHECK(type == ScalarType::Float, "expected floats, got scalar type ", int(type));
+  return run(float(0));
+}
+
+// N neighbours read or written at once; where they begin has to be a multiple of their size.
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Pack {
+  T at[N];
+};
+
+// ---- sums
+
+constexpr int kWarp = 32;
+
+// Sum over a warp, all of whose lanes take part; every lane gets it.
+template <typename T>
+__device__ inline T warp_sum(T value) {
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(0xFFFFFFFF, value, distance);
+  }
+  return value;
+}
 
 }  // namespace d2ext
