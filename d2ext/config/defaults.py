@@ -8,6 +8,12 @@ def add_datasets_config(cfg: CfgNode) -> None:
     cfg.DATASETS.REGISTER = []  # [name, annotations.json, image folder] of COCO-format sets
 
 
+def add_input_config(cfg: CfgNode) -> None:
+    """`INPUT`, read by `d2ext.data.augment`."""
+    cfg.INPUT.VERTICAL_FLIP = 0.0  # probability of a vertical flip, beside RANDOM_FLIP's
+    cfg.INPUT.COLOR_JITTER = 0.0  # share by which brightness, contrast and saturation vary
+
+
 def add_auto_config(cfg: CfgNode) -> None:
     """`AUTO`, read by `d2ext.config.auto`."""
     cfg.AUTO = []  # keys still to be derived from data and machine; empty once resolved
@@ -84,6 +90,7 @@ def add_test_config(cfg: CfgNode) -> None:
 
 ALL = (
     add_datasets_config,
+    add_input_config,
     add_auto_config,
     add_backbone_config,
     add_dyhead_config,

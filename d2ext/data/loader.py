@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from d2ext.data.augment import build_train_mapper
 from d2ext.data.facts import dataset_facts
 from d2ext.data.flags import register_entries
 from d2ext.data.sampling import Sample, SampleStream, training_sampler
@@ -22,7 +23,6 @@ from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetFromList,
-    DatasetMapper,
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
@@ -41,7 +41,7 @@ def build_train_loader(
     Args:
         cfg: reads DATASETS, DATALOADER, INPUT, SEED and SOLVER.IMS_PER_BATCH.
         start_iteration: batches to leave out: the rest is as if they had been read.
-        mapper: Detectron2's dict -> what the model takes; `DatasetMapper(cfg)` if not given.
+        mapper: Detectron2's dict -> what the model takes; `build_train_mapper(cfg)` if not given.
     Returns:
         A loader of lists of Detectron2's dicts. Each pass over it starts at `start_iteration`.
     Raises:
@@ -60,7 +60,9 @@ def build_train_loader(
         start=start_iteration,
     )
     return DataLoader(
-        SeededDataset(DatasetFromList(dicts, copy=False), mapper or DatasetMapper(cfg), cfg.SEED),
+        SeededDataset(
+            DatasetFromList(dicts, copy=False), mapper or build_train_mapper(cfg), cfg.SEED
+        ),
         batch_sampler=stream,
         **_loading(cfg),
     )

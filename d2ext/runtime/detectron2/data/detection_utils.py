@@ -66,7 +66,7 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     """(H, W, C) array of a Pillow image in `format`; see `read_image`."""
     if format is not None:
         image = image.convert("RGB" if format in ("BGR", "YUV-BT.601") else format)
-    pixels = np.asarray(image)
+    pixels = np.array(image)  # writable, unlike what asarray gives
     if format == "L":
         return pixels[:, :, None]
     if format == "BGR":

@@ -34,7 +34,7 @@ _TORCH_MODES = {
 def _through_pil(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     """Pillow has no (H, W, 1) images: the last axis is dropped for it and put back."""
     single = image.ndim == 3 and image.shape[2] == 1
-    changed = np.asarray(change(Image.fromarray(image[:, :, 0] if single else image)))
+    changed = np.array(change(Image.fromarray(image[:, :, 0] if single else image)))
     return changed[:, :, None] if single else changed
 
 
