@@ -1,4 +1,8 @@
-"""Operators in terms of PyTorch's own, for exporters and compilers that know no others."""
+"""Operators in terms of PyTorch's own, for exporters and compilers that know no others.
+
+    program = torch.export.export(model, inputs).run_decompositions(decompositions())
+    torch.onnx.export(program, inputs, "model.onnx")
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,4 +23,9 @@ def decompositions() -> dict[OpOverload, Callable[..., Any]]:
 
     An exported program that went through it runs without d2ext, and `torch.onnx.export` takes it.
     """
-    return {**torch.export.default_decompositions(), **_TABLE}
+    return {
+        **torch.export.default_decompositions(),
+        **_TABLE,
+        # `new_tensor` leaves it behind, and a decomposed graph may change nothing in place.
+        torch.ops.aten.detach_.default: torch.ops.aten.alias.default,
+    }

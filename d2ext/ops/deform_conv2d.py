@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from d2ext.ops import reference
+from d2ext.ops.decomposition import register_decomposition
 
 _GEOMETRY = "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation"
 
@@ -186,3 +187,4 @@ def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("d2ext::deform_conv2d", _backward, setup_context=_save)
+register_decomposition("deform_conv2d", reference.deform_conv2d_by_grid_sample)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from ops.exporting import check_export
 from torch import Tensor
 
 from d2ext.ops import deform_conv2d, reference
@@ -150,6 +151,25 @@ def test_registrations_and_gradient_hold(case, device):
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )
     assert torch.autograd.gradcheck(ours, (*inputs, *case.geometry))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(groups=2, offset_groups=4),
+        Case(kernel=(2, 3), stride=(2, 1), padding=(0, 2), dilation=(1, 2)),
+        Case(size=(1, 4, 1, 1), masked=False, biased=False),
+    ],
+)
+def test_it_is_exported_as_a_program_and_as_onnx(case):
+    inputs = tensors(case, dtype=torch.float32)
+    given = [t for t in inputs if t is not None]
+
+    def function(*given: Tensor) -> Tensor:
+        values = iter(given)
+        return ours(*(None if t is None else next(values) for t in inputs), *case.geometry)
+
+    check_export(function, *given, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("float_positions", [False, True])

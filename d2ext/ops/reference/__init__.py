@@ -4,6 +4,7 @@ from d2ext.ops.reference.deform_conv2d import (
     bilinear_corners,
     deform_conv2d,
     deform_conv2d_backward,
+    deform_conv2d_by_grid_sample,
     sampling_positions,
 )
 
@@ -11,5 +12,6 @@ __all__ = [
     "bilinear_corners",
     "deform_conv2d",
     "deform_conv2d_backward",
+    "deform_conv2d_by_grid_sample",
     "sampling_positions",
 ]

@@ -81,6 +81,37 @@ def deform_conv2d_backward(
     )
 
 
+def deform_conv2d_by_grid_sample(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> Tensor:
+    """The same in operators that exporters know, at the cost of all samples in memory at once."""
+    positions = sampling_positions(_in_float(offset), weight.shape[2:], stride, padding, dilation)
+    batch, out_height, out_width, taps, groups, _ = positions.shape
+    channels, height, width = input.shape[1:]
+    sides = positions.new_tensor([width, height])
+    grid = ((2 * positions.flip(-1) + 1) / sides - 1).permute(0, 4, 1, 2, 3, 5)
+    samples = F.grid_sample(
+        _in_float(input).reshape(batch * groups, channels // groups, height, width),
+        grid.reshape(batch * groups, out_height, out_width * taps, 2),
+        align_corners=False,
+    ).view(batch, groups, -1, out_height, out_width, taps)
+    if mask is not None:
+        factors = _in_float(mask).reshape(batch, groups, 1, taps, out_height, out_width)
+        samples = samples * factors.permute(0, 1, 2, 4, 5, 3)
+    kernels = _by_group(weight, channels)
+    samples = samples.to(input.dtype).reshape(batch, len(kernels), -1, out_height, out_width, taps)
+    output = torch.einsum("bgcyxt,gotc->bgoyx", samples, kernels)
+    output = output.reshape(batch, weight.shape[0], out_height, out_width)
+    return output if bias is None else output + bias[:, None, None]
+
+
 def sampling_positions(
     offset: Tensor, kernel: torch.Size, stride: list[int], padding: list[int], dilation: list[int]
 ) -> Tensor:
