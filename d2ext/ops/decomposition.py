@@ -1,8 +1,4 @@
-"""Operators in terms of PyTorch's own, for exporters and compilers that know no others.
-
-    program = torch.export.export(model, inputs).run_decompositions(decompositions())
-    torch.onnx.export(program, inputs, "model.onnx")
-"""
+"""Operators in terms of PyTorch's own, for exporters and compilers that know no others."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +17,8 @@ def register_decomposition(name: str, function: Callable[..., Any]) -> None:
 def decompositions() -> dict[OpOverload, Callable[..., Any]]:
     """A table for `torch.export.ExportedProgram.run_decompositions`, core ATen included.
 
-    An exported program that went through it runs without d2ext, and `torch.onnx.export` takes it.
+    `torch.export.export(model, inputs).run_decompositions(decompositions())` is a program that runs
+    without d2ext, and that `torch.onnx.export` takes.
     """
     return {
         **torch.export.default_decompositions(),
