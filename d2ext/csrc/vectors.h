@@ -6,9 +6,12 @@
 #include <cstring>
 #include <torch/headeronly/util/BFloat16.h>
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
+// By instruction sets: a name such as haswell would be looked for, and AMD's have others.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12
 #define D2EXT_VECTORS \
-  __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#elif defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
+#define D2EXT_VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define D2EXT_VECTORS
 #endif
