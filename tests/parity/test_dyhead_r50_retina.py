@@ -67,6 +67,27 @@ def test_detections_are_the_published_ones(case: Case, outputs: dict):
     case.check_detections("det0", outputs["model"][0]["instances"])
 
 
+def test_detections_with_other_settings_are_the_published_ones(case: Case, model: nn.Module):
+    settings = case.facts["alternative_postprocessing"]
+    other = build_model(_config(case.config)).eval()
+    other.load_state_dict(model.state_dict())
+    other.test_score_thresh = settings["score_threshold"]
+    other.test_topk_candidates = settings["pre_nms_topk"]
+    other.test_nms_thresh = settings["nms_threshold"]
+    other.max_detections_per_image = settings["max_detections"]
+    with torch.no_grad():
+        case.check_detections("alt0", other(case.batch())[0]["instances"])
+
+
+def test_anchors_are_assigned_as_published(case: Case, model: nn.Module, outputs: dict):
+    truth = [item["instances"] for item in case.batch()]
+    labels, _ = model.label_anchors(outputs["anchors"], truth)
+    assigned = ((labels[0] >= 0) & (labels[0] < case.config["num_classes"])).nonzero().flatten()
+    assert torch.equal(assigned, torch.from_numpy(case.golden["assign0.index"]))
+    assert torch.equal(labels[0][assigned], torch.from_numpy(case.golden["assign0.class"]))
+    assert (labels[0] == -1).sum() == int(case.golden["assign0.ignored"])
+
+
 def test_losses_and_gradients_are_the_published_ones(case: Case):
     model = build_model(_config(case.config)).train()
     parameters = case.load(model)
