@@ -53,6 +53,10 @@ class SwinTransformer(Backbone):
         if unknown:
             raise ValueError(f"SwinTransformer has no output {unknown[0]!r}; it has {names}")
         self.out_features = tuple(name for name in names if name in out_features)
+        if not self.out_features:
+            raise ValueError(f"SwinTransformer needs outputs: some of {names}")
+        # Later stages are not built: in several processes, parameters without gradients are errors.
+        names = names[: names.index(self.out_features[-1]) + 1]
         self.channels = {name: embed_dim * 2**i for i, name in enumerate(names)}
         self.strides = {name: PATCH_SIZE * 2**i for i, name in enumerate(names)}
         self.patch_embed = PatchEmbed(in_channels, embed_dim)
@@ -64,7 +68,7 @@ class SwinTransformer(Backbone):
                 window_size=window_size,
                 mlp_ratio=mlp_ratio,
                 drop_paths=drop_paths[sum(depths[:i]) : sum(depths[: i + 1])],
-                downsample=i + 1 < len(depths),
+                downsample=i + 1 < len(names),
             )
             for i, name in enumerate(names)
         )

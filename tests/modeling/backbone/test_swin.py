@@ -54,6 +54,18 @@ def test_every_parameter_gets_a_finite_gradient():
         assert parameter.grad.isfinite().all(), name
 
 
+def test_stages_after_the_last_output_are_not_built():
+    model = tiny_swin(out_features=["stage2", "stage4"])
+    assert len(model.layers) == 3
+    sum(value.sum() for value in model(torch.rand(1, 3, 64, 64)).values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_no_output_at_all_is_refused():
+    with pytest.raises(ValueError, match="needs outputs"):
+        tiny_swin(out_features=[])
+
+
 def test_an_image_gives_the_same_features_alone_and_in_a_batch():
     model = tiny_swin().eval()
     images = torch.randn(3, 3, 50, 64)
