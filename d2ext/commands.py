@@ -1,8 +1,12 @@
-"""The commands that `pip install` provides: `d2ext-train` and `d2ext-demo`, as in `tools/`."""
+"""The commands that `pip install` provides, `d2ext-train` and `d2ext-demo`; `tools/` calls them."""
 
+import warnings
 from typing import NoReturn
 
 from d2ext.errors import exit_on_user_error
+
+# fvcore scripts a function when it is imported, which PyTorch has deprecated; no user can help it.
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
 def train() -> NoReturn:

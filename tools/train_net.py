@@ -1,8 +1,7 @@
 #!/usr/bin/env python
 """Train or evaluate a detector; `--help` shows examples."""
 
-from d2ext.engine.train import main
-from d2ext.errors import exit_on_user_error
+from d2ext.commands import train
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    train()
