@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fvcore.nn import giou_loss, sigmoid_focal_loss
+from fvcore.nn import giou_loss
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
@@ -19,6 +19,7 @@ from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY
 from d2ext.modeling.init import init_normal
 from d2ext.modeling.losses import centerness, mean_over_processes
 from d2ext.modeling.matching import match_adaptively
+from d2ext.ops import sigmoid_focal_loss
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, batched_nms
 from detectron2.modeling import build_anchor_generator
@@ -220,13 +221,13 @@ class ATSSHead(nn.Module):
         ]
 
     def _class_loss(self, logits: list[Tensor], targets: ATSSTargets) -> Tensor:
-        scores = torch.cat(logits, dim=1).float()
-        wanted = torch.zeros_like(scores)
-        image, anchor = targets.positive.nonzero(as_tuple=True)
-        wanted[image, anchor, targets.classes] = 1
-        return sigmoid_focal_loss(
-            scores, wanted, self.focal_loss_alpha, self.focal_loss_gamma, reduction="sum"
-        )
+        background = self.num_classes
+        classes = torch.full_like(targets.positive, background, dtype=torch.int64)
+        classes[targets.positive] = targets.classes
+        levels = zip(logits, classes.split([level.shape[1] for level in logits], 1), strict=True)
+        alpha, gamma = self.focal_loss_alpha, self.focal_loss_gamma
+        losses = [sigmoid_focal_loss(*level, alpha, gamma, reduction="sum") for level in levels]
+        return torch.stack(losses).sum()
 
     def _box_loss(self, deltas: Tensor, targets: ATSSTargets, weights: Tensor) -> Tensor:
         boxes = self.box_transform.apply_deltas(deltas, targets.anchors)

@@ -7,6 +7,10 @@ from d2ext.ops.reference.deform_conv2d import (
     deform_conv2d_by_grid_sample,
     sampling_positions,
 )
+from d2ext.ops.reference.sigmoid_focal_loss import (
+    sigmoid_focal_loss,
+    sigmoid_focal_loss_backward,
+)
 
 __all__ = [
     "bilinear_corners",
@@ -14,4 +18,6 @@ __all__ = [
     "deform_conv2d_backward",
     "deform_conv2d_by_grid_sample",
     "sampling_positions",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_backward",
 ]

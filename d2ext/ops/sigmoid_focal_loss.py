@@ -1,0 +1,111 @@
+"""Focal loss on logits.
+
+Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, arXiv:1708.02002, equation 5.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d2ext.ops import reference
+from d2ext.ops.decomposition import register_decomposition
+from d2ext.ops.differentiation import register_differentiable_once
+
+torch.library.define(
+    "d2ext::sigmoid_focal_loss",
+    "(Tensor inputs, Tensor targets, float alpha, float gamma, bool sum) -> Tensor",
+)
+torch.library.define(
+    "d2ext::sigmoid_focal_loss_backward",
+    "(Tensor grad_output, Tensor inputs, Tensor targets, float alpha, float gamma, bool sum)"
+    " -> Tensor",
+)
+torch.library.impl(
+    "d2ext::sigmoid_focal_loss", "CompositeExplicitAutograd", reference.sigmoid_focal_loss
+)
+torch.library.impl(
+    "d2ext::sigmoid_focal_loss_backward",
+    "CompositeExplicitAutograd",
+    reference.sigmoid_focal_loss_backward,
+)
+
+
+def sigmoid_focal_loss(
+    inputs: Tensor,
+    targets: Tensor,
+    alpha: float = -1,
+    gamma: float = 2,
+    reduction: str = "none",
+) -> Tensor:
+    """Cross-entropy of independent classes, turned down where the prediction is already right.
+
+    fvcore's function, in one pass over the logits and without temporaries of their size.
+
+    Args:
+        inputs: logits of any shape, floats; half types are computed in float32, under autocast too.
+        targets: probabilities in [0, 1] or bools in the shape of `inputs`. Or int64 classes in its
+            shape without the last dimension, over the K classes of which `inputs` runs: K or more
+            is background, a negative one is ignored (neither loss nor gradient).
+        alpha: weight of positives in [0, 1], 1 - alpha being that of negatives; negative: none.
+        gamma: exponent of the modulating factor, at least 0.
+        reduction: "none", "mean" (over all logits, ignored ones included) or "sum".
+    Returns:
+        Shaped as `inputs`, or no dimensions; float64 for float64, otherwise float32.
+        Differentiable once, by `inputs`.
+    Raises:
+        ValueError: shapes, dtypes or devices do not fit each other, or an option has no meaning.
+    """
+    _check_tensors(inputs, targets)
+    if alpha > 1 or gamma < 0 or reduction not in ("none", "mean", "sum"):
+        raise ValueError(
+            "alpha must be at most 1, gamma at least 0 and reduction one of 'none', 'mean' and "
+            f"'sum', got {alpha}, {gamma} and {reduction!r}"
+        )
+    loss = torch.ops.d2ext.sigmoid_focal_loss(inputs, targets, alpha, gamma, reduction != "none")
+    return loss / inputs.numel() if reduction == "mean" else loss
+
+
+def _check_tensors(inputs: Tensor, targets: Tensor) -> None:
+    if not inputs.is_floating_point() or targets.device != inputs.device:
+        raise ValueError(
+            f"inputs must be floats on the device of targets, got {inputs.dtype} on "
+            f"{inputs.device} and {targets.device}"
+        )
+    if targets.requires_grad:
+        raise ValueError("targets that require a gradient get none from this loss: detach them")
+    if targets.shape == inputs.shape:
+        return
+    if targets.dtype != torch.int64 or targets.shape != inputs.shape[:-1]:
+        raise ValueError(
+            f"targets must be {tuple(inputs.shape)}, or int64 classes {tuple(inputs.shape[:-1])}, "
+            f"got {tuple(targets.shape)}, {targets.dtype}"
+        )
+
+
+@torch.library.register_fake("d2ext::sigmoid_focal_loss")
+def _fake(inputs: Tensor, targets: Tensor, alpha: float, gamma: float, sum: bool) -> Tensor:
+    dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
+    return inputs.new_empty(() if sum else inputs.shape, dtype=dtype)
+
+
+@torch.library.register_fake("d2ext::sigmoid_focal_loss_backward")
+def _fake_backward(grad_output: Tensor, inputs: Tensor, *_: object) -> Tensor:
+    return inputs.new_empty(inputs.shape)
+
+
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    logits, targets, *ctx.options = inputs
+    ctx.save_for_backward(logits, targets)
+
+
+def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    grad = torch.ops.d2ext.sigmoid_focal_loss_backward(
+        grad_output, *ctx.saved_tensors, *ctx.options
+    )
+    return grad, None, None, None, None
+
+
+torch.library.register_autograd("d2ext::sigmoid_focal_loss", _backward, setup_context=_save)
+register_differentiable_once("sigmoid_focal_loss")
+register_decomposition("sigmoid_focal_loss", reference.sigmoid_focal_loss)
