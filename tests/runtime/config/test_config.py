@@ -89,13 +89,6 @@ def test_a_list_override_is_read_as_python_and_keeps_types():
         cfg.merge_from_list(["SOLVER.MAX_ITER", "1.5"])
 
 
-@pytest.mark.skipif(provider() != "bundled", reason="the official package upgrades such files")
-@pytest.mark.parametrize("text", ["VERSION: 1\n", "MODEL: {WEIGHT: x}\n"])
-def test_an_old_schema_is_named(tmp_path: Path, text: str):
-    with pytest.raises(ValueError, match=r"old\.yaml: a config of version 1"):
-        get_cfg().merge_from_file(write(tmp_path, "old.yaml", text))
-
-
 @pytest.mark.skipif(provider() != "bundled", reason="the official package runs what tags say")
 def test_a_tag_that_runs_code_is_refused(tmp_path: Path):
     marker = tmp_path / "ran"
@@ -104,6 +97,19 @@ def test_a_tag_that_runs_code_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"c\.yaml.*can run code"):
         get_cfg().merge_from_file(write(tmp_path, "c.yaml", text))
     assert not marker.exists()
+
+
+@pytest.mark.skipif(provider() != "bundled", reason="the official one does not name the file")
+@pytest.mark.parametrize(("text", "found"), [("- 1\n", "list"), ("", "nothing"), ("3\n", "int")])
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, found: str):
+    with pytest.raises(ValueError, match=rf"c\.yaml: a config is a mapping.*{found}"):
+        get_cfg().merge_from_file(write(tmp_path, "c.yaml", text))
+
+
+def test_a_section_over_a_value_is_an_error(tmp_path: Path):
+    write(tmp_path, "a.yaml", "MODEL: 3\n")
+    with pytest.raises((ValueError, AssertionError), match="MODEL"):
+        get_cfg().merge_from_file(write(tmp_path, "c.yaml", "_BASE_: a.yaml\nMODEL: {DEVICE: x}"))
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path):

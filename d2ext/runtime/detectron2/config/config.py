@@ -1,17 +1,22 @@
 """`CfgNode`, the default config, and `configurable`, which lets a class be built from either."""
 
+from __future__ import annotations
+
 import functools
 import inspect
+import logging
+import os
 from collections.abc import Callable
 from typing import IO, Any
 
-import yaml
+from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _BaseCfgNode
 from yacs.config import CfgNode as _YacsCfgNode
 
 from detectron2.utils.file_io import PathManager
 
-LATEST_VERSION = 2
+from .compat import LATEST_VERSION, downgrade_config, guess_version, upgrade_config
+from .yaml_file import read_yaml_mapping
 
 
 class CfgNode(_BaseCfgNode):
@@ -21,41 +26,89 @@ class CfgNode(_BaseCfgNode):
     def _open_cfg(cls, filename: str) -> IO[str]:
         return PathManager.open(filename, "r", encoding="utf-8")
 
-    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
+    @classmethod
+    def load_yaml_with_base(
+        cls, filename: str, allow_unsafe: bool = False, allow_arithmetic: bool = False
+    ) -> dict[str, Any]:
+        """A YAML file's content upon that of its `_BASE_`, one file or a list, in their order.
+
+        Args:
+            filename, allow_unsafe, allow_arithmetic: as for `merge_from_file`.
+        """
+        with cls._open_cfg(filename) as f:
+            tree = read_yaml_mapping(f, filename, allow_unsafe, allow_arithmetic)
+        bases = tree.pop(BASE_KEY, [])
+        merged: dict[str, Any] = {}
+        for base in [bases] if isinstance(bases, str) else bases:
+            path = _base_path(base, filename)
+            _lay_over(cls.load_yaml_with_base(path, allow_unsafe, allow_arithmetic), merged, path)
+        _lay_over(tree, merged, filename)
+        return merged
+
+    def merge_from_file(
+        self, cfg_filename: str, allow_unsafe: bool = False, allow_arithmetic: bool = False
+    ) -> None:
         """Overwrite values by those of a YAML file and of the files it is based on.
+
+        A file in an older schema is upgraded.
 
         Args:
             cfg_filename: path, or anything `PathManager` opens.
             allow_unsafe: let the YAML's Python tags run code. Off, unlike in the official package.
+            allow_arithmetic: evaluate the tag `!!python/object/apply:eval` of lists of numbers, by
+                a parser that can do nothing else.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file wants code to be run, or is in a schema older than version 2.
+            ValueError: the file is no mapping, wants code to be run, or is in a newer schema.
             KeyError: a key is unknown.
         """
         filename = str(cfg_filename)
         if not PathManager.isfile(filename):
             raise FileNotFoundError(f"Config file '{filename}' does not exist.")
-        try:
-            loaded = self.load_yaml_with_base(filename, allow_unsafe=allow_unsafe)
-        except yaml.constructor.ConstructorError as error:
-            raise ValueError(
-                f"{filename}: {error.problem}. Such a tag can run code when it is loaded: write "
-                "the value out, or pass allow_unsafe=True for a file that you trust."
-            ) from error
-        _require_latest_version(loaded, filename)
-        self.merge_from_other_cfg(type(self)(loaded))
+        loaded = self.load_yaml_with_base(filename, allow_unsafe, allow_arithmetic)
+        self._merge_any_version(type(self)(loaded), filename)
 
-
-def _require_latest_version(loaded: dict[str, Any], filename: str) -> None:
-    # Before versions were written down, the weights' key was in the singular.
-    guess = 1 if "WEIGHT" in loaded.get("MODEL", {}) else LATEST_VERSION
-    version = loaded.get("VERSION", guess)
-    if version != LATEST_VERSION:
-        raise ValueError(
-            f"{filename}: a config of version {version}; version {LATEST_VERSION} is read. Rename "
-            f"its keys to those of detectron2.config.get_cfg() and say VERSION: {LATEST_VERSION}."
+    def _merge_any_version(self, loaded: CfgNode, filename: str) -> None:
+        ours = self.get("VERSION", LATEST_VERSION)
+        if ours != LATEST_VERSION:
+            raise ValueError(f"{filename}: files are merged into configs of the latest version")
+        version = loaded["VERSION"] if "VERSION" in loaded else guess_version(loaded, filename)
+        if version > ours:
+            raise ValueError(f"{filename}: Cannot merge a v{version} config into a v{ours} config.")
+        if version == ours:
+            self.merge_from_other_cfg(loaded)
+            return
+        logging.getLogger(__name__).warning(
+            f"Loading an old v{version} config file '{filename}' by upgrading it to v{ours}."
         )
+        old = downgrade_config(self, to_version=version)
+        old.merge_from_other_cfg(loaded)
+        upgraded = upgrade_config(old)
+        self.clear()
+        self.update(upgraded)
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """The config as YAML; arguments are those of `yaml.safe_dump`."""
+        return super().dump(*args, **kwargs)
+
+
+def _base_path(base: str, filename: str) -> str:
+    base = os.path.expanduser(base)
+    if os.path.isabs(base) or "://" in base:
+        return base
+    return os.path.join(os.path.dirname(filename), base)
+
+
+def _lay_over(above: dict[str, Any], below: dict[str, Any], filename: str) -> None:
+    """Write the leaves of `above` into `below`."""
+    for key, value in above.items():
+        if not isinstance(value, dict) or key not in below:
+            below[key] = value
+        elif isinstance(below[key], dict):
+            _lay_over(value, below[key], filename)
+        else:
+            raise ValueError(f"{filename}: {key} is a section here and a value in {BASE_KEY}")
 
 
 global_cfg = CfgNode()

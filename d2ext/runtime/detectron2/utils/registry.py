@@ -18,3 +18,13 @@ def locate(name: str) -> Any:
     if found is None:
         raise ImportError(f"Cannot locate '{name}': no such module, or no such name in it.")
     return found
+
+
+def _convert_target_to_string(t: Any) -> str:
+    """The shortest dotted name under which `locate` finds a class or function."""
+    parts = t.__module__.split(".")
+    for end in range(1, len(parts) + 1):
+        name = ".".join([*parts[:end], t.__qualname__])
+        if pydoc.locate(name) is t:
+            return name
+    return f"{t.__module__}.{t.__qualname__}"
