@@ -51,3 +51,53 @@ def test_a_person_has_17_keypoints():
     assert len(meta.keypoint_names) == 17
     assert ("left_eye", "right_eye") in meta.keypoint_flip_map
     assert ("left_eye", "nose", (102, 0, 204)) in meta.keypoint_connection_rules
+
+
+@pytest.mark.parametrize("split", ["2017_train", "2017_val", "2017_val_100"])
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [("", "coco_panoptic_seg"), ("_separated", "coco_panoptic_seg"), ("_stuffonly", "sem_seg")],
+)
+def test_panoptic_coco_is_known_by_name(split, ending, kind):
+    assert f"coco_{split}_panoptic{ending}" in DatasetCatalog
+    assert MetadataCatalog.get(f"coco_{split}_panoptic{ending}").evaluator_type == kind
+
+
+def test_things_and_stuff_share_a_numbering_in_the_standard_form():
+    meta = MetadataCatalog.get("coco_2017_val_panoptic")
+    assert meta.thing_classes == meta.stuff_classes
+    assert meta.thing_dataset_id_to_contiguous_id[90] == 79
+    assert meta.stuff_dataset_id_to_contiguous_id[92] == 80
+    assert meta.stuff_classes[132] == "rug-merged"
+    assert meta.panoptic_json.endswith("coco/annotations/panoptic_val2017.json")
+
+
+def test_stuff_has_its_own_numbering_in_the_separated_form():
+    meta = MetadataCatalog.get("coco_2017_val_panoptic_separated")
+    assert meta.stuff_classes[:2] == ["things", "banner"]
+    assert meta.stuff_classes[-1] == "rug"
+    assert len(meta.stuff_classes) == len(meta.stuff_colors) == 54
+    assert meta.stuff_dataset_id_to_contiguous_id[0] == 0
+    assert meta.stuff_dataset_id_to_contiguous_id[200] == 53
+    assert meta.sem_seg_root.endswith("coco/panoptic_stuff_val2017")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_cityscapes_is_known_by_name(split):
+    for task, kind in [("instance_seg", "instance"), ("sem_seg", "sem_seg")]:
+        meta = MetadataCatalog.get(f"cityscapes_fine_{task}_{split}")
+        assert meta.evaluator_type == f"cityscapes_{kind}"
+        assert meta.gt_dir.endswith(f"cityscapes/gtFine/{split}/")
+        assert (len(meta.thing_classes), len(meta.stuff_classes)) == (8, 19)
+    meta = MetadataCatalog.get(f"cityscapes_fine_panoptic_{split}")
+    assert meta.thing_dataset_id_to_contiguous_id == {
+        24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18
+    }  # fmt: skip
+    assert meta.thing_colors[11] == (220, 20, 60)
+
+
+def test_ade20k_has_150_classes():
+    meta = MetadataCatalog.get("ade20k_sem_seg_val")
+    assert len(meta.stuff_classes) == 150
+    assert (meta.stuff_classes[0], meta.stuff_classes[149]) == ("wall", "flag")
+    assert meta.sem_seg_root.endswith("ADEChallengeData2016/annotations_detectron2/validation")

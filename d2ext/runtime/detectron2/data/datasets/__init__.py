@@ -6,13 +6,23 @@ from .coco import (
     load_sem_seg,
     register_coco_instances,
 )
+from .coco_panoptic import register_coco_panoptic, register_coco_panoptic_separated
+from .lvis import get_lvis_instances_meta, load_lvis_json, register_lvis_instances
+from .pascal_voc import load_voc_instances, register_pascal_voc
 
 from . import builtin  # isort: skip  # registers the built-in names
 
 __all__ = [
     "builtin",
     "convert_to_coco_json",
+    "get_lvis_instances_meta",
     "load_coco_json",
+    "load_lvis_json",
     "load_sem_seg",
+    "load_voc_instances",
     "register_coco_instances",
+    "register_coco_panoptic",
+    "register_coco_panoptic_separated",
+    "register_lvis_instances",
+    "register_pascal_voc",
 ]

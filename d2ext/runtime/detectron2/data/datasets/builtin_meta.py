@@ -1,4 +1,4 @@
-"""Metadata of the data sets that are registered by name: COCO's categories and keypoints."""
+"""Metadata of the data sets that are registered by name: categories, colours, keypoints."""
 
 from typing import Any
 
@@ -67,6 +67,64 @@ KEYPOINT_CONNECTION_RULES = [
     for start, end, color in (rule.split() for rule in _CONNECTIONS.split(","))
 ]
 
+# Category id, colour as hexadecimal RGB, name; the numbering of training is the order.
+_CITYSCAPES_STUFF = """\
+7 804080 road, 8 f423e8 sidewalk, 11 464646 building, 12 66669c wall, 13 be9999 fence,
+17 999999 pole, 19 faaa1e traffic light, 20 dcdc00 traffic sign, 21 6b8e23 vegetation,
+22 98fb98 terrain, 23 4682b4 sky"""
+_CITYSCAPES_THINGS = """\
+24 dc143c person, 25 ff0000 rider, 26 00008e car, 27 000046 truck, 28 003c64 bus,
+31 005064 train, 32 0000e6 motorcycle, 33 770b20 bicycle"""
+
+# The 19 categories that Cityscapes evaluates.
+CITYSCAPES_CATEGORIES: list[dict[str, Any]] = [
+    {**category, "color": tuple(category["color"]), "trainId": index}
+    for index, category in enumerate(_parse(_CITYSCAPES_STUFF, 0) + _parse(_CITYSCAPES_THINGS, 1))
+]
+
+_CITYSCAPES_OTHERS = """\
+-1 license plate, 0 unlabeled, 1 ego vehicle, 2 rectification border, 3 out of roi, 4 static,
+5 dynamic, 6 ground, 9 parking, 10 rail track, 14 guard rail, 15 bridge, 16 tunnel, 18 polegroup,
+29 caravan, 30 trailer"""
+
+# Category id of every label that Cityscapes' annotators used.
+CITYSCAPES_LABELS: dict[str, int] = {
+    **{category["name"]: category["id"] for category in CITYSCAPES_CATEGORIES},
+    **{
+        name: int(number)
+        for number, name in (
+            row.split(maxsplit=1) for row in _CITYSCAPES_OTHERS.replace("\n", " ").split(",")
+        )
+    },
+}
+
+_ADE20K = """\
+wall; building; sky; floor; tree; ceiling; road, route; bed; window ; grass; cabinet; sidewalk,
+pavement; person; earth, ground; door; table; mountain, mount; plant; curtain; chair; car; water;
+painting, picture; sofa; shelf; house; sea; mirror; rug; field; armchair; seat; fence; desk; rock,
+stone; wardrobe, closet, press; lamp; tub; rail; cushion; base, pedestal, stand; box; column,
+pillar; signboard, sign; chest of drawers, chest, bureau, dresser; counter; sand; sink; skyscraper;
+fireplace; refrigerator, icebox; grandstand, covered stand; path; stairs; runway; case, display
+case, showcase, vitrine; pool table, billiard table, snooker table; pillow; screen door, screen;
+stairway, staircase; river; bridge, span; bookcase; blind, screen; coffee table; toilet, can,
+commode, crapper, pot, potty, stool, throne; flower; book; hill; bench; countertop; stove; palm,
+palm tree; kitchen island; computer; swivel chair; boat; bar; arcade machine; hovel, hut, hutch,
+shack, shanty; bus; towel; light; truck; tower; chandelier; awning, sunshade, sunblind; street
+lamp; booth; tv; plane; dirt track; clothes; pole; land, ground, soil; bannister, banister,
+balustrade, balusters, handrail; escalator, moving staircase, moving stairway; ottoman, pouf,
+pouffe, puff, hassock; bottle; buffet, counter, sideboard; poster, posting, placard, notice, bill,
+card; stage; van; ship; fountain; conveyer belt, conveyor belt, conveyer, conveyor, transporter;
+canopy; washer, automatic washer, washing machine; plaything, toy; pool; stool; barrel, cask;
+basket, handbasket; falls; tent; bag; minibike, motorbike; cradle; oven; ball; food, solid food;
+step, stair; tank, storage tank; trade name; microwave; pot; animal; bicycle; lake; dishwasher;
+screen; blanket, cover; sculpture; hood, exhaust hood; sconce; vase; traffic light; tray; trash
+can; fan; pier; crt screen; plate; monitor; bulletin board; shower; radiator; glass, drinking
+glass; clock; flag"""
+
+# The 150 classes of the scene parsing challenge, in the order of their labels, and spelt as there
+# ("window " has a space).
+ADE20K_SEM_SEG_CATEGORIES = _ADE20K.replace("\n", " ").split("; ")
+
 
 def _get_coco_instances_meta() -> dict[str, Any]:
     things = [category for category in COCO_CATEGORIES if category["isthing"]]
@@ -74,6 +132,45 @@ def _get_coco_instances_meta() -> dict[str, Any]:
         "thing_dataset_id_to_contiguous_id": {c["id"]: i for i, c in enumerate(things)},
         "thing_classes": [category["name"] for category in things],
         "thing_colors": [category["color"] for category in things],
+    }
+
+
+def _get_coco_panoptic_separated_meta() -> dict[str, Any]:
+    """Things and stuff, each with its own numbering; stuff's 0 is any thing."""
+    stuff = [category for category in COCO_CATEGORIES if not category["isthing"]]
+    numbers = {category["id"]: index for index, category in enumerate(stuff, start=1)}
+    return {
+        "stuff_dataset_id_to_contiguous_id": {0: 0, **numbers},
+        "stuff_classes": [
+            "things",
+            *(category["name"].replace("-other", "").replace("-merged", "") for category in stuff),
+        ],
+        "stuff_colors": [[82, 18, 128], *(category["color"] for category in stuff)],
+        **_get_coco_instances_meta(),
+    }
+
+
+def _get_coco_panoptic_standard_meta() -> dict[str, Any]:
+    """One numbering, things first; names and colours of all are given for both kinds."""
+    names = [category["name"] for category in COCO_CATEGORIES]
+    colors = [category["color"] for category in COCO_CATEGORIES]
+    numbers = {category["id"]: index for index, category in enumerate(COCO_CATEGORIES)}
+    things = {c["id"] for c in COCO_CATEGORIES if c["isthing"]}
+    return {
+        "thing_classes": names,
+        "thing_colors": colors,
+        "stuff_classes": names,
+        "stuff_colors": colors,
+        "thing_dataset_id_to_contiguous_id": {i: n for i, n in numbers.items() if i in things},
+        "stuff_dataset_id_to_contiguous_id": {i: n for i, n in numbers.items() if i not in things},
+    }
+
+
+def _get_cityscapes_meta() -> dict[str, Any]:
+    """Objects are told apart in 8 classes, pixels in 19."""
+    return {
+        "thing_classes": [c["name"] for c in CITYSCAPES_CATEGORIES if c["isthing"]],
+        "stuff_classes": [c["name"] for c in CITYSCAPES_CATEGORIES],
     }
 
 
@@ -86,9 +183,17 @@ def _get_coco_person_meta() -> dict[str, Any]:
     }
 
 
+_FAMILIES = {
+    "coco": _get_coco_instances_meta,
+    "coco_panoptic_separated": _get_coco_panoptic_separated_meta,
+    "coco_panoptic_standard": _get_coco_panoptic_standard_meta,
+    "coco_person": _get_coco_person_meta,
+    "cityscapes": _get_cityscapes_meta,
+}
+
+
 def _get_builtin_metadata(dataset_name: str) -> dict[str, Any]:
-    """The metadata shared by a family of data sets: "coco" or "coco_person"."""
-    families = {"coco": _get_coco_instances_meta, "coco_person": _get_coco_person_meta}
-    if dataset_name not in families:
+    """The metadata shared by a family of data sets, e.g. "coco" or "coco_person"."""
+    if dataset_name not in _FAMILIES:
         raise KeyError(f"No built-in metadata for dataset {dataset_name}")
-    return families[dataset_name]()
+    return _FAMILIES[dataset_name]()

@@ -240,14 +240,14 @@ class PILColorTransform(ColorTransform):
         return np.asarray(self.op(Image.fromarray(img)))
 
 
-def _flip_rotated_boxes(transform: HFlipTransform, rotated_boxes: np.ndarray) -> np.ndarray:
+def HFlip_rotated_box(transform: HFlipTransform, rotated_boxes: np.ndarray) -> np.ndarray:
     """(N, 5) XYWHA: mirror the centre, turn the other way."""
     rotated_boxes[:, 0] = transform.width - rotated_boxes[:, 0]
     rotated_boxes[:, 4] = -rotated_boxes[:, 4]
     return rotated_boxes
 
 
-def _resize_rotated_boxes(transform: ResizeTransform, rotated_boxes: np.ndarray) -> np.ndarray:
+def Resize_rotated_box(transform: ResizeTransform, rotated_boxes: np.ndarray) -> np.ndarray:
     """(N, 5) XYWHA: uneven scaling makes a parallelogram; the box with its side lengths is kept."""
     x_scale, y_scale = transform.new_w / transform.w, transform.new_h / transform.h
     theta = np.deg2rad(rotated_boxes[:, 4])
@@ -260,6 +260,6 @@ def _resize_rotated_boxes(transform: ResizeTransform, rotated_boxes: np.ndarray)
     return rotated_boxes
 
 
-HFlipTransform.register_type("rotated_box", _flip_rotated_boxes)
-ResizeTransform.register_type("rotated_box", _resize_rotated_boxes)
+HFlipTransform.register_type("rotated_box", HFlip_rotated_box)
+ResizeTransform.register_type("rotated_box", Resize_rotated_box)
 NoOpTransform.register_type("rotated_box", lambda _, boxes: boxes)
