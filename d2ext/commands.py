@@ -21,3 +21,10 @@ def demo() -> NoReturn:
     from d2ext.engine.predict import main
 
     exit_on_user_error(main)
+
+
+def parity() -> NoReturn:
+    """Compare models with their authors' code."""
+    from d2ext.parity.command import main
+
+    exit_on_user_error(main)

@@ -23,6 +23,7 @@ RANKS = {
     "engine": 4,
     "evaluation": 4,
     "projects": 5,
+    "parity": 5,
     "commands": 6,
 }
 

@@ -1,7 +1,8 @@
 """Checkpoints as their authors published them, renamed to the parameters of d2ext.
 
-Known are the layouts of DynamicHead (https://github.com/microsoft/DynamicHead) and of bare Swin
-backbones (https://github.com/microsoft/Swin-Transformer).
+Known are the layouts of DynamicHead (https://github.com/microsoft/DynamicHead), of FCOS in
+AdelaiDet (https://github.com/aim-uofa/AdelaiDet) and of bare Swin backbones
+(https://github.com/microsoft/Swin-Transformer).
 """
 
 import re
@@ -27,6 +28,12 @@ DYHEAD = (
     (re.compile(r"\bhead\.scales\.(\d+)\.scale$"), r"head.scales.\1"),
 )
 
+FCOS = (
+    (re.compile(r"\bproposal_generator\.fcos_head\."), "head."),
+    (re.compile(r"^head\.ctrness\."), "head.quality."),
+    (re.compile(r"^head\.scales\.(\d+)\.scale$"), r"head.scales.\1"),
+)
+
 
 def convert_official(
     state_dict: Mapping[str, Tensor], names: Collection[str] = ()
@@ -41,6 +48,8 @@ def convert_official(
     """
     if any("dyhead_tower." in name for name in state_dict):
         return {_apply(DYHEAD, name): value for name, value in _kept(state_dict).items()}
+    if any("proposal_generator.fcos_head." in name for name in state_dict):
+        return {_apply(FCOS, name): value for name, value in _kept(state_dict).items()}
     if SWIN_STEM in state_dict:
         prefix = _prefix(names)
         return {

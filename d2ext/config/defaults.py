@@ -65,6 +65,28 @@ def add_atss_config(cfg: CfgNode) -> None:
     atss.NMS_THRESH_TEST = 0.6  # IoU
 
 
+def add_fcos_config(cfg: CfgNode) -> None:
+    """`MODEL.FCOS`, read by `d2ext.modeling.dense_heads.fcos`."""
+    fcos = cfg.MODEL.FCOS = CfgNode()
+    fcos.NUM_CLASSES = 80  # set from the data unless a config names another
+    fcos.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    fcos.NUM_CONVS = 4  # 3x3 convolutions before the predictors
+    fcos.CHANNELS = 256  # channels of these convolutions
+    fcos.NORM = "GN"  # of these convolutions; "" for none
+    fcos.SIZES_OF_INTEREST = [64, 128, 256, 512]  # pixels between the levels
+    fcos.CENTER_RADIUS = 1.5  # strides from a box's centre that learn it; 0: the whole box
+    fcos.QUALITY = "centerness"  # what scores are multiplied by: centerness or iou
+    fcos.QUALITY_BRANCH = "box"  # the tower it is predicted from: box or class
+    fcos.BOX_LOSS = "giou"  # giou, iou (its logarithm) or linear_iou
+    fcos.PRIOR_PROB = 0.01  # the class probability that the bias starts from
+    fcos.FOCAL_LOSS_ALPHA = 0.25
+    fcos.FOCAL_LOSS_GAMMA = 2.0
+    fcos.SCORE_THRESH_TEST = 0.05  # of the class probability
+    fcos.THRESH_WITH_QUALITY = False  # of its product with the quality instead
+    fcos.TOPK_CANDIDATES_TEST = 1000  # kept per level before NMS
+    fcos.NMS_THRESH_TEST = 0.6  # IoU
+
+
 def add_solver_config(cfg: CfgNode) -> None:
     """`SOLVER`, read by `d2ext.engine`."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD or ADAMW
@@ -95,6 +117,7 @@ ALL = (
     add_backbone_config,
     add_dyhead_config,
     add_atss_config,
+    add_fcos_config,
     add_solver_config,
     add_test_config,
 )

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from parity import recipe
 from torch import Tensor, nn
 
 from d2ext.checkpoint import convert_official
+from d2ext.parity import recipe
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
 FOLDER = Path(__file__).parent

@@ -1,6 +1,14 @@
 """Heads that predict at every cell of a feature pyramid; importing this registers them."""
 
 from d2ext.modeling.dense_heads.atss import ATSSHead, ATSSPredictions
+from d2ext.modeling.dense_heads.fcos import FCOSHead, FCOSPredictions
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY, build_dense_head
 
-__all__ = ["DENSE_HEAD_REGISTRY", "ATSSHead", "ATSSPredictions", "build_dense_head"]
+__all__ = [
+    "DENSE_HEAD_REGISTRY",
+    "ATSSHead",
+    "ATSSPredictions",
+    "FCOSHead",
+    "FCOSPredictions",
+    "build_dense_head",
+]

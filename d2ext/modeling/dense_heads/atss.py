@@ -14,14 +14,19 @@ from fvcore.nn import giou_loss
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
-from d2ext.modeling.dense_heads.common import flatten_cells, prior_bias
+from d2ext.modeling.dense_heads.common import (
+    best_detections,
+    conv_tower,
+    flatten_cells,
+    prior_bias,
+)
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY
 from d2ext.modeling.init import init_normal
 from d2ext.modeling.losses import centerness, mean_over_processes
 from d2ext.modeling.matching import match_adaptively
 from d2ext.ops import sigmoid_focal_loss
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec, batched_nms
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_anchor_generator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
@@ -124,8 +129,8 @@ class ATSSHead(nn.Module):
 
         in_channels = input_shapes[self.in_features[0]].channels
         assert in_channels is not None
-        self.cls_tower = _tower(in_channels, channels, num_convs)
-        self.bbox_tower = _tower(in_channels, channels, num_convs)
+        self.cls_tower = conv_tower(in_channels, channels, num_convs, "GN")
+        self.bbox_tower = conv_tower(in_channels, channels, num_convs, "GN")
         width, side = (channels, 3) if num_convs else (in_channels, 1)
         self.cls_logits = nn.Conv2d(width, num_classes, side, padding=side // 2)
         self.bbox_pred = nn.Conv2d(width, 4, side, padding=side // 2)
@@ -247,12 +252,7 @@ class ATSSHead(nn.Module):
         )
         found = [self._decode_level(*level) for level in levels]
         boxes, scores, classes = (torch.cat(parts) for parts in zip(*found, strict=True))
-        keep = batched_nms(boxes, scores, classes, self.nms_thresh)[: self.max_detections]
-        result = Instances(size)
-        result.pred_boxes = Boxes(boxes[keep])
-        result.scores, result.pred_classes = scores[keep], classes[keep]
-        result.pred_boxes.clip(size)
-        return result[result.pred_boxes.nonempty()]
+        return best_detections(boxes, scores, classes, size, self.nms_thresh, self.max_detections)
 
     def _decode_level(
         self, anchors: Boxes, logits: Tensor, deltas: Tensor, centers: Tensor
@@ -265,15 +265,3 @@ class ATSSHead(nn.Module):
         anchor, label = anchor[best], label[best]
         boxes = self.box_transform.apply_deltas(deltas[anchor].float(), anchors.tensor[anchor])
         return boxes, scores, label
-
-
-def _tower(in_channels: int, channels: int, num_convs: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for i in range(num_convs):
-        width = channels if i else in_channels
-        layers += [
-            nn.Conv2d(width, channels, 3, padding=1),
-            nn.GroupNorm(32, channels),
-            nn.ReLU(),
-        ]
-    return nn.Sequential(*layers)

@@ -1,6 +1,7 @@
 """Parts of loss functions that several heads share."""
 
-from d2ext.modeling.losses.centerness import centerness
+from d2ext.modeling.losses.centerness import centerness, ltrb_centerness
+from d2ext.modeling.losses.ltrb import ltrb_iou
 from d2ext.modeling.losses.normalizer import mean_over_processes
 
-__all__ = ["centerness", "mean_over_processes"]
+__all__ = ["centerness", "ltrb_centerness", "ltrb_iou", "mean_over_processes"]

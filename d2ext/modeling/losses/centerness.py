@@ -17,6 +17,11 @@ def centerness(points: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         (N,) in [0, 1].
     """
-    before, behind = points - boxes[:, :2], boxes[:, 2:] - points  # left and top, right and bottom
+    return ltrb_centerness(torch.cat((points - boxes[:, :2], boxes[:, 2:] - points), dim=1))
+
+
+def ltrb_centerness(distances: Tensor) -> Tensor:
+    """The same from the distances to the sides: (N, 4) left, top, right, bottom -> (N,)."""
+    before, behind = distances.split(2, dim=1)
     ratio = torch.minimum(before, behind) / torch.maximum(before, behind)
     return ratio.prod(dim=1).clamp(min=0).sqrt()

@@ -1,93 +1,14 @@
-"""The ATSS detector: a backbone with a feature pyramid and an `ATSSHead`.
+"""The ATSS detector.
 
 Source: Zhang et al., 2020, arXiv:1912.02424.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-
-from d2ext.modeling.dense_heads import build_dense_head
-from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
-from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import ImageList, Instances
+from d2ext.modeling.meta_arch.one_stage import OneStageDetector
+from detectron2.modeling import META_ARCH_REGISTRY
 
 
 @META_ARCH_REGISTRY.register()
-class ATSS(nn.Module):
-    """Images in, losses (training) or boxes (evaluation) out.
+class ATSS(OneStageDetector):
+    """A feature pyramid and an `ATSSHead`."""
 
-    Args:
-        backbone: gives the feature pyramid.
-        head: predicts at its cells; see `DENSE_HEAD_REGISTRY`.
-        pixel_mean: of each channel, in the order of `input_format`.
-        pixel_std: likewise.
-        input_format: order of the channels that images are read in, "RGB" or "BGR".
-    """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        head: Any,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        input_format: str,
-    ) -> None:
-        super().__init__()
-        self.backbone, self.head, self.input_format = backbone, head, input_format
-        for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
-            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
-        backbone = build_backbone(cfg)
-        return {
-            "backbone": backbone,
-            "head": build_dense_head("ATSSHead", cfg, backbone.output_shape()),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "input_format": cfg.INPUT.FORMAT,
-        }
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
-    def forward(self, batch: list[dict]) -> dict[str, Tensor] | list[dict[str, Instances]]:
-        """Detectron2's input and output format.
-
-        Args:
-            batch: dicts with "image" (3, H, W) in 0..255; in training "instances" with `gt_boxes`
-                and `gt_classes`; in evaluation "height" and "width" of the output, in pixels.
-        """
-        images = self.preprocess(batch)
-        predictions = self.head(self.backbone(images.tensor))
-        if self.training:
-            return self.head.losses(predictions, [i["instances"].to(self.device) for i in batch])
-        found = self.head.decode(predictions, images.image_sizes)
-        return [
-            {"instances": detector_postprocess(instances, *_output_size(image))}
-            for instances, image in zip(found, batch, strict=True)
-        ]
-
-    def preprocess(self, batch: list[dict]) -> ImageList:
-        """Normalise the images and pad them on the right and bottom to one size."""
-        images = [i["image"].to(self.device) for i in batch]
-        return ImageList.from_tensors(
-            [(image - self.pixel_mean) / self.pixel_std for image in images],
-            self.backbone.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
-        )
-
-
-def _output_size(image: dict) -> tuple[int, int]:
-    height, width = image["image"].shape[-2:]
-    return image.get("height", height), image.get("width", width)
+    head_name = "ATSSHead"

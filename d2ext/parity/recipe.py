@@ -1,19 +1,21 @@
-"""The recipe behind the reference cases in this folder.
+"""Made-up weights, images and boxes that anybody can make again: the inputs of reference cases.
 
-A reference case compares a model of this project with the model its paper's authors
-published, without downloading weights: both are given the same made-up weights and the
-same made-up image, and must give the same numbers.
-
-Every weight is a function of its name and shape alone, every image of its seed and size
-alone, so a case only has to store names, shapes and the reference outputs.
+A model of ours is compared with the one that its paper's authors published, without downloading
+weights: both get the same made-up weights and images, and have to give the same numbers. Every
+weight follows from its name and shape alone, every image from its seed and size.
 """
 
 import zlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
+
+Entry = tuple[str, Sequence[int], str]  # name, shape and dtype
 
 
-def fill(name, shape):
+def fill(name: str, shape: Sequence[int]) -> np.ndarray:
     """A made-up float32 value for the parameter or buffer `name` of `shape`.
 
     Matrices and kernels are normal with variance 1 / fan-in, so activations neither die
@@ -32,13 +34,11 @@ def fill(name, shape):
     return np.asarray(0.05 * noise, dtype=np.float32)
 
 
-def fill_state_dict(entries):
+def fill_state_dict(entries: Iterable[Entry]) -> dict[str, Tensor]:
     """A state dict for `entries`, an iterable of (name, shape, dtype string).
 
     Integer and boolean entries (counters, index tables) are left out: a model keeps its own.
     """
-    import torch
-
     return {
         name: torch.from_numpy(fill(name, shape))
         for name, shape, dtype in entries
@@ -46,12 +46,7 @@ def fill_state_dict(entries):
     }
 
 
-def entries_of(state_dict):
-    """[(name, shape, dtype string)] of a torch state dict, in its own order."""
-    return [[k, list(v.shape), str(v.dtype).replace("torch.", "")] for k, v in state_dict.items()]
-
-
-def image(seed, height, width):
+def image(seed: int, height: int, width: int) -> np.ndarray:
     """A made-up HxWx3 uint8 image: smooth colour fields with a few hard-edged boxes."""
     rng = np.random.Generator(np.random.PCG64(seed))
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -68,7 +63,9 @@ def image(seed, height, width):
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def boxes(seed, height, width, count, num_classes):
+def boxes(
+    seed: int, height: int, width: int, count: int, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """`count` made-up boxes (float32 N x 4, absolute XYXY) and their classes (int64 N)."""
     rng = np.random.Generator(np.random.PCG64(seed + 1_000_003))
     w = rng.uniform(0.15, 0.6, count) * width
@@ -81,7 +78,7 @@ def boxes(seed, height, width, count, num_classes):
     )
 
 
-def digest(array, limit=4096):
+def digest(array: np.ndarray, limit: int = 4096) -> dict[str, np.ndarray]:
     """What a case stores of a large array: shape, mean, std, `limit` evenly spaced values."""
     a = np.ascontiguousarray(np.asarray(array, dtype=np.float32))
     flat = a.reshape(-1)

@@ -1,0 +1,26 @@
+"""Proof that our models give the numbers of their authors' code, on cases of made-up weights."""
+
+from pathlib import Path
+
+from d2ext.errors import DataError
+from d2ext.parity.case import Case, Comparison
+from d2ext.parity.detectors import detector
+from d2ext.parity.modules import dyhead_block, swin_backbone
+
+__all__ = ["Case", "Comparison", "run_case"]
+
+
+def run_case(folder: Path) -> list[Comparison]:
+    """Build the model of a case, fill it, run it, and compare everything that the case stores.
+
+    Raises:
+        DataError: `folder` holds no case, or one of a model that is not known.
+    """
+    case = Case(folder)
+    if "group_norm_groups" in case.config:
+        return case.compare_all(dyhead_block(case))
+    if "embed_dim" in case.config:
+        return case.compare_all(swin_backbone(case))
+    if "fpn" in case.config:
+        return case.compare_all(detector(case))
+    raise DataError(f"{folder}: a case of a model that is not known here: {list(case.config)}")

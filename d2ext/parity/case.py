@@ -1,0 +1,140 @@
+"""One reference case: its inputs and weights, and what the authors' model gave."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from d2ext.checkpoint import convert_official
+from d2ext.errors import DataError
+from d2ext.parity import recipe
+from detectron2.structures import Boxes, Instances
+
+FILES = ("case.json", "entries.json", "golden.npz")
+
+
+@dataclass
+class Comparison:
+    """How one output compares with the authors'.
+
+    Attributes:
+        key: of the output.
+        error: the largest difference, in multiples of the case's tolerance; 1 is the limit.
+        problem: why the two could not be compared, or "".
+    """
+
+    key: str
+    error: float
+    problem: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.problem and self.error <= 1
+
+
+class Case:
+    """A folder with `case.json` (settings, tolerances), `entries.json` (names and shapes of the
+    published checkpoint) and `golden.npz` (outputs of the published model).
+
+    Raises:
+        DataError: a file of the three is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise DataError(f"{folder}: no reference case: {', '.join(missing)} missing")
+        self.name = folder.name
+        self.facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        self.entries = json.loads((folder / "entries.json").read_text(encoding="utf-8"))
+        self.golden = np.load(folder / "golden.npz")
+        self.config: dict[str, Any] = self.facts["config"]
+
+    def published(self) -> dict[str, Tensor]:
+        """The weights by the authors' names."""
+        state = recipe.fill_state_dict(self.entries)
+        for prefix, factor in self.facts["scale"].items():
+            for name in state:
+                if name.startswith(prefix):
+                    state[name] = state[name] * factor
+        return state
+
+    def load(self, model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+        """Fill a model; it has to have the parameters of the published layout and no others.
+
+        Args:
+            prefix: what the case's names lack of the whole model's.
+        Returns:
+            The model's parameters and buffers by the authors' names.
+        Raises:
+            RuntimeError: names or shapes differ.
+        """
+        published = self.published()
+        converted = convert_official({prefix + name: value for name, value in published.items()})
+        model.load_state_dict(converted)
+        ours = {id(value): name for name, value in converted.items()}
+        here = dict(model.named_parameters()) | dict(model.named_buffers())
+        return {name: here[ours[id(v)]] for name, v in published.items() if id(v) in ours}
+
+    def batch(self) -> list[dict]:
+        """Detectron2's input dicts, in the channel order of the model, with ground truth."""
+        facts = self.facts["input"]
+        pairs = zip(facts["images"], facts["ground_truth"], strict=True)
+        return [self._item(image, truth) for image, truth in pairs]
+
+    def _item(self, image: Mapping[str, int], truth: Mapping[str, int]) -> dict:
+        size = (image["height"], image["width"])
+        pixels = recipe.image(image["seed"], *size)
+        if self.config["input_format"] == "BGR":
+            pixels = pixels[:, :, ::-1]
+        boxes, classes = recipe.boxes(truth["seed"], *size, truth["count"], truth["num_classes"])
+        instances = Instances(size)
+        instances.gt_boxes = Boxes(torch.from_numpy(boxes))
+        instances.gt_classes = torch.from_numpy(classes)
+        tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float()
+        return {"image": tensor, "instances": instances}
+
+    def compare_all(self, outputs: Mapping[str, Tensor]) -> list[Comparison]:
+        """Every output that the case stores with ours of the same name."""
+        return [self.compare(key, outputs.get(key)) for key in self.facts["outputs"]]
+
+    def compare(self, key: str, value: Tensor | None) -> Comparison:
+        """One output, which the case stores whole or as a digest."""
+        if value is None:
+            return Comparison(key, np.inf, "our model has no such output")
+        actual = value.detach().cpu().numpy()
+        if key in self.golden:
+            pairs = [(actual, self.golden[key])]
+        else:
+            limit = self.facts["digest_limit"]["grad" if key.startswith("grad.") else "other"]
+            digest = recipe.digest(actual, limit)
+            if tuple(digest["shape"]) != tuple(self.golden[f"{key}.shape"]):
+                return Comparison(key, np.inf, _shapes(actual.shape, self.golden[f"{key}.shape"]))
+            parts = ("mean", "std", "sample")
+            pairs = [(digest[part], self.golden[f"{key}.{part}"]) for part in parts]
+        for own, theirs in pairs:
+            if own.shape != theirs.shape:
+                return Comparison(key, np.inf, _shapes(own.shape, theirs.shape))
+        # What is counted or numbered has no tolerance: it has to be equal.
+        limits = self.facts["tolerance"].get(key, {"rtol": 0.0, "atol": 0.0})
+        return Comparison(key, max(_error(own, theirs, **limits) for own, theirs in pairs))
+
+
+def _shapes(own: Any, theirs: Any) -> str:
+    return f"its shape is {tuple(map(int, own))}, the authors' {tuple(map(int, theirs))}"
+
+
+def _error(own: np.ndarray, theirs: np.ndarray, rtol: float, atol: float, **_: float) -> float:
+    """The largest difference in multiples of the tolerance; infinite where it is not a number."""
+    if own.size == 0:
+        return 0.0
+    difference = np.abs(own.astype(np.float64) - theirs.astype(np.float64))
+    allowed = atol + rtol * np.abs(theirs.astype(np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(difference == 0, 0.0, difference / allowed)
+    return float(np.nan_to_num(ratio, nan=np.inf).max())

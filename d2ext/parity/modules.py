@@ -1,0 +1,71 @@
+"""Cases of one part of a model alone: what it gives, and the gradients of a weighted mean of it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from d2ext.modeling.backbone import SwinTransformer
+from d2ext.modeling.neck import DyHeadBlock
+from d2ext.parity import recipe
+from d2ext.parity.case import Case
+
+SWIN_OPTIONS = ("embed_dim", "depths", "num_heads", "window_size", "mlp_ratio", "out_features")
+
+
+def swin_backbone(case: Case) -> dict[str, Tensor]:
+    """A bare Swin on one image of any size."""
+    options = {name: case.config[name] for name in SWIN_OPTIONS}
+    model = SwinTransformer(in_channels=3, drop_path_rate=0.0, **options)
+    parameters = case.load(model)
+    inputs = {"input.image": _images(case.facts["input"])}
+    return _with_gradients(case, parameters, inputs, model)
+
+
+def dyhead_block(case: Case) -> dict[str, Tensor]:
+    """One block of the dynamic head on levels of made-up features."""
+    block = DyHeadBlock(case.config["channels"])
+    whole = nn.ModuleDict({"blocks": nn.ModuleList([block])})
+    parameters = case.load(whole, prefix="dyhead_tower.0.")
+    shapes = case.facts["input"]["features"]
+    inputs = {f"input.{name}": _standard_normal(f"input.{name}", shapes[name]) for name in shapes}
+    return _with_gradients(
+        case, parameters, inputs, lambda *levels: dict(zip(shapes, block(levels), strict=True))
+    )
+
+
+def _with_gradients(
+    case: Case,
+    parameters: Mapping[str, Tensor],
+    inputs: dict[str, Tensor],
+    function: Callable[..., dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    outputs: dict[str, Any] = function(*(value.requires_grad_() for value in inputs.values()))
+    weights = {name: _weight_of(name, output) for name, output in outputs.items()}
+    loss = torch.stack([(outputs[name] * weights[name]).mean() for name in outputs]).sum()
+    loss.backward()
+    leaves = {**parameters, **inputs}
+    gradients = {
+        f"grad.{name}": leaf.grad for name, leaf in leaves.items() if leaf.grad is not None
+    }
+    return {**outputs, "loss.total": loss, **gradients}
+
+
+def _weight_of(name: str, output: Tensor) -> Tensor:
+    return _standard_normal(f"weight.{name}", output.shape)
+
+
+def _standard_normal(name: str, shape: Any) -> Tensor:
+    """What the recipe divides by the root of a sample's size, multiplied by it again."""
+    size = np.float32(np.sqrt(np.prod(shape[1:])))
+    return torch.from_numpy(recipe.fill(name, shape) * size)
+
+
+def _images(facts: Mapping[str, Any]) -> Tensor:
+    """(B, 3, H, W), normalised."""
+    mean, std = (torch.tensor(facts["normalisation"][key]) for key in ("mean", "std"))
+    pixels = [recipe.image(seed, facts["height"], facts["width"]) for seed in facts["seeds"]]
+    images = (torch.from_numpy(np.stack(pixels)) - mean) / std
+    return images.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,97 @@
+"""Our models give what their authors' code gives: every output, loss and gradient of every case."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from d2ext.errors import DataError
+from d2ext.parity import run_case
+from d2ext.parity.case import Case
+from d2ext.parity.command import main
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dyconv_block",
+        "swin_t_backbone",
+        pytest.param("dyhead_swint_atss", marks=pytest.mark.slow),
+        pytest.param("dyhead_r50_retina", marks=pytest.mark.slow),
+        pytest.param("fcos_r50", marks=pytest.mark.slow),
+    ],
+)
+def test_every_output_is_the_authors(name):
+    comparisons = run_case(FOLDER / name)
+    assert len(comparisons) == len(json.loads((FOLDER / name / "case.json").read_text())["outputs"])
+    assert [comparison for comparison in comparisons if not comparison.passed] == []
+
+
+@pytest.fixture
+def case_folder(tmp_path):
+    """A copy of a small case, to be spoiled."""
+    return Path(shutil.copytree(FOLDER / "dyconv_block", tmp_path / "case"))
+
+
+def spoil(folder: Path, **changes: np.ndarray) -> None:
+    golden = dict(np.load(folder / "golden.npz"))
+    np.savez(folder / "golden.npz", **{**golden, **changes})
+
+
+def test_an_output_beyond_its_tolerance_is_a_miss(case_folder):
+    golden, limits = Case(case_folder).golden, Case(case_folder).facts["tolerance"]["loss.total"]
+    total = golden["loss.total"]
+    allowed = limits["atol"] + limits["rtol"] * abs(total)
+    spoil(case_folder, **{"loss.total": total + 2 * allowed})
+    missed = [comparison for comparison in run_case(case_folder) if not comparison.passed]
+    assert [comparison.key for comparison in missed] == ["loss.total"]
+    assert missed[0].error == pytest.approx(2, abs=0.1)
+
+
+def test_a_number_that_is_none_is_a_miss(case_folder):
+    spoil(case_folder, **{"loss.total": np.float32(np.nan)})
+    assert [c.key for c in run_case(case_folder) if not c.passed] == ["loss.total"]
+
+
+def test_another_shape_and_a_missing_output_are_misses_that_say_so(case_folder):
+    spoil(case_folder, **{"p6": np.zeros((1, 2), np.float32)})
+    facts = json.loads((case_folder / "case.json").read_text())
+    facts["outputs"]["p9"] = {}
+    (case_folder / "case.json").chmod(0o600)
+    (case_folder / "case.json").write_text(json.dumps(facts))
+    problems = {c.key: c.problem for c in run_case(case_folder) if not c.passed}
+    assert problems["p6"] == "its shape is (2, 64, 2, 3), the authors' (1, 2)"
+    assert problems["p9"] == "our model has no such output"
+
+
+def test_other_settings_are_honoured(case_folder):
+    facts = json.loads((case_folder / "case.json").read_text())
+    facts["config"]["channels"] = 32
+    (case_folder / "case.json").chmod(0o600)
+    (case_folder / "case.json").write_text(json.dumps(facts))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        run_case(case_folder)
+
+
+def test_the_command_prints_a_line_an_output_and_fails_on_a_miss(case_folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["parity.py", str(case_folder)])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("  ok  ") for line in lines) == len(
+        Case(case_folder).facts["outputs"]
+    )
+    spoil(case_folder, **{"loss.total": np.float32(1e3)})
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "  MISS" in capsys.readouterr().out
+
+
+def test_a_folder_without_a_case_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"case\.json, entries\.json, golden\.npz missing"):
+        run_case(tmp_path)
