@@ -22,9 +22,8 @@ from d2ext.modeling.dense_heads.common import (
 )
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY
 from d2ext.modeling.init import init_normal
-from d2ext.modeling.losses import centerness, mean_over_processes
+from d2ext.modeling.losses import centerness, class_loss, mean_over_processes
 from d2ext.modeling.matching import match_adaptively
-from d2ext.ops import sigmoid_focal_loss
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_anchor_generator
@@ -189,8 +188,15 @@ class ATSSHead(nn.Module):
         deltas = torch.cat(predictions.deltas, dim=1)[targets.positive].float()
         logits = torch.cat(predictions.centerness, dim=1)[targets.positive].float()
         weights = centerness(Boxes(targets.anchors).get_centers(), targets.boxes)
+        loss_cls = class_loss(
+            predictions.logits,
+            targets.positive,
+            targets.classes,
+            self.focal_loss_alpha,
+            self.focal_loss_gamma,
+        )
         return {
-            "loss_cls": self._class_loss(predictions.logits, targets) / count,
+            "loss_cls": loss_cls / count,
             "loss_box_reg": self._box_loss(deltas, targets, weights),
             "loss_centerness": F.binary_cross_entropy_with_logits(logits, weights, reduction="sum")
             / count,
@@ -224,15 +230,6 @@ class ATSSHead(nn.Module):
         return [
             self._decode_image(predictions, index, size) for index, size in enumerate(image_sizes)
         ]
-
-    def _class_loss(self, logits: list[Tensor], targets: ATSSTargets) -> Tensor:
-        background = self.num_classes
-        classes = torch.full_like(targets.positive, background, dtype=torch.int64)
-        classes[targets.positive] = targets.classes
-        levels = zip(logits, classes.split([level.shape[1] for level in logits], 1), strict=True)
-        alpha, gamma = self.focal_loss_alpha, self.focal_loss_gamma
-        losses = [sigmoid_focal_loss(*level, alpha, gamma, reduction="sum") for level in levels]
-        return torch.stack(losses).sum()
 
     def _box_loss(self, deltas: Tensor, targets: ATSSTargets, weights: Tensor) -> Tensor:
         boxes = self.box_transform.apply_deltas(deltas, targets.anchors)

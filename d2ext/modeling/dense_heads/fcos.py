@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
@@ -22,7 +21,7 @@ from d2ext.modeling.dense_heads.common import (
 )
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY
 from d2ext.modeling.init import init_normal
-from d2ext.modeling.losses import ltrb_centerness, ltrb_iou, mean_over_processes
+from d2ext.modeling.losses import class_loss, ltrb_centerness, ltrb_iou, mean_over_processes
 from d2ext.modeling.matching import distances, match_by_location, size_ranges
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -208,8 +207,15 @@ class FCOSHead(nn.Module):
             norm = mean_over_processes(wanted.sum()).clamp(min=1e-6)
             box_loss = (box_losses * wanted).sum() / norm
         quality_loss = F.binary_cross_entropy_with_logits(quality, wanted, reduction="sum") / count
+        loss_cls = class_loss(
+            predictions.logits,
+            targets.positive,
+            targets.classes,
+            self.focal_loss_alpha,
+            self.focal_loss_gamma,
+        )
         return {
-            "loss_cls": self._class_loss(predictions.logits, targets) / count,
+            "loss_cls": loss_cls / count,
             "loss_box_reg": box_loss,
             f"loss_{self.quality_kind}": quality_loss,
         }
@@ -244,15 +250,6 @@ class FCOSHead(nn.Module):
         return [
             self._decode_image(predictions, index, size) for index, size in enumerate(image_sizes)
         ]
-
-    def _class_loss(self, logits: list[Tensor], targets: FCOSTargets) -> Tensor:
-        scores = torch.cat(logits, dim=1).float()
-        wanted = torch.zeros_like(scores)
-        image, location = targets.positive.nonzero(as_tuple=True)
-        wanted[image, location, targets.classes] = 1
-        return sigmoid_focal_loss(
-            scores, wanted, self.focal_loss_alpha, self.focal_loss_gamma, reduction="sum"
-        )
 
     def _decode_image(
         self, predictions: FCOSPredictions, index: int, size: tuple[int, int]
