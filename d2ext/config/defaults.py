@@ -44,6 +44,7 @@ def add_dyhead_config(cfg: CfgNode) -> None:
     dyhead.BACKBONE = "FPNBackbone"  # the pyramid below the dynamic head, by registered name
     dyhead.NUM_BLOCKS = 6  # blocks, each of scale, spatial and task attention
     dyhead.CHANNELS = 256  # channels of every level, in and out; a multiple of 16
+    dyhead.COARSE_OFFSETS = "flat"  # larger offsets at a coarser level: flat (published) or resize
     dyhead.SIZE_DIVISIBILITY = 128  # images are padded to multiples of it, in pixels; 32 at least
 
 

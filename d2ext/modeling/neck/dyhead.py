@@ -4,7 +4,7 @@ Source: Dai et al., "Dynamic Head: Unifying Object Detection Heads with Attentio
 arXiv:2106.08322; section 3 and figure 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,19 @@ NORM_GROUPS = 16
 TAPS = 9  # of a 3x3 kernel
 
 
+def resized(tensor: Tensor, height: int, width: int) -> Tensor:
+    """Offsets or masks (B, C, H, W) as seen at a coarser level: (B, C, height, width)."""
+    return F.interpolate(tensor, (height, width), mode="bilinear", align_corners=False)
+
+
+# How a coarser neighbour reads a level's offsets and masks, which are larger than it. The paper
+# resizes; the published weights were trained with, and need, what their kernel does: "flat".
+COARSE_OFFSETS: dict[str, Callable[[Tensor, int, int], Tensor]] = {
+    "flat": flat_read,
+    "resize": resized,
+}
+
+
 @BACKBONE_REGISTRY.register()
 class DyHead(Backbone):
     """Blocks of attention on the levels of a pyramid; names, strides and shapes stay as they are.
@@ -32,13 +45,25 @@ class DyHead(Backbone):
         num_blocks: how many blocks follow each other.
         channels: channels of every level; a multiple of 16.
         size_divisibility: images are padded to a multiple of this, in pixels.
+        coarse_offsets: one of `COARSE_OFFSETS`.
     """
 
     @configurable
     def __init__(
-        self, *, backbone: Backbone, num_blocks: int, channels: int, size_divisibility: int
+        self,
+        *,
+        backbone: Backbone,
+        num_blocks: int,
+        channels: int,
+        size_divisibility: int,
+        coarse_offsets: str,
     ) -> None:
         super().__init__()
+        if coarse_offsets not in COARSE_OFFSETS:
+            raise ConfigError(
+                f"MODEL.DYHEAD.COARSE_OFFSETS: {coarse_offsets!r} is none of "
+                f"{', '.join(COARSE_OFFSETS)}"
+            )
         for name, shape in backbone.output_shape().items():
             if shape.channels != channels:
                 raise ConfigError(
@@ -46,7 +71,9 @@ class DyHead(Backbone):
                     f"{shape.channels} channels (MODEL.FPN.OUT_CHANNELS)"
                 )
         self.backbone = backbone
-        self.blocks = nn.ModuleList(DyHeadBlock(channels) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(
+            DyHeadBlock(channels, coarse_offsets) for _ in range(num_blocks)
+        )
         self._size_divisibility = size_divisibility
 
     @classmethod
@@ -58,6 +85,7 @@ class DyHead(Backbone):
             "num_blocks": dyhead.NUM_BLOCKS,
             "channels": dyhead.CHANNELS,
             "size_divisibility": dyhead.SIZE_DIVISIBILITY,
+            "coarse_offsets": dyhead.COARSE_OFFSETS,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -79,9 +107,9 @@ class DyHead(Backbone):
 class DyHeadBlock(nn.Module):
     """One block: spatial, then scale, then task attention on each level (figure 2)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, coarse_offsets: str = "flat") -> None:
         super().__init__()
-        self.spatial = SpatialAttention(channels)
+        self.spatial = SpatialAttention(channels, coarse_offsets)
         self.scale = ScaleAttention(channels)
         self.task = TaskAttention(channels)
 
@@ -93,8 +121,9 @@ class DyHeadBlock(nn.Module):
 class SpatialAttention(nn.Module):
     """Deformable convolutions of a level and its neighbours, by offsets from the level itself."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, coarse_offsets: str) -> None:
         super().__init__()
+        self.read_coarsely = COARSE_OFFSETS[coarse_offsets]
         self.offset = nn.Conv2d(channels, 3 * TAPS, kernel_size=3, padding=1)
         self.coarser = DeformConvNorm(channels, stride=1)
         self.same = DeformConvNorm(channels, stride=1)
@@ -115,8 +144,7 @@ class SpatialAttention(nn.Module):
             views.append(self.finer(levels[index - 1], offset, mask))
         if index + 1 < len(levels):
             coarse = levels[index + 1]
-            # Published weights were trained with this reading of the larger tensors.
-            few = [flat_read(tensor, *coarse.shape[-2:]) for tensor in (offset, mask)]
+            few = [self.read_coarsely(tensor, *coarse.shape[-2:]) for tensor in (offset, mask)]
             view = self.coarser(coarse, *few)
             views.append(F.interpolate(view, level.shape[-2:], mode="bilinear", align_corners=True))
         return views

@@ -57,6 +57,33 @@ def test_a_level_sees_its_neighbours_only():
     assert changed == [True, True, False, False]
 
 
+def test_resized_offsets_of_equal_value_shift_the_coarser_level_by_it():
+    block = DyHeadBlock(32, "resize")
+    torch.nn.init.constant_(
+        block.spatial.offset.bias, 1.0
+    )  # one pixel down and right, for all taps
+    levels = pyramid((8, 8), (4, 4))
+    views = block.spatial(levels, 0)
+    ones = [torch.ones(2, channels, 4, 4) for channels in (18, 9)]
+    moved = block.spatial.coarser(levels[1], ones[0], torch.sigmoid(ones[1]))
+    expected = torch.nn.functional.interpolate(moved, (8, 8), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(views[1], expected)
+
+
+def test_offsets_are_read_flat_or_resized_as_the_config_says():
+    levels = pyramid((8, 8), (4, 4))
+    blocks = [DyHeadBlock(32, kind) for kind in ("flat", "resize")]
+    torch.nn.init.normal_(blocks[0].spatial.offset.weight, std=0.3)
+    blocks[1].load_state_dict(blocks[0].state_dict())
+    flat, resize = (block(levels) for block in blocks)
+    assert not torch.allclose(flat[0], resize[0])
+    torch.testing.assert_close(flat[1], resize[1])  # the coarsest level has no coarser one
+    cfg = tiny_config()
+    cfg.MODEL.DYHEAD.COARSE_OFFSETS = "crop"
+    with pytest.raises(ConfigError, match="'crop' is none of flat, resize"):
+        DyHead(cfg, IMAGE)
+
+
 def test_memory_format_does_not_change_the_result():
     block = DyHeadBlock(32)
     torch.nn.init.normal_(block.spatial.offset.weight, std=0.05)
