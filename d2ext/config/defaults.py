@@ -55,6 +55,7 @@ def add_atss_config(cfg: CfgNode) -> None:
     atss.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
     atss.NUM_CONVS = 4  # 3x3 convolutions before the predictors; 0 with DyHead
     atss.CHANNELS = 256  # channels of these convolutions
+    atss.DEFORMABLE_TOWER = False  # the last of these convolutions is deformable
     atss.TOPK = 9  # candidate anchors of a box on each level
     atss.PRIOR_PROB = 0.01  # the class probability that the bias starts from
     atss.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh
@@ -73,6 +74,7 @@ def add_fcos_config(cfg: CfgNode) -> None:
     fcos.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
     fcos.NUM_CONVS = 4  # 3x3 convolutions before the predictors
     fcos.CHANNELS = 256  # channels of these convolutions
+    fcos.DEFORMABLE_TOWER = False  # the last of these convolutions is deformable
     fcos.NORM = "GN"  # of these convolutions; "" for none
     fcos.SIZES_OF_INTEREST = [64, 128, 256, 512]  # pixels between the levels
     fcos.CENTER_RADIUS = 1.5  # strides from a box's centre that learn it; 0: the whole box

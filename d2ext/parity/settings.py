@@ -20,6 +20,7 @@ FCOS = {
     "loss_gamma": "FOCAL_LOSS_GAMMA",
     "loc_loss_type": "BOX_LOSS",
     "num_cls_convs": "NUM_CONVS",
+    "use_deformable": "DEFORMABLE_TOWER",
     "inference_th_test": "SCORE_THRESH_TEST",
     "thresh_with_ctr": "THRESH_WITH_QUALITY",
     "pre_nms_topk_test": "TOPK_CANDIDATES_TEST",

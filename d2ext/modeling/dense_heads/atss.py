@@ -79,6 +79,7 @@ class ATSSHead(nn.Module):
         num_classes: classes, without background.
         num_convs: 3x3 convolutions, each with a group norm, before the predictors.
         channels: their output channels.
+        deformable_tower: the last one of each tower is deformable.
         topk: candidate anchors of a box on each level.
         prior_prob: class probability that training starts from.
         bbox_reg_weights: of dx, dy, dw, dh.
@@ -101,6 +102,7 @@ class ATSSHead(nn.Module):
         num_classes: int,
         num_convs: int,
         channels: int,
+        deformable_tower: bool,
         topk: int,
         prior_prob: float,
         bbox_reg_weights: tuple[float, float, float, float],
@@ -128,16 +130,15 @@ class ATSSHead(nn.Module):
 
         in_channels = input_shapes[self.in_features[0]].channels
         assert in_channels is not None
-        self.cls_tower = conv_tower(in_channels, channels, num_convs, "GN")
-        self.bbox_tower = conv_tower(in_channels, channels, num_convs, "GN")
+        self.cls_tower = conv_tower(in_channels, channels, num_convs, "GN", deformable_tower)
+        self.bbox_tower = conv_tower(in_channels, channels, num_convs, "GN", deformable_tower)
         width, side = (channels, 3) if num_convs else (in_channels, 1)
         self.cls_logits = nn.Conv2d(width, num_classes, side, padding=side // 2)
         self.bbox_pred = nn.Conv2d(width, 4, side, padding=side // 2)
         self.centerness = nn.Conv2d(width, 1, side, padding=side // 2)
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(1)) for _ in self.in_features)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                init_normal(module)
+        for predictor in (self.cls_logits, self.bbox_pred, self.centerness):
+            init_normal(predictor)
         init_normal(self.cls_logits, bias=prior_bias(prior_prob))
 
     @classmethod
@@ -151,6 +152,7 @@ class ATSSHead(nn.Module):
             "num_classes": atss.NUM_CLASSES,
             "num_convs": atss.NUM_CONVS,
             "channels": atss.CHANNELS,
+            "deformable_tower": atss.DEFORMABLE_TOWER,
             "topk": atss.TOPK,
             "prior_prob": atss.PRIOR_PROB,
             "bbox_reg_weights": tuple(atss.BBOX_REG_WEIGHTS),

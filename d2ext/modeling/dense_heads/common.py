@@ -5,15 +5,27 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+from d2ext.layers import DeformConvPack
+from d2ext.modeling.init import init_normal
 from detectron2.layers import batched_nms, get_norm
 from detectron2.structures import Boxes, Instances
 
 
-def conv_tower(in_channels: int, channels: int, num_convs: int, norm: str) -> nn.Sequential:
-    """3x3 convolutions, each with a norm of `detectron2.layers.get_norm` and a ReLU."""
+def conv_tower(
+    in_channels: int, channels: int, num_convs: int, norm: str, deformable: bool
+) -> nn.Sequential:
+    """3x3 convolutions, each with a norm of `detectron2.layers.get_norm` and a ReLU.
+
+    Args:
+        deformable: the last convolution is a deformable one.
+    """
     layers: list[nn.Module] = []
     for i in range(num_convs):
-        layers.append(nn.Conv2d(channels if i else in_channels, channels, 3, padding=1))
+        width = channels if i else in_channels
+        if deformable and i == num_convs - 1:
+            layers.append(DeformConvPack(width, channels))
+        else:
+            layers.append(init_normal(nn.Conv2d(width, channels, 3, padding=1)))
         layers += [layer for layer in (get_norm(norm, channels), nn.ReLU()) if layer is not None]
     return nn.Sequential(*layers)
 

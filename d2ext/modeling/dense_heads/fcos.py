@@ -74,6 +74,7 @@ class FCOSHead(nn.Module):
         num_classes: classes, without background.
         num_convs: 3x3 convolutions of each tower.
         channels: their output channels.
+        deformable_tower: the last one of each tower is deformable.
         norm: of the towers, "GN" or another name of `detectron2.layers.get_norm`.
         sizes_of_interest: distances to the farthest side at which boxes go to the next level, in
             pixels; one fewer than levels.
@@ -101,6 +102,7 @@ class FCOSHead(nn.Module):
         num_classes: int,
         num_convs: int,
         channels: int,
+        deformable_tower: bool,
         norm: str,
         sizes_of_interest: Sequence[float],
         center_radius: float,
@@ -136,16 +138,15 @@ class FCOSHead(nn.Module):
         shapes = [input_shapes[name] for name in self.in_features]
         self.strides = [int(shape.stride or 0) for shape in shapes]
         in_channels = int(shapes[0].channels or 0)
-        self.cls_tower = conv_tower(in_channels, channels, num_convs, norm)
-        self.bbox_tower = conv_tower(in_channels, channels, num_convs, norm)
+        self.cls_tower = conv_tower(in_channels, channels, num_convs, norm, deformable_tower)
+        self.bbox_tower = conv_tower(in_channels, channels, num_convs, norm, deformable_tower)
         width = channels if num_convs else in_channels
         self.cls_logits = nn.Conv2d(width, num_classes, 3, padding=1)
         self.bbox_pred = nn.Conv2d(width, 4, 3, padding=1)
         self.quality = nn.Conv2d(width, 1, 3, padding=1)
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(1)) for _ in self.in_features)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                init_normal(module)
+        for predictor in (self.cls_logits, self.bbox_pred, self.quality):
+            init_normal(predictor)
         init_normal(self.cls_logits, bias=prior_bias(prior_prob))
 
     @classmethod
@@ -157,6 +158,7 @@ class FCOSHead(nn.Module):
             "num_classes": fcos.NUM_CLASSES,
             "num_convs": fcos.NUM_CONVS,
             "channels": fcos.CHANNELS,
+            "deformable_tower": fcos.DEFORMABLE_TOWER,
             "norm": fcos.NORM,
             "sizes_of_interest": fcos.SIZES_OF_INTEREST,
             "center_radius": fcos.CENTER_RADIUS,
