@@ -7,6 +7,11 @@ from d2ext.ops.reference.deform_conv2d import (
     deform_conv2d_by_grid_sample,
     sampling_positions,
 )
+from d2ext.ops.reference.ms_deform_attn import (
+    ms_deform_attn,
+    ms_deform_attn_backward,
+    ms_deform_attn_by_grid_sample,
+)
 from d2ext.ops.reference.sigmoid_focal_loss import (
     sigmoid_focal_loss,
     sigmoid_focal_loss_backward,
@@ -17,6 +22,9 @@ __all__ = [
     "deform_conv2d",
     "deform_conv2d_backward",
     "deform_conv2d_by_grid_sample",
+    "ms_deform_attn",
+    "ms_deform_attn_backward",
+    "ms_deform_attn_by_grid_sample",
     "sampling_positions",
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_backward",

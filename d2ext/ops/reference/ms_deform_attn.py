@@ -1,0 +1,122 @@
+"""Multi-scale deformable attention in plain PyTorch."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2ext.ops.reference.deform_conv2d import Corners, _in_float, bilinear_corners
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: list[int],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """For each query and head the weighted sum of its samples: a bag of rows, four to a sample.
+
+    Half types are summed in float32. Shapes as in `d2ext.ops.ms_deform_attn`, but for
+    `spatial_shapes`: height and width of the first level, then of the second, and so on.
+    """
+    corners = _corners(_in_float(sampling_locations), spatial_shapes)
+    weights = corners.weight * _in_float(attention_weights).unsqueeze(-1)
+    bags = _as_bags(value, corners)
+    sums = F.embedding_bag(
+        bags, _as_table(value), per_sample_weights=weights.reshape(bags.shape), mode="sum"
+    )
+    batch, queries, heads = weights.shape[:3]
+    return sums.view(batch, queries, heads * value.shape[3]).to(value.dtype)
+
+
+def ms_deform_attn_backward(
+    grad_output: Tensor,
+    value: Tensor,
+    spatial_shapes: list[int],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of value, sampling locations and attention weights, in their dtypes."""
+    corners = _corners(_in_float(sampling_locations), spatial_shapes)
+    factors = _in_float(attention_weights).unsqueeze(-1)
+    grad_value, products = _sum_bags_backward(
+        _in_float(grad_output).reshape(-1, value.shape[3]),
+        _as_table(value),
+        _as_bags(value, corners),
+        corners.weight * factors,
+    )
+    grad_weights = (corners.weight * products).sum(-1)
+    grad_positions = (corners.slopes * (products * factors).unsqueeze(-1)).sum(-2)
+    sizes = corners.weight.new_tensor(spatial_shapes).view(-1, 1, 2)  # a pixel is 1 / size
+    return (
+        grad_value.view(value.shape).to(value.dtype),
+        (grad_positions * sizes).flip(-1).to(sampling_locations.dtype),
+        grad_weights.to(attention_weights.dtype),
+    )
+
+
+def ms_deform_attn_by_grid_sample(
+    value: Tensor,
+    spatial_shapes: list[int],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """The same in operators that exporters know, at the cost of all samples in memory at once."""
+    batch, queries, heads, levels, points, _ = sampling_locations.shape
+    grids = 2 * _in_float(sampling_locations).transpose(1, 2).flatten(0, 1) - 1
+    sizes = list(zip(spatial_shapes[::2], spatial_shapes[1::2], strict=True))
+    maps = _in_float(value).split([height * width for height, width in sizes], dim=1)
+    samples = [
+        F.grid_sample(
+            maps[level].permute(0, 2, 3, 1).reshape(batch * heads, -1, *sizes[level]),
+            grids[:, :, level],
+            align_corners=False,
+        )
+        for level in range(levels)
+    ]  # (N * M, D, Q, P) each
+    weights = _in_float(attention_weights).transpose(1, 2)
+    weights = weights.reshape(batch * heads, 1, queries, levels * points)
+    output = (torch.cat(samples, dim=-1) * weights).sum(-1)
+    return output.view(batch, -1, queries).transpose(1, 2).to(value.dtype)
+
+
+def _corners(locations: Tensor, spatial_shapes: list[int]) -> Corners:
+    """(N, Q, M, L, P, 2) locations: the corners of all, numbering the pixels of all levels."""
+    found, first = [], 0
+    for level in range(locations.shape[3]):
+        height, width = spatial_shapes[2 * level : 2 * level + 2]
+        positions = locations[:, :, :, level].flip(-1) * locations.new_tensor([height, width])
+        pixel, weight, slopes = bilinear_corners(positions - 0.5, height, width)
+        found.append((pixel + first, weight, slopes))
+        first += height * width
+    return Corners(*(torch.stack(parts, dim=3) for parts in zip(*found, strict=True)))
+
+
+def _as_table(value: Tensor) -> Tensor:
+    """(N, S, M, D): (N * S * M, D), a pixel's channels of one head in a row."""
+    return _in_float(value).reshape(-1, value.shape[3])
+
+
+def _as_bags(value: Tensor, corners: Corners) -> Tensor:
+    """(N * Q * M, L * P * 4) rows of the table."""
+    batch, pixels, heads, _ = value.shape
+    image = torch.arange(batch, device=value.device).view(-1, 1, 1, 1, 1, 1)
+    head = torch.arange(heads, device=value.device).view(-1, 1, 1, 1)
+    rows = (corners.pixel + image * pixels) * heads + head
+    return rows.flatten(3).flatten(0, 2)
+
+
+def _sum_bags_backward(
+    grad: Tensor, table: Tensor, bags: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of table and weights, by the operators behind `F.embedding_bag`."""
+    rows = bags.flatten()
+    offsets = torch.arange(0, bags.numel(), bags.shape[1], device=bags.device)
+    bag_of_row = torch.arange(len(bags), device=bags.device).repeat_interleave(bags.shape[1])
+    nothing, mode_sum = rows.new_empty(0), 0
+    grad_table = torch.ops.aten._embedding_bag_dense_backward(
+        grad, rows, bag_of_row, nothing, nothing, len(table), False, mode_sum, weights.flatten()
+    )
+    grad_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        grad, table, rows, offsets, bag_of_row, mode_sum
+    )
+    return grad_table, grad_weights.view_as(weights)
