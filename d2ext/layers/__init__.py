@@ -2,5 +2,11 @@
 
 from d2ext.layers.deform_conv import DeformConv, ModulatedDeformConv
 from d2ext.layers.deform_conv_pack import DeformConvPack
+from d2ext.layers.ms_deform_attn import MultiScaleDeformableAttention
 
-__all__ = ["DeformConv", "DeformConvPack", "ModulatedDeformConv"]
+__all__ = [
+    "DeformConv",
+    "DeformConvPack",
+    "ModulatedDeformConv",
+    "MultiScaleDeformableAttention",
+]

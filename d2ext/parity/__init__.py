@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from d2ext.errors import DataError
+from d2ext.parity.attention import deformable_attention
 from d2ext.parity.case import Case, Comparison
 from d2ext.parity.detectors import detector
 from d2ext.parity.modules import dyhead_block, swin_backbone
@@ -21,6 +22,8 @@ def run_case(folder: Path) -> list[Comparison]:
         return case.compare_all(dyhead_block(case))
     if "embed_dim" in case.config:
         return case.compare_all(swin_backbone(case))
+    if "functions" in case.config:
+        return case.compare_all(deformable_attention(case))
     if "fpn" in case.config:
         return case.compare_all(detector(case))
     raise DataError(f"{folder}: a case of a model that is not known here: {list(case.config)}")

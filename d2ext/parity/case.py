@@ -111,7 +111,9 @@ class Case:
         if key in self.golden:
             pairs = [(actual, self.golden[key])]
         else:
-            limit = self.facts["digest_limit"]["grad" if key.startswith("grad.") else "other"]
+            limit = self.facts["digest_limit"]
+            if isinstance(limit, dict):
+                limit = limit["grad" if key.startswith("grad.") else "other"]
             digest = recipe.digest(actual, limit)
             if tuple(digest["shape"]) != tuple(self.golden[f"{key}.shape"]):
                 return Comparison(key, np.inf, _shapes(actual.shape, self.golden[f"{key}.shape"]))

@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent
     "name",
     [
         "dyconv_block",
+        "ms_deform_attn",
         "swin_t_backbone",
         pytest.param("dyhead_swint_atss", marks=pytest.mark.slow),
         pytest.param("dyhead_r50_retina", marks=pytest.mark.slow),

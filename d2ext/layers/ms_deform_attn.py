@@ -1,0 +1,118 @@
+"""Multi-scale deformable attention as a module, with the names and beginnings of its authors."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from d2ext.ops import ms_deform_attn
+
+
+class MultiScaleDeformableAttention(nn.Module):
+    """Queries that look at a few learnt places of maps of several sizes.
+
+    Source: Zhu et al. 2020, arXiv:2010.04159, equation 3 and appendix A.4.
+
+    Args:
+        channels: channels of queries, features and output, a multiple of `num_heads`.
+        num_levels: number of maps.
+        num_heads: heads, each with places and weights of its own.
+        num_points: places that a head looks at in each map.
+    """
+
+    def __init__(
+        self, channels: int = 256, num_levels: int = 4, num_heads: int = 8, num_points: int = 4
+    ) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(f"{channels} channels can't be split into {num_heads} heads")
+        self.num_levels, self.num_heads, self.num_points = num_levels, num_heads, num_points
+        samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(channels, samples * 2)
+        self.attention_weights = nn.Linear(channels, samples)
+        self.value_proj = nn.Linear(channels, channels)
+        self.output_proj = nn.Linear(channels, channels)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """At first each head looks its own way, point k at k pixels' distance, all equally."""
+        nn.init.zeros_(self.sampling_offsets.weight)
+        self.sampling_offsets.bias.copy_(self._first_offsets().flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        reference_points: Tensor,
+        features: Tensor,
+        spatial_shapes: Sequence[tuple[int, int]],
+        padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from each query to the maps around its reference point.
+
+        Args:
+            query: (N, Q, channels).
+            reference_points: (N, Q, L, 2) x and y in parts of each map, whence offsets are in
+                pixels; or (N, Q, L, 4) with width and height, of which offsets are parts.
+            features: (N, S, channels), pixels of all L maps, map after map and row-major.
+            spatial_shapes: height and width of each map.
+            padding_mask: (N, S), true where a pixel lies outside its image and counts as zero.
+        Returns:
+            (N, Q, channels).
+        Raises:
+            ValueError: a shape does not fit, see `d2ext.ops.ms_deform_attn`.
+        """
+        heads, samples = self.num_heads, (self.num_levels, self.num_points)
+        value = self.value_proj(features)
+        if padding_mask is not None:
+            value = value.masked_fill(padding_mask.unsqueeze(-1), 0)
+        offsets = self.sampling_offsets(query).unflatten(-1, (heads, *samples, 2))
+        weights = self.attention_weights(query).unflatten(-1, (heads, -1)).softmax(-1)
+        attended = ms_deform_attn(
+            value.unflatten(-1, (heads, -1)),
+            spatial_shapes,
+            self._locations(reference_points, offsets, spatial_shapes),
+            weights.unflatten(-1, samples),
+        )
+        return self.output_proj(attended)
+
+    def extra_repr(self) -> str:
+        """Of the arguments, those that parameters don't tell."""
+        return ", ".join(f"{name}={getattr(self, name)}" for name in _COUNTS)
+
+    def _first_offsets(self) -> Tensor:
+        """(heads, levels, points, 2) pixels; eight heads look along the sides and diagonals."""
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
+        directions = directions / directions.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, self.num_points + 1).unsqueeze(-1)
+        offsets = directions[:, None, None] * steps
+        return offsets.expand(-1, self.num_levels, -1, -1)
+
+    def _locations(
+        self,
+        reference_points: Tensor,
+        offsets: Tensor,
+        spatial_shapes: Sequence[tuple[int, int]],
+    ) -> Tensor:
+        """(N, Q, heads, levels, points, 2) parts of each map."""
+        centre, size = reference_points[..., :2], reference_points[..., 2:]
+        if reference_points.shape[-1] == 2:
+            sizes = [(width, height) for height, width in spatial_shapes]
+            unit = 1 / centre.new_tensor(sizes)[:, None]
+        elif reference_points.shape[-1] == 4:
+            unit = size[:, :, None, :, None] * (0.5 / self.num_points)
+        else:
+            raise ValueError(
+                f"reference_points must be (N, Q, L, 2 or 4), got {tuple(reference_points.shape)}"
+            )
+        return torch.addcmul(centre[:, :, None, :, None], offsets, unit)
+
+
+_COUNTS = "num_levels", "num_heads", "num_points"
