@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import deform_conv2d, sigmoid_focal_loss
+from benchmarks import deform_conv2d, ms_deform_attn, sigmoid_focal_loss
 from benchmarks.measure import Problem, report
 from d2ext.ops import EXTENSION_STATE
 
 OPERATORS: dict[str, Callable[[torch.device, torch.dtype], Iterator[Problem]]] = {
     "deform_conv2d": deform_conv2d.problems,
+    "ms_deform_attn": ms_deform_attn.problems,
     "sigmoid_focal_loss": sigmoid_focal_loss.problems,
 }
 
