@@ -1,5 +1,6 @@
 """Layers and tensor functions of detection models."""
 
+from .aspp import ASPP
 from .batch_norm import CycleBatchNormList, FrozenBatchNorm2d, NaiveSyncBatchNorm, get_norm
 from .blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from .deform_conv import DeformConv, ModulatedDeformConv
@@ -23,6 +24,7 @@ from .wrappers import (
 )
 
 __all__ = [
+    "ASPP",
     "BatchNorm2d",
     "CNNBlockBase",
     "Conv2d",

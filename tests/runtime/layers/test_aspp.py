@@ -1,0 +1,45 @@
+"""ASPP: Detectron2's names and numbers."""
+
+import pytest
+import torch
+from parity import recipe
+from torch import nn
+from torch.nn import functional as F
+
+import d2ext  # noqa: F401
+from detectron2.layers import ASPP
+
+
+def features() -> torch.Tensor:
+    pixels = recipe.image(1, 12, 16)[:, :, [0, 1, 2, 0]]
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize(
+    ("options", "total"),
+    [
+        ({"norm": ""}, 1243.011963),
+        ({"norm": "BN", "pool_kernel_size": (6, 8)}, 1222.368896),
+        ({"norm": "BN", "use_depthwise_separable_conv": True}, 1097.0938720703125),
+    ],
+)
+def test_outputs_are_detectron2s(options: dict, total: float):
+    layer = ASPP(4, 32, [2, 3, 4], activation=F.relu, dropout=0.5, **options)
+    weights = recipe.fill_state_dict(recipe.entries_of(layer.state_dict()))
+    layer.load_state_dict(weights, strict=False)  # but for batch norms' counters
+    out = layer.eval()(features())
+    assert out.shape == (1, 32, 12, 16)
+    assert out.sum().item() == pytest.approx(total, rel=1e-4)
+
+
+def test_every_place_has_an_activation_of_its_own():
+    layer = ASPP(3, 8, [1, 2, 3], norm="", activation=nn.PReLU())
+    assert len({id(m) for m in layer.modules() if isinstance(m, nn.PReLU)}) == 6
+
+
+def test_three_dilations_and_a_pooling_kernel_that_fits_are_needed():
+    with pytest.raises((ValueError, AssertionError)):
+        ASPP(3, 8, [1, 2], norm="", activation=F.relu)
+    layer = ASPP(4, 8, [1, 2, 3], norm="", activation=F.relu, pool_kernel_size=(5, 4))
+    with pytest.raises(ValueError, match=r"\(5, 4\)"):
+        layer(features())
