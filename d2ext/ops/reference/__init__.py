@@ -1,5 +1,12 @@
 """Every operator in plain PyTorch: to read, to test kernels against, and where none was built."""
 
+from d2ext.ops.reference.box_iou_rotated import (
+    box_iou_rotated,
+    box_iou_rotated_at_once,
+    box_iou_rotated_backward,
+    matched_iou_rotated,
+    matched_iou_rotated_backward,
+)
 from d2ext.ops.reference.deform_conv2d import (
     bilinear_corners,
     deform_conv2d,
@@ -12,6 +19,8 @@ from d2ext.ops.reference.ms_deform_attn import (
     ms_deform_attn_backward,
     ms_deform_attn_by_grid_sample,
 )
+from d2ext.ops.reference.nms_rotated import nms_rotated, nms_rotated_by_scan
+from d2ext.ops.reference.rotated_corners import rotated_corners, rotated_corners_backward
 from d2ext.ops.reference.sigmoid_focal_loss import (
     sigmoid_focal_loss,
     sigmoid_focal_loss_backward,
@@ -19,12 +28,21 @@ from d2ext.ops.reference.sigmoid_focal_loss import (
 
 __all__ = [
     "bilinear_corners",
+    "box_iou_rotated",
+    "box_iou_rotated_at_once",
+    "box_iou_rotated_backward",
     "deform_conv2d",
     "deform_conv2d_backward",
     "deform_conv2d_by_grid_sample",
+    "matched_iou_rotated",
+    "matched_iou_rotated_backward",
     "ms_deform_attn",
     "ms_deform_attn_backward",
     "ms_deform_attn_by_grid_sample",
+    "nms_rotated",
+    "nms_rotated_by_scan",
+    "rotated_corners",
+    "rotated_corners_backward",
     "sampling_positions",
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_backward",

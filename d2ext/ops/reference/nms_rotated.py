@@ -1,0 +1,44 @@
+"""Non-maximum suppression of rotated boxes in plain PyTorch."""
+
+import torch
+from torch import Tensor
+
+from d2ext.ops.reference.box_iou_rotated import box_iou_rotated, box_iou_rotated_at_once
+from d2ext.ops.reference.rotated_corners import in_float
+
+
+def nms_rotated(
+    boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float
+) -> Tensor:
+    """Keep the best box, drop what overlaps it, and go on with the rest."""
+    boxes, rest = in_float(boxes), scores.argsort(descending=True, stable=True)
+    kept = [rest[:0]]
+    while len(rest):
+        best, rest = rest[:1], rest[1:]
+        kept.append(best)
+        stays = box_iou_rotated(boxes[best], boxes[rest])[0] <= iou_threshold
+        rest = rest[stays if groups is None else stays | (groups[rest] != groups[best])]
+    return torch.cat(kept)
+
+
+def nms_rotated_by_scan(
+    boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float
+) -> Tensor:
+    """The same without a loop in Python, for exporters, at the cost of all overlaps in memory."""
+    from torch._higher_order_ops.scan import scan
+
+    order = scores.sort(descending=True).indices  # exporters know no stable one; ONNX's is
+    ranked = in_float(boxes)[order]
+    overlap = box_iou_rotated_at_once(ranked, ranked) > iou_threshold
+    if groups is not None:
+        overlap = overlap & (groups[order, None] == groups[order])
+    ranks = torch.arange(boxes.shape[0], device=boxes.device)
+
+    def next_box(dropped: Tensor, item: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        drops, rank = item
+        stays = ~dropped.gather(0, rank.view(1))
+        return dropped | (drops & stays), stays.clone()
+
+    nothing_dropped = torch.zeros_like(order, dtype=torch.bool)
+    _, stays = scan(next_box, nothing_dropped, (overlap & (ranks[:, None] < ranks), ranks))
+    return order[stays[:, 0]]

@@ -1,0 +1,50 @@
+"""Corners of rotated boxes in plain PyTorch."""
+
+import math
+
+import torch
+from torch import Tensor
+
+RADIAN = math.pi / 180  # a degree
+# Widths and heights from the centre to a corner.
+CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
+
+
+def rotated_corners(boxes: Tensor) -> Tensor:
+    """(..., 5) XYWHA boxes: (..., 4, 2) corners. Half types are computed in float32."""
+    exact = in_float(boxes)
+    dx, dy = _from_centre(exact).unbind(-1)  # (..., 4) each, in the box's own frame
+    cos, sin = cos_and_sin(exact[..., 4:])
+    turned = torch.stack((cos * dx + sin * dy, cos * dy - sin * dx), dim=-1)
+    return (exact[..., None, :2] + turned).to(boxes.dtype)
+
+
+def rotated_corners_backward(grad_corners: Tensor, boxes: Tensor) -> Tensor:
+    """(N, 4, 2) gradients of the corners: (N, 5) of the boxes."""
+    grad, exact = in_float(grad_corners), in_float(boxes)
+    grad_x, grad_y = grad.unbind(-1)
+    cos, sin = cos_and_sin(exact[:, 4:])
+    # The gradient in the box's own frame; a turn moves a corner there by (dy, -dx) a radian.
+    turned = torch.stack((cos * grad_x - sin * grad_y, sin * grad_x + cos * grad_y), dim=-1)
+    dx, dy = _from_centre(exact).unbind(-1)
+    grad_angle = (turned[..., 0] * dy - turned[..., 1] * dx).sum(1, keepdim=True) * RADIAN
+    grad_sizes = (turned * turned.new_tensor(CORNERS)).sum(1)
+    return torch.cat((grad.sum(1), grad_sizes, grad_angle), dim=1).to(boxes.dtype)
+
+
+def cos_and_sin(degrees: Tensor) -> tuple[Tensor, Tensor]:
+    """Of angles in degrees; exact for multiples of 90, at which sides of boxes fall together."""
+    quarters = torch.round(degrees / 90)
+    rest = (degrees - 90 * quarters) * RADIAN
+    cos, sin, turn = torch.cos(rest), torch.sin(rest), torch.remainder(quarters, 4)
+    sign, odd = torch.where(turn < 2, 1, -1), torch.remainder(turn, 2) == 1
+    return torch.where(odd, -sin, cos) * sign, torch.where(odd, cos, sin) * sign
+
+
+def in_float(tensor: Tensor) -> Tensor:
+    """What to compute in: half types as float32, others as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _from_centre(boxes: Tensor) -> Tensor:
+    return boxes[..., None, 2:4] * boxes.new_tensor(CORNERS)
