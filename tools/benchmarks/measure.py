@@ -21,10 +21,11 @@ class Problem:
 
     Args:
         title: what is computed, with sizes.
-        inputs: arguments of every way; gradients are taken of those that require them.
+        inputs: arguments of every way.
         ways: functions of `inputs` by name; one that raises is reported, not fatal.
         peer: the way that the others are compared with.
         goals: least ratio to the peer of our way, forward alone and with backward.
+        leaves: what gradients are taken of; by default the inputs that require them.
     """
 
     title: str
@@ -32,11 +33,11 @@ class Problem:
     ways: dict[str, Callable[..., Tensor]]
     peer: str
     goals: tuple[float | None, float | None] = (None, None)
-    leaves: list[Tensor] = field(init=False)
+    leaves: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         tensors = [value for value in self.inputs if isinstance(value, Tensor)]
-        self.leaves = [tensor for tensor in tensors if tensor.requires_grad]
+        self.leaves = self.leaves or [tensor for tensor in tensors if tensor.requires_grad]
 
 
 @dataclass

@@ -1,0 +1,92 @@
+"""Whole detectors beside the same with one torchvision operator call for each pair of levels."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import d2ext.modeling  # noqa: F401
+from benchmarks.measure import Problem
+from d2ext.config import load_config
+from d2ext.modeling.neck.dyhead import DeformConvNorm
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+NAMES = ("dyhead_r50_atss_fpn_1x", "dyhead_swint_atss_fpn_2x_ms")
+SIZE = (800, 1216)
+
+
+def problems(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
+    """One for each model; half types by autocast."""
+    for name in NAMES:
+        yield problem(str(CONFIGS / "coco" / f"{name}.yaml"), SIZE, device, dtype, (1.5, 1.5))
+
+
+def problem(
+    config: str,
+    size: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    goals: tuple[float | None, float | None] = (None, None),
+) -> Problem:
+    """One image of `size`; forward is inference, with backward is a training step's losses."""
+    cfg = load_config(config)
+    cfg.MODEL.DEVICE = device.type
+    model = build_model(cfg)
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    leaves = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def ours(image: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return _run(model, image)
+
+    def by_pairs(image: Tensor) -> Tensor:
+        forward = DeformConvNorm.forward
+        DeformConvNorm.forward = _as_published  # type: ignore[method-assign]
+        try:
+            return ours(image)
+        finally:
+            DeformConvNorm.forward = forward  # type: ignore[method-assign]
+
+    return Problem(
+        title=f"{Path(config).stem}, {size[0]}x{size[1]}",
+        inputs=[image],
+        ways={"d2ext": ours, "an operator call a pair": by_pairs},
+        peer="an operator call a pair",
+        goals=goals,
+        leaves=leaves,
+    )
+
+
+def _run(model: nn.Module, image: Tensor) -> Tensor:
+    """Losses where gradients are recorded, detections otherwise; something to differentiate."""
+    if not torch.is_grad_enabled():
+        found = model.eval()([{"image": image}])
+        return found[0]["instances"].scores
+    losses = model.train()([{"image": image, "instances": _truth(image)}])
+    return torch.stack(list(losses.values())).sum()
+
+
+def _truth(image: Tensor) -> Instances:
+    """Seven boxes of growing size, as an image of COCO has."""
+    instances = Instances(image.shape[-2:])
+    sides = torch.tensor([16.0, 32, 64, 96, 128, 256, 512])
+    corner = torch.arange(7.0) * 30
+    boxes = torch.stack((corner, corner, corner + sides, corner + sides), dim=1)
+    instances.gt_boxes = Boxes(boxes)
+    instances.gt_classes = torch.arange(7)
+    return instances
+
+
+def _as_published(layer: DeformConvNorm, feature: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+    """`DeformConvNorm.forward` by torchvision's operator, which knows no bfloat16."""
+    tensors = (feature, offset, layer.weight, layer.bias, mask)
+    first, shifts, weight, bias, factors = (tensor.float() for tensor in tensors)
+    with torch.autocast(feature.device.type, enabled=False):
+        found = torchvision.ops.deform_conv2d(
+            first, shifts, weight, bias, stride=layer.stride, padding=1, mask=factors
+        )
+    return layer.norm(found.to(feature.dtype))
