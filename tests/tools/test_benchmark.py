@@ -52,3 +52,32 @@ def test_memory_that_a_function_takes_is_seen():
     if taken != taken:
         pytest.skip("this system does not tell")
     assert 60 < taken < 80
+
+
+TINY = """
+VERSION: 2
+MODEL:
+  META_ARCHITECTURE: ATSS
+  BACKBONE: {NAME: DyHead}
+  DYHEAD: {NUM_BLOCKS: 1, CHANNELS: 32, SIZE_DIVISIBILITY: 32}
+  SWIN: {EMBED_DIM: 16, DEPTHS: [1, 1, 1, 1], NUM_HEADS: [1, 1, 1, 1]}
+  FPN: {IN_FEATURES: [stage3, stage4, stage5], OUT_CHANNELS: 32}
+  ATSS: {NUM_CONVS: 0}
+  ANCHOR_GENERATOR: {SIZES: [[64], [128], [256], [512], [1024]], ASPECT_RATIOS: [[1.0]]}
+"""
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_model_and_its_peer_compute_the_same(tmp_path, training):
+    from benchmarks import models
+
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TINY)
+    problem = models.problem(str(config), (64, 96), CPU, torch.float32)
+    results = []
+    for way in problem.ways.values():
+        torch.manual_seed(0)  # of stochastic depth
+        with torch.set_grad_enabled(training):
+            results.append(way(*problem.inputs))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)
+    assert results[0].requires_grad == training
