@@ -3,10 +3,11 @@
 
     python tools/benchmark.py ops --threads 2 [deform_conv2d ...]
     python tools/benchmark.py models --threads 2
+    python tools/benchmark.py data --official FOLDER_OF_DETECTRON2
 
 For each problem one line a way to solve it: median time of a forward pass and of a forward and
 backward pass, how many times faster that is than the peer's, and the most memory that it took
-beyond its inputs (on CPUs under Linux only).
+beyond its inputs (on CPUs under Linux only). For data loading images per second of one process.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import deform_conv2d, models, ms_deform_attn, sigmoid_focal_loss
+from benchmarks import data_loading, deform_conv2d, models, ms_deform_attn, sigmoid_focal_loss
 from benchmarks.measure import Problem, report
 from d2ext.ops import EXTENSION_STATE
 
@@ -32,6 +33,9 @@ def main() -> None:
     """Print the table that the arguments ask for."""
     parser = argument_parser()
     args = parser.parse_args()
+    if args.command == "data":
+        data_loading.report(args.official, args.images, args.repeats)
+        return
     group = GROUPS[args.command]
     unknown = [name for name in args.names if name not in group]
     if unknown:
@@ -57,6 +61,10 @@ def argument_parser() -> argparse.ArgumentParser:
         command.add_argument("--repeats", type=int, default=5)
         command.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
         command.add_argument("--dtype", choices=DTYPES, default="float32")
+    data = commands.add_parser("data", help="data loading")
+    data.add_argument("--official", metavar="FOLDER", help="holds the official detectron2")
+    data.add_argument("--images", type=int, default=100)
+    data.add_argument("--repeats", type=int, default=3)
     return parser
 
 

@@ -81,3 +81,14 @@ def test_a_model_and_its_peer_compute_the_same(tmp_path, training):
             results.append(way(*problem.inputs))
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)
     assert results[0].requires_grad == training
+
+
+def test_data_loading_is_timed_in_a_process_of_its_own(capsys):
+    from benchmarks import data_loading
+
+    data_loading.report(None, images=2, rounds=1)
+    title, line = capsys.readouterr().out.strip().splitlines()
+    assert "640x480" in title
+    name, speed, unit = line.split()
+    assert (name, unit) == ("d2ext", "images/s")
+    assert float(speed) > 0

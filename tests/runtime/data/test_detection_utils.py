@@ -42,6 +42,38 @@ def test_the_format_gives_channels_and_their_order(tmp_path, format, pixel):
     assert found[0, 0].tolist() == pixel
 
 
+@pytest.fixture
+def photo():
+    """A Pillow image with edges and noise in all channels, odd sides."""
+    pixels = np.random.default_rng(0).integers(0, 256, (45, 67, 3), dtype=np.uint8)
+    pixels[10:30, 20:50] = [250, 128, 3]
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{"quality": 95, "subsampling": 0}, {"progressive": True}])
+@pytest.mark.parametrize("format", ["BGR", "RGB"])
+def test_jpegs_are_decoded_to_pillows_pixels(tmp_path, photo, mode, options, format):
+    photo.convert(mode).save(tmp_path / "a.jpg", **options)
+    expected = np.array(Image.open(tmp_path / "a.jpg").convert("RGB"))
+    found = utils.read_image(str(tmp_path / "a.jpg"), format)
+    np.testing.assert_array_equal(found, expected[:, :, ::-1] if format == "BGR" else expected)
+
+
+def test_a_truncated_jpeg_is_an_error(tmp_path, photo):
+    photo.save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(OSError, match="truncated"):
+        utils.read_image(str(tmp_path / "a.jpg"), "BGR")
+
+
+def test_what_is_no_image_is_an_error(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"nothing" * 20)
+    with pytest.raises(OSError, match="cannot identify"):
+        utils.read_image(str(tmp_path / "a.jpg"), "BGR")
+
+
 @pytest.mark.parametrize("format", ["RGB", "BGR", "YUV-BT.601"])
 def test_images_of_every_format_can_be_shown_as_rgb(tmp_path, format):
     Image.new("RGB", (3, 2), (250, 128, 10)).save(tmp_path / "a.png")

@@ -1,9 +1,11 @@
 """Reading images, and bringing annotations from the data set's form into the model's."""
 
+import io
 import logging
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
@@ -57,6 +59,8 @@ _TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_JPEG_END = b"\xff\xd9"
+
 
 class SizeMismatchError(ValueError):
     """An image has another width or height than its annotation says."""
@@ -89,11 +93,15 @@ def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.nd
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
     """The image as its camera was held; cameras leave pixels as the sensor lies and note it."""
-    try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # malformed EXIF must not make the picture unreadable
-        return image
+    orientation = _orientation(image)
     return image.transpose(_TO_UPRIGHT[orientation]) if orientation in _TO_UPRIGHT else image
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # malformed EXIF must not make the picture unreadable
+        return None
 
 
 def read_image(file_name: str, format: str | None = None) -> np.ndarray:
@@ -107,7 +115,35 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         single channel.
     """
     with PathManager.open(file_name, "rb") as file:
-        return convert_PIL_to_numpy(_apply_exif_orientation(Image.open(file)), format)
+        content = file.read()
+    image = Image.open(io.BytesIO(content))  # reads the header only
+    if format in ("BGR", "RGB") and _is_plain_jpeg(image, content):
+        pixels = _decode_jpeg(content)
+        if pixels is not None:
+            return pixels if format == "BGR" else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return convert_PIL_to_numpy(_apply_exif_orientation(image), format)
+
+
+def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
+    """Whether OpenCV decodes the file to Pillow's pixels: both use libjpeg-turbo.
+
+    What is truncated, rotated or in CMYK is left to Pillow.
+    """
+    return (
+        image.format == "JPEG"
+        and image.mode in ("RGB", "L")
+        and content.endswith(_JPEG_END)
+        and _orientation(image) not in _TO_UPRIGHT
+    )
+
+
+def _decode_jpeg(content: bytes) -> np.ndarray | None:
+    """(H, W, 3) uint8 BGR, or None for what OpenCV refuses."""
+    how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), how)
+    except cv2.error:
+        return None
 
 
 def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:

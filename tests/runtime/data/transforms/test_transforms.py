@@ -26,11 +26,20 @@ def test_the_short_side_is_scaled_unless_the_long_one_exceeds_the_limit(
     assert T.ResizeShortestEdge.get_output_shape(*size, short, longest) == expected
 
 
-def test_resized_pixels_are_those_of_pillow(image):
+@pytest.mark.parametrize("length", [13, 39, 40, 42, 95])
+@pytest.mark.parametrize("channels", [None, 1, 3, 4])
+@pytest.mark.parametrize("method", ["BILINEAR", "BICUBIC", "NEAREST"])
+def test_resized_pixels_are_those_of_pillow_within_one_level(length, channels, method):
+    shape = (40, 60) if channels is None else (40, 60, channels)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    resample = Image.Resampling[method]
     data = T.AugInput(image)
-    T.ResizeShortestEdge(25, 100)(data)
-    expected = Image.fromarray(image).resize((38, 25), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(data.image, np.asarray(expected))
+    T.ResizeShortestEdge(length, 200, interp=resample)(data)
+    picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+    width = int(length * 1.5 + 0.5)
+    expected = np.asarray(picture.resize((width, length), resample), dtype=int)
+    assert data.image.dtype == np.uint8
+    assert abs(data.image.reshape(expected.shape) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (40, 60, 1), (40, 60, 3)])

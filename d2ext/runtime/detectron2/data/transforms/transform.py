@@ -85,7 +85,10 @@ class ExtentTransform(Transform):
 
 
 class ResizeTransform(Transform):
-    """Resize (h, w) to (new_h, new_w): by Pillow for uint8, else by `F.interpolate`.
+    """Resize (h, w) to (new_h, new_w).
+
+    uint8 images are resized as by Pillow, which averages when it shrinks; others by
+    `F.interpolate`, which does not.
 
     Args:
         h, w: size of the image in pixels.
@@ -102,16 +105,23 @@ class ResizeTransform(Transform):
         if img.shape[:2] != (self.h, self.w):
             raise AssertionError(f"Made for {self.h} x {self.w} images, got {img.shape[:2]}.")
         method = Image.Resampling(self.interp if interp is None else interp)
-        if img.dtype == np.uint8:
-            return _through_pil(img, lambda p: p.resize((self.new_w, self.new_h), method))
-        return self._interpolate(img, _TORCH_MODES[method])
+        if img.dtype != np.uint8:
+            return self._interpolate(img, _TORCH_MODES[method])
+        if method == Image.Resampling.BILINEAR and img.shape[2:] in ((), (1,), (3,)):
+            # Pillow's arithmetic in vector instructions; where it differs, it is by one level.
+            return self._interpolate(img, "bilinear", antialias=True)
+        return _through_pil(img, lambda p: p.resize((self.new_w, self.new_h), method))
 
-    def _interpolate(self, img: np.ndarray, mode: str) -> np.ndarray:
+    def _interpolate(self, img: np.ndarray, mode: str, antialias: bool = False) -> np.ndarray:
         pixels = torch.from_numpy(np.ascontiguousarray(img))
         channels_first = pixels.reshape(self.h, self.w, -1).permute(2, 0, 1)[None]
         align = None if mode == "nearest" else False
         resized = F.interpolate(
-            channels_first, (self.new_h, self.new_w), mode=mode, align_corners=align
+            channels_first,
+            (self.new_h, self.new_w),
+            mode=mode,
+            align_corners=align,
+            antialias=antialias,
         )
         return resized[0].permute(1, 2, 0).reshape(self.new_h, self.new_w, *img.shape[2:]).numpy()
 
