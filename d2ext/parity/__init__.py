@@ -6,9 +6,13 @@ from d2ext.errors import DataError
 from d2ext.parity.attention import deformable_attention
 from d2ext.parity.case import Case, Comparison
 from d2ext.parity.detectors import detector
+from d2ext.parity.detectron2_case import Detectron2Case
+from d2ext.parity.detectron2_models import detectron2_model
 from d2ext.parity.modules import dyhead_block, swin_backbone
 
 __all__ = ["Case", "Comparison", "run_case"]
+
+DETECTRON2 = ("GeneralizedRCNN", "RetinaNet")
 
 
 def run_case(folder: Path) -> list[Comparison]:
@@ -18,6 +22,9 @@ def run_case(folder: Path) -> list[Comparison]:
         DataError: `folder` holds no case, or one of a model that is not known.
     """
     case = Case(folder)
+    if case.config.get("settings", {}).get("MODEL.META_ARCHITECTURE") in DETECTRON2:
+        case = Detectron2Case(folder)
+        return case.compare_all(detectron2_model(case))
     if "group_norm_groups" in case.config:
         return case.compare_all(dyhead_block(case))
     if "embed_dim" in case.config:

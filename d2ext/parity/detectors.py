@@ -26,7 +26,7 @@ def detector(case: Case) -> dict[str, Tensor]:
 
 def _evaluated(case: Case, model: Any) -> Outputs:
     parts = _parts(model)
-    seen = _watch({**parts, "model": model, "head": model.head})
+    seen = watch({**parts, "model": model, "head": model.head})
     view = VIEWS[type(model)](case, model)
     with torch.no_grad():
         model.eval()(case.batch())
@@ -76,7 +76,7 @@ def _parts(model: Any) -> dict[str, nn.Module]:
     return {"backbone": pyramid.bottom_up, "fpn": pyramid, **blocks, "dyhead": model.backbone}
 
 
-def _watch(modules: dict[str, nn.Module]) -> dict[str, Any]:
+def watch(modules: dict[str, nn.Module]) -> dict[str, Any]:
     """A dict in which each module's first output appears under its name."""
     seen: dict[str, Any] = {}
     for name, module in modules.items():

@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from d2ext._detectron2 import provider
 from d2ext.errors import DataError
 from d2ext.parity import run_case
 from d2ext.parity.case import Case
 from d2ext.parity.command import main
 
 FOLDER = Path(__file__).parent
+BUNDLED_ONLY = pytest.mark.skipif(
+    provider() == "official",
+    reason="the official one has no gradient of deformable convolution on the CPU",
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,10 @@ FOLDER = Path(__file__).parent
         pytest.param("dyhead_swint_atss", marks=pytest.mark.slow),
         pytest.param("dyhead_r50_retina", marks=pytest.mark.slow),
         pytest.param("fcos_r50", marks=pytest.mark.slow),
+        pytest.param("retinanet_r50_fpn", marks=pytest.mark.slow),
+        pytest.param("faster_rcnn_r50_fpn", marks=pytest.mark.slow),
+        pytest.param("mask_rcnn_r50_fpn", marks=pytest.mark.slow),
+        pytest.param("mask_rcnn_r50_fpn_dconv", marks=[pytest.mark.slow, BUNDLED_ONLY]),
     ],
 )
 def test_every_output_is_the_authors(name):

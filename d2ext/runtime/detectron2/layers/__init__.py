@@ -6,8 +6,9 @@ from .blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from .deform_conv import DeformConv, ModulatedDeformConv
 from .losses import ciou_loss, diou_loss
 from .mask_ops import paste_masks_in_image
-from .nms import batched_nms, nms
+from .nms import batched_nms, batched_nms_rotated, nms, nms_rotated
 from .roi_align import ROIAlign, roi_align
+from .roi_align_rotated import ROIAlignRotated, roi_align_rotated
 from .shape_spec import ShapeSpec
 from .wrappers import (
     BatchNorm2d,
@@ -37,8 +38,10 @@ __all__ = [
     "ModulatedDeformConv",
     "NaiveSyncBatchNorm",
     "ROIAlign",
+    "ROIAlignRotated",
     "ShapeSpec",
     "batched_nms",
+    "batched_nms_rotated",
     "cat",
     "ciou_loss",
     "cross_entropy",
@@ -48,8 +51,10 @@ __all__ = [
     "interpolate",
     "move_device_like",
     "nms",
+    "nms_rotated",
     "nonzero_tuple",
     "paste_masks_in_image",
     "roi_align",
+    "roi_align_rotated",
     "shapes_to_tensor",
 ]

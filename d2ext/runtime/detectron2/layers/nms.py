@@ -1,10 +1,11 @@
 """Non-maximum suppression."""
 
+import torch
 from torch import Tensor
 from torchvision.ops import boxes as box_ops
 from torchvision.ops import nms
 
-__all__ = ["batched_nms", "nms"]
+__all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -23,3 +24,34 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         raise ValueError(f"boxes must be (N, 4), got {tuple(boxes.shape)}")
     # Groups are told apart by shifting their boxes, for which half precision has no room.
     return box_ops.batched_nms(boxes.float(), scores, idxs, iou_threshold)
+
+
+def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Non-maximum suppression of rotated boxes.
+
+    Args:
+        boxes: (N, 5): centre x and y, width, height, degrees counter-clockwise.
+        scores: (N,).
+        iou_threshold: a box that overlaps a better one by more is dropped.
+
+    Returns:
+        Indices of the boxes that stay, by decreasing score.
+    """
+    return torch.ops.detectron2.nms_rotated(boxes, scores, iou_threshold)
+
+
+def batched_nms_rotated(
+    boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float
+) -> Tensor:
+    """`nms_rotated` within each group; `idxs` (N,) integers as of `batched_nms`."""
+    if boxes.shape[-1] != 5:
+        raise ValueError(f"boxes must be (N, 5), got {tuple(boxes.shape)}")
+    if boxes.numel() == 0:
+        return torch.empty(0, dtype=torch.int64, device=boxes.device)
+    boxes = boxes.float()
+    reach = boxes[:, 2:4].amax(dim=1, keepdim=True) / 2
+    low, high = (boxes[:, :2] - reach).min(), (boxes[:, :2] + reach).max()
+    # Groups are told apart by moving each to a place of its own.
+    shifts = idxs.to(boxes)[:, None] * (high - low + 1)
+    moved = torch.cat([boxes[:, :2] + shifts, boxes[:, 2:]], dim=1)
+    return nms_rotated(moved, scores, iou_threshold)

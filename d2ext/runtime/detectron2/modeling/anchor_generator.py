@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec, move_device_like
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, RotatedBoxes
 from detectron2.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -49,28 +49,14 @@ def _one_for_each_level(values: Sequence[Any], num_levels: int, name: str) -> li
     return lists
 
 
-@ANCHOR_GENERATOR_REGISTRY.register()
-class DefaultAnchorGenerator(nn.Module):
-    """Axis-aligned anchors (Ren et al. 2015, arXiv:1506.01497).
+class _AnchorGrid(nn.Module):
+    """A few anchors around the origin, repeated at every position of each level."""
 
-    Args:
-        sizes: square roots of the anchors' areas in pixels: a list for each level, or one list
-            for all of them.
-        aspect_ratios: heights over widths; as `sizes`.
-        strides: of each level, in pixels.
-        offset: where in its cell of `stride` pixels the first anchor's centre lies, in [0, 1).
-    """
+    box_dim: int
+    box_type: type[Boxes] | type[RotatedBoxes]
 
-    box_dim = 4
-
-    @configurable
     def __init__(
-        self,
-        *,
-        sizes: Sequence[float] | Sequence[Sequence[float]],
-        aspect_ratios: Sequence[float] | Sequence[Sequence[float]],
-        strides: Sequence[int],
-        offset: float = 0.5,
+        self, cell_anchors: Sequence[Tensor], strides: Sequence[int], offset: float
     ) -> None:
         super().__init__()
         if not 0.0 <= offset < 1.0:
@@ -78,21 +64,7 @@ class DefaultAnchorGenerator(nn.Module):
         self.strides = list(strides)
         self.num_features = len(self.strides)
         self.offset = offset
-        sizes = _one_for_each_level(sizes, self.num_features, "sizes")
-        ratios = _one_for_each_level(aspect_ratios, self.num_features, "aspect_ratios")
-        self.cell_anchors = BufferList(
-            [self.generate_cell_anchors(s, r) for s, r in zip(sizes, ratios, strict=True)]
-        )
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
-        section = cfg.MODEL.ANCHOR_GENERATOR
-        return {
-            "sizes": section.SIZES,
-            "aspect_ratios": section.ASPECT_RATIOS,
-            "strides": [shape.stride for shape in input_shape],
-            "offset": section.OFFSET,
-        }
+        self.cell_anchors = BufferList(cell_anchors)
 
     @property
     def num_anchors(self) -> list[int]:
@@ -104,23 +76,11 @@ class DefaultAnchorGenerator(nn.Module):
         """`num_anchors` under its older name."""
         return self.num_anchors
 
-    def generate_cell_anchors(
-        self,
-        sizes: Sequence[float] = (32, 64, 128, 256, 512),
-        aspect_ratios: Sequence[float] = (0.5, 1, 2),
-    ) -> Tensor:
-        """Anchors around the origin: (len(sizes) * len(aspect_ratios), 4) XYXY, sizes outermost."""
-        size = torch.tensor(sizes, dtype=torch.float64)[:, None]
-        ratio = torch.tensor(aspect_ratios, dtype=torch.float64)
-        width = (size**2 / ratio).sqrt()
-        height = ratio * width
-        return (torch.stack([-width, -height, width, height], dim=-1) / 2).reshape(-1, 4).float()
-
-    def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
+    def forward(self, features: Sequence[Tensor]) -> list[Any]:
         """Anchors of each level's map (B, C, H, W): H * W * num_anchors boxes, positions in row
         order outermost."""
         return [
-            Boxes(self._on_grid(cell, stride, feature))
+            self.box_type(self._on_grid(cell, stride, feature))
             for cell, stride, feature in zip(self.cell_anchors, self.strides, features, strict=True)
         ]
 
@@ -131,8 +91,124 @@ class DefaultAnchorGenerator(nn.Module):
             for count in feature.shape[-2:]
         ]
         y, x = torch.meshgrid(*centres, indexing="ij")
-        shifts = torch.stack([x, y, x, y], dim=-1)
-        return (shifts.reshape(-1, 1, 4) + cell).reshape(-1, 4)
+        shifts = self._shifts(x, y)
+        return (shifts.reshape(-1, 1, self.box_dim) + cell).reshape(-1, self.box_dim)
+
+    def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
+        """What a move by `x` and `y`, (H, W) each, adds to a box: (H, W, box_dim)."""
+        raise NotImplementedError
+
+
+def _cell_sizes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Widths and heights, (sizes, ratios) float64 each."""
+    size = torch.tensor(sizes, dtype=torch.float64)[:, None]
+    ratio = torch.tensor(aspect_ratios, dtype=torch.float64)
+    width = (size**2 / ratio).sqrt()
+    return width, ratio * width
+
+
+@ANCHOR_GENERATOR_REGISTRY.register()
+class DefaultAnchorGenerator(_AnchorGrid):
+    """Axis-aligned anchors (Ren et al. 2015, arXiv:1506.01497).
+
+    Args:
+        sizes: square roots of the anchors' areas in pixels: a list for each level, or one list
+            for all of them.
+        aspect_ratios: heights over widths; as `sizes`.
+        strides: of each level, in pixels.
+        offset: where in its cell of `stride` pixels the first anchor's centre lies, in [0, 1).
+    """
+
+    box_dim = 4
+    box_type = Boxes
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[float] | Sequence[Sequence[float]],
+        aspect_ratios: Sequence[float] | Sequence[Sequence[float]],
+        strides: Sequence[int],
+        offset: float = 0.5,
+    ) -> None:
+        sizes = _one_for_each_level(sizes, len(strides), "sizes")
+        ratios = _one_for_each_level(aspect_ratios, len(strides), "aspect_ratios")
+        cells = [self.generate_cell_anchors(s, r) for s, r in zip(sizes, ratios, strict=True)]
+        super().__init__(cells, strides, offset)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+        section = cfg.MODEL.ANCHOR_GENERATOR
+        return {
+            "sizes": section.SIZES,
+            "aspect_ratios": section.ASPECT_RATIOS,
+            "strides": [shape.stride for shape in input_shape],
+            "offset": section.OFFSET,
+        }
+
+    def generate_cell_anchors(
+        self,
+        sizes: Sequence[float] = (32, 64, 128, 256, 512),
+        aspect_ratios: Sequence[float] = (0.5, 1, 2),
+    ) -> Tensor:
+        """Anchors around the origin: (len(sizes) * len(aspect_ratios), 4) XYXY, sizes outermost."""
+        width, height = _cell_sizes(sizes, aspect_ratios)
+        return (torch.stack([-width, -height, width, height], dim=-1) / 2).reshape(-1, 4).float()
+
+    def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([x, y, x, y], dim=-1)
+
+
+@ANCHOR_GENERATOR_REGISTRY.register()
+class RotatedAnchorGenerator(_AnchorGrid):
+    """Anchors at several angles (Ma et al. 2018, arXiv:1703.01086).
+
+    Args:
+        sizes, aspect_ratios, strides, offset: as `DefaultAnchorGenerator`'s.
+        angles: degrees counter-clockwise; as `sizes`.
+    """
+
+    box_dim = 5
+    box_type = RotatedBoxes
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[float] | Sequence[Sequence[float]],
+        aspect_ratios: Sequence[float] | Sequence[Sequence[float]],
+        strides: Sequence[int],
+        angles: Sequence[float] | Sequence[Sequence[float]],
+        offset: float = 0.5,
+    ) -> None:
+        options = {"sizes": sizes, "aspect_ratios": aspect_ratios, "angles": angles}
+        levels = [_one_for_each_level(v, len(strides), name) for name, v in options.items()]
+        cells = [self.generate_cell_anchors(*level) for level in zip(*levels, strict=True)]
+        super().__init__(cells, strides, offset)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+        upright = DefaultAnchorGenerator.from_config(cfg, input_shape)
+        return {**upright, "angles": cfg.MODEL.ANCHOR_GENERATOR.ANGLES}
+
+    def generate_cell_anchors(
+        self,
+        sizes: Sequence[float] = (32, 64, 128, 256, 512),
+        aspect_ratios: Sequence[float] = (0.5, 1, 2),
+        angles: Sequence[float] = (-90, -60, -30, 0, 30, 60, 90),
+    ) -> Tensor:
+        """Anchors around the origin: (len(sizes) * len(aspect_ratios) * len(angles), 5), centre,
+        width, height and angle; sizes outermost, angles innermost."""
+        width, height = _cell_sizes(sizes, aspect_ratios)
+        shape = torch.stack([width, height], dim=-1).reshape(-1, 1, 2)
+        angle = torch.tensor(angles, dtype=torch.float64).reshape(1, -1, 1)
+        shape, angle = shape.expand(-1, len(angles), -1), angle.expand(len(shape), -1, -1)
+        centre = torch.zeros_like(shape)
+        return torch.cat([centre, shape, angle], dim=-1).reshape(-1, 5).float()
+
+    def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
+        none = torch.zeros_like(x)
+        return torch.stack([x, y, none, none, none], dim=-1)
 
 
 def build_anchor_generator(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from detectron2.layers import cat, ciou_loss, diou_loss
 from detectron2.structures import Boxes
 
-__all__ = ["Box2BoxTransform", "Box2BoxTransformLinear"]
+__all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotated"]
 
 _DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)  # as in the published R-CNN models
 
@@ -22,6 +22,11 @@ def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """(..., 4) XYXY -> centres (..., 2) and sizes (..., 2)."""
     size = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + 0.5 * size, size
+
+
+def _check_width(sizes: Tensor) -> None:
+    if not torch.jit.is_tracing() and not bool((sizes[..., 0] > 0).all()):
+        raise ValueError("source boxes of a box transform need a positive width")
 
 
 class Box2BoxTransform:
@@ -49,8 +54,7 @@ class Box2BoxTransform:
         """
         source, source_size = _centre_and_size(src_boxes)
         target, target_size = _centre_and_size(target_boxes)
-        if not torch.jit.is_tracing() and not bool((source_size[..., 0] > 0).all()):
-            raise ValueError("source boxes of a box transform need a positive width")
+        _check_width(source_size)
         deltas = torch.cat([(target - source) / source_size, (target_size / source_size).log()], -1)
         return deltas * deltas.new_tensor(self.weights)
 
@@ -71,6 +75,66 @@ class Box2BoxTransform:
         centre = centre + deltas[..., :2] * size
         half = 0.5 * size * deltas[..., 2:].clamp(max=self.scale_clamp).exp()
         return torch.cat([centre - half, centre + half], dim=-1).reshape(shape)
+
+
+class Box2BoxTransformRotated:
+    """R-CNN's (dx, dy, dw, dh) for boxes at any angle, and the turn between them in radians
+    (Ma et al. 2018, arXiv:1703.01086). The shift is along the image's axes, not the box's.
+
+    Boxes are centre x and y, width, height in pixels, and degrees counter-clockwise.
+
+    Args:
+        weights: factors of the five deltas.
+        scale_clamp: upper bound of dw and dh when they are applied.
+    """
+
+    def __init__(
+        self,
+        weights: tuple[float, float, float, float, float],
+        scale_clamp: float = _DEFAULT_SCALE_CLAMP,
+    ) -> None:
+        self.weights = weights
+        self.scale_clamp = scale_clamp
+
+    def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        """Deltas (N, 5) that turn `src_boxes` (N, 5) into `target_boxes` (N, 5).
+
+        Raises:
+            ValueError: a source box of no width (which could not be undone).
+        """
+        source, source_size, source_angle = src_boxes.split((2, 2, 1), dim=-1)
+        target, target_size, target_angle = target_boxes.split((2, 2, 1), dim=-1)
+        _check_width(source_size)
+        shift = (target - source) / source_size
+        turn = _wrap_degrees(target_angle - source_angle).deg2rad()
+        deltas = torch.cat([shift, (target_size / source_size).log(), turn], dim=-1)
+        return deltas * deltas.new_tensor(self.weights)
+
+    def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        """The boxes that deltas lead to.
+
+        Args:
+            deltas: (N, 5 k): k sets for each box.
+            boxes: (N, 5).
+
+        Returns:
+            (N, 5 k), angles in [-180, 180).
+        """
+        shape = deltas.shape
+        deltas = deltas.unflatten(1, (shape[1] // 5, 5))
+        deltas = deltas / deltas.new_tensor(self.weights)
+        shift, growth, turn = deltas.split((2, 2, 1), dim=-1)
+        centre, size, angle = boxes.to(deltas.dtype)[:, None].split((2, 2, 1), dim=-1)
+        moved = [
+            centre + shift * size,
+            size * growth.clamp(max=self.scale_clamp).exp(),
+            _wrap_degrees(angle + turn.rad2deg()),
+        ]
+        return torch.cat(moved, dim=-1).reshape(shape)
+
+
+def _wrap_degrees(angles: Tensor) -> Tensor:
+    return (angles + 180) % 360 - 180
 
 
 class Box2BoxTransformLinear:
@@ -103,7 +167,7 @@ _IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 
 def _dense_box_regression_loss(
     anchors: Sequence[Boxes | Tensor],
-    box2box_transform: Box2BoxTransform,
+    box2box_transform: Box2BoxTransform | Box2BoxTransformRotated | Box2BoxTransformLinear,
     pred_anchor_deltas: Sequence[Tensor],
     gt_boxes: Sequence[Tensor],
     fg_mask: Tensor,

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import RoIPool
 
-from detectron2.layers import ROIAlign, cat
-from detectron2.structures import Boxes
+from detectron2.layers import ROIAlign, ROIAlignRotated, cat
+from detectron2.structures import Boxes, RotatedBoxes
 
 __all__ = ["ROIPooler"]
 
 
 def assign_boxes_to_levels(
-    box_lists: Sequence[Boxes],
+    box_lists: Sequence[Boxes | RotatedBoxes],
     min_level: int,
     max_level: int,
     canonical_box_size: int,
@@ -35,8 +35,9 @@ def assign_boxes_to_levels(
     return level.clamp(min=min_level, max=max_level).to(torch.int64) - min_level
 
 
-def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
-    """Boxes of each image, together M -> (M, 5): the image's index, then the box."""
+def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes | RotatedBoxes]) -> Tensor:
+    """Boxes of each image, together M -> (M, 5): the image's index, then the box; (M, 6) for
+    rotated boxes."""
     return cat(
         [
             torch.cat([torch.full_like(boxes.tensor[:, :1], index), boxes.tensor], dim=1)
@@ -52,8 +53,8 @@ class ROIPooler(nn.Module):
         output_size: (height, width) of the pooled features, or one side for both.
         scales: 1 / stride of each feature map, finest first; strides are powers of two.
         sampling_ratio: as `ROIAlign`'s.
-        pooler_type: "ROIAlignV2" (pixel centres at .5), "ROIAlign" (the older convention) or
-            "ROIPool".
+        pooler_type: "ROIAlignV2" (pixel centres at .5), "ROIAlign" (the older convention),
+            "ROIPool", or "ROIAlignRotated" for rotated boxes.
         canonical_box_size, canonical_level: as in `assign_boxes_to_levels`.
     """
 
@@ -85,11 +86,14 @@ class ROIPooler(nn.Module):
     def _pooler(self, kind: str, scale: float, sampling_ratio: int) -> nn.Module:
         if kind == "ROIPool":
             return RoIPool(self.output_size, spatial_scale=scale)
+        if kind == "ROIAlignRotated":
+            return ROIAlignRotated(self.output_size, scale, sampling_ratio)
         if kind not in ("ROIAlign", "ROIAlignV2"):
-            raise ValueError(f"no pooler named {kind!r}; ROIAlignV2, ROIAlign, ROIPool are known")
+            known = "ROIAlignV2, ROIAlign, ROIPool, ROIAlignRotated"
+            raise ValueError(f"no pooler named {kind!r}; the known ones: {known}")
         return ROIAlign(self.output_size, scale, sampling_ratio, aligned=kind == "ROIAlignV2")
 
-    def forward(self, x: Sequence[Tensor], box_lists: Sequence[Boxes]) -> Tensor:
+    def forward(self, x: Sequence[Tensor], box_lists: Sequence[Boxes | RotatedBoxes]) -> Tensor:
         """Feature maps (B, C, H, W) and each image's boxes, together M -> (M, C, height, width)."""
         if len(x) != len(self.level_poolers):
             raise ValueError(f"{len(x)} feature maps for {len(self.level_poolers)} levels")

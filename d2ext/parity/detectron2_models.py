@@ -1,0 +1,128 @@
+"""What Detectron2's models give, by the names of the cases."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d2ext.parity.detectors import watch
+from d2ext.parity.detectron2_case import Detectron2Case
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances, RotatedBoxes, pairwise_iou
+from detectron2.structures.rotated_boxes import pairwise_iou as pairwise_iou_rotated
+from detectron2.utils.events import EventStorage
+
+Outputs = Iterator[tuple[str, Tensor]]
+
+
+def detectron2_model(case: Detectron2Case) -> dict[str, Tensor]:
+    """Everything that a case of Detectron2's may store, by its keys."""
+    model = build_model(case.cfg())
+    parameters = case.load(model)
+    return dict([*_evaluated(case, model), *_trained(case, model, parameters)])
+
+
+def _evaluated(case: Detectron2Case, model: Any) -> Outputs:
+    seen = watch(_parts(model))
+    with torch.no_grad():
+        model.eval()(case.batch())
+        for name in {"feat", "fpn"} & seen.keys():
+            yield from ((f"{name}.{level}", value) for level, value in seen[name].items())
+        levels = seen.get("fpn", seen["feat"])
+        for name in {"rpn", "head"} & seen.keys():
+            for level, logits, deltas in zip(levels, *seen[name], strict=True):
+                yield f"{name}.logits.{level}", logits
+                yield f"{name}.deltas.{level}", deltas
+        if "proposals" in seen:
+            for index, found in enumerate(seen["proposals"][0]):
+                yield from _proposals(case, f"proposals.{index}", found)
+            yield from _region_outputs(case, model, levels)
+    orders = []
+    for index, found in enumerate(output["instances"] for output in seen["model"]):
+        orders.append(_matching(case, f"det.{index}", found.pred_boxes, scores=found.scores))
+        yield from _detections(f"det.{index}", found[orders[-1]])
+    if "mask" in seen:
+        logits = seen["mask"].split([len(order) for order in orders])
+        pairs = zip(logits, orders, strict=True)
+        yield "mask.logits", torch.cat([of_image[order] for of_image, order in pairs])
+
+
+def _parts(model: Any) -> dict[str, nn.Module]:
+    parts = {"feat": model.backbone, "model": model}
+    if hasattr(model.backbone, "bottom_up"):
+        parts.update(feat=model.backbone.bottom_up, fpn=model.backbone)
+    if hasattr(model, "head"):
+        return {**parts, "head": model.head}
+    parts.update(rpn=model.proposal_generator.rpn_head, proposals=model.proposal_generator)
+    if getattr(model.roi_heads, "mask_on", False):
+        parts["mask"] = model.roi_heads.mask_head.predictor
+    return parts
+
+
+def _proposals(case: Detectron2Case, prefix: str, found: Instances) -> Outputs:
+    order = _matching(case, prefix, found.proposal_boxes, logits=found.objectness_logits)
+    yield f"{prefix}.boxes", found.proposal_boxes.tensor[order]
+    yield f"{prefix}.logits", found.objectness_logits[order]
+
+
+def _region_outputs(case: Detectron2Case, model: Any, features: dict[str, Tensor]) -> Outputs:
+    """The box predictor on the authors' proposals, so that ties do not change their order."""
+    images = model.preprocess_image(case.batch())
+    proposals = []
+    for index, size in enumerate(images.image_sizes):
+        boxes = case.golden_boxes(f"proposals.{index}")
+        logits = torch.from_numpy(case.golden[f"proposals.{index}.logits"])
+        proposals.append(Instances(size, proposal_boxes=boxes, objectness_logits=logits))
+    predictor = model.roi_heads.box_predictor
+    stages = list(predictor) if isinstance(predictor, nn.ModuleList) else [predictor]
+    seen = watch({f".{i}" if len(stages) > 1 else "": stage for i, stage in enumerate(stages)})
+    model.roi_heads(images, features, proposals)
+    for stage, (logits, deltas) in seen.items():
+        yield f"roi{stage}.cls", logits
+        yield f"roi{stage}.deltas", deltas
+
+
+def _detections(prefix: str, found: Instances) -> Outputs:
+    yield f"{prefix}.boxes", found.pred_boxes.tensor
+    yield f"{prefix}.scores", found.scores
+    yield f"{prefix}.classes", found.pred_classes
+    if found.has("pred_masks"):
+        yield f"{prefix}.masks", found.pred_masks
+        yield f"{prefix}.mask_area", found.pred_masks.flatten(1).sum(dim=1)
+
+
+def _trained(case: Detectron2Case, model: Any, parameters: dict[str, Tensor]) -> Outputs:
+    model.train()
+    if any(key.startswith("loss_bitmask.") for key in case.facts["outputs"]):
+        with EventStorage(), torch.no_grad():
+            losses = model(case.batch("bitmask"))
+        yield from ((f"loss_bitmask.{name}", loss) for name, loss in losses.items())
+    with EventStorage() as storage:
+        losses = model(case.batch())
+        for name, (value, _) in storage.latest().items():
+            yield f"count.{name.replace('/', '.')}", torch.tensor(value)
+    yield from ((f"loss.{name}", loss) for name, loss in losses.items())
+    sum(losses.values()).backward()
+    for name, parameter in parameters.items():
+        if parameter.grad is not None:
+            yield f"grad.{name}", parameter.grad
+
+
+def _matching(
+    case: Detectron2Case, prefix: str, boxes: Boxes | RotatedBoxes, **values: Tensor
+) -> Tensor:
+    """For each box of the authors the place of ours, told from others of the same place by values.
+
+    Where there are not as many, ours come as they are, to differ in shape.
+    """
+    golden, own = case.golden_boxes(prefix), torch.arange(len(boxes))
+    if len(boxes) != len(golden):
+        return own
+    iou: Any = pairwise_iou_rotated if case.rotated else pairwise_iou
+    likeness = iou(golden, boxes)
+    for name, value in values.items():
+        expected = torch.from_numpy(case.golden[f"{prefix}.{name}"])
+        likeness = likeness - (expected[:, None] - value).abs()
+    best = likeness.argmax(dim=1)
+    return best if len(best.unique()) == len(best) else own

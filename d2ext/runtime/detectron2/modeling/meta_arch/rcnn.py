@@ -1,0 +1,243 @@
+"""Models of two stages, and the first stage alone (Ren et al. 2015, arXiv:1506.01497)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detectron2.config import configurable
+from detectron2.layers import move_device_like
+from detectron2.structures import ImageList, Instances
+from detectron2.utils.events import get_event_storage
+
+from ..backbone import Backbone, build_backbone
+from ..postprocessing import detector_postprocess
+from ..proposal_generator import build_proposal_generator
+from ..roi_heads import build_roi_heads
+from .build import META_ARCH_REGISTRY
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+__all__ = ["GeneralizedRCNN", "ProposalNetwork"]
+
+
+class _ProposalModel(nn.Module):
+    """A backbone, a proposal generator, and the normalisation of images."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        proposal_generator: nn.Module | None,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.proposal_generator: Any = proposal_generator
+        for name, values in {"pixel_mean": pixel_mean, "pixel_std": pixel_std}.items():
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        if self.pixel_mean.shape != self.pixel_std.shape:
+            raise ValueError(f"{len(pixel_mean)} channels in pixel_mean, {len(pixel_std)} in std")
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        return move_device_like(x, self.pixel_mean)
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalise and pad the images to one batch."""
+        images = [self._move_to_current_device(x["image"]) for x in batched_inputs]
+        return ImageList.from_tensors(
+            [(image - self.pixel_mean) / self.pixel_std for image in images],
+            self.backbone.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints,
+        )
+
+    def _instances(self, batched_inputs: list[dict[str, Any]], name: str) -> list[Instances]:
+        return [x[name].to(self.device) for x in batched_inputs]
+
+
+@META_ARCH_REGISTRY.register()
+class GeneralizedRCNN(_ProposalModel):
+    """Features of an image, proposals from them, and heads on each proposal.
+
+    Args:
+        backbone: gives the features.
+        proposal_generator: gives proposals; `None`: they come with the images.
+        roi_heads: gives detections.
+        pixel_mean, pixel_std: of each image channel.
+        input_format: of the images, for pictures; needed with `vis_period`.
+        vis_period: iterations between pictures of the training; 0: none.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        proposal_generator: nn.Module | None,
+        roi_heads: nn.Module,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_format: str | None = None,
+        vis_period: int = 0,
+    ) -> None:
+        super().__init__(backbone, proposal_generator, pixel_mean, pixel_std)
+        self.roi_heads: Any = roi_heads
+        self.input_format, self.vis_period = input_format, vis_period
+        if vis_period > 0 and input_format is None:
+            raise ValueError("pictures of the training need input_format")
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        return {
+            "backbone": backbone,
+            "proposal_generator": build_proposal_generator(cfg, shapes),
+            "roi_heads": build_roi_heads(cfg, shapes),
+            "input_format": cfg.INPUT.FORMAT,
+            "vis_period": cfg.VIS_PERIOD,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
+        """Losses in training; a list of {"instances": Instances} otherwise.
+
+        Args:
+            batched_inputs: for each image a dict of "image": (C, H, W), in training "instances"
+                with `gt_boxes`, `gt_classes` and what else the heads learn, "proposals" where
+                nothing generates them, and optionally "height" and "width" of the detections'
+                coordinates (default: the image's).
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        truth = None
+        if "instances" in batched_inputs[0]:
+            truth = self._instances(batched_inputs, "instances")
+        features = self.backbone(images.tensor)
+        losses = {}
+        if self.proposal_generator is None:
+            proposals = self._instances(batched_inputs, "proposals")
+        else:
+            proposals, losses = self.proposal_generator(images, features, truth)
+        _, detector_losses = self.roi_heads(images, features, proposals, truth)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            self.visualize_training(batched_inputs, proposals)
+        return {**detector_losses, **losses}
+
+    def inference(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list[Any]:
+        """Detections of each image.
+
+        Args:
+            batched_inputs: as of `forward`.
+            detected_instances: with `pred_boxes` and `pred_classes` in the coordinates of the
+                images; if given, only masks and keypoints are added to them.
+            do_postprocess: rescale to the "height" and "width" wanted.
+
+        Returns:
+            {"instances": Instances} of each image; without `do_postprocess` `Instances`.
+        """
+        if self.training:
+            raise RuntimeError("inference in training: call eval() first")
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        if detected_instances is not None:
+            found = [instances.to(self.device) for instances in detected_instances]
+            found = self.roi_heads.forward_with_given_boxes(features, found)
+        else:
+            if self.proposal_generator is None:
+                proposals = self._instances(batched_inputs, "proposals")
+            else:
+                proposals, _ = self.proposal_generator(images, features, None)
+            found, _ = self.roi_heads(images, features, proposals, None)
+        if not do_postprocess:
+            return found
+        return self._postprocess(found, batched_inputs, images.image_sizes)
+
+    @staticmethod
+    def _postprocess(
+        instances: list[Instances],
+        batched_inputs: list[dict[str, Any]],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Instances]]:
+        """Rescale to the size that each input asks for."""
+        return [
+            {"instances": detector_postprocess(found, x.get("height", h), x.get("width", w))}
+            for found, x, (h, w) in zip(instances, batched_inputs, image_sizes, strict=True)
+        ]
+
+    def visualize_training(self, batched_inputs: list[dict], proposals: list[Instances]) -> None:
+        """Put the first image's ground truth beside its 20 best proposals into the events."""
+        # Drawing needs the data and plotting packages, detecting does not.
+        from detectron2.data.detection_utils import convert_image_to_rgb
+        from detectron2.utils.visualizer import Visualizer
+
+        first = batched_inputs[0]
+        image = convert_image_to_rgb(first["image"].permute(1, 2, 0), self.input_format or "BGR")
+        best = proposals[0].proposal_boxes[:20].tensor.detach().cpu().numpy()
+        pictures = [
+            Visualizer(image, None).overlay_instances(boxes=boxes).get_image()
+            for boxes in (first["instances"].gt_boxes, best)
+        ]
+        name = "Left: GT bounding boxes;  Right: Predicted proposals"
+        get_event_storage().put_image(name, np.concatenate(pictures, axis=1).transpose(2, 0, 1))
+
+
+@META_ARCH_REGISTRY.register()
+class ProposalNetwork(_ProposalModel):
+    """The first stage of `GeneralizedRCNN`; arguments as there."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        proposal_generator: nn.Module,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__(backbone, proposal_generator, pixel_mean, pixel_std)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        backbone = build_backbone(cfg)
+        return {
+            "backbone": backbone,
+            "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
+        """Losses in training; a list of {"proposals": Instances} otherwise. Inputs as of
+        `GeneralizedRCNN`."""
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        truth = None
+        if "instances" in batched_inputs[0]:
+            truth = self._instances(batched_inputs, "instances")
+        proposals, losses = self.proposal_generator(images, features, truth)
+        if self.training:
+            return losses
+        return [
+            {"proposals": detector_postprocess(found, x.get("height", h), x.get("width", w))}
+            for found, x, (h, w) in zip(proposals, batched_inputs, images.image_sizes, strict=True)
+        ]

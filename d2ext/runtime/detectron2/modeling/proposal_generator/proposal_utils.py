@@ -1,0 +1,160 @@
+"""From scored boxes of all levels to a few proposals of each image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from detectron2.layers import batched_nms, cat
+from detectron2.structures import Boxes, Instances, RotatedBoxes
+
+BoxType = type[Boxes] | type[RotatedBoxes]
+Suppression = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+# Ground truth among the proposals is as certain as float32 can say.
+_CERTAIN_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
+
+
+def find_top_rpn_proposals(
+    proposals: list[Tensor],
+    pred_objectness_logits: list[Tensor],
+    image_sizes: list[tuple[int, int]],
+    nms_thresh: float,
+    pre_nms_topk: int,
+    post_nms_topk: int,
+    min_box_size: float,
+    training: bool,
+) -> list[Instances]:
+    """The best boxes of each image, suppressed within their level.
+
+    Args:
+        proposals: of each level (N, Ri, 4) XYXY.
+        pred_objectness_logits: of each level (N, Ri).
+        image_sizes: (height, width) of the N images.
+        nms_thresh: IoU of the suppression.
+        pre_nms_topk: so many of each level enter the suppression.
+        post_nms_topk: so many of all levels come out of it.
+        min_box_size: boxes with a side of no more pixels are dropped, after clipping.
+        training: boxes or logits that are not finite are an error, not just dropped.
+
+    Returns:
+        For each image `proposal_boxes` and `objectness_logits`, best first.
+
+    Raises:
+        FloatingPointError: see `training`.
+    """
+    return top_proposals(
+        Boxes,
+        batched_nms,
+        (proposals, pred_objectness_logits),
+        image_sizes,
+        nms_thresh,
+        (pre_nms_topk, post_nms_topk),
+        min_box_size,
+        training,
+    )
+
+
+def top_proposals(
+    box_type: BoxType,
+    suppress: Suppression,
+    predictions: tuple[list[Tensor], list[Tensor]],
+    image_sizes: list[tuple[int, int]],
+    nms_thresh: float,
+    topk: tuple[int, int],
+    min_box_size: float,
+    training: bool,
+) -> list[Instances]:
+    """`find_top_rpn_proposals` of any kind of boxes.
+
+    Args:
+        suppress: called with boxes, scores, levels and the threshold.
+        predictions: boxes and logits.
+        topk: before and after the suppression.
+    """
+    boxes, logits, levels = _best_of_levels(*predictions, topk[0])
+    results = []
+    for image, size in enumerate(image_sizes):
+        finite = boxes[image].isfinite().all(dim=1) & logits[image].isfinite()
+        if training and not finite.all():
+            raise FloatingPointError(
+                "the RPN predicted infinite boxes or logits: training has diverged"
+            )
+        found = Instances(size)
+        found.proposal_boxes = box_type(boxes[image][finite])
+        found.objectness_logits = logits[image][finite]
+        found.proposal_boxes.clip(size)
+        large = found.proposal_boxes.nonempty(threshold=min_box_size)
+        found = found[large]
+        keep = suppress(
+            found.proposal_boxes.tensor,
+            found.objectness_logits,
+            levels[finite][large],
+            nms_thresh,
+        )
+        results.append(found[keep[: topk[1]]])
+    return results
+
+
+def _best_of_levels(
+    boxes: list[Tensor], logits: list[Tensor], count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (N, R, box_dim), logits (N, R) and levels (R,) of the `count` best of each level."""
+    chosen_boxes, chosen_logits, levels = [], [], []
+    for level, (level_boxes, level_logits) in enumerate(zip(boxes, logits, strict=True)):
+        best_logits, best = level_logits.topk(_at_most(level_logits.shape[1], count), dim=1)
+        rows = best[..., None].expand(-1, -1, level_boxes.shape[-1])
+        chosen_boxes.append(level_boxes.gather(1, rows))
+        chosen_logits.append(best_logits)
+        levels.append(torch.full_like(best[0], level))
+    return cat(chosen_boxes, dim=1), cat(chosen_logits, dim=1), cat(levels)
+
+
+def _at_most(size: int | Tensor, limit: int) -> int:
+    # While tracing a size is a tensor, and stays in the graph as one.
+    return size.clamp(max=limit) if isinstance(size, Tensor) else min(size, limit)  # type: ignore[return-value]
+
+
+def add_ground_truth_to_proposals(
+    gt: Sequence[Instances] | Sequence[Boxes], proposals: list[Instances]
+) -> list[Instances]:
+    """Append each image's ground truth to its proposals, so that training sees good ones.
+
+    Args:
+        gt: of each image; instances with `gt_boxes`, or these boxes alone.
+        proposals: of each image, with `proposal_boxes` and `objectness_logits`. Further fields
+            must be in `gt` too.
+
+    Raises:
+        AssertionError: there are not as many of one as of the other, or a field is missing.
+    """
+    if len(gt) != len(proposals):
+        raise AssertionError(f"ground truth of {len(gt)} images, proposals of {len(proposals)}")
+    if len(proposals) == 0:
+        return proposals
+    return [
+        add_ground_truth_to_proposals_single_image(truth, found)
+        for truth, found in zip(gt, proposals, strict=True)
+    ]
+
+
+def add_ground_truth_to_proposals_single_image(
+    gt: Instances | Boxes, proposals: Instances
+) -> Instances:
+    """`add_ground_truth_to_proposals` of one image."""
+    truth = gt if isinstance(gt, Instances) else Instances(proposals.image_size, gt_boxes=gt)
+    logits = proposals.objectness_logits
+    appended = Instances(proposals.image_size)
+    appended.proposal_boxes = truth.gt_boxes
+    appended.objectness_logits = torch.full(
+        (len(truth),), _CERTAIN_LOGIT, dtype=logits.dtype, device=logits.device
+    )
+    for name in proposals.get_fields():
+        if not appended.has(name):
+            if not truth.has(name):
+                raise AssertionError(f"proposals have the field {name!r}, the ground truth has not")
+            appended.set(name, truth.get(name))
+    return Instances.cat([proposals, appended])

@@ -1,0 +1,66 @@
+"""The proposal network of rotated boxes (Ma et al. 2018, arXiv:1703.01086)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec, batched_nms_rotated
+from detectron2.structures import Instances, RotatedBoxes, pairwise_iou_rotated
+
+from ..box_regression import Box2BoxTransformRotated
+from .build import PROPOSAL_GENERATOR_REGISTRY
+from .proposal_utils import top_proposals
+from .rpn import RPN
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+
+def find_top_rrpn_proposals(
+    proposals: list[Tensor],
+    pred_objectness_logits: list[Tensor],
+    image_sizes: list[tuple[int, int]],
+    nms_thresh: float,
+    pre_nms_topk: int,
+    post_nms_topk: int,
+    min_box_size: float,
+    training: bool,
+) -> list[Instances]:
+    """`find_top_rpn_proposals` of rotated boxes: of each level (N, Ri, 5)."""
+    return top_proposals(
+        RotatedBoxes,
+        batched_nms_rotated,
+        (proposals, pred_objectness_logits),
+        image_sizes,
+        nms_thresh,
+        (pre_nms_topk, post_nms_topk),
+        min_box_size,
+        training,
+    )
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class RRPN(RPN):
+    """`RPN` of rotated anchors; their borders cannot be compared with the image's."""
+
+    box_type = RotatedBoxes
+    _pairwise_iou = staticmethod(pairwise_iou_rotated)
+    _find_top = staticmethod(find_top_rrpn_proposals)
+
+    @configurable
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.anchor_boundary_thresh >= 0:
+            raise NotImplementedError(
+                "rotated anchors are not compared with the image's border: "
+                "MODEL.RPN.BOUNDARY_THRESH must be below 0"
+            )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        options = super().from_config(cfg, input_shape)
+        weights = cfg.MODEL.RPN.BBOX_REG_WEIGHTS
+        return {**options, "box2box_transform": Box2BoxTransformRotated(weights=weights)}

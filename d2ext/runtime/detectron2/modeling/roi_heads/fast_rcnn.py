@@ -1,0 +1,382 @@
+"""Fast R-CNN's class and box of each region (Girshick 2015, arXiv:1504.08083)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec, batched_nms, cat, cross_entropy
+from detectron2.structures import Boxes, Instances, RotatedBoxes
+from detectron2.utils.events import get_event_storage
+
+from ..box_regression import Box2BoxTransform, Box2BoxTransformRotated, _dense_box_regression_loss
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+__all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
+
+Predictions = tuple[Tensor, Tensor]
+BoxType = type[Boxes] | type[RotatedBoxes]
+Suppression = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+
+def fast_rcnn_inference(
+    boxes: list[Tensor],
+    scores: list[Tensor],
+    image_shapes: list[tuple[int, int]],
+    score_thresh: float,
+    nms_thresh: float,
+    topk_per_image: int,
+) -> tuple[list[Instances], list[Tensor]]:
+    """The best detections of each image, suppressed within their class.
+
+    Args:
+        boxes: of each image (Ri, classes * 4) XYXY, or (Ri, 4) for all classes together.
+        scores: of each image (Ri, classes + 1), the background last.
+        image_shapes: (height, width) that boxes are clipped to.
+        score_thresh: detections score more than this.
+        nms_thresh: IoU of the suppression.
+        topk_per_image: so many are kept; below 0 all.
+
+    Returns:
+        For each image `Instances` of `pred_boxes`, `scores` and `pred_classes`, best first, and the
+        row of each in `boxes`.
+    """
+    found = [
+        fast_rcnn_inference_single_image(*image, score_thresh, nms_thresh, topk_per_image)
+        for image in zip(boxes, scores, image_shapes, strict=True)
+    ]
+    return [instances for instances, _ in found], [rows for _, rows in found]
+
+
+def fast_rcnn_inference_single_image(
+    boxes: Tensor,
+    scores: Tensor,
+    image_shape: tuple[int, int],
+    score_thresh: float,
+    nms_thresh: float,
+    topk_per_image: int,
+) -> tuple[Instances, Tensor]:
+    """`fast_rcnn_inference` of one image."""
+    return best_detections(
+        Boxes, batched_nms, boxes, scores, image_shape, score_thresh, nms_thresh, topk_per_image
+    )
+
+
+def best_detections(
+    box_type: BoxType,
+    suppress: Suppression,
+    boxes: Tensor,
+    scores: Tensor,
+    image_shape: tuple[int, int],
+    score_thresh: float,
+    nms_thresh: float,
+    topk: int,
+) -> tuple[Instances, Tensor]:
+    """`fast_rcnn_inference_single_image` of any kind of boxes; `suppress` is called with boxes,
+    scores, classes and the threshold."""
+    finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    candidates = (scores[:, :-1] > score_thresh) & finite[:, None]
+    rows, classes = candidates.nonzero().unbind(1)
+    scores = scores[rows, classes]
+    sets = boxes.unflatten(1, (-1, 5 if box_type is RotatedBoxes else 4))
+    candidate_boxes = box_type(sets[rows, classes if sets.shape[1] > 1 else 0])
+    candidate_boxes.clip(image_shape)
+    keep = suppress(candidate_boxes.tensor, scores, classes, nms_thresh)
+    if topk >= 0:
+        keep = keep[:topk]
+    found = Instances(image_shape)
+    found.pred_boxes = box_type(candidate_boxes.tensor[keep])
+    found.scores = scores[keep]
+    found.pred_classes = classes[keep]
+    return found, rows[keep]
+
+
+def _log_classification_stats(
+    pred_logits: Tensor, gt_classes: Tensor, prefix: str = "fast_rcnn"
+) -> None:
+    """Accuracies of all and of foreground regions, and how many of these are called background.
+
+    Args:
+        pred_logits: (R, classes + 1), the background last.
+        gt_classes: (R,).
+    """
+    if gt_classes.numel() == 0:
+        return
+    predicted, background = pred_logits.argmax(dim=1), pred_logits.shape[1] - 1
+    foreground = (gt_classes >= 0) & (gt_classes < background)
+    right, missed = predicted == gt_classes, predicted == background
+    stats = {"cls_accuracy": right.float().mean()}
+    if foreground.any():
+        stats["fg_cls_accuracy"] = right[foreground].float().mean()
+        stats["false_negative"] = missed[foreground].float().mean()
+    storage = get_event_storage()
+    for name, value in stats.items():
+        storage.put_scalar(f"{prefix}/{name}", value.item())
+
+
+class FastRCNNOutputLayers(nn.Module):
+    """Two linear layers, one for classes and one for boxes; their losses and their decoding.
+
+    Args:
+        input_shape: of the features of a region: channels, and height and width if there are any.
+        box2box_transform: between proposals and boxes.
+        num_classes: without the background.
+        test_score_thresh, test_nms_thresh, test_topk_per_image: as of `fast_rcnn_inference`.
+        cls_agnostic_bbox_reg: one box for all classes.
+        smooth_l1_beta, box_reg_loss_type: of the box loss: "smooth_l1", "giou", "diou" or "ciou".
+        loss_weight: of both losses, or of each by name.
+        use_fed_loss: the federated loss (Zhou et al. 2021, arXiv:2103.07461): classes without
+            ground truth take part at random only. Needs `use_sigmoid_ce`.
+        use_sigmoid_ce: classes are independent of each other, not exclusive.
+        get_fed_loss_cls_weights: gives (num_classes,) weights by which classes are drawn.
+        fed_loss_num_classes: so many classes take part, with the true ones.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        box2box_transform: Box2BoxTransform | Box2BoxTransformRotated,
+        num_classes: int,
+        test_score_thresh: float = 0.0,
+        test_nms_thresh: float = 0.5,
+        test_topk_per_image: int = 100,
+        cls_agnostic_bbox_reg: bool = False,
+        smooth_l1_beta: float = 0.0,
+        box_reg_loss_type: str = "smooth_l1",
+        loss_weight: float | dict[str, float] = 1.0,
+        use_fed_loss: bool = False,
+        use_sigmoid_ce: bool = False,
+        get_fed_loss_cls_weights: Callable[[], Tensor] | None = None,
+        fed_loss_num_classes: int = 50,
+    ) -> None:
+        super().__init__()
+        if isinstance(input_shape, int):  # as older code calls it
+            input_shape = ShapeSpec(channels=input_shape)
+        size = cast(int, input_shape.channels)
+        size *= (input_shape.width or 1) * (input_shape.height or 1)
+        sets = 1 if cls_agnostic_bbox_reg else num_classes
+        self.num_classes = num_classes
+        self.cls_score = nn.Linear(size, num_classes + 1)
+        self.bbox_pred = nn.Linear(size, sets * len(box2box_transform.weights))
+        for layer, std in [(self.cls_score, 0.01), (self.bbox_pred, 0.001)]:
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+        self.box2box_transform = box2box_transform
+        # Of inference.
+        self.test_score_thresh, self.test_nms_thresh = test_score_thresh, test_nms_thresh
+        self.test_topk_per_image = test_topk_per_image
+        # Of the losses.
+        self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
+        if not isinstance(loss_weight, Mapping):
+            loss_weight = {"loss_cls": loss_weight, "loss_box_reg": loss_weight}
+        self.loss_weight = loss_weight
+        self.use_fed_loss, self.use_sigmoid_ce = use_fed_loss, use_sigmoid_ce
+        self.fed_loss_num_classes = fed_loss_num_classes
+        if use_fed_loss:
+            self._keep_class_weights(get_fed_loss_cls_weights)
+
+    def _keep_class_weights(self, get_weights: Callable[[], Tensor] | None) -> None:
+        if not self.use_sigmoid_ce or get_weights is None:
+            raise ValueError("the federated loss needs use_sigmoid_ce and class weights")
+        weights = get_weights()
+        if len(weights) != self.num_classes:
+            raise ValueError(f"{len(weights)} class weights for {self.num_classes} classes")
+        self.register_buffer("fed_loss_cls_weights", weights, persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        section = cfg.MODEL.ROI_BOX_HEAD
+        return {
+            "input_shape": input_shape,
+            "box2box_transform": Box2BoxTransform(weights=section.BBOX_REG_WEIGHTS),
+            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            "cls_agnostic_bbox_reg": section.CLS_AGNOSTIC_BBOX_REG,
+            "smooth_l1_beta": section.SMOOTH_L1_BETA,
+            "test_score_thresh": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+            "test_nms_thresh": cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST,
+            "test_topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "box_reg_loss_type": section.BBOX_REG_LOSS_TYPE,
+            "loss_weight": {"loss_box_reg": section.BBOX_REG_LOSS_WEIGHT},
+            "use_fed_loss": section.USE_FED_LOSS,
+            "use_sigmoid_ce": section.USE_SIGMOID_CE,
+            "get_fed_loss_cls_weights": partial(_weights_of_classes, cfg),
+            "fed_loss_num_classes": section.FED_LOSS_NUM_CLASSES,
+        }
+
+    def forward(self, x: Tensor) -> Predictions:
+        """(R, channels, ...) -> logits (R, num_classes + 1), the background last, and deltas
+        (R, num_classes * 4) or (R, 4)."""
+        x = x.flatten(1)
+        return self.cls_score(x), self.bbox_pred(x)
+
+    def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
+        """ "loss_cls" and "loss_box_reg".
+
+        Args:
+            predictions: of `forward`, for all proposals.
+            proposals: of each image with `proposal_boxes`, `gt_classes` and, unless all are
+                background, `gt_boxes`.
+        """
+        logits, deltas = predictions
+        none = torch.empty(0, dtype=torch.int64, device=logits.device)
+        classes = cat([p.gt_classes for p in proposals]) if proposals else none
+        _log_classification_stats(logits, classes)
+        boxes, truth = _proposals_and_truth(proposals, deltas)
+        if self.use_sigmoid_ce:
+            class_loss = self.sigmoid_cross_entropy_loss(logits, classes)
+        else:
+            class_loss = cross_entropy(logits, classes, reduction="mean")
+        losses = {
+            "loss_cls": class_loss,
+            "loss_box_reg": self.box_reg_loss(boxes, truth, deltas, classes),
+        }
+        return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
+
+    def get_fed_loss_classes(
+        self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor | None
+    ) -> Tensor:
+        """Indices of the classes that take part: the true ones, filled up with random others.
+
+        Args:
+            gt_classes: (R,), `num_classes` is background and always among the result if present.
+            num_fed_loss_classes: so many, unless more are true.
+            weight: (num_classes,) by which others are drawn; default: evenly.
+        """
+        true = gt_classes.unique()
+        missing = num_fed_loss_classes - len(true)
+        if missing <= 0:
+            return true
+        chances = torch.ones(num_classes + 1, device=true.device)
+        if weight is not None:
+            chances[:num_classes] = weight
+        chances[-1] = chances[true] = 0
+        return torch.cat([true, torch.multinomial(chances, missing, replacement=False)])
+
+    def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
+        """Binary cross entropy of every class but the background, summed and divided by R.
+
+        Args:
+            pred_class_logits: (R, num_classes + 1).
+            gt_classes: (R,).
+        """
+        if pred_class_logits.numel() == 0:
+            return pred_class_logits.sum() * 0.0
+        logits = pred_class_logits[:, :-1]
+        one_hot = F.one_hot(gt_classes, self.num_classes + 1)[:, :-1].to(logits.dtype)
+        loss = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none")
+        if self.use_fed_loss:
+            classes = self.get_fed_loss_classes(
+                gt_classes,
+                num_fed_loss_classes=self.fed_loss_num_classes,
+                num_classes=self.num_classes,
+                weight=cast(Tensor, self.fed_loss_cls_weights),
+            )
+            loss = loss[:, classes[classes < self.num_classes]]
+        return loss.sum() / len(gt_classes)
+
+    def box_reg_loss(
+        self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
+    ) -> Tensor:
+        """The box loss of foreground proposals, summed and divided by R, all proposals.
+
+        So each foreground proposal weighs the same, however many of them its image has.
+
+        Args:
+            proposal_boxes, gt_boxes: (R, box_dim).
+            pred_deltas: (R, box_dim), or (R, num_classes * box_dim).
+            gt_classes: (R,).
+        """
+        box_dim = proposal_boxes.shape[1]
+        foreground = ((gt_classes >= 0) & (gt_classes < self.num_classes)).nonzero().flatten()
+        deltas = pred_deltas.unflatten(1, (-1, box_dim))
+        deltas = deltas[foreground, gt_classes[foreground] if deltas.shape[1] > 1 else 0]
+        loss = _dense_box_regression_loss(
+            [proposal_boxes[foreground]],
+            self.box2box_transform,
+            [deltas[None]],
+            [gt_boxes[foreground]],
+            torch.ones_like(foreground, dtype=torch.bool)[None],
+            self.box_reg_loss_type,
+            self.smooth_l1_beta,
+        )
+        return loss / max(gt_classes.numel(), 1)
+
+    def inference(
+        self, predictions: Predictions, proposals: list[Instances]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """As `fast_rcnn_inference`; the proposals have `proposal_boxes`."""
+        return fast_rcnn_inference(
+            list(self.predict_boxes(predictions, proposals)),
+            list(self.predict_probs(predictions, proposals)),
+            [p.image_size for p in proposals],
+            self.test_score_thresh,
+            self.test_nms_thresh,
+            self.test_topk_per_image,
+        )
+
+    def predict_boxes_for_gt_classes(
+        self, predictions: Predictions, proposals: list[Instances]
+    ) -> list[Tensor]:
+        """Of each image (Ri, box_dim): the box for the true class, of background proposals for any
+        class. The proposals have `proposal_boxes` and `gt_classes`."""
+        if not proposals:
+            return []
+        every = cat(list(self.predict_boxes(predictions, proposals)))
+        sets = every.unflatten(1, (-1, len(self.box2box_transform.weights)))
+        classes = cat([p.gt_classes for p in proposals]).clamp(0, sets.shape[1] - 1)
+        rows = torch.arange(len(sets), device=sets.device)
+        return list(sets[rows, classes].split(_sizes(proposals)))
+
+    def predict_boxes(
+        self, predictions: Predictions, proposals: list[Instances]
+    ) -> tuple[Tensor, ...] | list[Tensor]:
+        """Of each image (Ri, num_classes * box_dim) or (Ri, box_dim)."""
+        if not proposals:
+            return []
+        boxes = cat([p.proposal_boxes.tensor for p in proposals])
+        return self.box2box_transform.apply_deltas(predictions[1], boxes).split(_sizes(proposals))
+
+    def predict_probs(
+        self, predictions: Predictions, proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """Of each image (Ri, num_classes + 1), the background last."""
+        logits = predictions[0]
+        probabilities = logits.sigmoid() if self.use_sigmoid_ce else logits.softmax(dim=-1)
+        return probabilities.split(_sizes(proposals))
+
+
+def _sizes(proposals: list[Instances]) -> list[int]:
+    # The shape of a tensor, unlike len(), stays in the graph while tracing.
+    return [p.proposal_boxes.tensor.shape[0] for p in proposals]
+
+
+def _proposals_and_truth(proposals: list[Instances], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (R, box_dim) of all proposals and what they are matched to."""
+    if not proposals:
+        empty = like.new_empty(0, 4)
+        return empty, empty
+    boxes = cat([p.proposal_boxes.tensor for p in proposals])
+    if boxes.requires_grad:
+        raise ValueError("proposals must not require gradients: detach them")
+    # An image without truth has no gt_boxes: its proposals are background and do not matter.
+    truth = [(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals]
+    return boxes, cat(truth)
+
+
+def _weights_of_classes(cfg: CfgNode) -> Any:
+    from detectron2.data.detection_utils import get_fed_loss_cls_weights  # only this loss needs it
+
+    return get_fed_loss_cls_weights(
+        dataset_names=cfg.DATASETS.TRAIN,
+        freq_weight_power=cfg.MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER,
+    )
