@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import data_loading, deform_conv2d, models, ms_deform_attn, sigmoid_focal_loss
+from benchmarks import (
+    data_loading,
+    deform_conv2d,
+    models,
+    ms_deform_attn,
+    roi_align,
+    sigmoid_focal_loss,
+)
 from benchmarks.measure import Problem, report
 from d2ext.ops import EXTENSION_STATE
 
@@ -23,6 +30,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 OPERATORS: dict[str, Callable[[torch.device, torch.dtype], Iterator[Problem]]] = {
     "deform_conv2d": deform_conv2d.problems,
     "ms_deform_attn": ms_deform_attn.problems,
+    "roi_align": roi_align.upright_problems,
+    "roi_align_rotated": roi_align.rotated_problems,
     "sigmoid_focal_loss": sigmoid_focal_loss.problems,
 }
 MODELS = {"dyhead": models.problems}

@@ -3,10 +3,13 @@
 from d2ext.layers.deform_conv import DeformConv, ModulatedDeformConv
 from d2ext.layers.deform_conv_pack import DeformConvPack
 from d2ext.layers.ms_deform_attn import MultiScaleDeformableAttention
+from d2ext.layers.roi_align import ROIAlign, ROIAlignRotated
 
 __all__ = [
     "DeformConv",
     "DeformConvPack",
     "ModulatedDeformConv",
     "MultiScaleDeformableAttention",
+    "ROIAlign",
+    "ROIAlignRotated",
 ]

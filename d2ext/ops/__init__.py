@@ -6,6 +6,7 @@ from d2ext.ops.extension import load_extension
 from d2ext.ops.flat_read import flat_read
 from d2ext.ops.ms_deform_attn import ms_deform_attn
 from d2ext.ops.nms_rotated import batched_nms_rotated, nms_rotated
+from d2ext.ops.roi_align import roi_align, roi_align_rotated
 from d2ext.ops.rotated_corners import rotated_corners
 from d2ext.ops.sigmoid_focal_loss import sigmoid_focal_loss
 
@@ -18,6 +19,8 @@ __all__ = [
     "matched_iou_rotated",
     "ms_deform_attn",
     "nms_rotated",
+    "roi_align",
+    "roi_align_rotated",
     "rotated_corners",
     "sigmoid_focal_loss",
 ]

@@ -20,6 +20,14 @@ from d2ext.ops.reference.ms_deform_attn import (
     ms_deform_attn_by_grid_sample,
 )
 from d2ext.ops.reference.nms_rotated import nms_rotated, nms_rotated_by_scan
+from d2ext.ops.reference.roi_align import (
+    roi_align,
+    roi_align_backward,
+    roi_align_by_gathers,
+    roi_align_rotated,
+    roi_align_rotated_backward,
+    roi_align_rotated_by_gathers,
+)
 from d2ext.ops.reference.rotated_corners import rotated_corners, rotated_corners_backward
 from d2ext.ops.reference.sigmoid_focal_loss import (
     sigmoid_focal_loss,
@@ -41,6 +49,12 @@ __all__ = [
     "ms_deform_attn_by_grid_sample",
     "nms_rotated",
     "nms_rotated_by_scan",
+    "roi_align",
+    "roi_align_backward",
+    "roi_align_by_gathers",
+    "roi_align_rotated",
+    "roi_align_rotated_backward",
+    "roi_align_rotated_by_gathers",
     "rotated_corners",
     "rotated_corners_backward",
     "sampling_positions",
