@@ -1,4 +1,4 @@
-"""The commands that `pip install` provides, `d2ext-train` and `d2ext-demo`; `tools/` calls them."""
+"""The commands that `pip install` provides, `d2ext-train`...; `tools/` calls them."""
 
 import warnings
 from typing import NoReturn
@@ -26,5 +26,12 @@ def demo() -> NoReturn:
 def parity() -> NoReturn:
     """Compare models with their authors' code."""
     from d2ext.parity.command import main
+
+    exit_on_user_error(main)
+
+
+def convert_weights() -> NoReturn:
+    """Convert a published checkpoint."""
+    from d2ext.checkpoint.convert import main
 
     exit_on_user_error(main)

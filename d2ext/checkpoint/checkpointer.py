@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.checkpoint import storage
-from d2ext.checkpoint.matching import Match, match, refuse_foreign, refuse_incomplete
-from d2ext.checkpoint.official import convert_official
+from d2ext.checkpoint.contents import weights_of
+from d2ext.checkpoint.matching import Match, refuse_foreign, refuse_incomplete
+from d2ext.checkpoint.official import convert
+from d2ext.checkpoint.source import Source, local_file
 from d2ext.errors import WeightsError
 from detectron2.checkpoint import DetectionCheckpointer
 
 logger = logging.getLogger(__name__)
-
-HEURISTICS = "?matching_heuristics=True"  # behind a path: match the names that end alike
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -91,8 +91,8 @@ class Checkpointer(DetectionCheckpointer):
         """Load weights and, where the file has them, the states of `checkpointables`.
 
         Args:
-            path: a file, anything Detectron2's path manager knows, or "" for none; Detectron2's
-                "?matching_heuristics=True" may follow.
+            path: a file of any layout that d2ext knows, or anything else that
+                `d2ext.checkpoint.local_file` takes; "" for none.
             checkpointables: names of those to restore; None: all.
             strict: for evaluation: a weight of the model that the file lacks is an error.
         Returns:
@@ -105,10 +105,9 @@ class Checkpointer(DetectionCheckpointer):
                 "no weights to load (MODEL.WEIGHTS): the model starts from its initial ones"
             )
             return {}
-        path, heuristics = path.removesuffix(HEURISTICS), path.endswith(HEURISTICS)
-        content = storage.read_checkpoint(self._local(path))
-        if heuristics:
-            content = {"model": _weights_of(content), "matching_heuristics": True, **content}
+        content = storage.read_checkpoint(local_file(path))
+        if Source.parse(path).heuristics:
+            content["matching_heuristics"] = True
         return self._restore(path, content, checkpointables, strict)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
@@ -145,8 +144,7 @@ class Checkpointer(DetectionCheckpointer):
         if strict:
             refuse_incomplete(path, found)
         level = logging.INFO if found.complete else logging.WARNING
-        fresh = "" if found.complete else " (weights without a match start from their initial ones)"
-        logger.log(level, "%s: %s%s", path, found.summary(), fresh)
+        logger.log(level, "%s: %s", path, found.summary())
         wanted = self.checkpointables if checkpointables is None else checkpointables
         for key in wanted:
             if key in content:
@@ -155,32 +153,24 @@ class Checkpointer(DetectionCheckpointer):
 
     def _load_weights(self, content: dict[str, Any]) -> Match:
         """Copy what fits into the model; removes the weights from `content`."""
-        if content.get("matching_heuristics"):
-            return self._load_by_heuristics(content)
-        state = self.model.state_dict()
-        weights = convert_official(_without_wrapper(_weights_of(content)), state)
-        found = match(weights, state)
+        heuristics = content.pop("matching_heuristics", False)
+        weights, state = weights_of(content), self.model.state_dict()
+        conversion = convert(weights, state)
+        if heuristics and not conversion.known:
+            return self._load_by_heuristics(weights)
+        found = conversion.match(state)
         with torch.no_grad():
             for name in found.matched:
-                state[name].copy_(weights[name])
+                state[name].copy_(conversion.weights[name])
         return found
 
-    def _load_by_heuristics(self, content: dict[str, Any]) -> Match:
-        """Detectron2's own matching of names, for the files of its model zoo."""
-        file = dict(content["model"])
-        incompatible = self._load_model(content)
+    def _load_by_heuristics(self, weights: dict[str, Tensor]) -> Match:
+        """Detectron2's own matching of names, each by its end."""
+        incompatible = self._load_model({"model": dict(weights), "matching_heuristics": True})
         odd = [(name, tuple(a), tuple(b)) for name, a, b in incompatible.incorrect_shapes]
         unmatched = len(incompatible.unexpected_keys) + len(odd)
-        matched = list(file)[: max(0, len(file) - unmatched)]
+        matched = list(weights)[: max(0, len(weights) - unmatched)]
         return Match(matched, incompatible.missing_keys, incompatible.unexpected_keys, odd)
-
-    def _local(self, path: str) -> str:
-        try:
-            return self.path_manager.get_local_path(path)
-        except OSError as error:
-            raise WeightsError(
-                f"{path}: cannot be fetched ({error}); see MODEL.WEIGHTS."
-            ) from error
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         path = Path(self.save_dir, f"{name}.pth")
@@ -188,24 +178,6 @@ class Checkpointer(DetectionCheckpointer):
             leftover.unlink(missing_ok=True)
         storage.write_checkpoint(path, {**self.metadata, **content})
         logger.info("saved %s", path)
-
-
-def _weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, which stand under "model", "state_dict" or nothing."""
-    nested = content.pop("model", content.pop("state_dict", None))
-    values = content if nested is None else nested
-    return {name: torch.as_tensor(v) for name, v in values.items() if _is_tensor(v)}
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor) or type(value).__module__ == "numpy"
-
-
-def _without_wrapper(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the prefix that DistributedDataParallel puts before every name."""
-    if not all(name.startswith("module.") for name in weights):
-        return weights
-    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
 
 
 def load_for_evaluation(model: nn.Module, path: str | os.PathLike) -> dict[str, Any]:

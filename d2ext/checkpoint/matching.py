@@ -1,11 +1,11 @@
 """Which weights of a file fit a model, and what to say where they don't."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from torch import Tensor
-
+from d2ext.checkpoint.layouts import LAYOUTS, Weights
 from d2ext.errors import WeightsError
 
 LEAST_USED = 0.2  # of a file's tensors: fewer fit by accident, the file is of another model
@@ -23,12 +23,18 @@ class Match:
         missing: names that only the model has.
         unexpected: names that only the file has.
         mismatched: name, shape in the file, shape in the model.
+        unused: names of the file that models have no use for.
+        layout: how the file names its tensors.
+        expects: config values that such weights were trained with.
     """
 
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    layout: str = "d2ext"
+    expects: str = ""
 
     @property
     def complete(self) -> bool:
@@ -42,19 +48,21 @@ class Match:
         return len(self.matched) <= LEAST_USED * of_file
 
     def summary(self) -> str:
-        """Some lines: how many tensors matched, and the first ones that did not."""
+        """Some lines: how many tensors matched, what the file leaves fresh and what is unused."""
         shapes = [
             f"{name} {file} in the file, {model} in the model"
             for name, file, model in self.mismatched
         ]
-        lines = [f"{len(self.matched)} tensors matched"]
-        lines += _listed("of another shape", shapes)
-        lines += _listed("in the model only", self.missing)
-        lines += _listed("in the file only", self.unexpected)
+        lines = [f"layout {self.layout}: {len(self.matched)} tensors matched"]
+        lines += _listed("left fresh, of another shape", shapes, shapes)
+        lines += _listed("left fresh, not in the file", self.missing, _alike(self.missing))
+        lines += _listed("unused, not in the model", self.unexpected, _alike(self.unexpected))
+        lines += _listed("unused, not needed", self.unused, _alike(self.unused))
+        lines += [f"such weights expect {self.expects}"] if self.expects else []
         return "\n  ".join(lines)
 
 
-def match(weights: dict[str, Tensor], model: dict[str, Tensor]) -> Match:
+def match(weights: Weights, model: Weights) -> Match:
     """Compare the names and shapes of a file's tensors with those of a model's state."""
     found = Match()
     for name, tensor in weights.items():
@@ -96,10 +104,14 @@ def refuse_foreign(path: str | PurePath, found: Match) -> None:
     """Raises:
     WeightsError: hardly any tensor of the file has a place in the model.
     """
-    if found.foreign:
-        raise WeightsError(
-            f"{path}: weights of another model; compare MODEL in the config.\n  {found.summary()}"
-        )
+    if not found.foreign:
+        return
+    known = [layout.name for layout in LAYOUTS]
+    unknown = "" if found.layout in known else f" or of another layout than {', '.join(known)}"
+    raise WeightsError(
+        f"{path}: weights of another model{unknown}; compare MODEL in the config.\n"
+        f"  {found.summary()}"
+    )
 
 
 def refuse_incomplete(path: str | PurePath, found: Match) -> None:
@@ -113,8 +125,16 @@ def refuse_incomplete(path: str | PurePath, found: Match) -> None:
         )
 
 
-def _listed(title: str, items: Sequence[str]) -> list[str]:
-    return [f"{len(items)} {title}: {_some(items)}"] if items else []
+def _listed(title: str, items: Sequence[str], shown: Sequence[str]) -> list[str]:
+    return [f"{len(items)} {title}: {_some(shown)}"] if items else []
+
+
+def _alike(names: Sequence[str]) -> list[str]:
+    """Names of which those that differ in numbers stand together: "blocks.*.bias (6)"."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"\d+", "*", name), []).append(name)
+    return [f"{k} ({len(same)})" if len(same) > 1 else same[0] for k, same in groups.items()]
 
 
 def _some(items: Sequence[str]) -> str:

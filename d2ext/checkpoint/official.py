@@ -1,76 +1,128 @@
-"""Checkpoints as their authors published them, renamed to the parameters of d2ext.
-
-Known are the layouts of DynamicHead (https://github.com/microsoft/DynamicHead), of FCOS in
-AdelaiDet (https://github.com/aim-uofa/AdelaiDet) and of bare Swin backbones
-(https://github.com/microsoft/Swin-Transformer).
-"""
+"""Checkpoints as their authors published them, renamed to the parameters of d2ext."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-# Buffers that a model computes itself, and the classifier of a bare backbone.
-COMPUTED = re.compile(r"(.*\.)?(relative_position_index|attn_mask|pixel_mean|pixel_std)$")
-SWIN_STEM = "patch_embed.proj.weight"
-SWIN_CLASSIFIER = ("head.", "norm.")
+from d2ext.checkpoint.layouts import LAYOUTS, Layout, Weights
+from d2ext.checkpoint.matching import Match, match
 
-DYHEAD = (
-    (re.compile(r"\bdyhead_tower\.(\d+)\.offset\."), r"blocks.\1.spatial.offset."),
-    (re.compile(r"\bdyhead_tower\.(\d+)\.DyConv\.0\."), r"blocks.\1.spatial.coarser."),
-    (re.compile(r"\bdyhead_tower\.(\d+)\.DyConv\.1\."), r"blocks.\1.spatial.same."),
-    (re.compile(r"\bdyhead_tower\.(\d+)\.DyConv\.2\."), r"blocks.\1.spatial.finer."),
-    (re.compile(r"(\.spatial\.\w+)\.conv\."), r"\1."),
-    (re.compile(r"(\.spatial\.\w+)\.bn\."), r"\1.norm."),
-    (re.compile(r"\bdyhead_tower\.(\d+)\.AttnConv\.1\."), r"blocks.\1.scale.conv."),
-    (re.compile(r"\bdyhead_tower\.(\d+)\.relu\.fc\.0\."), r"blocks.\1.task.fc1."),
-    (re.compile(r"\bdyhead_tower\.(\d+)\.relu\.fc\.2\."), r"blocks.\1.task.fc2."),
-    (re.compile(r"\bhead\.scales\.(\d+)\.scale$"), r"head.scales.\1"),
+# What models compute themselves; one that keeps some of it in its state gets it nevertheless.
+_COMPUTED = re.compile(
+    r"(.*\.)?(relative_position_index|attn_mask|num_batches_tracked|pixel_mean|pixel_std"
+    r"|cell_anchors\.\d+)"
 )
 
-FCOS = (
-    (re.compile(r"\bproposal_generator\.fcos_head\."), "head."),
-    (re.compile(r"^head\.ctrness\."), "head.quality."),
-    (re.compile(r"^head\.scales\.(\d+)\.scale$"), r"head.scales.\1"),
-)
+# Of d2ext's own detectors, or unknown.
+UNCHANGED = Layout(name="d2ext", recognise=lambda weights: True)
+# Of any backbone, e.g. timm's: recognised by the model, which has most of the file's names.
+BACKBONE = Layout(name="of the backbone itself", recognise=lambda weights: True, bare=True)
 
 
-def convert_official(
-    state_dict: Mapping[str, Tensor], names: Collection[str] = ()
-) -> dict[str, Tensor]:
-    """Rename the entries of a published checkpoint.
+@dataclass
+class Conversion:
+    """The tensors of a file by our names.
 
     Args:
-        state_dict: of any layout; one that is not recognised comes back as it is.
-        names: of the model's parameters; a bare backbone gets the prefix that it has among them.
-    Returns:
-        Entries by our names, without what models compute themselves.
+        layout: what the file was recognised as; `UNCHANGED` where it was not.
+        weights: tensors by our names.
+        unused: the file's names of what models have no use for.
+        unplaced: the file's names of what this model has no place for.
     """
-    if any("dyhead_tower." in name for name in state_dict):
-        return {_apply(DYHEAD, name): value for name, value in _kept(state_dict).items()}
-    if any("proposal_generator.fcos_head." in name for name in state_dict):
-        return {_apply(FCOS, name): value for name, value in _kept(state_dict).items()}
-    if SWIN_STEM in state_dict:
-        prefix = _prefix(names)
-        return {
-            prefix + name: value
-            for name, value in _kept(state_dict).items()
-            if not name.startswith(SWIN_CLASSIFIER)
-        }
-    return dict(state_dict)
+
+    layout: Layout
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    unplaced: list[str] = field(default_factory=list)
+
+    @property
+    def known(self) -> bool:
+        """The file's names alone say which layout it has."""
+        return self.layout in LAYOUTS
+
+    def match(self, model: Weights) -> Match:
+        """How the converted tensors correspond to those of `model`."""
+        found = match(self.weights, model)
+        found.layout, found.expects = self.layout.name, self.layout.expects
+        found.unexpected += self.unplaced
+        found.unused += self.unused
+        return found
 
 
-def _prefix(names: Collection[str]) -> str:
-    """What stands before the stem of the one Swin among `names`."""
-    found = [name for name in names if name.endswith(SWIN_STEM)]
-    return found[0].removesuffix(SWIN_STEM) if len(found) == 1 else ""
+def convert_official(weights: Weights, model: Weights | None = None) -> dict[str, Tensor]:
+    """Rename the tensors of a published checkpoint.
+
+    Args:
+        weights: of any layout; those of an unknown one keep their names.
+        model: the state that they are for: a bare backbone gets the prefix that it has there.
+    Returns:
+        The same tensors by our names, without those that models compute themselves.
+    """
+    return convert(weights, model).weights
 
 
-def _kept(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state_dict.items() if not COMPUTED.fullmatch(name)}
+def convert(weights: Weights, model: Weights | None = None) -> Conversion:
+    """As `convert_official`; tells what the file was recognised as and what has no place.
+
+    A file that could be of several layouts is of the one that gives `model` the most.
+    """
+    candidates = [layout for layout in LAYOUTS if layout.recognise(weights)]
+    if model is None:
+        return _converted(weights, candidates[0] if candidates else UNCHANGED, None)
+    found = [_converted(weights, layout, model) for layout in [*candidates, UNCHANGED, BACKBONE]]
+    used = [len(conversion.match(model).matched) for conversion in found]
+    if used[-1] <= len(weights) / 2:  # a few fit anywhere
+        del found[-1], used[-1]
+    return found[used.index(max(used))]
 
 
-def _apply(rules: tuple[tuple[re.Pattern[str], str], ...], name: str) -> str:
-    for pattern, replacement in rules:
-        name = pattern.sub(replacement, name)
-    return name
+def _converted(weights: Weights, layout: Layout, model: Weights | None) -> Conversion:
+    theirs = {layout.rename(name): name for name in weights if not layout.leaves_out(name)}
+    tensors = {ours: weights[name] for ours, name in theirs.items()} | layout.computed(weights)
+    places = {ours: ours for ours in tensors}
+    if layout.bare and model is not None:
+        places = _places(tensors, model)
+    result = Conversion(layout, unused=[name for name in weights if layout.leaves_out(name)])
+    for ours, tensor in tensors.items():
+        place = places.get(ours)
+        if _COMPUTED.fullmatch(ours) and place not in (model or {}):
+            result.unused.append(theirs[ours])
+        elif place is None:
+            result.unplaced.append(theirs.get(ours, ours))
+        else:
+            result.weights[place] = tensor
+    return result
+
+
+def _places(weights: Weights, model: Weights) -> dict[str, str]:
+    """Where `model` has a bare backbone: its names there, for those that it has.
+
+    The backbone is behind the prefix that finds the most tensors of its shapes.
+    """
+    spots = {_flat(name): name for name in model}
+    flat = {_flat(name): name for name in weights}
+    votes = Counter(
+        prefix
+        for spot, name in spots.items()
+        for prefix, rest in _splits(spot)
+        if rest in flat and weights[flat[rest]].shape == model[name].shape
+    )
+    if not votes:
+        return {}
+    prefix = votes.most_common(1)[0][0]
+    return {name: spots[prefix + short] for short, name in flat.items() if prefix + short in spots}
+
+
+def _flat(name: str) -> str:
+    """A name without the difference of "layers.0", a file's, and "layers_0", a timm backbone's."""
+    return name.replace("_", ".")
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """Every prefix of `name` up to a dot, from none on, and the rest."""
+    yield "", name
+    for dot in re.finditer(r"\.", name):
+        yield name[: dot.end()], name[dot.end() :]

@@ -2,18 +2,21 @@
 
 import argparse
 import collections
-import importlib
+import importlib.util
 import io
 import os
 import pickle
 import re
 import zipfile
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
+from d2ext.checkpoint.source import local_file
 from d2ext.errors import WeightsError
 from d2ext.files import replacing
 
@@ -24,16 +27,6 @@ _UNREADABLE = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
     *(ValueError, KeyError, IndexError, TypeError, AttributeError, ImportError),
 )
-
-# NumPy arrays and scalars, which checkpoints of other training code hold beside their tensors.
-_NUMPY_GLOBALS = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("_codecs", "encode"),
-    ("collections", "OrderedDict"),
-}
 
 
 def read_checkpoint(path: str | os.PathLike, *, mmap: bool = False) -> dict[str, Any]:
@@ -49,7 +42,7 @@ def read_checkpoint(path: str | os.PathLike, *, mmap: bool = False) -> dict[str,
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights; see MODEL.WEIGHTS.")
     try:
-        content = _READERS.get(path.suffix, _read_torch)(path, mmap)
+        content = _READERS.get(path.suffix.partition("?")[0], _read_torch)(path, mmap)
     except _UNREADABLE as error:
         raise WeightsError(f"{path}: {_reason(error)}") from error
     if not isinstance(content, dict):
@@ -87,10 +80,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
     """What d2ext writes beside the weights: "thing_classes", a list, and "config", YAML text.
 
+    Args:
+        path: as MODEL.WEIGHTS has it.
     Raises:
-        WeightsError: as `read_checkpoint`.
+        WeightsError: as `local_file` and `read_checkpoint`.
     """
-    content = read_checkpoint(path, mmap=True)
+    content = read_checkpoint(local_file(os.fspath(path)), mmap=True)
     return {key: content[key] for key in METADATA if key in content}
 
 
@@ -140,19 +135,22 @@ def _read_safetensors(path: Path, mmap: bool) -> Any:
 
 def _read_pickle(path: Path, mmap: bool) -> Any:
     with open(path, "rb") as file:
-        return _ArraysOnly(file, encoding="latin1").load()
+        return _bundled_arrays().load_arrays(file)
 
 
 _READERS = {".safetensors": _read_safetensors, ".pkl": _read_pickle}
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles NumPy arrays in plain containers and refuses everything that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module.replace("numpy._core", "numpy.core"), name) not in _NUMPY_GLOBALS:
-            raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
-        return getattr(importlib.import_module(_numpy_module(module)), name)
+@cache
+def _bundled_arrays() -> ModuleType:
+    """The bundled runtime's unpickler, by its place: the official package may have its name."""
+    path = Path(__file__).parents[1] / "runtime" / "detectron2" / "checkpoint" / "arrays.py"
+    spec = importlib.util.spec_from_file_location("d2ext._arrays", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class _Remembering(io.BufferedWriter):
@@ -168,23 +166,16 @@ class _Remembering(io.BufferedWriter):
             raise
 
 
-def _numpy_module(module: str) -> str:
-    """NumPy 2 renamed `numpy.core`; files name either."""
-    if not module.startswith(("numpy.core", "numpy._core")):
-        return module
-    return "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
-
-
 def _numpy_classes() -> list[Any]:
-    multiarray = importlib.import_module(_numpy_module("numpy.core.multiarray"))
+    reconstruct, scalar = np.ones(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     scalars = [type(np.dtype(code)) for code in "?bBhHiIqQefd"]
-    old = [(multiarray._reconstruct, "numpy.core.multiarray._reconstruct")]
-    old += [(multiarray.scalar, "numpy.core.multiarray.scalar")]
-    return [np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, *scalars, *old]
+    old = [(reconstruct, "numpy.core.multiarray._reconstruct")]  # before NumPy 2
+    old += [(scalar, "numpy.core.multiarray.scalar")]
+    return [np.ndarray, np.dtype, reconstruct, scalar, *scalars, *old]
 
 
 def _reason(error: BaseException) -> str:
-    asked = re.search(r"GLOBAL:? (\S+)", str(error))  # PyTorch's words, and ours above
+    asked = re.search(r"(?:GLOBAL:?|refers to) ([\w.]+)", str(error))  # PyTorch's words, and ours
     if isinstance(error, pickle.UnpicklingError) and asked:
         return (
             f"not loaded: it asks for {asked[1]}, which could run code; only tensors, arrays, "

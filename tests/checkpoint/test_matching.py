@@ -14,12 +14,17 @@ def test_each_name_is_counted_once() -> None:
     summary = found.summary()
     assert "1 tensors matched" in summary
     assert "b (4,) in the file, (3,) in the model" in summary
-    assert "1 in the file only: c" in summary
+    assert "1 unused, not in the model: c" in summary
+
+
+def test_names_that_differ_in_numbers_are_listed_together() -> None:
+    found = match({f"x.{n}": torch.zeros(1) for n in range(9)}, MODEL)
+    assert "9 unused, not in the model: x.* (9)" in found.summary()
 
 
 def test_a_long_list_is_cut() -> None:
-    found = match({f"x{n}": torch.zeros(1) for n in range(9)}, MODEL)
-    assert "x4 and 4 more" in found.summary()
+    found = match({name: torch.zeros(1) for name in "ghijklmno"}, MODEL)
+    assert "k and 4 more" in found.summary()
 
 
 def test_constants_of_the_model_are_not_missed() -> None:
@@ -38,7 +43,7 @@ def test_an_empty_file_is_refused() -> None:
 
 
 def test_incomplete_weights_are_refused() -> None:
-    with pytest.raises(WeightsError, match="in the model only: b"):
+    with pytest.raises(WeightsError, match="left fresh, not in the file: b"):
         refuse_incomplete("w.pth", match({"a": torch.ones(2)}, MODEL))
 
 
