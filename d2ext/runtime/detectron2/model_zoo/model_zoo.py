@@ -1,0 +1,84 @@
+"""The published baselines: their configs, and where their checkpoints are."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.modeling import build_model
+
+from .checkpoints import PREFIX, RUNS, checkpoint_path
+
+_CONFIGS = Path(__file__).parent / "configs"
+
+
+def get_checkpoint_url(config_path: str) -> str:
+    """The URL of the model that was trained by a config, e.g.
+    "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml".
+
+    Raises:
+        RuntimeError: none was published.
+    """
+    path = checkpoint_path(config_path.removesuffix(".yaml").removesuffix(".py"))
+    if path is None:
+        raise RuntimeError(
+            f"No checkpoint was published for {config_path}; there are some in {', '.join(RUNS)}."
+        )
+    return PREFIX + path
+
+
+def get_config_file(config_path: str) -> str:
+    """The file of a config, given by its path below "configs/".
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    file = _CONFIGS / config_path
+    if not file.is_file():
+        folder = file.parent if file.parent.is_dir() else _CONFIGS
+        known = ", ".join(sorted(path.name for path in folder.iterdir()))
+        raise RuntimeError(f"{config_path} is not in the model zoo; {folder.name} has {known}.")
+    return str(file)
+
+
+def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
+    """A config of the model zoo: a `CfgNode` of a `.yaml`, a `DictConfig` of a `.py`.
+
+    Args:
+        config_path: below "configs/".
+        trained: with the published checkpoint as its weights, not those the training started from.
+    """
+    file = get_config_file(config_path)
+    if file.endswith(".py"):
+        lazy = LazyConfig.load(file)
+        if trained:
+            lazy.train.init_checkpoint = get_checkpoint_url(config_path)
+        return lazy
+    cfg = get_cfg()
+    cfg.merge_from_file(file)
+    if trained:
+        cfg.MODEL.WEIGHTS = get_checkpoint_url(config_path)
+    return cfg
+
+
+def get(config_path: str, trained: bool = False, device: str | None = None) -> torch.nn.Module:
+    """A model of the model zoo with its weights, in training mode.
+
+    Args:
+        config_path, trained: as `get_config`'s.
+        device: by default the config's, or the CPU if there is no CUDA.
+    """
+    cfg: Any = get_config(config_path, trained)
+    if device is None and not torch.cuda.is_available():
+        device = "cpu"
+    if isinstance(cfg, CfgNode):
+        cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
+        model, weights = build_model(cfg), cfg.MODEL.WEIGHTS
+    else:
+        model = instantiate(cfg.model).to(device or cfg.get("train", {}).get("device", "cuda"))
+        weights = cfg.get("train", {}).get("init_checkpoint", "")
+    DetectionCheckpointer(model).load(weights)
+    return model

@@ -1,0 +1,93 @@
+"""The model zoo: published settings and addresses."""
+
+from pathlib import Path
+
+import pytest
+
+import d2ext  # noqa: F401
+from d2ext._detectron2 import provider
+from detectron2.config import CfgNode
+
+model_zoo = pytest.importorskip("detectron2.model_zoo", reason="it needs pkg_resources")
+
+PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
+
+
+def configs() -> list[str]:
+    root = Path(model_zoo.get_config_file("Base-RCNN-FPN.yaml")).parent
+    paths = (path.relative_to(root).as_posix() for path in root.rglob("*.yaml"))
+    return sorted(path for path in paths if not path.startswith("quick_schedules"))
+
+
+def value(cfg: CfgNode, key: str) -> object:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "expected"),
+    [
+        ("Base-RCNN-C4", "SOLVER.STEPS", (60000, 80000)),
+        ("Base-RetinaNet", "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA", 0.0),
+        ("COCO-Detection/faster_rcnn_R_50_DC5_3x", "MODEL.RESNETS.RES5_DILATION", 2),
+        ("COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x", "MODEL.RESNETS.WIDTH_PER_GROUP", 8),
+        ("COCO-Detection/retinanet_R_101_FPN_3x", "SOLVER.BASE_LR", 0.01),
+        ("COCO-Detection/rpn_R_50_C4_1x", "MODEL.META_ARCHITECTURE", "ProposalNetwork"),
+        ("COCO-InstanceSegmentation/mask_rcnn_R_101_C4_3x", "MODEL.RESNETS.DEPTH", 101),
+        ("COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x", "MODEL.RPN.POST_NMS_TOPK_TRAIN", 1500),
+        ("COCO-PanopticSegmentation/panoptic_fpn_R_50_3x", "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", 0.5),
+        ("Cityscapes/mask_rcnn_R_50_FPN", "INPUT.MIN_SIZE_TEST", 1024),
+        ("Detectron1-Comparisons/keypoint_rcnn_R_50_FPN_1x", "MODEL.RPN.SMOOTH_L1_BETA", 0.1111),
+        ("LVISv1-InstanceSegmentation/mask_rcnn_R_101_FPN_1x", "MODEL.ROI_HEADS.NUM_CLASSES", 1203),
+        ("Misc/scratch_mask_rcnn_R_50_FPN_9x_syncbn", "TEST.PRECISE_BN.ENABLED", True),
+        ("Misc/cascade_mask_rcnn_R_50_FPN_3x", "MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
+        ("PascalVOC-Detection/faster_rcnn_R_50_C4", "SOLVER.MAX_ITER", 18000),
+    ],
+)
+def test_settings_are_the_published_ones(config: str, key: str, expected: object):
+    assert value(model_zoo.get_config(config + ".yaml"), key) == expected
+
+
+def test_anchors_of_retinanet_are_octaves():
+    sizes = model_zoo.get_config("Base-RetinaNet.yaml").MODEL.ANCHOR_GENERATOR.SIZES
+    assert sizes[4] == [512, 512 * 2 ** (1 / 3), 512 * 2 ** (2 / 3)]
+
+
+def test_every_config_loads():
+    assert len(configs()) == 65
+    for path in configs():
+        assert model_zoo.get_config(path).VERSION == 2
+
+
+def test_addresses_are_the_published_ones():
+    gn = "Misc/scratch_mask_rcnn_R_50_FPN_3x_gn"
+    assert model_zoo.get_checkpoint_url(f"{gn}.yaml") == (
+        f"{PREFIX}{gn}/138602908/model_final_01ca85.pkl"
+    )
+    assert model_zoo.get_checkpoint_url(f"{gn}.py") == model_zoo.get_checkpoint_url(f"{gn}.yaml")
+    x152 = "Misc/cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv"
+    assert model_zoo.get_checkpoint_url(f"{x152}.yaml") == (
+        f"{PREFIX}{x152}/18131413/model_0039999_e76410.pkl"
+    )
+
+
+def test_a_trained_config_has_the_checkpoint_as_its_weights():
+    path = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
+    plain, trained = model_zoo.get_config(path), model_zoo.get_config(path, trained=True)
+    assert plain.MODEL.WEIGHTS == "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+    url = model_zoo.get_checkpoint_url(path)
+    assert url == trained.MODEL.WEIGHTS
+
+
+def test_what_is_not_in_the_zoo_is_an_error():
+    with pytest.raises(RuntimeError, match="none"):
+        model_zoo.get_config_file("COCO-Detection/none.yaml")
+    with pytest.raises(RuntimeError, match="Base"):
+        model_zoo.get_checkpoint_url("Base-RCNN-FPN.yaml")
+
+
+@pytest.mark.skipif(provider() != "bundled", reason="the official one does not list them")
+def test_the_error_lists_what_there_is():
+    with pytest.raises(RuntimeError, match=r"retinanet_R_50_FPN_1x\.yaml"):
+        model_zoo.get_config_file("COCO-Detection/none.yaml")
