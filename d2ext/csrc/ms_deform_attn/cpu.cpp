@@ -23,11 +23,7 @@ AttentionShape shape_of(
   shape.batch = value.size(0), shape.pixels = value.size(1);
   shape.heads = value.size(2), shape.channels = value.size(3);
   shape.queries = locations.size(1), shape.points = locations.size(4);
-  int64_t first = 0;
-  for (size_t i = 0; i + 1 < spatial_shapes.size(); i += 2) {
-    shape.levels.push_back({spatial_shapes[i], spatial_shapes[i + 1], first});
-    first += spatial_shapes[i] * spatial_shapes[i + 1];
-  }
+  shape.levels = levels_of(spatial_shapes);
   return shape;
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <torch/headeronly/macros/Macros.h>
+#include <vector>
 
 namespace d2ext {
 
@@ -13,6 +14,17 @@ namespace d2ext {
 struct Level {
   int64_t height, width, first;
 };
+
+// From the height and width of the first level, then of the second, and so on.
+inline std::vector<Level> levels_of(const std::vector<int64_t>& spatial_shapes) {
+  std::vector<Level> levels;
+  int64_t first = 0;
+  for (size_t i = 0; i + 1 < spatial_shapes.size(); i += 2) {
+    levels.push_back({spatial_shapes[i], spatial_shapes[i + 1], first});
+    first += spatial_shapes[i] * spatial_shapes[i + 1];
+  }
+  return levels;
+}
 
 // Between which rows and columns of pixels a sample lies. Those numbered -1, height and width are
 // outside, where zeros lie; a sample that has none inside on all four sides reads nothing.
