@@ -17,7 +17,8 @@ struct DeformConvShape {
 
   C10_HOST_DEVICE int64_t taps() const { return kernel_height * kernel_width; }
   int64_t rows() const { return batch * out_height * out_width; }  // output locations
-  int64_t row_samples() const { return taps() * offset_groups; }  // taps outside, groups inside
+  // Of one row: taps outside, offset groups inside.
+  C10_HOST_DEVICE int64_t row_samples() const { return taps() * offset_groups; }
   int64_t group_channels() const { return channels / groups; }
 };
 
