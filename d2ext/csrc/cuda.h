@@ -85,10 +85,10 @@ struct alignas(sizeof(T) * N) Pack {
 
 constexpr int kWarp = 32;
 
-// Sum over a warp, all of whose lanes take part; every lane gets it.
+// Sum over `lanes` neighbours of a warp, a power of two; every lane takes part and gets its sum.
 template <typename T>
-__device__ inline T warp_sum(T value) {
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+__device__ inline T warp_sum(T value, int lanes = kWarp) {
+  for (int distance = lanes / 2; distance > 0; distance /= 2) {
     value += __shfl_xor_sync(0xFFFFFFFF, value, distance);
   }
   return value;

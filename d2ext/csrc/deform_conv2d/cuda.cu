@@ -1,0 +1,181 @@
+// Deformable convolution on CUDA: tiles of rows (output locations) are sampled into columns, which
+// cuBLAS multiplies by the weights, and never all columns exist at once. The gradients of pixels
+// are added up by atomics, in float or double.
+
+#include "kernels.h"
+#include "problem.h"
+
+namespace d2ext {
+namespace {
+
+constexpr int64_t kTileBytes = 32 << 20;  // of columns: they stay in the second cache level
+constexpr int64_t kRowBlock = 128;  // what products of matrices are cut into
+constexpr int64_t kPackBytes = 16;  // read and written at once
+
+template <typename T>
+class DeformConv {
+ public:
+  DeformConv(
+      const DeformConvShape& shape, const Tensor& input, const Tensor& offset,
+      const Tensor& weight, const std::optional<Tensor>& mask)
+      : shape_(shape), device_(input), pixels_(channels_last(input)), offsets_(wide(offset)) {
+    if (mask) masks_ = wide(*mask);
+    outputs_ = shape.out_channels / shape.groups;
+    column_ = shape.taps() * shape.group_channels();
+    kernels_ = torch::stable::view(channels_last(weight), {shape.groups, outputs_, column_});
+    const int64_t most = kTileBytes / int64_t(sizeof(T)) / (shape.groups * column_);
+    tile_rows_ = std::max<int64_t>(most / kRowBlock, 1) * kRowBlock;
+    tile_rows_ = std::min(tile_rows_, shape.rows());
+    buffer_ = torch::stable::new_empty(pixels_, {shape.groups * tile_rows_ * column_});
+  }
+
+  // (B, H', W', C')
+  Tensor forward(const std::optional<Tensor>& bias) {
+    const Tensor output = torch::stable::new_empty(
+        pixels_, {shape_.batch, shape_.out_height, shape_.out_width, shape_.out_channels});
+    const Tensor rows = torch::stable::view(output, {shape_.rows(), shape_.out_channels});
+    for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
+      const Tensor columns = sample(first);
+      for (int64_t group = 0; group < shape_.groups; ++group) {
+        mm_out(
+            part(rows, first, columns.size(1), group), torch::stable::select(columns, 0, group),
+            torch::stable::transpose(torch::stable::select(kernels_, 0, group), 0, 1));
+      }
+    }
+    if (bias) {
+      const Tensor terms = torch::stable::contiguous(*bias);
+      add_bias<T><<<blocks_for(output.numel(), kThreads), kThreads, 0, device_.stream()>>>(
+          output.numel(), shape_.out_channels, terms.template const_data_ptr<T>(),
+          output.template mutable_data_ptr<T>());
+      check_launch();
+    }
+    return output;
+  }
+
+  // In Wide<T>.
+  Gradients backward(const Tensor& grad_output) {
+    const Tensor grad_rows = torch::stable::view(
+        channels_last(grad_output), {shape_.rows(), shape_.out_channels});
+    const Gradients grads{
+        torch::stable::new_zeros(offsets_, pixels_.sizes()), torch::stable::empty_like(offsets_),
+        torch::stable::new_zeros(offsets_, kernels_.sizes()),
+        masks_ ? torch::stable::empty_like(*masks_) : torch::stable::new_empty(offsets_, {0})};
+    for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
+      const Tensor columns = sample(first);
+      for (int64_t group = 0; group < shape_.groups; ++group) {
+        const Tensor some = part(grad_rows, first, columns.size(1), group);
+        const Tensor own = torch::stable::select(columns, 0, group);
+        add_kernels(some, own, group, grads);
+        mm_out(own, some, torch::stable::select(kernels_, 0, group));  // now their gradient
+      }
+      scatter_back(first, columns, grads);
+    }
+    return grads;
+  }
+
+ private:
+  static Tensor wide(const Tensor& tensor) {
+    return torch::stable::contiguous(torch::stable::to(tensor, kScalarType<Wide<T>>));
+  }
+
+  // Some rows and one group's channels of (rows, C').
+  Tensor part(Tensor rows, int64_t first, int64_t count, int64_t group) const {
+    Tensor some = torch::stable::narrow(rows, 0, first, count);
+    return torch::stable::narrow(some, 1, group * outputs_, outputs_);
+  }
+
+  TileInput<T> tile_at(int64_t first) const {
+    return {
+        pixels_.template const_data_ptr<T>(), offsets_.template const_data_ptr<Wide<T>>(),
+        masks_ ? masks_->template const_data_ptr<Wide<T>>() : nullptr, first,
+        std::min(tile_rows_, shape_.rows() - first), int(shape_.group_channels()),
+        int(shape_.channels / shape_.offset_groups)};
+  }
+
+  // Whether kPackBytes of channels stand within a group, and where they can be read at once.
+  bool is_packed() const {
+    const int64_t pack = kPackBytes / int64_t(sizeof(T));
+    const auto address = reinterpret_cast<uintptr_t>(pixels_.template const_data_ptr<T>());
+    return address % kPackBytes == 0 && shape_.group_channels() % pack == 0 &&
+        shape_.channels / shape_.offset_groups % pack == 0;
+  }
+
+  unsigned blocks(const TileInput<T>& in) const {
+    return blocks_for(in.rows * shape_.row_samples(), kChunk);
+  }
+
+  // The columns of the tile: (groups, rows, column).
+  Tensor sample(int64_t first) {
+    const TileInput<T> in = tile_at(first);
+    Tensor used = torch::stable::narrow(buffer_, 0, 0, shape_.groups * in.rows * column_);
+    T* columns = used.template mutable_data_ptr<T>();
+    const auto kernel = is_packed() ? gather<T, kPackBytes / sizeof(T)> : gather<T, 1>;
+    kernel<<<blocks(in), kThreads, 0, device_.stream()>>>(shape_, in, columns);
+    check_launch();
+    return torch::stable::view(used, {shape_.groups, in.rows, column_});
+  }
+
+  void add_kernels(
+      const Tensor& grad_rows, const Tensor& columns, int64_t group, const Gradients& grads) const {
+    const Tensor product = torch::stable::new_empty(kernels_, {outputs_, column_});
+    mm_out(product, torch::stable::transpose(grad_rows, 0, 1), columns);
+    const int64_t count = product.numel();
+    add_to<T><<<blocks_for(count, kThreads), kThreads, 0, device_.stream()>>>(
+        count, product.template const_data_ptr<T>(),
+        grads.kernels.template mutable_data_ptr<Wide<T>>() + group * count);
+    check_launch();
+  }
+
+  // From the gradient of a tile's columns to those of pixels, offsets and masks.
+  void scatter_back(int64_t first, const Tensor& columns, const Gradients& grads) const {
+    const TileInput<T> in = tile_at(first);
+    constexpr int kPack = kPackBytes / sizeof(T);
+    const int packs = in.offset_channels / (is_packed() ? kPack : 1);
+    int lanes = 1;
+    while (lanes < packs && lanes < kWarp) lanes *= 2;
+    const auto kernel = is_packed() ? scatter<T, kPack> : scatter<T, 1>;
+    kernel<<<blocks(in), kThreads, 0, device_.stream()>>>(
+        shape_, in, columns.template const_data_ptr<T>(),
+        grads.pixels.template mutable_data_ptr<Wide<T>>(),
+        grads.offsets.template mutable_data_ptr<Wide<T>>(),
+        masks_ ? grads.masks.template mutable_data_ptr<Wide<T>>() : nullptr, lanes);
+    check_launch();
+  }
+
+  const DeformConvShape shape_;
+  const OnDevice device_;
+  const Tensor pixels_, offsets_;
+  std::optional<Tensor> masks_;
+  Tensor kernels_, buffer_;  // buffer_ is for the columns of a tile
+  int64_t outputs_, column_;  // C' / groups; numbers in a group's column
+  int64_t tile_rows_;
+};
+
+Tensor deform_conv2d(
+    const Tensor& input, const Tensor& offset, const Tensor& weight,
+    const std::optional<Tensor>& bias, const std::optional<Tensor>& mask, const Pair& stride,
+    const Pair& padding, const Pair& dilation) {
+  const DeformConvShape shape = shape_of(input, offset, weight, stride, padding, dilation);
+  return channels_first(with_floats(input.scalar_type(), [&](auto zero) {
+    return DeformConv<decltype(zero)>(shape, input, offset, weight, mask).forward(bias);
+  }));
+}
+
+FourTensors deform_conv2d_backward(
+    const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight,
+    const std::optional<Tensor>& mask, const Pair& stride, const Pair& padding,
+    const Pair& dilation) {
+  const DeformConvShape shape = shape_of(input, offset, weight, stride, padding, dilation);
+  const Gradients grads = with_floats(input.scalar_type(), [&](auto zero) {
+    return DeformConv<decltype(zero)>(shape, input, offset, weight, mask).backward(grad_output);
+  });
+  return grads.like(input, offset, weight, mask);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(d2ext, CUDA, library) {
+  library.impl("deform_conv2d", TORCH_BOX(&deform_conv2d));
+  library.impl("deform_conv2d_backward", TORCH_BOX(&deform_conv2d_backward));
+}
+
+}  // namespace
+}  // namespace d2ext
