@@ -12,6 +12,8 @@ from torch import Tensor
 
 from d2ext.ops import reference
 from d2ext.ops.decomposition import register_decomposition
+from d2ext.ops.determinism import alert_not_deterministic
+from d2ext.ops.differentiation import register_differentiable_once
 
 _GEOMETRY = "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation"
 
@@ -58,10 +60,10 @@ def deform_conv2d(
         (B, C', H', W'), dtype of `input`, in channels-last memory. Differentiable once.
     Raises:
         ValueError: shapes, dtypes or devices do not fit each other.
+        RuntimeError: deterministic algorithms are asked for, and the gradient of `input` on CUDA.
     """
     geometry = _pair(stride), _pair(padding), _pair(dilation)
-    input, weight = _autocast(input), _autocast(weight)
-    bias = None if bias is None else _autocast(bias)
+    input, weight, bias = _autocast(input, weight, bias)
     _check_floats(input, weight, bias, offset, mask)
     _check_shapes(input, weight, bias)
     size = _output_size(input, weight, *geometry)
@@ -73,12 +75,20 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-def _autocast(tensor: Tensor) -> Tensor:
-    if not torch.is_autocast_enabled(tensor.device.type):
-        return tensor
-    if tensor.dtype == torch.float64 or not tensor.is_floating_point():
-        return tensor
-    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
+def _autocast(
+    input: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    kind = input.device.type
+    if not torch.is_autocast_enabled(kind):
+        return input, weight, bias
+    dtype = torch.get_autocast_dtype(kind)
+    cast = [_cast(tensor, dtype) for tensor in (input, weight)]
+    return cast[0], cast[1], None if bias is None else _cast(bias, dtype)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    is_cast = tensor.is_floating_point() and tensor.dtype != torch.float64
+    return tensor.to(dtype) if is_cast else tensor
 
 
 def _check_floats(
@@ -147,6 +157,23 @@ def _check_offsets(
         raise ValueError(f"mask must be {expected}, got {tuple(mask.shape)}")
 
 
+def _with_autocast(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    *geometry: list[int],
+) -> Tensor:
+    input, weight, bias = _autocast(input, weight, bias)
+    with torch.autocast(input.device.type, enabled=False):  # what is float64 stays so inside
+        return torch.ops.d2ext.deform_conv2d(input, offset, weight, bias, mask, *geometry)
+
+
+for _key in ("AutocastCPU", "AutocastCUDA"):
+    torch.library.impl("d2ext::deform_conv2d", _key, _with_autocast)
+
+
 @torch.library.register_fake("d2ext::deform_conv2d")
 def _fake(input: Tensor, offset: Tensor, weight: Tensor, *_: object) -> Tensor:
     return _channels_last(input, (input.shape[0], weight.shape[0], *offset.shape[2:]))
@@ -178,6 +205,8 @@ def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    if grad_output.is_cuda and ctx.needs_input_grad[0]:
+        alert_not_deterministic("the gradient of deform_conv2d", grad_output)
     grad_input, grad_offset, grad_weight, grad_mask = torch.ops.d2ext.deform_conv2d_backward(
         grad_output, *ctx.saved_tensors, *ctx.geometry
     )
@@ -187,4 +216,5 @@ def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("d2ext::deform_conv2d", _backward, setup_context=_save)
+register_differentiable_once("deform_conv2d")
 register_decomposition("deform_conv2d", reference.deform_conv2d_by_grid_sample)

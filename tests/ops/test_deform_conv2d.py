@@ -245,6 +245,55 @@ def test_autocast_casts_what_is_multiplied_but_not_the_positions(device):
     assert output.dtype == torch.bfloat16
 
 
+def test_autocast_is_registered_with_the_operator_and_leaves_float64_alone(device):
+    input, offset, weight, bias, mask = (t.detach().float() for t in tensors(Case(), device))
+    others = mask, *Case().geometry
+    operator = torch.ops.d2ext.deform_conv2d
+    with torch.autocast(device.type, torch.bfloat16):
+        output = operator(input, offset, weight, bias, *others)
+        exact = operator(*(t.double() for t in (input, offset, weight, bias, mask)), *others[1:])
+    half = operator(input.bfloat16(), offset, weight.bfloat16(), bias.bfloat16(), *others)
+    assert torch.equal(output, half)
+    assert exact.dtype == torch.float64
+    torch.testing.assert_close(exact.float(), operator(input, offset, weight, bias, *others))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_it_compiles_without_a_graph_break(autocast, device):
+    inputs = [t.detach().float().requires_grad_() for t in tensors(Case(), device)]
+
+    def step(*inputs: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            return ours(*inputs, *Case().geometry).sin()
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    expected = with_gradients(step, inputs)
+    for own, theirs in zip(with_gradients(compiled, inputs), expected, strict=True):
+        torch.testing.assert_close(own, theirs)
+
+
+def test_a_second_derivative_is_a_clear_error(device):
+    inputs = tensors(Case(), device)
+    output = ours(*inputs, *Case().geometry)
+    (grad,) = torch.autograd.grad(output.square().sum(), inputs[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="deform_conv2d is differentiable once"):
+        grad.sum().backward()
+
+
+def test_gradients_that_are_not_deterministic_are_refused_where_that_matters(device):
+    input, offset, weight, bias, mask = tensors(Case(), device)
+    torch.use_deterministic_algorithms(True)
+    try:
+        output = ours(input, offset, weight, bias, mask, *Case().geometry)
+        if device.type == "cuda":
+            with pytest.raises(RuntimeError, match="in no fixed order"):
+                output.sum().backward()
+        else:
+            output.sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
