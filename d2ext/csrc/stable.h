@@ -38,4 +38,23 @@ inline Tensor channels_last(const Tensor& maps) {
 // (B, H, W, C) -> (B, C, H, W) without a copy.
 inline Tensor channels_first(const Tensor& rows) { return reordered(rows, {0, 3, 1, 2}); }
 
+// Indices by decreasing score, equal ones in their order.
+inline Tensor ranked(const Tensor& scores) {
+  std::array<StableIValue, 4> stack{
+      torch::stable::detail::from(scores), torch::stable::detail::from(true),
+      torch::stable::detail::from(int64_t(0)), torch::stable::detail::from(true)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::argsort", "stable", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+// The items where the mask is true. On CUDA the host waits, to learn how many.
+inline Tensor masked_select(const Tensor& items, const Tensor& mask) {
+  std::array<StableIValue, 2> stack{
+      torch::stable::detail::from(items), torch::stable::detail::from(mask)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::masked_select", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
 }  // namespace d2ext

@@ -21,16 +21,6 @@ D2EXT_IOU_ROW(double)
 constexpr int64_t kLeaders = 128;  // boxes whose turn is at once
 constexpr int64_t kPiece = 1024;  // boxes in a row of IoUs; also what is worth a thread
 
-// Indices by decreasing score, equal ones in their order.
-Tensor order_of(const Tensor& scores) {
-  std::array<StableIValue, 4> stack{
-      torch::stable::detail::from(scores), torch::stable::detail::from(true),
-      torch::stable::detail::from(int64_t(0)), torch::stable::detail::from(true)};
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::argsort", "stable", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::detail::to<Tensor>(stack[0]);
-}
-
 // Where a box reaches to the left and to the right; nowhere if that is no number.
 template <typename T>
 std::pair<T, T> extent(const RotatedBox<T>& box) {
@@ -137,7 +127,7 @@ Tensor kept_of(
     double threshold) {
   const ScalarType type = torch::headeronly::CppTypeToScalarType<T>::value;
   const Tensor rows = torch::stable::contiguous(torch::stable::to(boxes, type));
-  const Tensor order = order_of(scores);
+  const Tensor order = ranked(scores);
   std::optional<Tensor> numbers;
   if (groups) numbers = torch::stable::contiguous(torch::stable::to(*groups, ScalarType::Long));
   Suppression<T> suppression(
