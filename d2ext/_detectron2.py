@@ -11,6 +11,8 @@ from pathlib import Path
 
 RUNTIME = Path(__file__).parent / "runtime"
 ENVIRONMENT_VARIABLE = "D2EXT_DETECTRON2"
+# Tells the bundled runtime who registers torch.ops.detectron2.*, also in spawned workers.
+OPERATORS_VARIABLE, OPERATORS = "DETECTRON2_OPERATORS", "d2ext.ops.detectron2_names"
 
 
 def provide() -> None:
@@ -31,6 +33,8 @@ def provide() -> None:
         sys.path.insert(0, str(RUNTIME))
     elif not _installed():
         sys.path.append(str(RUNTIME))
+    if provider() == "bundled":
+        os.environ.setdefault(OPERATORS_VARIABLE, OPERATORS)
 
 
 def provider() -> str:

@@ -5,6 +5,8 @@ from torch import Tensor
 from torchvision.ops import boxes as box_ops
 from torchvision.ops import nms
 
+from .. import _C  # noqa: F401
+
 __all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from .. import _C  # noqa: F401
+
 __all__ = ["ROIAlignRotated", "roi_align_rotated"]
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import _C  # noqa: F401
+
 
 class RotatedBoxes:
     """Rotated boxes as an (N, 5) tensor: centre x and y, width, height, angle.
