@@ -1,0 +1,264 @@
+// RoI align on CUDA. A block takes 32 channels of a region and its warps take bins: the lanes find
+// a sample each, then all of them read every sample, a channel each, side by side in memory. Bins
+// pass through shared memory, so that they are read and written in the order of the output.
+
+#include <cassert>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include "../cuda.h"
+#include "../stable.h"
+#include "geometry.h"
+
+namespace d2ext {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kBins = 64;  // that pass at a time
+
+template <typename W>
+struct CornerList {
+  int32_t pixel[4];
+  W weight[4];
+};
+
+template <typename W>
+struct Shared {
+  W bins[kBins][kWarp + 1];  // one more than lanes: columns in different banks
+  CornerList<W> samples[kWarps][kWarp];
+};
+
+// A region's share of the work of a block.
+template <typename W>
+struct Region {
+  int64_t roi, first_channel;
+  Frame<W> frame;
+  Grid grid;
+  W factor;
+};
+
+__device__ inline int64_t slabs_of(const RoiAlignShape& shape) {
+  return (shape.channels + kWarp - 1) / kWarp;
+}
+
+template <typename W, typename Kind>
+__device__ inline Region<W> region_of(
+    const RoiAlignShape& shape, const W* rois, const Kind& kind, W scale, int64_t item) {
+  Region<W> region;
+  region.roi = item / slabs_of(shape);
+  region.first_channel = item % slabs_of(shape) * kWarp;
+  region.frame = kind.frame_of(rois + region.roi * Kind::kColumns, scale);
+  assert(region.frame.image >= 0 && region.frame.image < shape.batch);
+  region.grid = grid_of(region.frame, shape);
+  region.factor = W(1) / W(region.grid.count() > 0 ? region.grid.count() : 1);
+  return region;
+}
+
+template <typename W>
+__device__ inline CornerList<W> corners_of(
+    const RoiAlignShape& shape, const Region<W>& region, int64_t bin, int64_t number) {
+  const RoiSample<W> sample = sample_of(region.frame, region.grid, shape, bin, number);
+  CornerList<W> list;
+  for (int corner = 0; corner < 4; ++corner) {
+    list.pixel[corner] = sample.y(corner) * int32_t(shape.width) + sample.x(corner);
+    list.weight[corner] = sample.inside ? sample.weight(corner) * region.factor : W(0);
+  }
+  return list;
+}
+
+// Calls `visit` with the pixel and the weight of each corner of each sample of a bin, in all lanes.
+template <typename W, typename F>
+__device__ inline void for_corners(
+    const RoiAlignShape& shape, const Region<W>& region, int64_t bin, CornerList<W>* samples,
+    const F& visit) {
+  const int lane = threadIdx.x % kWarp;
+  for (int64_t first = 0; first < region.grid.count(); first += kWarp) {
+    const int64_t left = region.grid.count() - first;
+    const int count = left < kWarp ? int(left) : kWarp;
+    if (lane < count) samples[lane] = corners_of(shape, region, bin, first + lane);
+    __syncwarp();
+    for (int i = 0; i < count; ++i) {
+      const CornerList<W> list = samples[i];
+      for (int corner = 0; corner < 4; ++corner) {
+        // What is not read can't spoil the sum: zero times a pixel that is not finite is no zero.
+        if (list.weight[corner] != 0) visit(list.pixel[corner], list.weight[corner]);
+      }
+    }
+    __syncwarp();
+  }
+}
+
+// Calls `visit` with the place in the output, and the channel and bin in shared memory, of what a
+// thread copies of `count` bins.
+template <typename W, typename F>
+__device__ inline void for_copied(
+    const RoiAlignShape& shape, const Region<W>& region, int64_t first_bin, int count,
+    const F& visit) {
+  for (int i = threadIdx.x; i < kWarp * count; i += blockDim.x) {
+    const int channel = i / count, bin = i % count;
+    if (region.first_channel + channel >= shape.channels) break;
+    const int64_t plane = region.roi * shape.channels + region.first_channel + channel;
+    visit(plane * shape.bins() + first_bin + bin, channel, bin);
+  }
+}
+
+// maps: (B, H, W, C); output: (K, C, bins).
+template <typename T, typename W, typename Kind>
+__global__ void __launch_bounds__(kWarps* kWarp) forward_kernel(
+    RoiAlignShape shape, const T* maps, const W* rois, Kind kind, W scale, T* output) {
+  __shared__ Shared<W> shared;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  for (int64_t item = blockIdx.x; item < shape.rois * slabs_of(shape); item += gridDim.x) {
+    const Region<W> region = region_of(shape, rois, kind, scale, item);
+    const int64_t channel = region.first_channel + lane;
+    const T* image = maps + region.frame.image * shape.pixels() * shape.channels + channel;
+    for (int64_t first = 0; first < shape.bins(); first += kBins) {
+      const int64_t left = shape.bins() - first;
+      const int count = left < kBins ? int(left) : kBins;
+      for (int bin = warp; bin < count; bin += kWarps) {
+        W sum = 0;
+        const auto add = [&](int64_t pixel, W weight) {
+          if (channel < shape.channels) sum += weight * W(image[pixel * shape.channels]);
+        };
+        for_corners(shape, region, first + bin, shared.samples[warp], add);
+        shared.bins[bin][lane] = sum;
+      }
+      __syncthreads();
+      for_copied(shape, region, first, count, [&](int64_t at, int column, int bin) {
+        output[at] = T(shared.bins[bin][column]);
+      });
+      __syncthreads();
+    }
+  }
+}
+
+// grad_output: (K, C, bins); grad_maps: (B, H, W, C), added to.
+template <typename T, typename W, typename Kind>
+__global__ void __launch_bounds__(kWarps* kWarp) backward_kernel(
+    RoiAlignShape shape, const T* grad_output, const W* rois, Kind kind, W scale, W* grad_maps) {
+  __shared__ Shared<W> shared;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  for (int64_t item = blockIdx.x; item < shape.rois * slabs_of(shape); item += gridDim.x) {
+    const Region<W> region = region_of(shape, rois, kind, scale, item);
+    const int64_t channel = region.first_channel + lane;
+    W* image = grad_maps + region.frame.image * shape.pixels() * shape.channels + channel;
+    for (int64_t first = 0; first < shape.bins(); first += kBins) {
+      const int64_t left = shape.bins() - first;
+      const int count = left < kBins ? int(left) : kBins;
+      for_copied(shape, region, first, count, [&](int64_t at, int column, int bin) {
+        shared.bins[bin][column] = W(grad_output[at]);
+      });
+      __syncthreads();
+      for (int bin = warp; bin < count; bin += kWarps) {
+        const auto add = [&](int64_t pixel, W weight) {
+          if (channel >= shape.channels) return;
+          atomicAdd(image + pixel * shape.channels, weight * shared.bins[bin][lane]);
+        };
+        for_corners(shape, region, first + bin, shared.samples[warp], add);
+      }
+      __syncthreads();
+    }
+  }
+}
+
+unsigned blocks_of(const RoiAlignShape& shape) {
+  return blocks_for(shape.rois * ((shape.channels + kWarp - 1) / kWarp), 1);
+}
+
+template <typename W>
+Tensor in_float(const Tensor& rois) {
+  return torch::stable::contiguous(torch::stable::to(rois, kScalarType<W>));
+}
+
+template <typename T, typename Kind>
+Tensor launch_forward(
+    const RoiAlignShape& shape, const Tensor& input, const Tensor& rois, const Kind& kind,
+    double scale) {
+  using W = Wide<T>;
+  const OnDevice device(input);
+  const Tensor maps = channels_last(input), rows = in_float<W>(rois);
+  Tensor output = torch::stable::new_empty(
+      input, {shape.rois, shape.channels, shape.pooled_height, shape.pooled_width});
+  forward_kernel<T, W, Kind><<<blocks_of(shape), kWarps * kWarp, 0, device.stream()>>>(
+      shape, maps.const_data_ptr<T>(), rows.const_data_ptr<W>(), kind, W(scale),
+      output.mutable_data_ptr<T>());
+  check_launch();
+  return output;
+}
+
+template <typename T, typename Kind>
+Tensor launch_backward(
+    const RoiAlignShape& shape, const Tensor& grad_output, const Tensor& rois, const Kind& kind,
+    double scale) {
+  using W = Wide<T>;
+  const OnDevice device(grad_output);
+  const Tensor grads = torch::stable::contiguous(grad_output), rows = in_float<W>(rois);
+  Tensor grad_maps = torch::stable::new_zeros(
+      grads, {shape.batch, shape.height, shape.width, shape.channels}, kScalarType<W>);
+  backward_kernel<T, W, Kind><<<blocks_of(shape), kWarps * kWarp, 0, device.stream()>>>(
+      shape, grads.const_data_ptr<T>(), rows.const_data_ptr<W>(), kind, W(scale),
+      grad_maps.mutable_data_ptr<W>());
+  check_launch();
+  const Tensor narrow = torch::stable::to(grad_maps, kScalarType<T>);
+  return torch::stable::contiguous(channels_first(narrow));
+}
+
+template <typename Kind>
+Tensor forward(
+    const Tensor& input, const Tensor& rois, const Kind& kind, double scale,
+    int64_t pooled_height, int64_t pooled_width, int64_t sampling_ratio) {
+  const RoiAlignShape shape{
+      input.size(0), input.size(1), input.size(2), input.size(3),
+      rois.size(0), pooled_height, pooled_width, sampling_ratio};
+  return with_floats(input.scalar_type(), [&](auto zero) {
+    return launch_forward<decltype(zero)>(shape, input, rois, kind, scale);
+  });
+}
+
+template <typename Kind>
+Tensor backward(
+    const Tensor& grad_output, const Tensor& rois, const Kind& kind, double scale,
+    int64_t sampling_ratio, int64_t batch, int64_t height, int64_t width) {
+  const RoiAlignShape shape{
+      batch, grad_output.size(1), height, width,
+      rois.size(0), grad_output.size(2), grad_output.size(3), sampling_ratio};
+  return with_floats(grad_output.scalar_type(), [&](auto zero) {
+    return launch_backward<decltype(zero)>(shape, grad_output, rois, kind, scale);
+  });
+}
+
+Tensor roi_align(
+    const Tensor& input, const Tensor& rois, double scale, int64_t pooled_height,
+    int64_t pooled_width, int64_t sampling_ratio, bool aligned) {
+  const Upright kind{aligned};
+  return forward(input, rois, kind, scale, pooled_height, pooled_width, sampling_ratio);
+}
+
+Tensor roi_align_backward(
+    const Tensor& grad_output, const Tensor& rois, double scale, int64_t sampling_ratio,
+    bool aligned, int64_t batch, int64_t height, int64_t width) {
+  const Upright kind{aligned};
+  return backward(grad_output, rois, kind, scale, sampling_ratio, batch, height, width);
+}
+
+Tensor roi_align_rotated(
+    const Tensor& input, const Tensor& rois, double scale, int64_t pooled_height,
+    int64_t pooled_width, int64_t sampling_ratio) {
+  return forward(input, rois, Rotated(), scale, pooled_height, pooled_width, sampling_ratio);
+}
+
+Tensor roi_align_rotated_backward(
+    const Tensor& grad_output, const Tensor& rois, double scale, int64_t sampling_ratio,
+    int64_t batch, int64_t height, int64_t width) {
+  return backward(grad_output, rois, Rotated(), scale, sampling_ratio, batch, height, width);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(d2ext, CUDA, library) {
+  library.impl("roi_align", TORCH_BOX(&roi_align));
+  library.impl("roi_align_backward", TORCH_BOX(&roi_align_backward));
+  library.impl("roi_align_rotated", TORCH_BOX(&roi_align_rotated));
+  library.impl("roi_align_rotated_backward", TORCH_BOX(&roi_align_rotated_backward));
+}
+
+}  // namespace
+}  // namespace d2ext
