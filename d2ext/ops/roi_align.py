@@ -63,8 +63,8 @@ def roi_align(
         any number of times, and not by `rois`.
     Raises:
         ValueError: shapes, dtypes or devices do not fit each other.
-        RuntimeError: a region is in an image that is not there (on the CPU; not checked on CUDA
-            but by an assertion of the kernel).
+        RuntimeError: a region is in an image that is not there; on CUDA an assertion of the kernel.
+            Or deterministic algorithms are asked for, and the gradient on CUDA.
     """
     _check(input, rois, 5)
     size, ratio = _size(output_size), max(sampling_ratio, 0)
@@ -137,7 +137,7 @@ def _register(name: str) -> None:
 
     def differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if grad.is_cuda:
-            alert_not_deterministic(f"d2ext::{name}_backward", grad)
+            alert_not_deterministic(f"the gradient of {name}", grad)
         (rois,) = ctx.saved_tensors
         grad_input = backward(grad, rois, ctx.scale, *ctx.options, *ctx.maps)
         return grad_input, *[None] * (4 + len(ctx.options))
