@@ -52,11 +52,17 @@ class BuildExtension(build_ext):
         extension.include_dirs += [str(include), str(include / "torch/csrc/api/include")]
         extension.library_dirs.append(str(pytorch / "lib"))
         if extension.name.endswith("_cuda"):
-            self._compile_cuda(extension)
+            self._compile_cuda(extension, pytorch)
         super().build_extension(extension)
 
-    def _compile_cuda(self, extension: Extension) -> None:
-        """Leave only objects to link, since setuptools knows no nvcc."""
+    def _compile_cuda(self, extension: Extension, pytorch: Path) -> None:
+        """Leave only objects to link, since setuptools knows no nvcc.
+
+        Raises:
+            PlatformError: PyTorch or the machine is not up to it.
+        """
+        if not list((pytorch / "lib").glob("*torch_cuda.*")):
+            raise PlatformError("PyTorch was built without CUDA")
         try:
             extension.extra_objects = cuda_build.compile_all(
                 extension.sources, self.build_temp, extension.include_dirs, extension.define_macros
@@ -64,6 +70,7 @@ class BuildExtension(build_ext):
         except OSError as error:
             raise PlatformError(str(error)) from error
         extension.sources = []
+        extension.depends = extension.depends + extension.extra_objects  # so that they are linked
         lib = cuda_build.toolkit() / ("lib/x64" if os.name == "nt" else "lib64")
         extension.library_dirs.append(str(lib))
 

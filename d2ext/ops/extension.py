@@ -6,6 +6,7 @@
 import logging
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -36,31 +37,40 @@ def load_extension() -> str:
             "operators: plain PyTorch; deformable convolutions of large images take about twice as "
             f"long. The compiled ones need a C++ compiler and one command: {_rebuild_command()}"
         )
-    try:
-        torch.ops.load_library(str(binary))
-    except OSError as error:
-        reason = str(error).splitlines()[0]
+    reason = _load(binary)
+    if reason is not None:
         return _complain(
-            f"operators: plain PyTorch, because {binary} does not load ({reason}). "
-            f"Rebuild it: {_rebuild_command()}"
+            f"operators: plain PyTorch, because {reason}. Rebuild it: {_rebuild_command()}"
         )
-    return f"operators: compiled for {'CPU and CUDA' if _load_cuda_kernels() else 'CPU'}"
+    return _load_cuda_kernels()
 
 
-def _load_cuda_kernels() -> bool:
+def _load_cuda_kernels() -> str:
     """A library of its own: it needs a PyTorch that was built for CUDA, though no GPU."""
     binary = _binary("_C_cuda")
-    if binary is None or torch.version.cuda is None:
-        return False
+    if torch.version.cuda is None or (binary is None and not _has_driver()):
+        return "operators: compiled for CPU"
+    reason = "its kernels were not built, which takes nvcc" if binary is None else _load(binary)
+    if reason is None:
+        return "operators: compiled for CPU and CUDA"
+    return _complain(
+        f"operators: compiled for CPU; plain and slower on CUDA, because {reason}. "
+        f"Build them: {_rebuild_command()}"
+    )
+
+
+def _has_driver() -> bool:
+    """NVIDIA's, which brings this command. Asking PyTorch for GPUs would start CUDA."""
+    return shutil.which("nvidia-smi") is not None
+
+
+def _load(binary: Path) -> str | None:
+    """Returns why not, if it does not load."""
     try:
         torch.ops.load_library(str(binary))
     except OSError as error:
-        _complain(
-            f"operators on CUDA: plain PyTorch, because {binary} does not load "
-            f"({str(error).splitlines()[0]}). Rebuild it: {_rebuild_command()}"
-        )
-        return False
-    return True
+        return f"{binary} does not load ({str(error).splitlines()[0]})"
+    return None
 
 
 def _binary(name: str = "_C") -> Path | None:

@@ -35,6 +35,51 @@ def test_an_extension_that_does_not_load_is_no_error_and_says_why(monkeypatch, t
     assert caplog.messages == [state]
 
 
+@pytest.fixture
+def cpu_kernels(monkeypatch, tmp_path):
+    """A folder whose library for CPUs loads; what else is in it goes to PyTorch."""
+    load = torch.ops.load_library
+    monkeypatch.setattr(extension, "PACKAGE", tmp_path)
+    monkeypatch.setattr(
+        torch.ops, "load_library", lambda name: None if "_C." in name else load(name)
+    )
+    (tmp_path / "_C.abi3.so").touch()
+    return tmp_path
+
+
+def test_cuda_kernels_that_do_not_load_are_no_error_and_a_line_says_why(
+    monkeypatch, cpu_kernels, caplog
+):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    (cpu_kernels / "_C_cuda.abi3.so").write_text("not a library")
+    state = extension.load_extension()
+    assert state.startswith("operators: compiled for CPU; plain and slower on CUDA")
+    assert "_C_cuda.abi3.so does not load" in state
+    assert "\n" not in state
+    assert caplog.messages == [state]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver", "is_told"),
+    [("13.0", "/usr/bin/nvidia-smi", True), ("13.0", None, False), (None, "nvidia-smi", False)],
+)
+def test_who_could_use_cuda_kernels_and_has_none_is_told(
+    monkeypatch, cpu_kernels, caplog, cuda, driver, is_told
+):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(extension.shutil, "which", {"nvidia-smi": driver}.get)
+    state = extension.load_extension()
+    assert state.startswith("operators: compiled for CPU")
+    assert ("not built, which takes nvcc" in state) == is_told
+    assert caplog.messages == ([state] if is_told else [])
+
+
+def test_cuda_kernels_are_left_alone_where_pytorch_knows_no_cuda(monkeypatch, cpu_kernels):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    (cpu_kernels / "_C_cuda.abi3.so").write_text("not a library")
+    assert extension.load_extension() == "operators: compiled for CPU"
+
+
 def test_processes_other_than_the_first_stay_silent(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(extension, "PACKAGE", tmp_path)
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -64,3 +109,15 @@ def test_the_kernels_are_registered_when_the_extension_is_loaded():
 
     loaded = torch._C._dispatch_has_kernel_for_dispatch_key("d2ext::deform_conv2d", "CPU")
     assert loaded == EXTENSION_STATE.startswith("operators: compiled")
+
+
+@pytest.mark.parametrize("device", ["CPU", "CUDA"])
+def test_every_operator_has_a_kernel_of_its_own(device):
+    from d2ext.ops import EXTENSION_STATE
+
+    if device not in EXTENSION_STATE.split(";")[0]:
+        pytest.skip(f"not compiled for {device}")
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("d2ext::")]
+    assert names
+    without = [n for n in names if not torch._C._dispatch_has_kernel_for_dispatch_key(n, device)]
+    assert without == []
