@@ -1,0 +1,122 @@
+"""When CUDA sources are compiled, for which GPUs and with what."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "build_support/cuda_build.py"
+SETTINGS = ("CUDA_HOME", "CUDA_PATH", "FORCE_CUDA", "MAX_JOBS", "TORCH_CUDA_ARCH_LIST")
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the compilers of these tests are scripts")
+
+
+@pytest.fixture
+def cuda_build(monkeypatch):
+    """The module, on a machine with one GPU of Hopper's generation and no settings."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    spec = importlib.util.spec_from_file_location("cuda_build", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "_present_architectures", lambda: ["9.0"])
+    return module
+
+
+@pytest.fixture
+def toolkit(tmp_path, monkeypatch):
+    """A toolkit whose compiler writes its arguments into what it should compile."""
+    home = tmp_path / "toolkit"
+    (home / "include").mkdir(parents=True)
+    (home / "include/cuda_runtime.h").touch()
+    (home / "bin").mkdir()
+    nvcc = home / "bin/nvcc"
+    nvcc.write_text('#!/bin/sh\ncase "$2" in *broken*) exit 1;; esac\necho "$@" >"$4"\n')
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(home))
+    return home
+
+
+@pytest.mark.parametrize(
+    ("forced", "gpus", "wanted"),
+    [("", ["9.0"], True), ("", [], False), ("1", [], True), ("0", ["9.0"], False)],
+)
+def test_a_gpu_or_the_variable_decides(cuda_build, toolkit, monkeypatch, forced, gpus, wanted):
+    monkeypatch.setenv("FORCE_CUDA", forced)
+    monkeypatch.setattr(cuda_build, "_present_architectures", lambda: gpus)
+    assert cuda_build.is_wanted() == wanted
+
+
+def test_without_a_toolkit_nothing_is_compiled_unless_forced(cuda_build, monkeypatch):
+    monkeypatch.setattr(cuda_build, "toolkit", lambda: None)
+    assert not cuda_build.is_wanted()
+    with pytest.raises(OSError, match="set CUDA_HOME"):
+        cuda_build.compile_all(["a.cu"], "build", [], [])
+
+
+def test_a_wrapper_of_the_compiler_is_no_toolkit_but_a_link_leads_to_it(
+    cuda_build, toolkit, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("CUDA_HOME")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/nvcc").symlink_to(toolkit / "bin/nvcc")
+    assert cuda_build.toolkit() == toolkit
+    (tmp_path / "bin/nvcc").unlink()
+    (tmp_path / "bin/nvcc").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/nvcc").chmod(0o755)
+    assert cuda_build.toolkit() in (None, Path("/usr/local/cuda"))
+
+
+def test_each_source_becomes_an_object_for_the_listed_gpus(
+    cuda_build, toolkit, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0a+PTX")
+    sources = ["ops/one/cuda.cu", "ops/two/cuda.cu"]
+    objects = cuda_build.compile_all(sources, str(tmp_path), ["include"], [("A", "1")])
+    assert len(set(objects)) == 2
+    for source, made in zip(sources, objects, strict=True):
+        flags = Path(made).read_text().split()
+        assert flags[:2] == ["-c", source]
+        assert {"-Iinclude", "-DA=1"} <= set(flags)
+        assert [flag for flag in flags if flag.startswith("-gencode")] == [
+            "-gencode=arch=compute_80,code=sm_80",
+            "-gencode=arch=compute_90a,code=sm_90a",
+            "-gencode=arch=compute_90a,code=compute_90a",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "last"),
+    [
+        (["8.6"], "-gencode=arch=compute_86,code=sm_86"),
+        ([], "-gencode=arch=compute_90,code=compute_90"),
+    ],
+)
+def test_by_default_it_is_compiled_for_the_present_gpu_or_for_many(
+    cuda_build, monkeypatch, gpus, last
+):
+    monkeypatch.setattr(cuda_build, "_present_architectures", lambda: gpus)
+    targets = cuda_build._targets()
+    assert targets[-1] == last
+    assert (len(targets) == 1) == bool(gpus)
+
+
+def test_an_unknown_gpu_is_a_clear_error(cuda_build, monkeypatch):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0 Hopper")
+    with pytest.raises(OSError, match=r"'Hopper' is not of the form 9\.0"):
+        cuda_build._targets()
+
+
+def test_a_source_that_does_not_compile_is_named(cuda_build, toolkit, tmp_path):
+    with pytest.raises(OSError, match=r"does not compile ops/broken\.cu"):
+        cuda_build.compile_all(["ops/broken.cu"], str(tmp_path), [], [])
+
+
+def test_no_driver_means_no_gpu(cuda_build, monkeypatch):
+    spec = importlib.util.spec_from_file_location("cuda_build", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("PATH", "")
+    assert module._present_architectures() == []
