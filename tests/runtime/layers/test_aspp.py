@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from parity import recipe
+from made_up import fill, image
 from torch import nn
 from torch.nn import functional as F
 
@@ -11,8 +11,7 @@ from detectron2.layers import ASPP
 
 
 def features() -> torch.Tensor:
-    pixels = recipe.image(1, 12, 16)[:, :, [0, 1, 2, 0]]
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    return image(1, 12, 16)[None, [0, 1, 2, 0]] / 255
 
 
 @pytest.mark.parametrize(
@@ -25,8 +24,7 @@ def features() -> torch.Tensor:
 )
 def test_outputs_are_detectron2s(options: dict, total: float):
     layer = ASPP(4, 32, [2, 3, 4], activation=F.relu, dropout=0.5, **options)
-    weights = recipe.fill_state_dict(recipe.entries_of(layer.state_dict()))
-    layer.load_state_dict(weights, strict=False)  # but for batch norms' counters
+    fill(layer)
     out = layer.eval()(features())
     assert out.shape == (1, 32, 12, 16)
     assert out.sum().item() == pytest.approx(total, rel=1e-4)

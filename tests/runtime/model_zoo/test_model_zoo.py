@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import d2ext  # noqa: F401
 from d2ext._detectron2 import provider
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, instantiate
 
 model_zoo = pytest.importorskip("detectron2.model_zoo", reason="it needs pkg_resources")
 
@@ -91,3 +92,34 @@ def test_what_is_not_in_the_zoo_is_an_error():
 def test_the_error_lists_what_there_is():
     with pytest.raises(RuntimeError, match=r"retinanet_R_50_FPN_1x\.yaml"):
         model_zoo.get_config_file("COCO-Detection/none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "expected"),
+    [
+        ("common/models/mask_rcnn_fpn", "model.roi_heads.box_predictor.num_classes", 80),
+        ("common/models/mask_rcnn_c4", "model.roi_heads.mask_head.input_shape.channels", 2048),
+        ("common/models/keypoint_rcnn_fpn", "model.proposal_generator.post_nms_topk", [1500, 1000]),
+        ("common/models/cascade_rcnn", "model.roi_heads.box_predictors.1.num_classes", 80),
+        ("common/models/panoptic_fpn", "model.sem_seg_head.input_shape.p5.channels", 256),
+        ("common/models/retinanet", "model.backbone.top_block.out_channels", 256),
+        ("common/models/fcos", "model.backbone.top_block.in_feature", "p5"),
+        ("common/data/coco_keypoint", "dataloader.train.dataset.min_keypoints", 1),
+        ("common/data/coco", "dataloader.evaluator.dataset_name", "coco_2017_val"),
+        ("common/coco_schedule", "lr_multiplier_3x.scheduler.milestones.0", 210000),
+        ("common/optim", "AdamW.params.base_lr", 0.0001),
+        ("common/train", "train.checkpointer.max_to_keep", 100),
+        ("COCO-Detection/retinanet_R_50_FPN_1x", "optimizer.lr", 0.01),
+        ("COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x", "model.backbone.freeze_at", 2),
+    ],
+)
+def test_lazy_configs_have_the_published_keys_and_values(config: str, key: str, expected: object):
+    assert OmegaConf.select(model_zoo.get_config(config + ".py"), key) == expected
+
+
+def test_a_lazy_model_follows_the_number_of_classes():
+    cfg = model_zoo.get_config("common/models/cascade_rcnn.py")
+    cfg.model.roi_heads.num_classes = 3
+    heads = instantiate(cfg.model).roi_heads
+    assert [predictor.num_classes for predictor in heads.box_predictor] == [3, 3, 3]
+    assert heads.mask_head.predictor.out_channels == 3

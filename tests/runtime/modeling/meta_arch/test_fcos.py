@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from parity import recipe
+from made_up import fill
+from made_up import image as picture
 from torch.nn import functional as F
 
 import d2ext  # noqa: F401
@@ -55,7 +56,7 @@ def model() -> FCOS:
         pixel_mean=[103.0, 116.0, 123.0],
         pixel_std=[57.0, 57.0, 57.0],
     )
-    model.load_state_dict(recipe.fill_state_dict(recipe.entries_of(model.state_dict())))
+    fill(model)
     return model
 
 
@@ -63,8 +64,7 @@ def image(height: int, width: int, boxes: list[list[float]], classes: list[int])
     truth = Instances((height, width))
     truth.gt_boxes = Boxes(torch.tensor(boxes).float().reshape(-1, 4))
     truth.gt_classes = torch.tensor(classes, dtype=torch.int64)
-    picture = torch.from_numpy(recipe.image(7, height, width)).permute(2, 0, 1).float()
-    return {"image": picture, "instances": truth}
+    return {"image": picture(7, height, width), "instances": truth}
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from parity import recipe
+from made_up import fill, image
 
 import d2ext  # noqa: F401
 from detectron2.config import CfgNode, get_cfg
@@ -34,13 +34,13 @@ def config() -> CfgNode:
 @pytest.fixture(scope="module")
 def model() -> SemanticSegmentor:
     model = build_model(config())
-    model.load_state_dict(recipe.fill_state_dict(recipe.entries_of(model.state_dict())))
+    fill(model)
     return model
 
 
 @pytest.fixture
 def picture() -> torch.Tensor:
-    return torch.from_numpy(recipe.image(3, 96, 128)).permute(2, 0, 1).float()
+    return image(3, 96, 128)
 
 
 def test_the_head_has_the_published_names():

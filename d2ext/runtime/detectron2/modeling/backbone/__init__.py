@@ -3,6 +3,7 @@
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY, build_backbone
 from .fpn import FPN
+from .regnet import RegNet
 from .resnet import (
     BasicStem,
     BottleneckBlock,
@@ -18,6 +19,7 @@ __all__ = [
     "Backbone",
     "BasicStem",
     "BottleneckBlock",
+    "RegNet",
     "ResNet",
     "ResNetBlockBase",
     "build_backbone",
