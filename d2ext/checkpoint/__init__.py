@@ -3,6 +3,7 @@
 from d2ext.checkpoint.checkpointer import Checkpointer, load_for_evaluation
 from d2ext.checkpoint.matching import check_classes
 from d2ext.checkpoint.official import convert_official
+from d2ext.checkpoint.source import local_file
 from d2ext.checkpoint.storage import last_checkpoint, read_checkpoint, read_metadata
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "convert_official",
     "last_checkpoint",
     "load_for_evaluation",
+    "local_file",
     "read_checkpoint",
     "read_metadata",
 ]

@@ -48,14 +48,16 @@ def local_file(text: str) -> Path:
     Args:
         text: as `Source.parse` takes it.
     Raises:
-        WeightsError: it cannot be fetched, or has another checksum.
+        WeightsError: there is none, it cannot be fetched, or it has another checksum.
     """
     source = Source.parse(text)
     try:
         path = Path(PathManager.get_local_path(source.path))
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"{source.path}: cannot be fetched: {error}") from error
-    if source.sha256 and path.is_file():
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file of weights; see MODEL.WEIGHTS.")
+    if source.sha256:
         _check(path, source.sha256)
     return path
 

@@ -17,7 +17,7 @@ import yaml
 import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext import __version__
 from d2ext._detectron2 import provider
-from d2ext.checkpoint import check_classes, last_checkpoint, read_metadata
+from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import Machine, inherit_auto, load_config, resolve_auto
 from d2ext.config.auto import describe
 from d2ext.config.load import class_counts, find_config
@@ -69,6 +69,8 @@ def prepare(args: argparse.Namespace) -> Prepared:
             Path(cfg.OUTPUT_DIR, "eval")
         )  # the training's own files stay as they are
     _check_output(Path(cfg.OUTPUT_DIR))
+    if cfg.MODEL.WEIGHTS and not (args.resume and last_checkpoint(cfg.OUTPUT_DIR)):
+        local_file(cfg.MODEL.WEIGHTS)  # here, where a download is made once and shows its progress
     notes += _inherit(cfg, args)
     facts = _facts(cfg, args.eval_only)
     notes += [f"annotations that were dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]

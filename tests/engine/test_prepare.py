@@ -127,3 +127,10 @@ def test_evaluation_without_data_is_refused(tmp_path):
     assert isinstance(args, Namespace)
     with pytest.raises(ConfigError, match="--val"):
         prepare(args)
+
+
+@pytest.mark.parametrize("address", ["none.pth", "http://127.0.0.1:9/none.pth"])
+def test_weights_that_are_not_there_are_named_before_data_are_read(tmp_path, address, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"none\.pth: (no such file|cannot be downloaded)"):
+        prepare(parse(tmp_path, "--train no.json:no", ("MODEL.WEIGHTS", address)))
