@@ -243,23 +243,22 @@ class FastRCNNOutputLayers(nn.Module):
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
 
     def get_fed_loss_classes(
-        self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor | None
+        self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor
     ) -> Tensor:
         """Indices of the classes that take part: the true ones, filled up with random others.
 
         Args:
-            gt_classes: (R,), `num_classes` is background and always among the result if present.
+            gt_classes: (R,); where it has the background, `num_classes`, so has the result.
             num_fed_loss_classes: so many, unless more are true.
-            weight: (num_classes,) by which others are drawn; default: evenly.
+            weight: (num_classes,) by which others are drawn.
         """
         true = gt_classes.unique()
         missing = num_fed_loss_classes - len(true)
         if missing <= 0:
             return true
-        chances = torch.ones(num_classes + 1, device=true.device)
-        if weight is not None:
-            chances[:num_classes] = weight
-        chances[-1] = chances[true] = 0
+        chances = torch.zeros(num_classes + 1, device=true.device)
+        chances[:num_classes] = weight
+        chances[true] = 0
         return torch.cat([true, torch.multinomial(chances, missing, replacement=False)])
 
     def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
