@@ -33,6 +33,7 @@ BUNDLED_ONLY = pytest.mark.skipif(
         pytest.param("retinanet_r50_fpn", marks=pytest.mark.slow),
         pytest.param("faster_rcnn_r50_fpn", marks=pytest.mark.slow),
         pytest.param("mask_rcnn_r50_fpn", marks=pytest.mark.slow),
+        pytest.param("rotated_faster_rcnn_r50_fpn", marks=pytest.mark.slow),
         pytest.param("mask_rcnn_r50_fpn_dconv", marks=[pytest.mark.slow, BUNDLED_ONLY]),
     ],
 )

@@ -7,7 +7,7 @@ import d2ext  # noqa: F401
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_anchor_generator
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator, RotatedAnchorGenerator
 
 
 def test_anchors_have_the_area_of_the_size_and_the_ratio_of_height_to_width():
@@ -59,3 +59,21 @@ def test_the_config_gives_sizes_ratios_and_offset():
 def test_an_offset_of_a_whole_cell_is_refused():
     with pytest.raises((ValueError, AssertionError)):
         DefaultAnchorGenerator(sizes=[[8]], aspect_ratios=[[1]], strides=[4], offset=1.0)
+
+
+def test_rotated_anchors_come_in_every_angle():
+    generator = RotatedAnchorGenerator(
+        sizes=[[32]], aspect_ratios=[[0.25, 1]], strides=[4], angles=[[0, 45]], offset=0.0
+    )
+    (anchors,) = generator([torch.zeros(1, 1, 1, 2)])
+    cell = [[64, 16, 0], [64, 16, 45], [32, 32, 0], [32, 32, 45]]
+    assert anchors.tensor.tolist() == [[x, 0, *shape] for x in (0, 4) for shape in cell]
+    assert (generator.num_anchors, generator.box_dim) == ([4], 5)
+
+
+def test_the_config_gives_angles_for_all_levels():
+    cfg = get_cfg()
+    cfg.MODEL.ANCHOR_GENERATOR.NAME = "RotatedAnchorGenerator"
+    cfg.MODEL.ANCHOR_GENERATOR.ANGLES = [-30, 0, 30]
+    generator = build_anchor_generator(cfg, [ShapeSpec(stride=2), ShapeSpec(stride=4)])
+    assert generator.num_anchors == [5 * 3 * 3] * 2

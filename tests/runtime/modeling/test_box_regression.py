@@ -9,6 +9,7 @@ import d2ext  # noqa: F401
 from detectron2.modeling.box_regression import (
     Box2BoxTransform,
     Box2BoxTransformLinear,
+    Box2BoxTransformRotated,
     _dense_box_regression_loss,
 )
 from detectron2.structures import Boxes
@@ -111,3 +112,32 @@ def test_an_unknown_loss_is_refused():
             torch.ones(1, 2, dtype=torch.bool),
             "no_such_loss",
         )
+
+
+ROTATED = Box2BoxTransformRotated(weights=(10, 10, 5, 5, 2))
+
+
+def test_rotated_deltas_are_shifts_ratios_and_a_turn_in_radians():
+    source = torch.tensor([[10.0, 10, 20, 10, -170]])
+    target = torch.tensor([[14.0, 8, 40, 10, 100]])
+    deltas = ROTATED.get_deltas(source, target)
+    expected = [10 * 0.2, 10 * -0.2, 5 * math.log(2), 0, 2 * -math.pi / 2]  # the shorter way round
+    assert deltas[0].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_applying_rotated_deltas_undoes_getting_them():
+    source = torch.tensor([[10.0, 10, 20, 10, -170], [5, 5, 3, 8, 30]])
+    target = torch.tensor([[14.0, 8, 40, 12, 100], [6, 3, 5, 5, -45]])
+    boxes = ROTATED.apply_deltas(ROTATED.get_deltas(source, target), source)
+    torch.testing.assert_close(boxes, target, atol=1e-4, rtol=1e-5)
+
+
+def test_each_set_of_rotated_deltas_gives_a_box_of_a_normal_angle():
+    boxes = ROTATED.apply_deltas(torch.zeros(1, 10), torch.tensor([[1.0, 2, 3, 4, 190]]))
+    assert boxes.tolist() == [pytest.approx([1, 2, 3, 4, -170] * 2, abs=1e-4)]
+
+
+def test_growth_of_rotated_boxes_is_clamped():
+    deltas = torch.tensor([[0.0, 0, 500, 500, 0]])
+    box = ROTATED.apply_deltas(deltas, torch.tensor([[0.0, 0, 16, 16, 0]]))[0]
+    assert box[2].item() == pytest.approx(1000, rel=1e-5)

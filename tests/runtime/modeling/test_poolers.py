@@ -6,7 +6,7 @@ import torch
 import d2ext  # noqa: F401
 from d2ext._detectron2 import provider
 from detectron2.modeling.poolers import ROIPooler, assign_boxes_to_levels
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, RotatedBoxes
 
 
 def square(side: float) -> list[float]:
@@ -46,3 +46,38 @@ def test_pooled_features_need_not_be_square():
     pooler = ROIPooler((2, 5), scales=[1 / 4, 1 / 8], sampling_ratio=0, pooler_type="ROIAlignV2")
     maps = [torch.ones(1, 3, 16, 16), torch.ones(1, 3, 8, 8)]
     assert pooler(maps, [Boxes(torch.tensor([square(9)]))]).shape == (1, 3, 2, 5)
+
+
+def test_a_rotated_pooler_of_upright_boxes_pools_as_roi_align():
+    torch.manual_seed(0)
+    maps = [torch.rand(2, 3, 32, 32), torch.rand(2, 3, 16, 16)]
+    corners = torch.tensor([[3.0, 5, 60, 70], [10, 20, 90, 44], [0, 0, 120, 120]])
+    upright = [Boxes(corners), Boxes(corners[:1])]
+    centres, sizes = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+    turned = torch.cat([centres, sizes, torch.zeros(3, 1)], dim=1)
+    rotated = [RotatedBoxes(turned), RotatedBoxes(turned[:1])]
+    poolers = [
+        ROIPooler(4, scales=[1 / 4, 1 / 8], sampling_ratio=0, pooler_type=kind)
+        for kind in ("ROIAlignV2", "ROIAlignRotated")
+    ]
+    torch.testing.assert_close(
+        poolers[1](maps, rotated), poolers[0](maps, upright), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_quarter_turn_turns_the_pooled_features():
+    features = torch.rand(1, 2, 16, 16)
+    pooler = ROIPooler(4, scales=[1 / 4], sampling_ratio=2, pooler_type="ROIAlignRotated")
+    box = torch.tensor([[32.0, 32, 40, 40, 0]])
+    upright = pooler([features], [RotatedBoxes(box)])
+    box[:, 4] = 90
+    turned = pooler([features], [RotatedBoxes(box)])
+    torch.testing.assert_close(turned, upright.rot90(-1, dims=(2, 3)), atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_reach_the_features_of_a_rotated_pooler():
+    features = torch.rand(1, 2, 16, 16, requires_grad=True)
+    pooler = ROIPooler(2, scales=[1 / 4], sampling_ratio=2, pooler_type="ROIAlignRotated")
+    boxes = [RotatedBoxes(torch.tensor([[32.0, 32, 40, 20, 30]]))]
+    pooler([features], boxes).sum().backward()
+    assert features.grad.sum().item() == pytest.approx(2 * 4, rel=1e-4)  # the bins are means
