@@ -21,6 +21,7 @@ from benchmarks import (
     models,
     ms_deform_attn,
     roi_align,
+    rotated_boxes,
     sigmoid_focal_loss,
 )
 from benchmarks.measure import Problem, report
@@ -28,8 +29,10 @@ from d2ext.ops import EXTENSION_STATE
 
 DTYPES = ("float32", "bfloat16", "float16")
 OPERATORS: dict[str, Callable[[torch.device, torch.dtype], Iterator[Problem]]] = {
+    "box_iou_rotated": rotated_boxes.iou_problems,
     "deform_conv2d": deform_conv2d.problems,
     "ms_deform_attn": ms_deform_attn.problems,
+    "nms_rotated": rotated_boxes.nms_problems,
     "roi_align": roi_align.upright_problems,
     "roi_align_rotated": roi_align.rotated_problems,
     "sigmoid_focal_loss": sigmoid_focal_loss.problems,

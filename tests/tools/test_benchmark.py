@@ -45,6 +45,26 @@ def test_a_way_that_does_not_run_is_said(capsys):
     assert "does not run: no kernel" in capsys.readouterr().out
 
 
+def test_a_peer_that_does_not_run_leaves_the_others_their_times(capsys):
+    from benchmarks.measure import Problem, report
+
+    def missing(x):
+        raise ImportError("not installed")
+
+    report(Problem("twice", [torch.ones(3)], {"ours": torch.neg, "peer": missing}, "peer"), 1)
+    ours, peer = capsys.readouterr().out.strip().splitlines()[1:]
+    assert "forward" in ours
+    assert "does not run: not installed" in peer
+
+
+def test_rotated_boxes_are_inside_the_image():
+    from benchmarks import rotated_boxes
+
+    some = rotated_boxes.boxes(100, 0)
+    assert (some[:, :4] > 0).all()
+    assert (some[:, 2:4] <= rotated_boxes.SIDES[1]).all()
+
+
 def test_memory_that_a_function_takes_is_seen():
     from benchmarks.measure import peak_memory
 

@@ -53,17 +53,29 @@ def report(problem: Problem, repeats: int) -> None:
     """Print one line for each way to solve `problem`."""
     wanted = [f"{goal:g}x {what}" for goal, what in zip(problem.goals, WHAT, strict=True) if goal]
     print(f"\n{problem.title}" + (f"  [goal: {', '.join(wanted)}]" if wanted else ""))
-    peer = measure(problem, problem.peer, repeats)
+    peer = _outcome(problem, problem.peer, repeats)
+    bar = peer if isinstance(peer, Times) else Times(*[float("nan")] * 3)
     for name in problem.ways:
-        try:
-            own = peer if name == problem.peer else measure(problem, name, repeats)
-        except (RuntimeError, ImportError) as error:
-            print(f"  {name:24} does not run: {str(error).splitlines()[0]}")
+        own = peer if name == problem.peer else _outcome(problem, name, repeats)
+        if isinstance(own, str):
+            print(f"  {name:24} does not run: {own}")
             continue
-        line = f"  {name:24} forward {own.forward:9.2f} ms {peer.forward / own.forward:6.1f}x"
+        line = f"  {name:24} forward {own.forward:9.2f} ms {_ratio(bar.forward, own.forward)}"
         if problem.leaves:
-            line += f"   with backward {own.both:9.2f} ms {peer.both / own.both:6.1f}x"
+            line += f"   with backward {own.both:9.2f} ms {_ratio(bar.both, own.both)}"
         print(f"{line}   {own.memory:7.0f} MiB", flush=True)
+
+
+def _ratio(peer: float, own: float) -> str:
+    return f"{peer / own:6.1f}x" if peer == peer else ""
+
+
+def _outcome(problem: Problem, way: str, repeats: int) -> Times | str:
+    """The times, or why there are none."""
+    try:
+        return measure(problem, way, repeats)
+    except (RuntimeError, ImportError) as error:
+        return str(error).splitlines()[0]
 
 
 def measure(problem: Problem, way: str, repeats: int) -> Times:

@@ -1,13 +1,13 @@
 """RoI align beside torchvision's, and the rotated one beside Detectron2's."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import torch
 import torchvision
 from torch import Tensor
 
 from benchmarks.measure import Problem
+from d2ext._detectron2 import provider
 from d2ext.ops import reference, roi_align, roi_align_rotated
 
 ROIS, CHANNELS, HEIGHT, WIDTH, SCALE = 512, 256, 200, 304, 1 / 4  # of an 800x1216 image
@@ -17,9 +17,9 @@ SIDES = (16, 160)  # of the regions, in pixels of the image
 def rotated_problems(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
     """Bins of a box head, with a fixed number of samples and with as many as there are pixels.
 
-    The bundled detectron2 has no such operator: without the official one the reference is the peer.
+    The bundled detectron2 runs d2ext's own: without the official one the reference is the peer.
     """
-    official = find_spec("detectron2.layers.roi_align_rotated") is not None
+    official = provider() == "official"
     peer, way = ("detectron2", _detectron2s) if official else ("reference", _reference)
     for ratio in (2, 0):
         yield Problem(
