@@ -85,6 +85,7 @@ class COCOEvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._output_dir = output_dir
         self._use_fast_impl = use_fast_impl
+        self._cocoeval_fn: Any = COCOeval_opt if use_fast_impl else COCOeval
         self._max_dets_per_image = _detection_limits(max_dets_per_image)
         self._kpt_oks_sigmas = kpt_oks_sigmas
         self._cpu_device = torch.device("cpu")
@@ -177,7 +178,7 @@ class COCOEvaluator(DatasetEvaluator):
                     detections,
                     task,
                     kpt_oks_sigmas=self._kpt_oks_sigmas,
-                    cocoeval_fn=COCOeval_opt if self._use_fast_impl else COCOeval,
+                    cocoeval_fn=self._cocoeval_fn,
                     img_ids=img_ids,
                     max_dets_per_image=self._max_dets_per_image,
                 )
@@ -474,7 +475,8 @@ def _objects_of(image_id: Any, coco_api: COCO, area_range: tuple[float, float]) 
     boxes = [
         BoxMode.convert(annotation["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
         for annotation in annotations
-        if annotation["iscrowd"] == 0 and area_range[0] <= annotation["area"] <= area_range[1]
+        if annotation.get("iscrowd", 0) == 0
+        and area_range[0] <= annotation["area"] <= area_range[1]
     ]
     return Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
 
