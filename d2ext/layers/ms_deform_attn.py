@@ -84,7 +84,8 @@ class MultiScaleDeformableAttention(nn.Module):
 
     def extra_repr(self) -> str:
         """Of the arguments, those that parameters don't tell."""
-        return ", ".join(f"{name}={getattr(self, name)}" for name in _COUNTS)
+        names = "num_levels", "num_heads", "num_points"
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
     def _first_offsets(self) -> Tensor:
         """(heads, levels, points, 2) pixels; eight heads look along the sides and diagonals."""
@@ -104,8 +105,9 @@ class MultiScaleDeformableAttention(nn.Module):
         """(N, Q, heads, levels, points, 2) parts of each map."""
         centre, size = reference_points[..., :2], reference_points[..., 2:]
         if reference_points.shape[-1] == 2:
-            sizes = [(width, height) for height, width in spatial_shapes]
-            unit = 1 / centre.new_tensor(sizes)[:, None]
+            sides = (side for height, width in spatial_shapes for side in (width, height))
+            # Filled one by one, since a list of numbers would make a GPU wait.
+            unit = torch.stack([centre.new_full((), 1 / side) for side in sides]).view(-1, 1, 2)
         elif reference_points.shape[-1] == 4:
             unit = size[:, :, None, :, None] * (0.5 / self.num_points)
         else:
@@ -113,6 +115,3 @@ class MultiScaleDeformableAttention(nn.Module):
                 f"reference_points must be (N, Q, L, 2 or 4), got {tuple(reference_points.shape)}"
             )
         return torch.addcmul(centre[:, :, None, :, None], offsets, unit)
-
-
-_COUNTS = "num_levels", "num_heads", "num_points"

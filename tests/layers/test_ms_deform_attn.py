@@ -82,3 +82,28 @@ def test_autocast_keeps_the_locations_in_float32(device):
     torch.testing.assert_close(output.float(), expected, rtol=0.05, atol=0.05)
     output.sum().backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+class _Encoder(torch.nn.Module):
+    """Takes maps, so that their sizes are those of the inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = MultiScaleDeformableAttention(8, num_levels=2, num_heads=2)
+
+    def forward(self, query, points, *maps):
+        features = torch.cat([level.flatten(2).mT for level in maps], dim=1)
+        return self.attention(query, points, features, [level.shape[2:] for level in maps])
+
+
+def test_an_exported_module_takes_other_batches_queries_and_sizes():
+    encoder, auto = _Encoder(), torch.export.Dim.AUTO
+
+    def inputs(batch: int, queries: int, sizes: list[tuple[int, int]]) -> tuple[torch.Tensor, ...]:
+        maps = [torch.rand(batch, 8, *size) for size in sizes]
+        return torch.rand(batch, queries, 8), torch.rand(batch, queries, 2, 2), *maps
+
+    dynamic = {0: auto, 1: auto}, {0: auto, 1: auto}, ({0: auto, 2: auto, 3: auto},) * 2
+    program = torch.export.export(encoder, inputs(2, 5, SIZES), dynamic_shapes=dynamic)
+    other = inputs(3, 4, [(5, 9), (7, 4)])
+    torch.testing.assert_close(program.module()(*other), encoder(*other))

@@ -62,7 +62,7 @@ class Attention {
       read_planes(image, planes);
       const T* locations = of_image(locations_, image);
       const T* weights = of_image(weights_, image);
-      T* sums = output.template mutable_data_ptr<T>() + image * shape_.queries * width;
+      T* sums = in_image(output, image);
       torch::stable::parallel_for(
           0, shape_.heads * shape_.queries, grain, [&](int64_t begin, int64_t end) {
             attend_rows(shape_, planes, head_planes_, locations, weights, sums, begin, end);
@@ -96,7 +96,7 @@ class Attention {
         attend_level_back(
             shape_, head, number, plane.data(), grad_plane.data(),
             {of_image(output, image), of_image(locations_, image), of_image(weights_, image),
-             of_image(grads.locations, image), of_image(grads.weights, image)});
+             in_image(grads.locations, image), in_image(grads.weights, image)});
         write_plane(
             shape_, level, grad_plane.data(),
             grads.value.template mutable_data_ptr<T>() + first);
@@ -106,9 +106,12 @@ class Attention {
   }
 
  private:
-  T* of_image(const Tensor& tensor, int64_t image) const {
-    const int64_t size = tensor.numel() / std::max<int64_t>(shape_.batch, 1);
-    return tensor.template mutable_data_ptr<T>() + image * size;
+  const T* of_image(const Tensor& tensor, int64_t image) const {
+    return tensor.template const_data_ptr<T>() + image * (tensor.numel() / shape_.batch);
+  }
+
+  T* in_image(const Tensor& tensor, int64_t image) const {
+    return tensor.template mutable_data_ptr<T>() + image * (tensor.numel() / shape_.batch);
   }
 
   // Where a head's channels of a level begin in `value`.
