@@ -11,6 +11,7 @@ from torch import Tensor
 
 from d2ext.ops import reference
 from d2ext.ops.decomposition import register_decomposition
+from d2ext.ops.differentiation import register_differentiable_once
 from d2ext.ops.rotated_corners import check_rotated_boxes
 
 for _name in ("box_iou_rotated", "matched_iou_rotated"):
@@ -111,3 +112,5 @@ for _name in ("box_iou_rotated", "matched_iou_rotated"):
         torch.library.register_autocast(f"d2ext::{_name}", _device, torch.float32)
 register_decomposition("box_iou_rotated", reference.box_iou_rotated_at_once)
 register_decomposition("matched_iou_rotated", reference.matched_iou_rotated)
+register_differentiable_once("box_iou_rotated")
+register_differentiable_once("matched_iou_rotated")

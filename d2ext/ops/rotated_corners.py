@@ -10,6 +10,7 @@ from torch import Tensor
 
 from d2ext.ops import reference
 from d2ext.ops.decomposition import register_decomposition
+from d2ext.ops.differentiation import register_differentiable_once
 
 torch.library.define("d2ext::rotated_corners", "(Tensor boxes) -> Tensor")
 torch.library.define(
@@ -70,3 +71,4 @@ def _backward(ctx: Any, grad_corners: Tensor) -> Tensor:
 
 torch.library.register_autograd("d2ext::rotated_corners", _backward, setup_context=_save)
 register_decomposition("rotated_corners", reference.rotated_corners)
+register_differentiable_once("rotated_corners")

@@ -186,6 +186,14 @@ def test_gradients_are_those_of_differences(function, parallel, device):
     assert torch.autograd.gradcheck(function, inputs)
 
 
+@pytest.mark.parametrize("function", [box_iou_rotated, matched_iou_rotated])
+def test_a_second_derivative_is_a_clear_error(function, device):
+    boxes = some_boxes(3, device=device).requires_grad_()
+    (grad,) = torch.autograd.grad(function(boxes, boxes + 1).sum(), boxes, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(grad.sum(), boxes)
+
+
 def test_pairs_have_the_gradient_of_the_diagonal(device):
     boxes1, boxes2 = some_boxes(9, 5, device=device), some_boxes(9, 6, device=device)
     expected = gradients(lambda *boxes: box_iou_rotated(*boxes).diagonal(), boxes1, boxes2)

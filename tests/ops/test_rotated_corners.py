@@ -42,6 +42,13 @@ def test_registrations_and_gradient_hold(device):
     )
 
 
+def test_a_second_derivative_is_a_clear_error(device):
+    boxes = some_boxes(3, device=device).requires_grad_()
+    (grad,) = torch.autograd.grad(rotated_corners(boxes).sum(), boxes, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(grad.sum(), boxes)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_other_types_are_as_exact_as_their_rounding(dtype, device):
     boxes = some_boxes(50, dtype=dtype, device=device).requires_grad_()
