@@ -23,7 +23,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         Indices of the boxes that stay, by decreasing score.
     """
     if boxes.shape[-1] != 4:
-        raise ValueError(f"boxes must be (N, 4), got {tuple(boxes.shape)}")
+        raise ValueError(f"boxes must be (N, 4), got {boxes.shape}")
     # Groups are told apart by shifting their boxes, for which half precision has no room.
     return box_ops.batched_nms(boxes.float(), scores, idxs, iou_threshold)
 
@@ -47,7 +47,7 @@ def batched_nms_rotated(
 ) -> Tensor:
     """`nms_rotated` within each group; `idxs` (N,) integers as of `batched_nms`."""
     if boxes.shape[-1] != 5:
-        raise ValueError(f"boxes must be (N, 5), got {tuple(boxes.shape)}")
+        raise ValueError(f"boxes must be (N, 5), got {boxes.shape}")
     if boxes.numel() == 0:
         return torch.empty(0, dtype=torch.int64, device=boxes.device)
     boxes = boxes.float()

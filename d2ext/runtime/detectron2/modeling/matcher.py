@@ -1,7 +1,5 @@
 """Which ground truth each prediction answers for, by thresholds on a quality such as the IoU."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -16,20 +14,23 @@ class Matcher:
         allow_low_quality_matches: a ground truth's best predictions are foreground however poor.
     """
 
+    # What TorchScript cannot read is left out here: generators, unpacking, abstract types.
     def __init__(
         self,
-        thresholds: Sequence[float],
-        labels: Sequence[int],
+        thresholds: list[float],
+        labels: list[int],
         allow_low_quality_matches: bool = False,
     ) -> None:
-        thresholds = list(thresholds)
-        if thresholds != sorted(thresholds) or not thresholds or thresholds[0] <= 0:
+        if len(thresholds) == 0 or thresholds[0] <= 0 or list(thresholds) != sorted(thresholds):
             raise ValueError(f"thresholds are positive and increasing, got {thresholds}")
         if len(labels) != len(thresholds) + 1:
             raise ValueError(f"{len(thresholds)} thresholds need one more label, not {labels}")
-        if any(label not in (-1, 0, 1) for label in labels):
-            raise ValueError(f"labels are among -1, 0 and 1, got {labels}")
-        self.thresholds = [-float("inf"), *thresholds, float("inf")]
+        for label in labels:
+            if label < -1 or label > 1:
+                raise ValueError(f"labels are among -1, 0 and 1, got {labels}")
+        self.thresholds = [-float("inf")]
+        self.thresholds.extend(thresholds)
+        self.thresholds.append(float("inf"))
         self.labels = list(labels)
         self.allow_low_quality_matches = allow_low_quality_matches
 
@@ -45,7 +46,7 @@ class Matcher:
         """
         quality = match_quality_matrix
         if quality.dim() != 2:
-            raise ValueError(f"expected an (M, N) matrix, got {tuple(quality.shape)}")
+            raise ValueError(f"expected an (M, N) matrix, got {quality.shape}")
         if quality.numel() == 0:
             matches = quality.new_zeros(quality.shape[1], dtype=torch.int64)
             return matches, torch.full_like(matches, self.labels[0], dtype=torch.int8)

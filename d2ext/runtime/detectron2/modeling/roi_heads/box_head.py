@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, cast
 
+import torch
 from fvcore.nn import weight_init
 from torch import nn
 
@@ -92,6 +93,7 @@ class FastRCNNConvFCHead(nn.Sequential):
         }
 
     @property
+    @torch.jit.unused
     def output_shape(self) -> ShapeSpec:
         """Channels; also height and width where there are no linear layers."""
         channels, height, width = self._output_size
