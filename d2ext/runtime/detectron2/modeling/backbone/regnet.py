@@ -87,6 +87,16 @@ def _chain(module: nn.Module, x: Tensor) -> Tensor:
     return x
 
 
+def _add(
+    module: nn.Module, name: str, conv: nn.Conv2d, norm: Norm, activation: Activation | None = None
+) -> None:
+    """Add a convolution `name`, its norm and its activation as children."""
+    module.add_module(name, conv)
+    module.add_module(f"{name}_bn", get_norm(norm, conv.out_channels))
+    if activation is not None:
+        module.add_module(f"{name}_af", activation())
+
+
 class SE(nn.Module):
     """Squeeze and excitation (arXiv:1709.01507): channels are weighed by what the means of all of
     them say."""
@@ -118,12 +128,8 @@ class VanillaBlock(CNNBlockBase):
         _params: Any,
     ) -> None:
         super().__init__(w_in, w_out, stride)
-        self.a = conv2d(w_in, w_out, 3, stride=stride)
-        self.a_bn = get_norm(norm, w_out)
-        self.a_af = activation_class()
-        self.b = conv2d(w_out, w_out, 3)
-        self.b_bn = get_norm(norm, w_out)
-        self.b_af = activation_class()
+        _add(self, "a", conv2d(w_in, w_out, 3, stride=stride), norm, activation_class)
+        _add(self, "b", conv2d(w_out, w_out, 3), norm, activation_class)
 
     def forward(self, x: Tensor) -> Tensor:
         return _chain(self, x)
@@ -142,11 +148,8 @@ class BasicTransform(nn.Module):
         _params: Any,
     ) -> None:
         super().__init__()
-        self.a = conv2d(w_in, w_out, 3, stride=stride)
-        self.a_bn = get_norm(norm, w_out)
-        self.a_af = activation_class()
-        self.b = conv2d(w_out, w_out, 3)
-        self.b_bn = get_norm(norm, w_out)
+        _add(self, "a", conv2d(w_in, w_out, 3, stride=stride), norm, activation_class)
+        _add(self, "b", conv2d(w_out, w_out, 3), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return _chain(self, x)
@@ -171,16 +174,13 @@ class BottleneckTransform(nn.Module):
     ) -> None:
         super().__init__()
         inner = round(w_out * params["bot_mul"])
-        self.a = conv2d(w_in, inner, 1)
-        self.a_bn = get_norm(norm, inner)
-        self.a_af = activation_class()
-        self.b = conv2d(inner, inner, 3, stride=stride, groups=inner // params["group_w"])
-        self.b_bn = get_norm(norm, inner)
-        self.b_af = activation_class()
+        groups = inner // params["group_w"]
+        _add(self, "a", conv2d(w_in, inner, 1), norm, activation_class)
+        grouped = conv2d(inner, inner, 3, stride=stride, groups=groups)
+        _add(self, "b", grouped, norm, activation_class)
         if params["se_r"]:
             self.se = SE(inner, round(w_in * params["se_r"]), activation_class)
-        self.c = conv2d(inner, w_out, 1)
-        self.c_bn = get_norm(norm, w_out)
+        _add(self, "c", conv2d(inner, w_out, 1), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return _chain(self, x)
@@ -290,7 +290,7 @@ class AnyNet(Backbone):
     ) -> None:
         super().__init__()
         self.stem = stem_class(3, stem_width, norm, activation_class)
-        width, stride = stem_width, cast(int, self.stem.stride)
+        width, stride = stem_width, self.stem.stride
         self._out_feature_strides = {"stem": stride}
         self._out_feature_channels = {"stem": stem_width}
         self.stages_and_names: list[tuple[nn.Module, str]] = []
@@ -426,19 +426,19 @@ class RegNet(AnyNet):
             line, [bottleneck_ratio] * count, [group_width] * count
         )
         super().__init__(
-            stem_class=stem_class,
-            stem_width=stem_width,
-            block_class=block_class,
             depths=depths,
             widths=widths,
             group_widths=groups,
-            strides=[stride] * count,
             bottleneck_ratios=ratios,
+            strides=[stride] * count,
             se_ratio=se_ratio,
-            activation_class=activation_class or _relu,
-            freeze_at=freeze_at,
+            stem_class=stem_class,
+            stem_width=stem_width,
+            block_class=block_class,
             norm=norm,
+            activation_class=activation_class or _relu,
             out_features=out_features,
+            freeze_at=freeze_at,
         )
 
 

@@ -1,0 +1,158 @@
+"""What vision transformers share: patches, windows, positions."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = [
+    "PatchEmbed",
+    "add_decomposed_rel_pos",
+    "get_abs_pos",
+    "get_rel_pos",
+    "window_partition",
+    "window_unpartition",
+]
+
+
+def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:
+    """Cut a map into square windows, padded with zeros at the bottom and on the right.
+
+    Args:
+        x: (B, H, W, C).
+        window_size: side of a window, in tokens.
+
+    Returns:
+        (B * windows, window_size, window_size, C), and the padded height and width.
+    """
+    height, width = x.shape[1:3]
+    x = F.pad(x, (0, 0, 0, -width % window_size, 0, -height % window_size))
+    padded = (x.shape[1], x.shape[2])
+    cells = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))
+    return cells.transpose(2, 3).flatten(0, 2), padded
+
+
+def window_unpartition(
+    windows: Tensor, window_size: int, pad_hw: tuple[int, int], hw: tuple[int, int]
+) -> Tensor:
+    """The inverse of `window_partition`, without the padding.
+
+    Args:
+        pad_hw: height and width with padding.
+        hw: height and width, (H, W).
+
+    Returns:
+        (B, H, W, C).
+    """
+    rows, columns = pad_hw[0] // window_size, pad_hw[1] // window_size
+    cells = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3)
+    return cells.flatten(3, 4).flatten(1, 2)[:, : hw[0], : hw[1]].contiguous()
+
+
+def get_rel_pos(q_size: int, k_size: int, rel_pos: Tensor) -> Tensor:
+    """The embedding of every query's distance to every key, along one axis.
+
+    Args:
+        q_size, k_size: numbers of queries and keys; they cover the same length.
+        rel_pos: (L, C), one embedding for each distance; resampled if it is of another length.
+
+    Returns:
+        (q_size, k_size, C).
+    """
+    distances = 2 * max(q_size, k_size) - 1
+    if rel_pos.shape[0] != distances:
+        rel_pos = F.interpolate(rel_pos.T[None], size=distances, mode="linear")[0].T
+    # In units of the finer of the two.
+    q_step, k_step = max(k_size / q_size, 1.0), max(q_size / k_size, 1.0)
+    device = rel_pos.device
+    q = torch.arange(q_size, device=device)[:, None] * q_step
+    k = torch.arange(k_size, device=device)[None] * k_step
+    return rel_pos[(q - k + (k_size - 1) * k_step).long()]
+
+
+def add_decomposed_rel_pos(
+    attn: Tensor,
+    q: Tensor,
+    rel_pos_h: Tensor,
+    rel_pos_w: Tensor,
+    q_size: tuple[int, int],
+    k_size: tuple[int, int],
+) -> Tensor:
+    """Add what each query makes of the vertical and of the horizontal distance to each key
+    (arXiv:2112.01526, section 4.1).
+
+    Args:
+        attn: (B, queries, keys) scores.
+        q: (B, queries, C).
+        rel_pos_h, rel_pos_w: as `get_rel_pos` takes them.
+        q_size, k_size: height and width of the maps of queries and keys.
+    """
+    grid = q.unflatten(1, q_size)
+    vertical = torch.einsum("bhwc,hkc->bhwk", grid, get_rel_pos(q_size[0], k_size[0], rel_pos_h))
+    horizontal = torch.einsum("bhwc,wkc->bhwk", grid, get_rel_pos(q_size[1], k_size[1], rel_pos_w))
+    bias = vertical[..., :, None] + horizontal[..., None, :]
+    return (attn.view_as(bias) + bias).view_as(attn)
+
+
+def get_abs_pos(abs_pos: Tensor, has_cls_token: bool, hw: tuple[int, int]) -> Tensor:
+    """Embeddings of the positions of a map, resampled to its size.
+
+    Args:
+        abs_pos: (1, N, C) of a square map.
+        has_cls_token: the first of them is of no position and left out.
+        hw: height and width wanted.
+
+    Returns:
+        (1, height, width, C).
+    """
+    if has_cls_token:
+        abs_pos = abs_pos[:, 1:]
+    side = math.isqrt(abs_pos.shape[1])
+    if side * side != abs_pos.shape[1]:
+        raise ValueError(f"{abs_pos.shape[1]} positions are not those of a square")
+    square = abs_pos.unflatten(1, (side, side))
+    if (side, side) == tuple(hw):
+        return square
+    channels_first = square.permute(0, 3, 1, 2)
+    resampled = F.interpolate(channels_first, size=hw, mode="bicubic", align_corners=False)
+    return resampled.permute(0, 2, 3, 1)
+
+
+class PatchEmbed(nn.Module):
+    """Patches to tokens by one convolution: (B, C, H, W) -> (B, H', W', embed_dim)."""
+
+    def __init__(
+        self,
+        kernel_size: tuple[int, int] = (16, 16),
+        stride: tuple[int, int] = (16, 16),
+        padding: tuple[int, int] = (0, 0),
+        in_chans: int = 3,
+        embed_dim: int = 768,
+    ) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(
+            in_chans, embed_dim, kernel_size=kernel_size, stride=stride, padding=padding
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Initialise one module as vision transformers are."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def position_embedding(img_size: int, patch: int, channels: int, cls_token: bool) -> nn.Parameter:
+    """(1, N, channels) for the patches of a square image, and one more for a class token."""
+    count = (img_size // patch) ** 2 + int(cls_token)
+    embedding = nn.Parameter(torch.zeros(1, count, channels))
+    nn.init.trunc_normal_(embedding, std=0.02)
+    return embedding
