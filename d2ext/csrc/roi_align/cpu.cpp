@@ -87,7 +87,7 @@ class RoiAlign {
       for_slabs(group, [&](int64_t image, int64_t channel, T* rows, T* bins) {
         const Slab<T> slab = slab_of(output.template mutable_data_ptr<T>(), output, image, channel);
         for (const int64_t block : group.blocks[image]) {
-          std::fill_n(rows + block * kLanes, kBlock * kLanes, T(0));
+          std::fill_n(rows + block * kLanes<T>, kBlock * kLanes<T>, T(0));
         }
         for (const RoiTaps<T>& roi : group.rois) {
           if (roi.image != image) continue;
@@ -145,13 +145,13 @@ class RoiAlign {
   // Calls `run` with an image, its first channel, and space for rows of pixels and of bins.
   template <typename F>
   void for_slabs(const Group& group, const F& run) const {
-    const int64_t slabs = (shape_.channels + kLanes - 1) / kLanes;
+    const int64_t slabs = (shape_.channels + kLanes<T> - 1) / kLanes<T>;
     const int64_t rows = shape_.pixels() + kBlock;
     torch::stable::parallel_for(0, shape_.batch * slabs, 1, [&](int64_t begin, int64_t end) {
-      const std::unique_ptr<T[]> pixels(new T[rows * kLanes]);
-      const std::unique_ptr<T[]> bins(new T[shape_.bins() * kLanes]);
+      const std::unique_ptr<T[]> pixels(new T[rows * kLanes<T>]);
+      const std::unique_ptr<T[]> bins(new T[shape_.bins() * kLanes<T>]);
       for (int64_t i = begin; i < end; ++i) {
-        run(i / slabs, i % slabs * kLanes, pixels.get(), bins.get());
+        run(i / slabs, i % slabs * kLanes<T>, pixels.get(), bins.get());
       }
     });
   }
@@ -159,7 +159,7 @@ class RoiAlign {
   template <typename S>
   Slab<S> slab_of(S* maps, const Tensor& tensor, int64_t image, int64_t channel) const {
     S* begin = maps + image * tensor.stride(0) + channel * tensor.stride(1);
-    const int64_t lanes = std::min(kLanes, shape_.channels - channel);
+    const int64_t lanes = std::min(kLanes<T>, shape_.channels - channel);
     return {begin, lanes, tensor.stride(1), tensor.stride(3)};
   }
 
@@ -167,7 +167,7 @@ class RoiAlign {
   void write_bins(const T* bins, int64_t lanes, S* out) const {
     for (int64_t c = 0; c < lanes; ++c) {
       for (int64_t i = 0; i < shape_.bins(); ++i) {
-        store(out + c * shape_.bins() + i, S(bins[i * kLanes + c]));
+        store(out + c * shape_.bins() + i, S(bins[i * kLanes<T> + c]));
       }
     }
   }

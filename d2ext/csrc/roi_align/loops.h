@@ -10,8 +10,11 @@
 
 namespace d2ext {
 
-// Channels computed together: of these a pixel is a row, and rows are padded with zeros.
-constexpr int64_t kLanes = 32;
+// Channels computed together: of these a pixel is a row, which is a cache line and so few vectors
+// that their sums stay in registers. Rows are padded with zeros.
+template <typename T>
+constexpr int64_t kLanes = 64 / sizeof(T);
+
 // Pixels that are copied together where a region needs one of them.
 constexpr int64_t kBlock = 16;
 
@@ -106,10 +109,10 @@ struct Slab {
 // Pixels from begin to end as rows.
 template <typename T, typename S>
 D2EXT_INLINE void read_pixels(const Slab<const S>& slab, int64_t begin, int64_t end, T* rows) {
-  if (slab.lanes < kLanes) std::fill(rows + begin * kLanes, rows + end * kLanes, T(0));
+  if (slab.lanes < kLanes<T>) std::fill(rows + begin * kLanes<T>, rows + end * kLanes<T>, T(0));
   for (int64_t c = 0; c < slab.lanes; ++c) {
     const S* from = slab.begin + c * slab.channel_step;
-    for (int64_t i = begin; i < end; ++i) rows[i * kLanes + c] = load(from + i * slab.pixel_step);
+    for (int64_t i = begin; i < end; ++i) rows[i * kLanes<T> + c] = load(from + i * slab.pixel_step);
   }
 }
 
@@ -117,7 +120,7 @@ template <typename T>
 D2EXT_INLINE void add_pixels(const T* rows, int64_t begin, int64_t end, const Slab<T>& slab) {
   for (int64_t c = 0; c < slab.lanes; ++c) {
     T* to = slab.begin + c * slab.channel_step;
-    for (int64_t i = begin; i < end; ++i) to[i * slab.pixel_step] += rows[i * kLanes + c];
+    for (int64_t i = begin; i < end; ++i) to[i * slab.pixel_step] += rows[i * kLanes<T> + c];
   }
 }
 
@@ -126,15 +129,15 @@ template <typename T>
 D2EXT_INLINE void gather(const RoiTaps<T>& roi, const T* rows, T* bins) {
   int64_t i = 0;
   for (const int64_t end : roi.ends) {
-    T sum[kLanes] = {};
+    T sum[kLanes<T>] = {};
     for (; i < end; ++i) {
-      const T* row = rows + roi.taps[i].pixel * kLanes;
+      const T* row = rows + roi.taps[i].pixel * kLanes<T>;
       const T weight = roi.taps[i].weight;
 #pragma omp simd
-      for (int64_t c = 0; c < kLanes; ++c) sum[c] += weight * row[c];
+      for (int64_t c = 0; c < kLanes<T>; ++c) sum[c] += weight * row[c];
     }
-    for (int64_t c = 0; c < kLanes; ++c) bins[c] = sum[c];
-    bins += kLanes;
+    for (int64_t c = 0; c < kLanes<T>; ++c) bins[c] = sum[c];
+    bins += kLanes<T>;
   }
 }
 
@@ -144,12 +147,12 @@ D2EXT_INLINE void scatter(const RoiTaps<T>& roi, const T* grad_bins, T* grad_row
   int64_t i = 0;
   for (const int64_t end : roi.ends) {
     for (; i < end; ++i) {
-      T* row = grad_rows + roi.taps[i].pixel * kLanes;
+      T* row = grad_rows + roi.taps[i].pixel * kLanes<T>;
       const T weight = roi.taps[i].weight;
 #pragma omp simd
-      for (int64_t c = 0; c < kLanes; ++c) row[c] += weight * grad_bins[c];
+      for (int64_t c = 0; c < kLanes<T>; ++c) row[c] += weight * grad_bins[c];
     }
-    grad_bins += kLanes;
+    grad_bins += kLanes<T>;
   }
 }
 
