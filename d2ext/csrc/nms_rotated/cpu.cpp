@@ -1,6 +1,6 @@
 // Non-maximum suppression of rotated boxes on the CPU. Some of the best boxes at a time are compared
-// with each other, and those that stay, in parallel, with what their extent in x can reach: the boxes
-// lie in memory by group and left end.
+// with each other, and those that stay, in parallel, with what they can reach in x: the boxes lie in
+// memory by group and left end.
 
 #include <algorithm>
 #include <limits>
@@ -18,7 +18,7 @@ using torch::headeronly::ScalarType;
 D2EXT_IOU_ROW(float)
 D2EXT_IOU_ROW(double)
 
-constexpr int64_t kLeaders = 128;  // boxes whose turn is at once
+constexpr int64_t kLeaders = 256;  // boxes whose turn is at once; then threads wait for each other
 constexpr int64_t kPiece = 1024;  // boxes in a row of IoUs; also what is worth a thread
 
 // Where a box reaches to the left and to the right; nowhere if that is no number.
