@@ -158,7 +158,8 @@ C10_HOST_DEVICE inline void iou_gradient(
   const T along = right.length - left.length, across = below.length - above.length;
   const Direction<T> axes = direction_of(box.angle);
   const T united = areas - common;
-  const T by_common = scale / united * (areas / united), by_own = scale / united * (common / united);
+  const T by_common = scale / united * (areas / united);
+  const T by_own = scale / united * (common / united);
   grad[0] = by_common * (axes.cos * along + axes.sin * across);
   grad[1] = by_common * (axes.cos * across - axes.sin * along);
   grad[2] = by_common * (right.length + left.length) / 2 - by_own * 2 * v;

@@ -1,6 +1,6 @@
-// Non-maximum suppression of rotated boxes on the CPU. Some of the best boxes at a time are compared
-// with each other, and those that stay, in parallel, with what they can reach in x: the boxes lie in
-// memory by group and left end.
+// Non-maximum suppression of rotated boxes on the CPU. Some of the best boxes at a time are
+// compared with each other, and those that stay, in parallel, with what they can reach in x: the
+// boxes lie in memory by group and left end.
 
 #include <algorithm>
 #include <limits>
