@@ -112,7 +112,7 @@ class Instances:
         first = instance_lists[0]
         if len(instance_lists) == 1:
             return first
-        if any(other.image_size != first.image_size for other in instance_lists):
+        if any(tuple(other.image_size) != tuple(first.image_size) for other in instance_lists):
             sizes = ", ".join(str(other.image_size) for other in instance_lists)
             raise ValueError(f"Instances.cat of several image sizes: {sizes}.")
         joined = Instances(first.image_size)

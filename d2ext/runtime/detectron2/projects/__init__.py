@@ -1,0 +1,1 @@
+"""Room for projects as `detectron2.projects.<name>`; none is shipped."""

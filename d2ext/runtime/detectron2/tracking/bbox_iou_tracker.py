@@ -1,0 +1,90 @@
+"""A tracker that takes the pairs of boxes with the best overlap first."""
+
+from typing import Any
+
+import numpy as np
+
+from detectron2.config import CfgNode, configurable
+from detectron2.structures import Instances, pairwise_iou
+
+from .base_tracker import TRACKER_HEADS_REGISTRY
+from .frame_tracker import FrameTracker, options_from_config
+from .utils import create_prediction_pairs
+
+__all__ = ["BBoxIOUTracker"]
+
+
+@TRACKER_HEADS_REGISTRY.register()
+class BBoxIOUTracker(FrameTracker):
+    """Matches greedily by the IoU of boxes; a new object gets a new identity.
+
+    Args:
+        video_height, video_width, max_num_instances, max_lost_frame_count, min_box_rel_dim,
+            min_instance_period: see `FrameTracker`.
+        track_iou_threshold: least IoU of boxes of the same object.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        video_height: int,
+        video_width: int,
+        max_num_instances: int = 200,
+        max_lost_frame_count: int = 0,
+        min_box_rel_dim: float = 0.02,
+        min_instance_period: int = 1,
+        track_iou_threshold: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            video_height,
+            video_width,
+            max_num_instances,
+            max_lost_frame_count,
+            min_box_rel_dim,
+            min_instance_period,
+            **kwargs,
+        )
+        self._track_iou_threshold = track_iou_threshold
+        self._reset_fields()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        return options_from_config(cfg)
+
+    def _reset_fields(self) -> None:
+        self._matched_idx: set[int] = set()
+        self._matched_prev_idx: set[int] = set()
+
+    def update(self, instances: Instances) -> Instances:
+        """See `BaseTracker.update`."""
+        instances = self._initialize_extra_fields(instances)
+        if self._prev_instances is not None:
+            self._reset_fields()
+            iou_all = pairwise_iou(instances.pred_boxes, self._prev_instances.pred_boxes)
+            pairs = self._create_prediction_pairs(instances, iou_all.cpu().numpy())
+            for pair in sorted(pairs, key=lambda pair: -pair["IoU"]):
+                self._match(instances, pair["idx"], pair["prev_idx"])
+            instances = self._assign_new_id(instances)
+            instances = self._merge_untracked_instances(instances)
+        return self._remember(instances)
+
+    def _create_prediction_pairs(self, instances: Instances, iou_all: np.ndarray) -> list[dict]:
+        return create_prediction_pairs(
+            instances, self._previous(), iou_all, self._track_iou_threshold
+        )
+
+    def _match(self, instances: Instances, idx: int, prev_idx: int) -> None:
+        """Unless one of them is matched already."""
+        if idx not in self._matched_idx and prev_idx not in self._matched_prev_idx:
+            self._take_over(instances, idx, prev_idx)
+            self._matched_idx.add(idx)
+            self._matched_prev_idx.add(prev_idx)
+
+    def _assign_new_id(self, instances: Instances) -> Instances:
+        self._name(instances, sorted(set(range(len(instances))) - self._matched_idx))
+        return instances
+
+    def _merge_untracked_instances(self, instances: Instances) -> Instances:
+        return self._with_waiting(instances, self._matched_prev_idx)

@@ -1,0 +1,121 @@
+"""What trackers that match two frames have in common."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from detectron2.config import CfgNode
+from detectron2.structures import Instances
+
+from .base_tracker import BaseTracker
+
+__all__ = ["FrameTracker"]
+
+
+class FrameTracker(BaseTracker):
+    """Remembers the last frame; what is not found again is waited for.
+
+    Instances have ID, ID_period (frames in which it was found) and lost_frame_count (frames since).
+
+    Args:
+        video_height, video_width: of a frame, in pixels.
+        max_num_instances: highest number of identities; kept for subclasses.
+        max_lost_frame_count: how many frames an object is waited for.
+        min_box_rel_dim: smaller boxes, relative to the frame, are not waited for.
+        min_instance_period: nor are objects that were found in this many frames or fewer.
+    """
+
+    def __init__(
+        self,
+        video_height: int,
+        video_width: int,
+        max_num_instances: int = 200,
+        max_lost_frame_count: int = 0,
+        min_box_rel_dim: float = 0.02,
+        min_instance_period: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._video_height = video_height
+        self._video_width = video_width
+        self._max_num_instances = max_num_instances
+        self._max_lost_frame_count = max_lost_frame_count
+        self._min_box_rel_dim = min_box_rel_dim
+        self._min_instance_period = min_instance_period
+
+    def _initialize_extra_fields(self, instances: Instances) -> Instances:
+        """Add the fields of tracking; in a first frame everything gets an identity."""
+        count = len(instances)
+        defaults = {"ID": None, "ID_period": 1, "lost_frame_count": 0}
+        for name, value in defaults.items():
+            if not instances.has(name):
+                instances.set(name, [value] * count)
+        if self._prev_instances is None:
+            instances.ID = [self._new_id() for _ in range(count)]
+        return instances
+
+    def _new_id(self) -> int:
+        self._id_count += 1
+        return self._id_count - 1
+
+    def _take_over(self, instances: Instances, idx: int, prev_idx: int) -> None:
+        """The detection `idx` is the object `prev_idx` of the frame before."""
+        previous = self._previous()
+        instances.ID[idx] = previous.ID[prev_idx]
+        instances.ID_period[idx] = previous.ID_period[prev_idx] + 1
+        instances.lost_frame_count[idx] = 0
+
+    def _name(self, instances: Instances, indices: Iterable[int]) -> None:
+        """New identities."""
+        for idx in indices:
+            instances.ID[idx] = self._new_id()
+            instances.ID_period[idx] = 1
+            instances.lost_frame_count[idx] = 0
+
+    def _previous(self) -> Instances:
+        if self._prev_instances is None:
+            raise AssertionError("there is no frame before")
+        return self._prev_instances
+
+    def _with_waiting(self, instances: Instances, found: Iterable[int]) -> Instances:
+        """Append the objects of the frame before that are waited for; `found` are in this one."""
+        previous, found = self._previous(), set(found)
+        waiting = [i for i in range(len(previous)) if i not in found and self._is_waited_for(i)]
+        if not waiting:
+            return instances
+        kept = Instances(instances.image_size)
+        for name in instances.get_fields():
+            value = previous.get(name)
+            kept.set(
+                name, [value[i] for i in waiting] if isinstance(value, list) else value[waiting]
+            )
+        kept.lost_frame_count = [count + 1 for count in kept.lost_frame_count]
+        return Instances.cat([instances, kept])
+
+    def _is_waited_for(self, prev_idx: int) -> bool:
+        previous = self._previous()
+        left, top, right, bottom = previous.pred_boxes.tensor[prev_idx].tolist()
+        return (
+            (right - left) / self._video_width >= self._min_box_rel_dim
+            and (bottom - top) / self._video_height >= self._min_box_rel_dim
+            and previous.lost_frame_count[prev_idx] < self._max_lost_frame_count
+            and previous.ID_period[prev_idx] > self._min_instance_period
+        )
+
+    def _remember(self, instances: Instances) -> Instances:
+        self._prev_instances = copy.deepcopy(instances)
+        return instances
+
+
+def options_from_config(cfg: CfgNode) -> dict[str, Any]:
+    """The constructor's arguments, from `cfg.TRACKER_HEADS`."""
+    names = ("video_height", "video_width", "max_num_instances", "max_lost_frame_count")
+    names += ("min_box_rel_dim", "min_instance_period", "track_iou_threshold")
+    return {name: cfg.TRACKER_HEADS[name.upper()] for name in names}
+
+
+def unmatched(count: int, matched: np.ndarray) -> list[int]:
+    """The indices below `count` that are not in `matched`."""
+    return sorted(set(range(count)) - set(matched.tolist()))

@@ -1,0 +1,71 @@
+"""A Hungarian tracker that counts the matches of boxes."""
+
+from typing import Any
+
+import numpy as np
+
+from detectron2.config import CfgNode, configurable
+from detectron2.structures import Instances, pairwise_iou
+
+from .base_tracker import TRACKER_HEADS_REGISTRY
+from .frame_tracker import options_from_config
+from .hungarian_tracker import BaseHungarianTracker
+from .utils import LARGE_COST_VALUE, create_prediction_pairs
+
+__all__ = ["VanillaHungarianBBoxIOUTracker"]
+
+
+@TRACKER_HEADS_REGISTRY.register()
+class VanillaHungarianBBoxIOUTracker(BaseHungarianTracker):
+    """As many matches of boxes as possible, whatever their IoU above the threshold.
+
+    Args:
+        video_height, video_width, max_num_instances, max_lost_frame_count, min_box_rel_dim,
+            min_instance_period: see `FrameTracker`.
+        track_iou_threshold: least IoU of boxes of the same object.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        video_height: int,
+        video_width: int,
+        max_num_instances: int = 200,
+        max_lost_frame_count: int = 0,
+        min_box_rel_dim: float = 0.02,
+        min_instance_period: int = 1,
+        track_iou_threshold: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            video_height=video_height,
+            video_width=video_width,
+            max_num_instances=max_num_instances,
+            max_lost_frame_count=max_lost_frame_count,
+            min_box_rel_dim=min_box_rel_dim,
+            min_instance_period=min_instance_period,
+            **kwargs,
+        )
+        self._track_iou_threshold = track_iou_threshold
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        return options_from_config(cfg)
+
+    def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> np.ndarray:
+        """(N, M), `LARGE_COST_VALUE` for what does not overlap enough."""
+        iou_all = pairwise_iou(instances.pred_boxes, prev_instances.pred_boxes).cpu().numpy()
+        pairs = create_prediction_pairs(
+            instances, prev_instances, iou_all, threshold=self._track_iou_threshold
+        )
+        costs = np.full((len(instances), len(prev_instances)), LARGE_COST_VALUE, dtype=float)
+        return self.assign_cost_matrix_values(costs, pairs)
+
+    def assign_cost_matrix_values(
+        self, cost_matrix: np.ndarray, bbox_pairs: list[dict]
+    ) -> np.ndarray:
+        """Set the cost of each pair to -1, in place."""
+        for pair in bbox_pairs:
+            cost_matrix[pair["idx"], pair["prev_idx"]] = -1
+        return cost_matrix
