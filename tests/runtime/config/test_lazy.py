@@ -1,15 +1,18 @@
 """`LazyConfig`, `LazyCall` and `instantiate`."""
 
+from argparse import Namespace
 from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 import d2ext  # noqa: F401
 from d2ext._detectron2 import provider
-from detectron2.config import LazyCall, LazyConfig, instantiate
+from detectron2.config import LazyCall, LazyConfig, configurable, instantiate
+from detectron2.engine import default_setup
 from detectron2.layers import ShapeSpec
 
 bundled_only = pytest.mark.skipif(provider() != "bundled", reason="the official one is unlike")
@@ -228,3 +231,25 @@ def test_long_lines_are_opened_up():
 @bundled_only
 def test_names_that_are_no_identifiers_are_quoted():
     assert LazyConfig.to_py(config(**{"a b": 1, "c": {}})) == 'cfg["a b"] = 1\ncfg.c = {}\n'
+
+
+def test_a_run_of_a_lazy_config_starts_like_any_other(tmp_path: Path):
+    cfg = config(train={"output_dir": str(tmp_path), "seed": 3}, kind=LazyCall(nn.ReLU)())
+    default_setup(cfg, Namespace(config_file="", eval_only=True))
+    assert LazyConfig.load(str(tmp_path / "config.yaml")).kind._target_ == "torch.nn.ReLU"
+    first = torch.rand(1)
+    default_setup(cfg, Namespace(config_file="", eval_only=True))
+    assert torch.equal(torch.rand(1), first)
+
+
+def test_a_configurable_is_built_from_an_omegaconf_config():
+    class Built:
+        @configurable
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+        @classmethod
+        def from_config(cls, cfg: DictConfig) -> dict:
+            return {"size": cfg.SIZE}
+
+    assert Built(config(SIZE=3)).size == 3

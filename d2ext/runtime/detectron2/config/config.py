@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _BaseCfgNode
+from omegaconf import DictConfig
 from yacs.config import CfgNode as _YacsCfgNode
 
 from detectron2.utils.file_io import PathManager
@@ -187,7 +188,7 @@ def _configurable_function(function: Callable, from_config: Callable) -> Callabl
 
 def _has_cfg(args: tuple, kwargs: dict[str, Any]) -> bool:
     candidates = (*args[:1], kwargs.get("cfg"))
-    return any(isinstance(candidate, _YacsCfgNode) for candidate in candidates)
+    return any(isinstance(candidate, _YacsCfgNode | DictConfig) for candidate in candidates)
 
 
 def _arguments_from_cfg(from_config: Callable, args: tuple, kwargs: dict[str, Any]) -> dict:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from fvcore.nn.precise_bn import get_bn_modules
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, LazyConfig
 from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
@@ -135,15 +136,16 @@ def _port_of_user() -> int:
     return 2**15 + 2**14 + hash(user) % 2**14
 
 
-def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
+def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
     """Logs, random seeds and a copy of the config, at the start of a run.
 
     Writes "log.txt" and "config.yaml" into `cfg.OUTPUT_DIR`.
 
     Args:
+        cfg: or a LazyConfig, which has "output_dir", "seed" and the like under "train".
         args: the command line, for the log; `config_file` and `eval_only` are read if present.
     """
-    output_dir, rank = cfg.OUTPUT_DIR, comm.get_rank()
+    output_dir, rank = _setting(cfg, "OUTPUT_DIR", ""), comm.get_rank()
     if comm.is_main_process() and output_dir:
         PathManager.mkdirs(output_dir)
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
@@ -157,17 +159,30 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
             logger.info(f"Contents of args.config_file={config_file}:\n{file.read()}")
     if comm.is_main_process() and output_dir:
         _save_config(cfg, output_dir, logger)
-    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    seed = _setting(cfg, "SEED", -1)
+    seed_all_rng(None if seed < 0 else seed + rank)
     if not getattr(args, "eval_only", False):
-        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    if cfg.FLOAT32_PRECISION:
-        logger.info(f"Set float32 precision to {cfg.FLOAT32_PRECISION}")
-        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        torch.backends.cudnn.benchmark = _setting(cfg, "CUDNN_BENCHMARK", False)
+    precision = _setting(cfg, "FLOAT32_PRECISION", "")
+    if precision:
+        logger.info(f"Set float32 precision to {precision}")
+        torch.set_float32_matmul_precision(precision)
 
 
-def _save_config(cfg: CfgNode, output_dir: str, logger: logging.Logger) -> None:
-    logger.info(f"Running with full config:\n{cfg.dump()}")
+def _setting(cfg: CfgNode | DictConfig, key: str, default: Any) -> Any:
+    if isinstance(cfg, CfgNode):
+        return cfg.get(key, default)
+    lazy = OmegaConf.select(cfg, f"train.{key.lower()}")
+    return OmegaConf.select(cfg, key.lower(), default=default) if lazy is None else lazy
+
+
+def _save_config(cfg: CfgNode | DictConfig, output_dir: str, logger: logging.Logger) -> None:
     path = os.path.join(output_dir, "config.yaml")
+    if not isinstance(cfg, CfgNode):
+        logger.info(f"Running with full config:\n{LazyConfig.to_py(cfg, prefix='')}")
+        LazyConfig.save(cfg, path)
+        return
+    logger.info(f"Running with full config:\n{cfg.dump()}")
     with PathManager.open(path + ".tmp", "w", encoding="utf-8") as file:
         file.write(cfg.dump())
     os.replace(path + ".tmp", path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -74,3 +76,50 @@ def _sample(masks: Tensor, corners: Tensor, window: tuple[int, int, int, int]) -
     grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
     # A box without area gives infinities, which would read outside the mask.
     return F.grid_sample(masks, grid.nan_to_num(2, 2, 2), align_corners=False)[:, 0]
+
+
+def pad_masks(masks: Tensor, padding: int) -> tuple[Tensor, float]:
+    """Put a border of zeros around masks.
+
+    Args:
+        masks: (B, M, M).
+        padding: width of the border.
+
+    Returns:
+        (B, M + 2 padding, M + 2 padding) of the same dtype, and how many times larger they are.
+    """
+    size = masks.shape[-1]
+    return F.pad(masks, (padding,) * 4), (size + 2 * padding) / size
+
+
+def scale_boxes(boxes: Tensor, scale: float) -> Tensor:
+    """Boxes (B, 4) XYXY, enlarged about their centres."""
+    center = (boxes[:, 2:] + boxes[:, :2]) * 0.5
+    half = (boxes[:, 2:] - boxes[:, :2]) * (0.5 * scale)
+    return torch.cat([center - half, center + half], dim=1)
+
+
+def paste_mask_in_image_old(
+    mask: Tensor, box: Tensor, img_h: int, img_w: int, threshold: float
+) -> Tensor:
+    """One mask pasted as the first Detectron did, in boxes of whole pixels; for comparisons.
+
+    Args:
+        mask: (M, M) probabilities.
+        box: (4,) XYXY.
+        img_h, img_w: of the result.
+        threshold: from which a pixel belongs to the mask; negative for probabilities in 0..255.
+
+    Returns:
+        (img_h, img_w) uint8.
+    """
+    x0, y0, x1, y1 = box.to(torch.int32).tolist()
+    size = (max(x1 - x0 + 1, 1), max(y1 - y0 + 1, 1))
+    small = Image.fromarray(mask.float().cpu().numpy())
+    pasted = torch.from_numpy(np.array(small.resize(size, resample=Image.Resampling.BILINEAR)))
+    pasted = pasted > threshold if threshold >= 0 else pasted * 255
+    top, left = max(y0, 0), max(x0, 0)
+    bottom, right = min(y1 + 1, img_h), min(x1 + 1, img_w)
+    image = torch.zeros(img_h, img_w, dtype=torch.uint8)
+    image[top:bottom, left:right] = pasted[top - y0 : bottom - y0, left - x0 : right - x0]
+    return image

@@ -1,5 +1,7 @@
 """Models and their parts."""
 
+from detectron2.layers import ShapeSpec
+
 from .anchor_generator import ANCHOR_GENERATOR_REGISTRY, build_anchor_generator
 from .backbone import (
     BACKBONE_REGISTRY,
@@ -80,6 +82,7 @@ __all__ = [
     "ResNetBlockBase",
     "RetinaNet",
     "SemanticSegmentor",
+    "ShapeSpec",
     "SimpleFeaturePyramid",
     "StandardROIHeads",
     "SwinTransformer",

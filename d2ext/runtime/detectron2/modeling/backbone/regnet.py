@@ -53,31 +53,32 @@ def init_weights(m: nn.Module) -> None:
         nn.init.zeros_(m.bias)
 
 
-class ResStem(CNNBlockBase):
+class _Stem(CNNBlockBase):
+    kernel: int
+    reduction: int
+
+    def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation) -> None:
+        super().__init__(w_in, w_out, self.reduction)
+        self.conv = conv2d(w_in, w_out, self.kernel, stride=2)
+        self.bn = get_norm(norm, w_out)
+        self.af = activation_class()
+        if self.reduction == 4:
+            self.pool = pool2d(3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _chain(self, x)
+
+
+class ResStem(_Stem):
     """7x7 convolution of stride 2 and a maximum of stride 2: a fourth of the size."""
 
-    def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation) -> None:
-        super().__init__(w_in, w_out, 4)
-        self.conv = conv2d(w_in, w_out, 7, stride=2)
-        self.bn = get_norm(norm, w_out)
-        self.af = activation_class()
-        self.pool = pool2d(3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _chain(self, x)
+    kernel, reduction = 7, 4
 
 
-class SimpleStem(CNNBlockBase):
+class SimpleStem(_Stem):
     """3x3 convolution of stride 2: half of the size."""
 
-    def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation) -> None:
-        super().__init__(w_in, w_out, 2)
-        self.conv = conv2d(w_in, w_out, 3, stride=2)
-        self.bn = get_norm(norm, w_out)
-        self.af = activation_class()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _chain(self, x)
+    kernel, reduction = 3, 2
 
 
 def _chain(module: nn.Module, x: Tensor) -> Tensor:
@@ -104,12 +105,8 @@ class SE(nn.Module):
     def __init__(self, w_in: int, w_se: int, activation_class: Activation) -> None:
         super().__init__()
         self.avg_pool = gap2d()
-        self.f_ex = nn.Sequential(
-            conv2d(w_in, w_se, 1, bias=True),
-            activation_class(),
-            conv2d(w_se, w_in, 1, bias=True),
-            nn.Sigmoid(),
-        )
+        squeeze, excite = conv2d(w_in, w_se, 1, bias=True), conv2d(w_se, w_in, 1, bias=True)
+        self.f_ex = nn.Sequential(squeeze, activation_class(), excite, nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.f_ex(self.avg_pool(x))

@@ -43,6 +43,11 @@ class Mlp(nn.Module):
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
 
+def window_reverse(windows: Tensor, window_size: int, H: int, W: int) -> Tensor:
+    """Windows (B * windows, window_size, window_size, C) -> the map (B, H, W, C)."""
+    return window_unpartition(windows, window_size, (H, W), (H, W))
+
+
 class WindowAttention(nn.Module):
     """Attention in a window, with a bias for every relative position (equation 4).
 
@@ -159,7 +164,7 @@ class SwinTransformerBlock(nn.Module):
         mask = _shift_mask(x.shape[1], x.shape[2], side, shift).to(x) if shift else None
         windows, padded = window_partition(x.roll((-shift, -shift), dims=(1, 2)), side)
         windows = self.attn(windows.flatten(1, 2), mask).unflatten(1, (side, side))
-        x = window_unpartition(windows, side, padded, padded).roll((shift, shift), dims=(1, 2))
+        x = window_reverse(windows, side, *padded).roll((shift, shift), dims=(1, 2))
         return x[:, :height, :width]
 
 
