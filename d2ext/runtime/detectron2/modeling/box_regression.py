@@ -55,8 +55,9 @@ class Box2BoxTransform:
         source, source_size = _centre_and_size(src_boxes)
         target, target_size = _centre_and_size(target_boxes)
         _check_width(source_size)
-        deltas = torch.cat([(target - source) / source_size, (target_size / source_size).log()], -1)
-        return deltas * deltas.new_tensor(self.weights)
+        move, grow = source.new_tensor(self.weights).split(2)
+        shift = move * (target - source) / source_size
+        return torch.cat([shift, grow * (target_size / source_size).log()], dim=-1)
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         """The boxes that deltas lead to.

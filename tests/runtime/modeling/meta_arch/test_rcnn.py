@@ -222,6 +222,28 @@ def test_detections_are_the_official_ones(variant: Variant):
         assert sums[name] == pytest.approx(values, rel=1e-4, abs=2 if name == "masks" else 1e-3)
 
 
+def test_a_seed_draws_the_official_samples_while_training():
+    changes = {"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True, "MODEL__BACKBONE__FREEZE_AT": 0}
+    sampling = {
+        "MODEL__RPN__BATCH_SIZE_PER_IMAGE": 64,
+        "MODEL__ROI_HEADS__BATCH_SIZE_PER_IMAGE": 12,
+    }
+    model = tiny_model(**changes, **sampling).train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, 2e-3, momentum=0.9)
+    curve = []
+    torch.manual_seed(3)
+    with EventStorage():
+        for _ in range(4):
+            loss = sum(model(batch()).values())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+            optimizer.step()
+            curve.append(loss.item())
+    assert curve == pytest.approx([15.737111, 13.339638, 13.407477, 13.332648], rel=1e-5)
+
+
 def test_images_without_objects_are_background():
     changes = {"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True}
     with EventStorage() as storage:

@@ -74,8 +74,8 @@ class _ResidualBlock(CNNBlockBase):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        return F.relu_(self.branch(x) + shortcut)
+        branch = self.branch(x)  # first: it settles the order in which gradients are added up
+        return F.relu_(branch + (x if self.shortcut is None else self.shortcut(x)))
 
 
 class BasicBlock(_ResidualBlock):

@@ -94,9 +94,11 @@ class StandardRPNHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Features of each level -> logits (N, A, H, W) and deltas (N, A * box_dim, H, W)."""
-        hidden = [self.conv(feature) for feature in features]
-        logits = [self.objectness_logits(x) for x in hidden]
-        return logits, [self.anchor_deltas(x) for x in hidden]
+        levels = [self._level(self.conv(feature)) for feature in features]
+        return [logits for logits, _ in levels], [deltas for _, deltas in levels]
+
+    def _level(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return self.objectness_logits(hidden), self.anchor_deltas(hidden)
 
 
 def _conv3x3(in_channels: int, out_channels: int) -> Conv2d:
