@@ -134,3 +134,39 @@ class ModulatedDeformConv(_DeformConvBase):
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """As `DeformConv.forward`; `mask` is (B, deformable_groups * kh * kw, H', W')."""
         return self._convolve(x, offset, mask)
+
+
+def deform_conv(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+    deformable_groups: int = 1,
+    im2col_step: int = 64,
+) -> Tensor:
+    """`DeformConv` as a function.
+
+    Args:
+        weight: (out_channels, in_channels / groups, kh, kw); the groups follow from the shapes.
+        im2col_step: of no effect; kept for the signature.
+    """
+    return deform_conv2d(input, offset, weight, None, stride, padding, dilation)
+
+
+def modulated_deform_conv(
+    input: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+    deformable_groups: int = 1,
+) -> Tensor:
+    """`ModulatedDeformConv` as a function; the groups follow from the shapes."""
+    return deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
