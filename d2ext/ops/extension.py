@@ -35,7 +35,8 @@ def load_extension() -> str:
     if binary is None:
         return _complain(
             "operators: plain PyTorch; deformable convolutions of large images take about twice as "
-            f"long. The compiled ones need a C++ compiler and one command: {_rebuild_command()}"
+            "long, attention and rotated boxes many times. The compiled ones need a C++ compiler "
+            f"and one command: {_rebuild_command()}"
         )
     reason = _load(binary)
     if reason is not None:

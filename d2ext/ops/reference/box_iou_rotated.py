@@ -7,7 +7,8 @@ in common is the integral of y dx around that polygon, where x and y are limited
 import torch
 from torch import Tensor
 
-from d2ext.ops.reference.rotated_corners import RADIAN, cos_and_sin, in_float, rotated_corners
+from d2ext.ops.reference.floats import in_float
+from d2ext.ops.reference.rotated_corners import RADIAN, cos_and_sin, rotated_corners
 
 _PAIRS_AT_ONCE = 1 << 16  # some twenty numbers for each of the four sides of a pair
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2ext.ops.reference.floats import in_float
+
 
 def deform_conv2d(
     input: Tensor,
@@ -22,9 +24,9 @@ def deform_conv2d(
     Half types are sampled in float32 and multiplied as they are. Shapes as in
     `d2ext.ops.deform_conv2d`.
     """
-    positions = sampling_positions(_in_float(offset), weight.shape[2:], stride, padding, dilation)
+    positions = sampling_positions(in_float(offset), weight.shape[2:], stride, padding, dilation)
     corners = bilinear_corners(positions, *input.shape[2:])
-    table, bags = _as_table(_in_float(input), corners), _as_bags(input, corners)
+    table, bags = _as_table(in_float(input), corners), _as_bags(input, corners)
     kernels = _by_group(weight, input.shape[1])
     samples = _sum_bags(table, bags, corners.weight * _as_factors(mask, corners)).to(input.dtype)
     output = torch.einsum("ntgc,gotc->ngo", _by_tap(samples, kernels), kernels)
@@ -48,9 +50,9 @@ def deform_conv2d_backward(
 
     Samples once more: the samples are the largest tensor of all, so the forward pass drops them.
     """
-    positions = sampling_positions(_in_float(offset), weight.shape[2:], stride, padding, dilation)
+    positions = sampling_positions(in_float(offset), weight.shape[2:], stride, padding, dilation)
     corners = bilinear_corners(positions, *input.shape[2:])
-    table, bags = _as_table(_in_float(input), corners), _as_bags(input, corners)
+    table, bags = _as_table(in_float(input), corners), _as_bags(input, corners)
     kernels = _by_group(weight, input.shape[1])
     factors = _as_factors(mask, corners)
     samples = _sum_bags(table, bags, corners.weight * factors).to(input.dtype)
@@ -59,7 +61,7 @@ def deform_conv2d_backward(
     grad_kernels = torch.einsum("ngo,ntgc->gotc", grad_rows, _by_tap(samples, kernels))
     grad_samples = torch.einsum("ngo,gotc->ntgc", grad_rows, kernels).reshape(samples.shape)
     grad_table, products = _sum_bags_backward(
-        _in_float(grad_samples), table, bags, corners.weight * factors
+        in_float(grad_samples), table, bags, corners.weight * factors
     )
     products = products.view_as(corners.weight)
     grad_positions = (corners.slopes * (products * factors).unsqueeze(-1)).sum(-2)
@@ -92,18 +94,18 @@ def deform_conv2d_by_grid_sample(
     dilation: list[int],
 ) -> Tensor:
     """The same in operators that exporters know, at the cost of all samples in memory at once."""
-    positions = sampling_positions(_in_float(offset), weight.shape[2:], stride, padding, dilation)
+    positions = sampling_positions(in_float(offset), weight.shape[2:], stride, padding, dilation)
     batch, out_height, out_width, taps, groups, _ = positions.shape
     channels, height, width = input.shape[1:]
     sides = positions.new_tensor([width, height])
     grid = ((2 * positions.flip(-1) + 1) / sides - 1).permute(0, 4, 1, 2, 3, 5)
     samples = F.grid_sample(
-        _in_float(input).reshape(batch * groups, channels // groups, height, width),
+        in_float(input).reshape(batch * groups, channels // groups, height, width),
         grid.reshape(batch * groups, out_height, out_width * taps, 2),
         align_corners=False,
     ).view(batch, groups, -1, out_height, out_width, taps)
     if mask is not None:
-        factors = _in_float(mask).reshape(batch, groups, 1, taps, out_height, out_width)
+        factors = in_float(mask).reshape(batch, groups, 1, taps, out_height, out_width)
         samples = samples * factors.permute(0, 1, 2, 4, 5, 3)
     kernels = _by_group(weight, channels)
     samples = samples.to(input.dtype).reshape(batch, len(kernels), -1, out_height, out_width, taps)
@@ -189,7 +191,7 @@ def _as_factors(mask: Tensor | None, corners: Corners) -> Tensor:
     batch, out_height, out_width, taps, groups, _ = corners.pixel.shape
     if mask is None:
         return torch.ones_like(corners.weight[..., :1])
-    maps = _in_float(mask).reshape(batch, groups, taps, out_height, out_width)
+    maps = in_float(mask).reshape(batch, groups, taps, out_height, out_width)
     return maps.permute(0, 3, 4, 2, 1).unsqueeze(-1)
 
 
@@ -235,7 +237,3 @@ def _by_tap(samples: Tensor, kernels: Tensor) -> Tensor:
     """Samples, a row a bag: (locations, taps, groups, C / groups)."""
     groups, _, taps, group_channels = kernels.shape
     return samples.view(-1, taps, groups, group_channels)
-
-
-def _in_float(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

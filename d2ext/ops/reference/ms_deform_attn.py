@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2ext.ops.reference.deform_conv2d import Corners, _in_float, bilinear_corners
+from d2ext.ops.reference.deform_conv2d import Corners, bilinear_corners
+from d2ext.ops.reference.floats import in_float
 
 
 def ms_deform_attn(
@@ -18,8 +19,8 @@ def ms_deform_attn(
     Half types are summed in float32. Shapes as in `d2ext.ops.ms_deform_attn`, but for
     `spatial_shapes`: height and width of the first level, then of the second, and so on.
     """
-    corners = _corners(_in_float(sampling_locations), spatial_shapes)
-    weights = corners.weight * _in_float(attention_weights).unsqueeze(-1)
+    corners = _corners(in_float(sampling_locations), spatial_shapes)
+    weights = corners.weight * in_float(attention_weights).unsqueeze(-1)
     bags = _as_bags(value, corners)
     sums = F.embedding_bag(
         bags, _as_table(value), per_sample_weights=weights.reshape(bags.shape), mode="sum"
@@ -36,10 +37,10 @@ def ms_deform_attn_backward(
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, sampling locations and attention weights, in their dtypes."""
-    corners = _corners(_in_float(sampling_locations), spatial_shapes)
-    factors = _in_float(attention_weights).unsqueeze(-1)
+    corners = _corners(in_float(sampling_locations), spatial_shapes)
+    factors = in_float(attention_weights).unsqueeze(-1)
     grad_value, products = _sum_bags_backward(
-        _in_float(grad_output).reshape(-1, value.shape[3]),
+        in_float(grad_output).reshape(-1, value.shape[3]),
         _as_table(value),
         _as_bags(value, corners),
         corners.weight * factors,
@@ -62,9 +63,9 @@ def ms_deform_attn_by_grid_sample(
 ) -> Tensor:
     """The same in operators that exporters know, at the cost of all samples in memory at once."""
     batch, queries, heads, levels, points, _ = sampling_locations.shape
-    grids = 2 * _in_float(sampling_locations).transpose(1, 2).flatten(0, 1) - 1
+    grids = 2 * in_float(sampling_locations).transpose(1, 2).flatten(0, 1) - 1
     sizes = list(zip(spatial_shapes[::2], spatial_shapes[1::2], strict=True))
-    maps = _in_float(value).split([height * width for height, width in sizes], dim=1)
+    maps = in_float(value).split([height * width for height, width in sizes], dim=1)
     samples = [
         F.grid_sample(
             maps[level].permute(0, 2, 3, 1).reshape(batch * heads, -1, *sizes[level]),
@@ -73,7 +74,7 @@ def ms_deform_attn_by_grid_sample(
         )
         for level in range(levels)
     ]  # (N * M, D, Q, P) each
-    weights = _in_float(attention_weights).transpose(1, 2)
+    weights = in_float(attention_weights).transpose(1, 2)
     weights = weights.reshape(batch * heads, 1, queries, levels * points)
     output = (torch.cat(samples, dim=-1) * weights).sum(-1)
     return output.view(batch, -1, queries).transpose(1, 2).to(value.dtype)
@@ -93,7 +94,7 @@ def _corners(locations: Tensor, spatial_shapes: list[int]) -> Corners:
 
 def _as_table(value: Tensor) -> Tensor:
     """(N, S, M, D): (N * S * M, D), a pixel's channels of one head in a row."""
-    return _in_float(value).reshape(-1, value.shape[3])
+    return in_float(value).reshape(-1, value.shape[3])
 
 
 def _as_bags(value: Tensor, corners: Corners) -> Tensor:

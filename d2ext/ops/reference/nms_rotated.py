@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from d2ext.ops.reference.box_iou_rotated import box_iou_rotated, box_iou_rotated_at_once
-from d2ext.ops.reference.rotated_corners import in_float
+from d2ext.ops.reference.floats import in_float
 
 
 def nms_rotated(

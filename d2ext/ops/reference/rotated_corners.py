@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from d2ext.ops.reference.floats import in_float
+
 RADIAN = math.pi / 180  # a degree
 # Widths and heights from the centre to a corner.
 CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
@@ -39,11 +41,6 @@ def cos_and_sin(degrees: Tensor) -> tuple[Tensor, Tensor]:
     cos, sin, turn = torch.cos(rest), torch.sin(rest), torch.remainder(quarters, 4)
     sign, odd = torch.where(turn < 2, 1, -1), torch.remainder(turn, 2) == 1
     return torch.where(odd, -sin, cos) * sign, torch.where(odd, cos, sin) * sign
-
-
-def in_float(tensor: Tensor) -> Tensor:
-    """What to compute in: half types as float32, others as they are."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _from_centre(boxes: Tensor) -> Tensor:
