@@ -208,3 +208,15 @@ def test_a_registered_backbone_is_built_by_name_with_the_image_channels():
     net = build_backbone(cfg)
     assert isinstance(net, Constants)
     assert (net.size_divisibility, net.padding_constraints) == (0, {})
+
+
+@pytest.mark.skipif(provider() == "official", reason="the official one patches torch for it")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_pyramid_on_a_resnet_can_be_scripted():
+    cfg = resnet18_config()
+    cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
+    net = build_backbone(cfg).eval()
+    x = torch.rand(1, 3, 64, 64)
+    scripted = torch.jit.script(net)(x)
+    for name, feature in net(x).items():
+        torch.testing.assert_close(scripted[name], feature)

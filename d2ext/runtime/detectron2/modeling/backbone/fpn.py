@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from fvcore.nn import weight_init
@@ -62,6 +63,7 @@ class FPN(Backbone):
             self.output_convs.insert(0, output)
         self.top_block = top_block
         self.in_features = tuple(in_features)
+        self._top_down = self.in_features[::-1]
         self.bottom_up = bottom_up
         if top_block is not None:
             levels += [levels[-1] + 1 + i for i in range(top_block.num_levels)]
@@ -82,24 +84,38 @@ class FPN(Backbone):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, C, H, W) -> {"p<level>": (B, out_channels, H / stride, W / stride)}."""
+        # Written for torch.jit.script too: no optional tensors, reversed or strict zips.
         bottom_up = self.bottom_up(x)
         results: list[Tensor] = []  # finest first
-        above: Tensor | None = None
-        for name, lateral, output in zip(
-            reversed(self.in_features), self.lateral_convs, self.output_convs, strict=True
-        ):
+        above = x
+        for name, lateral, output in zip(self._top_down, self.lateral_convs, self.output_convs):  # noqa: B905
             merged = lateral(bottom_up[name])
-            if above is not None:
+            if len(results) > 0:
                 merged = merged + F.interpolate(above, scale_factor=2.0, mode="nearest")
-                merged = merged / 2 if self._fuse_type == "avg" else merged
+                if self._fuse_type == "avg":
+                    merged = merged / 2
             above = merged
             results.insert(0, output(merged))
-        pyramid = dict(zip(self._out_features, results, strict=False))
         if self.top_block is not None:
             source = self.top_block.in_feature
-            top = self.top_block(bottom_up[source] if source in bottom_up else pyramid[source])
-            pyramid.update(zip(self._out_features[len(results) :], top, strict=True))
+            if source in bottom_up:
+                results.extend(self.top_block(bottom_up[source]))
+            else:
+                results.extend(self.top_block(results[self._out_features.index(source)]))
+        pyramid: dict[str, Tensor] = {}
+        for index, name in enumerate(self._out_features):
+            pyramid[name] = results[index]
         return pyramid
+
+    def __prepare_scriptable__(self) -> FPN:
+        """The form that torch.jit.script reads: convolutions in lists, not under their names."""
+        net = deepcopy(self)
+        for name, child in self.named_children():
+            if child in self.lateral_convs or child in self.output_convs:
+                delattr(net, name)
+        net.lateral_convs = nn.ModuleList(net.lateral_convs)  # type: ignore[assignment]
+        net.output_convs = nn.ModuleList(net.output_convs)  # type: ignore[assignment]
+        return net
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return super().output_shape()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, cast
 
 from fvcore.nn import weight_init
@@ -266,14 +267,27 @@ class ResNet(Backbone):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, C, H, W) -> the features that were asked for, by name."""
         if x.dim() != 4:
-            raise ValueError(f"images must be (B, C, H, W), got {tuple(x.shape)}")
-        features = {"stem": self.stem(x)}
-        x = features["stem"]
-        for name, stage in zip(self.stage_names, self.stages, strict=True):
-            x = features[name] = stage(x)
-        if "linear" in self._out_features:
+            raise ValueError(f"images must be (B, C, H, W), got {x.shape}")
+        # Written for torch.jit.script too: no comprehensions with conditions, no strict zip.
+        features: dict[str, Tensor] = {}
+        x = self.stem(x)
+        if "stem" in self._out_features:
+            features["stem"] = x
+        for name, stage in zip(self.stage_names, self.stages):  # noqa: B905
+            x = stage(x)
+            if name in self._out_features:
+                features[name] = x
+        if self.num_classes is not None and "linear" in self._out_features:
             features["linear"] = self.linear(self.avgpool(x).flatten(1))
-        return {name: value for name, value in features.items() if name in self._out_features}
+        return features
+
+    def __prepare_scriptable__(self) -> ResNet:
+        """The form that torch.jit.script reads: stages in a `ModuleList`, not under their names."""
+        net = deepcopy(self)
+        net.stages = nn.ModuleList(net.stages)  # type: ignore[assignment]
+        for name in self.stage_names:
+            delattr(net, name)
+        return net
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each feature map; "linear" has none."""
