@@ -3,6 +3,7 @@
 import io
 import os
 import tempfile
+import unittest
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,14 @@ __all__ = [
     "random_boxes",
     "reload_lazy_config",
     "reload_script_model",
+    "skipIfOnCPUCI",
 ]
+
+# For tests that are too much for the CPUs of a continuous integration.
+skipIfOnCPUCI = unittest.skipIf(
+    bool(os.environ.get("CI")) and not torch.cuda.is_available(),
+    "too slow without a GPU",
+)
 
 
 def get_model_no_weights(config_path: str) -> nn.Module:
