@@ -35,9 +35,12 @@ skipIfOnCPUCI = unittest.skipIf(
 def get_model_no_weights(config_path: str) -> nn.Module:
     """A model of the zoo, on the CPU where there is no GPU, with random weights."""
     from detectron2 import model_zoo
+    from detectron2.config import CfgNode, instantiate
     from detectron2.modeling import build_model
 
     cfg = model_zoo.get_config(config_path)
+    if not isinstance(cfg, CfgNode):  # of a Python file
+        return instantiate(cfg.model).to("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     return build_model(cfg)
