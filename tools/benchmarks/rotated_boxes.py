@@ -74,4 +74,4 @@ def _need_official() -> None:
     """
     if provider() != "official":
         raise ImportError("no official detectron2 is installed, nor named by PYTHONPATH")
-    from detectron2 import _C  # noqa: F401
+    import detectron2.layers  # noqa: F401  (registers them)
