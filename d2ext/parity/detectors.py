@@ -1,6 +1,7 @@
 """Cases of whole detectors: features, raw outputs, detections, assignment, losses, gradients."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -85,7 +86,8 @@ def watch(modules: dict[str, nn.Module]) -> dict[str, Any]:
 
 
 def _keep_first(seen: dict[str, Any], name: str, module: nn.Module, args: Any, output: Any) -> None:
-    seen.setdefault(name, output)
+    if name not in seen:
+        seen[name] = deepcopy(output)  # some models go on to change it in place
 
 
 def _levels(name: str, output: Any, names: Sequence[str]) -> Outputs:
