@@ -1,10 +1,13 @@
 """`detectron2.checkpoint.c2_model_loading`: names of foreign weights."""
 
+import logging
+
 import pytest
 import torch
 
 import d2ext  # noqa: F401
 from detectron2.checkpoint.c2_model_loading import (
+    _longest_common_prefix_str,
     align_and_update_state_dicts,
     convert_basic_c2_names,
 )
@@ -68,3 +71,23 @@ def test_caffe2_names_find_a_backbones_parameters():
     found = align_and_update_state_dicts(model, weights("res2_0_branch2a_w", "conv1_w"))
     assert set(found) == set(model)
     assert found["backbone.bottom_up.stem.conv1.weight"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "prefix"),
+    [
+        (["ab.cd", "ab.ce.f"], "ab.c"),
+        (["ab", "abc", "a"], "a"),
+        (["ab", "cb"], ""),
+        (["ab"], "ab"),
+    ],
+)
+def test_the_common_prefix(names: list[str], prefix: str):
+    assert _longest_common_prefix_str(names) == prefix
+
+
+def test_the_log_says_where_weights_went(caplog: pytest.LogCaptureFixture):
+    model = weights("backbone.bottom_up.res2.w", "backbone.bottom_up.stem.w", "head.w")
+    with caplog.at_level(logging.INFO):
+        align_and_update_state_dicts(model, weights("res2.w", "stem.w"), c2_conversion=False)
+    assert "backbone.bottom_up." in caplog.text

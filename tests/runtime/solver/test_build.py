@@ -87,6 +87,35 @@ def test_equal_groups_are_joined():
     assert [(group["lr"], group["params"]) for group in joined] == [(1, [1, 3]), (2, [2])]
 
 
+def test_a_later_group_overrides_an_earlier_one():
+    model = Model()
+    groups = get_default_optimizer_params(model, base_lr=1.0, weight_decay=0.1)
+    few = {"params": [model.conv.weight, model.norm.weight], "lr": 0.5}
+    whole, rest = reduce_param_groups([*groups, few])
+    assert (whole["lr"], whole["weight_decay"]) == (0.5, 0.1)
+    assert whole["params"] == few["params"]
+    assert (rest["lr"], rest["weight_decay"]) == (1.0, 0.1)
+    assert [id(p) for p in rest["params"]] == [
+        id(p) for p in groups[0]["params"] if all(p is not q for q in few["params"])
+    ]
+    torch.optim.SGD([whole, rest])  # refuses a parameter in two groups
+
+
+def test_names_stay_with_their_parameters():
+    parameters = {name: nn.Parameter(torch.zeros(1)) for name in "abc"}
+    groups = [{"params": [("a", parameters["a"]), ("b", parameters["b"])], "lr": 1.0}]
+    groups.append({"params": [("c", parameters["c"])], "lr": 1.0})
+    (joined,) = reduce_param_groups(torch.optim.SGD(groups).param_groups)
+    assert joined["param_names"] == ["a", "b", "c"]
+    assert joined["params"] == list(parameters.values())
+
+
+def test_expanding_leaves_the_groups_as_they_are():
+    groups = [{"params": ["a", "b"], "lr": 1.0}, {"params": ["b"], "lr": 2.0}]
+    reduce_param_groups(groups)
+    assert groups == [{"params": ["a", "b"], "lr": 1.0}, {"params": ["b"], "lr": 2.0}]
+
+
 def test_the_optimizer_is_the_configs():
     cfg = get_cfg()
     cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV = 0.8, True

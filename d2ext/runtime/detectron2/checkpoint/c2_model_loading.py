@@ -1,6 +1,7 @@
 """Matching the names of foreign weights to a model's."""
 
 import logging
+import os
 import re
 from collections.abc import Iterable
 
@@ -60,8 +61,10 @@ def align_and_update_state_dicts(
     renamed = convert_basic_c2_names(names) if c2_conversion else names
     weights = dict(zip(renamed, ckpt_state_dict.values(), strict=True))
     targets = _targets(model_state_dict, weights)
-    logger = logging.getLogger(__name__)
-    logger.info("%d of %d weights match parameters by name.", len(targets), len(weights))
+    logging.getLogger(__name__).info(
+        "%d of %d weights match parameters by name, under '%s'.",
+        *(len(targets), len(weights), _longest_common_prefix_str(list(targets.values()))),
+    )
     return {targets.get(name, name): weight for name, weight in weights.items()}
 
 
@@ -91,3 +94,8 @@ def _longest_suffix(parameter: str, weights: dict[str, Tensor]) -> str | None:
     parts = parameter.split(".")
     suffixes = (".".join(parts[start:]) for start in range(len(parts)))
     return next((suffix for suffix in suffixes if suffix in weights), None)
+
+
+def _longest_common_prefix_str(names: list[str]) -> str:
+    """What all names begin with, letter by letter: it may end within a part."""
+    return os.path.commonprefix(names)  # noqa: RUF071  (letters are meant)

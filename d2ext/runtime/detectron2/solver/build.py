@@ -1,7 +1,6 @@
 """The optimizer and the schedule that a config describes."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, TypeVar
@@ -28,6 +27,9 @@ NORM_MODULES = (
     nn.LayerNorm,
     nn.LocalResponseNorm,
 )
+
+# What a group has for each parameter; PyTorch adds the names if it is given named parameters.
+_LISTS = ("params", "param_names")
 
 OptimizerOrType = TypeVar("OptimizerOrType", Optimizer, type[Optimizer])
 
@@ -158,12 +160,28 @@ def _trainable_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn
 
 
 def reduce_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join the groups with equal settings: an optimizer steps fewer groups faster."""
-    joined: dict[tuple, list[nn.Parameter]] = defaultdict(list)
+    """Join the groups with equal settings: an optimizer steps fewer groups faster.
+
+    A parameter may be in several groups: it has the settings of all, the last one's where they
+    differ. So groups that set something for a few parameters can follow those of a whole model.
+    """
+    joined: dict[tuple, dict[str, Any]] = {}
+    for group in _expand_param_groups(params):
+        settings = {name: value for name, value in group.items() if name not in _LISTS}
+        whole = joined.setdefault(tuple(sorted(settings.items())), settings)
+        for name in group.keys() - settings.keys():
+            whole.setdefault(name, []).extend(group[name])
+    return list(joined.values())
+
+
+def _expand_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A group for each parameter, in the order in which they first appear."""
+    single: dict[nn.Parameter, dict[str, Any]] = {}
     for group in params:
-        settings = {name: value for name, value in group.items() if name != "params"}
-        joined[tuple(sorted(settings.items()))].extend(group["params"])
-    return [{**dict(settings), "params": members} for settings, members in joined.items()]
+        for index, parameter in enumerate(group["params"]):
+            lists = {name: [group[name][index]] for name in _LISTS if name in group}
+            single.setdefault(parameter, {}).update(group | lists)
+    return list(single.values())
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
