@@ -119,7 +119,7 @@ def _at_most(size: int | Tensor, limit: int) -> int:
 
 
 def add_ground_truth_to_proposals(
-    gt: Sequence[Instances] | Sequence[Boxes], proposals: list[Instances]
+    gt: Sequence[Instances | Boxes], proposals: list[Instances]
 ) -> list[Instances]:
     """Append each image's ground truth to its proposals, so that training sees good ones.
 

@@ -149,7 +149,7 @@ class BaseKeypointRCNNHead(nn.Module):
 
 
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
-class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
+class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3x3 convolutions, a transposed one, and bilinear upsampling: the maps are four times as
     large as the pooled features.
 
