@@ -114,7 +114,9 @@ def test_the_error_lists_what_there_is():
     ],
 )
 def test_lazy_configs_have_the_published_keys_and_values(config: str, key: str, expected: object):
-    assert OmegaConf.select(model_zoo.get_config(config + ".py"), key) == expected
+    value = OmegaConf.select(model_zoo.get_config(config + ".py"), key)
+    # A tuple becomes a list in omegaconf before 2.4 and stays one from there on.
+    assert (list(value) if isinstance(expected, list) else value) == expected
 
 
 def test_a_lazy_model_follows_the_number_of_classes():
