@@ -47,8 +47,17 @@ def parse(path: Path, content: bytes) -> Document:
     Raises:
         DataError: it is not UTF-8 or not JSON (with line and column), or lacks COCO's keys.
     """
+    return with_coco_keys(path, parse_json(path, content))
+
+
+def parse_json(path: Path, content: bytes) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: it is not UTF-8 or not JSON, with line and column.
+    """
     try:
-        document = json.loads(content.decode("utf-8-sig"))
+        return json.loads(content.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}:{error.lineno}:{error.colno}: broken JSON: {error.msg}. Mend that line, or "
@@ -57,7 +66,25 @@ def parse(path: Path, content: bytes) -> Document:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}:{line}: not UTF-8 text. Save the file as UTF-8.") from error
-    return _with_coco_keys(path, document)
+
+
+def with_coco_keys(path: Path, document: Any) -> Document:
+    """`document`, which has the keys of a COCO file.
+
+    Raises:
+        DataError: it lacks images, annotations or categories, or they are no lists of objects.
+    """
+    expected = "COCO's format has images, annotations and categories, each a list of objects"
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: a JSON {type(document).__name__}, not a COCO file: {expected}.")
+    for section in _REQUIRED:
+        items = document.get(section)
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise DataError(
+                f'{path}: not a COCO file, "{section}" is missing or no list of objects: '
+                f"{expected}. Found: {', '.join(document) or 'nothing'}."
+            )
+    return document
 
 
 def check(path: Path, document: Document) -> None:
@@ -137,20 +164,6 @@ def _neighbours(path: Path) -> str:
         return f" There is no folder {path.parent} either."
     found = sorted(file.name for file in path.parent.glob("*.json"))
     return f" JSON files in that folder: {examples(found) or 'none'}."
-
-
-def _with_coco_keys(path: Path, document: Any) -> Document:
-    expected = "COCO's format has images, annotations and categories, each a list of objects"
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: a JSON {type(document).__name__}, not a COCO file: {expected}.")
-    for section in _REQUIRED:
-        items = document.get(section)
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise DataError(
-                f'{path}: not a COCO file, "{section}" is missing or no list of objects: '
-                f"{expected}. Found: {', '.join(document) or 'nothing'}."
-            )
-    return document
 
 
 def _check_fields(path: Path, section: str, items: list[Item]) -> None:
