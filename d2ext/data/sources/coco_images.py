@@ -1,0 +1,64 @@
+"""Images and categories of a document in COCO's format."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from d2ext.data.sources.coco_layout import Part, image_folder
+from d2ext.data.sources.files import image_size, listed
+from d2ext.data.sources.source import Fault, Item
+from d2ext.errors import DataError
+
+
+def categories(path: Path, items: Sequence[Item]) -> tuple[tuple[str, ...], dict[Any, int]]:
+    """Names in the order of the ids, as Detectron2 numbers them, and the index of each id.
+
+    Raises:
+        DataError: an entry has no id or name.
+    """
+    wrong = [item for item in items if item.get("id") is None or item.get("name") is None]
+    if wrong:
+        raise DataError(f'{path}: categories need "id" and "name": {listed(wrong)}.')
+    by_id = {item["id"]: str(item["name"]) for item in items}
+    ids = sorted(by_id, key=lambda value: (not isinstance(value, (int, float)), value))
+    return tuple(by_id[i] for i in ids), {value: index for index, value in enumerate(ids)}
+
+
+def image_items(part: Part, images: Sequence[Item], faults: list[Fault]) -> list[Item]:
+    """Detectron2's dicts of a document's images, without annotations yet.
+
+    Raises:
+        DataError: no image has a file name, or none of the images named is found anywhere.
+    """
+    named = [item for item in images if item.get("file_name")]
+    if not named:
+        raise DataError(f'{part.path}: no images with a "file_name" in it.')
+    folder = image_folder(part, [str(item["file_name"]) for item in named])
+    found = []
+    for number, item in enumerate(named, start=1):
+        file = folder / str(item["file_name"])
+        size = _declared(item) or image_size(file)
+        if size is None:
+            faults.append(Fault("image of unknown size", f"{part.path}", str(file)))
+            continue
+        found.append(
+            {
+                "file_name": str(file),
+                "image_id": item.get("id", number),
+                "width": size[0],
+                "height": size[1],
+                "annotated_in": str(part.path),
+                "annotations": [],
+            }
+        )
+    if len(named) < len(images):
+        faults.append(Fault("image without a file name", str(part.path)))
+    return found
+
+
+def _declared(item: Item) -> tuple[int, int] | None:
+    size = item.get("width"), item.get("height")
+    if all(isinstance(n, (int, float)) and 0 < n < math.inf for n in size):
+        return int(size[0]), int(size[1])  # type: ignore[arg-type] # numbers, as just checked
+    return None

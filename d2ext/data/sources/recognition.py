@@ -1,0 +1,136 @@
+"""What a path holds: asks every format, and insists on one answer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from d2ext.data.sources import coco
+from d2ext.data.sources.files import files_in, folders_in, listed
+from d2ext.data.sources.source import Source
+from d2ext.errors import DataError
+
+
+class Format(Protocol):
+    """A module of this package that reads one format."""
+
+    FORMAT: str
+
+    @property
+    def find(self) -> Callable[[Path, Path | None], Mapping[str, Any]]:
+        """Parts by split ("" where there are none) of what is at a path; empty if it is not."""
+
+    @property
+    def load(self) -> Callable[[Any], Source]:
+        """Reads a part."""
+
+
+FORMATS: tuple[Format, ...] = (coco,)
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A data set whose format is known and that is not read yet.
+
+    Args:
+        path: as it was named.
+        format: the module that reads it.
+        parts: by split; "" where the data set has no splits.
+    """
+
+    path: Path
+    format: Format
+    parts: Mapping[str, Any]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.parts)
+
+    def load(self, split: str) -> Source:
+        """Read one of `splits`."""
+        source = self.format.load(self.parts[split])
+        source.path, source.split = self.path, split or source.split
+        return source
+
+
+def recognise(path: Path | str, images: Path | str | None = None) -> Recognised:
+    """Find out the format of a file or folder. Names are looked at, hardly any content.
+
+    Args:
+        path: annotations, or a folder that holds them and the images.
+        images: their folder, where it cannot be found from `path`.
+    Raises:
+        DataError: there is nothing at `path`, no format is recognised, or more than one is.
+    """
+    path = Path(path).expanduser()
+    images = None if images is None else Path(images).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder.{_neighbours(path)}")
+    found = [
+        Recognised(path, module, parts)
+        for module in FORMATS
+        if (parts := module.find(path, images))
+    ]
+    if len(found) == 1:
+        return found[0]
+    raise DataError(_ambiguous(path, found) if found else _unknown(path))
+
+
+def load_source(
+    path: Path | str, split: str | None = None, *, images: Path | str | None = None
+) -> Source:
+    """Read one split of a data set of any known format. Says nothing to the log.
+
+    Args:
+        path: a file or folder; see `recognise`.
+        split: "train", "val" or "test"; None where the data set has only one part.
+        images: the folder of the images, where it cannot be found from `path`.
+    Raises:
+        DataError: as `recognise`; or there is no such split, or there are several and none is
+            named; or the files cannot be read at all. Faults of single images and annotations
+            raise nothing, they stand in `Source.faults`.
+    """
+    known = recognise(path, images)
+    if split is None and len(known.splits) == 1:
+        return known.load(known.splits[0])
+    if split is None or split not in known.splits:
+        raise DataError(
+            f"{path}: {known.format.FORMAT} with the splits {', '.join(known.splits)}; "
+            f"{'name one of them' if split is None else f'there is no {split}'}."
+        )
+    return known.load(split)
+
+
+def load_splits(path: Path | str, *, images: Path | str | None = None) -> dict[str, Source]:
+    """Read every split of a data set; the key is "" where it has no splits.
+
+    Raises:
+        DataError: as `load_source`.
+    """
+    known = recognise(path, images)
+    return {split: known.load(split) for split in known.splits}
+
+
+def _ambiguous(path: Path, found: list[Recognised]) -> str:
+    held = "; ".join(f"{f.format.FORMAT}: {_named(next(iter(f.parts.values())))}" for f in found)
+    return f"{path}: holds annotations of several formats ({held}). Name one of these."
+
+
+def _named(part: Any) -> str:
+    return str(part.path)
+
+
+def _unknown(path: Path) -> str:
+    known = "COCO JSON, Pascal VOC XML, YOLO (data.yaml), DOTA text, labelme JSON, CSV, label masks"
+    inside = [f"{item.name}/" for item in folders_in(path)]
+    inside += [item.name for item in files_in(path, "")] if path.is_dir() else []
+    held = f" In it: {listed(inside, 8) or 'nothing'}." if path.is_dir() else ""
+    return f"{path}: no annotations recognised; known are {known}.{held}"
+
+
+def _neighbours(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" There is no folder {path.parent} either."
+    return (
+        f" In that folder: {listed(sorted(p.name for p in path.parent.iterdir()), 8) or 'nothing'}."
+    )
