@@ -9,9 +9,15 @@ def add_datasets_config(cfg: CfgNode) -> None:
 
 
 def add_input_config(cfg: CfgNode) -> None:
-    """`INPUT`, read by `d2ext.data.augment`."""
+    """`INPUT`, read by `d2ext.data`'s `augment`, `mixing` and `mapper`."""
     cfg.INPUT.VERTICAL_FLIP = 0.0  # probability of a vertical flip, beside RANDOM_FLIP's
+    cfg.INPUT.ROTATION = 0.0  # largest angle either way, in degrees
+    cfg.INPUT.SCALE_JITTER = (1.0, 1.0)  # smallest and largest factor, after the resizing
     cfg.INPUT.COLOR_JITTER = 0.0  # share by which brightness, contrast and saturation vary
+    cfg.INPUT.MOSAIC = 0.0  # probability of a picture made of four
+    cfg.INPUT.COPY_PASTE = 0.0  # probability of objects from another picture; needs masks
+    cfg.INPUT.MIXUP = 0.0  # probability of a blend of two pictures
+    cfg.INPUT.MIN_VISIBLE = 0.1  # objects cut to a smaller share of their box are dropped
 
 
 def add_auto_config(cfg: CfgNode) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from d2ext.data.augment import build_train_mapper
 from d2ext.data.facts import dataset_facts
 from d2ext.data.flags import register_entries
+from d2ext.data.mapper import build_train_mapper
 from d2ext.data.sampling import Sample, SampleStream, training_sampler
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
@@ -59,10 +59,9 @@ def build_train_loader(
         groups=wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
         start=start_iteration,
     )
+    items = DatasetFromList(dicts, copy=False)
     return DataLoader(
-        SeededDataset(
-            DatasetFromList(dicts, copy=False), mapper or build_train_mapper(cfg), cfg.SEED
-        ),
+        SeededDataset(items, mapper or build_train_mapper(cfg, items), cfg.SEED),
         batch_sampler=stream,
         **_loading(cfg),
     )

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from d2ext.data.mapper import build_loss_mapper
 from d2ext.engine.seeding import seed_step
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_test_loader
-from detectron2.data.detection_utils import build_augmentation
+from detectron2.data import build_detection_test_loader
 from detectron2.utils import comm
 
 PREFIX = "val/"
@@ -19,9 +19,7 @@ PREFIX = "val/"
 
 def build_loss_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
     """Every image once, resized as for testing, with the annotations that losses need."""
-    augmentations = build_augmentation(cfg, is_train=False)
-    mapper = DatasetMapper(cfg, is_train=True, augmentations=augmentations)
-    loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    loader = build_detection_test_loader(cfg, dataset_name, mapper=build_loss_mapper(cfg))
     loader.generator = torch.Generator()  # else it draws from the training's random numbers
     return loader
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from d2ext.config import get_cfg
-from d2ext.data.augment import build_train_mapper
+from d2ext.data.mapper import build_train_mapper
 
 
 @pytest.fixture
