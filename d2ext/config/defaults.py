@@ -14,6 +14,7 @@ def add_input_config(cfg: CfgNode) -> None:
     cfg.INPUT.ROTATION = 0.0  # largest angle either way, in degrees
     cfg.INPUT.SCALE_JITTER = (1.0, 1.0)  # smallest and largest factor, after the resizing
     cfg.INPUT.COLOR_JITTER = 0.0  # share by which brightness, contrast and saturation vary
+    cfg.INPUT.ALBUMENTATIONS = ""  # .yaml or .json saved by albumentations.save, applied last
     cfg.INPUT.MOSAIC = 0.0  # probability of a picture made of four
     cfg.INPUT.COPY_PASTE = 0.0  # probability of objects from another picture; needs masks
     cfg.INPUT.MIXUP = 0.0  # probability of a blend of two pictures

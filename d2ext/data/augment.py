@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from d2ext.data.albumentations_adapter import Albumentations
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -24,6 +25,8 @@ def extra_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     if share > 0:
         kinds = (T.RandomBrightness, T.RandomContrast, T.RandomSaturation)
         steps += [kind(1 - share, 1 + share) for kind in kinds]
+    if cfg.INPUT.ALBUMENTATIONS:
+        steps.append(Albumentations(cfg.INPUT.ALBUMENTATIONS))
     return steps
 
 
