@@ -11,6 +11,7 @@ from d2ext.data import checks
 from d2ext.data.sources.coco_images import categories, image_items
 from d2ext.data.sources.coco_layout import Part, find
 from d2ext.data.sources.panoptic import read_panoptic
+from d2ext.data.sources.semantic import is_mask_list, read_mask_list
 from d2ext.data.sources.source import Fault, Item, Source, Task
 from detectron2.structures import BoxMode
 
@@ -31,6 +32,8 @@ def load(part: Part) -> Source:
 
 def read_document(part: Part, document: Any) -> Source:
     """`load`, of what the file holds."""
+    if is_mask_list(document):
+        return read_mask_list(part, document)
     if _is_panoptic(document):
         return read_panoptic(part, document)
     document = checks.with_coco_keys(part.path, document)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from d2ext.data.sources import coco
+from d2ext.data.sources import coco, dota, labelme, semantic, table, voc, yolo
 from d2ext.data.sources.files import files_in, folders_in, listed
 from d2ext.data.sources.source import Source
 from d2ext.errors import DataError
@@ -25,7 +25,7 @@ class Format(Protocol):
         """Reads a part."""
 
 
-FORMATS: tuple[Format, ...] = (coco,)
+FORMATS: tuple[Format, ...] = (coco, voc, yolo, dota, labelme, table, semantic)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""Four corners to a rotated box."""
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+_SLACK = 0.02  # by which the diagonals of a rectangle may differ, as a share of their length
+
+
+def rotated_box(corners: Sequence[float]) -> list[float]:
+    """XYWHA of x1 y1 ... x4 y4: exact for rectangles, else the smallest one around the corners.
+
+    The width runs from the first corner to the second; the angle is in degrees, counter-clockwise
+    as seen, from -180 on and below 180. The corners may go round either way.
+    """
+    points = np.asarray(corners, dtype=np.float64).reshape(4, 2)
+    if not np.isfinite(points).all():
+        return [math.nan] * 5
+    middles = (points[0] + points[2]) / 2, (points[1] + points[3]) / 2
+    lengths = [math.dist(points[n], points[n + 2]) for n in (0, 1)]
+    slack = max(1.0, _SLACK * max(lengths))
+    if math.dist(*middles) > slack or abs(lengths[0] - lengths[1]) > slack:
+        (cx, cy), (w, h), clockwise = cv2.minAreaRect(points.astype(np.float32))
+        return [float(cx), float(cy), float(w), float(h), _turned(-clockwise)]
+    along, across = points[1] - points[0], points[2] - points[1]
+    cx, cy = points.mean(0).tolist()
+    width, height = math.hypot(*along), math.hypot(*across)
+    angle = math.degrees(math.atan2(-along[1], along[0]))
+    return [cx, cy, width, height, _turned(angle)]
+
+
+def corners_of(box: Sequence[float]) -> list[float]:
+    """x1 y1 ... x4 y4 of an XYWHA box, clockwise as seen, from what is its top left unrotated."""
+    cx, cy, width, height, angle = box
+    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    found: list[float] = []
+    for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)):
+        dx, dy = x * width, y * height
+        found += [cx + c * dx + s * dy, cy - s * dx + c * dy]
+    return found
+
+
+def _turned(angle: float) -> float:
+    return (angle + 180) % 360 - 180

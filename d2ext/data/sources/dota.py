@@ -1,0 +1,148 @@
+"""DOTA: a text file an image, with lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult` in pixels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2ext.data.sources.corners import rotated_box
+from d2ext.data.sources.files import (
+    ImageIndex,
+    child,
+    files_in,
+    folders_in,
+    image_size,
+    read_lines,
+    split_folders,
+    split_of,
+)
+from d2ext.data.sources.source import Fault, Item, Source
+from d2ext.errors import DataError
+from detectron2.structures import BoxMode
+
+FORMAT = "DOTA"
+_FOLDERS = ("labelTxt", "labelTxt-v1.0", "labelTxt-v1.5", "labelTxt-v2.0", "annfiles", "labels")
+_HEADERS = ("imagesource:", "gsd:")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder of label files and where images may be."""
+
+    path: Path
+    split: str
+    image_folders: tuple[Path, ...]
+
+
+def find(path: Path, images: Path | None) -> dict[str, Part]:
+    """The splits of a DOTA data set at `path`; none where it is something else."""
+    for folder in filter(None, (path, child(path, *_FOLDERS))):
+        if _is_dota(folder):
+            return {"": _part(folder, split_of(folder.name) or split_of(path.name), images)}
+        inside = {split: _labels_of(p) for split, p in split_folders(folder).items()}
+        found = {split: labels for split, labels in inside.items() if labels is not None}
+        if found:
+            return {split: _part(labels, split, images) for split, labels in found.items()}
+    return {}
+
+
+def load(part: Part) -> Source:
+    """Read the label files of a part; every image needs one, even if it is empty.
+
+    Raises:
+        DataError: no image of a label file is found.
+    """
+    index = ImageIndex(part.image_folders)
+    source = Source(FORMAT, part.path, part.split, "rotated", (), [])
+    found = [(file, index.find(file.stem)) for file in files_in(part.path, ".txt")]
+    if all(image is None for _, image in found):
+        raise DataError(
+            f"{part.path}: the images of its label files, such as {found[0][0].stem}, are in none "
+            f"of {', '.join(map(str, part.image_folders))}. Name their folder: {part.path}:IMAGES."
+        )
+    for file, path in found:
+        size = image_size(path) if path else None
+        if size is None:
+            kind = "unreadable image" if path else "labels without an image"
+            source.faults.append(Fault(kind, str(file), str(path or file.stem)))
+            continue
+        _add_image(source, file, path, size)
+    source.classes = tuple(sorted({o["category"] for i in source.images for o in i["annotations"]}))
+    numbers = {name: number for number, name in enumerate(source.classes)}
+    for image in source.images:
+        for item in image["annotations"]:
+            item["category_id"] = numbers[item.pop("category")]
+    return source
+
+
+def _add_image(source: Source, file: Path, path: Path | None, size: tuple[int, int]) -> None:
+    image = {
+        "file_name": str(path),
+        "image_id": len(source.images) + 1,
+        "width": size[0],
+        "height": size[1],
+        "annotated_in": str(file),
+    }
+    source.images.append(image)
+    image["annotations"] = [
+        item for number, line in read_lines(file) for item in _object(source, image, number, line)
+    ]
+
+
+def _object(source: Source, image: Item, number: int, line: str) -> list[Item]:
+    if line.lower().startswith(_HEADERS):
+        return []
+    words = line.replace(",", " ").split()
+    try:
+        corners, name = [float(word) for word in words[:8]], words[8]
+    except (ValueError, IndexError):
+        where = f"{image['annotated_in']}:{number}"
+        fault = Fault(
+            "line without eight numbers and a class", where, image["file_name"], line[:80]
+        )
+        source.faults.append(fault)
+        return []
+    found = {
+        "bbox": rotated_box(corners),
+        "bbox_mode": BoxMode.XYWHA_ABS,
+        "category": name,
+        "iscrowd": 0,
+        "record": number,
+    }
+    if len(words) > 9 and words[9] not in ("0", "0.0"):
+        found["difficult"] = 1
+    return [found]
+
+
+def _labels_of(split: Path) -> Path | None:
+    folders = (split, child(split, *_FOLDERS))
+    return next((p for p in folders if p is not None and _is_dota(p)), None)
+
+
+def _is_dota(folder: Path) -> bool:
+    """Whether the first line with content, of the first files, has eight numbers and a class."""
+    for file in files_in(folder, ".txt")[:20]:
+        with file.open("rb") as stream:
+            head = stream.read(4096).decode("utf-8", "replace").splitlines()
+        lines = (line for line in head if line.strip() and not line.lower().startswith(_HEADERS))
+        words = next(lines, "").replace(",", " ").split()
+        if words:
+            return len(words) >= 9 and _numbers(words[:8]) and not _numbers(words[8:9])
+    return False
+
+
+def _numbers(words: list[str]) -> bool:
+    try:
+        return all(isinstance(float(word), float) for word in words)
+    except ValueError:
+        return False
+
+
+def _part(labels: Path, split: str, images: Path | None) -> Part:
+    if images is not None:
+        same = [p for p in folders_in(images) if p.name == labels.name]
+        return Part(labels, split, (*same, images))
+    places = []
+    for base in (labels, labels.parent, labels.parent.parent):
+        if (folder := child(base, "images", "image", "imgs", "JPEGImages")) is not None:
+            places += [p for p in folders_in(folder) if split_of(p.name) == split and split]
+            places.append(folder)
+    return Part(labels, split, (*places, labels, labels.parent))
