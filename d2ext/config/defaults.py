@@ -9,7 +9,7 @@ def add_datasets_config(cfg: CfgNode) -> None:
 
 
 def add_input_config(cfg: CfgNode) -> None:
-    """`INPUT`, read by `d2ext.data`'s `augment`, `mixing` and `mapper`."""
+    """`INPUT`, read by `d2ext.data`'s `augment`, `mixing`, `mapper` and `slices`."""
     cfg.INPUT.VERTICAL_FLIP = 0.0  # probability of a vertical flip, beside RANDOM_FLIP's
     cfg.INPUT.ROTATION = 0.0  # largest angle either way, in degrees
     cfg.INPUT.SCALE_JITTER = (1.0, 1.0)  # smallest and largest factor, after the resizing
@@ -18,6 +18,8 @@ def add_input_config(cfg: CfgNode) -> None:
     cfg.INPUT.MOSAIC = 0.0  # probability of a picture made of four
     cfg.INPUT.COPY_PASTE = 0.0  # probability of objects from another picture; needs masks
     cfg.INPUT.MIXUP = 0.0  # probability of a blend of two pictures
+    cfg.INPUT.SLICE_SIZE = 0  # train on parts of this side, in pixels, of larger images; 0: whole
+    cfg.INPUT.SLICE_OVERLAP = 0.2  # least share that neighbouring parts have in common
     cfg.INPUT.MIN_VISIBLE = 0.1  # objects cut to a smaller share of their box are dropped
 
 
@@ -117,6 +119,9 @@ def add_test_config(cfg: CfgNode) -> None:
     cfg.TEST.VAL_LOSS = False  # log the losses on the evaluation set, too
     cfg.TEST.BEST_METRIC = "bbox/AP"  # of metrics.json; its best checkpoint becomes model_best
     cfg.TEST.PATIENCE = 0  # evaluations without a better BEST_METRIC before stopping; 0: never
+    cfg.TEST.SLICE_SIZE = 0  # detect in parts of this side, in pixels, beside the whole; 0: whole
+    cfg.TEST.SLICE_OVERLAP = 0.2  # least share that neighbouring parts have in common
+    cfg.TEST.VIEWS_NMS_THRESH = 0.5  # IoU above which detections of several views are one
     cfg.TEST.PICTURES = 16  # validation images in the picture of predictions; 0: none
 
 

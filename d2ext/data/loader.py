@@ -19,6 +19,7 @@ from d2ext.data.facts import dataset_facts
 from d2ext.data.flags import register_entries
 from d2ext.data.mapper import build_train_mapper
 from d2ext.data.sampling import Sample, SampleStream, training_sampler
+from d2ext.data.slices import slice_options, sliced
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 from detectron2.data import (
@@ -79,6 +80,8 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
 
 def iterations_per_epoch(cfg: CfgNode) -> int:
     """Batches of `SOLVER.IMS_PER_BATCH` that show every training image about once."""
+    if cfg.INPUT.SLICE_SIZE:
+        return max(1, ceil(len(_train_dicts(cfg)) / cfg.SOLVER.IMS_PER_BATCH))
     facts = dataset_facts(cfg.DATASETS.TRAIN)
     empty = facts.empty_images if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else 0
     return max(1, ceil((facts.num_images - empty) / cfg.SOLVER.IMS_PER_BATCH))
@@ -138,12 +141,14 @@ def _train_dicts(cfg: CfgNode) -> list[Item]:
         )
     keypoints = cfg.MODEL.KEYPOINT_ON
     proposals = cfg.MODEL.LOAD_PROPOSALS
-    return get_detection_dataset_dicts(
+    dicts = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if keypoints else 0,
         proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if proposals else None,
     )
+    size, overlap = slice_options(cfg.INPUT, "INPUT")
+    return sliced(dicts, size, overlap) if size else dicts
 
 
 def _batch_per_process(cfg: CfgNode) -> int:

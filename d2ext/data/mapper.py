@@ -9,7 +9,8 @@ import torch
 
 from d2ext.data.augment import extra_augmentations
 from d2ext.data.mixing import Mix, build_mixes
-from d2ext.data.picture import Item, Motion, Picture, read_picture
+from d2ext.data.picture import Item, Motion, Picture, read_picture, upright_box
+from d2ext.data.slices import cut
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
@@ -140,7 +141,7 @@ class TrainMapper:
     def _read(self, item: Item) -> Picture:
         picture = read_picture(item, self.image_format)
         objects = [self._used(a) for a in picture.annotations if not a.get("iscrowd", 0)]
-        return Picture(picture.image, objects, picture.sem_seg)
+        return cut(Picture(picture.image, objects, picture.sem_seg), item, self.motion)
 
     def _used(self, annotation: Item) -> Item:
         """Without what the model does not learn from."""
@@ -168,13 +169,7 @@ class TrainMapper:
 
 def _enclosed(annotation: Item) -> Item:
     """The object with an upright box."""
-    if annotation["bbox_mode"] != BoxMode.XYWHA_ABS:
-        return annotation
-    x, y, width, height, degrees = annotation["bbox"]
-    cos, sin = abs(np.cos(np.deg2rad(degrees))), abs(np.sin(np.deg2rad(degrees)))
-    half_w, half_h = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
-    box = [x - half_w, y - half_h, x + half_w, y + half_h]
-    return {**annotation, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS}
+    return {**annotation, "bbox": upright_box(annotation), "bbox_mode": BoxMode.XYXY_ABS}
 
 
 def _as_rotated(annotation: Item) -> list[float]:

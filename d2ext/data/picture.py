@@ -131,6 +131,17 @@ def rotated_boxes_through(transforms: T.Transform, boxes: np.ndarray) -> np.ndar
     return np.column_stack([centre, *sides, degrees])
 
 
+def upright_box(annotation: Item) -> np.ndarray:
+    """(4,) XYXY of an annotation in any mode; of a rotated box, what encloses it."""
+    if annotation["bbox_mode"] != BoxMode.XYWHA_ABS:
+        box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+        return np.asarray(box, dtype=float)
+    x, y, width, height, degrees = annotation["bbox"]
+    cos, sin = abs(np.cos(np.deg2rad(degrees))), abs(np.sin(np.deg2rad(degrees)))
+    half_w, half_h = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    return np.array([x - half_w, y - half_h, x + half_w, y + half_h])
+
+
 def is_mirroring(transforms: T.Transform) -> bool:
     """Whether a transform of the image exchanges left and right."""
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -140,8 +151,7 @@ def is_mirroring(transforms: T.Transform) -> bool:
 
 def _box(annotation: Item, transforms: T.TransformList) -> np.ndarray:
     """(4,) XYXY, not clipped."""
-    box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-    return transforms.apply_box(np.array([box]))[0]
+    return transforms.apply_box(upright_box(annotation)[None])[0]
 
 
 def _rotated_box(annotation: Item, transforms: T.TransformList) -> np.ndarray:

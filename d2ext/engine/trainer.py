@@ -23,7 +23,7 @@ from d2ext.engine.precision import autocast_dtype
 from d2ext.engine.train_step import Batch, TrainStep
 from d2ext.engine.validation import build_loss_loader, validation_losses
 from d2ext.errors import UserError
-from d2ext.evaluation import build_evaluator
+from d2ext.evaluation import build_evaluator, with_views
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
@@ -208,6 +208,11 @@ class Trainer(DefaultTrainer):
         metadata = load_for_evaluation(model, cfg.MODEL.WEIGHTS)
         for name in cfg.DATASETS.TEST:
             check_classes(metadata.get("thing_classes"), _class_names(name))
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> Any:
+        """DefaultTrainer's, in several views where TEST.AUG or TEST.SLICE_SIZE ask for them."""
+        return super().test(cfg, with_views(cfg, model), evaluators)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -20,7 +20,8 @@ def item(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     path = str(tmp_path / "image.png")
     cv2.imwrite(path, image)
-    boxes = [[4, 8, 24, 40], [30, 10, 45, 22], [50.5, 20.25, 79, 59], [0, 0, 9, 9]]
+    # Floats: integer coordinates Detectron2 rounds down at every step.
+    boxes = [[4.0, 8, 24, 40], [30.0, 10, 45, 22], [50.5, 20.25, 79, 59], [0.0, 0, 9, 9]]
     objects = [
         {
             "bbox": box,
@@ -43,7 +44,7 @@ def item(tmp_path):
 
 def polygon(box):
     x0, y0, x1, y1 = box
-    return [x0, y0, x1, y0, x1, y1, x0, y1 + 0.5]  # a float: Detectron2 keeps integers integer
+    return [x0, y0, x1, y0, x1, y1, x0, y1]
 
 
 def rle(box, height=60, width=80):
