@@ -1,11 +1,14 @@
-"""Looking into TorchScript models. Scripting is left out: PyTorch has deprecated it."""
+"""Models as TorchScript, and looking into it."""
 
 import os
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+from torch import nn
 
 from detectron2.utils.file_io import PathManager
+
+from .torchscript_patch import freeze_training_mode, patch_instances
 
 __all__ = ["dump_torchscript_IR", "patch_instances", "scripting_with_instances"]
 
@@ -30,14 +33,14 @@ def dump_torchscript_IR(model: Any, dir: str) -> None:
             file.write(str(text))
 
 
-def scripting_with_instances(model: Any, fields: dict[str, type]) -> NoReturn:
-    """Not supported: trace the model, see `TracingAdapter`."""
-    raise NotImplementedError(
-        "torch.jit.script of models is not supported, and deprecated by PyTorch. Trace the model "
-        "with detectron2.export.TracingAdapter."
-    )
+def scripting_with_instances(model: nn.Module, fields: dict[str, type]) -> torch.jit.ScriptModule:
+    """`torch.jit.script` of a model that uses `Instances`.
 
-
-def patch_instances(fields: dict[str, type]) -> NoReturn:
-    """Not supported, see `scripting_with_instances`."""
-    scripting_with_instances(None, fields)
+    Args:
+        model: in eval mode.
+        fields: types of all fields that are used, by name; see `patch_instances`.
+    """
+    if model.training:
+        raise ValueError("only models in eval mode can be scripted: call eval() first")
+    with freeze_training_mode(model), patch_instances(fields):
+        return torch.jit.script(model)

@@ -1,4 +1,4 @@
-"""Changes that hold while a model is traced."""
+"""Changes that hold while a model is traced or scripted."""
 
 import contextlib
 import sys
@@ -6,7 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-__all__ = ["patch_builtin_len"]
+from torch import nn
+
+from .scripted_instances import patch_instances
+
+__all__ = ["freeze_training_mode", "patch_builtin_len", "patch_instances"]
 
 
 def _traced_len(obj: Any) -> Any:
@@ -21,4 +25,14 @@ def patch_builtin_len(modules: Sequence[str] = ()) -> Iterator[None]:
         for name, module in [*sys.modules.items()]:
             if name.startswith("detectron2.") or name in modules:
                 stack.enter_context(mock.patch.object(module, "len", _traced_len, create=True))
+        yield
+
+
+@contextlib.contextmanager
+def freeze_training_mode(model: nn.Module) -> Iterator[None]:
+    """Make `training` a constant of all layers, so that TorchScript leaves out the other mode."""
+    with contextlib.ExitStack() as stack:
+        for kind in {type(layer) for layer in model.modules()}:
+            constants = [*getattr(kind, "__constants__", ()), "training"]
+            stack.enter_context(mock.patch.object(kind, "__constants__", constants, create=True))
         yield

@@ -2,66 +2,74 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-if TYPE_CHECKING:  # structures imports layers
-    from detectron2.structures import Boxes
-
 __all__ = ["paste_masks_in_image"]
-
-_CHUNK_BYTES = 1 << 30  # of sampled float masks held at a time on a GPU
 
 
 def paste_masks_in_image(
-    masks: Tensor, boxes: Boxes | Tensor, image_shape: tuple[int, int], threshold: float = 0.5
+    masks: Tensor, boxes: Tensor, image_shape: tuple[int, int], threshold: float = 0.5
 ) -> Tensor:
     """Resample each mask into its box on an empty image.
+
+    TorchScript can compile this function, and does so while it is traced.
 
     Args:
         masks: (N, M, M) probabilities.
         boxes: N boxes in pixels of the image, `Boxes` or (N, 4) XYXY.
-        image_shape: (height, width).
+        image_shape: (height, width); while tracing these may be tensors.
         threshold: from this probability on a pixel belongs to the mask; below 0: keep the
             probabilities.
 
     Returns:
         (N, height, width): bool, or uint8 in 0..255 where `threshold` is below 0.
     """
+    if not isinstance(boxes, Tensor):
+        boxes = boxes.tensor
+    if isinstance(image_shape[0], Tensor):
+        return _paste_into_traced_shape(masks, boxes, image_shape[0], image_shape[1], threshold)
     if masks.dim() != 3 or masks.shape[1] != masks.shape[2]:
-        raise ValueError(f"masks must be (N, M, M), got {tuple(masks.shape)}")
-    corners = boxes if isinstance(boxes, Tensor) else boxes.tensor
-    if len(corners) != len(masks):
-        raise ValueError(f"{len(masks)} masks, but {len(corners)} boxes")
-    height, width = image_shape
+        raise ValueError(f"masks must be (N, M, M), got {masks.shape}")
+    if boxes.shape[0] != masks.shape[0]:
+        raise ValueError(f"{masks.shape[0]} masks, but {boxes.shape[0]} boxes")
     dtype = torch.bool if threshold >= 0 else torch.uint8
-    image = torch.zeros(len(masks), height, width, dtype=dtype, device=masks.device)
-    for part, window in _parts(corners, height, width):
-        probability = _sample(masks[part, None].float(), corners[part].float(), window)
+    height, width = image_shape
+    image = torch.zeros([masks.shape[0], height, width], dtype=dtype, device=masks.device)
+    step, windows = _parts(boxes, height, width)
+    for index, (x0, y0, x1, y1) in enumerate(windows):
+        start, end = index * step, (index + 1) * step
+        probability = _sample(
+            masks[start:end, None].float(), boxes[start:end].float(), (x0, y0, x1, y1)
+        )
         binary = probability >= threshold if threshold >= 0 else (probability * 255).to(dtype)
-        x0, y0, x1, y1 = window
-        image[part, y0:y1, x0:x1] = binary
+        image[start:end, y0:y1, x0:x1] = binary
     return image
 
 
-def _parts(corners: Tensor, height: int, width: int) -> list:
-    """What is pasted together: (slice of masks, window (x0, y0, x1, y1) of the image)."""
-    if corners.device.type == "cpu":  # one by one, each only where its box is
-        low = (corners[:, :2].floor() - 1).clamp(min=0).int().tolist()
-        high = (corners[:, 2:].ceil() + 1).int().tolist()
-        ends = [(min(x, width), min(y, height)) for x, y in high]
-        return [
-            (slice(i, i + 1), (x0, y0, max(x1, x0), max(y1, y0)))
-            for i, ((x0, y0), (x1, y1)) in enumerate(zip(low, ends, strict=True))
-        ]
-    step = max(_CHUNK_BYTES // max(4 * height * width, 1), 1)
-    whole = (0, 0, width, height)
-    return [(slice(i, i + step), whole) for i in range(0, len(corners), step)]
+@torch.jit.script_if_tracing
+def _paste_into_traced_shape(
+    masks: Tensor, boxes: Tensor, height: Tensor, width: Tensor, threshold: float
+) -> Tensor:
+    # The loop over masks, and the size of the image, are then those of each input.
+    return paste_masks_in_image(masks, boxes, (int(height), int(width)), threshold)
+
+
+def _parts(boxes: Tensor, height: int, width: int) -> tuple[int, list[tuple[int, int, int, int]]]:
+    """How many masks are pasted together, and each time in which window (x0, y0, x1, y1)."""
+    count = boxes.shape[0]
+    if boxes.device.type != "cpu":
+        chunk_bytes = 1 << 30  # of float masks held at a time
+        step = max(chunk_bytes // max(4 * height * width, 1), 1)
+        return step, [(0, 0, width, height) for _ in range(0, count, step)]
+    # One by one, each only where its box is.
+    low = (boxes[:, :2].floor() - 1).clamp(min=0)
+    rows: list[list[int]] = torch.cat([low, boxes[:, 2:].ceil() + 1], dim=1).long().tolist()
+    windows = [(x0, y0, min(x1, width), min(y1, height)) for x0, y0, x1, y1 in rows]
+    return 1, [(x0, y0, max(x1, x0), max(y1, y0)) for x0, y0, x1, y1 in windows]
 
 
 def _sample(masks: Tensor, corners: Tensor, window: tuple[int, int, int, int]) -> Tensor:
@@ -72,10 +80,10 @@ def _sample(masks: Tensor, corners: Tensor, window: tuple[int, int, int, int]) -
     rows = torch.arange(top, bottom, device=masks.device) + 0.5
     x = (columns - x0) / (x1 - x0) * 2 - 1
     y = (rows - y0) / (y1 - y0) * 2 - 1
-    shape = (len(masks), rows.numel(), columns.numel())
+    shape = [masks.shape[0], rows.shape[0], columns.shape[0]]
     grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
     # A box without area gives infinities, which would read outside the mask.
-    return F.grid_sample(masks, grid.nan_to_num(2, 2, 2), align_corners=False)[:, 0]
+    return F.grid_sample(masks, grid.nan_to_num(2.0, 2.0, 2.0), align_corners=False)[:, 0]
 
 
 def pad_masks(masks: Tensor, padding: int) -> tuple[Tensor, float]:

@@ -34,7 +34,7 @@ class ROIAlign(nn.Module):
         """Features (B, C, H, W) and regions (N, 5), each the batch index and a box in XYXY,
         -> (N, C, height, width)."""
         if rois.dim() != 2 or rois.size(1) != 5:
-            raise ValueError(f"rois must be (N, 5), got {tuple(rois.shape)}")
+            raise ValueError(f"rois must be (N, 5), got {rois.shape}")
         return roi_align(
             input,
             rois.to(input.dtype),

@@ -73,7 +73,7 @@ class ROIAlignRotated(nn.Module):
         """Features (B, C, H, W) and regions (N, 6), each the batch index and a box (centre x and
         y, width, height, degrees counter-clockwise), -> (N, C, height, width)."""
         if rois.dim() != 2 or rois.size(1) != 6:
-            raise ValueError(f"rois must be (N, 6), got {tuple(rois.shape)}")
+            raise ValueError(f"rois must be (N, 6), got {rois.shape}")
         dtype = input.dtype
         if dtype in (torch.float16, torch.bfloat16):
             input = input.float()  # half precision cannot tell neighbouring boxes apart

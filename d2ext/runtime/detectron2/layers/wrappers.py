@@ -2,7 +2,7 @@
 convolution, and losses that survive an empty batch."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,12 @@ __all__ = [
     "nonzero_tuple",
     "shapes_to_tensor",
 ]
+
+
+if TYPE_CHECKING:
+    Tensors = list[Tensor] | tuple[Tensor, ...]
+else:
+    Tensors = list[Tensor]  # what TorchScript compiles
 
 
 class Conv2d(nn.Conv2d):
@@ -55,11 +61,11 @@ class Conv2d(nn.Conv2d):
         return x
 
 
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def cat(tensors: Tensors, dim: int = 0) -> Tensor:
     """`torch.cat` that returns a single tensor as it is, without a copy."""
-    if not isinstance(tensors, list | tuple):
+    if not isinstance(tensors, (list, tuple)):
         raise TypeError(f"cat wants a list or tuple of tensors, got {type(tensors).__name__}")
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 
 
 def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
@@ -88,6 +94,13 @@ def shapes_to_tensor(x: Sequence[int], device: torch.device | None = None) -> Te
     if any(isinstance(size, Tensor) for size in x):
         return torch.stack([torch.as_tensor(size, device=device) for size in x])
     return torch.as_tensor(x, device=device)
+
+
+def at_most(limit: int, size: int) -> int:
+    """The smaller one; a size that is a tensor (tracing) stays in the graph."""
+    if isinstance(size, Tensor):
+        return size.clamp(max=limit)
+    return min(size, limit)
 
 
 def move_device_like(src: Tensor, dst: Tensor) -> Tensor:

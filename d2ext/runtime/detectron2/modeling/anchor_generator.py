@@ -53,7 +53,6 @@ class _AnchorGrid(nn.Module):
     """A few anchors around the origin, repeated at every position of each level."""
 
     box_dim: int
-    box_type: type[Boxes] | type[RotatedBoxes]
 
     def __init__(
         self, cell_anchors: Sequence[Tensor], strides: Sequence[int], offset: float
@@ -67,21 +66,25 @@ class _AnchorGrid(nn.Module):
         self.cell_anchors = BufferList(cell_anchors)
 
     @property
+    @torch.jit.unused
     def num_anchors(self) -> list[int]:
         """Anchors at each position, by level; one in the order `forward` gives them."""
         return [len(anchors) for anchors in self.cell_anchors]
 
     @property
+    @torch.jit.unused
     def num_cell_anchors(self) -> list[int]:
         """`num_anchors` under its older name."""
         return self.num_anchors
 
-    def forward(self, features: Sequence[Tensor]) -> list[Any]:
-        """Anchors of each level's map (B, C, H, W): H * W * num_anchors boxes, positions in row
-        order outermost."""
+    def _on_grids(self, features: list[Tensor]) -> list[Tensor]:
+        """Anchors of each level's map (B, C, H, W): (H * W * num_anchors, box_dim), positions in
+        row order outermost."""
+        # TorchScript does not iterate over modules of its users.
+        cells = [named[1] for named in self.cell_anchors.named_buffers()]
         return [
-            self.box_type(self._on_grid(cell, stride, feature))
-            for cell, stride, feature in zip(self.cell_anchors, self.strides, features, strict=True)
+            self._on_grid(cell, stride, feature)
+            for cell, stride, feature in zip(cells, self.strides, features, strict=True)
         ]
 
     def _on_grid(self, cell: Tensor, stride: int, feature: Tensor) -> Tensor:
@@ -90,9 +93,9 @@ class _AnchorGrid(nn.Module):
             (torch.arange(count, dtype=torch.float32, device=cell.device) + self.offset) * stride
             for count in feature.shape[-2:]
         ]
-        y, x = torch.meshgrid(*centres, indexing="ij")
-        shifts = self._shifts(x, y)
-        return (shifts.reshape(-1, 1, self.box_dim) + cell).reshape(-1, self.box_dim)
+        y, x = torch.meshgrid(centres, indexing="ij")
+        box_dim = cell.shape[1]
+        return (self._shifts(x, y).reshape(-1, 1, box_dim) + cell).reshape(-1, box_dim)
 
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
         """What a move by `x` and `y`, (H, W) each, adds to a box: (H, W, box_dim)."""
@@ -120,7 +123,6 @@ class DefaultAnchorGenerator(_AnchorGrid):
     """
 
     box_dim = 4
-    box_type = Boxes
 
     @configurable
     def __init__(
@@ -155,6 +157,11 @@ class DefaultAnchorGenerator(_AnchorGrid):
         width, height = _cell_sizes(sizes, aspect_ratios)
         return (torch.stack([-width, -height, width, height], dim=-1) / 2).reshape(-1, 4).float()
 
+    def forward(self, features: list[Tensor]) -> list[Boxes]:
+        """Anchors of each level's map (B, C, H, W): H * W * num_anchors boxes, positions in row
+        order outermost."""
+        return [Boxes(level) for level in self._on_grids(features)]
+
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.stack([x, y, x, y], dim=-1)
 
@@ -169,7 +176,6 @@ class RotatedAnchorGenerator(_AnchorGrid):
     """
 
     box_dim = 5
-    box_type = RotatedBoxes
 
     @configurable
     def __init__(
@@ -205,6 +211,10 @@ class RotatedAnchorGenerator(_AnchorGrid):
         shape, angle = shape.expand(-1, len(angles), -1), angle.expand(len(shape), -1, -1)
         centre = torch.zeros_like(shape)
         return torch.cat([centre, shape, angle], dim=-1).reshape(-1, 5).float()
+
+    def forward(self, features: list[Tensor]) -> list[RotatedBoxes]:
+        """As `DefaultAnchorGenerator.forward`."""
+        return [RotatedBoxes(level) for level in self._on_grids(features)]
 
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
         none = torch.zeros_like(x)

@@ -169,7 +169,7 @@ _IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 def _dense_box_regression_loss(
     anchors: Sequence[Boxes | Tensor],
     box2box_transform: Box2BoxTransform | Box2BoxTransformRotated | Box2BoxTransformLinear,
-    pred_anchor_deltas: Sequence[Tensor],
+    pred_anchor_deltas: list[Tensor],
     gt_boxes: Sequence[Tensor],
     fg_mask: Tensor,
     box_reg_loss_type: str = "smooth_l1",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,14 @@ from detectron2.structures import Boxes, RotatedBoxes
 
 __all__ = ["ROIPooler"]
 
+if TYPE_CHECKING:
+    BoxLists = Sequence[Boxes | RotatedBoxes]
+else:
+    BoxLists = list[Boxes]  # what TorchScript compiles
+
 
 def assign_boxes_to_levels(
-    box_lists: Sequence[Boxes | RotatedBoxes],
+    box_lists: BoxLists,
     min_level: int,
     max_level: int,
     canonical_box_size: int,
@@ -35,7 +41,7 @@ def assign_boxes_to_levels(
     return level.clamp(min=min_level, max=max_level).to(torch.int64) - min_level
 
 
-def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes | RotatedBoxes]) -> Tensor:
+def convert_boxes_to_pooler_format(box_lists: BoxLists) -> Tensor:
     """Boxes of each image, together M -> (M, 5): the image's index, then the box; (M, 6) for
     rotated boxes."""
     return cat(
@@ -93,12 +99,13 @@ class ROIPooler(nn.Module):
             raise ValueError(f"no pooler named {kind!r}; the known ones: {known}")
         return ROIAlign(self.output_size, scale, sampling_ratio, aligned=kind == "ROIAlignV2")
 
-    def forward(self, x: Sequence[Tensor], box_lists: Sequence[Boxes | RotatedBoxes]) -> Tensor:
+    def forward(self, x: list[Tensor], box_lists: BoxLists) -> Tensor:
         """Feature maps (B, C, H, W) and each image's boxes, together M -> (M, C, height, width)."""
         if len(x) != len(self.level_poolers):
             raise ValueError(f"{len(x)} feature maps for {len(self.level_poolers)} levels")
-        if not box_lists:
-            return x[0].new_zeros(0, x[0].shape[1], *self.output_size)
+        height, width = self.output_size
+        if len(box_lists) == 0:
+            return x[0].new_zeros([0, x[0].shape[1], height, width])
         if len(box_lists) != x[0].shape[0]:
             raise ValueError(f"boxes of {len(box_lists)} images in a batch of {x[0].shape[0]}")
         regions = convert_boxes_to_pooler_format(box_lists)
@@ -111,9 +118,9 @@ class ROIPooler(nn.Module):
             self.canonical_box_size,
             self.canonical_level,
         )
-        pooled = x[0].new_zeros(regions.shape[0], x[0].shape[1], *self.output_size)
-        for level, (pooler, features) in enumerate(zip(self.level_poolers, x, strict=True)):
+        pooled = x[0].new_zeros([regions.shape[0], x[0].shape[1], height, width])
+        for level, pooler in enumerate(self.level_poolers):
             chosen = (levels == level).nonzero().flatten()
             # Empty levels take part too, so that every rank has a gradient for each feature.
-            pooled = pooled.index_put((chosen,), pooler(features, regions[chosen]))
+            pooled = pooled.index_put([chosen], pooler(x[level], regions[chosen]))
         return pooled

@@ -1,9 +1,11 @@
 """From predictions at the network's input size to the size of the image as it was."""
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional as F
 
-from detectron2.layers import paste_masks_in_image
+from detectron2.layers import paste_masks_in_image, shapes_to_tensor
 from detectron2.structures import Instances
 
 
@@ -15,15 +17,16 @@ def detector_postprocess(
     Args:
         results: detections; `pred_boxes` or `proposal_boxes` are rescaled in place. (N, 1, M, M)
             `pred_masks` in boxes become (N, height, width) bool masks, `pred_keypoints` move.
-        output_height, output_width: in pixels.
+        output_height, output_width: in pixels; tensors of no dimension stay in the graph of a
+            trace, and are then the image size of the result.
         mask_threshold: probability from which a pixel belongs to a mask.
 
     Returns:
         The detections whose clipped boxes are not empty.
     """
-    scale_x = float(output_width) / results.image_size[1]
-    scale_y = float(output_height) / results.image_size[0]
-    size = (int(output_height), int(output_width))
+    scale_x = output_width / results.image_size[1]
+    scale_y = output_height / results.image_size[0]
+    size = _size(output_height, output_width)
     fields = dict(results.get_fields())
     results = Instances(size, **fields)
     boxes = fields["pred_boxes"] if "pred_boxes" in fields else fields.get("proposal_boxes")
@@ -40,6 +43,27 @@ def detector_postprocess(
     return results
 
 
+def wanted_size(x: dict[str, Any], size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that an input of a model wants its results in.
+
+    Args:
+        x: with "height" and "width", or without.
+        size: (height, width) of its image, which holds without.
+    """
+    return x.get("height", size[0]), x.get("width", size[1])
+
+
+def postprocess_to_input(results: Instances, x: dict[str, Any], size: tuple[int, int]) -> Instances:
+    """`detector_postprocess` to `wanted_size`."""
+    return detector_postprocess(results, *wanted_size(x, size))
+
+
+def _size(height: int, width: int) -> tuple[int, int]:
+    if isinstance(height, Tensor) or isinstance(width, Tensor):
+        return shapes_to_tensor((height, width))
+    return int(height), int(width)
+
+
 def _whole_masks(results: Instances, threshold: float) -> Tensor:
     masks = results.pred_masks
     probabilities = masks[:, 0] if isinstance(masks, Tensor) else masks.tensor
@@ -54,9 +78,8 @@ def sem_seg_postprocess(
     Args:
         img_size: (height, width) of the image within the padded map.
     """
-    height, width = img_size
     return F.interpolate(
-        result[None, :, :height, :width],
+        result[None, :, : img_size[0], : img_size[1]],
         size=(output_height, output_width),
         mode="bilinear",
         align_corners=False,

@@ -1,12 +1,18 @@
 """Axis-aligned boxes, the formats of a box, and measures between boxes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum, unique
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    Index = Any
+    Numbers = Tensor | Sequence | np.ndarray
+else:
+    Index = Numbers = Tensor  # TorchScript reads the annotations of Boxes, and knows no others
 
 RawBox = list[float] | tuple[float, ...] | Tensor | np.ndarray
 
@@ -89,26 +95,28 @@ _CONVERSIONS: dict[tuple[int, int], Callable[[Tensor], Tensor]] = {
 class Boxes:
     """Boxes as an (N, 4) tensor: left, top, right, bottom.
 
+    TorchScript can compile this class.
+
     Args:
-        tensor: (N, 4), or anything empty; turned into float32.
+        tensor: (N, 4), or anything empty; what `torch.as_tensor` takes, turned into float32.
 
     Attributes:
         tensor: (N, 4) float32.
     """
 
-    def __init__(self, tensor: Tensor | Sequence | np.ndarray) -> None:
+    def __init__(self, tensor: Numbers) -> None:
         tensor = torch.as_tensor(tensor).to(torch.float32)
         if tensor.numel() == 0:
             tensor = tensor.reshape(-1, 4)
         if tensor.ndim != 2 or tensor.shape[1] != 4:
-            raise ValueError(f"Boxes are (N, 4), got {tuple(tensor.shape)}.")
+            raise ValueError(f"Boxes are (N, 4), got {tensor.shape}.")
         self.tensor = tensor
 
     def clone(self) -> "Boxes":
         """A copy with its own tensor."""
         return Boxes(self.tensor.clone())
 
-    def to(self, device: torch.device | str) -> "Boxes":
+    def to(self, device: torch.device) -> "Boxes":
         """The same boxes on another device."""
         return Boxes(self.tensor.to(device=device))
 
@@ -126,12 +134,9 @@ class Boxes:
         Raises:
             FloatingPointError: a coordinate is not finite.
         """
-        if not torch.isfinite(self.tensor).all():
+        if not torch.jit.is_tracing() and not torch.isfinite(self.tensor).all():
             raise FloatingPointError("Boxes have infinite or NaN coordinates.")
-        height, width = box_size
-        x = self.tensor[:, 0::2].clamp(min=0, max=width)
-        y = self.tensor[:, 1::2].clamp(min=0, max=height)
-        self.tensor = torch.stack((x, y), dim=-1).flatten(1)
+        self.tensor = _clip_corners(self.tensor, box_size)
 
     def scale(self, scale_x: float, scale_y: float) -> None:
         """Multiply the coordinates, in place."""
@@ -142,13 +147,13 @@ class Boxes:
         """(N,) bool: both sides are longer than `threshold` pixels."""
         return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(dim=1)
 
-    def __getitem__(self, item: Any) -> "Boxes":
+    def __getitem__(self, item: Index) -> "Boxes":
         """The boxes at an index, a slice, or a vector of indices or bools. May share memory."""
         if isinstance(item, int):
             return Boxes(self.tensor[item].view(1, 4))
         chosen = self.tensor[item]
         if chosen.ndim != 2:
-            raise IndexError(f"Boxes cannot be indexed with {item!r}: it selects no rows.")
+            raise IndexError(f"Boxes cannot be indexed with {item}: it selects no rows.")
         return Boxes(chosen)
 
     def __len__(self) -> int:
@@ -165,16 +170,17 @@ class Boxes:
             boundary_threshold: pixels that a box may stand out.
         """
         height, width = box_size
-        limits = self.tensor.new_tensor([width, height]) + boundary_threshold
-        starts, ends = self.tensor[:, :2] >= -boundary_threshold, self.tensor[:, 2:] < limits
-        return (starts & ends).all(dim=1)
+        starts_inside = (self.tensor[:, :2] >= -boundary_threshold).all(dim=1)
+        right, bottom = self.tensor[:, 2], self.tensor[:, 3]
+        ends_inside = (right < width + boundary_threshold) & (bottom < height + boundary_threshold)
+        return starts_inside & ends_inside
 
     def get_centers(self) -> Tensor:
         """(N, 2) x and y of the centres."""
         return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
 
     @classmethod
-    def cat(cls, boxes_list: Sequence["Boxes"]) -> "Boxes":
+    def cat(cls, boxes_list: list["Boxes"]) -> "Boxes":
         """All boxes of a list, in a new tensor; none for an empty list."""
         if len(boxes_list) == 0:
             return cls(torch.empty(0))
@@ -185,9 +191,18 @@ class Boxes:
         """Where the tensor is."""
         return self.tensor.device
 
-    def __iter__(self) -> Iterator[Tensor]:
+    @torch.jit.unused
+    def __iter__(self) -> Any:  # TorchScript knows no Iterator
         """One (4,) tensor a box."""
         yield from self.tensor
+
+
+def _clip_corners(corners: Tensor, box_size: tuple[int, int]) -> Tensor:
+    """(N, 4) XYXY, cut at the border of an image of the given height and width."""
+    height, width = box_size
+    x = corners[:, 0::2].clamp(min=0, max=width)
+    y = corners[:, 1::2].clamp(min=0, max=height)
+    return torch.stack((x, y), dim=-1).flatten(1)
 
 
 def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:

@@ -1,19 +1,21 @@
 """Images of several sizes in one tensor."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, device
 from torch.nn.functional import pad
 
 
 class ImageList:
     """Images padded at the right and the bottom to a common size.
 
+    TorchScript can compile this class, and `torch.jit.trace` keeps the sizes in its graph.
+
     Args:
         tensor: (N, H, W), or (N, C, H, W) with any number of dimensions for C.
-        image_sizes: height and width of each image without the padding.
+        image_sizes: height and width of each image without the padding. While tracing each of them
+            is a (2,) tensor.
     """
 
     def __init__(self, tensor: Tensor, image_sizes: list[tuple[int, int]]) -> None:
@@ -25,24 +27,25 @@ class ImageList:
 
     def __getitem__(self, idx: int) -> Tensor:
         """An image without its padding: (H, W) or (C, H, W)."""
-        height, width = self.image_sizes[idx]
-        return self.tensor[idx, ..., :height, :width]
+        size = self.image_sizes[idx]
+        return self.tensor[idx, ..., : size[0], : size[1]]
 
+    @torch.jit.unused
     def to(self, *args: Any, **kwargs: Any) -> "ImageList":
         """The images on another device or of another dtype; arguments as of `Tensor.to`."""
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> device:  # TorchScript does not find torch.device here
         """Where the tensor is."""
         return self.tensor.device
 
     @staticmethod
     def from_tensors(
-        tensors: Sequence[Tensor],
+        tensors: list[Tensor],
         size_divisibility: int = 0,
         pad_value: float = 0.0,
-        padding_constraints: Mapping[str, int] | None = None,
+        padding_constraints: dict[str, int] | None = None,
     ) -> "ImageList":
         """Pad images to a common size.
 
@@ -57,31 +60,53 @@ class ImageList:
             ValueError: there is no image, or images differ in more than height and width, or
                 one is larger than "square_size".
         """
-        if len(tensors) == 0:
-            raise ValueError("ImageList of no images.")
-        if any(image.shape[:-2] != tensors[0].shape[:-2] for image in tensors):
-            shapes = ", ".join(str(tuple(image.shape)) for image in tensors)
-            raise ValueError(f"Images may differ in height and width only, got {shapes}.")
-        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in tensors]
-        constraints = padding_constraints or {}
-        height, width = _common_size(
-            sizes,
-            constraints.get("size_divisibility", size_divisibility),
-            constraints.get("square_size", 0),
-        )
+        _check_shapes(tensors)
+        sizes = [(image.shape[-2], image.shape[-1]) for image in tensors]
+        square = 0
+        if padding_constraints is not None:
+            size_divisibility = padding_constraints.get("size_divisibility", size_divisibility)
+            square = padding_constraints.get("square_size", 0)
+        height, width = _common_size(sizes, size_divisibility, square)
         padded = [
-            pad(image, (0, width - w, 0, height - h), value=pad_value)
-            for image, (h, w) in zip(tensors, sizes, strict=True)
+            pad(image, [0, width - size[1], 0, height - size[0]], value=pad_value)
+            for image, size in zip(tensors, sizes, strict=True)
         ]
-        return ImageList(torch.stack(padded), sizes)
+        return ImageList(torch.stack(padded), [_kept_in_graph(size) for size in sizes])
+
+
+def _check_shapes(images: list[Tensor]) -> None:
+    if len(images) == 0:
+        raise ValueError("ImageList of no images.")
+    first = images[0]
+    for image in images[1:]:
+        if image.shape[:-2] != first.shape[:-2]:
+            raise ValueError(
+                f"Images may differ in height and width only, got {image.shape} and {first.shape}."
+            )
 
 
 def _common_size(sizes: list[tuple[int, int]], multiple: int, square: int) -> tuple[int, int]:
-    height, width = (max(side) for side in zip(*sizes, strict=True))
+    height = _largest([size[0] for size in sizes])
+    width = _largest([size[1] for size in sizes])
     if square > 0:
         if max(height, width) > square:
             raise ValueError(f"An image of {height} x {width} does not fit square_size {square}.")
-        height = width = square
+        height, width = square, square
     if multiple > 1:
-        height, width = (-(-side // multiple) * multiple for side in (height, width))
+        height, width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
     return height, width
+
+
+# While tracing, sides are tensors of no dimension.
+
+
+def _largest(sides: list[int]) -> int:
+    if isinstance(sides[0], Tensor):
+        return torch.stack(sides).amax()
+    return max(sides)
+
+
+def _kept_in_graph(size: tuple[int, int]) -> tuple[int, int]:
+    if isinstance(size[0], Tensor):
+        return torch.stack(size)
+    return size

@@ -55,7 +55,7 @@ class Instances:
         Raises:
             ValueError: its length is not that of the other fields.
         """
-        if self._fields and len(value) != len(self):
+        if self._fields and not torch.jit.is_tracing() and len(value) != len(self):
             raise ValueError(
                 f"Field '{name}' of length {len(value)} for Instances of length {len(self)}."
             )
@@ -112,7 +112,9 @@ class Instances:
         first = instance_lists[0]
         if len(instance_lists) == 1:
             return first
-        if any(tuple(other.image_size) != tuple(first.image_size) for other in instance_lists):
+        if not torch.jit.is_tracing() and any(
+            tuple(other.image_size) != tuple(first.image_size) for other in instance_lists
+        ):
             sizes = ", ".join(str(other.image_size) for other in instance_lists)
             raise ValueError(f"Instances.cat of several image sizes: {sizes}.")
         joined = Instances(first.image_size)

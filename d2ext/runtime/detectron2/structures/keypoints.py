@@ -78,6 +78,7 @@ class Keypoints:
         return Keypoints(torch.cat([keypoints.tensor for keypoints in keypoints_list]))
 
 
+@torch.jit.script_if_tracing  # a trace would keep the number of boxes and their sizes
 def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
     """Where the predicted heat maps are highest.
 
@@ -89,14 +90,16 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
         (N, K, 4): x and y in pixels, the logit, and the score. Maps are resized to their box first;
         a score is a softmax over the map before resizing, to be comparable between boxes.
     """
-    keypoints = [_peaks(logits, roi) for logits, roi in zip(maps, rois, strict=True)]
-    return torch.stack(keypoints) if keypoints else maps.new_zeros(0, maps.shape[1], 4)
+    keypoints = [maps.new_zeros([0, maps.shape[1], 4])]
+    for logits, roi in zip(maps.unbind(0), rois.unbind(0), strict=True):
+        keypoints.append(_peaks(logits, roi)[None])
+    return torch.cat(keypoints)
 
 
 def _peaks(logits: Tensor, roi: Tensor) -> Tensor:
     size = (roi[2:] - roi[:2]).clamp(min=1)  # width and height
-    width, height = (int(side) for side in size.ceil())
-    resized = interpolate(logits[None], (height, width), mode="bicubic", align_corners=False)[0]
+    width, height = int(size[0].ceil()), int(size[1].ceil())
+    resized = interpolate(logits[None], [height, width], mode="bicubic", align_corners=False)[0]
     peak, position = resized.flatten(1).max(dim=1)
     cell = torch.stack((position % width, position // width), dim=1)
     points = (cell + 0.5) * (size / size.ceil()) + roi[:2]

@@ -5,39 +5,40 @@ counter-clockwise, as seen on the screen (y points down). Its width then runs al
 (cos a, -sin a) and its height along (sin a, cos a).
 """
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .. import _C  # noqa: F401
+from .boxes import Boxes, Index, Numbers, _clip_corners
 
 
 class RotatedBoxes:
     """Rotated boxes as an (N, 5) tensor: centre x and y, width, height, angle.
 
+    TorchScript can compile this class.
+
     Args:
-        tensor: (N, 5), or anything empty; turned into float32.
+        tensor: (N, 5), or anything empty; what `torch.as_tensor` takes, turned into float32.
 
     Attributes:
         tensor: (N, 5) float32.
     """
 
-    def __init__(self, tensor: Tensor | Sequence | np.ndarray) -> None:
+    def __init__(self, tensor: Numbers) -> None:
         tensor = torch.as_tensor(tensor).to(torch.float32)
         if tensor.numel() == 0:
             tensor = tensor.reshape(-1, 5)
         if tensor.ndim != 2 or tensor.shape[1] != 5:
-            raise ValueError(f"RotatedBoxes are (N, 5), got {tuple(tensor.shape)}.")
+            raise ValueError(f"RotatedBoxes are (N, 5), got {tensor.shape}.")
         self.tensor = tensor
 
     def clone(self) -> "RotatedBoxes":
         """A copy with its own tensor."""
         return RotatedBoxes(self.tensor.clone())
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "RotatedBoxes":
+    def to(self, device: torch.device, non_blocking: bool = False) -> "RotatedBoxes":
         """The same boxes on another device."""
         return RotatedBoxes(self.tensor.to(device=device, non_blocking=non_blocking))
 
@@ -60,11 +61,9 @@ class RotatedBoxes:
             clip_angle_threshold: degrees up to which a box is almost upright.
         """
         self.normalize_angles()
-        height, width = box_size
         centres, sizes, angles = self.tensor.split((2, 2, 1), dim=1)
-        limits = self.tensor.new_tensor([width, height])
-        start = (centres - sizes / 2).clamp(min=0).minimum(limits)
-        end = (centres + sizes / 2).clamp(min=0).minimum(limits)
+        corners = torch.cat((centres - sizes / 2, centres + sizes / 2), dim=1)
+        start, end = _clip_corners(corners, box_size).split(2, dim=1)
         # Rounding must not make a box grow.
         clipped = torch.cat(((start + end) / 2, sizes.minimum(end - start), angles), dim=1)
         self.tensor = torch.where(angles.abs() <= clip_angle_threshold, clipped, self.tensor)
@@ -73,13 +72,13 @@ class RotatedBoxes:
         """(N,) bool: both sides are longer than `threshold` pixels."""
         return (self.tensor[:, 2:4] > threshold).all(dim=1)
 
-    def __getitem__(self, item: Any) -> "RotatedBoxes":
+    def __getitem__(self, item: Index) -> "RotatedBoxes":
         """The boxes at an index, a slice, or a vector of indices or bools. May share memory."""
         if isinstance(item, int):
             return RotatedBoxes(self.tensor[item].view(1, 5))
         chosen = self.tensor[item]
         if chosen.ndim != 2:
-            raise IndexError(f"RotatedBoxes cannot be indexed with {item!r}: it selects no rows.")
+            raise IndexError(f"RotatedBoxes cannot be indexed with {item}: it selects no rows.")
         return RotatedBoxes(chosen)
 
     def __len__(self) -> int:
@@ -95,13 +94,11 @@ class RotatedBoxes:
             box_size: height and width of the image.
             boundary_threshold: pixels that a corner may be outside.
         """
-        height, width = box_size
         centres, sizes, angles = self.tensor.split((2, 2, 1), dim=1)
         cos, sin = angles.deg2rad().cos().abs(), angles.deg2rad().sin().abs()
         reach = (cos * sizes + sin * sizes.flip(1)) / 2  # of the corners, in x and y
-        limits = centres.new_tensor([width, height]) + boundary_threshold
-        inside = (centres - reach >= -boundary_threshold) & (centres + reach < limits)
-        return inside.all(dim=1)
+        around = Boxes(torch.cat((centres - reach, centres + reach), dim=1))
+        return around.inside_box(box_size, boundary_threshold)
 
     def get_centers(self) -> Tensor:
         """(N, 2) x and y of the centres."""
@@ -122,7 +119,7 @@ class RotatedBoxes:
         self.tensor[:, 4] = torch.atan2(scale_x * sin, scale_y * cos).rad2deg()
 
     @classmethod
-    def cat(cls, boxes_list: Sequence["RotatedBoxes"]) -> "RotatedBoxes":
+    def cat(cls, boxes_list: list["RotatedBoxes"]) -> "RotatedBoxes":
         """All boxes of a list, in a new tensor; none for an empty list."""
         if len(boxes_list) == 0:
             return cls(torch.empty(0))
@@ -133,7 +130,8 @@ class RotatedBoxes:
         """Where the tensor is."""
         return self.tensor.device
 
-    def __iter__(self) -> Iterator[Tensor]:
+    @torch.jit.unused
+    def __iter__(self) -> Any:  # TorchScript knows no Iterator
         """One (5,) tensor a box."""
         yield from self.tensor
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from detectron2.layers import cat, move_device_like
+from detectron2.layers.wrappers import at_most
 from detectron2.modeling.backbone import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
-from ..postprocessing import detector_postprocess
+from ..postprocessing import detector_postprocess, postprocess_to_input
 
 
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
@@ -91,8 +92,8 @@ class DenseDetector(nn.Module):
             return self.forward_training(images, features, predictions, targets)
         found = self.forward_inference(images, features, predictions)
         return [
-            {"instances": detector_postprocess(r, x.get("height", h), x.get("width", w))}
-            for r, x, (h, w) in zip(found, batched_inputs, images.image_sizes, strict=True)
+            {"instances": postprocess_to_input(r, x, size)}
+            for r, x, size in zip(found, batched_inputs, images.image_sizes, strict=True)
         ]
 
     def forward_training(
@@ -153,7 +154,7 @@ class DenseDetector(nn.Module):
         """
         candidates = (pred_scores > score_thresh).nonzero()
         scores = pred_scores[candidates[:, 0], candidates[:, 1]]
-        scores, best = scores.topk(min(topk_candidates, scores.shape[0]))
+        scores, best = scores.topk(at_most(topk_candidates, scores.shape[0]))
         rows, classes = candidates[best].unbind(1)
         boxes = self.box2box_transform.apply_deltas(pred_deltas[rows], anchors.tensor[rows])
         return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from detectron2.config import configurable
 from detectron2.structures import Instances
 
-from ..postprocessing import detector_postprocess, sem_seg_postprocess
+from ..postprocessing import detector_postprocess, sem_seg_postprocess, wanted_size
 from .build import META_ARCH_REGISTRY
 from .rcnn import GeneralizedRCNN
 from .semantic_seg import build_sem_seg_head, sem_seg_targets
@@ -111,7 +111,7 @@ class PanopticFPN(GeneralizedRCNN):
         if not do_postprocess:
             return instances, scores
         return [
-            self._result(*found, x.get("height", found[2][0]), x.get("width", found[2][1]))
+            self._result(*found, *wanted_size(x, found[2]))
             for found, x in zip(
                 zip(instances, scores, images.image_sizes, strict=True), batched_inputs, strict=True
             )

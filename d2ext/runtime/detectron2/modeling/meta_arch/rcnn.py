@@ -15,7 +15,7 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
 from ..backbone import Backbone, build_backbone
-from ..postprocessing import detector_postprocess
+from ..postprocessing import postprocess_to_input
 from ..proposal_generator import build_proposal_generator
 from ..roi_heads import build_roi_heads
 from .build import META_ARCH_REGISTRY
@@ -180,8 +180,8 @@ class GeneralizedRCNN(_ProposalModel):
     ) -> list[dict[str, Instances]]:
         """Rescale to the size that each input asks for."""
         return [
-            {"instances": detector_postprocess(found, x.get("height", h), x.get("width", w))}
-            for found, x, (h, w) in zip(instances, batched_inputs, image_sizes, strict=True)
+            {"instances": postprocess_to_input(found, x, size)}
+            for found, x, size in zip(instances, batched_inputs, image_sizes, strict=True)
         ]
 
     def visualize_training(self, batched_inputs: list[dict], proposals: list[Instances]) -> None:
@@ -238,6 +238,6 @@ class ProposalNetwork(_ProposalModel):
         if self.training:
             return losses
         return [
-            {"proposals": detector_postprocess(found, x.get("height", h), x.get("width", w))}
-            for found, x, (h, w) in zip(proposals, batched_inputs, images.image_sizes, strict=True)
+            {"proposals": postprocess_to_input(found, x, size)}
+            for found, x, size in zip(proposals, batched_inputs, images.image_sizes, strict=True)
         ]

@@ -17,7 +17,7 @@ from detectron2.structures import ImageList
 from detectron2.utils.registry import Registry
 
 from ..backbone import Backbone, build_backbone
-from ..postprocessing import sem_seg_postprocess
+from ..postprocessing import sem_seg_postprocess, wanted_size
 from .build import META_ARCH_REGISTRY
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class SemanticSegmentor(nn.Module):
         if self.training:
             return losses
         return [
-            {"sem_seg": sem_seg_postprocess(s, (h, w), x.get("height", h), x.get("width", w))}
-            for s, x, (h, w) in zip(scores, batched_inputs, images.image_sizes, strict=True)
+            {"sem_seg": sem_seg_postprocess(s, size, *wanted_size(x, size))}
+            for s, x, size in zip(scores, batched_inputs, images.image_sizes, strict=True)
         ]
 
     def _batch(self, images: list[Tensor]) -> ImageList:

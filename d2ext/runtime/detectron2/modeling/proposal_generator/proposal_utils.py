@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detectron2.layers import batched_nms, cat
+from detectron2.layers.wrappers import at_most
 from detectron2.structures import Boxes, Instances, RotatedBoxes
 
 BoxType = type[Boxes] | type[RotatedBoxes]
@@ -105,17 +106,12 @@ def _best_of_levels(
     """Boxes (N, R, box_dim), logits (N, R) and levels (R,) of the `count` best of each level."""
     chosen_boxes, chosen_logits, levels = [], [], []
     for level, (level_boxes, level_logits) in enumerate(zip(boxes, logits, strict=True)):
-        best_logits, best = level_logits.topk(_at_most(level_logits.shape[1], count), dim=1)
+        best_logits, best = level_logits.topk(at_most(count, level_logits.shape[1]), dim=1)
         rows = best[..., None].expand(-1, -1, level_boxes.shape[-1])
         chosen_boxes.append(level_boxes.gather(1, rows))
         chosen_logits.append(best_logits)
         levels.append(torch.full_like(best[0], level))
     return cat(chosen_boxes, dim=1), cat(chosen_logits, dim=1), cat(levels)
-
-
-def _at_most(size: int | Tensor, limit: int) -> int:
-    # While tracing a size is a tensor, and stays in the graph as one.
-    return size.clamp(max=limit) if isinstance(size, Tensor) else min(size, limit)  # type: ignore[return-value]
 
 
 def add_ground_truth_to_proposals(
