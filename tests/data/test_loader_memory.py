@@ -1,0 +1,71 @@
+"""Worker processes share the data set instead of each having a copy."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+from torch.utils.data import DataLoader
+
+from d2ext.data.loader import SeededDataset
+from d2ext.data.sampling import Sample
+from detectron2.data import DatasetFromList
+from detectron2.structures import BoxMode
+
+IMAGES, OBJECTS = 8_000, 20
+ROLLUP = Path("/proc/self/smaps_rollup")
+
+
+def made_up(count):
+    """Dicts; the pickles of 8,000 take some 9 MB, as Python objects about ten times that."""
+    box = {"bbox_mode": BoxMode.XYXY_ABS, "category_id": 1}
+    return [
+        {
+            "file_name": f"{number}.jpg",
+            "image_id": number,
+            "annotations": [
+                {**box, "bbox": [number + 0.1, i + 0.2, number + 9.3, i + 9.4]}
+                for i in range(OBJECTS)
+            ],
+        }
+        for number in range(count)
+    ]
+
+
+class Reads:
+    """Reads all dicts, as a mapper that mixes pictures may, and says how much memory that took."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __call__(self, item):
+        for position in range(len(self.items)):
+            self.items[position]
+        return private_megabytes()
+
+
+def private_megabytes():
+    lines = ROLLUP.read_text().splitlines()
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
+    return sum(kilobytes) / 1024
+
+
+@pytest.mark.skipif(not ROLLUP.exists(), reason="memory is read from Linux's /proc")
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_worker_takes_no_copy_of_the_data_set(method):
+    dicts = made_up(IMAGES)
+    size = sum(len(pickle.dumps(item, -1)) for item in dicts) / 2**20
+    extra = worker_memory(dicts, method) - worker_memory(dicts[:20], method)
+    print(f"{size:.0f} MiB of data, {extra:.1f} MiB more in a worker")
+    assert extra < 0.3 * size
+
+
+def worker_memory(dicts, method):
+    items = DatasetFromList(dicts, copy=False)
+    loader = DataLoader(
+        SeededDataset(items, Reads(items), seed=0),
+        batch_size=None,
+        sampler=[Sample(0, 0)],
+        num_workers=1,
+        multiprocessing_context=method,
+    )
+    return next(iter(loader))
