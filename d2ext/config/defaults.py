@@ -5,7 +5,9 @@ from detectron2.config import CfgNode
 
 def add_datasets_config(cfg: CfgNode) -> None:
     """`DATASETS`, read by `d2ext.data.flags`."""
-    cfg.DATASETS.REGISTER = []  # [name, annotations.json, image folder] of COCO-format sets
+    cfg.DATASETS.REGISTER = []  # [name, path, image folder, split, share]; the last ones may lack
+    cfg.DATASETS.CLASSES = []  # order of the classes of these sets; others are left out; []: all
+    cfg.DATASETS.FINAL = ()  # evaluated once, with the best weights, after a training
 
 
 def add_input_config(cfg: CfgNode) -> None:

@@ -8,6 +8,7 @@ from d2ext.data.repair import checked
 from d2ext.errors import DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
+from detectron2.structures import BoxMode
 
 _sources: dict[str, tuple[Path, Path]] = {}  # annotations and images of each registered name
 
@@ -45,16 +46,28 @@ def load_coco(name: str, annotations: Path, images: Path) -> list[dict[str, Any]
     """
     readable = checked(name, annotations, images)
     describe(name, readable, images)
-    return load_coco_json(str(readable), str(images), name)
+    dicts = load_coco_json(str(readable), str(images), name)
+    if any(len(item["bbox"]) == 5 for image in dicts for item in image["annotations"]):
+        MetadataCatalog.get(name).evaluator_type = "coco_rotated"
+        _mark_rotated(dicts)
+    return dicts
 
 
 def describe(name: str, annotations: Path, images: Path, **more: Any) -> None:
     """Tell the metadata where the data of `name` is, for Detectron2's COCO evaluation."""
     metadata = MetadataCatalog.get(name)
-    for key in ("json_file", "image_root"):
+    for key in ("json_file", "image_root", "evaluator_type"):
         if key in metadata.__dict__:
             delattr(metadata, key)  # Metadata refuses to change a value
     metadata.set(json_file=str(annotations), image_root=str(images), evaluator_type="coco", **more)
+
+
+def _mark_rotated(dicts: list[dict[str, Any]]) -> None:
+    """Say of boxes of five numbers that they are XYWHA; those of four get an angle of 0."""
+    for item in (item for image in dicts for item in image["annotations"]):
+        if len(item["bbox"]) == 4:
+            item["bbox"] = BoxMode.convert(item["bbox"], BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS)
+        item["bbox_mode"] = BoxMode.XYWHA_ABS
 
 
 def _refuse_other(name: str, annotations: Path, images: Path) -> None:

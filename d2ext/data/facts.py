@@ -20,7 +20,9 @@ class DatasetFacts:
     image_sizes: NDArray[np.int64]  # (N, 2) width and height, pixels
     object_sizes: NDArray[np.float64]  # (M, 2) width and height, pixels
     class_counts: NDArray[np.int64]  # (classes,) objects
-    empty_images: int  # images without an object
+    empty_images: int  # images without an object, where objects are what is annotated
+    stuff_names: tuple[str, ...] = ()  # classes of semantic masks
+    run_lengths: bool = False  # whether masks are run lengths, not polygons
 
     @property
     def num_images(self) -> int:
@@ -52,6 +54,8 @@ def dataset_facts(names: Sequence[str]) -> DatasetFacts:
         object_sizes=np.concatenate([f.object_sizes for f in facts]),
         class_counts=np.sum([f.class_counts for f in facts], axis=0),
         empty_images=sum(f.empty_images for f in facts),
+        stuff_names=facts[0].stuff_names,
+        run_lengths=any(f.run_lengths for f in facts),
     )
 
 
@@ -66,31 +70,44 @@ def _facts_of(name: str) -> DatasetFacts:
     return _known[name][1]
 
 
+def names_of_classes(name: str) -> list[str]:
+    """The classes of a data set that was loaded: of its objects, or else of its pixels."""
+    metadata = MetadataCatalog.get(name)
+    return list(metadata.get("thing_classes", None) or metadata.get("stuff_classes", None) or ())
+
+
 def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetFacts:
-    class_names = MetadataCatalog.get(name).get("thing_classes")
+    class_names = names_of_classes(name)
     if not class_names:
         raise DataError(
             f"{name}: its metadata have no class names. Set them where it is registered: "
             f'MetadataCatalog.get("{name}").set(thing_classes=[...]).'
         )
-    objects = [
-        [o for o in item.get("annotations", ()) if not o.get("iscrowd", 0)] for item in dicts
-    ]
+    objects = [_objects(item) for item in dicts if "annotations" in item]
     flat = [item for group in objects for item in group]
-    boxes = [BoxMode.convert(o["bbox"], o["bbox_mode"], BoxMode.XYWH_ABS) for o in flat]
     labels = np.array([o["category_id"] for o in flat], dtype=np.int64)
     sizes = [(item["width"], item["height"]) for item in dicts]
     return DatasetFacts(
         class_names=tuple(class_names),
         image_sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
-        object_sizes=np.array(boxes, dtype=np.float64).reshape(-1, 4)[:, 2:],
+        object_sizes=np.array([_size(o) for o in flat], dtype=np.float64).reshape(-1, 2),
         class_counts=np.bincount(labels, minlength=len(class_names)),
         empty_images=sum(not group for group in objects),
+        stuff_names=tuple(MetadataCatalog.get(name).get("stuff_classes", ())),
+        run_lengths=any(isinstance(o.get("segmentation"), dict) for o in flat),
     )
 
 
 def _objects(item: dict[str, Any]) -> list[dict[str, Any]]:
-    return [found for found in item.get("annotations", ()) if not found.get("iscrowd", 0)]
+    return [found for found in item["annotations"] if not found.get("iscrowd", 0)]
+
+
+def _size(item: dict[str, Any]) -> list[float]:
+    """Width and height of a box, rotated or not."""
+    box, mode = item["bbox"], item["bbox_mode"]
+    if mode != BoxMode.XYWHA_ABS:
+        box = BoxMode.convert(box, mode, BoxMode.XYWH_ABS)
+    return list(box[2:4])
 
 
 def _check_classes(name: str, classes: Sequence[str], other: str, others: Sequence[str]) -> None:

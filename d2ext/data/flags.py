@@ -3,52 +3,83 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from d2ext.data.coco import register_coco
+from d2ext.data.registered import Entry, register_source
+from d2ext.data.sources import recognise
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 
 
-def parse_dataset_flag(text: str) -> tuple[Path, Path]:
-    """Split "ANNOTATIONS:IMAGES", as in "my/train.json:my/images".
+def parse_dataset_flag(text: str) -> tuple[Path, Path | None]:
+    """Split "ANNOTATIONS:IMAGES", as in "my/train.json:my/images"; a PATH alone stays whole.
 
     Both may hold colons, drive letters too: the colon after ".json" parts them, or else the one
-    that leaves an existing file to its left.
+    that leaves an existing file or folder to its left. None: no images were named.
 
     Raises:
-        DataError: there is no colon with something on both sides.
+        DataError: the text is empty, or there is nothing on one side of its only colon.
     """
-    places = [n for n, sign in enumerate(text) if sign == ":" and text[:n] and text[n + 1 :]]
-    pairs = [(Path(text[:n]), Path(text[n + 1 :])) for n in places if not _after_drive(text, n)]
+    places = [n for n, sign in enumerate(text) if sign == ":" and not _after_drive(text, n)]
+    pairs = [(Path(text[:n]), Path(text[n + 1 :])) for n in places if text[:n] and text[n + 1 :]]
     pairs.sort(key=_unlikeliness)
+    if text and (not places or Path(text).exists()):
+        return Path(text), None
     if not pairs:
         raise DataError(
-            f"{text}: expected ANNOTATIONS:IMAGES, a COCO JSON file and the folder of its images, "
-            "for example my/train.json:my/images."
+            f"{text!r}: expected PATH, a data set or its annotations, or ANNOTATIONS:IMAGES, for "
+            "example my/train.json:my/images."
         )
     return pairs[0]
 
 
+def flag_entry(text: str, wanted: str) -> tuple[list[str], list[str]]:
+    """What `DATASETS.REGISTER` says of a flag, [path, images, split], and all splits there are.
+
+    Args:
+        text: as `parse_dataset_flag` takes it.
+        wanted: the split to use where there are several, "train", "val" or "test".
+    Raises:
+        DataError: the format is not recognised, or it has splits and not the one that is wanted.
+    """
+    path, images = parse_dataset_flag(text)
+    if images is not None and path.suffix.lower() == ".json":
+        return [str(path), str(images), ""], []
+    known = recognise(path, images)
+    splits = [split for split in known.splits if split]
+    if not splits:
+        return [str(path), str(images or ""), ""], []
+    if wanted not in splits:
+        raise DataError(
+            f"{path}: {known.format.FORMAT} with the splits {', '.join(splits)}, none for "
+            f"--{wanted}. Name the folder or file of the one that you mean."
+        )
+    return [str(path), str(images or ""), wanted], splits
+
+
 def register_datasets(cfg: CfgNode) -> None:
     """Register what `DATASETS.REGISTER` lists; see `register_entries`."""
-    register_entries(cfg.DATASETS.REGISTER)
+    register_entries(cfg.DATASETS.REGISTER, cfg.DATASETS.CLASSES)
 
 
-def register_entries(entries: Sequence[Sequence[str]]) -> None:
-    """Register COCO-format data sets: [name, annotations, image folder] each.
+def register_entries(entries: Sequence[Sequence[str]], classes: Sequence[str] = ()) -> None:
+    """Register data sets: [name, path, image folder, split, share] each, the last two or three "".
 
     Reads nothing yet. Registering the same again changes nothing.
 
+    Args:
+        entries: see `d2ext.data.registered.Entry`.
+        classes: of all; empty: as each data set has them.
     Raises:
-        ConfigError: an entry is not three texts.
+        ConfigError: an entry is not three to five texts.
         DataError: a name is taken by another data set.
     """
     for number, entry in enumerate(entries):
         if not _is_entry(entry):
             raise ConfigError(
-                f"DATASETS.REGISTER[{number}]: expected [name, annotations.json, image folder], "
-                f"got {entry!r}."
+                f"DATASETS.REGISTER[{number}]: expected [name, annotations, image folder], with "
+                f"split and share if there are any, got {entry!r}."
             )
-        register_coco(*entry)
+        name, path, images, split, share = (*entry, "", "")[:5]
+        register_source(name, Entry(path, images, split, share, tuple(classes)))
 
 
 def _after_drive(text: str, colon: int) -> bool:
@@ -59,12 +90,13 @@ def _after_drive(text: str, colon: int) -> bool:
 
 def _unlikeliness(pair: tuple[Path, Path]) -> tuple[bool, bool, bool]:
     annotations, images = pair
-    return (not annotations.is_file(), annotations.suffix.lower() != ".json", not images.is_dir())
+    return (not annotations.exists(), annotations.suffix.lower() != ".json", not images.is_dir())
 
 
 def _is_entry(entry: object) -> bool:
     return (
         isinstance(entry, (list, tuple))
-        and len(entry) == 3
-        and all(isinstance(text, str) and text for text in entry)
+        and 3 <= len(entry) <= 5
+        and all(isinstance(text, str) for text in entry)
+        and all(entry[:2])
     )

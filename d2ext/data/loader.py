@@ -135,7 +135,7 @@ def seeded(*seed: int) -> Iterator[None]:
 
 def _train_dicts(cfg: CfgNode) -> list[Item]:
     facts = dataset_facts(cfg.DATASETS.TRAIN)  # checks the data sets and that their classes agree
-    if facts.num_objects == 0 and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+    if not facts.num_objects and facts.empty_images and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         raise DataError(
             f"{', '.join(cfg.DATASETS.TRAIN)}: no annotations to learn from, crowd regions aside."
         )
@@ -169,7 +169,9 @@ def _loading(cfg: CfgNode) -> dict[str, Any]:
         "persistent_workers": workers > 0,
         "collate_fn": _as_list,
         "pin_memory": cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available(),
-        "worker_init_fn": partial(_prepare_worker, list(cfg.DATASETS.REGISTER)),
+        "worker_init_fn": partial(
+            _prepare_worker, list(cfg.DATASETS.REGISTER), list(cfg.DATASETS.CLASSES)
+        ),
         "generator": torch.Generator(),  # else starting workers draws from the global one
     }
 
@@ -179,6 +181,6 @@ def _as_list(items: list[Item]) -> list[Item]:
     return items
 
 
-def _prepare_worker(entries: list[list[str]], worker: int) -> None:
+def _prepare_worker(entries: list[list[str]], classes: list[str], worker: int) -> None:
     """Spawned workers start without the names that the config registers."""
-    register_entries(entries)
+    register_entries(entries, classes)

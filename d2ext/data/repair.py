@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from d2ext.data import checks
 from d2ext.data.cache import cache_folder, cached_file
 from d2ext.data.checks import Document, Item
+from d2ext.data.sources import Fault as SourceFault
 from d2ext.errors import DataError
 from d2ext.files import replacing
 
@@ -53,10 +55,24 @@ def checked(name: str, annotations: Path, images: Path) -> Path:
     return path
 
 
+def note_faults(name: str, faults: Sequence[SourceFault]) -> None:
+    """Remember, for `write_faults`, what reading the files of a data set left out."""
+    if faults and not any("where" in fault for fault in _faults.get(name, ())):
+        counts = Counter(fault.kind for fault in faults)
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        _logger.warning("%s: left out %d records: %s.", name, len(faults), listed)
+    others = [fault for fault in _faults.get(name, ()) if "where" not in fault]
+    found = [
+        {"where": f.where, "image": f.image, "reason": f.kind, "found": f.detail} for f in faults
+    ]
+    _faults[name] = others + found
+
+
 def write_faults(folder: str | Path) -> list[Path]:
     """List what was dropped so far in `folder`/data_faults/<name>.json, one file a data set.
 
-    Each entry has annotation (its id, if it had one), image (file name), bbox and reason.
+    Each entry has image (file name) and reason; of annotations annotation (its id, if it had one)
+    and bbox, of records that could not be read where (file and line) and what was found there.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -115,14 +131,28 @@ def _drop(path: Path, document: Document) -> list[Fault]:
 
 
 def _box_reasons(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> dict[int, str]:
-    """Index -> what is wrong, for (N, 4) XYWH boxes in images of (N, 2) width and height."""
+    """Index -> what is wrong, for (N, 4) XYWH boxes in images of (N, 2) width and height.
+
+    (N, 5) XYWHA boxes are outside where the upright box around them is.
+    """
     finite = np.logical_and.reduce(np.isfinite(boxes), axis=1)
-    corner, side = np.where(finite[:, None], boxes, 1).reshape(-1, 2, 2).swapaxes(0, 1)
-    flat = finite & (side <= 0).any(1)
+    known = np.where(finite[:, None], boxes, 1)
+    flat = finite & (known[:, 2:4] <= 0).any(1)
+    corner, side = _around(known).reshape(-1, 2, 2).swapaxes(0, 1)
     outside = finite & ~flat & ((corner >= sizes) | (corner + side <= 0)).any(1)
     reasons = dict.fromkeys(np.flatnonzero(~finite).tolist(), "box with a non-finite number")
     reasons |= dict.fromkeys(np.flatnonzero(flat).tolist(), "box without area")
     return reasons | dict.fromkeys(np.flatnonzero(outside).tolist(), "box outside of the image")
+
+
+def _around(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 4) XYWH boxes as they are, the ones around (N, 5) XYWHA boxes."""
+    if boxes.shape[1] == 4:
+        return boxes
+    angle = np.deg2rad(boxes[:, 4:])
+    c, s = np.abs(np.cos(angle)), np.abs(np.sin(angle))
+    sides = boxes[:, 2:4] * c + boxes[:, 3:1:-1] * s
+    return np.concatenate((boxes[:, :2] - sides / 2, sides), axis=1)
 
 
 def _forget_empty_polygons(annotations: list[Item]) -> bool:

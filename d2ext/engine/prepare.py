@@ -6,7 +6,7 @@ Whatever can be wrong with config, data, weights and folders is found here, befo
 import argparse
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -21,17 +21,14 @@ from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_me
 from d2ext.config import Machine, inherit_auto, load_config, resolve_auto
 from d2ext.config.auto import describe
 from d2ext.config.load import class_counts, find_config
-from d2ext.data import (
-    DatasetFacts,
-    dataset_facts,
-    parse_dataset_flag,
-    register_datasets,
-    write_faults,
-)
+from d2ext.data import DatasetFacts, dataset_facts, write_faults
+from d2ext.data.registered import described
+from d2ext.engine.class_agreement import agree_on_classes
+from d2ext.engine.data_flags import use_data_sets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
 from d2ext.engine.schedule import resolve_schedule
-from d2ext.errors import ConfigError, DataError, OutputError
+from d2ext.errors import ConfigError, OutputError
 from d2ext.ops import EXTENSION_STATE
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -61,7 +58,7 @@ def prepare(args: argparse.Namespace) -> Prepared:
     notes.append(EXTENSION_STATE)
     args.config_file = str(find_config(args.config_file))
     cfg = load_config(args.config_file, args.opts)
-    notes += _use_data_sets(cfg, args.train, args.val)
+    notes += use_data_sets(cfg, args)
     notes += _use_device(cfg, args.num_gpus)
     _check_names(cfg)
     if args.eval_only and "OUTPUT_DIR" not in args.opts:
@@ -72,7 +69,11 @@ def prepare(args: argparse.Namespace) -> Prepared:
     if cfg.MODEL.WEIGHTS and not (args.resume and last_checkpoint(cfg.OUTPUT_DIR)):
         local_file(cfg.MODEL.WEIGHTS)  # here, where a download is made once and shows its progress
     notes += _inherit(cfg, args)
+    notes += agree_on_classes(
+        cfg, args.eval_only, _names_of_weights(cfg) if args.eval_only else None
+    )
     facts = _facts(cfg, args.eval_only)
+    notes += described((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
     notes += [f"annotations that were dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
     _check_class_counts(cfg, facts)
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
@@ -95,32 +96,6 @@ def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
     )
 
 
-def _use_data_sets(cfg: CfgNode, train: Sequence[str], val: Sequence[str]) -> list[str]:
-    """Let `--train` and `--val` replace the config's data sets."""
-    if train:
-        cfg.DATASETS.TRAIN = _register_flags(cfg, "train", train)
-        cfg.DATASETS.TEST = ()
-    if val:
-        cfg.DATASETS.TEST = _register_flags(cfg, "val", val)
-    register_datasets(cfg)
-    if "shapes_train" in cfg.DATASETS.TRAIN and not val:
-        return [
-            "data: the built-in set of shapes. For your own: --train ANNOTATIONS.json:IMAGES "
-            "--val ANNOTATIONS.json:IMAGES"
-        ]
-    if not cfg.DATASETS.TEST:
-        return ["no --val ANNOTATIONS.json:IMAGES given: the model is not evaluated"]
-    return []
-
-
-def _register_flags(cfg: CfgNode, split: str, flags: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(split if n == 0 else f"{split}_{n + 1}" for n in range(len(flags)))
-    for name, flag in zip(names, flags, strict=True):
-        annotations, images = parse_dataset_flag(flag)
-        cfg.DATASETS.REGISTER.append([name, str(annotations), str(images)])
-    return names
-
-
 def _use_device(cfg: CfgNode, num_gpus: int) -> list[str]:
     cfg.MODEL.DEVICE, note = choose_device(cfg.MODEL.DEVICE, num_gpus)
     return [note] if note else []
@@ -131,7 +106,7 @@ def _check_names(cfg: CfgNode) -> None:
     _check_name("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, architectures)
     backbones = [name for name, _ in BACKBONE_REGISTRY]
     _check_name("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, backbones)
-    for key in ("TRAIN", "TEST"):
+    for key in ("TRAIN", "TEST", "FINAL"):
         for name in cfg.DATASETS[key]:
             _check_name(f"DATASETS.{key}", name, DatasetCatalog.list())
 
@@ -170,32 +145,20 @@ def _inherit(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
     return [f"values that are auto: as in {weights}"]
 
 
+def _names_of_weights(cfg: CfgNode) -> list[str] | None:
+    """The classes that MODEL.WEIGHTS was trained for, as far as the file says."""
+    return read_metadata(cfg.MODEL.WEIGHTS).get("thing_classes") if cfg.MODEL.WEIGHTS else None
+
+
 def _facts(cfg: CfgNode, eval_only: bool) -> DatasetFacts:
     """Facts of the training data, or of the evaluation data where there is no training."""
-    test = dataset_facts(cfg.DATASETS.TEST) if cfg.DATASETS.TEST else None
-    if eval_only:
-        if test is None:
-            raise ConfigError("--eval-only needs data: --val ANNOTATIONS.json:IMAGES")
-        names = read_metadata(cfg.MODEL.WEIGHTS).get("thing_classes") if cfg.MODEL.WEIGHTS else None
-        check_classes(names, test.class_names)
-        return test
-    train = dataset_facts(cfg.DATASETS.TRAIN)
-    if test is not None and test.class_names != train.class_names:
-        raise DataError(_class_difference(cfg, train.class_names, test.class_names))
-    return train
-
-
-def _class_difference(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> str:
-    return (
-        f"{', '.join(cfg.DATASETS.TRAIN)} and {', '.join(cfg.DATASETS.TEST)} have other classes. "
-        f"Only in the first: {_listed(set(train) - set(test))}; "
-        f"only in the second: {_listed(set(test) - set(train))}. "
-        "Give both annotation files the same categories with the same order of ids."
-    )
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
+    if not eval_only:
+        return dataset_facts(cfg.DATASETS.TRAIN)
+    if not cfg.DATASETS.TEST:
+        raise ConfigError("--eval-only needs data: --val PATH")
+    test = dataset_facts(cfg.DATASETS.TEST)
+    check_classes(_names_of_weights(cfg), test.class_names)
+    return test
 
 
 def _check_class_counts(cfg: CfgNode, facts: DatasetFacts) -> None:
@@ -203,5 +166,5 @@ def _check_class_counts(cfg: CfgNode, facts: DatasetFacts) -> None:
         if key not in cfg.AUTO and given != len(facts.class_names):
             raise ConfigError(
                 f"{key} is {given}, but the data has {len(facts.class_names)} classes "
-                f"({_listed(set(facts.class_names))}). Leave the key out: it follows the data."
+                f"({', '.join(facts.class_names)}). Leave the key out: it follows the data."
             )

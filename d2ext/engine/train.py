@@ -3,6 +3,7 @@
 import argparse
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from d2ext.data import register_datasets
 from d2ext.engine.hooks.pictures import save_prediction_pictures
@@ -18,15 +19,24 @@ EXAMPLES = """\
 examples:
   the built-in set of shapes, on a CPU or a GPU:
     python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1
-  your own data, COCO annotations and a folder of images:
+  your own data: a folder with its splits; or files, and a fifth of the images for evaluation:
+    python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 --train my/data
     python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 \\
-        --train my/train.json:my/images --val my/val.json:my/images
+        --train my/train.json:my/images --val 0.2
   go on after an interruption:
     python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 --resume
   evaluate:
     python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 --eval-only \\
         --val my/val.json:my/images MODEL.WEIGHTS output/model_final.pth
 """
+
+_FLAGS = {
+    "--train": "a data set, its annotations, or ANNOTATIONS:IMAGES: COCO, Pascal VOC, YOLO, DOTA, "
+    "labelme, CSV or semantic masks; may be repeated",
+    "--val": "the same for evaluation; or a number such as 0.2, the share of the training images "
+    "to hold out; without it the validation split beside the training split, if there is one",
+    "--test": "the same, evaluated once after the training, with the best weights",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,17 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's arguments, `--train` and `--val`."""
+    """Detectron2's arguments, `--train`, `--val` and `--test`."""
     parser = default_argument_parser(epilog=EXAMPLES)
     parser.description = "Train or evaluate a detector."
-    for flag in ("--train", "--val"):
-        parser.add_argument(
-            flag,
-            action="append",
-            default=[],
-            metavar="ANNOTATIONS:IMAGES",
-            help="COCO annotations and the folder of their images; may be repeated",
-        )
+    for flag, what in _FLAGS.items():
+        parser.add_argument(flag, action="append", default=[], metavar="PATH", help=what)
     return parser
 
 
@@ -69,6 +73,18 @@ def run(args: argparse.Namespace, prepared: Prepared) -> None:
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
+    if cfg.DATASETS.FINAL:
+        evaluate(_final(prepared))
+
+
+def _final(prepared: Prepared) -> Prepared:
+    """The evaluation of the best weights on DATASETS.FINAL, after a training."""
+    cfg = prepared.cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TEST = cfg.DATASETS.FINAL
+    best = Path(cfg.OUTPUT_DIR, "model_best.pth")
+    cfg.MODEL.WEIGHTS = str(best if best.exists() else best.with_name("model_final.pth"))
+    return Prepared(cfg, [])
 
 
 def evaluate(prepared: Prepared) -> None:

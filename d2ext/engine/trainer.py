@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from d2ext.checkpoint import Checkpointer, check_classes, load_for_evaluation
 from d2ext.data import build_test_loader, build_train_loader
+from d2ext.data.facts import names_of_classes
 from d2ext.engine import hooks
 from d2ext.engine.clipping import build_clip
 from d2ext.engine.devices import wrap_model
@@ -25,7 +26,7 @@ from d2ext.engine.validation import build_loss_loader, validation_losses
 from d2ext.errors import UserError
 from d2ext.evaluation import build_evaluator, with_views
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import IterationTimer, LRScheduler
 from detectron2.evaluation import DatasetEvaluator, verify_results
@@ -275,11 +276,9 @@ def _load_from_start(trainer: Trainer) -> Iterable[Batch]:
 
 def _class_names(dataset_name: str) -> list[str] | None:
     """Names of a data set's classes; None where it has none."""
-    metadata = MetadataCatalog.get(dataset_name)
-    if "thing_classes" not in metadata.as_dict() and dataset_name in DatasetCatalog.list():
-        DatasetCatalog.get(dataset_name)  # a COCO file names its classes when it is loaded
-    names = metadata.get("thing_classes")
-    return list(names) if names else None
+    if not names_of_classes(dataset_name) and dataset_name in DatasetCatalog.list():
+        DatasetCatalog.get(dataset_name)  # files name their classes when they are loaded
+    return names_of_classes(dataset_name) or None
 
 
 def _with_common_seed(cfg: CfgNode) -> CfgNode:

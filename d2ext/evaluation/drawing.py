@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
+from d2ext.data.sources.corners import corners_of
 from d2ext.evaluation.fonts import font_file
 from detectron2.structures import BoxMode, Instances
 
@@ -125,8 +126,14 @@ def class_name(class_id: int, metadata: NamedClasses) -> str:
 def marks_of_instances(instances: Instances, metadata: NamedClasses) -> list[Mark]:
     """What a model found: `pred_boxes`, `pred_classes`, `scores`, `pred_masks` (N, H, W)."""
     found = instances.to("cpu")
-    masks = found.pred_masks.numpy() > 0.5 if found.has("pred_masks") else [None] * len(found)
+    masks: Sequence[np.ndarray | None] = (
+        found.pred_masks.numpy() > 0.5 if found.has("pred_masks") else [None] * len(found)
+    )
     boxes, classes = found.pred_boxes.tensor.tolist(), found.pred_classes.tolist()
+    if found.pred_boxes.tensor.shape[1] == 5:
+        upright = [_upright(box, BoxMode.XYWHA_ABS) for box in boxes]
+        boxes = [box for box, _ in upright]
+        masks = [_decode(outline, *found.image_size) for _, outline in upright]
     columns = (boxes, classes, found.scores.tolist(), masks)
     return [_found(*row, metadata) for row in zip(*columns, strict=True)]
 
@@ -139,9 +146,9 @@ def marks_of_results(
     marks = []
     for item in results:
         class_id = contiguous.get(item["category_id"], item["category_id"])
-        x, y, w, h = item["bbox"]
-        mask = _decode(item.get("segmentation"), height, width)
-        marks.append(_found((x, y, x + w, y + h), class_id, item["score"], mask, metadata))
+        box, outline = _upright(item["bbox"], BoxMode.XYWH_ABS)
+        mask = _decode(item.get("segmentation") or outline, height, width)
+        marks.append(_found(box, class_id, item["score"], mask, metadata))
     return marks
 
 
@@ -151,13 +158,22 @@ def marks_of_annotations(
     """The ground truth of an image, in Detectron2's standard dictionary."""
     marks = []
     for item in record.get("annotations", ()):
-        box: Any = BoxMode.convert(list(item["bbox"]), item["bbox_mode"], BoxMode.XYXY_ABS)
+        box, rotated = _upright(item["bbox"], item["bbox_mode"])
         class_id, mark = item["category_id"], " (crowd)" if item.get("iscrowd", 0) else ""
         text = class_name(class_id, metadata) + mark
-        outline = item.get("segmentation") if masks else None
+        outline = rotated or (item.get("segmentation") if masks else None)
         mask = _decode(outline, record["height"], record["width"])
         marks.append(Mark(box, color_of(class_id, metadata), text, mask=mask))
     return marks
+
+
+def _upright(box: Sequence[float], mode: BoxMode) -> tuple[Any, list[list[float]] | None]:
+    """XYXY of a box; of a rotated one that around it, and its corners as a polygon."""
+    if len(box) == 5:
+        corners = corners_of(box)
+        xs, ys = corners[::2], corners[1::2]
+        return (min(xs), min(ys), max(xs), max(ys)), [corners]
+    return BoxMode.convert(tuple(box), mode, BoxMode.XYXY_ABS), None
 
 
 def _found(

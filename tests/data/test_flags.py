@@ -32,10 +32,20 @@ def test_a_file_that_exists_decides_where_the_flag_is_split(tmp_path):
     assert parse_dataset_flag(f"{odd}:images") == (odd, Path("images"))
 
 
-@pytest.mark.parametrize("text", ["", "train.json", "train.json:", ":images", "C:\\train.json"])
-def test_a_flag_without_two_paths_says_what_one_looks_like(text):
+@pytest.mark.parametrize("text", ["", "train.json:", ":images"])
+def test_a_flag_with_nothing_on_one_side_says_what_one_looks_like(text):
     with pytest.raises(DataError, match="ANNOTATIONS:IMAGES"):
         parse_dataset_flag(text)
+
+
+@pytest.mark.parametrize("text", ["my/data", "train.json", "C:\\train.json"])
+def test_a_path_alone_stays_whole(text):
+    assert parse_dataset_flag(text) == (Path(text), None)
+
+
+def test_a_path_that_exists_is_not_split_at_its_colon(tmp_path):
+    (tmp_path / "at 10:30").mkdir()
+    assert parse_dataset_flag(f"{tmp_path}/at 10:30") == (tmp_path / "at 10:30", None)
 
 
 def test_registering_reads_nothing_and_may_be_repeated(cfg):

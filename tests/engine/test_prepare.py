@@ -9,7 +9,7 @@ from d2ext.config.load import class_counts
 from d2ext.engine.prepare import prepare
 from d2ext.engine.train import argument_parser
 from d2ext.errors import ConfigError, DataError, OutputError, WeightsError
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 CONFIG = "configs/dyhead_swint.yaml"
 
@@ -47,7 +47,7 @@ def test_nothing_is_auto_afterwards_and_class_counts_are_those_of_the_data(tmp_p
 def test_the_built_in_set_is_named_with_the_flags_that_replace_it(tmp_path):
     notes = "\n".join(prepare(parse(tmp_path)).notes)
     assert "the built-in set of shapes" in notes
-    assert "--train ANNOTATIONS.json:IMAGES" in notes
+    assert "--train PATH --val PATH" in notes
 
 
 def test_own_training_data_without_validation_data_are_not_evaluated_on_shapes(tmp_path):
@@ -91,14 +91,17 @@ def test_evaluation_data_with_other_classes_than_the_weights_are_refused(tmp_pat
 
 def test_splits_with_other_classes_are_refused(tmp_path):
     flags = f"--train {data(tmp_path)} --val {data(tmp_path, 'other', ('dot', 'cat'))}"
-    with pytest.raises(DataError, match=r"Only in the first: cross; only in the second: cat"):
+    with pytest.raises(DataError, match=r"Only in val: cat; only in the training data: cross"):
         prepare(parse(tmp_path, flags))
 
 
-def test_splits_with_the_same_classes_in_another_order_are_refused(tmp_path):
+def test_splits_with_the_same_classes_in_another_order_are_matched_by_name(tmp_path):
     flags = f"--train {data(tmp_path)} --val {data(tmp_path, 'other', CLASSES[::-1])}"
-    with pytest.raises(DataError, match="order"):
-        prepare(parse(tmp_path, flags))
+    prepared = prepare(parse(tmp_path, flags))
+    assert list(CLASSES) == prepared.cfg.DATASETS.CLASSES
+    assert any("val: classes matched by name" in note for note in prepared.notes)
+    DatasetCatalog.get("val")
+    assert MetadataCatalog.get("val").thing_classes == list(CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -128,22 +128,21 @@ def check_images(path: Path, document: Document, folder: Path) -> None:
 
 
 def box_array(path: Path, annotations: Sequence[Item]) -> NDArray[np.float64]:
-    """The boxes of all annotations, (N, 4) XYWH pixels.
+    """The boxes of all annotations, (N, 4) XYWH pixels; (N, 5) XYWHA where one has an angle.
 
     Raises:
-        DataError: a box is not a list of four numbers.
+        DataError: a box is not a list of four or five numbers.
     """
-    try:
-        boxes = np.array([item["bbox"] for item in annotations])
-    except ValueError:  # lists of unlike lengths
-        boxes = np.empty(0, dtype=object)
-    if boxes.dtype.kind not in "iuf" or boxes.shape != (len(annotations), 4):
-        wrong = [label(item) for item in annotations if not _is_box(item["bbox"])]
+    wrong = [label(item) for item in annotations if not _is_box(item["bbox"])]
+    if wrong:
         raise DataError(
-            f'{path}: "bbox" must be four numbers, x, y, width and height in pixels; {len(wrong)} '
-            f"annotations have something else: {examples(wrong)}. Correct or remove them."
+            f'{path}: "bbox" must be four numbers, x, y, width and height in pixels, or five: '
+            f"centre, size and angle; {len(wrong)} annotations have something else: "
+            f"{examples(wrong)}. Correct or remove them."
         )
-    return boxes.astype(np.float64)
+    rotated = any(len(item["bbox"]) == 5 for item in annotations)
+    boxes = [_with_angle(item["bbox"]) if rotated else item["bbox"] for item in annotations]
+    return np.array(boxes, dtype=np.float64).reshape(len(annotations), 5 if rotated else 4)
 
 
 def examples(items: Iterable[Any]) -> str:
@@ -221,9 +220,16 @@ def _is_known(value: Any, known: set[Any]) -> bool:
 def _is_box(value: Any) -> bool:
     return (
         isinstance(value, list)
-        and len(value) == 4
+        and len(value) in (4, 5)
         and all(isinstance(number, (int, float)) for number in value)
     )
+
+
+def _with_angle(box: list[float]) -> list[float]:
+    if len(box) == 5:
+        return box
+    x, y, width, height = box
+    return [x + width / 2, y + height / 2, width, height, 0.0]
 
 
 def _missing(folder: Path, names: list[str]) -> list[str]:

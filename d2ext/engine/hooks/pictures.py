@@ -25,8 +25,9 @@ class SavePictures(HookBase):
     def before_train(self) -> None:
         sets = {"train": self.cfg.DATASETS.TRAIN, "val": self.cfg.DATASETS.TEST}
         facts = {split: dataset_facts(names) for split, names in sets.items() if names}
-        with _drawing(self.folder / "class_counts.png") as picture:
-            save_class_counts(facts, picture)
+        if any(found.num_objects for found in facts.values()):  # none in semantic masks
+            with _drawing(self.folder / "class_counts.png") as picture:
+                save_class_counts(facts, picture)
 
     def after_train(self) -> None:
         metrics = self.folder / "metrics.json"

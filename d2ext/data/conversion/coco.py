@@ -1,0 +1,97 @@
+"""A `Source` as a document in COCO's format."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from d2ext.data.sources import Item, Source, origin
+from d2ext.errors import DataError
+
+
+def coco_document(source: Source, root: Path | None = None) -> dict[str, Any]:
+    """Images, categories and annotations as COCO has them; rotated boxes have five numbers.
+
+    Annotations are counted from 1, and categories too, in the order of `source.classes`. Beside
+    COCO's keys, an annotation has "origin", where it stood, and "difficult" if it was that.
+
+    Args:
+        source: boxes, masks, keypoints or rotated boxes.
+        root: images below it are named relative to it, all others by their whole path.
+    Raises:
+        DataError: the source holds semantic or panoptic masks.
+    """
+    if source.task in ("semantic", "panoptic"):
+        raise DataError(f"{source.path}: {source.task} masks are no objects, as COCO's format has.")
+    numbered = ((image, item) for image in source.images for item in image["annotations"])
+    return {
+        "info": {"description": f"from {source.format}: {source.path}"},
+        "images": [_image(image, root) for image in source.images],
+        "categories": _categories(source),
+        "annotations": [_annotation(n, *pair) for n, pair in enumerate(numbered, start=1)],
+    }
+
+
+def _image(image: Item, root: Path | None) -> dict[str, Any]:
+    path = Path(image["file_name"])
+    inside = root is not None and path.is_relative_to(root)
+    return {
+        "id": image["image_id"],
+        "file_name": path.relative_to(root).as_posix() if inside and root else str(path),
+        "width": image["width"],
+        "height": image["height"],
+    }
+
+
+def _categories(source: Source) -> list[dict[str, Any]]:
+    given = {c.get("name"): c for c in source.metadata.get("categories", ())}
+    more = {}
+    if names := source.metadata.get("keypoint_names"):
+        more = {"keypoints": list(names), "skeleton": []}
+    found = []
+    for number, name in enumerate(source.classes, start=1):
+        kept = {k: v for k, v in given.get(name, {}).items() if k in ("supercategory", "skeleton")}
+        found.append({"id": number, "name": name, **more, **kept})
+    return found
+
+
+def _annotation(number: int, image: Item, item: Item) -> dict[str, Any]:
+    found = {
+        "id": number,
+        "image_id": image["image_id"],
+        "category_id": item["category_id"] + 1,
+        "bbox": item["bbox"],
+        "area": _area(item),
+        "iscrowd": item["iscrowd"],
+        "origin": origin(image, item),
+    }
+    if (segmentation := item.get("segmentation")) is not None:
+        found["segmentation"] = _plain(segmentation)
+    if (keypoints := item.get("keypoints")) is not None:
+        found |= {"keypoints": keypoints, "num_keypoints": sum(v > 0 for v in keypoints[2::3])}
+    return found | ({"difficult": 1} if item.get("difficult") else {})
+
+
+def _plain(segmentation: Any) -> Any:
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], bytes):
+        return {**segmentation, "counts": segmentation["counts"].decode("ascii")}
+    return segmentation
+
+
+def _area(item: Item) -> float:
+    """That of the mask where there is one, as COCO's sizes small, medium and large mean it."""
+    segmentation = item.get("segmentation")
+    if isinstance(segmentation, list):
+        return float(sum(_polygon_area(polygon) for polygon in segmentation))
+    if segmentation is not None:
+        return float(coco_mask.area(segmentation))
+    width, height = item["bbox"][2:4]
+    area = width * height
+    return area if math.isfinite(area) else 0.0
+
+
+def _polygon_area(polygon: list[float]) -> float:
+    xs, ys = polygon[::2], polygon[1::2]
+    pairs = zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True)
+    return abs(sum(x0 * y1 - x1 * y0 for x0, y0, x1, y1 in pairs)) / 2
