@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from fvcore.nn import giou_loss, smooth_l1_loss
@@ -15,6 +16,11 @@ from detectron2.structures import Boxes
 
 __all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotated"]
 
+if TYPE_CHECKING:
+    Weights = Sequence[float]
+else:
+    Weights = list[float]  # as TorchScript knows them
+
 _DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)  # as in the published R-CNN models
 
 
@@ -22,6 +28,12 @@ def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """(..., 4) XYXY -> centres (..., 2) and sizes (..., 2)."""
     size = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + 0.5 * size, size
+
+
+def _divide_columns(deltas: Tensor, weights: Weights) -> Tensor:
+    # By numbers: a tensor of them would bind a trace to its device.
+    columns = [column / w for column, w in zip(deltas.unbind(-1), weights, strict=True)]
+    return torch.stack(columns, dim=-1)
 
 
 def _check_width(sizes: Tensor) -> None:
@@ -38,14 +50,11 @@ class Box2BoxTransform:
         scale_clamp: upper bound of dw and dh when they are applied.
     """
 
-    def __init__(
-        self,
-        weights: tuple[float, float, float, float],
-        scale_clamp: float = _DEFAULT_SCALE_CLAMP,
-    ) -> None:
+    def __init__(self, weights: Weights, scale_clamp: float = _DEFAULT_SCALE_CLAMP) -> None:
         self.weights = weights
         self.scale_clamp = scale_clamp
 
+    @torch.jit.unused
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
         """Deltas (N, 4) that turn `src_boxes` (N, 4) into `target_boxes` (N, 4), all XYXY.
 
@@ -71,7 +80,7 @@ class Box2BoxTransform:
         """
         shape = deltas.shape
         deltas = deltas.float().unflatten(1, (shape[1] // 4, 4))  # half precision overflows in exp
-        deltas = deltas / deltas.new_tensor(self.weights)
+        deltas = _divide_columns(deltas, self.weights)
         centre, size = _centre_and_size(boxes.to(deltas.dtype)[:, None])
         centre = centre + deltas[..., :2] * size
         half = 0.5 * size * deltas[..., 2:].clamp(max=self.scale_clamp).exp()
@@ -89,11 +98,7 @@ class Box2BoxTransformRotated:
         scale_clamp: upper bound of dw and dh when they are applied.
     """
 
-    def __init__(
-        self,
-        weights: tuple[float, float, float, float, float],
-        scale_clamp: float = _DEFAULT_SCALE_CLAMP,
-    ) -> None:
+    def __init__(self, weights: Weights, scale_clamp: float = _DEFAULT_SCALE_CLAMP) -> None:
         self.weights = weights
         self.scale_clamp = scale_clamp
 
@@ -123,7 +128,7 @@ class Box2BoxTransformRotated:
         """
         shape = deltas.shape
         deltas = deltas.unflatten(1, (shape[1] // 5, 5))
-        deltas = deltas / deltas.new_tensor(self.weights)
+        deltas = _divide_columns(deltas, self.weights)
         shift, growth, turn = deltas.split((2, 2, 1), dim=-1)
         centre, size, angle = boxes.to(deltas.dtype)[:, None].split((2, 2, 1), dim=-1)
         moved = [

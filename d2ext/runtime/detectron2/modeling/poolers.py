@@ -2,21 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import RoIPool
 
 from detectron2.layers import ROIAlign, ROIAlignRotated, cat
-from detectron2.structures import Boxes, RotatedBoxes
+from detectron2.structures.rotated_boxes import BoxLists
 
 __all__ = ["ROIPooler"]
-
-if TYPE_CHECKING:
-    BoxLists = Sequence[Boxes | RotatedBoxes]
-else:
-    BoxLists = list[Boxes]  # what TorchScript compiles
 
 
 def assign_boxes_to_levels(

@@ -5,7 +5,8 @@ counter-clockwise, as seen on the screen (y points down). Its width then runs al
 (cos a, -sin a) and its height along (sin a, cos a).
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -134,6 +135,12 @@ class RotatedBoxes:
     def __iter__(self) -> Any:  # TorchScript knows no Iterator
         """One (5,) tensor a box."""
         yield from self.tensor
+
+
+if TYPE_CHECKING:
+    BoxLists = Sequence[Boxes | RotatedBoxes]
+else:
+    BoxLists = list[Boxes]  # what TorchScript compiles functions for
 
 
 def pairwise_iou(boxes1: RotatedBoxes, boxes2: RotatedBoxes) -> Tensor:

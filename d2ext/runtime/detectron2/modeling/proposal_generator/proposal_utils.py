@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from detectron2.layers import batched_nms, cat
 from detectron2.layers.wrappers import at_most
-from detectron2.structures import Boxes, Instances, RotatedBoxes
-
-BoxType = type[Boxes] | type[RotatedBoxes]
-Suppression = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+from detectron2.structures import Boxes, Instances
 
 # Ground truth among the proposals is as certain as float32 can say.
 _CERTAIN_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
@@ -47,60 +44,41 @@ def find_top_rpn_proposals(
     Raises:
         FloatingPointError: see `training`.
     """
-    return top_proposals(
-        Boxes,
-        batched_nms,
-        (proposals, pred_objectness_logits),
-        image_sizes,
-        nms_thresh,
-        (pre_nms_topk, post_nms_topk),
-        min_box_size,
-        training,
-    )
-
-
-def top_proposals(
-    box_type: BoxType,
-    suppress: Suppression,
-    predictions: tuple[list[Tensor], list[Tensor]],
-    image_sizes: list[tuple[int, int]],
-    nms_thresh: float,
-    topk: tuple[int, int],
-    min_box_size: float,
-    training: bool,
-) -> list[Instances]:
-    """`find_top_rpn_proposals` of any kind of boxes.
-
-    Args:
-        suppress: called with boxes, scores, levels and the threshold.
-        predictions: boxes and logits.
-        topk: before and after the suppression.
-    """
-    boxes, logits, levels = _best_of_levels(*predictions, topk[0])
-    results = []
+    boxes, logits, levels = best_of_levels(proposals, pred_objectness_logits, pre_nms_topk)
+    results: list[Instances] = []
     for image, size in enumerate(image_sizes):
-        finite = boxes[image].isfinite().all(dim=1) & logits[image].isfinite()
-        if training and not finite.all():
-            raise FloatingPointError(
-                "the RPN predicted infinite boxes or logits: training has diverged"
-            )
+        finite = finite_rows(boxes[image], logits[image], training)
         found = Instances(size)
-        found.proposal_boxes = box_type(boxes[image][finite])
+        found.proposal_boxes = Boxes(boxes[image][finite])
         found.objectness_logits = logits[image][finite]
         found.proposal_boxes.clip(size)
         large = found.proposal_boxes.nonempty(threshold=min_box_size)
         found = found[large]
-        keep = suppress(
+        keep = batched_nms(
             found.proposal_boxes.tensor,
             found.objectness_logits,
             levels[finite][large],
             nms_thresh,
         )
-        results.append(found[keep[: topk[1]]])
+        results.append(found[keep[:post_nms_topk]])
     return results
 
 
-def _best_of_levels(
+def finite_rows(boxes: Tensor, logits: Tensor, training: bool) -> Tensor:
+    """(R,) bool: neither the box (R, box_dim) nor the logit (R,) is infinite or NaN.
+
+    Raises:
+        FloatingPointError: some are, in training.
+    """
+    finite = boxes.isfinite().all(dim=1) & logits.isfinite()
+    if training and not finite.all():
+        raise FloatingPointError(
+            "the RPN predicted infinite boxes or logits: training has diverged"
+        )
+    return finite
+
+
+def best_of_levels(
     boxes: list[Tensor], logits: list[Tensor], count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (N, R, box_dim), logits (N, R) and levels (R,) of the `count` best of each level."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from detectron2.config import configurable
 from detectron2.layers import Conv2d, ShapeSpec, cat
 from detectron2.structures import Boxes, ImageList, Instances, RotatedBoxes, pairwise_iou
+from detectron2.structures.rotated_boxes import BoxLists
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.memory import retry_if_cuda_oom
 from detectron2.utils.registry import Registry
@@ -222,7 +223,7 @@ class RPN(nn.Module):
         logits = [_rows_of_anchors(x, 1).squeeze(-1) for x in head_logits]
         box_dim = anchors[0].tensor.shape[1]
         deltas = [_rows_of_anchors(x, box_dim) for x in head_deltas]
-        losses = {}
+        losses: dict[str, Tensor] = {}
         if self.training:
             if gt_instances is None:
                 raise ValueError("an RPN in training needs ground truth, got none")
@@ -232,7 +233,7 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def label_and_sample_anchors(
-        self, anchors: Sequence[Boxes | RotatedBoxes], gt_instances: list[Instances]
+        self, anchors: BoxLists, gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """For each image the label of every anchor, (R,) int8: 1 object, 0 background, -1 not
         sampled; and its matched box (R, box_dim), which only means something where that is 1.
@@ -268,7 +269,7 @@ class RPN(nn.Module):
 
     def losses(
         self,
-        anchors: Sequence[Boxes | RotatedBoxes],
+        anchors: BoxLists,
         pred_objectness_logits: list[Tensor],
         gt_labels: list[Tensor],
         pred_anchor_deltas: list[Tensor],
@@ -308,7 +309,7 @@ class RPN(nn.Module):
 
     def predict_proposals(
         self,
-        anchors: Sequence[Boxes | RotatedBoxes],
+        anchors: BoxLists,
         pred_objectness_logits: list[Tensor],
         pred_anchor_deltas: list[Tensor],
         image_sizes: list[tuple[int, int]],
@@ -327,10 +328,10 @@ class RPN(nn.Module):
             )
 
     def _decode_proposals(
-        self, anchors: Sequence[Boxes | RotatedBoxes], pred_anchor_deltas: list[Tensor]
+        self, anchors: BoxLists, pred_anchor_deltas: list[Tensor]
     ) -> list[Tensor]:
         """Boxes (N, Ri, box_dim) of each level."""
-        decoded = []
+        decoded: list[Tensor] = []
         for boxes, deltas in zip(anchors, pred_anchor_deltas, strict=True):
             repeated = boxes.tensor.expand_as(deltas).flatten(0, 1)
             flat = self.box2box_transform.apply_deltas(deltas.flatten(0, 1), repeated)

@@ -12,7 +12,7 @@ from detectron2.structures import Instances, RotatedBoxes, pairwise_iou_rotated
 
 from ..box_regression import Box2BoxTransformRotated
 from .build import PROPOSAL_GENERATOR_REGISTRY
-from .proposal_utils import top_proposals
+from .proposal_utils import best_of_levels, finite_rows
 from .rpn import RPN
 
 if TYPE_CHECKING:
@@ -30,16 +30,20 @@ def find_top_rrpn_proposals(
     training: bool,
 ) -> list[Instances]:
     """`find_top_rpn_proposals` of rotated boxes: of each level (N, Ri, 5)."""
-    return top_proposals(
-        RotatedBoxes,
-        batched_nms_rotated,
-        (proposals, pred_objectness_logits),
-        image_sizes,
-        nms_thresh,
-        (pre_nms_topk, post_nms_topk),
-        min_box_size,
-        training,
-    )
+    boxes, logits, levels = best_of_levels(proposals, pred_objectness_logits, pre_nms_topk)
+    results = []
+    for image, size in enumerate(image_sizes):
+        finite = finite_rows(boxes[image], logits[image], training)
+        rotated = RotatedBoxes(boxes[image][finite])
+        rotated.clip(size)
+        found = Instances(size, proposal_boxes=rotated, objectness_logits=logits[image][finite])
+        large = rotated.nonempty(threshold=min_box_size)
+        found = found[large]
+        keep = batched_nms_rotated(
+            found.proposal_boxes.tensor, found.objectness_logits, levels[finite][large], nms_thresh
+        )
+        results.append(found[keep[:post_nms_topk]])
+    return results
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()

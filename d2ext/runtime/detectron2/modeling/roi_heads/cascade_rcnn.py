@@ -22,6 +22,7 @@ from .roi_heads import (
     ROI_HEADS_REGISTRY,
     Features,
     Losses,
+    Result,
     StandardROIHeads,
     _pooled_shape,
     _pooler,
@@ -119,21 +120,21 @@ class CascadeROIHeads(StandardROIHeads):
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], Losses]:
         del images
-        if not self.training:
-            found = cast(list[Instances], self._forward_box(features, proposals))
-            return self.forward_with_given_boxes(features, found), {}
-        proposals = self.label_and_sample_proposals(proposals, _required(targets))
-        losses = cast(Losses, self._forward_box(features, proposals, targets))
-        losses.update(cast(Losses, self._forward_mask(features, proposals)))
-        losses.update(cast(Losses, self._forward_keypoint(features, proposals)))
-        return proposals, losses
+        if self.training:
+            proposals = self.label_and_sample_proposals(proposals, _required(targets))
+            losses = self._forward_box(features, proposals, targets)
+            losses.update(self._forward_mask(features, proposals))
+            losses.update(self._forward_keypoint(features, proposals))
+            return proposals, losses
+        found = self._forward_box(features, proposals)
+        return self.forward_with_given_boxes(features, found), {}
 
     def _forward_box(
         self,
         features: Features,
         proposals: list[Instances],
         targets: list[Instances] | None = None,
-    ) -> Losses | list[Instances]:
+    ) -> Result:
         """Losses in training, otherwise detections.
 
         Args:
@@ -168,7 +169,7 @@ class CascadeROIHeads(StandardROIHeads):
         scores = [self.box_predictor[i].predict_probs(*stage) for i, stage in enumerate(stages)]
         last = self.box_predictor[-1]
         found, _ = fast_rcnn_inference(
-            list(last.predict_boxes(*stages[-1])),
+            last.predict_boxes(*stages[-1]),
             [torch.stack(of_image).mean(dim=0) for of_image in zip(*scores, strict=True)],
             sizes,
             last.test_score_thresh,

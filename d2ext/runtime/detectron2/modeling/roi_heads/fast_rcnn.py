@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec, batched_nms, cat, cross_entropy
-from detectron2.structures import Boxes, Instances, RotatedBoxes
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 
 from ..box_regression import Box2BoxTransform, Box2BoxTransformRotated, _dense_box_regression_loss
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
 
 Predictions = tuple[Tensor, Tensor]
-BoxType = type[Boxes] | type[RotatedBoxes]
-Suppression = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 def fast_rcnn_inference(
@@ -50,8 +48,8 @@ def fast_rcnn_inference(
         row of each in `boxes`.
     """
     found = [
-        fast_rcnn_inference_single_image(*image, score_thresh, nms_thresh, topk_per_image)
-        for image in zip(boxes, scores, image_shapes, strict=True)
+        fast_rcnn_inference_single_image(b, s, size, score_thresh, nms_thresh, topk_per_image)
+        for b, s, size in zip(boxes, scores, image_shapes, strict=True)
     ]
     return [instances for instances, _ in found], [rows for _, rows in found]
 
@@ -65,38 +63,30 @@ def fast_rcnn_inference_single_image(
     topk_per_image: int,
 ) -> tuple[Instances, Tensor]:
     """`fast_rcnn_inference` of one image."""
-    return best_detections(
-        Boxes, batched_nms, boxes, scores, image_shape, score_thresh, nms_thresh, topk_per_image
-    )
-
-
-def best_detections(
-    box_type: BoxType,
-    suppress: Suppression,
-    boxes: Tensor,
-    scores: Tensor,
-    image_shape: tuple[int, int],
-    score_thresh: float,
-    nms_thresh: float,
-    topk: int,
-) -> tuple[Instances, Tensor]:
-    """`fast_rcnn_inference_single_image` of any kind of boxes; `suppress` is called with boxes,
-    scores, classes and the threshold."""
-    finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
-    candidates = (scores[:, :-1] > score_thresh) & finite[:, None]
-    rows, classes = candidates.nonzero().unbind(1)
-    scores = scores[rows, classes]
-    sets = boxes.unflatten(1, (-1, 5 if box_type is RotatedBoxes else 4))
-    candidate_boxes = box_type(sets[rows, classes if sets.shape[1] > 1 else 0])
-    candidate_boxes.clip(image_shape)
-    keep = suppress(candidate_boxes.tensor, scores, classes, nms_thresh)
-    if topk >= 0:
-        keep = keep[:topk]
+    candidates, scores, classes, rows = candidate_detections(boxes, scores, score_thresh, 4)
+    clipped = Boxes(candidates)
+    clipped.clip(image_shape)
+    keep = batched_nms(clipped.tensor, scores, classes, nms_thresh)
+    if topk_per_image >= 0:
+        keep = keep[:topk_per_image]
     found = Instances(image_shape)
-    found.pred_boxes = box_type(candidate_boxes.tensor[keep])
+    found.pred_boxes = clipped[keep]
     found.scores = scores[keep]
     found.pred_classes = classes[keep]
     return found, rows[keep]
+
+
+def candidate_detections(
+    boxes: Tensor, scores: Tensor, score_thresh: float, box_dim: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Boxes (K, box_dim), scores, classes and rows (K,) of what scores more than the threshold and
+    is finite; arguments as of `fast_rcnn_inference_single_image`."""
+    finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    candidates = (scores[:, :-1] > score_thresh) & finite[:, None]
+    rows, classes = candidates.nonzero().unbind(1)
+    sets = boxes.unflatten(1, (-1, box_dim))
+    chosen = sets[rows, classes] if sets.shape[1] > 1 else sets[rows, 0]
+    return chosen, scores[rows, classes], classes, rows
 
 
 def _log_classification_stats(
@@ -315,8 +305,8 @@ class FastRCNNOutputLayers(nn.Module):
     ) -> tuple[list[Instances], list[Tensor]]:
         """As `fast_rcnn_inference`; the proposals have `proposal_boxes`."""
         return fast_rcnn_inference(
-            list(self.predict_boxes(predictions, proposals)),
-            list(self.predict_probs(predictions, proposals)),
+            self.predict_boxes(predictions, proposals),
+            self.predict_probs(predictions, proposals),
             [p.image_size for p in proposals],
             self.test_score_thresh,
             self.test_nms_thresh,
@@ -330,28 +320,25 @@ class FastRCNNOutputLayers(nn.Module):
         class. The proposals have `proposal_boxes` and `gt_classes`."""
         if not proposals:
             return []
-        every = cat(list(self.predict_boxes(predictions, proposals)))
+        every = cat(self.predict_boxes(predictions, proposals))
         sets = every.unflatten(1, (-1, len(self.box2box_transform.weights)))
         classes = cat([p.gt_classes for p in proposals]).clamp(0, sets.shape[1] - 1)
         rows = torch.arange(len(sets), device=sets.device)
         return list(sets[rows, classes].split(_sizes(proposals)))
 
-    def predict_boxes(
-        self, predictions: Predictions, proposals: list[Instances]
-    ) -> tuple[Tensor, ...] | list[Tensor]:
+    def predict_boxes(self, predictions: Predictions, proposals: list[Instances]) -> list[Tensor]:
         """Of each image (Ri, num_classes * box_dim) or (Ri, box_dim)."""
-        if not proposals:
+        if len(proposals) == 0:
             return []
         boxes = cat([p.proposal_boxes.tensor for p in proposals])
-        return self.box2box_transform.apply_deltas(predictions[1], boxes).split(_sizes(proposals))
+        decoded = self.box2box_transform.apply_deltas(predictions[1], boxes)
+        return list(decoded.split(_sizes(proposals)))
 
-    def predict_probs(
-        self, predictions: Predictions, proposals: list[Instances]
-    ) -> tuple[Tensor, ...]:
+    def predict_probs(self, predictions: Predictions, proposals: list[Instances]) -> list[Tensor]:
         """Of each image (Ri, num_classes + 1), the background last."""
         logits = predictions[0]
         probabilities = logits.sigmoid() if self.use_sigmoid_ce else logits.softmax(dim=-1)
-        return probabilities.split(_sizes(proposals))
+        return list(probabilities.split(_sizes(proposals)))
 
 
 def _sizes(proposals: list[Instances]) -> list[int]:

@@ -24,6 +24,11 @@ __all__ = [
     "build_keypoint_head",
 ]
 
+if TYPE_CHECKING:
+    Result = dict[str, Tensor] | list[Instances]
+else:
+    Result = list[Instances]  # TorchScript compiles inference
+
 ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
 ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = """Keypoint heads by name.
 
@@ -125,7 +130,7 @@ class BaseKeypointRCNNHead(nn.Module):
             "loss_normalizer": "visible" if by_visible else expected,
         }
 
-    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+    def forward(self, x: Tensor, instances: list[Instances]) -> Result:
         """In training {"loss_keypoint"}; otherwise the instances, with keypoints.
 
         Args:
@@ -134,14 +139,14 @@ class BaseKeypointRCNNHead(nn.Module):
                 `keypoint_rcnn_inference`.
         """
         logits = self.layers(x)
-        if not self.training:
-            keypoint_rcnn_inference(logits, instances)
-            return instances
-        normalizer = None
-        if self.loss_normalizer != "visible":
-            normalizer = cast(float, self.loss_normalizer) * len(instances)
-        loss = keypoint_rcnn_loss(logits, instances, normalizer)
-        return {"loss_keypoint": loss * self.loss_weight}
+        if self.training:
+            normalizer = None
+            if self.loss_normalizer != "visible":
+                normalizer = cast(float, self.loss_normalizer) * len(instances)
+            loss = keypoint_rcnn_loss(logits, instances, normalizer)
+            return {"loss_keypoint": loss * self.loss_weight}
+        keypoint_rcnn_inference(logits, instances)
+        return instances
 
     def layers(self, x: Tensor) -> Tensor:
         """(R, C, H, W) -> logits (R, num_keypoints, S, S)."""

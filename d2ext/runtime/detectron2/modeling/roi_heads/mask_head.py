@@ -26,6 +26,11 @@ __all__ = [
     "build_mask_head",
 ]
 
+if TYPE_CHECKING:
+    Result = dict[str, Tensor] | list[Instances]
+else:
+    Result = list[Instances]  # TorchScript compiles inference
+
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
 ROI_MASK_HEAD_REGISTRY.__doc__ = """Mask heads by name.
 
@@ -118,7 +123,7 @@ class BaseMaskRCNNHead(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         return {"vis_period": cfg.VIS_PERIOD}
 
-    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+    def forward(self, x: Tensor, instances: list[Instances]) -> Result:
         """In training {"loss_mask"}; otherwise the instances, with `pred_masks`.
 
         Args:

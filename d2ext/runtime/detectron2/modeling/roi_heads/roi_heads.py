@@ -37,6 +37,10 @@ A registered object is called with `(cfg, input_shape: dict[str, ShapeSpec])` an
 
 Features = dict[str, Tensor]
 Losses = dict[str, Tensor]
+if TYPE_CHECKING:
+    Result = Any  # losses in training, otherwise the instances of each image
+else:
+    Result = list[Instances]  # TorchScript compiles inference
 
 
 def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> ROIHeads:
@@ -323,6 +327,9 @@ class StandardROIHeads(ROIHeads):
         kwargs: of `ROIHeads`.
     """
 
+    # TorchScript leaves out the heads that are not there.
+    __constants__ = ("mask_on", "keypoint_on")
+
     @configurable
     def __init__(
         self,
@@ -346,12 +353,14 @@ class StandardROIHeads(ROIHeads):
         self.box_predictor: Any = box_predictor
         self.mask_on = mask_in_features is not None
         if self.mask_on:
-            self.mask_in_features = mask_in_features
-            self.mask_pooler, self.mask_head = mask_pooler, mask_head
+            self.mask_in_features = mask_in_features or []
+            self.mask_pooler: Any = mask_pooler
+            self.mask_head: Any = mask_head
         self.keypoint_on = keypoint_in_features is not None
         if self.keypoint_on:
-            self.keypoint_in_features = keypoint_in_features
-            self.keypoint_pooler, self.keypoint_head = keypoint_pooler, keypoint_head
+            self.keypoint_in_features = keypoint_in_features or []
+            self.keypoint_pooler: Any = keypoint_pooler
+            self.keypoint_head: Any = keypoint_head
         self.train_on_pred_boxes = train_on_pred_boxes
 
     @classmethod
@@ -424,15 +433,15 @@ class StandardROIHeads(ROIHeads):
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], Losses]:
         del images
-        if not self.training:
-            found = cast(list[Instances], self._forward_box(features, proposals))
-            return self.forward_with_given_boxes(features, found), {}
-        proposals = self.label_and_sample_proposals(proposals, _required(targets))
-        # Masks and keypoints see what the box head may have made of the proposals.
-        losses = cast(Losses, self._forward_box(features, proposals))
-        losses.update(cast(Losses, self._forward_mask(features, proposals)))
-        losses.update(cast(Losses, self._forward_keypoint(features, proposals)))
-        return proposals, losses
+        if self.training:
+            proposals = self.label_and_sample_proposals(proposals, _required(targets))
+            # Masks and keypoints see what the box head may have made of the proposals.
+            losses = self._forward_box(features, proposals)
+            losses.update(self._forward_mask(features, proposals))
+            losses.update(self._forward_keypoint(features, proposals))
+            return proposals, losses
+        found = self._forward_box(features, proposals)
+        return self.forward_with_given_boxes(features, found), {}
 
     def forward_with_given_boxes(
         self, features: Features, instances: list[Instances]
@@ -440,61 +449,55 @@ class StandardROIHeads(ROIHeads):
         """Detections with `pred_boxes` and `pred_classes`, and now with masks and keypoints."""
         if self.training:
             raise RuntimeError("given boxes are for inference: call eval() first")
-        instances = cast(list[Instances], self._forward_mask(features, instances))
-        return cast(list[Instances], self._forward_keypoint(features, instances))
+        instances = self._forward_mask(features, instances)
+        return self._forward_keypoint(features, instances)
 
-    def _forward_box(
-        self, features: Features, proposals: list[Instances]
-    ) -> Losses | list[Instances]:
+    def _forward_box(self, features: Features, proposals: list[Instances]) -> Result:
         """Losses in training, otherwise detections."""
         levels = [features[name] for name in self.box_in_features]
         regions = self.box_pooler(levels, [p.proposal_boxes for p in proposals])
         predictions = self.box_predictor(self.box_head(regions))
-        if not self.training:
-            return self.box_predictor.inference(predictions, proposals)[0]
-        losses = self.box_predictor.losses(predictions, proposals)
-        if self.train_on_pred_boxes:
-            with torch.no_grad():
-                boxes = self.box_predictor.predict_boxes_for_gt_classes(predictions, proposals)
-            for found, image_boxes in zip(proposals, boxes, strict=True):
-                found.proposal_boxes = Boxes(image_boxes)
-        return losses
+        if self.training:
+            losses = self.box_predictor.losses(predictions, proposals)
+            if self.train_on_pred_boxes:
+                with torch.no_grad():
+                    boxes = self.box_predictor.predict_boxes_for_gt_classes(predictions, proposals)
+                for found, image_boxes in zip(proposals, boxes, strict=True):
+                    found.proposal_boxes = Boxes(image_boxes)
+            return losses
+        return self.box_predictor.inference(predictions, proposals)[0]
 
-    def _forward_mask(
-        self, features: Features, instances: list[Instances]
-    ) -> Losses | list[Instances]:
+    def _forward_mask(self, features: Features, instances: list[Instances]) -> Result:
         """Losses in training, otherwise the instances with masks."""
-        if not self.mask_on:
-            return {} if self.training else instances
+        if self.mask_on:
+            if self.training:
+                instances, _ = select_foreground_proposals(instances, self.num_classes)
+            levels = {name: features[name] for name in self.mask_in_features}
+            if self.mask_pooler is None:
+                return self.mask_head(levels, instances)
+            regions = self.mask_pooler(list(levels.values()), self._boxes(instances))
+            return self.mask_head(regions, instances)
         if self.training:
-            instances, _ = select_foreground_proposals(instances, self.num_classes)
-        regions = self._pool(self.mask_pooler, self.mask_in_features, features, instances)
-        return cast(nn.Module, self.mask_head)(regions, instances)
+            return {}
+        return instances
 
-    def _forward_keypoint(
-        self, features: Features, instances: list[Instances]
-    ) -> Losses | list[Instances]:
+    def _forward_keypoint(self, features: Features, instances: list[Instances]) -> Result:
         """Losses in training, otherwise the instances with keypoints."""
-        if not self.keypoint_on:
-            return {} if self.training else instances
+        if self.keypoint_on:
+            if self.training:
+                instances, _ = select_foreground_proposals(instances, self.num_classes)
+                instances = select_proposals_with_visible_keypoints(instances)
+            levels = {name: features[name] for name in self.keypoint_in_features}
+            if self.keypoint_pooler is None:
+                return self.keypoint_head(levels, instances)
+            regions = self.keypoint_pooler(list(levels.values()), self._boxes(instances))
+            return self.keypoint_head(regions, instances)
         if self.training:
-            instances, _ = select_foreground_proposals(instances, self.num_classes)
-            instances = select_proposals_with_visible_keypoints(instances)
-        regions = self._pool(self.keypoint_pooler, self.keypoint_in_features, features, instances)
-        return cast(nn.Module, self.keypoint_head)(regions, instances)
+            return {}
+        return instances
 
-    def _pool(
-        self,
-        pooler: ROIPooler | None,
-        names: list[str] | None,
-        features: Features,
-        instances: list[Instances],
-    ) -> Tensor | Features:
-        names = names or []
-        if pooler is None:
-            return {name: features[name] for name in names}
-        boxes = [i.proposal_boxes if self.training else i.pred_boxes for i in instances]
-        return pooler([features[name] for name in names], boxes)
+    def _boxes(self, instances: list[Instances]) -> list[Boxes]:
+        return [i.proposal_boxes if self.training else i.pred_boxes for i in instances]
 
 
 def _pooled_shape(

@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec, batched_nms_rotated
 from detectron2.structures import Instances, RotatedBoxes, pairwise_iou_rotated
 
 from ..box_regression import Box2BoxTransformRotated
-from .fast_rcnn import FastRCNNOutputLayers, Predictions, best_detections
+from .fast_rcnn import FastRCNNOutputLayers, Predictions, candidate_detections
 from .roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 
 if TYPE_CHECKING:
@@ -43,16 +43,15 @@ def fast_rcnn_inference_single_image_rotated(
     topk_per_image: int,
 ) -> tuple[Instances, Tensor]:
     """`fast_rcnn_inference_rotated` of one image."""
-    return best_detections(
-        RotatedBoxes,
-        batched_nms_rotated,
-        boxes,
-        scores,
-        image_shape,
-        score_thresh,
-        nms_thresh,
-        topk_per_image,
-    )
+    candidates, scores, classes, rows = candidate_detections(boxes, scores, score_thresh, 5)
+    clipped = RotatedBoxes(candidates)
+    clipped.clip(image_shape)
+    keep = batched_nms_rotated(clipped.tensor, scores, classes, nms_thresh)
+    if topk_per_image >= 0:
+        keep = keep[:topk_per_image]
+    found = Instances(image_shape, pred_boxes=clipped[keep], scores=scores[keep])
+    found.pred_classes = classes[keep]
+    return found, rows[keep]
 
 
 class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
@@ -68,8 +67,8 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
         self, predictions: Predictions, proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
         return fast_rcnn_inference_rotated(
-            list(self.predict_boxes(predictions, proposals)),
-            list(self.predict_probs(predictions, proposals)),
+            self.predict_boxes(predictions, proposals),
+            self.predict_probs(predictions, proposals),
             [p.image_size for p in proposals],
             self.test_score_thresh,
             self.test_nms_thresh,
