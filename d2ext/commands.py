@@ -35,3 +35,10 @@ def convert_weights() -> NoReturn:
     from d2ext.checkpoint.convert import main
 
     exit_on_user_error(main)
+
+
+def report() -> NoReturn:
+    """Write a page about a run."""
+    from d2ext.pages.run_page import main
+
+    exit_on_user_error(main)

@@ -24,6 +24,7 @@ RANKS = {
     "evaluation": 4,
     "projects": 5,
     "parity": 5,
+    "pages": 5,
     "commands": 6,
 }
 

@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = argument_parser().parse_args(argv)
     prepared = prepare(args)
+    words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
+    prepared.notes.insert(0, f"command: {shlex.join(words)}")
     launch(run, args, prepared, device=prepared.cfg.MODEL.DEVICE)
 
 

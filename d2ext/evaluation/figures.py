@@ -1,5 +1,6 @@
 """What the figures have in common: matplotlib without a display or global state, one look."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -35,11 +37,31 @@ _STYLE: Any = {
 def figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of `width` by `height` inches, saved to `path` at the end of the block."""
     with rc_context(_STYLE), replacing(path) as temporary:
-        spaced = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15, wspace=0.03, hspace=0.04)
-        drawn = Figure(figsize=(width, height), layout=spaced)
+        drawn = Figure(figsize=(width, height), layout=_spacing())
         yield drawn
         FigureCanvasAgg(drawn)
         drawn.savefig(temporary, dpi=120)
+
+
+class SvgFigure(Figure):
+    """A figure that has its SVG in `content` once it is done."""
+
+    content: bytes = b""
+
+
+@contextmanager
+def svg(width: float, height: float) -> Iterator[SvgFigure]:
+    """A figure of `width` by `height` inches, turned into SVG at the end of the block."""
+    with rc_context(_STYLE):
+        drawn = SvgFigure(figsize=(width, height), layout=_spacing())
+        yield drawn
+        content = io.BytesIO()
+        FigureCanvasSVG(drawn).print_svg(content, metadata={"Date": None})
+        drawn.content = content.getvalue()
+
+
+def _spacing() -> ConstrainedLayoutEngine:
+    return ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15, wspace=0.03, hspace=0.04)
 
 
 def tidy(axes: Axes, title: str, grid: Literal["both", "x", "y"] = "both") -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from registered import free_names
 
 import d2ext.data  # noqa: F401  (registers the built-in sets)
 from d2ext.config import get_cfg
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 
 @dataclass
@@ -61,12 +61,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def _free_names() -> Iterator[None]:
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        if name in MetadataCatalog.list():
-            MetadataCatalog.remove(name)
+    with free_names():
+        yield
 
 
 @pytest.fixture

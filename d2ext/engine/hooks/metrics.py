@@ -1,14 +1,24 @@
 """Writes metrics now and then, and lets them go on after a resume where they stopped."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from d2ext.engine.hooks.evaluation import Evaluate
 from d2ext.engine.metrics_file import WINDOW, MetricsFile
 from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import EventStorage, EventWriter
 
-CLOCK = {"time", "data_time", "eta_seconds"}  # of one process: a resumed one measures anew
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+MEMORY = "max_memory_mb"
+# Of one process: a resumed one measures anew.
+CLOCK = {"time", "data_time", "eta_seconds", MEMORY}
 
 
 class WriteMetrics(PeriodicWriter):
@@ -40,6 +50,8 @@ class WriteMetrics(PeriodicWriter):
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter or self.evaluate.metrics:
+            if self.writers:
+                self.trainer.storage.put_scalar(MEMORY, peak_memory(), smoothing_hint=False)
             for writer in self.writers:
                 writer.write()
 
@@ -49,6 +61,16 @@ class WriteMetrics(PeriodicWriter):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict
+
+
+def peak_memory() -> float:
+    """MiB: of tensors on the GPU where there is one in use, else of the process."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
+    if resource is None:
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def _recent(storage: EventStorage) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""HTML pages about data sets and runs: one file each, readable without a network."""

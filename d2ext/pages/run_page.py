@@ -1,0 +1,266 @@
+"""The page about a run: what was trained, how it went, what the model gets wrong."""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2ext.config import load_config
+from d2ext.data import register_datasets
+from d2ext.errors import DataError
+from d2ext.evaluation.confusion import IOU, Verdict, confusion_matrix, judge
+from d2ext.evaluation.curves import read_metrics, smoothed
+from d2ext.evaluation.drawing import Mark, class_name, color_of, marks_of_annotations
+from d2ext.evaluation.precision import Precision, measure
+from d2ext.pages import charts
+from d2ext.pages.crops import crop
+from d2ext.pages.page import Page
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.detection_utils import read_image
+
+RESULTS = "coco_instances_results.json"
+_MISTAKES = 18  # pictures of each kind
+_GREY = (60, 60, 66)
+_CURVES = 8  # classes in a chart of curves
+_CONFUSED = 30  # classes in a table; more are cut down to those most often confused
+
+EXAMPLES = """\
+example:
+  python tools/report.py output
+  python tools/report.py output --out report.html
+
+Written is one page that opens without a network: curves, AP by class and size, precision-recall
+curves, the confusion matrix, the most confident mistakes as pictures, speed, memory, the command
+and the versions.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page of a run.
+
+    Raises:
+        UserError: the folder is none of a run, its data are gone, or the page cannot be written.
+    """
+    parser = argparse.ArgumentParser(
+        description="Write a page about a run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="OUTPUT_DIR of a training or evaluation")
+    parser.add_argument("--out", type=Path, help="the page (default: report.html in the folder)")
+    args = parser.parse_args(argv)
+    path = args.out or args.folder / "report.html"
+    write_run_page(args.folder, path)
+    print(f"written: {path}")
+
+
+def write_run_page(folder: Path, path: Path) -> None:
+    """Write the page about the run in `folder`.
+
+    Raises:
+        DataError: there is no run in the folder, or its data set is gone.
+        OutputError: the page cannot be written.
+    """
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise DataError(
+            f"{folder}: no config.yaml, so no run of tools/train_net.py. Name its OUTPUT_DIR."
+        )
+    cfg = load_config(str(config))
+    register_datasets(cfg)
+    metrics = folder / "metrics.json"
+    series = read_metrics(metrics) if metrics.is_file() else {}
+    page = Page(f"Run in {folder.resolve().name}")
+    _add_head(page, folder, cfg)
+    _add_speed(page, folder, cfg, series)
+    _add_curves(page, series)
+    for name in cfg.DATASETS.TEST:
+        results = folder / "inference" / name / RESULTS
+        if results.is_file():
+            _add_detections(page, name, json.loads(results.read_text(encoding="utf-8")))
+    page.write(path)
+
+
+def _add_head(page: Page, folder: Path, cfg: CfgNode) -> None:
+    log = folder / "log.txt"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    said = [line.partition("INFO: ")[2] for line in lines]
+    for start in ("command: ", "d2ext "):
+        found = [line.removeprefix("command: ") for line in said if line.startswith(start)]
+        if found:
+            page.code(found[-1])
+    sets = (
+        f"trained on {', '.join(cfg.DATASETS.TRAIN)}, evaluated on {', '.join(cfg.DATASETS.TEST)}"
+    )
+    page.text(f"{cfg.MODEL.META_ARCHITECTURE} on {cfg.MODEL.BACKBONE.NAME}; {sets}.")
+
+
+def _add_speed(page: Page, folder: Path, cfg: CfgNode, series: charts.Series) -> None:
+    rows = []
+    if "total_loss" in series:
+        rows.append(("iterations", f"{int(series['total_loss'][0][-1]) + 1:,}"))
+    if "time" in series:
+        seconds = float(np.median(series["time"][1]))
+        images = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE
+        rows.append(("time of an iteration", f"{seconds:.3f} s, {images} images"))
+        rows.append(("images in a second", f"{images / seconds:.1f}"))
+    if "data_time" in series:
+        rows.append(("of it waiting for data", f"{float(np.median(series['data_time'][1])):.3f} s"))
+    if "max_memory_mb" in series:
+        rows.append(("most memory", f"{series['max_memory_mb'][1].max() / 1024:.2f} GiB"))
+    rows += [("evaluation, seconds an image", value) for value in _inference_time(folder)]
+    if rows:
+        page.heading("Speed and memory")
+        page.table(("", ""), rows)
+
+
+def _inference_time(folder: Path) -> list[str]:
+    """The last figure that Detectron2's evaluation has logged."""
+    log = folder / "log.txt"
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return re.findall(r"Total inference pure compute time: .*?\(([\d.]+) s / iter", text)[-1:]
+
+
+def _add_curves(page: Page, series: charts.Series) -> None:
+    drawn = [(charts.lines(*chart), chart[0]) for chart in _curves(series)]
+    if drawn:
+        page.heading("Curves")
+        page.charts(drawn)
+
+
+def _curves(series: charts.Series) -> Iterator[tuple[str, str, dict]]:
+    """Title, label and series of each chart that there is something for."""
+    losses = {n: (x, smoothed(y)) for n, (x, y) in series.items() if n == "total_loss"}
+    losses |= {n: s for n, s in series.items() if n == "val/total_loss"}
+    terms = {
+        n: (x, smoothed(y))
+        for n, (x, y) in series.items()
+        if "loss" in n and n != "total_loss" and "/" not in n
+    }
+    scores: dict[str, dict[str, Any]] = {}
+    for name, values in series.items():
+        task, _, metric = name.rpartition("/")
+        if metric in ("AP", "AP50", "AP75", "mIoU", "mACC", "PQ", "SQ", "RQ"):
+            scores.setdefault(task.rpartition("/")[2], {})[metric] = values
+    rate = {n: s for n, s in series.items() if n == "lr"}
+    named = {"Total loss": losses, "Terms of the loss": terms}
+    named |= {f"Evaluation, {task}": values for task, values in scores.items()}
+    named["Learning rate"] = rate
+    yield from ((title, "iteration", found) for title, found in named.items() if found)
+
+
+def _add_detections(page: Page, name: str, results: list[dict[str, Any]]) -> None:
+    records, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
+    page.heading(f"Detections on {name}")
+    page.text(f"{len(records)} images, {len(results)} detections.", "faint")
+    if not results:
+        page.text("The model found nothing at all.", "warning")
+        return
+    if len(results[0]["bbox"]) != 4:
+        page.text("Rotated boxes: see the table of the log for their AP.", "faint")
+        return
+    names = list(metadata.thing_classes)
+    for task in ("bbox", "segm"):
+        if task == "bbox" or "segmentation" in results[0]:
+            _add_precision(page, measure(metadata.json_file, results, task), names, task)
+    verdicts, threshold = judge(records, results, metadata)
+    _add_confusion(page, verdicts, names, threshold)
+    _add_mistakes(page, verdicts, records, metadata)
+
+
+def _add_precision(page: Page, found: Precision, names: Sequence[str], task: str) -> None:
+    kind = "boxes" if task == "bbox" else "masks"
+    page.heading(f"AP by class and size, {kind}", 3)
+    table = found.table()
+    rows = [(name, *map(_percent, row)) for name, row in zip(names, table, strict=True)]
+    with np.errstate(all="ignore"):
+        known = np.isfinite(table)
+        means = np.where(known, table, 0).sum(0) / known.sum(0)
+    rows.append(("mean", *map(_percent, means)))
+    page.table(("class", "AP", "AP50", "AP75", "small", "medium", "large"), rows)
+    order = np.argsort(np.nan_to_num(table[:, 0], nan=-1))
+    drawn = []
+    for start in range(0, min(len(order), 4 * _CURVES), _CURVES):
+        part = order[start : start + _CURVES]
+        curves = {names[i]: (found.recalls, found.curve(int(i))) for i in part}
+        title = "Precision by recall, IoU 0.50"
+        drawn.append((charts.lines(title, "recall", curves), title))
+    page.charts(drawn)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1f}" if np.isfinite(value) else "-"
+
+
+def _add_confusion(
+    page: Page, verdicts: Sequence[Verdict], names: Sequence[str], threshold: float
+) -> None:
+    page.heading("Confusion matrix", 3)
+    page.text(
+        f"Rows: what is there; columns: what was found. Detections with a score of {threshold:.2f} "
+        f"or more, as many as there are objects; by falling score each claims the free object that "
+        f"it overlaps most, of any class, from an IoU of {IOU} on.",
+        "faint",
+    )
+    matrix = confusion_matrix(verdicts, len(names))
+    shown = _most_confused(matrix)
+    if len(shown) < len(names):
+        page.text(f"Shown are the {len(shown)} classes that are confused most.", "faint")
+    cells = [*shown, len(names)]
+    head = ("", *(names[i] for i in shown), "missed")
+    labels = [*(names[i] for i in shown), "nothing there"]
+    rows = [
+        (label, *(matrix[row, column] or "" for column in cells))
+        for label, row in zip(labels, cells, strict=True)
+    ]
+    page.table(head, rows)
+
+
+def _most_confused(matrix: np.ndarray) -> list[int]:
+    wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
+    order = np.argsort(-wrong[:-1], kind="stable")[:_CONFUSED]
+    return sorted(order.tolist())
+
+
+def _add_mistakes(
+    page: Page,
+    verdicts: Sequence[Verdict],
+    records: Sequence[dict[str, Any]],
+    metadata: Any,
+) -> None:
+    wrong = sorted((v for v in verdicts if not v.right), key=lambda v: -v.score)
+    groups = {
+        "Most confident, and nothing is there": [v for v in wrong if v.truth is None],
+        "Most confident, and of another class": [
+            v for v in wrong if v.truth is not None and v.found is not None
+        ],
+        "Missed, the largest": sorted((v for v in wrong if v.found is None), key=_area)[::-1],
+    }
+    for title, found in groups.items():
+        if found:
+            page.heading(f"{title}: {len(found)}", 3)
+            chosen = found[:_MISTAKES]
+            page.pictures(_picture(v, records[v.image], metadata) for v in chosen)
+
+
+def _picture(verdict: Verdict, record: Mapping[str, Any], metadata: Any) -> tuple[np.ndarray, str]:
+    """The mistake in its colour, the ground truth around it in grey."""
+    image = read_image(record["file_name"], format="RGB")
+    truth = [Mark(mark.box, _GREY, "") for mark in marks_of_annotations(record, metadata, False)]
+    class_id = verdict.truth if verdict.found is None else verdict.found
+    assert class_id is not None  # one of the two there is
+    text = class_name(class_id, metadata)
+    if verdict.found is not None:
+        text += f" {verdict.score:.2f}"
+    mark = Mark(verdict.box, color_of(class_id, metadata), text, score=2.0)
+    return crop(image, verdict.box, [mark, *truth]), f"{text}: {Path(record['file_name']).name}"
+
+
+def _area(verdict: Verdict) -> float:
+    x0, y0, x1, y1 = verdict.box
+    return (x1 - x0) * (y1 - y0)

@@ -1,0 +1,13 @@
+"""Names of data sets are free again after a test."""
+
+from collections.abc import Iterator
+
+import pytest
+from registered import free_names
+
+
+@pytest.fixture(autouse=True)
+def _free_names(tmp_path, monkeypatch) -> Iterator[None]:
+    monkeypatch.setenv("D2EXT_CACHE", str(tmp_path / "cache"))
+    with free_names():
+        yield
