@@ -39,6 +39,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     swin.WINDOW_SIZE = 7  # side of an attention window, in tokens
     swin.MLP_RATIO = 4.0  # hidden channels of the MLP, in multiples of the block's
     swin.DROP_PATH_RATE = 0.2  # stochastic depth of the last block; linear from 0 at the first
+    swin.PATCH_NORM = True  # LayerNorm after the patch embedding
     swin.OUT_FEATURES = ["stage3", "stage4", "stage5"]  # of stage2 to stage5, strides 4 to 32
 
     timm = cfg.MODEL.TIMM = CfgNode()
@@ -46,7 +47,10 @@ def add_backbone_config(cfg: CfgNode) -> None:
     timm.OUT_FEATURES = ["stride8", "stride16", "stride32"]  # "stride" and a number
     timm.PRETRAINED = False  # fetch timm's weights
 
-    cfg.MODEL.FPN.BOTTOM_UP = "SwinTransformer"  # registered name of the backbone below FPNBackbone
+    fpn = cfg.MODEL.FPN
+    fpn.BOTTOM_UP = "SwinTransformer"  # registered name of the backbone below FPNBackbone
+    fpn.TOP_LEVELS = 2  # coarser levels of strided convolutions, P6 and P7: 0, 1 or 2
+    fpn.TOP_FEATURE = ""  # what P6 is made of: a feature of the backbone, or "" for P5
 
 
 def add_dyhead_config(cfg: CfgNode) -> None:
@@ -66,7 +70,9 @@ def add_atss_config(cfg: CfgNode) -> None:
     atss.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
     atss.NUM_CONVS = 4  # 3x3 convolutions before the predictors; 0 with DyHead
     atss.CHANNELS = 256  # channels of these convolutions
+    atss.NORM = "GN"  # of these convolutions; "" for none
     atss.DEFORMABLE_TOWER = False  # the last of these convolutions is deformable
+    atss.PREDICTOR_SIZE = 1  # side of the predictors' kernels: 1 (DynamicHead) or 3 (ATSS)
     atss.TOPK = 9  # candidate anchors of a box on each level
     atss.PRIOR_PROB = 0.01  # the class probability that the bias starts from
     atss.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh
@@ -83,10 +89,13 @@ def add_fcos_config(cfg: CfgNode) -> None:
     fcos = cfg.MODEL.FCOS = CfgNode()
     fcos.NUM_CLASSES = 80  # set from the data unless a config names another
     fcos.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
-    fcos.NUM_CONVS = 4  # 3x3 convolutions before the predictors
+    fcos.NUM_SHARED_CONVS = 0  # 3x3 convolutions below both towers
+    fcos.NUM_CLS_CONVS = 4  # 3x3 convolutions of the tower for the classes
+    fcos.NUM_BOX_CONVS = 4  # of that for the boxes
     fcos.CHANNELS = 256  # channels of these convolutions
     fcos.DEFORMABLE_TOWER = False  # the last of these convolutions is deformable
     fcos.NORM = "GN"  # of these convolutions; "" for none
+    fcos.LEVEL_SCALES = True  # a learnt factor on the boxes of each level
     fcos.SIZES_OF_INTEREST = [64, 128, 256, 512]  # pixels between the levels
     fcos.CENTER_RADIUS = 1.5  # strides from a box's centre that learn it; 0: the whole box
     fcos.QUALITY = "centerness"  # what scores are multiplied by: centerness or iou

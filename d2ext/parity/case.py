@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.checkpoint import convert_official
+from d2ext.checkpoint.matching import match
 from d2ext.errors import DataError
 from d2ext.parity import recipe
 from detectron2.structures import Boxes, Instances
 
+SHOWN = 5
 FILES = ("case.json", "entries.json", "golden.npz")
 
 
@@ -55,6 +57,11 @@ class Case:
         self.golden = np.load(folder / "golden.npz")
         self.config: dict[str, Any] = self.facts["config"]
 
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """Of the published weights, by the authors' names."""
+        return {name: shape for name, shape, _ in self.entries}
+
     def published(self) -> dict[str, Tensor]:
         """The weights by the authors' names."""
         state = recipe.fill_state_dict(self.entries)
@@ -65,21 +72,28 @@ class Case:
         return state
 
     def load(self, model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-        """Fill a model; it has to have the parameters of the published layout and no others.
+        """Fill a model; the published layout has to have all its parameters.
+
+        Others of the layout are left out: what ours lacks and needs shows in what comes out.
 
         Args:
             prefix: what the case's names lack of the whole model's.
         Returns:
             The model's parameters and buffers by the authors' names.
         Raises:
-            RuntimeError: names or shapes differ.
+            DataError: parameters are missing.
+            RuntimeError: shapes differ.
         """
         published = self.published()
         converted = convert_official({prefix + name: value for name, value in published.items()})
-        model.load_state_dict(converted)
+        missing = match(converted, model.state_dict()).missing
+        if missing:
+            raise DataError(f"{self.name}: entries.json lacks {', '.join(missing[:SHOWN])} (ours)")
+        model.load_state_dict(converted, strict=False)
         ours = {id(value): name for name, value in converted.items()}
         here = dict(model.named_parameters()) | dict(model.named_buffers())
-        return {name: here[ours[id(v)]] for name, v in published.items() if id(v) in ours}
+        names = {name: ours.get(id(value), "") for name, value in published.items()}
+        return {name: here[own] for name, own in names.items() if own in here}
 
     def batch(self) -> list[dict]:
         """Detectron2's input dicts, in the channel order of the model, with ground truth."""

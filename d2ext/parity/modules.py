@@ -7,18 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from d2ext.config import get_cfg
 from d2ext.modeling.backbone import SwinTransformer
 from d2ext.modeling.neck import DyHeadBlock
 from d2ext.parity import recipe
 from d2ext.parity.case import Case
-
-SWIN_OPTIONS = ("embed_dim", "depths", "num_heads", "window_size", "mlp_ratio", "out_features")
+from d2ext.parity.settings import DYHEAD, SWIN
+from detectron2.layers import ShapeSpec
 
 
 def swin_backbone(case: Case) -> dict[str, Tensor]:
     """A bare Swin on one image of any size."""
-    options = {name: case.config[name] for name in SWIN_OPTIONS}
-    model = SwinTransformer(in_channels=3, drop_path_rate=0.0, **options)
+    cfg = get_cfg()
+    SWIN.merge(cfg, "config", case.config)
+    cfg.MODEL.SWIN.DROP_PATH_RATE = 0.0
+    model = SwinTransformer(cfg, ShapeSpec(channels=3))
     parameters = case.load(model)
     inputs = {"input.image": _images(case.facts["input"])}
     return _with_gradients(case, parameters, inputs, model)
@@ -26,7 +29,9 @@ def swin_backbone(case: Case) -> dict[str, Tensor]:
 
 def dyhead_block(case: Case) -> dict[str, Tensor]:
     """One block of the dynamic head on levels of made-up features."""
-    block = DyHeadBlock(case.config["channels"])
+    cfg = get_cfg()
+    DYHEAD.merge(cfg, "config", case.config)
+    block = DyHeadBlock(cfg.MODEL.DYHEAD.CHANNELS, cfg.MODEL.DYHEAD.COARSE_OFFSETS)
     whole = nn.ModuleDict({"blocks": nn.ModuleList([block])})
     parameters = case.load(whole, prefix="dyhead_tower.0.")
     shapes = case.facts["input"]["features"]

@@ -14,7 +14,7 @@ def test_no_graph_breaks_between_the_image_and_the_raw_outputs(name):
     cfg.MODEL.META_ARCHITECTURE = name
     if name == "FCOS":  # on a plain pyramid
         cfg.MODEL.BACKBONE.NAME = "FPNBackbone"
-    cfg.MODEL.FCOS.NUM_CONVS = 1
+    cfg.MODEL.FCOS.NUM_CLS_CONVS = cfg.MODEL.FCOS.NUM_BOX_CONVS = 1
     model = build_model(cfg).train()
     explained = torch._dynamo.explain(lambda image: model.head(model.backbone(image)))(
         torch.randn(1, 3, 64, 96)

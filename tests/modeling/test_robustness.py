@@ -17,7 +17,7 @@ def build(name: str) -> nn.Module:
     cfg = tiny_config()
     cfg.MODEL.META_ARCHITECTURE = name.split()[-1]
     cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.FCOS.NUM_CLASSES = 3
-    cfg.MODEL.FCOS.NUM_CONVS = 1
+    cfg.MODEL.FCOS.NUM_CLS_CONVS = cfg.MODEL.FCOS.NUM_BOX_CONVS = 1
     if not name.startswith("DyHead"):
         cfg.MODEL.BACKBONE.NAME = "FPNBackbone"
         cfg.MODEL.ATSS.NUM_CONVS = 1

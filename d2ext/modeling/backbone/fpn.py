@@ -1,25 +1,26 @@
-"""A feature pyramid on any registered backbone: P3 to P5 from it, P6 and P7 from P5.
+"""A feature pyramid on any registered backbone: P3 to P5 from it, P6 and P7 from P5 or C5.
 
 Source: Lin et al., "Feature Pyramid Networks for Object Detection", 2017, arXiv:1612.03144; the two
-coarse levels as in RetinaNet, arXiv:1708.02002, but from P5 instead of C5.
+coarse levels as in RetinaNet, arXiv:1708.02002 (from C5), or FCOS, arXiv:1904.01355 (from P5).
 """
 
 from collections.abc import Sequence
 from math import log2
 
 import torch
-from torch import Tensor
+from fvcore.nn.weight_init import c2_xavier_fill
+from torch import Tensor, nn
 
+from d2ext.errors import ConfigError
 from d2ext.modeling.lookup import registered
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
-from detectron2.modeling.backbone.fpn import LastLevelP6P7
 
 
 @BACKBONE_REGISTRY.register()
 class FPNBackbone(FPN):
-    """Detectron2's FPN with two more levels, on the backbone named by `MODEL.FPN.BOTTOM_UP`.
+    """Detectron2's FPN with coarser levels, on the backbone named by `MODEL.FPN.BOTTOM_UP`.
 
     Args:
         bottom_up: the backbone below.
@@ -27,6 +28,9 @@ class FPNBackbone(FPN):
         out_channels: channels of every level.
         norm: normalisation after each convolution; "" for none.
         fuse_type: "sum" or "avg" of the lateral and the top-down path.
+        top_levels: how many coarser levels, 0 to 2.
+        top_feature: what the first of them is made of, a feature map of the backbone; "" for the
+            coarsest level below.
     """
 
     @configurable
@@ -38,15 +42,23 @@ class FPNBackbone(FPN):
         out_channels: int,
         norm: str,
         fuse_type: str,
+        top_levels: int,
+        top_feature: str,
     ) -> None:
-        stride = bottom_up.output_shape()[in_features[-1]].stride
+        if top_levels not in (0, 1, 2):
+            raise ConfigError(f"MODEL.FPN.TOP_LEVELS: {top_levels} is none of 0, 1, 2")
+        shapes = bottom_up.output_shape()
+        stride, width = shapes[in_features[-1]].stride, out_channels
         assert stride is not None
+        if top_feature:
+            width = _channels(shapes, top_feature)
+        source = top_feature or f"p{int(log2(stride))}"
         super().__init__(
             bottom_up=bottom_up,
             in_features=in_features,
             out_channels=out_channels,
             norm=norm,
-            top_block=CoarseLevels(out_channels, out_channels, in_feature=f"p{int(log2(stride))}"),
+            top_block=CoarseLevels(width, out_channels, source, top_levels) if top_levels else None,
             fuse_type=fuse_type,
         )
 
@@ -60,16 +72,44 @@ class FPNBackbone(FPN):
             "out_channels": fpn.OUT_CHANNELS,
             "norm": fpn.NORM,
             "fuse_type": fpn.FUSE_TYPE,
+            "top_levels": fpn.TOP_LEVELS,
+            "top_feature": fpn.TOP_FEATURE,
         }
 
 
-class CoarseLevels(LastLevelP6P7):
-    """P6 and P7, outside autocast: a bfloat16 convolution of stride 2 on a map of one pixel gets a
-    partly uninitialised gradient of its weight from oneDNN (seen with torch 2.15 on a CPU).
+class CoarseLevels(nn.Module):
+    """P6, and P7 from it, outside autocast: on a map of one pixel a bfloat16 convolution of stride
+    2 gets a partly uninitialised gradient of its weight from oneDNN (seen with torch 2.15, CPU).
+
+    Args:
+        in_channels: of the feature below.
+        out_channels: of each level.
+        in_feature: the name of the feature below, for `FPN`.
+        num_levels: 1 or 2.
     """
 
+    def __init__(
+        self, in_channels: int, out_channels: int, in_feature: str, num_levels: int
+    ) -> None:
+        super().__init__()
+        self.in_feature, self.num_levels = in_feature, num_levels
+        self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.p7 = None
+        if num_levels == 2:
+            self.p7 = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
+        for level in self.children():
+            c2_xavier_fill(level)
+
     def forward(self, feature: Tensor) -> list[Tensor]:
-        """(B, C, H, W) -> the two levels above, in the dtype of `feature`."""
+        """(B, C, H, W) -> the levels above, in the dtype of `feature`."""
         with torch.autocast(feature.device.type, enabled=False):
-            levels = super().forward(feature.to(self.p6.weight.dtype))
+            levels = [self.p6(feature.to(self.p6.weight.dtype))]
+            if self.p7 is not None:
+                levels.append(self.p7(levels[0].relu()))
         return [level.to(feature.dtype) for level in levels]
+
+
+def _channels(shapes: dict[str, ShapeSpec], name: str) -> int:
+    if name not in shapes:
+        raise ConfigError(f"MODEL.FPN.TOP_FEATURE: {name!r} is none of {', '.join(shapes)}")
+    return int(shapes[name].channels or 0)

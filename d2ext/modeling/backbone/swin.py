@@ -31,6 +31,7 @@ class SwinTransformer(Backbone):
         window_size: side of an attention window, in tokens.
         mlp_ratio: hidden channels of the MLP, in multiples of the block's.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
+        patch_norm: a LayerNorm follows the patch embedding.
         out_features: names of the feature maps to return.
     """
 
@@ -45,6 +46,7 @@ class SwinTransformer(Backbone):
         window_size: int,
         mlp_ratio: float,
         drop_path_rate: float,
+        patch_norm: bool,
         out_features: Sequence[str],
     ) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ class SwinTransformer(Backbone):
         names = names[: names.index(self.out_features[-1]) + 1]
         self.channels = {name: embed_dim * 2**i for i, name in enumerate(names)}
         self.strides = {name: PATCH_SIZE * 2**i for i, name in enumerate(names)}
-        self.patch_embed = PatchEmbed(in_channels, embed_dim)
+        self.patch_embed = PatchEmbed(in_channels, embed_dim, patch_norm)
         drop_paths = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
         self.layers = nn.ModuleList(
             SwinStage(
@@ -102,10 +104,10 @@ class SwinTransformer(Backbone):
 class PatchEmbed(nn.Module):
     """Patches of 4 x 4 pixels to tokens: (B, C, H, W) -> (B, ceil(H / 4), ceil(W / 4), dim)."""
 
-    def __init__(self, in_channels: int, dim: int) -> None:
+    def __init__(self, in_channels: int, dim: int, norm: bool) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_channels, dim, kernel_size=PATCH_SIZE, stride=PATCH_SIZE)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]

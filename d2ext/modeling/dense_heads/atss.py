@@ -69,17 +69,16 @@ class ATSSTargets:
 class ATSSHead(nn.Module):
     """Class, box and centerness of one anchor a cell.
 
-    Without convolutions of its own the predictors are 1x1, as on a dynamic head; after
-    convolutions they are 3x3.
-
     Args:
         input_shapes: of the features by name.
         in_features: the levels to use, finest first.
         anchor_generator: gives one anchor a cell.
         num_classes: classes, without background.
-        num_convs: 3x3 convolutions, each with a group norm, before the predictors.
+        num_convs: 3x3 convolutions of each tower, before the predictors.
         channels: their output channels.
+        norm: of the towers, "GN" or another name of `detectron2.layers.get_norm`.
         deformable_tower: the last one of each tower is deformable.
+        predictor_size: side of the kernels that predict, 1 or 3.
         topk: candidate anchors of a box on each level.
         prior_prob: class probability that training starts from.
         bbox_reg_weights: of dx, dy, dw, dh.
@@ -102,7 +101,9 @@ class ATSSHead(nn.Module):
         num_classes: int,
         num_convs: int,
         channels: int,
+        norm: str,
         deformable_tower: bool,
+        predictor_size: int,
         topk: int,
         prior_prob: float,
         bbox_reg_weights: tuple[float, float, float, float],
@@ -130,9 +131,10 @@ class ATSSHead(nn.Module):
 
         in_channels = input_shapes[self.in_features[0]].channels
         assert in_channels is not None
-        self.cls_tower = conv_tower(in_channels, channels, num_convs, "GN", deformable_tower)
-        self.bbox_tower = conv_tower(in_channels, channels, num_convs, "GN", deformable_tower)
-        width, side = (channels, 3) if num_convs else (in_channels, 1)
+        layers = (num_convs, norm, deformable_tower, len(self.in_features))
+        self.cls_tower = conv_tower(in_channels, channels, *layers)
+        self.bbox_tower = conv_tower(in_channels, channels, *layers)
+        width, side = channels if num_convs else in_channels, predictor_size
         self.cls_logits = nn.Conv2d(width, num_classes, side, padding=side // 2)
         self.bbox_pred = nn.Conv2d(width, 4, side, padding=side // 2)
         self.centerness = nn.Conv2d(width, 1, side, padding=side // 2)
@@ -152,7 +154,9 @@ class ATSSHead(nn.Module):
             "num_classes": atss.NUM_CLASSES,
             "num_convs": atss.NUM_CONVS,
             "channels": atss.CHANNELS,
+            "norm": atss.NORM,
             "deformable_tower": atss.DEFORMABLE_TOWER,
+            "predictor_size": atss.PREDICTOR_SIZE,
             "topk": atss.TOPK,
             "prior_prob": atss.PRIOR_PROB,
             "bbox_reg_weights": tuple(atss.BBOX_REG_WEIGHTS),
@@ -169,9 +173,9 @@ class ATSSHead(nn.Module):
         """Features (B, C, h, w) by name -> predictions at every cell."""
         levels = [features[name] for name in self.in_features]
         found = ATSSPredictions(self.anchor_generator(levels), [], [], [])
-        for level, scale in zip(levels, self.scales, strict=True):
-            about_class, about_box = self.cls_tower(level), self.bbox_tower(level)
-            deltas = self.bbox_pred(about_box) * scale
+        for i, level in enumerate(levels):
+            about_class, about_box = self.cls_tower(level, i), self.bbox_tower(level, i)
+            deltas = self.bbox_pred(about_box) * self.scales[i]
             found.logits.append(flatten_cells(self.cls_logits(about_class), self.num_classes))
             found.deltas.append(flatten_cells(deltas, 4))
             found.centerness.append(flatten_cells(self.centerness(about_box), 1).squeeze(-1))
@@ -249,9 +253,8 @@ class ATSSHead(nn.Module):
             (centers[index] for centers in predictions.centerness),
             strict=True,
         )
-        found = [self._decode_level(*level) for level in levels]
-        boxes, scores, classes = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return best_detections(boxes, scores, classes, size, self.nms_thresh, self.max_detections)
+        found = (self._decode_level(*level) for level in levels)
+        return best_detections(found, size, self.nms_thresh, self.max_detections)
 
     def _decode_level(
         self, anchors: Boxes, logits: Tensor, deltas: Tensor, centers: Tensor

@@ -1,5 +1,6 @@
 """What heads on feature pyramids share."""
 
+from collections.abc import Iterable
 from math import log
 
 import torch
@@ -10,14 +11,27 @@ from d2ext.modeling.init import init_normal
 from detectron2.layers import batched_nms, get_norm
 from detectron2.structures import Boxes, Instances
 
+PER_LEVEL = ("BN", "SyncBN")  # norms of which every level has its own, for its own statistics
+
+
+class ConvTower(nn.ModuleList):
+    """Layers after each other that the levels of a pyramid share, but for lists of one a level."""
+
+    def forward(self, feature: Tensor, level: int) -> Tensor:
+        """(B, C, H, W) of the level of that index -> (B, channels, H, W)."""
+        for layer in self:
+            feature = (layer[level] if isinstance(layer, nn.ModuleList) else layer)(feature)
+        return feature
+
 
 def conv_tower(
-    in_channels: int, channels: int, num_convs: int, norm: str, deformable: bool
-) -> nn.Sequential:
+    in_channels: int, channels: int, num_convs: int, norm: str, deformable: bool, num_levels: int
+) -> ConvTower:
     """3x3 convolutions, each with a norm of `detectron2.layers.get_norm` and a ReLU.
 
     Args:
         deformable: the last convolution is a deformable one.
+        num_levels: of the pyramid; those of `PER_LEVEL` are made so often.
     """
     layers: list[nn.Module] = []
     for i in range(num_convs):
@@ -26,14 +40,15 @@ def conv_tower(
             layers.append(DeformConvPack(width, channels))
         else:
             layers.append(init_normal(nn.Conv2d(width, channels, 3, padding=1)))
-        layers += [layer for layer in (get_norm(norm, channels), nn.ReLU()) if layer is not None]
-    return nn.Sequential(*layers)
+        norms = [get_norm(norm, channels) for _ in range(num_levels if norm in PER_LEVEL else 1)]
+        made = [layer for layer in norms if layer is not None]
+        layers += [nn.ModuleList(made)] if norm in PER_LEVEL else made
+        layers.append(nn.ReLU())
+    return ConvTower(layers)
 
 
 def best_detections(
-    boxes: Tensor,
-    scores: Tensor,
-    classes: Tensor,
+    levels: Iterable[tuple[Tensor, Tensor, Tensor]],
     image_size: tuple[int, int],
     nms_thresh: float,
     max_detections: int,
@@ -41,11 +56,10 @@ def best_detections(
     """NMS within each class, then the best ones, clipped to the image and not empty.
 
     Args:
-        boxes: (N, 4) XYXY in pixels.
-        scores: (N,).
-        classes: (N,) int64.
+        levels: of each, boxes (N, 4) XYXY in pixels, scores (N,) and classes (N,) int64.
         image_size: height and width in pixels.
     """
+    boxes, scores, classes = (torch.cat(parts) for parts in zip(*levels, strict=True))
     keep = batched_nms(boxes, scores, classes, nms_thresh)[:max_detections]
     result = Instances(image_size)
     result.pred_boxes = Boxes(boxes[keep])

@@ -66,16 +66,19 @@ class FCOSTargets:
 
 @DENSE_HEAD_REGISTRY.register()
 class FCOSHead(nn.Module):
-    """Class, box and quality at every cell; two towers that the levels share.
+    """Class, box and quality at every cell, from two towers.
 
     Args:
         input_shapes: of the features by name.
         in_features: the levels to use, finest first.
         num_classes: classes, without background.
-        num_convs: 3x3 convolutions of each tower.
+        num_shared_convs: 3x3 convolutions below both towers.
+        num_cls_convs: 3x3 convolutions of the tower for the classes.
+        num_box_convs: of that for the boxes.
         channels: their output channels.
         deformable_tower: the last one of each tower is deformable.
         norm: of the towers, "GN" or another name of `detectron2.layers.get_norm`.
+        level_scales: the boxes of each level are multiplied by a learnt number.
         sizes_of_interest: distances to the farthest side at which boxes go to the next level, in
             pixels; one fewer than levels.
         center_radius: half the side of the region around a box's centre that learns it, in
@@ -100,10 +103,13 @@ class FCOSHead(nn.Module):
         input_shapes: dict[str, ShapeSpec],
         in_features: Sequence[str],
         num_classes: int,
-        num_convs: int,
+        num_shared_convs: int,
+        num_cls_convs: int,
+        num_box_convs: int,
         channels: int,
         deformable_tower: bool,
         norm: str,
+        level_scales: bool,
         sizes_of_interest: Sequence[float],
         center_radius: float,
         quality: str,
@@ -138,13 +144,18 @@ class FCOSHead(nn.Module):
         shapes = [input_shapes[name] for name in self.in_features]
         self.strides = [int(shape.stride or 0) for shape in shapes]
         in_channels = int(shapes[0].channels or 0)
-        self.cls_tower = conv_tower(in_channels, channels, num_convs, norm, deformable_tower)
-        self.bbox_tower = conv_tower(in_channels, channels, num_convs, norm, deformable_tower)
-        width = channels if num_convs else in_channels
-        self.cls_logits = nn.Conv2d(width, num_classes, 3, padding=1)
-        self.bbox_pred = nn.Conv2d(width, 4, 3, padding=1)
-        self.quality = nn.Conv2d(width, 1, 3, padding=1)
-        self.scales = nn.ParameterList(nn.Parameter(torch.ones(1)) for _ in self.in_features)
+        levels = len(shapes)
+        self.share_tower = conv_tower(in_channels, channels, num_shared_convs, norm, False, levels)
+        width = channels if num_shared_convs else in_channels
+        last = (norm, deformable_tower, levels)
+        self.cls_tower = conv_tower(width, channels, num_cls_convs, *last)
+        self.bbox_tower = conv_tower(width, channels, num_box_convs, *last)
+        cls_width, box_width = (channels if n else width for n in (num_cls_convs, num_box_convs))
+        self.cls_logits = nn.Conv2d(cls_width, num_classes, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(box_width, 4, 3, padding=1)
+        quality_width = box_width if quality_branch == "box" else cls_width
+        self.quality = nn.Conv2d(quality_width, 1, 3, padding=1)
+        self.scales = nn.ParameterList(torch.ones(1) for _ in shapes if level_scales)
         for predictor in (self.cls_logits, self.bbox_pred, self.quality):
             init_normal(predictor)
         init_normal(self.cls_logits, bias=prior_bias(prior_prob))
@@ -156,10 +167,13 @@ class FCOSHead(nn.Module):
             "input_shapes": input_shapes,
             "in_features": fcos.IN_FEATURES,
             "num_classes": fcos.NUM_CLASSES,
-            "num_convs": fcos.NUM_CONVS,
+            "num_shared_convs": fcos.NUM_SHARED_CONVS,
+            "num_cls_convs": fcos.NUM_CLS_CONVS,
+            "num_box_convs": fcos.NUM_BOX_CONVS,
             "channels": fcos.CHANNELS,
             "deformable_tower": fcos.DEFORMABLE_TOWER,
             "norm": fcos.NORM,
+            "level_scales": fcos.LEVEL_SCALES,
             "sizes_of_interest": fcos.SIZES_OF_INTEREST,
             "center_radius": fcos.CENTER_RADIUS,
             "quality": fcos.QUALITY,
@@ -178,13 +192,15 @@ class FCOSHead(nn.Module):
     def forward(self, features: dict[str, Tensor]) -> FCOSPredictions:
         """Features (B, C, h, w) by name -> predictions at every cell."""
         found = FCOSPredictions([], [], [], [])
-        for name, stride, scale in zip(self.in_features, self.strides, self.scales, strict=True):
-            level = features[name]
-            about_class, about_box = self.cls_tower(level), self.bbox_tower(level)
+        for i, (name, stride) in enumerate(zip(self.in_features, self.strides, strict=True)):
+            level = self.share_tower(features[name], i)
+            about_class, about_box = self.cls_tower(level, i), self.bbox_tower(level, i)
             about_quality = about_box if self.quality_branch == "box" else about_class
+            ltrb = self.bbox_pred(about_box)
+            ltrb = F.relu(self.scales[i] * ltrb if self.scales else ltrb)
             found.locations.append(cell_centers(level, stride))
             found.logits.append(flatten_cells(self.cls_logits(about_class), self.num_classes))
-            found.ltrb.append(flatten_cells(F.relu(scale * self.bbox_pred(about_box)), 4))
+            found.ltrb.append(flatten_cells(ltrb, 4))
             found.quality.append(flatten_cells(self.quality(about_quality), 1).squeeze(-1))
         return found
 
@@ -264,9 +280,8 @@ class FCOSHead(nn.Module):
             (quality[index] for quality in predictions.quality),
             strict=True,
         )
-        found = [self._decode_level(*level) for level in levels]
-        boxes, scores, classes = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return best_detections(boxes, scores, classes, size, self.nms_thresh, self.max_detections)
+        found = (self._decode_level(*level) for level in levels)
+        return best_detections(found, size, self.nms_thresh, self.max_detections)
 
     def _decode_level(
         self, stride: int, points: Tensor, logits: Tensor, ltrb: Tensor, quality: Tensor

@@ -22,6 +22,7 @@ def ours() -> nn.ModuleDict:
         window_size=2,
         mlp_ratio=4.0,
         drop_path_rate=0.0,
+        patch_norm=True,
         out_features=["stage2", "stage5"],
     )
     return nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": swin})}).eval()

@@ -30,6 +30,26 @@ def test_levels_on_a_timm_backbone():
     assert list(levels) == ["p3", "p4", "p5", "p6", "p7"]
 
 
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_as_many_coarse_levels_as_wanted_of_the_pyramid_or_of_the_backbone(count):
+    cfg = tiny_config()
+    cfg.MODEL.FPN.TOP_LEVELS = count
+    assert len(FPNBackbone(cfg, ShapeSpec(channels=3)).output_shape()) == 3 + count
+    cfg.MODEL.FPN.TOP_FEATURE = "stage5"
+    model = FPNBackbone(cfg, ShapeSpec(channels=3))
+    assert list(model(torch.randn(1, 3, 64, 64))) == ["p3", "p4", "p5", "p6", "p7"][: 3 + count]
+    if count:
+        assert model.top_block.p6.in_channels == model.bottom_up.output_shape()["stage5"].channels
+
+
+@pytest.mark.parametrize(("key", "value"), [("TOP_LEVELS", 3), ("TOP_FEATURE", "stage2")])
+def test_coarse_levels_that_cannot_be_are_refused(key, value):
+    cfg = tiny_config()
+    cfg.MODEL.FPN[key] = value
+    with pytest.raises(ConfigError, match=rf"MODEL\.FPN\.{key}: '?{value}'? is none of"):
+        FPNBackbone(cfg, ShapeSpec(channels=3))
+
+
 def test_unknown_bottom_up_names_the_key_and_the_nearest_name():
     cfg = tiny_config()
     cfg.MODEL.FPN.BOTTOM_UP = "SwinTransfomer"

@@ -23,6 +23,7 @@ def tiny_swin(**changes: object) -> SwinTransformer:
         "window_size": 7,
         "mlp_ratio": 2.0,
         "drop_path_rate": 0.0,
+        "patch_norm": True,
         "out_features": ["stage2", "stage3", "stage4", "stage5"],
     }
     return SwinTransformer(**{**options, **changes})
@@ -35,6 +36,14 @@ def test_every_image_size_gives_maps_of_a_quarter_to_a_thirty_second(size: tuple
     for name, shape in model.output_shape().items():
         sides = [-(-side // shape.stride) for side in size]
         assert features[name].shape == (2, shape.channels, *sides)
+
+
+def test_patches_are_normalised_unless_the_config_says_otherwise():
+    images = torch.rand(1, 3, 64, 64)
+    tokens = [tiny_swin(patch_norm=norm).patch_embed(images) for norm in (True, False)]
+    assert tokens[0].mean(-1).abs().max() < 1e-5
+    assert tokens[1].mean(-1).abs().max() > 1e-3
+    assert "patch_embed.norm.weight" not in tiny_swin(patch_norm=False).state_dict()
 
 
 def test_strides_and_channels_double_from_stage_to_stage():

@@ -49,6 +49,13 @@ def test_training_starts_from_the_prior_probability():
     torch.testing.assert_close(probability.mean(), torch.tensor(0.01), atol=0.003, rtol=0)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_predictors_are_as_large_as_the_config_says(size: int):
+    head = build(2, PREDICTOR_SIZE=size, NORM="")
+    assert head.cls_logits.kernel_size == head.centerness.kernel_size == (size, size)
+    assert head(features(1)).logits[0].shape == (1, 64, 3)
+
+
 @pytest.mark.parametrize("counts", [(4, 2), (3, 0), (0, 0)])
 def test_losses_and_gradients_are_finite_with_and_without_boxes(counts: tuple[int, ...]):
     head = build(1)

@@ -29,17 +29,18 @@ def test_centres_of_cells_run_along_rows():
 
 
 def test_the_last_convolution_of_a_tower_may_be_deformable():
-    tower = conv_tower(8, 32, num_convs=2, norm="GN", deformable=True)
+    tower = conv_tower(8, 32, num_convs=2, norm="GN", deformable=True, num_levels=5)
     assert [type(layer) for layer in tower[::3]] == [torch.nn.Conv2d, DeformConvPack]
-    assert tower(torch.randn(1, 8, 5, 4)).shape == (1, 32, 5, 4)
-    plain = conv_tower(8, 32, num_convs=2, norm="", deformable=False)
+    assert tower(torch.randn(1, 8, 5, 4), level=0).shape == (1, 32, 5, 4)
+    plain = conv_tower(8, 32, num_convs=2, norm="", deformable=False, num_levels=5)
     assert [type(layer) for layer in plain] == [torch.nn.Conv2d, torch.nn.ReLU] * 2
 
 
 def test_of_overlapping_detections_of_a_class_the_best_stays_clipped_to_the_image():
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [50, 0, 60, 10]])
     scores, classes = torch.tensor([0.6, 0.9, 0.5, 0.8]), torch.tensor([1, 1, 2, 1])
-    found = best_detections(boxes, scores, classes, (8, 20), nms_thresh=0.5, max_detections=3)
+    levels = zip(boxes.split(2), scores.split(2), classes.split(2), strict=True)
+    found = best_detections(levels, (8, 20), nms_thresh=0.5, max_detections=3)
     assert found.pred_boxes.tensor.tolist() == [[1, 0, 11, 8], [0, 0, 10, 8]]
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.5]))
     assert found.pred_classes.tolist() == [1, 2]

@@ -13,7 +13,8 @@ NAMES = ("p3", "p4", "p5", "p6", "p7")
 def build(**changes: object) -> FCOSHead:
     torch.manual_seed(0)
     cfg = tiny_config()
-    cfg.MODEL.FCOS.NUM_CLASSES, cfg.MODEL.FCOS.NUM_CONVS, cfg.MODEL.FCOS.CHANNELS = 3, 1, 64
+    cfg.MODEL.FCOS.NUM_CLASSES, cfg.MODEL.FCOS.CHANNELS = 3, 64
+    cfg.MODEL.FCOS.NUM_CLS_CONVS = cfg.MODEL.FCOS.NUM_BOX_CONVS = 1
     for key, value in changes.items():
         cfg.MODEL.FCOS[key] = value
     shapes = {name: ShapeSpec(channels=32, stride=8 * 2**i) for i, name in enumerate(NAMES)}
@@ -44,6 +45,43 @@ def test_losses_and_gradients_are_finite_with_and_without_boxes(quality, box_los
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"LEVEL_SCALES": False},
+        {"NUM_SHARED_CONVS": 1, "NUM_CLS_CONVS": 2, "NUM_BOX_CONVS": 0},
+        {"NUM_CLS_CONVS": 0, "QUALITY_BRANCH": "class"},
+        {"NORM": "BN"},
+        {"NORM": ""},
+        {"DEFORMABLE_TOWER": True},
+        {"CENTER_RADIUS": 0.0},
+    ],
+)
+def test_every_variant_of_the_head_learns(changes):
+    head = build(**changes)
+    losses = head.losses(head(features(2)), truth(4, 2))
+    sum(losses.values()).backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_without_level_scales_a_head_has_none_and_predicts_as_with_those_of_one():
+    scaled, plain = build(), build(LEVEL_SCALES=False)
+    assert not any(name.startswith("scales") for name in plain.state_dict())
+    plain.load_state_dict(scaled.state_dict(), strict=False)
+    levels = features(1)
+    torch.testing.assert_close(plain(levels).ltrb, scaled(levels).ltrb)
+
+
+def test_every_level_has_batch_norms_of_its_own():
+    head = build(NORM="BN")
+    head(features(2))
+    means = [norm.running_mean for norm in head.cls_tower[1]]
+    assert len(means) == 5
+    assert not torch.allclose(means[0], means[4])
 
 
 @pytest.mark.parametrize("boxes", [[[5, 5, 6, 6]], [[0, 0, 64, 64]], [[1, 1, 60, 60]] * 500])

@@ -1,0 +1,206 @@
+"""What each kind of detector gives, by the names of the cases."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d2ext.modeling.meta_arch import ATSS, FCOS
+from d2ext.parity.case import Case
+from detectron2.modeling import GeneralizedRCNN, RetinaNet
+from detectron2.structures import Boxes, Instances, pairwise_iou
+
+Outputs = Iterator[tuple[str, Tensor]]
+Seen = dict[str, Any]  # outputs of the modules that are watched
+
+
+class View:
+    """One kind of detector."""
+
+    def __init__(self, case: Case, model: Any) -> None:
+        self.case, self.model = case, model
+        self.truth = [item["instances"] for item in case.batch()]
+
+    def watched(self) -> dict[str, nn.Module]:
+        """The modules whose outputs `outputs` reads, beside the stages of the backbone."""
+        return {"head": self.model.head}
+
+    def outputs(self, seen: Seen) -> Outputs:
+        """Raw outputs of the head, as (B, C, H, W) maps, and what its cells have to predict."""
+        yield from self.raw(seen["head"], seen["fpn"])
+        yield from self.assigned(seen["head"])
+
+    def raw(self, head: Any, pyramid: dict[str, Tensor]) -> Outputs:
+        raise NotImplementedError
+
+    def assigned(self, head: Any) -> Outputs:
+        raise NotImplementedError
+
+    def use_alternative(self, settings: dict[str, Any]) -> None:
+        """Set other thresholds."""
+        head = self.model.head
+        head.score_thresh, head.nms_thresh = settings["score_threshold"], settings["nms_threshold"]
+        head.topk_candidates = settings["pre_nms_topk"]
+        head.max_detections = settings["max_detections"]
+
+    def detections(self, kind: str, index: int, found: Instances, seen: Seen) -> Outputs:
+        """Detections of an image in the authors' order."""
+        prefix = f"{kind}{index}"
+        found = found[_matching(self.case, prefix, found)]
+        yield f"{prefix}.boxes", found.pred_boxes.tensor
+        yield f"{prefix}.scores", found.scores
+        yield f"{prefix}.classes", found.pred_classes
+
+
+class ATSSView(View):
+    def raw(self, head: Any, pyramid: dict[str, Tensor]) -> Outputs:
+        for i, (level, feature) in enumerate(pyramid.items()):
+            yield f"head.logits.{level}", _as_map(head.logits[i], feature)
+            yield f"head.deltas.{level}", _as_map(head.deltas[i], feature)
+            yield f"head.ctr.{level}", _as_map(head.centerness[i][..., None], feature)
+        yield "anchors", Boxes.cat(head.anchors).tensor
+
+    def assigned(self, head: Any) -> Outputs:
+        for index, truth in enumerate(self.truth):
+            targets = self.model.head.targets(head.anchors, [truth])
+            yield f"assign{index}.index", targets.positive[0].nonzero()[:, 0]
+            yield f"assign{index}.class", targets.classes
+            yield f"assign{index}.ignored", torch.tensor(0)  # anchors are positive or negative
+
+
+class FCOSView(View):
+    def raw(self, head: Any, pyramid: dict[str, Tensor]) -> Outputs:
+        for i, (level, feature) in enumerate(pyramid.items()):
+            yield f"head.logits.{level}", _as_map(head.logits[i], feature)
+            yield f"head.reg.{level}", _as_map(head.ltrb[i], feature)
+            yield f"head.ctr.{level}", _as_map(head.quality[i][..., None], feature)
+
+    def assigned(self, head: Any) -> Outputs:
+        strides = torch.cat(self._of_locations(head, self.model.head.strides))
+        for index, truth in enumerate(self.truth):
+            targets = self.model.head.targets(head.locations, [truth])
+            positive = targets.positive[0]
+            yield f"assign{index}.index", positive.nonzero()[:, 0]
+            yield f"assign{index}.class", targets.classes
+            yield f"assign{index}.ltrb", targets.ltrb * strides[positive, None]
+
+    def detections(self, kind: str, index: int, found: Instances, seen: Seen) -> Outputs:
+        head = seen["head"]
+        found = found[_matching(self.case, f"{kind}{index}", found)]
+        yield from super().detections(kind, index, found, seen)
+        origin = self._origins(index, found, head)
+        yield f"{kind}{index}.locations", torch.cat(head.locations)[origin]
+        levels = torch.cat(self._of_locations(head, range(len(head.locations))))
+        yield f"{kind}{index}.levels", levels[origin]
+
+    def _origins(self, index: int, found: Instances, head: Any) -> Tensor:
+        """The location whose own box and score each detection is."""
+        points = torch.cat(head.locations)
+        steps = self._of_locations(head, self.model.head.strides)
+        sides = torch.cat([ltrb[index] for ltrb in head.ltrb]) * torch.cat(steps)[:, None]
+        boxes = Boxes(torch.cat((points - sides[:, :2], points + sides[:, 2:]), dim=1))
+        boxes.clip(found.image_size)
+        probability = torch.cat([logits[index] for logits in head.logits]).sigmoid()
+        quality = torch.cat([quality[index] for quality in head.quality]).sigmoid()
+        scores = (probability[:, found.pred_classes] * quality[:, None]).sqrt()  # (L, N)
+        apart = torch.cdist(boxes.tensor, found.pred_boxes.tensor, p=torch.inf)
+        return (apart + (scores - found.scores).abs()).argmin(dim=0)
+
+    def _of_locations(self, head: Any, values: Sequence[int]) -> list[Tensor]:
+        """The value of each level, for every location of it."""
+        pairs = zip(head.locations, values, strict=True)
+        return [torch.full((len(level),), value) for level, value in pairs]
+
+
+class RetinaNetView(View):
+    def raw(self, head: Any, pyramid: dict[str, Tensor]) -> Outputs:
+        for level, logits, deltas in zip(pyramid, *head, strict=True):
+            yield f"head.logits.{level}", logits
+            yield f"head.deltas.{level}", deltas
+        self.anchors = self.model.anchor_generator(list(pyramid.values()))
+        yield "anchors", Boxes.cat(self.anchors).tensor
+
+    def assigned(self, head: Any) -> Outputs:
+        labels, _ = self.model.label_anchors(self.anchors, self.truth)
+        for index, label in enumerate(labels):
+            positive = (label >= 0) & (label < self.model.num_classes)
+            yield f"assign{index}.index", positive.nonzero()[:, 0]
+            yield f"assign{index}.class", label[positive]
+            yield f"assign{index}.ignored", (label == -1).sum()
+
+    def use_alternative(self, settings: dict[str, Any]) -> None:
+        self.model.test_score_thresh = settings["score_threshold"]
+        self.model.test_topk_candidates = settings["pre_nms_topk"]
+        self.model.test_nms_thresh = settings["nms_threshold"]
+        self.model.max_detections_per_image = settings["max_detections"]
+
+
+class RCNNView(View):
+    def watched(self) -> dict[str, nn.Module]:
+        generator = self.model.proposal_generator
+        return {"rpn": generator.rpn_head, "proposals": generator}
+
+    def outputs(self, seen: Seen) -> Outputs:
+        for level, logits, deltas in zip(seen["fpn"], *seen["rpn"], strict=True):
+            yield f"rpn.logits.{level}", logits
+            yield f"rpn.deltas.{level}", deltas
+        for index, found in enumerate(seen["proposals"][0]):
+            prefix = f"proposals{index}"
+            boxes, logits = found.proposal_boxes, found.objectness_logits
+            order = _order(self.case, prefix, boxes, {"logits": logits})
+            yield f"{prefix}.boxes", boxes.tensor[order]
+            yield f"{prefix}.logits", logits[order]
+        yield from self._of_regions(seen)
+
+    def _of_regions(self, seen: Seen) -> Outputs:
+        """The box predictor on the authors' proposals, so that ties do not change their order."""
+        images = self.model.preprocess_image(self.case.batch())
+        proposals = []
+        for index, size in enumerate(images.image_sizes):
+            golden = {
+                key: self.case.golden[f"proposals{index}.{key}"] for key in ("boxes", "logits")
+            }
+            boxes, logits = Boxes(torch.from_numpy(golden["boxes"])), golden["logits"]
+            logits = torch.from_numpy(logits)
+            proposals.append(Instances(size, proposal_boxes=boxes, objectness_logits=logits))
+        heads = self.model.roi_heads
+        features = [(seen.get("dyhead") or seen["fpn"])[name] for name in heads.box_in_features]
+        pooled = heads.box_pooler(features, [each.proposal_boxes for each in proposals])
+        logits, deltas = heads.box_predictor(heads.box_head(pooled))
+        yield "roi.cls", logits
+        yield "roi.deltas", deltas
+
+
+VIEWS: dict[type, type[View]] = {
+    ATSS: ATSSView,
+    FCOS: FCOSView,
+    RetinaNet: RetinaNetView,
+    GeneralizedRCNN: RCNNView,
+}
+
+
+def _as_map(cells: Tensor, feature: Tensor) -> Tensor:
+    """(B, H * W, C) -> (B, C, H, W)."""
+    return cells.transpose(1, 2).unflatten(2, feature.shape[-2:])
+
+
+def _matching(case: Case, prefix: str, found: Instances) -> Tensor:
+    """For each detection of the authors ours of its class, place and score."""
+    values = {"scores": found.scores, "classes": found.pred_classes}
+    return _order(case, prefix, found.pred_boxes, values)
+
+
+def _order(case: Case, prefix: str, boxes: Boxes, values: dict[str, Tensor]) -> Tensor:
+    """For each box of the authors ours of its place, none of them twice; boxes of one place are
+    told apart by `values`. Where there are not as many, ours come as they are, to differ in shape.
+    """
+    golden = Boxes(torch.from_numpy(case.golden[f"{prefix}.boxes"]))
+    own = torch.arange(len(boxes))
+    if len(boxes) != len(golden):
+        return own
+    likeness = pairwise_iou(golden, boxes)
+    for name, value in values.items():
+        likeness -= (torch.from_numpy(case.golden[f"{prefix}.{name}"])[:, None] - value).abs()
+    best = likeness.argmax(dim=1)
+    return best if len(best.unique()) == len(best) else own
