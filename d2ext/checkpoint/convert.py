@@ -105,6 +105,8 @@ class _Coco:
 
     class_names: tuple[str, ...] = ("",) * 80
     image_sizes: np.ndarray = field(default_factory=lambda: np.array([[640, 480]]))
+    object_sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
+    object_images: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 def _state(config_file: str, options: Sequence[str]) -> dict[str, Tensor]:

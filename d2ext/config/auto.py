@@ -21,6 +21,8 @@ class Facts(Protocol):
 
     class_names: tuple[str, ...]
     image_sizes: np.ndarray  # (N, 2) width and height in pixels
+    object_sizes: np.ndarray  # (M, 2) width and height in pixels
+    object_images: np.ndarray  # (M,) row of `image_sizes`
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,9 @@ def _workers(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
     return min(4, max(0, machine.cores - 1)) if machine.device == "cuda" else 0
 
 
-DERIVABLE: dict[str, Callable[[CfgNode, Facts, Machine], Any]] = {
+Rule = Callable[[CfgNode, Facts, Machine], Any]
+
+DERIVABLE: dict[str, Rule] = {
     "INPUT.MIN_SIZE_TRAIN": _min_size_train,
     "INPUT.MAX_SIZE_TRAIN": _max_size,
     "INPUT.MIN_SIZE_TEST": _short_side,
@@ -169,6 +173,11 @@ DERIVABLE: dict[str, Callable[[CfgNode, Facts, Machine], Any]] = {
     "SOLVER.CHECKPOINT_PERIOD": _period,
     "TEST.EVAL_PERIOD": _period,
 }
+
+
+def register_auto(key: str, rule: Rule) -> None:
+    """Let `auto` stand for `key` of a plugin's section; `rule` reads what earlier ones wrote."""
+    DERIVABLE[key] = rule
 
 
 def _read(tree: Any, key: str) -> Any:

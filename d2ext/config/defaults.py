@@ -11,11 +11,14 @@ def add_datasets_config(cfg: CfgNode) -> None:
 
 
 def add_input_config(cfg: CfgNode) -> None:
-    """`INPUT`, read by `d2ext.data`'s `augment`, `mixing`, `mapper` and `slices`."""
+    """`INPUT`, read by `d2ext.data`'s `resize`, `augment`, `mixing`, `mapper` and `slices`."""
+    cfg.INPUT.RESIZE = "shortest_edge"  # Detectron2's own; to SIZE: stretch, or fit in: letterbox
+    cfg.INPUT.SIZE = [640, 640]  # width and height in pixels, in training and evaluation alike
     cfg.INPUT.VERTICAL_FLIP = 0.0  # probability of a vertical flip, beside RANDOM_FLIP's
     cfg.INPUT.ROTATION = 0.0  # largest angle either way, in degrees
     cfg.INPUT.SCALE_JITTER = (1.0, 1.0)  # smallest and largest factor, after the resizing
     cfg.INPUT.COLOR_JITTER = 0.0  # share by which brightness, contrast and saturation vary
+    cfg.INPUT.BRIGHTNESS = 0.0  # share by which brightness alone varies
     cfg.INPUT.ALBUMENTATIONS = ""  # .yaml or .json saved by albumentations.save, applied last
     cfg.INPUT.MOSAIC = 0.0  # probability of a picture made of four
     cfg.INPUT.COPY_PASTE = 0.0  # probability of objects from another picture; needs masks
@@ -114,6 +117,7 @@ def add_solver_config(cfg: CfgNode) -> None:
     """`SOLVER`, read by `d2ext.engine`."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD or ADAMW
     cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0  # learning rate of the bottom-up backbone, in BASE_LR
+    cfg.SOLVER.WARMUP_POWER = 4.0  # of the rate's rise where WARMUP_METHOD is "power"
     cfg.SOLVER.WEIGHT_DECAY_POSITION = 0.0  # of position tables and relative position biases
     cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER counts
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0  # batch that LR, warm-up and steps are for; 0: as written

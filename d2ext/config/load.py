@@ -10,7 +10,7 @@ import yaml
 
 from d2ext.config.auto import AUTO, DERIVABLE
 from d2ext.config.defaults import ALL
-from d2ext.config.paths import config_root
+from d2ext.config.paths import config_root, project_root
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_defaults
@@ -48,10 +48,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
 
 
 def find_config(path: str | Path) -> Path:
-    """`path` itself, or the file of that name among the configs that come with d2ext."""
+    """`path` itself, or the file of that name among the configs that come with d2ext and its
+    projects."""
     path = Path(path).expanduser()
     parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
-    for candidate in (path, config_root().joinpath(*parts)):
+    in_project = project_root().joinpath(*path.parts[1:])
+    own = [in_project] if path.parts[:1] == ("projects",) else [config_root().joinpath(*parts)]
+    for candidate in (path, *own):
         if candidate.is_file():
             return candidate
     known = sorted(p.relative_to(config_root()).as_posix() for p in config_root().rglob("*.yaml"))

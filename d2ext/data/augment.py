@@ -25,6 +25,8 @@ def extra_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     if share > 0:
         kinds = (T.RandomBrightness, T.RandomContrast, T.RandomSaturation)
         steps += [kind(1 - share, 1 + share) for kind in kinds]
+    if cfg.INPUT.BRIGHTNESS > 0:
+        steps.append(T.RandomBrightness(1 - cfg.INPUT.BRIGHTNESS, 1 + cfg.INPUT.BRIGHTNESS))
     if cfg.INPUT.ALBUMENTATIONS:
         steps.append(Albumentations(cfg.INPUT.ALBUMENTATIONS))
     return steps

@@ -19,6 +19,7 @@ class DatasetFacts:
     class_names: tuple[str, ...]
     image_sizes: NDArray[np.int64]  # (N, 2) width and height, pixels
     object_sizes: NDArray[np.float64]  # (M, 2) width and height, pixels
+    object_images: NDArray[np.int64]  # (M,) row of `image_sizes`
     class_counts: NDArray[np.int64]  # (classes,) objects
     empty_images: int  # images without an object, where objects are what is annotated
     stuff_names: tuple[str, ...] = ()  # classes of semantic masks
@@ -48,10 +49,14 @@ def dataset_facts(names: Sequence[str]) -> DatasetFacts:
     facts = [_facts_of(name) for name in names]
     for name, other in zip(names[1:], facts[1:], strict=True):
         _check_classes(names[0], facts[0].class_names, name, other.class_names)
+    starts = np.cumsum([0, *(f.num_images for f in facts[:-1])])
     return DatasetFacts(
         class_names=facts[0].class_names,
         image_sizes=np.concatenate([f.image_sizes for f in facts]),
         object_sizes=np.concatenate([f.object_sizes for f in facts]),
+        object_images=np.concatenate(
+            [f.object_images + start for f, start in zip(facts, starts, strict=True)]
+        ),
         class_counts=np.sum([f.class_counts for f in facts], axis=0),
         empty_images=sum(f.empty_images for f in facts),
         stuff_names=facts[0].stuff_names,
@@ -86,11 +91,13 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetFacts:
     objects = [_objects(item) for item in dicts if "annotations" in item]
     flat = [item for group in objects for item in group]
     labels = np.array([o["category_id"] for o in flat], dtype=np.int64)
+    images = [n for n, item in enumerate(dicts) for _ in _objects(item)]
     sizes = [(item["width"], item["height"]) for item in dicts]
     return DatasetFacts(
         class_names=tuple(class_names),
         image_sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
         object_sizes=np.array([_size(o) for o in flat], dtype=np.float64).reshape(-1, 2),
+        object_images=np.array(images, dtype=np.int64),
         class_counts=np.bincount(labels, minlength=len(class_names)),
         empty_images=sum(not group for group in objects),
         stuff_names=tuple(MetadataCatalog.get(name).get("stuff_classes", ())),
@@ -99,7 +106,7 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetFacts:
 
 
 def _objects(item: dict[str, Any]) -> list[dict[str, Any]]:
-    return [found for found in item["annotations"] if not found.get("iscrowd", 0)]
+    return [found for found in item.get("annotations", ()) if not found.get("iscrowd", 0)]
 
 
 def _size(item: dict[str, Any]) -> list[float]:

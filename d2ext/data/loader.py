@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from d2ext.data.facts import dataset_facts
 from d2ext.data.flags import register_entries
-from d2ext.data.mapper import build_train_mapper
+from d2ext.data.mapper import build_test_mapper, build_train_mapper
 from d2ext.data.sampling import Sample, SampleStream, training_sampler
 from d2ext.data.slices import slice_options, sliced
 from d2ext.errors import ConfigError, DataError
@@ -73,7 +73,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
 
     It draws nothing from the global random state, so that evaluating does not change a training.
     """
-    loader = build_detection_test_loader(cfg, dataset_name)
+    loader = build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg))
     loader.generator = torch.Generator()
     return loader
 

@@ -10,6 +10,7 @@ import torch
 from d2ext.data.augment import extra_augmentations
 from d2ext.data.mixing import Mix, build_mixes
 from d2ext.data.picture import Item, Motion, Picture, read_picture, upright_box
+from d2ext.data.resize import with_resizing
 from d2ext.data.slices import cut
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
@@ -35,7 +36,7 @@ def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":
         ConfigError: an option is out of range, or does not go with another.
     """
     options = DatasetMapper.from_config(cfg, is_train=True)
-    augmentations = options["augmentations"] + extra_augmentations(cfg)
+    augmentations = with_resizing(cfg, options["augmentations"]) + extra_augmentations(cfg)
     mixes = build_mixes(cfg)
     return TrainMapper(
         augmentations=augmentations,
@@ -47,11 +48,18 @@ def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":
     )
 
 
+def build_test_mapper(cfg: CfgNode) -> DatasetMapper:
+    """Detectron2's mapper for evaluation, resizing as `INPUT.RESIZE` says."""
+    options = DatasetMapper.from_config(cfg, is_train=False)
+    options["augmentations"] = with_resizing(cfg, options["augmentations"])
+    return DatasetMapper(**options)
+
+
 def build_loss_mapper(cfg: CfgNode) -> "TrainMapper":
     """Images resized as for testing, with annotations; nothing random."""
     options = DatasetMapper.from_config(cfg, is_train=True)
     return TrainMapper(
-        augmentations=utils.build_augmentation(cfg, is_train=False),
+        augmentations=with_resizing(cfg, utils.build_augmentation(cfg, is_train=False)),
         motion=_motion(cfg, options, 0.0),
         **_model_options(cfg, options),
     )

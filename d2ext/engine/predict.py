@@ -17,6 +17,7 @@ import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.checkpoint import load_for_evaluation, read_metadata
 from d2ext.config import inherit_auto, load_config
 from d2ext.config.load import class_counts
+from d2ext.data.resize import resize_to
 from d2ext.engine.devices import choose_device
 from d2ext.engine.inputs import find_images
 from d2ext.errors import ConfigError, DataError
@@ -117,7 +118,8 @@ class Predictor:
         load_for_evaluation(self.model, cfg.MODEL.WEIGHTS)
         self.format = cfg.INPUT.FORMAT
         shortest = cfg.INPUT.MIN_SIZE_TEST
-        self.resize = T.ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
+        by_edge = T.ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
+        self.resize = resize_to(cfg) or by_edge
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Instances:

@@ -23,6 +23,7 @@ from d2ext.engine.optimizer import build_optimizer
 from d2ext.engine.precision import autocast_dtype
 from d2ext.engine.train_step import Batch, TrainStep
 from d2ext.engine.validation import build_loss_loader, validation_losses
+from d2ext.engine.warmup import build_lr_scheduler
 from d2ext.errors import UserError
 from d2ext.evaluation import build_evaluator, with_views
 from detectron2.config import CfgNode
@@ -218,6 +219,12 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(
+        cls, cfg: CfgNode, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iteration: int = 0) -> Iterable[Batch]:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from d2ext.errors import DataError
 from d2ext.parity.attention import deformable_attention
-from d2ext.parity.case import Case, Comparison
+from d2ext.parity.case import Case, Comparison, case_facts
 from d2ext.parity.detectors import detector
 from d2ext.parity.detectron2_case import Detectron2Case
 from d2ext.parity.detectron2_models import detectron2_model
 from d2ext.parity.modules import dyhead_block, swin_backbone
+from d2ext.parity.projects import project_for
 
 __all__ = ["Case", "Comparison", "run_case"]
 
@@ -21,6 +22,9 @@ def run_case(folder: Path) -> list[Comparison]:
     Raises:
         DataError: `folder` holds no case, or one of a model that is not known.
     """
+    project = project_for(case_facts(folder))
+    if project is not None:
+        return project.compare(folder)
     case = Case(folder)
     if case.config.get("settings", {}).get("MODEL.META_ARCHITECTURE") in DETECTRON2:
         case = Detectron2Case(folder)

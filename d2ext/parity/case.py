@@ -1,7 +1,7 @@
 """One reference case: its inputs and weights, and what the authors' model gave."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from detectron2.structures import Boxes, Instances
 
 SHOWN = 5
 FILES = ("case.json", "entries.json", "golden.npz")
+DIGEST_LIMIT = 4096  # values of an output that a case keeps, unless it says so
 
 
 @dataclass
@@ -43,17 +44,20 @@ class Case:
     """A folder with `case.json` (settings, tolerances), `entries.json` (names and shapes of the
     published checkpoint) and `golden.npz` (outputs of the published model).
 
+    Args:
+        files: those that it has to have; one of real weights has no `entries.json`.
+
     Raises:
-        DataError: a file of the three is missing.
+        DataError: one of them is missing.
     """
 
-    def __init__(self, folder: Path) -> None:
-        missing = [name for name in FILES if not (folder / name).is_file()]
-        if missing:
-            raise DataError(f"{folder}: no reference case: {', '.join(missing)} missing")
+    def __init__(self, folder: Path, files: Sequence[str] = FILES) -> None:
+        _check_files(folder, files)
         self.name = folder.name
-        self.facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-        self.entries = json.loads((folder / "entries.json").read_text(encoding="utf-8"))
+        self.facts = case_facts(folder)
+        self.entries = []
+        if "entries.json" in files:
+            self.entries = json.loads((folder / "entries.json").read_text(encoding="utf-8"))
         self.golden = np.load(folder / "golden.npz")
         self.config: dict[str, Any] = self.facts["config"]
 
@@ -125,7 +129,7 @@ class Case:
         if key in self.golden:
             pairs = [(actual, self.golden[key])]
         else:
-            limit = self.facts["digest_limit"]
+            limit = self.facts.get("digest_limit", DIGEST_LIMIT)
             if isinstance(limit, dict):
                 limit = limit["grad" if key.startswith("grad.") else "other"]
             digest = recipe.digest(actual, limit)
@@ -137,15 +141,33 @@ class Case:
             if own.shape != theirs.shape:
                 return Comparison(key, np.inf, _shapes(own.shape, theirs.shape))
         # What is counted or numbered has no tolerance: it has to be equal.
-        limits = self.facts["tolerance"].get(key, {"rtol": 0.0, "atol": 0.0})
+        limits = self.facts["tolerance"].get(key, {})
         return Comparison(key, max(_error(own, theirs, **limits) for own, theirs in pairs))
+
+
+def case_facts(folder: Path) -> dict[str, Any]:
+    """The contents of a case's `case.json`.
+
+    Raises:
+        DataError: there is none.
+    """
+    _check_files(folder, FILES[:1])
+    return json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+
+
+def _check_files(folder: Path, files: Sequence[str]) -> None:
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        raise DataError(f"{folder}: no reference case: {', '.join(missing)} missing")
 
 
 def _shapes(own: Any, theirs: Any) -> str:
     return f"its shape is {tuple(map(int, own))}, the authors' {tuple(map(int, theirs))}"
 
 
-def _error(own: np.ndarray, theirs: np.ndarray, rtol: float, atol: float, **_: float) -> float:
+def _error(
+    own: np.ndarray, theirs: np.ndarray, rtol: float = 0.0, atol: float = 0.0, **_: float
+) -> float:
     """The largest difference in multiples of the tolerance; infinite where it is not a number."""
     if own.size == 0:
         return 0.0

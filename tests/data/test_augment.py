@@ -54,3 +54,11 @@ def test_colours_vary_within_the_given_share_and_boxes_do_not(item):
     assert 0.6 * plain < min(dark) < max(dark) < 1.4 * plain
     found = mapped(item, COLOR_JITTER=0.3)
     assert found["instances"].gt_boxes.tensor.tolist() == [[4, 8, 14, 24]]
+
+
+def test_brightness_alone_scales_everything_alike(item):
+    plain = mapped(item)["image"].float()
+    factors = [mapped(item, BRIGHTNESS=0.2)["image"].float() / plain for _ in range(20)]
+    assert all(factor.max() - factor.min() < 0.05 for factor in factors)
+    means = [float(factor.mean()) for factor in factors]
+    assert 0.8 <= min(means) + 0.03 < 0.95 < 1.05 < max(means) < 1.21

@@ -24,6 +24,7 @@ def test_facts_of_one_set_are_counted_by_hand(coco):
     assert facts.image_sizes.tolist() == [[32, 24]] * 3
     assert facts.object_sizes.tolist() == [[10, 12], [20, 8]]
     assert facts.class_counts.tolist() == [1, 1]
+    assert len(facts.object_images) == 2
     assert (facts.num_images, facts.num_objects, facts.empty_images) == (3, 2, 1)
 
 
@@ -31,6 +32,8 @@ def test_facts_of_several_sets_are_summed(coco):
     facts = dataset_facts([register(coco, "one"), register(coco, "two")])
     assert (facts.num_images, facts.num_objects, facts.empty_images) == (6, 4, 2)
     assert facts.class_counts.tolist() == [2, 2]
+    first, second = facts.object_images.reshape(2, 2).tolist()
+    assert second == [image + 3 for image in first]
 
 
 def test_sets_of_other_classes_are_refused_with_the_difference(coco):

@@ -9,12 +9,15 @@ from d2ext.checkpoint.layouts.swin import SWIN
 from d2ext.checkpoint.layouts.timm_swin import TIMM_SWIN
 from d2ext.checkpoint.layouts.torchvision_resnet import TORCHVISION_RESNET
 from d2ext.checkpoint.layouts.torchvision_swin import TORCHVISION_SWIN
+from d2ext.checkpoint.layouts.yolo_fastest import YOLO_FASTEST, YOLO_FASTEST_BACKBONE
 
 __all__ = ["LAYOUTS", "Layout", "Weights"]
 
 # Tried in this order: those of other code bases have Detectron2's names too, beside their own.
 LAYOUTS = (
     DYNAMIC_HEAD,
+    YOLO_FASTEST,
+    YOLO_FASTEST_BACKBONE,
     ADELAIDET_FCOS,
     SWIN,
     TIMM_SWIN,

@@ -25,6 +25,7 @@ class OneStageDetector(nn.Module):
     """
 
     head_name: ClassVar[str]  # of `DENSE_HEAD_REGISTRY`
+    pad_value: ClassVar[float] = 0.0  # beside and below smaller images of a batch, normalised
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -71,7 +72,7 @@ class OneStageDetector(nn.Module):
             return self.head.losses(predictions, [i["instances"].to(self.device) for i in batch])
         found = self.head.decode(predictions, images.image_sizes)
         return [
-            {"instances": detector_postprocess(instances, *_output_size(image))}
+            {"instances": self.postprocess(instances, *_output_size(image))}
             for instances, image in zip(found, batch, strict=True)
         ]
 
@@ -81,8 +82,13 @@ class OneStageDetector(nn.Module):
         return ImageList.from_tensors(
             [(image - self.pixel_mean) / self.pixel_std for image in images],
             self.backbone.size_divisibility,
+            self.pad_value,
             padding_constraints=self.backbone.padding_constraints,
         )
+
+    def postprocess(self, found: Instances, height: int, width: int) -> Instances:
+        """Detections in an image of another size, in pixels, clipped to it."""
+        return detector_postprocess(found, height, width)
 
 
 def _output_size(image: dict) -> tuple[int, int]:

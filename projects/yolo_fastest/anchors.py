@@ -1,0 +1,70 @@
+"""Anchors for a data set: k-means on the widths and heights of its boxes."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
+
+from d2ext.config import Machine
+from d2ext.config.auto import Facts
+from d2ext.data.resize import resize_to
+from d2ext.errors import ConfigError
+from detectron2.config import CfgNode
+
+SEED = 0
+STARTS = 16  # of k-means; the one with the best recall counts
+ROUNDS = 100  # of each start
+
+logger = logging.getLogger(__name__)
+Sizes = NDArray[np.float64]  # (N, 2) widths and heights, pixels
+
+
+def anchors_for(cfg: CfgNode, facts: Facts, machine: Machine | None = None) -> list[list[Any]]:
+    """The rule behind `MODEL.YOLO_FASTEST.ANCHORS: auto`.
+
+    Returns:
+        as many anchors as the config has, for as many levels: the smaller ones for finer levels.
+    """
+    yolo = cfg.MODEL.YOLO_FASTEST
+    default = np.array(yolo.ANCHORS, dtype=np.float64)  # (L, A, 2)
+    sizes = input_sizes(cfg, facts)
+    if len(np.unique(sizes, axis=0)) < default[..., 0].size:
+        logger.warning("too few boxes to compute anchors from: they stay those of the config")
+        return default.tolist()
+    found = best_anchors(sizes, default[..., 0].size, yolo.MATCH_RATIO)
+    recall = best_possible_recall(sizes, found, yolo.MATCH_RATIO)
+    logger.info("anchors of %d boxes: best possible recall %.4f", len(sizes), recall)
+    return found.reshape(default.shape).round(2).tolist()
+
+
+def input_sizes(cfg: CfgNode, facts: Facts) -> Sizes:
+    """Widths and heights of all boxes in the network's input, which have any."""
+    resize = resize_to(cfg)
+    if resize is None:
+        raise ConfigError("anchors can be computed where INPUT.RESIZE is stretch or letterbox.")
+    after = [resize.size_of(height, width)[::-1] for width, height in facts.image_sizes]
+    scales = np.array(after).reshape(-1, 2) / facts.image_sizes
+    sizes = facts.object_sizes * scales[facts.object_images]
+    return sizes[(sizes > 0).all(axis=1)]
+
+
+def best_anchors(sizes: Sizes, count: int, ratio: float, seed: int = SEED) -> Sizes:
+    """`count` anchors by k-means, by growing area.
+
+    Clusters are formed of logarithms, since boxes match anchors by the ratio of their sides.
+    """
+    rng = np.random.default_rng(seed)
+    starts = [
+        kmeans2(np.log(sizes), count, iter=ROUNDS, minit="++", seed=rng)[0] for _ in range(STARTS)
+    ]
+    recalls = [best_possible_recall(sizes, np.exp(centers), ratio) for centers in starts]
+    found = np.exp(starts[int(np.argmax(recalls))])
+    return found[found.prod(axis=1).argsort()]
+
+
+def best_possible_recall(sizes: Sizes, anchors: Sizes, ratio: float) -> float:
+    """The share of boxes whose sides both differ from those of an anchor by less than `ratio`."""
+    factors = sizes[:, None] / anchors
+    return float((np.maximum(factors, 1 / factors).max(axis=2) < ratio).any(axis=1).mean())

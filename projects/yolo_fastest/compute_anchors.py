@@ -1,0 +1,61 @@
+"""The command that computes anchors for a data set.
+
+    python -m d2ext.projects.yolo_fastest.compute_anchors --train my/train.json:my/images \\
+        --config-file projects/yolo_fastest/configs/yolo_fastest_v2.yaml
+
+prints them as a config takes them, with the best possible recall: the share of the boxes that have
+an anchor near enough to their size to be learned.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+
+import d2ext.commands  # noqa: F401  (silences what users cannot help)
+from d2ext.config import load_config
+from d2ext.data import dataset_facts, parse_dataset_flag, register_coco
+from d2ext.errors import DataError, exit_on_user_error
+from d2ext.projects.yolo_fastest.anchors import anchors_for, best_possible_recall, input_sizes
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the anchors of a data set.
+
+    Raises:
+        UserError: config or data are missing or wrong.
+    """
+    args = argument_parser().parse_args(argv)
+    cfg = load_config(args.config_file, args.opts)
+    names = []
+    for number, flag in enumerate(args.train):
+        names.append(f"anchors_{number}")
+        register_coco(names[-1], *parse_dataset_flag(flag))
+    facts = dataset_facts(names)
+    sizes = input_sizes(cfg, facts)
+    if not len(sizes):
+        raise DataError(f"{', '.join(args.train)}: no boxes to compute anchors from.")
+    anchors = anchors_for(cfg, facts)
+    ratio = cfg.MODEL.YOLO_FASTEST.MATCH_RATIO
+    recall = best_possible_recall(sizes, np.array(anchors).reshape(-1, 2), ratio)
+    print(f"{len(sizes)} boxes; best possible recall {recall:.4f}")
+    print(f"MODEL.YOLO_FASTEST.ANCHORS: {anchors}")
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = argparse.ArgumentParser(description="Compute the anchors of a data set by k-means.")
+    parser.add_argument("--config-file", required=True, help="input size, levels, anchors a level")
+    parser.add_argument(
+        "--train",
+        action="append",
+        required=True,
+        metavar="ANNOTATIONS:IMAGES",
+        help="COCO annotations and the folder of their images; may be repeated",
+    )
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config values")
+    return parser
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

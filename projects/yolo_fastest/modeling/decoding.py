@@ -1,0 +1,145 @@
+"""From the raw outputs of the head to boxes: plain functions of tensors.
+
+`decode` gives every anchor's box, of fixed shape, for export; `detect` works out no more than what
+passes the threshold.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert, nms
+
+CLASS_SHIFT = 4096.0  # pixels between the classes in NMS; larger than any input
+
+
+class RawLevel(NamedTuple):
+    """What the head gives at one level, before any sigmoid or softmax.
+
+    Attributes:
+        box: (B, A * 4, H, W); x, y, w, h of each anchor.
+        objectness: (B, A, H, W).
+        classes: (B, C, H, W); the anchors of a cell share them.
+    """
+
+    box: Tensor
+    objectness: Tensor
+    classes: Tensor
+
+
+class Decoded(NamedTuple):
+    """Boxes of a batch: N anchors; finer levels first, then rows, columns, anchors of a cell.
+
+    Attributes:
+        boxes: (B, N, 4) XYXY in pixels of the network's input, not clipped.
+        scores: (B, N) objectness times the probability of the best class.
+        classes: (B, N) int64, the best class.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+
+def decode(levels: Sequence[RawLevel], anchors: Tensor, strides: Sequence[int]) -> Decoded:
+    """The box, score and class of every anchor.
+
+    Args:
+        anchors: (L, A, 2) width and height in pixels of the network's input.
+        strides: of the levels, in pixels.
+    """
+    parts = []
+    for level, sizes, stride in zip(levels, anchors, strides, strict=True):
+        probability, best = level.classes.softmax(dim=1).max(dim=1)  # (B, H, W) each
+        scores = level.objectness.sigmoid() * probability[:, None]
+        boxes = box_convert(dense_boxes(level, sizes, stride), "cxcywh", "xyxy")
+        classes = best[:, None].expand_as(scores)
+        parts.append((boxes.flatten(1, 3), _per_anchor(scores), _per_anchor(classes)))
+    return Decoded(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
+
+
+def dense_boxes(level: RawLevel, anchors: Tensor, stride: int) -> Tensor:
+    """(B, H, W, A, 4) boxes, centre and size in pixels of the network's input.
+
+    Args:
+        anchors: (A, 2) of the level, pixels.
+    """
+    raw = level.box.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2)  # (B, H, W, A, 4)
+    rows, columns = (
+        torch.arange(count, device=raw.device, dtype=torch.float32) for count in raw.shape[1:3]
+    )
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return boxes_of(raw, torch.stack((x, y), dim=-1)[:, :, None], anchors, stride)
+
+
+def boxes_of(raw: Tensor, cells: Tensor, anchors: Tensor, stride: int) -> Tensor:
+    """Raw outputs (..., 4) -> boxes (..., 4), centre and size in pixels.
+
+    Args:
+        cells: (..., 2) column and row of the cell.
+        anchors: (..., 2) width and height in pixels.
+    """
+    centers, sizes = relative_boxes(raw.float())
+    return torch.cat(((centers + cells) * stride, sizes * anchors), dim=-1)
+
+
+def relative_boxes(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Raw outputs (..., 4) -> centres (..., 2) from a cell's corner, in cells; sizes (..., 2), in
+    multiples of the anchor's.
+    """
+    offsets, sizes = (2 * raw.sigmoid()).split(2, dim=-1)
+    return offsets - 0.5, sizes**2
+
+
+def detect(
+    levels: Sequence[RawLevel],
+    anchors: Tensor,
+    strides: Sequence[int],
+    *,
+    score_thresh: float,
+    nms_thresh: float,
+    max_detections: int,
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Boxes (K, 4) XYXY in pixels, scores (K,) and classes (K,) of each image, best first."""
+    parts = [
+        _candidates(level, sizes, stride, score_thresh)
+        for level, sizes, stride in zip(levels, anchors, strides, strict=True)
+    ]
+    image, boxes, scores, classes = (torch.cat(part) for part in zip(*parts, strict=True))
+    found = []
+    for index in range(len(levels[0].box)):
+        own = (image == index).nonzero()[:, 0]
+        kept = own[suppress(boxes[own], scores[own], classes[own], nms_thresh)[:max_detections]]
+        found.append((boxes[kept], scores[kept], classes[kept]))
+    return found
+
+
+def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
+    """Indices of what NMS within each class keeps, best first.
+
+    Classes lie apart by a fixed shift, as in the published evaluation: its rounding in float32
+    decides near the threshold.
+    """
+    return nms(boxes + CLASS_SHIFT * classes[:, None], scores, nms_thresh)
+
+
+def _candidates(
+    level: RawLevel, anchors: Tensor, stride: int, score_thresh: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images (K,), boxes (K, 4) XYXY, scores (K,) and classes (K,) above the threshold."""
+    objectness = level.objectness.float().sigmoid()
+    image, anchor, row, column = (objectness > score_thresh).nonzero(as_tuple=True)
+    logits = level.classes[image, :, row, column].float()
+    probability, best = logits.softmax(dim=1).max(dim=1)
+    scores = objectness[image, anchor, row, column] * probability
+    good = (scores > score_thresh).nonzero()[:, 0]
+    image, anchor, row, column = image[good], anchor[good], row[good], column[good]
+    raw = level.box.unflatten(1, (-1, 4))[image, anchor, :, row, column]
+    boxes = boxes_of(raw, torch.stack((column, row), dim=1), anchors[anchor], stride)
+    return image, box_convert(boxes, "cxcywh", "xyxy"), scores[good], best[good]
+
+
+def _per_anchor(level: Tensor) -> Tensor:
+    """(B, A, H, W) -> (B, H * W * A)."""
+    return level.permute(0, 2, 3, 1).flatten(1)

@@ -1,0 +1,85 @@
+"""YOLO-FastestV2, the detector.
+
+Source: https://github.com/dog-qiuqiu/Yolo-FastestV2; there is no paper.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2ext.modeling.meta_arch.one_stage import OneStageDetector
+from d2ext.projects.yolo_fastest.modeling.decoding import RawLevel
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import ImageList, Instances
+
+GREY = 114 / 255  # what normalised images are padded with
+
+
+@META_ARCH_REGISTRY.register()
+class YoloFastest(OneStageDetector):
+    """A backbone with a `LightNeck` and a `YoloFastestHead`.
+
+    Args:
+        train_scales: one of these factors is drawn for each training batch and its images are
+            resized by it.
+        clip_boxes: detections end at the image's border; the published ones go beyond it.
+        options: those of `OneStageDetector`.
+    """
+
+    head_name = "YoloFastestHead"
+    pad_value = GREY
+
+    @configurable
+    def __init__(self, *, train_scales: Sequence[float], clip_boxes: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.train_scales, self.clip_boxes = tuple(train_scales), clip_boxes
+        self.to(memory_format=torch.channels_last)  # depthwise kernels of CPUs like it best
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        yolo = cfg.MODEL.YOLO_FASTEST
+        own = {"train_scales": yolo.TRAIN_SCALES, "clip_boxes": yolo.CLIP_BOXES}
+        return {**super().from_config(cfg), **own}
+
+    def forward(self, batch: list[dict]) -> dict[str, Tensor] | list[dict[str, Instances]]:
+        """As `OneStageDetector`; in training at a scale drawn for the batch."""
+        if self.training and self.train_scales != (1.0,):
+            drawn = int(torch.randint(len(self.train_scales), ()))
+            batch = [_rescaled(item, self.train_scales[drawn]) for item in batch]
+        return super().forward(batch)
+
+    def raw(self, images: Tensor) -> list[RawLevel]:
+        """Raw outputs of each level; with `decoding.decode` and `suppress` the whole network.
+
+        Args:
+            images: (B, 3, H, W) in 0..255, sides multiples of the coarsest stride.
+        """
+        return self.head(self.backbone((images - self.pixel_mean) / self.pixel_std))
+
+    def preprocess(self, batch: list[dict]) -> ImageList:
+        images = super().preprocess(batch)
+        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def postprocess(self, found: Instances, height: int, width: int) -> Instances:
+        if self.clip_boxes:
+            return detector_postprocess(found, height, width)
+        own_height, own_width = found.image_size
+        result = Instances((height, width), **found.get_fields())
+        result.pred_boxes.scale(width / own_width, height / own_height)
+        return result
+
+
+def _rescaled(item: dict, scale: float) -> dict:
+    """The item with its image, and the boxes in it, resized."""
+    image = F.interpolate(item["image"][None].float(), scale_factor=scale, mode="bilinear")[0]
+    before, after = item["image"].shape[-2:], image.shape[-2:]
+    truth = Instances(after, **item["instances"].get_fields())
+    truth.gt_boxes = item["instances"].gt_boxes.clone()
+    truth.gt_boxes.scale(after[1] / before[1], after[0] / before[0])
+    return {**item, "image": image, "instances": truth}
