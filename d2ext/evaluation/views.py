@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from d2ext.data.resize import resize_to
 from d2ext.data.slices import Region, slice_options, slices_of
 from d2ext.errors import ConfigError
 from d2ext.ops import batched_nms_rotated
@@ -33,13 +34,9 @@ def with_views(cfg: CfgNode, model: nn.Module) -> nn.Module:
     if cfg.MODEL.KEYPOINT_ON:
         raise ConfigError("TEST.AUG and TEST.SLICE_SIZE merge boxes and masks, not keypoints.")
     many = cfg.TEST.AUG
-    sides = list(many.MIN_SIZES) if many.ENABLED else [cfg.INPUT.MIN_SIZE_TEST]
     return MultiViewDetector(
         model,
-        resizes=[
-            T.ResizeShortestEdge(s, many.MAX_SIZE if many.ENABLED else cfg.INPUT.MAX_SIZE_TEST)
-            for s in sides
-        ],
+        resizes=_resizes(cfg),
         mirrored=many.ENABLED and many.FLIP,
         slice_size=size,
         slice_overlap=overlap,
@@ -47,6 +44,13 @@ def with_views(cfg: CfgNode, model: nn.Module) -> nn.Module:
         nms_thresh=cfg.TEST.VIEWS_NMS_THRESH,
         max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
     )
+
+
+def _resizes(cfg: CfgNode) -> list[T.Augmentation]:
+    many, own = cfg.TEST.AUG, resize_to(cfg)
+    if many.ENABLED:
+        return [T.ResizeShortestEdge(side, many.MAX_SIZE) for side in many.MIN_SIZES]
+    return [own or T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)]
 
 
 class MultiViewDetector(nn.Module):
@@ -71,7 +75,7 @@ class MultiViewDetector(nn.Module):
         self,
         model: nn.Module,
         *,
-        resizes: list[T.ResizeShortestEdge],
+        resizes: list[T.Augmentation],
         mirrored: bool,
         slice_size: int,
         slice_overlap: float,
@@ -109,7 +113,7 @@ class MultiViewDetector(nn.Module):
         )
 
     def _in_view(
-        self, image: np.ndarray, region: Region, resize: T.ResizeShortestEdge, flip: bool
+        self, image: np.ndarray, region: Region, resize: T.Augmentation, flip: bool
     ) -> "_Found":
         x0, y0, x1, y1 = region
         part = image[y0:y1, x0:x1]
