@@ -61,6 +61,19 @@ class Conv2d(nn.Conv2d):
         return x
 
 
+class _NewEmptyTensorOp(torch.autograd.Function):  # packages use it for inputs without elements
+    """An empty tensor of another shape that keeps the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, new_shape: Sequence[int]) -> Tensor:
+        ctx.shape = x.shape
+        return x.new_empty(new_shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.new_zeros(ctx.shape), None
+
+
 def cat(tensors: Tensors, dim: int = 0) -> Tensor:
     """`torch.cat` that returns a single tensor as it is, without a copy."""
     if not isinstance(tensors, (list, tuple)):

@@ -1,1 +1,1 @@
-"""Room for projects as `detectron2.projects.<name>`; none is shipped."""
+"""The projects of Detectron2 that packages import, as `detectron2.projects.<name>`."""

@@ -91,6 +91,19 @@ class LRMultiplier(LRScheduler):
         return [base_lr * factor for base_lr in self.base_lrs]
 
 
+def _get_warmup_factor_at_iter(  # packages call it by this name
+    method: str, iter: int, warmup_iters: int, warmup_factor: float
+) -> float:
+    """From `warmup_factor` to 1, "linear" or all at once ("constant"), within `warmup_iters`."""
+    if iter >= warmup_iters:
+        return 1.0
+    if method == "constant":
+        return warmup_factor
+    if method == "linear":
+        return warmup_factor + (1 - warmup_factor) * iter / warmup_iters
+    raise ValueError(f"Unknown warm-up '{method}': linear or constant.")
+
+
 class _WarmupLR(LRScheduler):
     """What the two schedules below share: the warm-up of the first iterations."""
 
@@ -112,21 +125,14 @@ class _WarmupLR(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of every group at this iteration."""
-        factor = self._warmup() * self._decay()
+        warmup = _get_warmup_factor_at_iter(
+            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
+        )
+        factor = warmup * self._decay()
         return [base_lr * factor for base_lr in self.base_lrs]
 
     def _compute_values(self) -> list[float | Tensor]:
         return self.get_lr()
-
-    def _warmup(self) -> float:
-        if self.last_epoch >= self.warmup_iters:
-            return 1.0
-        if self.warmup_method == "constant":
-            return self.warmup_factor
-        if self.warmup_method == "linear":
-            done = self.last_epoch / self.warmup_iters
-            return self.warmup_factor + (1 - self.warmup_factor) * done
-        raise ValueError(f"Unknown warm-up '{self.warmup_method}': linear or constant.")
 
 
 class WarmupMultiStepLR(_WarmupLR):

@@ -6,8 +6,10 @@ import logging
 import os
 import random
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +55,12 @@ def setup_environment() -> None:
 
 
 _is_set_up = False
+
+
+def fixup_module_metadata(
+    module_name: str, namespace: dict[str, Any], keys: Iterable[str] | None = None
+) -> None:
+    """Does nothing: packages call it for the sake of Detectron2's own documentation."""
 
 
 def _import(name: str) -> ModuleType:

@@ -133,7 +133,7 @@ class _FixedTransform(Augmentation):
     __str__ = __repr__
 
 
-def as_augmentation(item: Transform | Augmentation) -> Augmentation:
+def _transform_to_aug(item: Transform | Augmentation) -> Augmentation:
     """An augmentation as it is, a transform as the augmentation that always returns it."""
     if not isinstance(item, (Transform, Augmentation)):
         raise AssertionError(f"Not an Augmentation or a Transform: {item!r}")
@@ -144,7 +144,7 @@ class AugmentationList(Augmentation):
     """Augmentations one after another, each one seeing the result of those before."""
 
     def __init__(self, augs: Sequence[Augmentation | Transform]) -> None:
-        self.augs = [as_augmentation(item) for item in augs]
+        self.augs = [_transform_to_aug(item) for item in augs]
 
     def __call__(self, aug_input: Any) -> TransformList:
         return TransformList([augmentation(aug_input) for augmentation in self.augs])

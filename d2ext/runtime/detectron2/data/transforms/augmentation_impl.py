@@ -19,7 +19,7 @@ from fvcore.transforms.transform import (
 )
 from PIL import Image
 
-from .augmentation import Augmentation, as_augmentation
+from .augmentation import Augmentation, _transform_to_aug
 from .transform import ExtentTransform, ResizeTransform, RotationTransform
 
 __all__ = [
@@ -49,7 +49,7 @@ class RandomApply(Augmentation):
 
     def __init__(self, tfm_or_aug: Transform | Augmentation, prob: float = 0.5) -> None:
         super().__init__()
-        self.aug = as_augmentation(tfm_or_aug)
+        self.aug = _transform_to_aug(tfm_or_aug)
         if not 0.0 <= prob <= 1.0:
             raise AssertionError(f"prob must be within [0, 1], got {prob}")
         self.prob = prob

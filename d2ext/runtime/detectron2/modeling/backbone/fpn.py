@@ -141,11 +141,15 @@ def _levels(in_features: Sequence[str], shapes: Mapping[str, Any]) -> list[int]:
     if missing:
         raise ValueError(f"the backbone has no feature {missing}, it has {list(shapes)}")
     strides = [shapes[name].stride for name in in_features]
+    _assert_strides_are_log2_contiguous(strides)
     level = strides[0].bit_length() - 1
-    expected = [2 ** (level + i) for i in range(len(strides))]
-    if strides != expected:
-        raise ValueError(f"strides of an FPN's inputs are doubling powers of 2, got {strides}")
     return list(range(level, level + len(strides)))
+
+
+def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:  # packages call it
+    first = 2 ** (strides[0].bit_length() - 1)
+    if list(strides) != [first * 2**i for i in range(len(strides))]:
+        raise ValueError(f"strides of an FPN's inputs are doubling powers of 2, got {strides}")
 
 
 class LastLevelMaxPool(nn.Module):

@@ -22,12 +22,12 @@ from ..backbone import Backbone, build_backbone
 from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
 from ..matcher import Matcher
 from .build import META_ARCH_REGISTRY
-from .dense_detector import DenseDetector
+from .dense_detector import DenseDetector, permute_to_N_HWA_K
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
-__all__ = ["RetinaNet"]
+__all__ = ["RetinaNet", "permute_to_N_HWA_K"]
 
 
 @META_ARCH_REGISTRY.register()

@@ -1,0 +1,44 @@
+"""A learning rate that falls as a power of the iterations left."""
+
+from torch.optim import Optimizer
+
+from detectron2.solver.lr_scheduler import _WarmupLR
+
+__all__ = ["WarmupPolyLR"]
+
+
+class WarmupPolyLR(_WarmupLR):
+    """The part of iterations left, to a power, times a warm-up.
+
+    Args:
+        optimizer: whose learning rates are set.
+        max_iters: iterations of the whole training.
+        warmup_factor: of the first iteration.
+        warmup_iters: length of the warm-up.
+        warmup_method: "linear" or "constant".
+        last_epoch: the iteration before the next step.
+        power: 1 is a straight line.
+        constant_ending: the schedule does not fall below this multiple of the first learning rate.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_iters: int,
+        warmup_factor: float = 0.001,
+        warmup_iters: int = 1000,
+        warmup_method: str = "linear",
+        last_epoch: int = -1,
+        power: float = 0.9,
+        constant_ending: float = 0.0,
+    ) -> None:
+        self.max_iters = max_iters
+        self.power = power
+        self.constant_ending = constant_ending
+        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
+
+    def _decay(self) -> float:
+        warm = self.last_epoch >= self.warmup_iters or self.warmup_factor == 1
+        ending = self.constant_ending if warm else 0.0
+        left = max(1 - self.last_epoch / self.max_iters, 0.0)
+        return max(left**self.power, ending)
