@@ -6,6 +6,7 @@ import pycocotools.mask as mask_util
 import pytest
 import torch
 
+from d2ext._detectron2 import provider
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator
@@ -13,6 +14,7 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Boxes, BoxMode, Instances
 
 H, W = 60, 80
+bundled_only = pytest.mark.skipif(provider() != "bundled", reason="the official one needs them")
 
 
 def rle(box):
@@ -152,6 +154,21 @@ def test_without_predictions_there_are_no_results(name):
 def test_a_class_beyond_the_data_set_is_refused(name):
     with pytest.raises(AssertionError, match="class=7"):
         evaluate(COCOEvaluator(name), [detections((0.9, 7, [1, 1, 5, 5]))] * 3)
+
+
+@bundled_only
+def test_annotations_need_no_area_and_no_crowds(tmp_path):
+    shorter = [
+        {field: value for field, value in annotation.items() if field not in ("area", "iscrowd")}
+        for annotation in CONTENT["annotations"][:3]
+    ]
+    path = tmp_path / "short.json"
+    path.write_text(json.dumps({**CONTENT, "annotations": shorter}))
+    register_coco_instances("coco_eval_short", {}, str(path), str(tmp_path))
+    DatasetCatalog.get("coco_eval_short")
+    assert evaluate(COCOEvaluator("coco_eval_short"), PERFECT)["bbox"]["AP"] == pytest.approx(100)
+    DatasetCatalog.remove("coco_eval_short")
+    MetadataCatalog.remove("coco_eval_short")
 
 
 def test_a_test_set_without_annotations_is_only_written(tmp_path):

@@ -276,6 +276,10 @@ def _load_coco(json_file: str) -> COCO:
     api = COCO()
     with open(json_file, encoding="utf-8") as file:
         api.dataset = json.load(file)
+    for annotation in api.dataset.get("annotations", []):
+        annotation.setdefault("iscrowd", 0)
+        if "area" not in annotation and "bbox" in annotation:
+            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
     with contextlib.redirect_stdout(io.StringIO()):
         api.createIndex()
     return api
