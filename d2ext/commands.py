@@ -42,3 +42,10 @@ def report() -> NoReturn:
     from d2ext.pages.run_page import main
 
     exit_on_user_error(main)
+
+
+def check_data() -> NoReturn:
+    """Find faults in a data set."""
+    from d2ext.engine.check_data import main
+
+    exit_on_user_error(main)

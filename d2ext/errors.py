@@ -26,16 +26,16 @@ class OutputError(UserError):
     """The output folder: not writable, or the disk is full."""
 
 
-def exit_on_user_error(main: Callable[[], None]) -> NoReturn:
-    """Run a command: exit status 0, or 2 with one message on stderr for a `UserError`.
+def exit_on_user_error(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command: exit status as it returns, or 2 with one message on stderr for a `UserError`.
 
     `D2EXT_TRACEBACK=1` in the environment shows where the error came from.
     """
     try:
-        main()
+        status = main()
     except UserError as error:
         if os.environ.get("D2EXT_TRACEBACK") == "1":
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(0)
+    sys.exit(status or 0)

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from d2ext.data import checks
 from d2ext.data.cache import cache_folder, cached_file
 from d2ext.data.checks import Document, Item
+from d2ext.data.leaving_out import Fault, leave_out_images, leave_out_records
 from d2ext.data.sources import Fault as SourceFault
 from d2ext.errors import DataError
 from d2ext.files import replacing
 
 VERSION = 1  # of the repaired copies: raise it when repairs change
-
-Fault = dict[str, Any]
 
 _logger = logging.getLogger(__name__)
 _faults: dict[str, list[Fault]] = {}  # of the data sets read so far, by name
@@ -50,7 +49,8 @@ def checked(name: str, annotations: Path, images: Path) -> Path:
     if faults and name not in _faults:
         counts = Counter(fault["reason"] for fault in faults)
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-        _logger.warning("%s: dropped %d annotations: %s.", annotations, len(faults), listed)
+        what = "annotations" if all("bbox" in fault for fault in faults) else "records"
+        _logger.warning("%s: dropped %d %s: %s.", annotations, len(faults), what, listed)
     _faults[name] = list(faults)
     return path
 
@@ -72,7 +72,8 @@ def write_faults(folder: str | Path) -> list[Path]:
     """List what was dropped so far in `folder`/data_faults/<name>.json, one file a data set.
 
     Each entry has image (file name) and reason; of annotations annotation (its id, if it had one)
-    and bbox, of records that could not be read where (file and line) and what was found there.
+    and bbox, of images what was found and how many annotations went with it, of records that could
+    not be read where (file and line) and what was found there.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -94,10 +95,11 @@ def _checked(
     """As `checked`, remembered as long as the file and the place of the cache stay the same."""
     content = checks.read_text(annotations)
     document = checks.parse(annotations, content)
+    faults = leave_out_records(document)
     checks.check(annotations, document)
-    checks.check_images(annotations, document, images)
+    faults += leave_out_images(annotations, document, images)
     changed = _forget_empty_polygons(document["annotations"])
-    faults = _drop(annotations, document)
+    faults += _drop(annotations, document)
     changed |= _complete(document)
     # pycocotools reads with the machine's encoding, which need not be UTF-8: give it ASCII.
     if not (faults or changed or not content.isascii()):

@@ -24,6 +24,7 @@ from d2ext.config.load import class_counts, find_config
 from d2ext.data import DatasetFacts, dataset_facts, write_faults
 from d2ext.data.registered import described
 from d2ext.engine.class_agreement import agree_on_classes
+from d2ext.engine.data_check import check_before_training
 from d2ext.engine.data_flags import use_data_sets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
@@ -74,7 +75,8 @@ def prepare(args: argparse.Namespace) -> Prepared:
     )
     facts = _facts(cfg, args.eval_only)
     notes += described((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
-    notes += [f"annotations that were dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
+    notes += [f"what was dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
+    notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
     _check_class_counts(cfg, facts)
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
     decided = resolve_auto(cfg, facts, machine(cfg, args))

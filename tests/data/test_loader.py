@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from d2ext.data import (
     build_test_loader,
@@ -189,20 +190,21 @@ def test_only_crowd_regions_are_nothing_to_learn_from(cfg, coco):
         build_train_loader(cfg)
 
 
-def test_an_image_that_cannot_be_decoded_is_named(training, tmp_path):
+def test_an_image_that_was_damaged_since_it_was_checked_is_named(training, tmp_path):
+    iterations_per_epoch(training)
     for path in (tmp_path / "numbered" / "images").iterdir():
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DataError, match=r"images.*png: the image cannot be used"):
         take(training, 1)
 
 
-def test_an_image_of_another_size_than_the_file_says_is_named(cfg, coco):
-    coco.document["images"][0]["width"] = 31
-    coco.write()
+def test_an_image_of_another_size_since_it_was_checked_is_named(cfg, coco):
     cfg.DATASETS.REGISTER = [["sizes", str(coco.annotations), str(coco.images)]]
     cfg.DATASETS.TRAIN = ("sizes",)
     register_datasets(cfg)
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
+    iterations_per_epoch(cfg)
+    Image.new("RGB", (31, 24)).save(coco.images / "a.png")
     with pytest.raises(DataError, match=r"a\.png: the image cannot be used"):
         take(cfg, 3)
 

@@ -133,7 +133,7 @@ def box_array(path: Path, annotations: Sequence[Item]) -> NDArray[np.float64]:
     Raises:
         DataError: a box is not a list of four or five numbers.
     """
-    wrong = [label(item) for item in annotations if not _is_box(item["bbox"])]
+    wrong = [label(item) for item in annotations if not is_box(item["bbox"])]
     if wrong:
         raise DataError(
             f'{path}: "bbox" must be four numbers, x, y, width and height in pixels, or five: '
@@ -217,7 +217,8 @@ def _is_known(value: Any, known: set[Any]) -> bool:
     return isinstance(value, (int, str)) and value in known
 
 
-def _is_box(value: Any) -> bool:
+def is_box(value: Any) -> bool:
+    """Whether it is a list of four numbers, or of five for a rotated box."""
     return (
         isinstance(value, list)
         and len(value) in (4, 5)

@@ -138,8 +138,9 @@ def test_missing_images_are_counted_and_the_first_five_named(coco):
 
 
 def test_images_in_a_missing_subfolder_are_missing(coco):
-    coco.document["images"][1]["file_name"] = "sub/b.png"
-    assert "1 of 3 images" in message(coco.write())
+    for number in (0, 1):
+        coco.document["images"][number]["file_name"] = f"sub/{number}.png"
+    assert "2 of 3 images" in message(coco.write())
 
 
 def test_a_file_without_any_good_box_says_why(coco):

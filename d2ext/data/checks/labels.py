@@ -1,0 +1,141 @@
+"""Semantic masks: one file beside its image, and all of them together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from d2ext.data.checks.subject import Subject
+from d2ext.data.sources import Item
+
+_MUCH = 0.01  # share of ignored pixels that is told
+_RARE = 0.001  # share of all pixels
+_PLAIN = ("L", "P", "1", "I", "I;16")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A label image.
+
+    Args:
+        problem: the code of what keeps it from being used, "" if nothing does.
+        detail: why.
+        size: width and height in pixels.
+        values: those that occur, ascending.
+        counts: pixels of each.
+        unlisted: values or colours in the original file of pixels that became ignored.
+    """
+
+    problem: str = ""
+    detail: str = ""
+    size: tuple[int, int] = (0, 0)
+    values: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    unlisted: tuple[str, ...] = ()
+
+
+def read_labels(files: tuple[Path, Path], ignore: int) -> Labels:
+    """Look at a label image; whatever is wrong with it is in the result, nothing is raised.
+
+    Args:
+        files: the label image, and the one it was made from, perhaps the same.
+        ignore: value of pixels without a class.
+    """
+    path, original = files
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _PLAIN:
+                return Labels("labels-channels", f"Pillow's mode {image.mode}", image.size)
+            pixels = np.asarray(image)
+        unlisted = _unlisted(original, pixels == ignore) if original != path else ()
+    except FileNotFoundError:
+        return Labels("labels-missing", "no such file")
+    except Exception as error:  # decoders raise what they like
+        return Labels("labels-missing", str(error) or type(error).__name__)
+    values, counts = np.unique(pixels, return_counts=True)
+    return Labels("", "", image.size, tuple(values.tolist()), tuple(counts.tolist()), unlisted)
+
+
+def label_files(item: Item) -> tuple[Path, Path]:
+    """An image's label image, and the one that it was made from, if it was made."""
+    path, original = Path(item["sem_seg_file_name"]), Path(item["annotated_in"])
+    return path, path if original.suffix.lower() == ".json" else original
+
+
+def check_labels(subject: Subject, probes: Mapping[tuple[Path, Path], Labels]) -> None:
+    """Compare label images with images and classes, and count the pixels of each class.
+
+    Args:
+        probes: of all label images of the subject, by `label_files`.
+    """
+    totals = np.zeros(len(subject.source.classes) or 1, dtype=np.int64)
+    ignored = np.zeros(len(subject.images))
+    for number, item in enumerate(subject.images):
+        found = probes[label_files(item)]
+        if found.problem:
+            subject.add_image(found.problem, number, f"{item['annotated_in']}: {found.detail}")
+            continue
+        ignored[number] = _check_file(subject, number, found, totals)
+    _find_much_ignored(subject, ignored)
+    for name, count in zip(subject.source.classes, totals, strict=False):
+        _check_share(subject, name, int(count), max(1, int(totals.sum())))
+
+
+def _check_file(subject: Subject, number: int, found: Labels, totals: NDArray[np.int64]) -> float:
+    """Tell what is wrong with one; the share of its pixels that are ignored."""
+    item = subject.images[number]
+    stated = (item["width"], item["height"])
+    if found.size != stated:
+        detail = f"{found.size[0]} x {found.size[1]}, the image {stated[0]} x {stated[1]}"
+        subject.add_image("labels-size", number, f"{item['annotated_in']}: {detail}")
+    ignore, unknown, ignored = subject.source.ignore_label, [], 0
+    for value, count in zip(found.values, found.counts, strict=True):
+        if value == ignore:
+            ignored = count
+        elif 0 <= value < len(subject.source.classes):
+            totals[value] += count
+        else:
+            unknown.append(f"{value} ({count} pixels)")
+    if unknown:
+        detail = f"{item['annotated_in']}: {', '.join(unknown[:5])}"
+        subject.add_image("labels-value", number, detail)
+    if found.unlisted:
+        subject.add_image("labels-unlisted", number, f"{item['annotated_in']}: {_list(found)}")
+    return ignored / max(1, sum(found.counts))
+
+
+def _unlisted(path: Path, ignored: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Colours, or values, of the pixels of a file that are ignored, with their numbers."""
+    with Image.open(path) as image:
+        grey = image.mode in ("L", "1", "I", "I;16")
+        pixels = np.asarray(image if grey else image.convert("RGB")).astype(np.int64)
+    if not grey:
+        pixels = pixels @ np.array([1 << 16, 1 << 8, 1])
+    values, counts = np.unique(pixels[ignored], return_counts=True)
+    names = [str(value) if grey else f"#{value:06x}" for value in values.tolist()]
+    return tuple(f"{name} ({count} pixels)" for name, count in zip(names, counts, strict=True))
+
+
+def _list(found: Labels) -> str:
+    more = f" and {len(found.unlisted) - 5} more" if len(found.unlisted) > 5 else ""
+    return ", ".join(found.unlisted[:5]) + more
+
+
+def _find_much_ignored(subject: Subject, ignored: NDArray[np.float64]) -> None:
+    for number in np.flatnonzero(ignored == 1):
+        subject.add_image("labels-ignored", int(number), "every pixel")
+    for number in np.flatnonzero((ignored < 1) & (ignored > _MUCH)):
+        subject.add_image(
+            "labels-much-ignored", int(number), f"{ignored[number]:.1%} of the pixels"
+        )
+
+
+def _check_share(subject: Subject, name: str, count: int, total: int) -> None:
+    where = str(subject.source.path)
+    if count == 0:
+        subject.add("class-unused", where, f"{name!r}: no pixel")
+    elif count < _RARE * total:
+        subject.add("class-rare", where, f"{name!r}: {count / total:.3%} of the pixels")

@@ -1,0 +1,72 @@
+"""What a config's model makes of the sizes of objects."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import d2ext.modeling  # noqa: F401 # registers the models
+from d2ext.config import Machine, resolve_auto
+from d2ext.data import DatasetFacts
+from d2ext.data.checks.sizes import InputSize
+from d2ext.data.sources import Source
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+
+def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
+    """Input sizes, finest stride and anchors of a config's model, for one data set.
+
+    Args:
+        cfg: may have `auto` values, which follow from the data; not changed.
+        source: what it would learn from.
+        machine: what it would run on.
+    """
+    cfg = cfg.clone()
+    resolve_auto(cfg, facts_of(source), machine)
+    cfg.MODEL.DEVICE = "cpu"
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(cfg)
+    sides = sorted(cfg.INPUT.MIN_SIZE_TRAIN)
+    sizes, ratios = _anchors(model.modules())
+    return InputSize(
+        short_side=sides[len(sides) // 2],
+        long_side=cfg.INPUT.MAX_SIZE_TRAIN,
+        stride=_finest_stride(model),
+        anchor_sizes=sizes,
+        anchor_ratios=ratios,
+    )
+
+
+def facts_of(source: Source) -> DatasetFacts:
+    """What `auto` values follow from."""
+    sizes = [(image["width"], image["height"]) for image in source.images]
+    boxes = [item["bbox"][2:4] for i in source.images for item in i.get("annotations", ())]
+    labels = [item["category_id"] for i in source.images for item in i.get("annotations", ())]
+    return DatasetFacts(
+        class_names=source.classes,
+        image_sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        object_sizes=np.array(boxes, dtype=np.float64).reshape(-1, 2),
+        class_counts=np.bincount(labels, minlength=len(source.classes)).astype(np.int64),
+        empty_images=sum(not image.get("annotations") for image in source.images),
+    )
+
+
+def _finest_stride(model: nn.Module) -> int:
+    backbone: Any = model.backbone
+    return min(shape.stride for shape in backbone.output_shape().values())
+
+
+def _anchors(modules: Iterable[nn.Module]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Square roots of the areas, and height by width, of all anchors in a model."""
+    sizes, ratios = set(), set()
+    for module in modules:
+        for cell in getattr(module, "cell_anchors", ()):
+            width, height = (cell[:, 2:4] - cell[:, :2]).double().unbind(1)
+            if cell.shape[1] == 5:  # XYWHA around the origin
+                width, height = cell[:, 2:4].double().unbind(1)
+            sizes.update((width * height).sqrt().tolist())
+            ratios.update((height / width).tolist())
+    return tuple(sorted(sizes)), tuple(sorted(ratios))
