@@ -11,6 +11,7 @@ import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.config import Machine, resolve_auto
 from d2ext.data import DatasetFacts
 from d2ext.data.checks.sizes import InputSize
+from d2ext.data.checks.subject import Subject
 from d2ext.data.sources import Source
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -42,15 +43,18 @@ def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
 
 def facts_of(source: Source) -> DatasetFacts:
     """What `auto` values follow from."""
-    sizes = [(image["width"], image["height"]) for image in source.images]
-    boxes = [item["bbox"][2:4] for i in source.images for item in i.get("annotations", ())]
-    labels = [item["category_id"] for i in source.images for item in i.get("annotations", ())]
+    subject = Subject("", source)
+    counted = subject.usable & ~subject.crowd
+    owners = subject.owners[counted]
+    semantic = source.task in ("semantic", "panoptic")
     return DatasetFacts(
         class_names=source.classes,
-        image_sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
-        object_sizes=np.array(boxes, dtype=np.float64).reshape(-1, 2),
-        class_counts=np.bincount(labels, minlength=len(source.classes)).astype(np.int64),
-        empty_images=sum(not image.get("annotations") for image in source.images),
+        image_sizes=subject.image_sizes.astype(np.int64),
+        object_sizes=subject.raw_boxes[counted, 2:4],
+        object_images=owners,
+        class_counts=np.bincount(subject.labels[counted], minlength=len(source.classes)),
+        empty_images=len(source.images) - len(np.unique(owners)),
+        stuff_names=source.classes if semantic else (),
     )
 
 
