@@ -37,6 +37,13 @@ def convert_weights() -> NoReturn:
     exit_on_user_error(main)
 
 
+def show_data() -> NoReturn:
+    """Write a page about a data set."""
+    from d2ext.pages.data_page import main
+
+    exit_on_user_error(main)
+
+
 def report() -> NoReturn:
     """Write a page about a run."""
     from d2ext.pages.run_page import main

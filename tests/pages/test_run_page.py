@@ -2,14 +2,12 @@
 
 import json
 import shutil
-import subprocess
 
 import pytest
+from browser import assert_fits, needs_browser
 
 from d2ext.errors import DataError
 from d2ext.pages.run_page import main, write_run_page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -91,29 +89,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         main([str(tmp_path)])
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_browser
 @pytest.mark.parametrize("width", [360, 1200])
 def test_a_browser_shows_it_without_scrolling_sideways(run, tmp_path, width):
     main([str(run)])
     assert_fits(run / "report.html", tmp_path, width)
-
-
-def assert_fits(path, tmp_path, width):
-    """The page in a frame of that width: no wider than it, and every picture loaded."""
-    probe = tmp_path / "probe.html"
-    probe.write_text(
-        f'<iframe id="f" src="{path.as_uri()}" style="width:{width}px;height:4000px"></iframe>'
-        "<script>const f = document.getElementById('f'); f.onload = () => {"
-        "const d = f.contentDocument;"
-        "const broken = [...d.images].filter(i => i.complete && !i.naturalWidth).length;"
-        "document.title = [d.documentElement.scrollWidth, d.images.length, broken].join(' ');};"
-        "</script>"
-    )
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += ["--allow-file-access-from-files", "--virtual-time-budget=8000", probe.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    title = done.stdout.partition("<title>")[2].partition("</title>")[0]
-    scroll_width, images, broken = (int(word) for word in title.split())
-    assert scroll_width <= width
-    assert images > 0
-    assert broken == 0

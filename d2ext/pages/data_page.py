@@ -1,0 +1,274 @@
+"""The page about a data set: what is in it, and what is wrong with it."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from d2ext.data.checks.report import Fault, Report
+from d2ext.data.checks.run import check_sources
+from d2ext.data.flags import parse_dataset_flag
+from d2ext.data.picture import upright_box
+from d2ext.data.sources import Source, load_splits
+from d2ext.evaluation.drawing import Color, Mark, class_name, color_of, marks_of_annotations
+from d2ext.pages import charts
+from d2ext.pages.crops import crop, whole
+from d2ext.pages.page import Page
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import BoxMode
+
+NAME = "index.html"
+_EXAMPLES = 6  # pictures of a class
+_CLASSES = 60  # classes with pictures
+_BARS = 60  # classes in the chart of counts
+_FAULTS = 6  # pictures of a kind of fault
+_LINES = 12  # places of a kind of fault
+_HEAT = 48  # cells of the map of positions, each way
+
+EXAMPLES = """\
+examples:
+  python tools/show_data.py my/data --out page/
+  python tools/show_data.py my/train.json:my/images --out page/
+
+Written is page/index.html, which opens without a network: counts, sizes, shapes and places of the
+objects, examples of every class, and every fault that tools/check_data.py finds.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page of a data set.
+
+    Raises:
+        UserError: the data cannot be read, or the page cannot be written.
+    """
+    parser = argparse.ArgumentParser(
+        description="Write a page about a data set.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", help="a data set of any known format")
+    parser.add_argument("--out", type=Path, default=Path("page"), help="folder of the page")
+    args = parser.parse_args(argv)
+    sources = _load(args.path)
+    for source in sources.values():
+        print(source.describe())
+    write_data_page(sources, args.out / NAME, progress=True)
+    print(f"written: {args.out / NAME}")
+
+
+def write_data_page(sources: Mapping[str, Source], path: Path, *, progress: bool = False) -> None:
+    """Write the page about the splits of a data set.
+
+    Args:
+        sources: by split.
+        path: of the page.
+        progress: show a bar while images are checked.
+    Raises:
+        OutputError: the page cannot be written.
+    """
+    report = check_sources(sources, progress=progress)
+    first = next(iter(sources.values()))
+    page = Page(f"{first.format} data set {first.path.resolve().name}")
+    _add_overview(page, sources, report)
+    if first.task in ("semantic", "panoptic"):
+        _add_labelled(page, sources)
+    else:
+        _add_objects(page, sources)
+        _add_classes(page, sources)
+    _add_faults(page, report)
+    page.write(path)
+
+
+def _load(text: str) -> dict[str, Source]:
+    path, images = parse_dataset_flag(text)
+    return {name or "data": s for name, s in load_splits(path, images=images).items()}
+
+
+def _add_overview(page: Page, sources: Mapping[str, Source], report: Report) -> None:
+    rows = [
+        (name, len(s.images), s.num_annotations or "", len(s.classes), str(s.path))
+        for name, s in sources.items()
+    ]
+    page.table(("split", "images", "objects", "classes", "from"), rows)
+    page.text(report.summary(), "note" if report.clean else "warning")
+    for source in sources.values():
+        for note in source.notes:
+            page.text(note, "faint")
+
+
+def _objects(source: Source) -> list[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
+    """(image, annotation, XYXY) of every object with a box that can be drawn."""
+    found = []
+    for image in source.images:
+        for annotation in image["annotations"]:
+            box = upright_box(annotation)
+            if np.isfinite(box).all() and not annotation.get("iscrowd", 0):
+                found.append((image, annotation, box))
+    return found
+
+
+def _add_objects(page: Page, sources: Mapping[str, Source]) -> None:
+    page.heading("Objects")
+    boxes = {name: _boxes(source) for name, source in sources.items()}
+    sides = {name: (b[:, 2:4] - b[:, :2]).clip(1e-3) for name, b in boxes.items()}
+    sizes = {name: np.sqrt(s.prod(axis=1)) for name, s in sides.items()}
+    shapes = {name: s[:, 0] / s[:, 1] for name, s in sides.items()}
+    everywhere = np.concatenate(list(boxes.values()))
+    drawn = [
+        (_class_chart(sources), "objects of each class"),
+        (charts.histogram("Sizes", "square root of the area, pixels", sizes), "sizes"),
+        (charts.histogram("Shapes", "width by height", shapes), "width by height"),
+        (charts.heat("Places", _coverage(everywhere)), "where in the image objects are"),
+    ]
+    page.charts(drawn)
+
+
+def _boxes(source: Source) -> np.ndarray:
+    """(N, 6): XYXY in pixels, width and height of the image."""
+    rows = [[*box, image["width"], image["height"]] for image, _, box in _objects(source)]
+    return np.array(rows, dtype=float).reshape(-1, 6)
+
+
+def _class_chart(sources: Mapping[str, Source]) -> bytes:
+    """The most frequent classes first."""
+    names = next(iter(sources.values())).classes
+    counts = {name: _class_counts(source, names) for name, source in sources.items()}
+    total = np.sum(list(counts.values()), axis=0)
+    order = np.argsort(-total, kind="stable")[:_BARS]
+    title = "Objects of each class" if len(names) <= _BARS else f"The {_BARS} most frequent classes"
+    return charts.bars(title, [names[i] for i in order], {n: c[order] for n, c in counts.items()})
+
+
+def _class_counts(source: Source, names: Sequence[str]) -> np.ndarray:
+    index = {name: number for number, name in enumerate(names)}
+    counts = np.zeros(len(names), dtype=int)
+    for image in source.images:
+        for annotation in image["annotations"]:
+            number = index.get(source.classes[annotation["category_id"]])
+            if number is not None:
+                counts[number] += 1
+    return counts
+
+
+def _coverage(boxes: np.ndarray) -> np.ndarray:
+    """(cells, cells) how many objects cover each part of their image."""
+    counts = np.zeros((_HEAT, _HEAT), dtype=int)
+    size = np.concatenate([boxes[:, 4:], boxes[:, 4:]], axis=1).clip(1)
+    for x0, y0, x1, y1 in (boxes[:, :4] / size * _HEAT).clip(0, _HEAT):
+        counts[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))] += 1
+    return counts
+
+
+def _add_classes(page: Page, sources: Mapping[str, Source]) -> None:
+    """Examples of every class, spread over the first split that has any."""
+    page.heading("Examples of every class")
+    source = next(iter(sources.values()))
+    objects = _objects(source)
+    names = {"thing_classes": source.classes}
+    for number, name in list(enumerate(source.classes))[:_CLASSES]:
+        page.heading(name, 3)
+        mine = [one for one in objects if one[1]["category_id"] == number]
+        step = max(1, len(mine) // _EXAMPLES)
+        shown = [_example(*one, names) for one in mine[::step][:_EXAMPLES]]
+        if any(shown):
+            page.pictures(found for found in shown if found)
+        else:
+            page.text("no object of this class can be shown", "warning")
+    if len(source.classes) > _CLASSES:
+        page.text(f"and {len(source.classes) - _CLASSES} more classes", "faint")
+
+
+def _example(
+    image: dict[str, Any], annotation: dict[str, Any], box: np.ndarray, names: dict
+) -> tuple[np.ndarray, str] | None:
+    pixels = _read(image["file_name"])
+    if pixels is None:
+        return None
+    one = {"height": pixels.shape[0], "width": pixels.shape[1]}
+    plain = {**annotation, "bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS}
+    marks = marks_of_annotations({**one, "annotations": [plain]}, names)
+    if annotation["bbox_mode"] == BoxMode.XYWHA_ABS:
+        pixels = _outlined(pixels, annotation["bbox"], marks[0])
+        marks = []
+    return crop(pixels, box, marks), Path(image["file_name"]).name
+
+
+def _outlined(pixels: np.ndarray, box: Sequence[float], mark: Mark) -> np.ndarray:
+    """A rotated box, drawn into the image."""
+    x, y, width, height, degrees = box
+    corners = cv2.boxPoints(((x, y), (width, height), -degrees))
+    return cv2.polylines(pixels.copy(), [corners.round().astype(np.int32)], True, mark.color, 1)
+
+
+def _add_labelled(page: Page, sources: Mapping[str, Source]) -> None:
+    """Images with their pixels in the colours of their classes."""
+    for name, source in sources.items():
+        page.heading(f"Examples of {name}")
+        names = {"thing_classes": source.classes}
+        page.pictures(
+            [
+                (whole(_patch(color_of(i, names)), []), text)
+                for i, text in enumerate(source.classes)
+            ],
+            cell="4rem",
+        )
+        step = max(1, len(source.images) // _EXAMPLES)
+        shown = (_tinted(image, source) for image in source.images[::step][:_EXAMPLES])
+        page.pictures((found for found in shown if found), cell="20rem")
+
+
+def _patch(color: Color) -> np.ndarray:
+    return np.full((24, 24, 3), color, np.uint8)
+
+
+def _tinted(image: dict[str, Any], source: Source) -> tuple[np.ndarray, str] | None:
+    labels = image.get("sem_seg_file_name")
+    pixels = _read(image["file_name"])
+    if pixels is None or labels is None:
+        return None
+    classes = read_image(labels, format="L")[:, :, 0]
+    names = {"thing_classes": source.classes}
+    box = (0, 0, pixels.shape[1], pixels.shape[0])
+    marks = [
+        Mark(box, color_of(number, names), "", mask=classes == number)
+        for number in np.unique(classes)
+        if number < len(source.classes) and classes.shape == pixels.shape[:2]
+    ]
+    return whole(pixels, marks), Path(image["file_name"]).name
+
+
+def _add_faults(page: Page, report: Report) -> None:
+    page.heading("Faults")
+    if not report.faults:
+        page.text("none found")
+    for kind, faults in report.by_kind().items():
+        page.heading(f"{kind.code}: {len(faults)}", 3)
+        page.text(f"{kind.severity}: {kind}", kind.severity)
+        page.items(f"{fault.where}: {fault.detail}" for fault in faults[:_LINES])
+        if len(faults) > _LINES:
+            page.text(f"and {len(faults) - _LINES} more", "faint")
+        shown = [found for found in map(_fault_picture, faults[: 3 * _FAULTS]) if found]
+        if shown:
+            page.pictures(shown[:_FAULTS])
+
+
+def _fault_picture(fault: Fault) -> tuple[np.ndarray, str] | None:
+    pixels = _read(str(fault.image)) if fault.image else None
+    if pixels is None:
+        return None
+    caption = f"{Path(str(fault.image)).name}: {fault.detail}"
+    if fault.box is None or not np.isfinite(fault.box).all():
+        return whole(pixels, [], 240), caption
+    mark = Mark(fault.box, color_of(0, {}), class_name(0, {"thing_classes": [fault.code]}))
+    return crop(pixels, fault.box, [mark]), caption
+
+
+def _read(file_name: str) -> np.ndarray | None:
+    """(H, W, 3) RGB, or None for what cannot be read: the faults tell of it."""
+    try:
+        return read_image(file_name, format="RGB")
+    except (OSError, SyntaxError, ValueError):
+        return None
