@@ -193,7 +193,7 @@ def _example(
     if annotation["bbox_mode"] == BoxMode.XYWHA_ABS:
         pixels = _outlined(pixels, annotation["bbox"], marks[0])
         marks = []
-    return crop(pixels, box, marks), Path(image["file_name"]).name
+    return crop(pixels, box.tolist(), marks), Path(image["file_name"]).name
 
 
 def _outlined(pixels: np.ndarray, box: Sequence[float], mark: Mark) -> np.ndarray:
