@@ -107,6 +107,8 @@ class _Coco:
     image_sizes: np.ndarray = field(default_factory=lambda: np.array([[640, 480]]))
     object_sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
     object_images: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    stuff_names: tuple[str, ...] = ("",) * 54
+    run_lengths: bool = False
 
 
 def _state(config_file: str, options: Sequence[str]) -> dict[str, Tensor]:

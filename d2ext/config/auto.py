@@ -23,6 +23,8 @@ class Facts(Protocol):
     image_sizes: np.ndarray  # (N, 2) width and height in pixels
     object_sizes: np.ndarray  # (M, 2) width and height in pixels
     object_images: np.ndarray  # (M,) row of `image_sizes`
+    stuff_names: tuple[str, ...]  # classes of semantic masks
+    run_lengths: bool  # whether masks are run lengths, not polygons
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,16 @@ def inherit_auto(cfg: CfgNode, dumped: str) -> None:
 
 
 def _short_side(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
-    """The images' own short side: half as much again for a GPU, less for a CPU; multiple of 32."""
+    """The images' own short side: half as much again for a GPU, less for a CPU; multiple of 32.
+
+    For a CPU it is less only as far as half of the objects keep 16 pixels.
+    """
     native = float(np.median(facts.image_sizes.min(axis=1)))
-    side = min(800.0, 1.5 * native) if machine.device == "cuda" else min(256.0, 0.8 * native)
-    return max(64, 32 * round(side / 32))
+    if machine.device == "cuda":
+        return max(64, 32 * round(min(800.0, 1.5 * native) / 32))
+    typical = np.median(np.sqrt(facts.object_sizes.prod(axis=1))) if len(facts.object_sizes) else 64
+    legible = native * min(1.0, 16 / max(1.0, float(typical)))
+    return max(64, 32 * round(max(min(256.0, 0.8 * native), min(800.0, legible)) / 32))
 
 
 def _min_size_train(cfg: CfgNode, facts: Facts, machine: Machine) -> tuple[int, ...]:
@@ -155,6 +163,16 @@ def _workers(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
     return min(4, max(0, machine.cores - 1)) if machine.device == "cuda" else 0
 
 
+def _mask_format(cfg: CfgNode, facts: Facts, machine: Machine) -> str:
+    """Bitmaps where the data have some: run lengths cannot become polygons."""
+    return "bitmask" if facts.run_lengths else "polygon"
+
+
+def _pixel_classes(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
+    """Those of the semantic masks."""
+    return len(facts.stuff_names)
+
+
 Rule = Callable[[CfgNode, Facts, Machine], Any]
 
 DERIVABLE: dict[str, Rule] = {
@@ -162,6 +180,8 @@ DERIVABLE: dict[str, Rule] = {
     "INPUT.MAX_SIZE_TRAIN": _max_size,
     "INPUT.MIN_SIZE_TEST": _short_side,
     "INPUT.MAX_SIZE_TEST": _max_size,
+    "INPUT.MASK_FORMAT": _mask_format,
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": _pixel_classes,
     "MODEL.ANCHOR_GENERATOR.SIZES": _anchor_sizes,
     "DATALOADER.NUM_WORKERS": _workers,
     "SOLVER.IMS_PER_BATCH": _batch_size,

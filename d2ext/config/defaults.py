@@ -25,6 +25,7 @@ def add_input_config(cfg: CfgNode) -> None:
     cfg.INPUT.MIXUP = 0.0  # probability of a blend of two pictures
     cfg.INPUT.SLICE_SIZE = 0  # train on parts of this side, in pixels, of larger images; 0: whole
     cfg.INPUT.SLICE_OVERLAP = 0.2  # least share that neighbouring parts have in common
+    cfg.INPUT.UNDIRECTED_BOXES = False  # rotated boxes are learned with the long side first
     cfg.INPUT.MIN_VISIBLE = 0.1  # objects cut to a smaller share of their box are dropped
 
 

@@ -45,21 +45,24 @@ def load_coco(name: str, annotations: Path, images: Path) -> list[dict[str, Any]
         OutputError: the cache cannot be written.
     """
     readable = checked(name, annotations, images)
-    describe(name, readable, images)
     dicts = load_coco_json(str(readable), str(images), name)
-    if any(len(item["bbox"]) == 5 for image in dicts for item in image["annotations"]):
-        MetadataCatalog.get(name).evaluator_type = "coco_rotated"
+    rotated = any(len(item["bbox"]) == 5 for image in dicts for item in image["annotations"])
+    if rotated:
         _mark_rotated(dicts)
+    describe(name, readable, images, evaluator_type="coco_rotated" if rotated else "coco")
     return dicts
 
 
-def describe(name: str, annotations: Path, images: Path, **more: Any) -> None:
+def describe(
+    name: str, annotations: Path, images: Path, *, evaluator_type: str = "coco", **more: Any
+) -> None:
     """Tell the metadata where the data of `name` is, for Detectron2's COCO evaluation."""
     metadata = MetadataCatalog.get(name)
     for key in ("json_file", "image_root", "evaluator_type"):
         if key in metadata.__dict__:
             delattr(metadata, key)  # Metadata refuses to change a value
-    metadata.set(json_file=str(annotations), image_root=str(images), evaluator_type="coco", **more)
+    files = {"json_file": str(annotations), "image_root": str(images)}
+    metadata.set(**files, evaluator_type=evaluator_type, **more)
 
 
 def _mark_rotated(dicts: list[dict[str, Any]]) -> None:

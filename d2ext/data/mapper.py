@@ -12,6 +12,7 @@ from d2ext.data.mixing import Mix, build_mixes
 from d2ext.data.picture import Item, Motion, Picture, read_picture, upright_box
 from d2ext.data.resize import with_resizing
 from d2ext.data.slices import cut
+from d2ext.data.sources.corners import long_side_first
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
@@ -78,6 +79,7 @@ def _model_options(cfg: CfgNode, options: dict[str, Any]) -> dict[str, Any]:
         "mask_format": options["instance_mask_format"],
         "keypoints": options["use_keypoint"],
         "rotated": cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator",
+        "undirected": cfg.INPUT.UNDIRECTED_BOXES,
         "proposal_topk": options.get("precomputed_proposal_topk"),
     }
 
@@ -94,6 +96,7 @@ class TrainMapper:
         masks, keypoints: keep these annotations.
         mask_format: "polygon" or "bitmask".
         rotated: boxes become `RotatedBoxes`; otherwise rotated ones are enclosed by upright ones.
+        undirected: rotated boxes have no front; of the four ways to write one, one is enough.
         proposal_topk: how many of the data set's own proposals to keep; None: no proposals.
         cuts: an augmentation may cut objects, so boxes are measured anew where there are masks.
     """
@@ -110,13 +113,15 @@ class TrainMapper:
         mask_format: str = "polygon",
         keypoints: bool = False,
         rotated: bool = False,
+        undirected: bool = False,
         proposal_topk: int | None = None,
         cuts: bool = False,
     ) -> None:
         self.augmentations, self.motion = T.AugmentationList(augmentations), motion
         self.image_format, self.mixes, self.items = image_format, mixes, items
         self.masks, self.mask_format, self.keypoints = masks, mask_format, keypoints
-        self.rotated, self.proposal_topk = rotated, proposal_topk
+        self.rotated, self.undirected = rotated, undirected
+        self.proposal_topk = proposal_topk
         self.recompute_boxes = cuts and masks
 
     def __call__(self, item: Item) -> Item:
@@ -162,7 +167,7 @@ class TrainMapper:
 
     def _instances(self, picture: Picture) -> Instances:
         if self.rotated:
-            boxes = [{**a, "bbox": _as_rotated(a)} for a in picture.annotations]
+            boxes = [{**a, "bbox": self._rotated_box(a)} for a in picture.annotations]
             instances = utils.annotations_to_instances_rotated(boxes, picture.size)
         else:
             boxes = [_enclosed(annotation) for annotation in picture.annotations]
@@ -173,6 +178,10 @@ class TrainMapper:
         if self.recompute_boxes and instances.has("gt_masks"):
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         return cast(Instances, utils.filter_empty_instances(instances))
+
+    def _rotated_box(self, annotation: Item) -> list[float]:
+        box = _as_rotated(annotation)
+        return long_side_first(box) if self.undirected else box
 
 
 def _enclosed(annotation: Item) -> Item:

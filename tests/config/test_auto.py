@@ -10,9 +10,15 @@ CPU = Machine(device="cpu", processes=1, cores=2, bfloat16=True)
 GPU = Machine(device="cuda", processes=1, cores=8, bfloat16=True)
 
 
-def facts(count, width, height, classes=3):
+def facts(count, width, height, classes=3, objects=64, run_lengths=False):
     names = tuple(f"class {n}" for n in range(classes))
-    return SimpleNamespace(class_names=names, image_sizes=np.tile([[width, height]], (count, 1)))
+    return SimpleNamespace(
+        class_names=names,
+        stuff_names=names,
+        image_sizes=np.tile([[width, height]], (count, 1)),
+        object_sizes=np.full((5, 2), objects),
+        run_lengths=run_lengths,
+    )
 
 
 @pytest.fixture
@@ -76,3 +82,25 @@ def test_mixed_precision_is_for_devices_that_have_it(cfg):
 def test_small_images_get_small_anchors(cfg):
     resolve_auto(cfg, facts(100, 160, 128), CPU)
     assert cfg.MODEL.ANCHOR_GENERATOR.SIZES == [[32], [64], [128], [256], [512]]
+
+
+@pytest.mark.parametrize(("objects", "side"), [(64, 256), (20, 416), (8, 512)])
+def test_small_objects_keep_16_pixels_on_a_cpu_where_the_images_have_them(cfg, objects, side):
+    machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
+    resolve_auto(cfg, facts(100, 640, 512, objects=objects), machine)
+    assert side == cfg.INPUT.MIN_SIZE_TEST
+
+
+@pytest.mark.parametrize(("run_lengths", "form"), [(True, "bitmask"), (False, "polygon")])
+def test_masks_are_bitmaps_where_the_data_have_run_lengths(run_lengths, form):
+    cfg = load_config("configs/mask_rcnn_regnetx200m.yaml")
+    machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
+    resolve_auto(cfg, facts(100, 640, 512, run_lengths=run_lengths), machine)
+    assert form == cfg.INPUT.MASK_FORMAT
+
+
+def test_a_semantic_head_has_as_many_classes_as_the_masks():
+    cfg = load_config("configs/semantic_fpn_regnetx200m.yaml")
+    machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
+    resolve_auto(cfg, facts(10, 640, 512, classes=5), machine)
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 5

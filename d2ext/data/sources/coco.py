@@ -76,7 +76,10 @@ class _Reader:
         if category is None:
             self._leave_out("unknown category", record, image, item.get("category_id"))
             return
-        segmentation = _segmentation(item.get("segmentation"), image)
+        given = item.get("segmentation")
+        segmentation = _segmentation(given, image)
+        if given and (segmentation is None or len(segmentation) < len(given)):
+            self._leave_out("mask that is none", record, image, given)
         box = _box(item.get("bbox"), segmentation)
         if box is None:
             self._leave_out("box that is not four numbers", record, image, item.get("bbox"))

@@ -42,5 +42,16 @@ def corners_of(box: Sequence[float]) -> list[float]:
     return found
 
 
+def long_side_first(box: Sequence[float]) -> list[float]:
+    """The same XYWHA box with its width the long side and an angle from -45 on and below 135.
+
+    Upright and lying boxes, the most frequent ones, are far from where the angle jumps.
+    """
+    cx, cy, width, height, angle = box
+    if width < height:
+        width, height, angle = height, width, angle + 90
+    return [cx, cy, width, height, (angle + 45) % 180 - 45]
+
+
 def _turned(angle: float) -> float:
     return (angle + 180) % 360 - 180

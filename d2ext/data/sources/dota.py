@@ -10,7 +10,7 @@ from d2ext.data.sources.files import (
     files_in,
     folders_in,
     image_size,
-    read_lines,
+    lines_or_fault,
     split_folders,
     split_of,
 )
@@ -83,7 +83,9 @@ def _add_image(source: Source, file: Path, path: Path | None, size: tuple[int, i
     }
     source.images.append(image)
     image["annotations"] = [
-        item for number, line in read_lines(file) for item in _object(source, image, number, line)
+        item
+        for number, line in lines_or_fault(file, source.faults, str(path))
+        for item in _object(source, image, number, line)
     ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from d2ext.data.sources.source import Fault
 from d2ext.errors import DataError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -146,6 +147,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line := line.strip():
             yield number, line
+
+
+def lines_or_fault(path: Path, faults: list[Fault], image: str) -> list[tuple[int, str]]:
+    """`read_lines`, or no lines and a fault: one bad file among many is no reason to stop."""
+    try:
+        return list(read_lines(path))
+    except DataError as error:
+        faults.append(Fault("unreadable labels", str(path), image, str(error)))
+        return []
 
 
 def listed(items: Iterable[object], shown: int = 5) -> str:

@@ -51,7 +51,7 @@ def load(part: Part) -> Source:
         try:
             document = json.loads(file.read_bytes().decode("utf-8-sig"))
             shapes = document["shapes"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OSError) as error:
             source.faults.append(Fault("broken labelme file", str(file), detail=str(error)))
             continue
         _add_image(source, file, document, shapes, index)

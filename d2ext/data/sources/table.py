@@ -176,7 +176,7 @@ def _image(
         size = image_size(path) if path else None
     if size is None:
         kind = "unreadable image" if path else "image not found"
-        source.faults.append(Fault(kind, f"{source.path}:{line}", name))
+        source.faults.append(Fault(kind, f"{source.path}:{line}", str(path or name)))
         return None
     image = {
         "file_name": str(path or index.folders[0] / name),

@@ -85,7 +85,7 @@ def load(part: Part) -> Source:
     for file in _files(part, faults):
         try:
             root = parse_xml(file)
-        except (expat.ExpatError, ValueError) as error:
+        except (expat.ExpatError, ValueError, OSError) as error:
             faults.append(Fault("broken XML", str(file), detail=str(error)))
             continue
         image = _image(file, root, index, faults)

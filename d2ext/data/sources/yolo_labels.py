@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.sources.corners import rotated_box
-from d2ext.data.sources.files import image_size
+from d2ext.data.sources.files import image_size, lines_or_fault
 from d2ext.data.sources.source import Fault, Item, Source
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
@@ -60,11 +60,8 @@ def _parse(file: Path, image: Item, source: Source) -> list[Label]:
     if not image["annotated_in"]:
         return []
     found = []
-    lines = file.read_bytes().decode("utf-8-sig", "replace").splitlines()
-    for line, text in enumerate(lines, start=1):
+    for line, text in lines_or_fault(file, source.faults, image["file_name"]):
         words = text.split()
-        if not words:
-            continue
         try:
             index, numbers = float(words[0]), [float(word) for word in words[1:]]
         except ValueError:
