@@ -1,5 +1,8 @@
 """Augmentations of training images beyond those that Detectron2's config can name."""
 
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 
 from d2ext.data.albumentations_adapter import Albumentations
@@ -23,8 +26,7 @@ def extra_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
         steps.append(ScaleJitter(*_scales(cfg.INPUT.SCALE_JITTER)))
     share = cfg.INPUT.COLOR_JITTER
     if share > 0:
-        kinds = (T.RandomBrightness, T.RandomContrast, T.RandomSaturation)
-        steps += [kind(1 - share, 1 + share) for kind in kinds]
+        steps.append(ColorJitter(share))
     if cfg.INPUT.BRIGHTNESS > 0:
         steps.append(T.RandomBrightness(1 - cfg.INPUT.BRIGHTNESS, 1 + cfg.INPUT.BRIGHTNESS))
     if cfg.INPUT.ALBUMENTATIONS:
@@ -49,6 +51,41 @@ class RandomTilt(T.Augmentation):
                 T.CropTransform(0, 0, width, height, width, height),
             ]
         )
+
+
+class ColorJitter(T.Augmentation):
+    """Brightness, contrast and saturation, each times a factor from 1 - `share` to 1 + `share`."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        return T.ColorTransform(Recolor(*np.random.uniform(1 - self.share, 1 + self.share, 3)))
+
+
+@dataclass
+class Recolor:
+    """(H, W, C) -> the same, recoloured in one pass over the image.
+
+    Args:
+        brightness: factor of all values.
+        contrast: factor of their distance from the image's mean.
+        saturation: factor of the distance from the pixel's grey; of images of three channels.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        factor = self.brightness * self.contrast
+        shift = self.brightness * (1 - self.contrast) * float(image.mean())
+        if image.ndim < 3 or image.shape[2] != 3:
+            return cv2.addWeighted(image, factor, image, 0.0, shift).reshape(image.shape)
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        mixed = self.saturation * factor, (1 - self.saturation) * factor
+        return cv2.addWeighted(image, mixed[0], grey, mixed[1], shift)
 
 
 class ScaleJitter(T.Augmentation):

@@ -40,6 +40,7 @@ def add_config(cfg: CfgNode) -> None:
     yolo.OBJECTNESS_WEIGHT = 64.0
     yolo.OBJECTNESS_BALANCE = [1.0, 0.4]  # further factor for each level
     yolo.CLASS_WEIGHT = 32.0
+    yolo.PRIOR_PROB = 0.5  # the objectness that training starts from
     yolo.TRAIN_SCALES = [1.0]  # factors of the input's size, one is drawn for each training batch
     yolo.SCORE_THRESH_TEST = 0.01  # of objectness times class probability
     yolo.NMS_THRESH_TEST = 0.4  # IoU

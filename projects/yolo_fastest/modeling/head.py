@@ -13,6 +13,7 @@ from torchvision.ops import box_convert, complete_box_iou_loss
 
 from d2ext.errors import ConfigError
 from d2ext.modeling.dense_heads import DENSE_HEAD_REGISTRY
+from d2ext.modeling.dense_heads.common import prior_bias
 from d2ext.projects.yolo_fastest.modeling.decoding import RawLevel, detect, relative_boxes
 from d2ext.projects.yolo_fastest.modeling.matching import Positives, match_cells
 from detectron2.config import CfgNode, configurable
@@ -56,6 +57,7 @@ class YoloFastestHead(nn.Module):
         objectness_weight: of the objectness loss.
         objectness_balance: further factor of it for each level.
         class_weight: of the class loss.
+        prior_prob: the objectness that training starts from.
         score_thresh: detections score more than this.
         nms_thresh: IoU above which the lower of two detections of a class goes.
         max_detections: detections of an image.
@@ -76,6 +78,7 @@ class YoloFastestHead(nn.Module):
         objectness_weight: float,
         objectness_balance: Sequence[float],
         class_weight: float,
+        prior_prob: float,
         score_thresh: float,
         nms_thresh: float,
         max_detections: int,
@@ -97,6 +100,7 @@ class YoloFastestHead(nn.Module):
         self.box = nn.Conv2d(channels, 4 * count, 1)
         self.objectness = nn.Conv2d(channels, count, 1)
         self.classes = nn.Conv2d(channels, num_classes, 1)
+        nn.init.constant_(self.objectness.bias, prior_bias(prior_prob))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> dict:
@@ -111,6 +115,7 @@ class YoloFastestHead(nn.Module):
             "objectness_weight": yolo.OBJECTNESS_WEIGHT,
             "objectness_balance": yolo.OBJECTNESS_BALANCE,
             "class_weight": yolo.CLASS_WEIGHT,
+            "prior_prob": yolo.PRIOR_PROB,
             "score_thresh": yolo.SCORE_THRESH_TEST,
             "nms_thresh": yolo.NMS_THRESH_TEST,
             "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,

@@ -44,7 +44,7 @@ class ShuffleNetV2(Backbone):
         out_features: Sequence[str],
     ) -> None:
         super().__init__()
-        self.stem = conv(in_channels, stem_channels, kernel_size=3, stride=2, norm=norm)
+        self.stem = conv(in_channels, stem_channels, kernel_size=3, stride=2, relu=False, norm=norm)
         self.stages: list[str] = []
         self._out_features = list(out_features)
         self._out_feature_channels, self._out_feature_strides = {}, {}
@@ -66,7 +66,8 @@ class ShuffleNetV2(Backbone):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, in_channels, H, W) -> (B, C, H / stride, W / stride) of each of `out_features`."""
-        x = F.max_pool2d(self.stem(images), 3, stride=2, padding=1)
+        # ReLU and pooling change places: the same numbers for a quarter of the work.
+        x = F.relu_(F.max_pool2d(self.stem(images), 3, stride=2, padding=1))
         outputs = {}
         for name in self.stages:
             x = getattr(self, name)(x)

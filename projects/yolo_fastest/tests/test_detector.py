@@ -105,7 +105,7 @@ def test_it_learns_one_picture(build):
         x0, y0, x1, y1 = item["instances"].gt_boxes.tensor[0].int().tolist()
         item["image"][:, y0:y1, x0:x1] = 220
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    for _ in range(60):
+    for _ in range(100):
         optimizer.zero_grad()
         sum(model(items).values()).backward()
         optimizer.step()
