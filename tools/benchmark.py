@@ -4,10 +4,13 @@
     python tools/benchmark.py ops --threads 2 [deform_conv2d ...]
     python tools/benchmark.py models --threads 2
     python tools/benchmark.py data --official FOLDER_OF_DETECTRON2
+    python tools/benchmark.py yolo_fastest --official FOLDER_OF_YOLO_FASTESTV2 \\
+        --weights MODEL.pth --photos PHOTO.jpg...
 
 For each problem one line a way to solve it: median time of a forward pass and of a forward and
 backward pass, how many times faster that is than the peer's, and the most memory that it took
-beyond its inputs (on CPUs under Linux only). For data loading images per second of one process.
+beyond its inputs (on CPUs under Linux only). For data loading images per second of one process,
+for YOLO-FastestV2 milliseconds from a photo's file to its boxes.
 """
 
 import argparse
@@ -23,6 +26,7 @@ from benchmarks import (
     roi_align,
     rotated_boxes,
     sigmoid_focal_loss,
+    yolo_fastest,
 )
 from benchmarks.measure import Problem, report
 from d2ext.ops import EXTENSION_STATE
@@ -47,6 +51,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "data":
         data_loading.report(args.official, args.images, args.repeats)
+        return
+    if args.command == "yolo_fastest":
+        yolo_fastest.report(args.official, args.weights, args.photos, args.onnx, args.repeats)
         return
     group = GROUPS[args.command]
     unknown = [name for name in args.names if name not in group]
@@ -77,6 +84,12 @@ def argument_parser() -> argparse.ArgumentParser:
     data.add_argument("--official", metavar="FOLDER", help="holds the official detectron2")
     data.add_argument("--images", type=int, default=100)
     data.add_argument("--repeats", type=int, default=3)
+    yolo = commands.add_parser("yolo_fastest", help="YOLO-FastestV2 beside its author's code")
+    yolo.add_argument("--official", required=True, metavar="FOLDER", help="holds its repository")
+    yolo.add_argument("--weights", required=True, metavar="FILE", help="the published .pth")
+    yolo.add_argument("--photos", required=True, nargs="+", metavar="FILE")
+    yolo.add_argument("--onnx", default="", metavar="FILE", help="exported from these weights")
+    yolo.add_argument("--repeats", type=int, default=30)
     return parser
 
 

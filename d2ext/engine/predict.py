@@ -24,6 +24,7 @@ from d2ext.errors import ConfigError, DataError
 from d2ext.evaluation import annotate
 from d2ext.evaluation.drawing import class_name
 from d2ext.files import replacing
+from d2ext.modeling.deploy import fuse_norms
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
@@ -116,6 +117,7 @@ class Predictor:
             print(note)
         self.model = build_model(cfg).eval()
         load_for_evaluation(self.model, cfg.MODEL.WEIGHTS)
+        fuse_norms(self.model)
         self.format = cfg.INPUT.FORMAT
         shortest = cfg.INPUT.MIN_SIZE_TEST
         by_edge = T.ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)

@@ -1,10 +1,10 @@
 """A model made leaner for evaluation alone."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.nn.utils import fuse_conv_bn_weights
+from torch.nn.utils import fuse_conv_bn_eval
 
 from detectron2.layers import Conv2d
 
@@ -17,18 +17,13 @@ def fuse_norms(model: Module) -> Module:
 
     What the model computes stays the same but for rounding. It cannot be trained afterwards, nor
     take weights of the model that it was.
+
+    Args:
+        model: in evaluation mode.
     """
-    for module in model.modules():
-        norm = module.norm if isinstance(module, Conv2d) else None
-        if isinstance(norm, nn.BatchNorm2d):
-            module.weight, module.bias = fuse_conv_bn_weights(
-                module.weight,
-                module.bias,
-                norm.running_mean,
-                norm.running_var,
-                norm.eps,
-                norm.weight,
-                norm.bias,
-            )
-            module.norm = None
+    convolutions: list[Any] = [module for module in model.modules() if isinstance(module, Conv2d)]
+    for layer in convolutions:
+        if isinstance(layer.norm, nn.BatchNorm2d):
+            fused = fuse_conv_bn_eval(layer, layer.norm)
+            layer.weight, layer.bias, layer.norm = fused.weight, fused.bias, None
     return model

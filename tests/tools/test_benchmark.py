@@ -112,3 +112,17 @@ def test_data_loading_is_timed_in_a_process_of_its_own(capsys):
     name, speed, unit = line.split()
     assert (name, unit) == ("d2ext", "images/s")
     assert float(speed) > 0
+
+
+def test_photos_take_both_ways_of_yolo_fastest(tmp_path, capsys, monkeypatch):
+    from benchmarks import yolo_fastest
+
+    seen = []
+    for name in ("official_way", "own_way"):
+        monkeypatch.setattr(yolo_fastest, name, lambda *args, way=name: seen.append)
+    yolo_fastest.report("folder", "weights.pth", ["a.jpg", "b.jpg"], "", repeats=3)
+    assert seen == [Path(name) for name in ("a.jpg", "a.jpg", "b.jpg", "b.jpg")] * 5
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["official", "d2ext"]
+    assert "100.0%" in lines[1]
+    assert "[goal: 70%]" in lines[2]

@@ -21,6 +21,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
 
 EPSILON = 1e-16  # of the union and the diagonal in the box loss
+SMALLEST = 1e-4  # of an anchor's sides; boxes without a size have no proportions
 
 
 @dataclass
@@ -196,7 +197,9 @@ class YoloFastestHead(nn.Module):
         if not len(found):
             return found.sum()
         centers, sizes = relative_boxes(found)
-        sizes = sizes * (self.anchors[level] / self.strides[level])[wanted.anchor]
+        sizes = (
+            sizes.clamp(min=SMALLEST) * (self.anchors[level] / self.strides[level])[wanted.anchor]
+        )
         own = box_convert(torch.cat((centers, sizes), dim=1), "cxcywh", "xyxy")
         target = box_convert(wanted.boxes, "cxcywh", "xyxy")
         return complete_box_iou_loss(own, target, reduction="mean", eps=EPSILON)

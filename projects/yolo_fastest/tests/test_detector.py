@@ -24,6 +24,7 @@ def test_outputs_have_a_map_a_level_and_three_anchors(build):
 
 @torch.no_grad()
 def test_detections_are_in_pixels_of_the_output(build):
+    torch.manual_seed(0)
     model = build(SCORE_THRESH_TEST=0.0, NMS_THRESH_TEST=1.0).eval()
     model.head.max_detections = 10_000
     image = some_input(64, 96, 0)["image"]
@@ -68,6 +69,24 @@ def test_losses_and_gradients_are_finite(build, count, dtype):
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+def test_boxes_that_have_shrunk_to_nothing_have_finite_losses(build):
+    model = build().train()
+    torch.nn.init.constant_(model.head.box.bias, -200.0)
+    losses = model([some_input(64, 96, 5)])
+    sum(losses.values()).backward()
+    assert losses["loss_box"].isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_training_and_evaluation_shuffle_alike(build):
+    model = build()
+    unit = model.backbone.bottom_up.stage2[1]
+    x = torch.randn(2, 48, 8, 8)
+    expected = unit.eval()(x)
+    unit.training = True  # of the unit alone: its norms go on with their statistics
+    torch.testing.assert_close(unit(x), expected)
 
 
 def test_one_class_has_nothing_to_tell_apart(build):

@@ -1,0 +1,34 @@
+import torch
+from torch import nn
+
+from d2ext.modeling.deploy import fuse_norms
+from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
+
+
+def trained(layer: Conv2d) -> Conv2d:
+    """With statistics that are not those it started from."""
+    generator = torch.Generator().manual_seed(0)
+    for value in (layer.norm.running_mean, layer.norm.running_var, layer.norm.weight):
+        value.data.uniform_(0.5, 2.0, generator=generator)
+    return layer.eval()
+
+
+def test_a_fused_model_computes_the_same_without_norms():
+    model = nn.Sequential(
+        trained(Conv2d(3, 8, 3, bias=False, norm=get_norm("BN", 8), activation=torch.relu)),
+        trained(Conv2d(8, 8, 3, groups=8, bias=True, norm=get_norm("BN", 8))),
+    ).eval()
+    images = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        expected = model(images)
+        found = fuse_norms(model)(images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def test_other_norms_stay():
+    group = Conv2d(3, 32, 1, bias=False, norm=get_norm("GN", 32))
+    frozen = Conv2d(3, 8, 1, bias=False, norm=get_norm("FrozenBN", 8))
+    fuse_norms(nn.Sequential(group, frozen))
+    assert isinstance(group.norm, nn.GroupNorm)
+    assert isinstance(frozen.norm, FrozenBatchNorm2d)
