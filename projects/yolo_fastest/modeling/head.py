@@ -21,7 +21,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
 
 EPSILON = 1e-16  # of the union and the diagonal in the box loss
-SMALLEST = 1e-4  # of an anchor's sides; boxes without a size have no proportions
+SMALLEST = 1e-15  # of an anchor's sides; boxes without a size have no proportions
 
 
 @dataclass
