@@ -9,19 +9,17 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_convert, complete_box_iou_loss
+from torchvision.ops import box_convert
 
 from d2ext.errors import ConfigError
 from d2ext.modeling.dense_heads import DENSE_HEAD_REGISTRY
 from d2ext.modeling.dense_heads.common import prior_bias
+from d2ext.projects.yolo_fastest.modeling.complete_iou import complete_iou
 from d2ext.projects.yolo_fastest.modeling.decoding import RawLevel, detect, relative_boxes
 from d2ext.projects.yolo_fastest.modeling.matching import Positives, match_cells
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
-
-EPSILON = 1e-16  # of the union and the diagonal in the box loss
-SMALLEST = 1e-15  # of an anchor's sides; boxes without a size have no proportions
 
 
 @dataclass
@@ -197,12 +195,8 @@ class YoloFastestHead(nn.Module):
         if not len(found):
             return found.sum()
         centers, sizes = relative_boxes(found)
-        sizes = (
-            sizes.clamp(min=SMALLEST) * (self.anchors[level] / self.strides[level])[wanted.anchor]
-        )
-        own = box_convert(torch.cat((centers, sizes), dim=1), "cxcywh", "xyxy")
-        target = box_convert(wanted.boxes, "cxcywh", "xyxy")
-        return complete_box_iou_loss(own, target, reduction="mean", eps=EPSILON)
+        sizes = sizes * (self.anchors[level] / self.strides[level])[wanted.anchor]
+        return 1 - complete_iou(torch.cat((centers, sizes), dim=1), wanted.boxes).mean()
 
 
 def _objectness_loss(raw: Tensor, wanted: LevelTargets) -> Tensor:
