@@ -23,6 +23,13 @@ def demo() -> NoReturn:
     exit_on_user_error(main)
 
 
+def export() -> NoReturn:
+    """Write a model as a file that runs without d2ext."""
+    from d2ext.export.command import main
+
+    exit_on_user_error(main)
+
+
 def parity() -> NoReturn:
     """Compare models with their authors' code."""
     from d2ext.parity.command import main

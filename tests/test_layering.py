@@ -22,6 +22,7 @@ RANKS = {
     "checkpoint": 3,
     "engine": 4,
     "evaluation": 4,
+    "export": 4,
     "projects": 5,
     "parity": 5,
     "pages": 5,

@@ -11,13 +11,14 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _WRITABLE = (".jpeg", ".jpg", ".png", ".webp")
 
 
-def find_images(inputs: Sequence[str], output: Path) -> dict[Path, PurePath]:
+def find_images(inputs: Sequence[str], output: Path, flag: str = "--input") -> dict[Path, PurePath]:
     """Images and where in `output` their pictures go; no two to the same place.
 
     Args:
         inputs: files of any suffix; folders, searched with their subfolders for images by suffix;
             patterns such as `*.png`, for shells that don't expand them.
         output: whatever lies in it is left out: it was made by an earlier call.
+        flag: named in messages.
 
     Returns:
         file -> relative path; that of a file from a folder is its path in the folder.
@@ -28,18 +29,18 @@ def find_images(inputs: Sequence[str], output: Path) -> dict[Path, PurePath]:
     found: dict[Path, PurePath] = {}
     taken: set[str] = set()
     for text in inputs:
-        for file, name in _expand(text):
+        for file, name in _expand(text, flag):
             if file not in found and not _is_below(file, output):
                 found[file] = _unique(name, taken)
     if not found:
         raise DataError(
-            f"--input {' '.join(inputs)}: no image there, other than what may lie in the output "
+            f"{flag} {' '.join(inputs)}: no image there, other than what may lie in the output "
             f"folder {output}. Suffixes of images: {' '.join(SUFFIXES)}."
         )
     return found
 
 
-def _expand(text: str) -> Iterator[tuple[Path, PurePath]]:
+def _expand(text: str, flag: str) -> Iterator[tuple[Path, PurePath]]:
     path = Path(text)
     if path.is_dir():
         yield from ((file, file.relative_to(path)) for file in _images_below(path))
@@ -47,9 +48,9 @@ def _expand(text: str) -> Iterator[tuple[Path, PurePath]]:
         yield path, PurePath(path.name)
     elif matches := sorted(glob.glob(str(path), recursive=True)):
         for match in matches:
-            yield from _expand(match)
+            yield from _expand(match, flag)
     else:
-        raise DataError(_missing(text))
+        raise DataError(_missing(text, flag))
 
 
 def _images_below(folder: Path) -> Iterable[Path]:
@@ -60,13 +61,13 @@ def _images_below(folder: Path) -> Iterable[Path]:
     return [file for file, skip in zip(files, hidden, strict=True) if not skip]
 
 
-def _missing(text: str) -> str:
+def _missing(text: str, flag: str) -> str:
     if text.isupper() or text.split(".")[0] in ("MODEL", "INPUT", "TEST", "DATASETS"):
         return (
-            f"--input {text}: no such file. Config values come last, after another flag: "
-            "--input a.jpg --output out MODEL.WEIGHTS model_final.pth"
+            f"{flag} {text}: no such file. Config values come last, after another flag: "
+            f"{flag} a.jpg --output out MODEL.WEIGHTS model_final.pth"
         )
-    return f"--input {text}: no such file or folder, and no file matches it as a pattern."
+    return f"{flag} {text}: no such file or folder, and no file matches it as a pattern."
 
 
 def _is_below(file: Path, folder: Path) -> bool:

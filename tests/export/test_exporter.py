@@ -1,0 +1,39 @@
+import pytest
+import torch
+from export.tiny import tiny_detector
+from torch import nn
+
+from d2ext.errors import ConfigError
+from d2ext.export import exporter as registry
+from d2ext.export import exporter_for, register_exporter
+from d2ext.export.dense import ATSSExporter
+
+
+def test_a_model_without_an_exporter_is_named_beside_those_with_one():
+    with pytest.raises(ConfigError, match=r"Linear cannot be exported.*ATSS, FCOS, RetinaNet"):
+        exporter_for(nn.Linear(1, 1))
+
+
+def test_a_subclass_is_exported_as_its_base_unless_it_has_its_own(monkeypatch):
+    monkeypatch.setattr(registry, "_EXPORTERS", dict(registry._EXPORTERS))
+    model, _ = tiny_detector("ATSS")
+    model.__class__ = type("Child", (type(model),), {})
+    assert type(exporter_for(model)) is ATSSExporter
+
+    @register_exporter(type(model))
+    class Own(ATSSExporter):
+        pass
+
+    assert type(exporter_for(model)) is Own
+
+
+def test_sizes_follow_from_the_strides():
+    exporter = exporter_for(tiny_detector("ATSS")[0])
+    assert exporter.stride == 32
+    assert exporter.smallest == 256  # two cells of p7
+
+
+def test_pixels_are_normalised_by_the_models_numbers():
+    exporter = exporter_for(tiny_detector("RetinaNet")[0])
+    mean = exporter.model.pixel_mean.expand(3, 2, 2)[None]
+    torch.testing.assert_close(exporter.normalize(mean), torch.zeros(1, 3, 2, 2))

@@ -1,0 +1,56 @@
+"""Files give what the models give, for other numbers and sizes of images than at their making."""
+
+import json
+
+import onnx
+import pytest
+import torch
+from export.tiny import some_images, tiny_detector
+
+from d2ext.export import exporter_for
+from d2ext.export.check import compare
+from d2ext.export.formats import METADATA, load, save
+from d2ext.export.graph import build_graph
+
+BATCHES = [(1, 256, 256), (3, 320, 288)]
+FIXED = [(1, 256, 320), (3, 256, 320)]
+
+
+def check(name, kind, path, nms="inside", decode="inside", free_size=True):
+    exporter = exporter_for(tiny_detector(name)[0])
+    graph = build_graph(exporter, nms, decode, for_onnx=kind == "onnx").eval()
+    graph(some_images(2, 256, 320))
+    save(graph, some_images(2, 256, 320), free_size, {"model": name}, kind, path)
+    batches = [some_images(*size) for size in (BATCHES if free_size else FIXED)]
+    for difference in compare(load(path, kind), graph, batches):
+        assert not difference.fault
+        assert not difference.text.startswith("0 detections")
+
+
+@pytest.mark.parametrize("name", ["RetinaNet", "ATSS", "FCOS", "DyHead"])
+def test_torchscript(name, tmp_path):
+    check(name, "torchscript", tmp_path / "model.pt")
+    extra = {METADATA: ""}
+    torch.jit.load(tmp_path / "model.pt", _extra_files=extra)
+    assert json.loads(extra[METADATA]) == {"model": name}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "free_size"), [("RetinaNet", True), ("DyHead", False)])
+def test_onnx(name, free_size, tmp_path):
+    check(name, "onnx", tmp_path / "model.onnx", free_size=free_size)
+    (entry,) = onnx.load(tmp_path / "model.onnx").metadata_props
+    assert (entry.key, json.loads(entry.value)) == ("metadata", {"model": name})
+
+
+@pytest.mark.slow
+def test_onnx_of_raw_outputs(tmp_path):
+    path = tmp_path / "model.onnx"
+    check("FCOS", "onnx", path, nms="none", decode="none", free_size=False)
+
+
+@pytest.mark.slow
+def test_torch_export_runs_without_d2ext(tmp_path):
+    check("DyHead", "torch_export", tmp_path / "model.pt2", free_size=False)
+    program = torch.export.load(tmp_path / "model.pt2")
+    assert not [node for node in program.graph.nodes if "d2ext" in str(node.target)]

@@ -1,0 +1,45 @@
+import onnxruntime
+import pytest
+import torch
+from torchvision.ops import batched_nms
+
+from d2ext.export.onnx_file import save_onnx
+from d2ext.export.suppression import keep_best
+
+
+def some_candidates(batch, count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    corners = 60 * torch.rand(batch, count, 2, generator=generator) - 10
+    sizes = 5 + 30 * torch.rand(batch, count, 2, generator=generator)
+    scores = torch.rand(batch, count, generator=generator)
+    classes = torch.randint(0, 4, (batch, count), generator=generator)
+    return torch.cat((corners, corners + sizes), dim=2), scores.clamp(min=0.2) - 0.2, classes
+
+
+@pytest.mark.parametrize("count", [1, 60])
+def test_each_image_keeps_what_suppression_by_class_keeps(count):
+    boxes, scores, classes = some_candidates(3, count)
+    keep = keep_best(boxes, scores, classes, 4, 0.5)
+    assert keep.shape == (3, count)
+    for image in range(3):
+        own = (scores[image] > 0).nonzero()[:, 0]
+        kept = batched_nms(boxes[image][own], scores[image][own], classes[image][own], 0.5)
+        assert keep[image].nonzero()[:, 0].tolist() == sorted(own[kept].tolist())
+
+
+def test_onnx_keeps_the_same(tmp_path):
+    class Module(torch.nn.Module):
+        def forward(self, images, scores, classes):
+            return (torch.ops.d2ext.keep_best(images, scores, classes, 4, 0.5),)
+
+    batch = torch.export.Dim("batch")
+    inputs = some_candidates(3, 60)
+    program = torch.export.export(Module(), inputs, dynamic_shapes=({0: batch},) * 3)
+    save_onnx(program, ["keep"], {}, tmp_path / "keep.onnx", ["images", "scores", "classes"])
+    session = onnxruntime.InferenceSession(tmp_path / "keep.onnx")
+    for count in (1, 5):
+        boxes, scores, classes = some_candidates(count, 60, seed=count)
+        feeds = {"images": boxes.numpy(), "scores": scores.numpy(), "classes": classes.numpy()}
+        (kept,) = session.run(None, feeds)
+        assert kept.tolist() == keep_best(boxes, scores, classes, 4, 0.5).tolist()
+        assert 0 < kept.sum() < kept.size
