@@ -51,9 +51,16 @@ class RawOutputs(Graph):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         raw = self.exporter.head(self.exporter.normalize(images))
         self.output_names = tuple(raw)
-        # Levels follow each other along the cells: dimension 0 of what all images share.
-        shared = ("anchors", "locations")
-        return tuple(torch.cat(raw[name], dim=0 if name in shared else 1) for name in raw)
+        return tuple(_over_levels(name, levels) for name, levels in raw.items())
+
+
+def _over_levels(name: str, levels: list[Tensor]) -> Tensor:
+    """One tensor for all levels, which follow each other along the cells."""
+    if name in ("anchors", "locations"):  # (A, ...), the same for all images
+        return torch.cat(levels)
+    if levels[0].ndim == 4:  # (B, C, H, W)
+        return torch.cat([level.flatten(2) for level in levels], dim=2)
+    return torch.cat(levels, dim=1)
 
 
 class Candidates(Graph):

@@ -24,7 +24,7 @@ def check(name, kind, path, nms="inside", decode="inside", free_size=True):
     batches = [some_images(*size) for size in (BATCHES if free_size else FIXED)]
     for difference in compare(load(path, kind), graph, batches):
         assert not difference.fault
-        assert not difference.text.startswith("0 detections")
+        assert ": 0 detections" not in difference.text
 
 
 @pytest.mark.parametrize("name", ["RetinaNet", "ATSS", "FCOS", "DyHead"])

@@ -41,7 +41,8 @@ def tiny_detector(name: str, seed: int = 0) -> tuple[torch.nn.Module, CfgNode]:
     cfg.MODEL.DYHEAD.BACKBONE = "ExportPyramid"
     if name != "DyHead":
         cfg.MODEL.BACKBONE.NAME = "ExportPyramid"
-        cfg.MODEL.ATSS.NUM_CONVS = cfg.MODEL.RETINANET.NUM_CONVS = cfg.MODEL.FCOS.NUM_CONVS = 1
+        cfg.MODEL.ATSS.NUM_CONVS = cfg.MODEL.RETINANET.NUM_CONVS = 1
+        cfg.MODEL.FCOS.NUM_CLS_CONVS = cfg.MODEL.FCOS.NUM_BOX_CONVS = 1
         cfg.MODEL.ATSS.CHANNELS = cfg.MODEL.FCOS.CHANNELS = 32
     for section in (cfg.MODEL.ATSS, cfg.MODEL.RETINANET, cfg.MODEL.FCOS):
         section.NUM_CLASSES = 3

@@ -1,0 +1,38 @@
+"""YOLO-FastestV2 as `tools/export.py` sees it."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2ext.export import Exporter, Levels, register_exporter
+from d2ext.projects.yolo_fastest.modeling import RawLevel, YoloFastest, decode
+
+
+@register_exporter(YoloFastest)
+class YoloFastestExporter(Exporter):
+    """Raw outputs: the maps of `RawLevel`, (B, channels, cells); every box has one class."""
+
+    topk_candidates = 2000  # more than ever pass the threshold; the model has no such limit
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.nms_thresh, self.max_detections = model.head.nms_thresh, model.head.max_detections
+        self.clip = model.clip_boxes
+
+    @property
+    def stride(self) -> int:
+        return max(self.model.head.strides)
+
+    def head(self, images: Tensor) -> dict[str, list[Tensor]]:
+        levels = self.model.head(self.model.backbone(images))
+        return {name: [getattr(level, name) for level in levels] for name in RawLevel._fields}
+
+    def decode(self, raw: dict[str, list[Tensor]]) -> Levels:
+        head = self.model.head
+        levels = [RawLevel(*maps) for maps in zip(*raw.values(), strict=True)]
+        found = decode(levels, head.anchors, head.strides)
+        scores = torch.where(found.scores > head.score_thresh, found.scores, 0.0)
+        own = F.one_hot(found.classes, head.num_classes)
+        return Levels([found.boxes], [scores.unsqueeze(-1) * own])
