@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,13 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
 from ..postprocessing import detector_postprocess, postprocess_to_input
+
+if TYPE_CHECKING:
+    Inputs = list[dict[str, Any]]
+    Outputs = Any
+else:  # as TorchScript compiles inference
+    Inputs = list[dict[str, Tensor]]
+    Outputs = list[Instances]
 
 
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
@@ -39,10 +46,11 @@ class DenseDetector(nn.Module):
         pixel_mean, pixel_std: of each image channel.
     """
 
-    pixel_mean: Tensor
-    pixel_std: Tensor
-    box2box_transform: Any  # of subclasses that decode boxes with the methods below
-    input_format: str  # of subclasses that draw pictures
+    if TYPE_CHECKING:  # TorchScript would read them too
+        pixel_mean: Tensor
+        pixel_std: Tensor
+        box2box_transform: Any  # of subclasses that decode boxes with the methods below
+        input_format: str  # of subclasses that draw pictures
 
     def __init__(
         self,
@@ -70,8 +78,9 @@ class DenseDetector(nn.Module):
     def _move_to_current_device(self, x: Tensor) -> Tensor:
         return move_device_like(x, self.pixel_mean)
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training; a list of {"instances": Instances} otherwise.
+    def forward(self, batched_inputs: Inputs) -> Outputs:
+        """Losses in training; a list of {"instances": Instances} otherwise (compiled by
+        TorchScript: of `Instances` in the coordinates of the network's input).
 
         Args:
             batched_inputs: for each image a dict of "image": (C, H, W), in training "instances"
@@ -82,19 +91,21 @@ class DenseDetector(nn.Module):
             ValueError: training without instances.
         """
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        features = [features[name] for name in self.head_in_features]
+        maps = self.backbone(images.tensor)
+        features = [maps[name] for name in self.head_in_features]
         predictions = self.head(features)
         if self.training:
             if "instances" not in batched_inputs[0]:
                 raise ValueError("training wants 'instances' in every input, found none")
             targets = [x["instances"].to(self.device) for x in batched_inputs]
             return self.forward_training(images, features, predictions, targets)
-        found = self.forward_inference(images, features, predictions)
-        return [
-            {"instances": postprocess_to_input(r, x, size)}
-            for r, x, size in zip(found, batched_inputs, images.image_sizes, strict=True)
-        ]
+        found: Outputs = self.forward_inference(images, features, predictions)
+        if not torch.jit.is_scripting():
+            found = [
+                {"instances": postprocess_to_input(r, x, size)}
+                for r, x, size in zip(found, batched_inputs, images.image_sizes, strict=True)
+            ]
+        return found
 
     def forward_training(
         self, images: ImageList, features: Any, predictions: Any, gt_instances: Any
@@ -106,7 +117,7 @@ class DenseDetector(nn.Module):
     ) -> list[Instances]:
         raise NotImplementedError
 
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+    def preprocess_image(self, batched_inputs: Inputs) -> ImageList:
         """Normalise and pad the images to one batch."""
         images = [self._move_to_current_device(x["image"]) for x in batched_inputs]
         return ImageList.from_tensors(
@@ -169,14 +180,13 @@ class DenseDetector(nn.Module):
         image_size: tuple[int, int],
     ) -> Instances:
         """`_decode_per_level_predictions` of every level together; before suppression."""
-        return Instances.cat(
-            [
-                self._decode_per_level_predictions(
-                    *level, score_thresh, topk_candidates, image_size
-                )
-                for level in zip(anchors, pred_scores, pred_deltas, strict=True)
-            ]
-        )
+        levels = [
+            self._decode_per_level_predictions(
+                boxes, scores, deltas, score_thresh, topk_candidates, image_size
+            )
+            for boxes, scores, deltas in zip(anchors, pred_scores, pred_deltas, strict=True)
+        ]
+        return levels[0].cat(levels)  # TorchScript calls it on an object only
 
     def visualize_training(self, batched_inputs: list[dict], results: list[Instances]) -> None:
         """Put the first image's ground truth above its 20 best predictions into the events."""

@@ -19,6 +19,7 @@ from ..postprocessing import postprocess_to_input
 from ..proposal_generator import build_proposal_generator
 from ..roi_heads import build_roi_heads
 from .build import META_ARCH_REGISTRY
+from .dense_detector import Inputs, Outputs
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -29,8 +30,9 @@ __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
 class _ProposalModel(nn.Module):
     """A backbone, a proposal generator, and the normalisation of images."""
 
-    pixel_mean: Tensor
-    pixel_std: Tensor
+    if TYPE_CHECKING:  # TorchScript would read them too
+        pixel_mean: Tensor
+        pixel_std: Tensor
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class _ProposalModel(nn.Module):
     def _move_to_current_device(self, x: Tensor) -> Tensor:
         return move_device_like(x, self.pixel_mean)
 
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+    def preprocess_image(self, batched_inputs: Inputs) -> ImageList:
         """Normalise and pad the images to one batch."""
         images = [self._move_to_current_device(x["image"]) for x in batched_inputs]
         return ImageList.from_tensors(
@@ -112,7 +114,7 @@ class GeneralizedRCNN(_ProposalModel):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
+    def forward(self, batched_inputs: Inputs) -> Outputs:
         """Losses in training; a list of {"instances": Instances} otherwise.
 
         Args:
@@ -121,8 +123,11 @@ class GeneralizedRCNN(_ProposalModel):
                 nothing generates them, and optionally "height" and "width" of the detections'
                 coordinates (default: the image's).
         """
-        if not self.training:
-            return self.inference(batched_inputs)
+        if self.training:
+            return self._losses(batched_inputs)
+        return self.inference(batched_inputs)
+
+    def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         images = self.preprocess_image(batched_inputs)
         truth = None
         if "instances" in batched_inputs[0]:
@@ -140,10 +145,10 @@ class GeneralizedRCNN(_ProposalModel):
 
     def inference(
         self,
-        batched_inputs: list[dict[str, Any]],
+        batched_inputs: Inputs,
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
-    ) -> list[Any]:
+    ) -> Outputs:
         """Detections of each image.
 
         Args:
@@ -153,7 +158,8 @@ class GeneralizedRCNN(_ProposalModel):
             do_postprocess: rescale to the "height" and "width" wanted.
 
         Returns:
-            {"instances": Instances} of each image; without `do_postprocess` `Instances`.
+            {"instances": Instances} of each image; without `do_postprocess`, which TorchScript
+            does not compile, `Instances`.
         """
         if self.training:
             raise RuntimeError("inference in training: call eval() first")
@@ -168,9 +174,11 @@ class GeneralizedRCNN(_ProposalModel):
             else:
                 proposals, _ = self.proposal_generator(images, features, None)
             found, _ = self.roi_heads(images, features, proposals, None)
-        if not do_postprocess:
-            return found
-        return self._postprocess(found, batched_inputs, images.image_sizes)
+        if do_postprocess:
+            if torch.jit.is_scripting():
+                raise NotImplementedError("compiled models are called with do_postprocess=False")
+            return self._postprocess(found, batched_inputs, images.image_sizes)
+        return found
 
     @staticmethod
     def _postprocess(

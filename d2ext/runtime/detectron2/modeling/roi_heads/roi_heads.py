@@ -209,6 +209,8 @@ class Res5ROIHeads(ROIHeads):
         kwargs: of `ROIHeads`.
     """
 
+    __constants__ = ("mask_on",)  # TorchScript leaves out the head that is not there
+
     @configurable
     def __init__(
         self,
@@ -289,14 +291,14 @@ class Res5ROIHeads(ROIHeads):
         levels = [features[name] for name in self.in_features]
         regions = self._shared_roi_transform(levels, [p.proposal_boxes for p in proposals])
         predictions = self.box_predictor(regions.mean(dim=(2, 3)))
-        if not self.training:
-            found, _ = self.box_predictor.inference(predictions, proposals)
-            return self.forward_with_given_boxes(features, found), {}
-        losses = self.box_predictor.losses(predictions, proposals)
-        if self.mask_on:
-            foreground, masks = select_foreground_proposals(proposals, self.num_classes)
-            losses.update(self.mask_head(regions[torch.cat(masks)], foreground))
-        return [], losses
+        if self.training:
+            losses = self.box_predictor.losses(predictions, proposals)
+            if self.mask_on:
+                foreground, masks = select_foreground_proposals(proposals, self.num_classes)
+                losses.update(self.mask_head(regions[torch.cat(masks)], foreground))
+            return [], losses
+        found, _ = self.box_predictor.inference(predictions, proposals)
+        return self.forward_with_given_boxes(features, found), {}
 
     def forward_with_given_boxes(
         self, features: Features, instances: list[Instances]
@@ -304,11 +306,11 @@ class Res5ROIHeads(ROIHeads):
         """Detections with `pred_boxes` and `pred_classes`, and now with masks."""
         if self.training:
             raise RuntimeError("given boxes are for inference: call eval() first")
-        if not self.mask_on:
-            return instances
-        levels = [features[name] for name in self.in_features]
-        regions = self._shared_roi_transform(levels, [i.pred_boxes for i in instances])
-        return self.mask_head(regions, instances)
+        if self.mask_on:
+            levels = [features[name] for name in self.in_features]
+            regions = self._shared_roi_transform(levels, [i.pred_boxes for i in instances])
+            return self.mask_head(regions, instances)
+        return instances
 
 
 @ROI_HEADS_REGISTRY.register()
