@@ -1,7 +1,6 @@
-"""The prediction command: images in, annotated images and a JSON of detections out."""
+"""The prediction command: images and videos in, annotated ones and a JSON of detections out."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 import d2ext.data
@@ -18,12 +16,13 @@ from d2ext.checkpoint import load_for_evaluation, read_metadata
 from d2ext.config import inherit_auto, load_config
 from d2ext.config.load import class_counts
 from d2ext.data.resize import resize_to
+from d2ext.engine.camera import watch
 from d2ext.engine.devices import choose_device
-from d2ext.engine.inputs import find_images
+from d2ext.engine.inputs import find_inputs
+from d2ext.engine.prediction_files import annotated, detections_of, save_picture, write_results
+from d2ext.engine.timing import Stopwatch
+from d2ext.engine.video import SUFFIXES, open_video, write_video
 from d2ext.errors import ConfigError, DataError
-from d2ext.evaluation import annotate
-from d2ext.evaluation.drawing import class_name
-from d2ext.files import replacing
 from d2ext.modeling.deploy import fuse_norms
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -33,16 +32,16 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 RESULTS = "predictions.json"
-_READABLE = 640  # pixels: pictures of smaller images are enlarged towards this, for their labels
-
 EXAMPLES = """\
-example:
-  python tools/demo.py --config-file configs/dyhead_swint.yaml --input a.jpg photos/ "*.png" \\
+examples:
+  python tools/demo.py --config-file configs/dyhead_swint.yaml --input a.jpg photos/ "*.mp4" \\
       --output predictions --confidence 0.4 MODEL.WEIGHTS output/model_final.pth
+  python tools/demo.py --config-file configs/dyhead_swint.yaml --camera 0 \\
+      MODEL.WEIGHTS output/model_final.pth
 
-Written are the images with their detections drawn in, and predictions.json: for every image its
-file, size and detections, each with its box (x0, y0, x1, y1 in pixels), score, class and, if the
-model gives one, mask (COCO run lengths).
+Written are the images and videos with their detections drawn in, and predictions.json: for every
+image, and every frame of a video, its detections, each with its box (x0, y0, x1, y1 in pixels),
+score, class and, if the model gives one, mask (COCO run lengths). Of a camera, the video alone.
 """
 
 
@@ -57,16 +56,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 0 <= args.confidence <= 1:
         raise ConfigError(f"--confidence is a score from 0 to 1, got {args.confidence}.")
     output = Path(args.output)
-    images = find_images(args.input, output)
+    inputs = find_inputs(args.input, output) if args.input else {}
     predictor = Predictor(load_config(args.config_file, args.opts))
-    entries, faults = _predict_all(predictor, images, output, args.confidence)
-    _write_results(output / RESULTS, predictor.names, args.confidence, entries)
-    count = sum(len(entry["detections"]) for entry in entries)
-    print(f"{count} detections in {len(entries)} images: {output / RESULTS}")
-    if not count:
-        print(f"none reaches --confidence {args.confidence}; a lower one may show some")
-    if faults:
-        raise DataError(f"{len(faults)} of {len(images)} images left out: {'; '.join(faults)}")
+    job = Job(predictor, output, args.confidence)
+    if args.camera is not None:
+        watch(args.camera, output, lambda frame, stopwatch: job.picture(frame, stopwatch)[0])
+        return
+    job.run(inputs)
+    job.report(len(inputs))
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -79,9 +76,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config-file", required=True, help="the config of the training, e.g. output/config.yaml"
     )
-    parser.add_argument(
-        "--input", required=True, nargs="+", help="images, folders of images, patterns"
-    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", nargs="+", help="images, videos, folders of them, patterns")
+    source.add_argument("--camera", type=int, metavar="INDEX", help="a camera; the first is 0")
     parser.add_argument("--output", default="predictions", help="folder for what is written")
     parser.add_argument(
         "--confidence",
@@ -154,65 +151,109 @@ def _names_of_data(cfg: CfgNode) -> Sequence[str]:
     return next(filter(None, known), ())
 
 
-def _predict_all(
-    predictor: Predictor, images: dict[Path, PurePath], output: Path, confidence: float
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """An entry for each image that can be read, a message for each that cannot."""
-    entries, faults = [], []
-    # No bar where nobody watches: in files and pipes it is a mess.
-    for file, name in tqdm(images.items(), unit="image", disable=None):
-        try:
-            image = read_image(str(file), format="RGB")
-        except UnidentifiedImageError:
-            faults.append(f"{file} (not an image)")
-            continue
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            faults.append(f"{file} ({error})")
-            continue
-        found = predictor(image)
-        found = found[found.scores >= confidence]
-        _save_picture(output / name, image, found, predictor.names)
-        entries.append(_entry(file, name, found, predictor.names))
-    return entries, faults
+class Job:
+    """Predicts on files, one after the other, and keeps what the JSON will say.
+
+    Args:
+        predictor: finds objects in an image.
+        output: folder for what is written.
+        confidence: least score of a detection.
+    """
+
+    def __init__(self, predictor: Predictor, output: Path, confidence: float) -> None:
+        self.predictor, self.output, self.confidence = predictor, output, confidence
+        self.stopwatch = Stopwatch()
+        self.images: list[dict[str, Any]] = []
+        self.videos: list[dict[str, Any]] = []
+        self.faults: list[str] = []  # messages about files that cannot be read
+
+    def run(self, inputs: dict[Path, PurePath]) -> None:
+        """Predict on every file; `inputs` as of `find_inputs`."""
+        # No bar where nobody watches: in files and pipes it is a mess.
+        for file, name in tqdm(inputs.items(), unit="file", disable=None):
+            try:
+                if file.suffix.lower() in SUFFIXES:
+                    self.videos.append(self._video(file, name))
+                else:
+                    self._image(file, name)
+            except DataError as error:
+                self.faults.append(str(error))
+
+    def report(self, inputs: int) -> None:
+        """Write the JSON and say what was found and how fast.
+
+        Raises:
+            DataError: some of the `inputs` could not be read.
+        """
+        path = self.output / RESULTS
+        content = {"classes": self.predictor.names, "confidence": self.confidence}
+        videos = {"videos": self.videos} if self.videos else {}
+        write_results(path, {**content, "images": self.images, **videos})
+        frames = [frame for video in self.videos for frame in video["frames"]]
+        count = sum(len(entry["detections"]) for entry in (*self.images, *frames))
+        what = f"{len(self.images)} images" if self.images or not frames else ""
+        parts = [what, f"{len(frames)} frames" if frames else ""]
+        print(f"{count} detections in {' and '.join(filter(None, parts))}: {path}")
+        if self.stopwatch.rounds:
+            print(self.stopwatch.summary("frames" if frames else "images"))
+        if not count:
+            print(f"none reaches --confidence {self.confidence}; a lower one may show some")
+        if self.faults:
+            raise DataError(
+                f"{len(self.faults)} of {inputs} files left out: {'; '.join(self.faults)}"
+            )
+
+    def picture(self, image: np.ndarray, stopwatch: Stopwatch) -> tuple[np.ndarray, Instances]:
+        """(H, W, 3) RGB -> the same with what was found drawn in, and what was found."""
+        with stopwatch.part("detect"):
+            found = self.predictor(image)
+            found = found[found.scores >= self.confidence]
+        with stopwatch.part("draw"):
+            return annotated(image, found, self.predictor.names), found
+
+    def _image(self, file: Path, name: PurePath) -> None:
+        with self.stopwatch.part("read"):
+            image = _read(file)
+        picture, found = self.picture(image, self.stopwatch)
+        with self.stopwatch.part("write"):
+            save_picture(self.output / name, picture)
+        self.stopwatch.rounds += 1
+        height, width = found.image_size
+        entry = {"file": str(file), "picture": name.as_posix(), "width": width, "height": height}
+        detections = detections_of(found, self.predictor.names)
+        self.images.append({**entry, "detections": detections})
+
+    def _video(self, file: Path, name: PurePath) -> dict[str, Any]:
+        frames: list[dict[str, Any]] = []
+        size = (0, 0)
+        with (
+            open_video(file) as video,
+            write_video(self.output / name, video.rate) as write,
+            tqdm(total=video.count or None, unit="frame", desc=file.name, disable=None) as bar,
+        ):
+            while True:
+                with self.stopwatch.part("read"):
+                    image = video.read()
+                if image is None:
+                    break
+                picture, found = self.picture(image, self.stopwatch)
+                with self.stopwatch.part("write"):
+                    write(picture)
+                size = found.image_size
+                detections = detections_of(found, self.predictor.names)
+                frames.append({"frame": len(frames), "detections": detections})
+                self.stopwatch.rounds += 1
+                bar.update()
+            if not frames:
+                raise DataError(f"{file} (no frame in it can be read)")
+        entry = {"file": str(file), "video": name.as_posix(), "frame_rate": video.rate}
+        return {**entry, "width": size[1], "height": size[0], "frames": frames}
 
 
-def _save_picture(path: Path, image: np.ndarray, found: Instances, names: list[str]) -> None:
-    scale = max(1, _READABLE // max(image.shape[:2]))
-    picture = Image.fromarray(annotate(image, found, {"thing_classes": names}, scale))
-    with replacing(path) as temporary:
-        picture.save(temporary, quality=92)
-
-
-def _entry(file: Path, name: PurePath, found: Instances, names: list[str]) -> dict[str, Any]:
-    """What the JSON says of an image."""
-    height, width = found.image_size
-    boxes, classes = found.pred_boxes.tensor.tolist(), found.pred_classes.tolist()
-    detections: list[dict[str, Any]] = [
-        {
-            "box": [round(value, 2) for value in box],
-            "score": round(score, 4),
-            "class_id": class_id,
-            "class_name": class_name(class_id, {"thing_classes": names}),
-        }
-        for box, score, class_id in zip(boxes, found.scores.tolist(), classes, strict=True)
-    ]
-    if found.has("pred_masks"):
-        for detection, mask in zip(detections, found.pred_masks.numpy(), strict=True):
-            runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-            detection["mask"] = {"size": runs["size"], "counts": runs["counts"].decode("ascii")}
-    return {
-        "file": str(file),
-        "picture": name.as_posix(),
-        "width": width,
-        "height": height,
-        "detections": detections,
-    }
-
-
-def _write_results(
-    path: Path, names: list[str], confidence: float, entries: list[dict[str, Any]]
-) -> None:
-    content = {"classes": names, "confidence": confidence, "images": entries}
-    with replacing(path) as temporary:
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        temporary.write_text(text, encoding="utf-8")
+def _read(file: Path) -> np.ndarray:
+    try:
+        return read_image(str(file), format="RGB")
+    except UnidentifiedImageError as error:
+        raise DataError(f"{file} (not an image)") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file} ({error})") from error

@@ -71,7 +71,7 @@ def test_what_does_not_exist_is_named(folder):
 
 
 def test_a_folder_without_images_is_named_with_the_suffixes_looked_for(tmp_path):
-    with pytest.raises(DataError, match=r"no image there.*\.jpg"):
+    with pytest.raises(DataError, match=r"nothing to read there.*\.jpg"):
         find_images([str(tmp_path)], OUT)
 
 

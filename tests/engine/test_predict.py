@@ -1,5 +1,6 @@
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -133,9 +134,54 @@ def test_an_unreadable_image_is_named_after_the_others_are_done(run, tmp_path):
     (tmp_path / "text.jpg").write_bytes(b"no image")
     save("whole.jpg", 100, 80)
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:600])
-    with pytest.raises(DataError, match=r"2 of 3 images left out: text\.jpg .*; half\.jpg"):
+    with pytest.raises(DataError, match=r"2 of 3 files left out: text\.jpg .*; half\.jpg"):
         run("text.jpg", "red.png", "half.jpg")
     assert [image["file"] for image in read()["images"]] == ["red.png"]
+
+
+def save_video(path, count=3, rate=10.0):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (100, 80))
+    for _ in range(count):
+        writer.write(np.full((80, 100, 3), (0, 0, 255), np.uint8))
+    writer.release()
+
+
+def test_every_frame_of_a_video_is_predicted_on_and_the_rate_kept(run, tmp_path, capsys):
+    save_video(tmp_path / "clip.mp4")
+    result = run("clip.mp4", "red.png")
+    (video,) = result["videos"]
+    assert {key: video[key] for key in ("file", "video", "frame_rate", "width", "height")} == {
+        "file": "clip.mp4",
+        "video": "clip.mp4",
+        "frame_rate": 10.0,
+        "width": 100,
+        "height": 80,
+    }
+    assert [frame["frame"] for frame in video["frames"]] == [0, 1, 2]
+    assert all(frame["detections"][0]["class_name"] == "dog" for frame in video["frames"])
+    assert [image["file"] for image in result["images"]] == ["red.png"]
+    written = cv2.VideoCapture("out/clip.mp4")
+    assert (written.get(cv2.CAP_PROP_FPS), written.get(cv2.CAP_PROP_FRAME_COUNT)) == (10.0, 3)
+    assert written.read()[1].shape == (480, 600, 3)
+    printed = capsys.readouterr().out
+    assert "4 detections in 1 images and 3 frames" in printed
+    assert "a second; ms each: read " in printed
+
+
+def test_a_folder_gives_its_videos_too_and_a_broken_one_is_named(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    save_video(tmp_path / "in" / "clip.avi")
+    (tmp_path / "in" / "bad.mp4").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"1 of 2 files left out: .*bad\.mp4: cannot be read"):
+        run("in")
+    assert [video["video"] for video in read()["videos"]] == ["clip.mp4"]
+    assert not (tmp_path / "out" / "bad.mp4").exists()
+
+
+def test_a_camera_that_is_not_there_is_one_message(run):
+    words = ["--config-file", "config.yaml", "--camera", "97", "--output", "out"]
+    with pytest.raises(ConfigError, match="--camera 97: no camera"):
+        main([*words, "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "weights.pth"])
 
 
 def test_the_number_of_classes_follows_the_weights(run, tmp_path):
