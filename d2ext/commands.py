@@ -63,3 +63,10 @@ def check_data() -> NoReturn:
     from d2ext.engine.check_data import main
 
     exit_on_user_error(main)
+
+
+def convert_data() -> NoReturn:
+    """Convert a data set to another format."""
+    from d2ext.data.conversion.command import main
+
+    exit_on_user_error(main)

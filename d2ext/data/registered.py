@@ -138,7 +138,7 @@ def _ready(entry: Entry) -> _Ready:
             "or semantic masks. Register it with Detectron2's register_coco_panoptic_separated."
         )
     root = Path(os.path.commonpath([Path(i["file_name"]).parent for i in source.images]))
-    content = json.dumps(coco_document(source, root)).encode("ascii")
+    content = json.dumps(coco_document(source, root, origins=True)).encode("ascii")
     name = f"{source.path.stem}-{hashlib.sha256(content).hexdigest()[:16]}.json"
     path = cached_file(cache_folder() / "annotations" / name, content)
     return _Ready(lines, source.faults, annotations=path, root=root)

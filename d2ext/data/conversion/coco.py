@@ -10,14 +10,17 @@ from d2ext.data.sources import Item, Source, origin
 from d2ext.errors import DataError
 
 
-def coco_document(source: Source, root: Path | None = None) -> dict[str, Any]:
+def coco_document(
+    source: Source, root: Path | None = None, *, origins: bool = False
+) -> dict[str, Any]:
     """Images, categories and annotations as COCO has them; rotated boxes have five numbers.
 
     Annotations are counted from 1, and categories too, in the order of `source.classes`. Beside
-    COCO's keys, an annotation has "origin", where it stood, and "difficult" if it was that.
+    COCO's keys, an annotation has "difficult" if it was that.
 
     Args:
         source: boxes, masks, keypoints or rotated boxes.
+        origins: whether annotations get "origin", the file and line where they stood.
         root: images below it are named relative to it, all others by their whole path.
     Raises:
         DataError: the source holds semantic or panoptic masks.
@@ -29,7 +32,7 @@ def coco_document(source: Source, root: Path | None = None) -> dict[str, Any]:
         "info": {"description": f"from {source.format}: {source.path}"},
         "images": [_image(image, root) for image in source.images],
         "categories": _categories(source),
-        "annotations": [_annotation(n, *pair) for n, pair in enumerate(numbered, start=1)],
+        "annotations": [_annotation(n, *pair, origins) for n, pair in enumerate(numbered, start=1)],
     }
 
 
@@ -56,7 +59,7 @@ def _categories(source: Source) -> list[dict[str, Any]]:
     return found
 
 
-def _annotation(number: int, image: Item, item: Item) -> dict[str, Any]:
+def _annotation(number: int, image: Item, item: Item, origins: bool) -> dict[str, Any]:
     found = {
         "id": number,
         "image_id": image["image_id"],
@@ -64,8 +67,7 @@ def _annotation(number: int, image: Item, item: Item) -> dict[str, Any]:
         "bbox": item["bbox"],
         "area": _area(item),
         "iscrowd": item["iscrowd"],
-        "origin": origin(image, item),
-    }
+    } | ({"origin": origin(image, item)} if origins else {})
     if (segmentation := item.get("segmentation")) is not None:
         found["segmentation"] = _plain(segmentation)
     if (keypoints := item.get("keypoints")) is not None:

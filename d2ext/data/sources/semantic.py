@@ -4,40 +4,30 @@ Masks hold class indices, ids that a list of classes explains, or colours. Detec
 in 8-bit grey: whatever differs gets a copy in the cache that is so, with 255 for "no class".
 """
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from d2ext.data.cache import cache_folder, cached_folder
 from d2ext.data.sources.coco_images import image_items
 from d2ext.data.sources.coco_layout import Part as JsonPart
 from d2ext.data.sources.files import image_size
 from d2ext.data.sources.semantic_classes import ClassList, listed_classes, of_categories
 from d2ext.data.sources.semantic_layout import Part, find, mask_pairs
+from d2ext.data.sources.semantic_pixels import (
+    IGNORE,
+    MOST,
+    Reading,
+    mode_of,
+    use_indices,
+    values_of,
+)
 from d2ext.data.sources.source import Fault, Item, Source
 from d2ext.errors import DataError
 
 __all__ = ["FORMAT", "find", "is_mask_list", "load", "read_mask_list"]
 
 FORMAT = "semantic masks"
-IGNORE = 255
-_VERSION = 1  # of the masks in the cache
-_MOST = 254  # classes that 8 bits can tell apart, beside "no class"
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """How masks are to be read: classes, and the value of each in the masks."""
-
-    classes: tuple[str, ...]
-    values: tuple[int, ...]
-    coloured: bool
+_COLOURED = {"RGB", "RGBA", "CMYK"}
 
 
 def load(part: Part) -> Source:
@@ -108,29 +98,27 @@ def _add(source: Source, image: Path, mask: Path) -> None:
 
 def _settle(source: Source, classes: ClassList | None, masks: Sequence[Path]) -> None:
     """Name the classes, and point to copies of the masks where these don't hold indices."""
-    modes = [_mode(image["sem_seg_file_name"]) for image in source.images]
+    modes = [mode_of(image["sem_seg_file_name"]) for image in source.images]
     for image, mode in zip(source.images, modes, strict=True):
         if not mode:
             where = image["sem_seg_file_name"]
             source.faults.append(Fault("unreadable mask", where, image["file_name"]))
     source.images = [image for image, mode in zip(source.images, modes, strict=True) if mode]
-    reading = _reading(source, classes, masks, set(modes))
+    reading = _reading(source, classes, masks, bool(_COLOURED & set(modes)))
     source.classes = reading.classes
-    indices = reading.values == tuple(range(len(reading.classes)))
-    if not indices or set(modes) - {"L", ""} or source.ignore_label != IGNORE:
-        _use_copies(source, reading)
+    grey = set(modes) <= {"L", ""} and source.ignore_label == IGNORE
+    use_indices(source, reading, copy=not grey)
 
 
 def _reading(
-    source: Source, classes: ClassList | None, masks: Sequence[Path], modes: set[str]
-) -> _Reading:
-    coloured = bool(modes & {"RGB", "RGBA", "CMYK"})
+    source: Source, classes: ClassList | None, masks: Sequence[Path], coloured: bool
+) -> Reading:
     if classes is not None:
         values = classes.colours if coloured else classes.ids
         if values is not None:
-            return _Reading(classes.names, values, coloured)
-    found = _values(masks, coloured)
-    if len(found) > _MOST:
+            return Reading(classes.names, values, coloured)
+    found = values_of(masks, coloured)
+    if len(found) > MOST:
         raise DataError(
             f"{source.path}: the masks hold {len(found)} different values, too many for classes. "
             "Are these photos, or masks saved as JPEG? Save them as PNG."
@@ -143,72 +131,17 @@ def _reading(
     return _guess(source, found, coloured)
 
 
-def _guess(source: Source, found: list[int], coloured: bool) -> _Reading:
+def _guess(source: Source, found: list[int], coloured: bool) -> Reading:
     """Names for values that nobody explains."""
     if coloured:
         source.notes.append("no list of classes: each colour of the masks is one")
-        return _Reading(tuple(f"#{value:06x}" for value in found), tuple(found), True)
+        return Reading(tuple(f"#{value:06x}" for value in found), tuple(found), True)
     if len(found) == 2 and found[0] == 0 and found[1] in (1, IGNORE):
         source.notes.append(f"masks of two values: 0 is background, {found[1]} foreground")
-        return _Reading(("background", "foreground"), tuple(found), False)
+        return Reading(("background", "foreground"), tuple(found), False)
     most = max((value for value in found if value != source.ignore_label), default=0)
     source.notes.append(
         "no list of classes (classes.txt): classes are named by their value; "
         f"{source.ignore_label} is no class"
     )
-    return _Reading(tuple(f"class_{n}" for n in range(most + 1)), tuple(range(most + 1)), False)
-
-
-def _use_copies(source: Source, reading: _Reading) -> None:
-    files = [Path(image["sem_seg_file_name"]) for image in source.images]
-    state = [(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files]
-    key = repr((_VERSION, state, reading, source.ignore_label))
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    folder = cache_folder() / "masks" / f"{source.path.stem}-{digest}"
-
-    def fill(part: Path) -> None:
-        for number, file in enumerate(files):
-            indices = _indices(_pixels(file, reading.coloured), reading, source.ignore_label)
-            Image.fromarray(indices).save(part / f"{number}.png")
-
-    cached_folder(folder, fill)
-    for number, image in enumerate(source.images):
-        image["sem_seg_file_name"] = str(folder / f"{number}.png")
-    source.ignore_label = IGNORE
-
-
-def _indices(pixels: NDArray, reading: _Reading, ignore: int) -> NDArray[np.uint8]:
-    out = np.full(pixels.shape, IGNORE, dtype=np.uint8)
-    for index, value in enumerate(reading.values):
-        if reading.coloured or value != ignore or value == IGNORE:
-            out[pixels == value] = index
-    return out
-
-
-def _values(masks: Sequence[Path], coloured: bool) -> list[int]:
-    """All values of all masks that can be read, ascending."""
-    found: set[int] = set()
-    for mask in masks:
-        if _mode(mask):
-            found.update(np.unique(_pixels(mask, coloured)).tolist())
-        if len(found) > _MOST:
-            break
-    return sorted(found)
-
-
-def _pixels(mask: Path, coloured: bool) -> NDArray:
-    """(H, W) values, or colours as 0xRRGGBB."""
-    with Image.open(mask) as image:
-        if not coloured:
-            return np.asarray(image).astype(np.int64)
-        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.int64), 2, 0)
-        return (red << 16) + (green << 8) + blue
-
-
-def _mode(mask: str | Path) -> str:
-    try:
-        with Image.open(mask) as image:
-            image.load()
-            return image.mode
-    except (OSError, SyntaxError, ValueError):
-        return ""
+    return Reading(tuple(f"class_{n}" for n in range(most + 1)), tuple(range(most + 1)), False)

@@ -31,6 +31,7 @@ from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
 FORMAT = "Pascal VOC"
+FROM_ONE = "pixels count from 1"  # in <source><annotation>, settles the convention
 _BELOW_ONE = re.compile(rb"<[xy]min>\s*(?:-|0*(?:\.\d*)?\s*<)")
 _FRACTION = re.compile(rb"<[xy]m(?:in|ax)>\s*\d*\.\d*[1-9]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -118,6 +119,8 @@ def counts_from_one(folders: tuple[Path, ...]) -> bool:
     for folder in folders:
         for file in files_in(folder, ".xml"):
             content = file.read_bytes()
+            if FROM_ONE.encode() in content:
+                return True
             if _BELOW_ONE.search(content) or _FRACTION.search(content):
                 return False
     return True
