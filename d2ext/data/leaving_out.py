@@ -1,4 +1,4 @@
-"""Records and images of a COCO document that training cannot use, taken out of it and listed.
+"""Records and images that training cannot use, taken out of a data set and listed.
 
 A few are left out with a warning; where half of them are faulty, something larger is wrong, and the
 checks of `d2ext.data.checks.document` refuse the file.
@@ -6,13 +6,18 @@ checks of `d2ext.data.checks.document` refuse the file.
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from d2ext.data import checks
 from d2ext.data.checks import Document, Item
+from d2ext.data.checks.labels import label_files, read_labels
 from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.probe_cache import probe_images
+from d2ext.data.checks.probing import probe_all
+from d2ext.data.sources import Fault as SourceFault
+from d2ext.data.sources import Source
 from d2ext.errors import DataError
 
 Fault = dict[str, Any]
@@ -79,6 +84,36 @@ def leave_out_images(path: Path, document: Document, folder: Path) -> list[Fault
         }
         for number, (code, detail) in bad.items()
     ]
+
+
+def leave_out_label_images(source: Source) -> None:
+    """Take out images of semantic masks that cannot be used; each becomes a fault of `source`.
+
+    Raises:
+        DataError: none is left.
+    """
+    probes = probe_images([Path(image["file_name"]) for image in source.images])
+    look = partial(read_labels, ignore=source.ignore_label)
+    found = probe_all(look, [label_files(image) for image in source.images])
+    kept = []
+    for image in source.images:
+        size = (image["width"], image["height"])
+        labels = found[label_files(image)]
+        problem = _problem(image, probes[Path(image["file_name"])])
+        if problem is None and labels.problem:
+            problem = labels.problem, labels.detail
+        elif problem is None and labels.size != size:
+            problem = "labels-size", f"{labels.size}, the image {size}"
+        if problem is None:
+            kept.append(image)
+        else:
+            code, detail = problem
+            source.faults.append(
+                SourceFault(code, image["annotated_in"], image["file_name"], detail)
+            )
+    source.images = kept
+    if not kept:
+        raise DataError(f"{source.path}: {source.faults[-1].detail}; so are all other images.")
 
 
 def _reason(item: Item, images: dict[Any, Any], classes: set[Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from d2ext.data.cache import cache_folder, cached_file
 from d2ext.data.coco import load_coco, register_coco
 from d2ext.data.conversion.coco import coco_document
+from d2ext.data.leaving_out import leave_out_label_images
 from d2ext.data.repair import note_faults
 from d2ext.data.sources import Fault, Source, load_source
 from d2ext.data.sources.source import with_classes
@@ -131,6 +132,7 @@ def _ready(entry: Entry) -> _Ready:
     lines = [source.describe(), *(f"{source.path}: {note}" for note in source.notes)]
     _keep_existing(source)
     if source.task == "semantic":
+        leave_out_label_images(source)
         return _Ready(lines, source.faults, semantic=source)
     if source.task == "panoptic":
         raise DataError(

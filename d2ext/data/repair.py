@@ -120,6 +120,8 @@ def _drop(path: Path, document: Document) -> list[Fault]:
     for index, item in enumerate(annotations):
         if _has_only_bad_polygons(item):
             reasons.setdefault(index, "mask without a polygon of three points")
+        if not _fits(item.get("segmentation"), owners[index]):
+            reasons.setdefault(index, "mask of another size than its image")
     document["annotations"] = [a for n, a in enumerate(annotations) if n not in reasons]
     faults = [_fault(annotations[n], owners[n], reasons[n]) for n in sorted(reasons)]
     if not document["annotations"]:
@@ -180,6 +182,13 @@ def _has_only_bad_polygons(item: Item) -> bool:
             for polygon in polygons
         )
     )
+
+
+def _fits(segmentation: Any, image: Item) -> bool:
+    """Whether run lengths are of the image's size; polygons have none."""
+    if not isinstance(segmentation, dict):
+        return True
+    return segmentation.get("size") == [image["height"], image["width"]]
 
 
 def _complete(document: Document) -> bool:

@@ -14,10 +14,12 @@ _LARGEST = 1 << 20  # bytes of a JSON file that may be a list of classes
 def check_colours(subject: Subject) -> None:
     """Compare the lists of classes around a data set; the first that was found is right."""
     known: dict[str, tuple[str, str]] = {}  # plain name -> colour and where it stands
+    told: set[tuple[str, str]] = set()
     for file in _files(subject.source.path):
         for name, colour in _colours(file):
             before, where = known.setdefault(plain(name), (colour, str(file)))
-            if before != colour:
+            if before != colour and (name, colour) not in told:
+                told.add((name, colour))
                 detail = f"{name!r} is {colour}, in {where} {before}"
                 subject.add("class-colours", str(file), detail)
 

@@ -20,7 +20,7 @@ _SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
-_KNOWN = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 _DEEP = ("I", "F")  # modes of Pillow with more than 8 bits
 
 
@@ -39,19 +39,6 @@ def check_images(subject: Subject, probes: Mapping[Path, Probe]) -> None:
             _check_form(subject, number, found)
     _find_listed_twice(subject)
     _find_odd_sizes(subject)
-
-
-def check_unused(subject: Subject, used: set[Path], suffixes: frozenset[str] = _KNOWN) -> None:
-    """Find image files beside those that are listed.
-
-    Args:
-        used: every image that any of the data sets lists.
-    """
-    for folder in dict.fromkeys(Path(item["file_name"]).parent for item in subject.images):
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        for file in files:
-            if file.suffix.lower() in suffixes and file not in used and file.name[0] != ".":
-                subject.add("image-unused", str(file), "not listed", str(file))
 
 
 def _check_size(subject: Subject, number: int, found: Probe) -> None:
@@ -73,7 +60,7 @@ def _check_size(subject: Subject, number: int, found: Probe) -> None:
 def _check_form(subject: Subject, number: int, found: Probe) -> None:
     suffix = Path(subject.images[number]["file_name"]).suffix.lower()
     expected = _SUFFIXES.get(found.format)
-    if expected and suffix in _KNOWN and suffix not in expected:
+    if expected and suffix in KNOWN_SUFFIXES and suffix not in expected:
         subject.add_image("image-suffix", number, f"{found.format} inside")
     if found.mode in _DEEP or found.mode.startswith("I;16"):
         subject.add_image("image-depth", number, f"Pillow's mode {found.mode}")

@@ -339,9 +339,9 @@ _MASKS = (
     Kind(
         "mask-polygon",
         "error",
-        "polygons are no list of three points or more",
+        "masks are neither polygons of three points or more nor run lengths",
         "draw them again, or remove them",
-        _DROP_OBJECT,
+        "leaves the mask out",
     ),
     Kind(
         "mask-size",

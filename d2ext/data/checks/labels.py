@@ -126,7 +126,8 @@ def _list(found: Labels) -> str:
 
 def _find_much_ignored(subject: Subject, ignored: NDArray[np.float64]) -> None:
     for number in np.flatnonzero(ignored == 1):
-        subject.add_image("labels-ignored", int(number), "every pixel")
+        detail = f"{subject.images[number]['annotated_in']}: every pixel"
+        subject.add_image("labels-ignored", int(number), detail)
     for number in np.flatnonzero((ignored < 1) & (ignored > _MUCH)):
         subject.add_image(
             "labels-much-ignored", int(number), f"{ignored[number]:.1%} of the pixels"

@@ -114,6 +114,10 @@ def _box_of_mask(item: Item, image: Item) -> Item:
     return {**item, "bbox": mask_box(item["segmentation"])}
 
 
+def _without_mask(item: Item, image: Item) -> Item:
+    return {key: value for key, value in item.items() if key != "segmentation"}
+
+
 def _without_keypoints(item: Item, image: Item) -> Item:
     return {key: value for key, value in item.items() if key != "keypoints"}
 
@@ -148,6 +152,6 @@ _MENDS: dict[str, Mend] = {
     "keypoint-value": _without_keypoints,
     "mask-box": _box_of_mask,
     "mask-empty": _drop,
-    "mask-polygon": _drop,
+    "mask-polygon": _without_mask,
     "mask-size": _drop,
 }

@@ -9,9 +9,10 @@ from d2ext.data.checks.classes import check_class_lists, check_classes, class_co
 from d2ext.data.checks.colours import check_colours
 from d2ext.data.checks.coverage import check_coverage
 from d2ext.data.checks.duplicates import check_duplicates
-from d2ext.data.checks.images import check_images, check_unused
+from d2ext.data.checks.images import check_images
 from d2ext.data.checks.keypoints import check_keypoints
 from d2ext.data.checks.labels import check_labels, label_files, read_labels
+from d2ext.data.checks.leftovers import check_leftovers
 from d2ext.data.checks.masks import check_masks
 from d2ext.data.checks.probe_cache import probe_images
 from d2ext.data.checks.probing import probe_all
@@ -46,7 +47,7 @@ def check_sources(
     for subject in subjects:
         add_reading_faults(subject, probes)
         check_images(subject, probes)
-        check_unused(subject, set(probes))
+        check_leftovers(subject, set(probes))
         _check_annotations(subject, progress)
         if model is not None:
             check_sizes(subject, model)
