@@ -45,8 +45,8 @@ def test_wrong_rows_are_told_with_their_line(tmp_path):
     )
     source = load_source(table(tmp_path, text))
     assert [(f.kind, f.where[-2:]) for f in source.faults] == [
-        ("row without four numbers", ":2"),
-        ("image not found", ":3"),
+        ("row without four numbers", ":3"),
+        ("image not found", ":4"),
     ]
 
 
