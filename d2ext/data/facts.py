@@ -24,6 +24,7 @@ class DatasetFacts:
     empty_images: int  # images without an object, where objects are what is annotated
     stuff_names: tuple[str, ...] = ()  # classes of semantic masks
     run_lengths: bool = False  # whether masks are run lengths, not polygons
+    annotated: frozenset[str] = frozenset()  # of "boxes", "masks", "keypoints", "semantic masks"
 
     @property
     def num_images(self) -> int:
@@ -61,6 +62,7 @@ def dataset_facts(names: Sequence[str]) -> DatasetFacts:
         empty_images=sum(f.empty_images for f in facts),
         stuff_names=facts[0].stuff_names,
         run_lengths=any(f.run_lengths for f in facts),
+        annotated=frozenset.union(*(f.annotated for f in facts)),
     )
 
 
@@ -102,7 +104,16 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetFacts:
         empty_images=sum(not group for group in objects),
         stuff_names=tuple(MetadataCatalog.get(name).get("stuff_classes", ())),
         run_lengths=any(isinstance(o.get("segmentation"), dict) for o in flat),
+        annotated=_annotated(dicts, flat),
     )
+
+
+def _annotated(dicts: Sequence[dict[str, Any]], objects: list[dict[str, Any]]) -> frozenset[str]:
+    found = {"boxes": bool(objects)}
+    found["masks"] = any(item.get("segmentation") for item in objects)
+    found["keypoints"] = any(item.get("keypoints") for item in objects)
+    found["semantic masks"] = any("sem_seg_file_name" in item for item in dicts)
+    return frozenset(name for name, there in found.items() if there)
 
 
 def _objects(item: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from d2ext.data.sources.splits import Share
 from d2ext.errors import DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+_HEAD = 1 << 16  # bytes at either end of a JSON file that tell what it is
+_OTHER_KINDS = (b'"segments_info"', b'"sem_seg_file_name"', b'"shapes"', b'"keypoints"')
+_POINTS = ("keypoint_names", "keypoint_flip_map")
 _entries: dict[str, "Entry"] = {}
 
 
@@ -88,10 +91,12 @@ def _is_plain_coco(entry: Entry) -> bool:
         return False
     try:
         with Path(entry.path).open("rb") as file:
-            head = file.read(1 << 16)
+            ends = file.read(_HEAD)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _HEAD))
+            ends += file.read()
     except OSError:
         return True  # its message says what is missing
-    return not any(key in head for key in (b'"segments_info"', b'"sem_seg_file_name"', b'"shapes"'))
+    return not any(key in ends for key in _OTHER_KINDS)
 
 
 @dataclass
@@ -103,6 +108,7 @@ class _Ready:
     annotations: Path | None = None
     root: Path = Path()
     semantic: Source | None = None
+    points: dict[str, Any] = field(default_factory=dict)  # metadata of keypoints
 
 
 def described(names: Sequence[str]) -> list[str]:
@@ -115,6 +121,7 @@ def _load(name: str, entry: Entry) -> list[dict[str, Any]]:
     ready = _ready(entry)
     if ready.annotations is not None:
         dicts = load_coco(name, ready.annotations, ready.root)
+        MetadataCatalog.get(name).set(**ready.points)
         note_faults(name, ready.faults)
         return dicts
     note_faults(name, ready.faults)
@@ -143,7 +150,8 @@ def _ready(entry: Entry) -> _Ready:
     content = json.dumps(coco_document(source, root, origins=True)).encode("ascii")
     name = f"{source.path.stem}-{hashlib.sha256(content).hexdigest()[:16]}.json"
     path = cached_file(cache_folder() / "annotations" / name, content)
-    return _Ready(lines, source.faults, annotations=path, root=root)
+    points = {key: value for key, value in source.metadata.items() if key in _POINTS}
+    return _Ready(lines, source.faults, annotations=path, root=root, points=points)
 
 
 def _keep_existing(source: Source) -> None:

@@ -77,6 +77,7 @@ def prepare(args: argparse.Namespace) -> Prepared:
     notes += described((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
     notes += [f"what was dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
+    _check_task(cfg, facts)
     _check_class_counts(cfg, facts)
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
     decided = resolve_auto(cfg, facts, machine(cfg, args))
@@ -161,6 +162,25 @@ def _facts(cfg: CfgNode, eval_only: bool) -> DatasetFacts:
     test = dataset_facts(cfg.DATASETS.TEST)
     check_classes(_names_of_weights(cfg), test.class_names)
     return test
+
+
+def _check_task(cfg: CfgNode, facts: DatasetFacts) -> None:
+    """Whether the data have what the model learns from."""
+    architecture, needs = cfg.MODEL.META_ARCHITECTURE, {}
+    if architecture in ("SemanticSegmentor", "PanopticFPN"):
+        needs["semantic masks"] = f"MODEL.META_ARCHITECTURE {architecture}"
+    if architecture in ("ATSS", "FCOS", "GeneralizedRCNN", "PanopticFPN", "RetinaNet"):
+        needs["boxes"] = f"MODEL.META_ARCHITECTURE {architecture}"
+        needs |= {"masks": "MODEL.MASK_ON True"} if cfg.MODEL.MASK_ON else {}
+        needs |= {"keypoints": "MODEL.KEYPOINT_ON True"} if cfg.MODEL.KEYPOINT_ON else {}
+    for what, key in needs.items():
+        if facts.annotated and what not in facts.annotated:
+            raise ConfigError(
+                f"{key} learns {what}, and the data have {', '.join(sorted(facts.annotated))} "
+                "alone. Choose a config for these: configs/mask_rcnn_regnetx200m.yaml learns "
+                "boxes and masks, configs/semantic_fpn_regnetx200m.yaml semantic masks, "
+                "configs/dyhead_regnetx200m.yaml boxes."
+            )
 
 
 def _check_class_counts(cfg: CfgNode, facts: DatasetFacts) -> None:

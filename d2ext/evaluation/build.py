@@ -43,6 +43,8 @@ def build_evaluator(
 
 
 def _coco(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    if cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator":
+        return _rotated(cfg, name, folder)  # predictions have angles, even where the data don't
     return COCOEvaluator(name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
 
 

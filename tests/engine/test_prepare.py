@@ -17,7 +17,7 @@ CONFIG = "configs/dyhead_swint.yaml"
 @pytest.fixture(autouse=True)
 def _names_are_free():
     yield
-    for name in {"train", "train_2", "val"} & set(DatasetCatalog.list()):
+    for name in {"train", "train_2", "val", "test"} & set(DatasetCatalog.list()):
         DatasetCatalog.remove(name)
 
 
@@ -137,3 +137,54 @@ def test_weights_that_are_not_there_are_named_before_data_are_read(tmp_path, add
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     with pytest.raises(WeightsError, match=r"none\.pth: (no such file|cannot be downloaded)"):
         prepare(parse(tmp_path, "--train no.json:no", ("MODEL.WEIGHTS", address)))
+
+
+def test_a_folder_with_splits_trains_and_evaluates_and_says_so(tmp_path):
+    folder = tmp_path / "data"
+    for split in ("train", "valid"):
+        write_data(folder / split)
+        (folder / split / "annotations.json").rename(folder / split / "_annotations.coco.json")
+    prepared = prepare(parse(tmp_path, f"--train {folder}"))
+    assert prepared.cfg.DATASETS.TEST == ("val",)
+    notes = "\n".join(prepared.notes)
+    assert f"{folder}: has a split val, too" in notes
+    assert f"{folder} (train): COCO, " in notes
+
+
+def test_a_share_of_the_training_images_is_held_out(tmp_path):
+    prepared = prepare(parse(tmp_path, f"--train {data(tmp_path)} --val 0.25"))
+    assert any("held out for evaluation: 25%" in note for note in prepared.notes)
+    train, val = (DatasetCatalog.get(name) for name in ("train", "val"))
+    names = [{image["file_name"] for image in part} for part in (train, val)]
+    assert not names[0] & names[1]
+    assert len(names[1]) == round(0.25 * (len(train) + len(val)))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [("--val 0.2", "give that, too"), ("--train {data} --val 2", "between 0 and 1")],
+)
+def test_a_share_of_nothing_or_beyond_is_refused(tmp_path, flags, said):
+    with pytest.raises(DataError, match=said):
+        prepare(parse(tmp_path, flags.format(data=data(tmp_path))))
+
+
+def test_test_data_are_kept_for_the_end(tmp_path):
+    flags = f"--train {data(tmp_path)} --val {data(tmp_path)} --test {data(tmp_path)}"
+    cfg = prepare(parse(tmp_path, flags)).cfg
+    assert (cfg.DATASETS.TEST, cfg.DATASETS.FINAL) == (("val",), ("test",))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("MODEL.META_ARCHITECTURE", "SemanticSegmentor"), "learns semantic masks, and the data"),
+        (
+            ("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "MODEL.KEYPOINT_ON", "True"),
+            "MODEL.KEYPOINT_ON True learns keypoints",
+        ),
+    ],
+)
+def test_a_model_that_learns_what_the_data_lack_is_refused(tmp_path, overrides, said):
+    with pytest.raises(ConfigError, match=said):
+        prepare(parse(tmp_path, f"--train {data(tmp_path)}", overrides))

@@ -7,6 +7,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from d2ext.data.sources import Item, Source, origin
+from d2ext.data.sources.coco import shifted
 from d2ext.errors import DataError
 
 
@@ -71,7 +72,8 @@ def _annotation(number: int, image: Item, item: Item, origins: bool) -> dict[str
     if (segmentation := item.get("segmentation")) is not None:
         found["segmentation"] = _plain(segmentation)
     if (keypoints := item.get("keypoints")) is not None:
-        found |= {"keypoints": keypoints, "num_keypoints": sum(v > 0 for v in keypoints[2::3])}
+        found["keypoints"] = shifted(keypoints, -0.5)
+        found["num_keypoints"] = sum(seen > 0 for seen in keypoints[2::3])
     return found | ({"difficult": 1} if item.get("difficult") else {})
 
 

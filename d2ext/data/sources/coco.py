@@ -93,14 +93,22 @@ class _Reader:
         }
         if segmentation:
             found["segmentation"] = segmentation
-        for key in ("keypoints", "difficult"):
-            if item.get(key):
-                found[key] = item[key]
+        if _is_points(item.get("keypoints")):
+            found["keypoints"] = shifted(item["keypoints"], 0.5)
+        elif item.get("keypoints"):
+            self._leave_out("keypoints that are none", record, image, item["keypoints"])
+        if item.get("difficult"):
+            found["difficult"] = 1
         image["annotations"].append(found)
 
     def _leave_out(self, kind: str, record: object, image: Item | None, value: object) -> None:
         name = image["file_name"] if image else ""
         self.faults.append(Fault(kind, f"{self.part.path}:{record}", name, f"{value!r}"[:80]))
+
+
+def shifted(keypoints: Sequence[float], by: float) -> list[float]:
+    """Moved, visibilities aside: COCO names a point by its pixel, whose centre is half further."""
+    return [n if i % 3 == 2 else n + by for i, n in enumerate(keypoints)]
 
 
 def _is_panoptic(document: Any) -> bool:
@@ -175,6 +183,18 @@ def _settle_task(images: list[Item]) -> Task:
     return "masks" if any("segmentation" in item for item in annotations) else "boxes"
 
 
+def _is_points(value: Any) -> bool:
+    numbers = isinstance(value, list) and all(isinstance(n, (int, float)) for n in value)
+    return numbers and bool(value) and len(value) % 3 == 0
+
+
+def _flips(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Points that change places in a mirrored image, by their names."""
+    pairs = [(name, name.replace("left", "right")) for name in names if "left" in name]
+    return [pair for pair in pairs if pair[1] in names]
+
+
 def _metadata(items: Sequence[Item]) -> dict[str, Any]:
     names = next((item["keypoints"] for item in items if item.get("keypoints")), None)
-    return {"categories": list(items)} | ({"keypoint_names": names} if names else {})
+    points = {"keypoint_names": names, "keypoint_flip_map": _flips(names)} if names else {}
+    return {"categories": list(items), **points}

@@ -1,5 +1,6 @@
 """What a path holds: asks every format, and insists on one answer."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +113,13 @@ def load_splits(path: Path | str, *, images: Path | str | None = None) -> dict[s
 
 
 def _ambiguous(path: Path, found: list[Recognised]) -> str:
-    held = "; ".join(f"{f.format.FORMAT}: {_named(next(iter(f.parts.values())))}" for f in found)
+    held = "; ".join(f"{f.format.FORMAT}: {_place(f)}" for f in found)
     return f"{path}: holds annotations of several formats ({held}). Name one of these."
 
 
-def _named(part: Any) -> str:
-    return str(part.path)
+def _place(found: Recognised) -> str:
+    """The file of one part, the folder that holds several."""
+    return os.path.commonpath([part.path for part in found.parts.values()])
 
 
 def _unknown(path: Path) -> str:

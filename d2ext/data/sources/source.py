@@ -59,7 +59,7 @@ class Source:
         notes: decisions made while reading that a user may want to know, one line each.
         ignore_label: of semantic masks, the value of pixels without a class.
         metadata: "categories" of COCO's files, as they stand there; "isthing", one bool a class,
-            of panoptic; "keypoint_names" of keypoints.
+            of panoptic; "keypoint_names" and "keypoint_flip_map" of keypoints.
     """
 
     format: str
@@ -95,19 +95,29 @@ def origin(image: Item, annotation: Item | None = None) -> str:
 
 
 def with_classes(source: Source, classes: Sequence[str]) -> Source:
-    """`source` with the class indices of `classes`; its annotations are changed in place.
+    """`source` with the class indices of `classes`; objects of others are left out.
 
-    Raises:
-        KeyError: a class with annotations is not among `classes`.
+    Its annotations are changed in place. Semantic masks keep the indices that they hold.
     """
     if tuple(classes) == source.classes or source.task == "semantic":
         return source
     index = {name: number for number, name in enumerate(classes)}
+    before = source.num_annotations
     for image in source.images:
-        for item in (*image.get("annotations", ()), *image.get("segments_info", ())):
-            item["category_id"] = index[source.classes[item["category_id"]]]
+        for key in ("annotations", "segments_info"):
+            if key in image:
+                image[key] = _renumbered(image[key], source.classes, index)
     source.classes = tuple(classes)
+    if left_out := before - source.num_annotations:
+        source.notes.append(f"left out {left_out} objects of classes that are not asked for")
     return source
+
+
+def _renumbered(items: list[Item], names: Sequence[str], index: dict[str, int]) -> list[Item]:
+    kept = [item for item in items if names[item["category_id"]] in index]
+    for item in kept:
+        item["category_id"] = index[names[item["category_id"]]]
+    return kept
 
 
 _PIXELS = ("semantic", "panoptic")

@@ -54,6 +54,8 @@ def find(path: Path, images: Path | None) -> dict[str, Part]:
     if path.is_file() and path.suffix == ".txt" and path.parent.name == "Main":
         folder = path.parent.parent.parent
         return {"": _whole(folder / "Annotations", images, folder, path)}
+    if path.name == "Annotations" and (path.parent / "ImageSets").is_dir():
+        return _listed(path.parent, path, images)
     annotations = child(path, "Annotations", "Annotation", "xml", "xmls")
     if annotations is not None and _has_xml(annotations):
         return _listed(path, annotations, images)

@@ -86,7 +86,17 @@ def load(part: Part) -> Source:
         images=[],
     )
     read_labels(source, [(file, label_file(file)) for file in files], part.config.get("kpt_shape"))
+    if source.task == "keypoints":
+        source.metadata |= _points(part.config)
     return source
+
+
+def _points(config: dict[str, Any]) -> dict[str, Any]:
+    """Names for the keypoints, and which of them change places in a mirrored image."""
+    count, flips = int(config["kpt_shape"][0]), config.get("flip_idx") or ()
+    names = [f"point_{n}" for n in range(count)]
+    pairs = [(names[n], names[m]) for n, m in enumerate(flips) if n < m < count]
+    return {"keypoint_names": names, "keypoint_flip_map": pairs}
 
 
 def label_file(image: Path) -> Path:

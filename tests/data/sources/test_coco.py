@@ -57,7 +57,7 @@ def test_boxes_become_detectron2s_dicts_with_classes_in_the_order_of_ids(tmp_pat
     [
         ({"segmentation": [[1, 2, 4, 2, 4, 6]]}, "masks"),
         ({"segmentation": {"size": [24, 32], "counts": [4, 6, 758]}}, "masks"),
-        ({"keypoints": [2, 3, 2], "num_keypoints": 1}, "keypoints"),
+        ({"keypoints": [2, 3, 2]}, "keypoints"),
         ({"bbox": [5, 5, 4, 2, 30]}, "rotated"),
     ],
 )
@@ -65,6 +65,15 @@ def test_the_task_follows_from_the_annotations(tmp_path, more, task):
     save_image(tmp_path / "a.png")
     path = write(tmp_path / "all.json", document([{"bbox": [1, 2, 3, 4], **more}]))
     assert load_source(path).task == task
+
+
+def test_keypoints_are_at_the_centres_of_their_pixels_and_left_changes_with_right(tmp_path):
+    save_image(tmp_path / "a.png")
+    content = document([{"bbox": [1, 2, 3, 4], "keypoints": [2, 3, 2, 0, 0, 0]}])
+    content["categories"][0]["keypoints"] = ["left_eye", "right_eye"]
+    source = load_source(write(tmp_path / "all.json", content))
+    assert source.images[0]["annotations"][0]["keypoints"] == [2.5, 3.5, 2, 0.5, 0.5, 0]
+    assert source.metadata["keypoint_flip_map"] == [("left_eye", "right_eye")]
 
 
 def test_a_missing_box_is_that_of_the_mask(tmp_path):
