@@ -10,6 +10,8 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -37,6 +39,11 @@ class BuildExtension(build_ext):
         for extension in self.extensions:
             extension.optional = not required
         super().run()
+
+    def build_extensions(self) -> None:
+        """Compile sources side by side."""
+        self.compiler.compile = side_by_side(self.compiler.compile)
+        super().build_extensions()
 
     def build_extension(self, extension: Extension) -> None:
         """Add what depends on PyTorch's place.
@@ -77,6 +84,17 @@ class BuildExtension(build_ext):
     def get_export_symbols(self, extension: Extension) -> list[str]:
         """None: it is a library of PyTorch operators, not a Python module."""
         return []
+
+
+def side_by_side(compile_all: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """The same for some sources, a thread each; setuptools takes one after another."""
+
+    def compile_each(sources: list[str], *args: object, **options: object) -> list[str]:
+        with ThreadPoolExecutor(cuda_build.jobs()) as pool:
+            found = pool.map(lambda source: compile_all([source], *args, **options), sources)
+            return [target for targets in found for target in targets]
+
+    return compile_each
 
 
 class BuildPackage(build_py):

@@ -17,6 +17,11 @@ def is_wanted() -> bool:
     return forced == "1" if forced else bool(toolkit() and _present_architectures())
 
 
+def jobs() -> int:
+    """How many compilers run at a time: MAX_JOBS, or one for each core."""
+    return int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
+
+
 def toolkit() -> Path | None:
     """Folder of the CUDA toolkit: CUDA_HOME, or where nvcc is found if that is not a wrapper."""
     named = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
@@ -54,8 +59,7 @@ def compile_all(
             raise OSError(f"nvcc does not compile {source}")
         return str(target)
 
-    jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs()) as pool:
         return list(pool.map(compile_one, sources))
 
 
