@@ -21,6 +21,7 @@ class Case(NamedTuple):
     offset_groups: int = 1
     masked: bool = True
     biased: bool = True
+    outputs: int = 2  # of a group
     size: tuple[int, int, int, int] = (2, 8, 7, 9)
 
     @property
@@ -38,6 +39,7 @@ CASES = [
     Case(groups=4, offset_groups=2, masked=False),
     Case(groups=8, offset_groups=1),
     Case(size=(1, 150, 4, 5), groups=3),  # several vectors of channels and a rest
+    Case(size=(1, 300, 3, 4), outputs=85),  # several panels of channels, in and out, and a rest
     Case(size=(3, 4, 1, 1)),
     Case(size=(0, 8, 7, 9)),
 ]
@@ -47,7 +49,7 @@ def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor | None
     """Input, offset, weight, bias and mask; the positions stay off the borders of pixels."""
     generator = torch.Generator().manual_seed(7)
     batch, channels, height, width = case.size
-    taps, out_channels = case.kernel[0] * case.kernel[1], 2 * case.groups
+    taps, out_channels = case.kernel[0] * case.kernel[1], case.outputs * case.groups
     out = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip((height, width), case.kernel, *case.geometry, strict=True)

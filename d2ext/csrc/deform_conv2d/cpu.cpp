@@ -1,256 +1,255 @@
-// Deformable convolution on the CPU: tiles of rows (output locations) small enough for the cache
-// are sampled into columns and multiplied by the weights, and never all columns exist at once.
-// Threads share a tile by rows, or, where they add up gradients of pixels, by channels: with as
-// many threads, every run gives the same bits.
+// Deformable convolution on the CPU, without columns in memory: some rows (output locations) are
+// sampled for one tap into a panel, which is multiplied by the weights while the cache holds it.
+// Forward, threads share the rows; backward, where gradients of pixels are added up, the channels:
+// with as many threads, every run gives the same bits.
 
-#include <algorithm>
-#include <optional>
-
-#include "loops.h"
+#include "operands.h"
 #include "problem.h"
-#include "products.h"
 
 namespace d2ext {
 namespace {
 
-using torch::headeronly::BFloat16;
 using torch::headeronly::ScalarType;
 
-D2EXT_DEFORM_CONV2D_LOOPS(float, float)
-D2EXT_DEFORM_CONV2D_LOOPS(float, BFloat16)
-D2EXT_DEFORM_CONV2D_LOOPS(double, double)
+D2EXT_DEFORM_CONV2D_LOOPS(float)
+D2EXT_DEFORM_CONV2D_LOOPS(double)
 
-constexpr int64_t kTileBytes = 4 << 20;  // of columns: within the last cache level
-constexpr int64_t kLeastChannels = 32;  // worth a thread that adds up gradients of pixels
-constexpr int64_t kSliceChannels = 64;  // worth a pass of their own to save memory
-constexpr int64_t kGrain = 1 << 15;  // multiplications worth a thread
+constexpr int64_t kRows = 96;  // sampled at a time
+constexpr int64_t kDepth = 256;  // channels sampled at a time
+constexpr int64_t kLeastChannels = 16;  // worth a thread
+constexpr int64_t kGrain = 1 << 18;  // multiplications worth a thread
 
+// ---- forward
+
+// Some rows of the output, by one thread.
 template <typename T>
-constexpr ScalarType kTypeOf = torch::headeronly::CppTypeToScalarType<T>::value;
-
-// One problem. Samples and sums are in T, what goes into matrix products in S.
-template <typename T, typename S>
-class DeformConv {
+class ForwardWorker {
  public:
-  DeformConv(
-      const DeformConvShape& shape, const Tensor& input, const Tensor& offset,
-      const Tensor& weight, const std::optional<Tensor>& mask)
-      : shape_(shape),
-        input_(input),
-        offsets_(torch::stable::contiguous(torch::stable::to(offset, kTypeOf<T>))),
-        weight_(torch::stable::to(weight, kTypeOf<S>)),
-        zeros_(shape.channels) {
-    if (mask) masks_ = torch::stable::contiguous(torch::stable::to(*mask, kTypeOf<T>));
-  }
+  ForwardWorker(
+      const Operands<T>& in, const std::vector<Segment>& segments, const Pixels<T>& pixels,
+      const T* kernels)
+      : in_(in), segments_(segments), pixels_(pixels), kernels_(kernels), found_(kRows),
+        columns_(kRows * kDepth), zeros_(kDepth) {}
 
-  // (B, H', W', C') in S
-  Tensor forward(const std::optional<Tensor>& bias) {
-    const Tensor output = torch::stable::new_empty(
-        weight_, {shape_.batch, shape_.out_height, shape_.out_width, shape_.out_channels});
-    const Tensor rows = torch::stable::view(output, {shape_.rows(), shape_.out_channels});
-    std::optional<Tensor> terms;
-    if (bias) terms = torch::stable::to(*bias, kTypeOf<S>);
-    Pass pass(*this, 0, shape_.channels);
-    for (int64_t first = 0; first < shape_.rows(); first += pass.tile_rows) {
-      const Tensor columns = sample(pass, first);
-      Tensor part = some_rows(rows, first, columns.size(0));
-      torch::stable::copy_(part, multiply(columns, pass.kernels, terms, shape_.groups));
-    }
-    return output;
-  }
-
-  // In T.
-  Gradients backward(const Tensor& grad_output) {
-    const Tensor grad_rows = torch::stable::view(
-        channels_last(torch::stable::to(grad_output, kTypeOf<S>)),
-        {shape_.rows(), shape_.out_channels});
-    Gradients grads = zero_gradients();
-    const int64_t most = slice_channels();
-    for (int64_t begin = 0; begin < shape_.channels; begin += most) {
-      Pass pass(*this, begin, std::min(begin + most, shape_.channels));
-      for (int64_t first = 0; first < shape_.rows(); first += pass.tile_rows) {
-        const Tensor columns = sample(pass, first);
-        const auto [grad_columns, grad_kernels] = multiply_backward(
-            some_rows(grad_rows, first, columns.size(0)), columns, pass.kernels, shape_.groups);
-        add_kernels(pass, grad_kernels, grads);
-        sample_back(pass, tile_of(first, grad_columns), grads);
+  // Adds to output, (count, C').
+  void add(int64_t first, int64_t count, T* output) {
+    for (const Segment& segment : segments_) {
+      for (int64_t tap = 0; tap < in_.shape.taps(); ++tap) {
+        const Samples<T> samples{first, count, tap, segment.offset_group, found_.data()};
+        find_samples(in_.shape, samples, in_.offsets(), in_.masks());
+        gather_rows(
+            samples, {pixels_.data + segment.begin, pixels_.stride}, segment.channels(),
+            zeros_.data(), columns_.data(), kDepth);
+        multiply_columns(segment, tap, count, output + segment.group * in_.outputs);
       }
     }
-    return grads;
   }
 
  private:
-  // A pass over all rows, with some of the channels.
-  struct Pass {
-    Pass(DeformConv& problem, int64_t begin, int64_t end)
-        : pixels(problem.pixels_of(begin, end)),
-          kernels(problem.kernels_of(begin, end)),
-          slice{begin, end, pixels.template const_data_ptr<S>(), pixels.size(3)},
-          tile_rows(problem.tile_rows(kernels.size(1) * problem.shape_.groups)),
-          buffer(torch::stable::new_empty(
-              kernels, {tile_rows, kernels.size(1) * problem.shape_.groups})) {
-      problem.samples_.resize(tile_rows * problem.shape_.row_samples());
+  void multiply_columns(const Segment& segment, int64_t tap, int64_t count, T* output) {
+    for (int64_t panel = 0; panel < in_.panels; ++panel) {
+      const int64_t done = panel * kPanel<T>;
+      multiply<T>(
+          {count, std::min(kPanel<T>, in_.outputs - done), segment.channels(), columns_.data(),
+           kDepth, 1, kernels_ + in_.forward_panel(segment, panel, tap), output + done,
+           in_.shape.out_channels});
     }
-
-    const Tensor pixels, kernels;  // (B, H, W, channels), (C', taps * channels of a group, 1, 1)
-    const Slice<S> slice;
-    const int64_t tile_rows;
-    const Tensor buffer;  // for the columns of a tile
-  };
-
-  // ---- parts
-
-  Tensor pixels_of(int64_t begin, int64_t end) {
-    const Tensor channels = torch::stable::narrow(input_, 1, begin, end - begin);
-    return channels_last(torch::stable::to(channels, kTypeOf<S>));
   }
 
-  Tensor kernels_of(int64_t begin, int64_t end) {
-    const int64_t all = shape_.group_channels(), count = std::min(end - begin, all);
-    const Tensor some = torch::stable::narrow(weight_, 1, begin % all, count);
-    return torch::stable::view(
-        channels_last(some), {shape_.out_channels, shape_.taps() * count, 1, 1});
-  }
-
-  // Tiles of about the same size, in multiples of what divides well.
-  int64_t tile_rows(int64_t column) const {
-    const int64_t most = std::max<int64_t>(kTileBytes / int64_t(sizeof(S)) / column, kImages);
-    const int64_t tiles = std::max<int64_t>((shape_.rows() + most - 1) / most, 1);
-    const int64_t rows = (shape_.rows() + tiles - 1) / tiles;
-    return (rows + kImages - 1) / kImages * kImages;
-  }
-
-  // Channels to work on at a time. A copy of the input in channels-last order is as large as the
-  // input, so it is made of some channels only, where they can be told apart.
-  int64_t slice_channels() const {
-    const bool copied = input_.scalar_type() != kTypeOf<S> ||
-        !reordered(input_, {0, 2, 3, 1}).is_contiguous();
-    if (!copied || shape_.groups > 1) return shape_.channels;
-    const int64_t threads = torch::stable::get_num_threads();
-    return std::max(kSliceChannels, threads * kLeastChannels);
-  }
-
-  static Tensor some_rows(Tensor rows, int64_t first, int64_t count) {
-    return torch::stable::narrow(rows, 0, first, count);
-  }
-
-  Tile<T, S> tile_of(int64_t first, const Tensor& columns) {
-    return {first, columns.size(0), samples_.data(), columns.template mutable_data_ptr<S>()};
-  }
-
-  SamplePlace place(const Tile<T, S>& tile, int64_t sample) const {
-    const int64_t row = tile.first_row + sample / shape_.row_samples();
-    return place_of(shape_, row, sample % shape_.row_samples());
-  }
-
-  // Rows that are worth a thread.
-  int64_t row_grain(const Pass& pass) const {
-    return 1 + kGrain / (4 * shape_.taps() * pass.slice.channels());
-  }
-
-  // ---- forward
-
-  // Finds a tile's samples and returns its columns.
-  Tensor sample(Pass& pass, int64_t first) {
-    const int64_t rows = std::min(pass.tile_rows, shape_.rows() - first);
-    const Tensor columns = some_rows(pass.buffer, 0, rows);
-    const Tile<T, S> tile = tile_of(first, columns);
-    const T* offsets = offsets_.template const_data_ptr<T>();
-    const T* masks = masks_ ? masks_->template const_data_ptr<T>() : nullptr;
-    const std::vector<Segment> segments = split_channels(shape_, pass.slice, shape_.channels);
-    torch::stable::parallel_for(0, rows, row_grain(pass), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin * shape_.row_samples(); i < end * shape_.row_samples(); ++i) {
-        tile.samples[i] = read_sample(shape_, place(tile, i), offsets, masks);
-      }
-      gather_rows(shape_, pass.slice, tile, segments, zeros_.data(), begin, end);
-    });
-    return columns;
-  }
-
-  // ---- backward
-
-  Gradients zero_gradients() const {
-    const auto zeros = [&](const Pair& size) { return torch::stable::new_zeros(offsets_, size); };
-    const auto zeros_like = [](const Tensor& tensor) {
-      return torch::stable::new_zeros(tensor, tensor.sizes());
-    };
-    return {
-        zeros({shape_.batch, shape_.height, shape_.width, shape_.channels}), zeros_like(offsets_),
-        zeros({shape_.out_channels, shape_.taps(), shape_.group_channels()}),
-        masks_ ? zeros_like(*masks_) : zeros({0})};
-  }
-
-  void add_kernels(const Pass& pass, const Tensor& terms, const Gradients& grads) const {
-    const int64_t lines = shape_.out_channels * shape_.taps(), all = shape_.group_channels();
-    const int64_t count = std::min(pass.slice.channels(), all);
-    T* sums = grads.kernels.template mutable_data_ptr<T>() + pass.slice.begin % all;
-    const S* from = terms.template const_data_ptr<S>();
-    torch::stable::parallel_for(0, lines, 1 + kGrain / count, [&](int64_t begin, int64_t end) {
-      for (int64_t line = begin; line < end; ++line) {
-        for (int64_t c = 0; c < count; ++c) sums[line * all + c] += load(from + line * count + c);
-      }
-    });
-  }
-
-  // From the gradient of a tile's columns to those of pixels, offsets and masks.
-  void sample_back(const Pass& pass, const Tile<T, S>& tile, const Gradients& grads) const {
-    const int64_t threads = torch::stable::get_num_threads();
-    const int64_t share = (pass.slice.channels() + threads - 1) / threads;
-    const int64_t most = std::max(kLeastChannels, share);
-    const std::vector<Segment> segments = split_channels(shape_, pass.slice, most);
-    const int64_t lines = tile.rows * shape_.taps(), count = int64_t(segments.size());
-    std::vector<T> products(count * lines * 4);
-    T* grad_pixels = grads.pixels.template mutable_data_ptr<T>();
-    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-      std::vector<T> bin(most);
-      for (int64_t i = begin; i < end; ++i) {
-        scatter_rows(
-            shape_, pass.slice, tile, segments[i], zeros_.data(), grad_pixels, bin.data(),
-            products.data() + i * lines * 4);
-      }
-    });
-    add_positions(pass, tile, segments, products, grads);
-  }
-
-  void add_positions(
-      const Pass& pass, const Tile<T, S>& tile, const std::vector<Segment>& segments,
-      const std::vector<T>& products, const Gradients& grads) const {
-    const int64_t lines = tile.rows * shape_.taps();
-    const int64_t plane = shape_.out_height * shape_.out_width;
-    T* grad_offsets = grads.offsets.template mutable_data_ptr<T>();
-    T* grad_masks = masks_ ? grads.masks.template mutable_data_ptr<T>() : nullptr;
-    torch::stable::parallel_for(0, tile.rows, row_grain(pass), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin * shape_.row_samples(); i < end * shape_.row_samples(); ++i) {
-        const int64_t line = i / shape_.offset_groups, group = i % shape_.offset_groups;
-        T sums[4] = {0, 0, 0, 0};
-        for (size_t s = 0; s < segments.size(); ++s) {
-          if (segments[s].offset_group != group) continue;
-          for (int c = 0; c < 4; ++c) sums[c] += products[(s * lines + line) * 4 + c];
-        }
-        const SampleGradient<T> gradient = sample_gradient(tile.samples[i], sums);
-        const SamplePlace at = place(tile, i);
-        grad_offsets[at.offset_index] += gradient.y;
-        grad_offsets[at.offset_index + plane] += gradient.x;
-        if (grad_masks) grad_masks[at.mask_index] += gradient.mask;
-      }
-    });
-  }
-
-  const DeformConvShape shape_;
-  Tensor input_;
-  const Tensor offsets_;
-  Tensor weight_;
-  std::optional<Tensor> masks_;
-  const std::vector<S> zeros_;
-  std::vector<Sample<T>> samples_;  // of a tile
+  const Operands<T>& in_;
+  const std::vector<Segment>& segments_;
+  const Pixels<T> pixels_;
+  const T* kernels_;
+  std::vector<Sample<T>> found_;
+  Buffer<T> columns_, zeros_;
 };
 
-// Calls run with zeros of the types to compute in and to multiply in.
+template <typename T>
+Tensor all_pixels(const Operands<T>& in) {
+  const DeformConvShape& shape = in.shape;
+  const Tensor rows = in.empty({shape.batch, shape.height, shape.width, shape.channels});
+  T* to = rows.template mutable_data_ptr<T>();
+  torch::stable::parallel_for(0, in.pixel_blocks(), 1, [&](int64_t begin, int64_t end) {
+    in.copy_pixels(begin, end, 0, shape.channels, to, shape.channels);
+  });
+  return rows;
+}
+
+// (B, H', W', C')
+template <typename T>
+Tensor forward(const Operands<T>& in, const std::optional<Tensor>& bias) {
+  const DeformConvShape& shape = in.shape;
+  const int64_t channels = shape.out_channels;
+  const Tensor output = in.empty({shape.batch, shape.out_height, shape.out_width, channels});
+  const Tensor terms = bias ? in.in_order(*bias) : in.zeros({channels});
+  const Tensor kernels = in.forward_panels();
+  std::optional<Tensor> copy;
+  if (!in.is_channels_last()) copy = all_pixels(in);
+  const T* pixels = copy ? copy->template const_data_ptr<T>() : in.pixels();
+  const std::vector<Segment> segments = split_channels(shape, kDepth);
+  const int64_t grain = 1 + kGrain / (shape.taps() * shape.group_channels() * channels);
+  torch::stable::parallel_for(0, shape.rows(), grain, [&](int64_t begin, int64_t end) {
+    ForwardWorker<T> worker(
+        in, segments, {pixels, shape.channels}, kernels.template const_data_ptr<T>());
+    for (int64_t first = begin; first < end; first += kRows) {
+      const int64_t count = std::min(kRows, end - first);
+      T* to = output.template mutable_data_ptr<T>() + first * channels;
+      for (int64_t i = 0; i < count; ++i) {
+        std::copy_n(terms.template const_data_ptr<T>(), channels, to + i * channels);
+      }
+      worker.add(first, count, to);
+    }
+  });
+  return output;
+}
+
+// ---- backward
+
+// What a worker adds to. Workers have channels, but not positions to themselves.
+template <typename T>
+struct Sums {
+  T *pixels, *weights, *offsets, *masks;
+};
+
+// Some channels of all rows, by one thread.
+template <typename T>
+class BackwardWorker {
+ public:
+  BackwardWorker(const Operands<T>& in, const T* grad_rows, const Sums<T>& sums)
+      : in_(in), grad_rows_(grad_rows), sums_(sums), found_(kRows), copy_(copy_size(in)),
+        kernels_(in.outputs * kPanel<T>), grad_kernels_(in.outputs * kPanel<T>),
+        columns_(kRows * kPanel<T>), grad_columns_(kRows * kPanel<T>), products_(kRows * 4),
+        bin_(kPanel<T>), zeros_(kPanel<T>) {}
+
+  void add(const Segment& segment) {
+    const Pixels<T> pixels = pixels_of(segment);
+    for (int64_t tap = 0; tap < in_.shape.taps(); ++tap) {
+      in_.copy_backward_panel(segment, tap, kernels_.data());
+      std::fill_n(grad_kernels_.data(), in_.outputs * kPanel<T>, T(0));
+      for (int64_t first = 0; first < in_.shape.rows(); first += kRows) {
+        const int64_t count = std::min(kRows, in_.shape.rows() - first);
+        const Samples<T> samples{first, count, tap, segment.offset_group, found_.data()};
+        find_samples(in_.shape, samples, in_.offsets(), in_.masks());
+        multiply_back(segment, samples);
+        scatter_rows(
+            samples, pixels, segment.channels(), zeros_.data(), grad_columns_.data(),
+            columns_.data(), kPanel<T>, sums_.pixels + segment.begin, in_.shape.channels,
+            bin_.data(), products_.data());
+        multiply_kernels(segment, samples);
+        add_positions(samples);
+      }
+      store_kernels(segment, tap);
+    }
+  }
+
+ private:
+  static int64_t copy_size(const Operands<T>& in) {
+    const int64_t pixels = in.shape.batch * in.shape.height * in.shape.width;
+    return in.is_channels_last() ? 0 : pixels * kPanel<T>;
+  }
+
+  Pixels<T> pixels_of(const Segment& segment) {
+    if (in_.is_channels_last()) return {in_.pixels() + segment.begin, in_.shape.channels};
+    in_.copy_pixels(
+        0, in_.pixel_blocks(), segment.begin, segment.channels(), copy_.data(), kPanel<T>);
+    return {copy_.data(), kPanel<T>};
+  }
+
+  const T* grads_of(const Segment& segment, const Samples<T>& samples) const {
+    return grad_rows_ + samples.first_row * in_.shape.out_channels + segment.group * in_.outputs;
+  }
+
+  // Gradients of columns: those of rows times kernels.
+  void multiply_back(const Segment& segment, const Samples<T>& samples) {
+    std::fill_n(grad_columns_.data(), samples.rows * kPanel<T>, T(0));
+    multiply<T>(
+        {samples.rows, segment.channels(), in_.outputs, grads_of(segment, samples),
+         in_.shape.out_channels, 1, kernels_.data(), grad_columns_.data(), kPanel<T>});
+  }
+
+  // Gradients of kernels: those of rows, transposed, times columns.
+  void multiply_kernels(const Segment& segment, const Samples<T>& samples) {
+    multiply<T>(
+        {in_.outputs, segment.channels(), samples.rows, grads_of(segment, samples), 1,
+         in_.shape.out_channels, columns_.data(), grad_kernels_.data(), kPanel<T>});
+  }
+
+  void add_positions(const Samples<T>& samples) {
+    const int64_t plane = in_.shape.out_height * in_.shape.out_width;
+    for (int64_t i = 0; i < samples.rows; ++i) {
+      const SampleGradient<T> grad = sample_gradient(found_[i], products_.data() + 4 * i);
+      const SamplePlace place = samples.place(in_.shape, i);
+      sums_.offsets[place.offset_index] += grad.y;
+      sums_.offsets[place.offset_index + plane] += grad.x;
+      if (in_.masks()) sums_.masks[place.mask_index] += grad.mask;
+    }
+  }
+
+  void store_kernels(const Segment& segment, int64_t tap) {
+    for (int64_t n = 0; n < in_.outputs; ++n) {
+      T* to = sums_.weights + in_.weight_index(segment, n, tap);
+      const T* from = grad_kernels_.data() + n * kPanel<T>;
+      for (int64_t c = 0; c < segment.channels(); ++c) to[c * in_.shape.taps()] = from[c];
+    }
+  }
+
+  const Operands<T>& in_;
+  const T* grad_rows_;
+  const Sums<T> sums_;
+  std::vector<Sample<T>> found_;
+  Buffer<T> copy_, kernels_, grad_kernels_, columns_, grad_columns_, products_, bin_, zeros_;
+};
+
+// Adds to `sums` (count) all `shares`, of which each stands `step` numbers after the one before.
+template <typename T>
+void add_shares(int64_t workers, int64_t count, const T* shares, int64_t step, T* sums) {
+  torch::stable::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t worker = 0; worker < workers; ++worker) {
+      for (int64_t i = begin; i < end; ++i) sums[i] += shares[worker * step + i];
+    }
+  });
+}
+
+template <typename T>
+std::vector<Segment> segments_for(const DeformConvShape& shape, int64_t threads) {
+  const int64_t share = quotient_above(shape.channels, threads * kLeastChannels);
+  return split_channels(shape, std::min(share * kLeastChannels, kPanel<T>));
+}
+
+template <typename T>
+Gradients backward(const Operands<T>& in, const Tensor& grad_output) {
+  const Tensor grad_rows = channels_last(in.to_type(grad_output));
+  const int64_t threads = torch::stable::get_num_threads();
+  const std::vector<Segment> segments = segments_for<T>(in.shape, threads);
+  const int64_t count = segments.size(), workers = std::min(threads, count);
+  const Gradients grads = in.zero_gradients();
+  const Sums<T> sums{
+      grads.pixels.template mutable_data_ptr<T>(), grads.kernels.template mutable_data_ptr<T>(),
+      grads.offsets.template mutable_data_ptr<T>(), grads.masks.template mutable_data_ptr<T>()};
+  const int64_t offsets = grads.offsets.numel(), masks = grads.masks.numel();
+  const Tensor shares = in.zeros({workers - 1, offsets + masks});  // of workers but the first
+  T* more = shares.template mutable_data_ptr<T>();
+  torch::stable::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      T* own = more + (i - 1) * (offsets + masks);
+      BackwardWorker<T> worker(
+          in, grad_rows.template const_data_ptr<T>(),
+          i ? Sums<T>{sums.pixels, sums.weights, own, own + offsets} : sums);
+      for (int64_t s = count * i / workers; s < count * (i + 1) / workers; ++s) {
+        worker.add(segments[s]);
+      }
+    }
+  });
+  add_shares(workers - 1, offsets, more, offsets + masks, sums.offsets);
+  add_shares(workers - 1, masks, more + offsets, offsets + masks, sums.masks);
+  return grads;
+}
+
+// ---- the operator
+
 template <typename F>
-auto with_types(ScalarType type, const F& run) {
-  if (type == ScalarType::Double) return run(0.0, 0.0);
-  if (type == ScalarType::BFloat16) return run(0.0f, BFloat16());
-  return run(0.0f, 0.0f);  // float; also half, which few CPUs multiply
+auto with_type(ScalarType type, const F& run) {
+  return type == ScalarType::Double ? run(0.0) : run(0.0f);  // half types are added up in float
 }
 
 Tensor deform_conv2d(
@@ -258,8 +257,8 @@ Tensor deform_conv2d(
     const std::optional<Tensor>& bias, const std::optional<Tensor>& mask, const Pair& stride,
     const Pair& padding, const Pair& dilation) {
   const DeformConvShape shape = shape_of(input, offset, weight, stride, padding, dilation);
-  const Tensor output = with_types(input.scalar_type(), [&](auto t, auto s) {
-    return DeformConv<decltype(t), decltype(s)>(shape, input, offset, weight, mask).forward(bias);
+  const Tensor output = with_type(input.scalar_type(), [&](auto zero) {
+    return forward(Operands<decltype(zero)>(shape, input, offset, weight, mask), bias);
   });
   return channels_first(torch::stable::to(output, input.scalar_type()));
 }
@@ -269,9 +268,8 @@ FourTensors deform_conv2d_backward(
     const std::optional<Tensor>& mask, const Pair& stride, const Pair& padding,
     const Pair& dilation) {
   const DeformConvShape shape = shape_of(input, offset, weight, stride, padding, dilation);
-  const Gradients grads = with_types(input.scalar_type(), [&](auto t, auto s) {
-    return DeformConv<decltype(t), decltype(s)>(shape, input, offset, weight, mask)
-        .backward(grad_output);
+  const Gradients grads = with_type(input.scalar_type(), [&](auto zero) {
+    return backward(Operands<decltype(zero)>(shape, input, offset, weight, mask), grad_output);
   });
   return grads.like(input, offset, weight, mask);
 }

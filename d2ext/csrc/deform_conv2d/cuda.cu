@@ -56,9 +56,12 @@ class DeformConv {
   Gradients backward(const Tensor& grad_output) {
     const Tensor grad_rows = torch::stable::view(
         channels_last(grad_output), {shape_.rows(), shape_.out_channels});
+    const Tensor kernels = torch::stable::new_zeros(
+        offsets_, {shape_.out_channels, shape_.kernel_height, shape_.kernel_width,
+                   shape_.group_channels()});
     const Gradients grads{
         torch::stable::new_zeros(offsets_, pixels_.sizes()), torch::stable::empty_like(offsets_),
-        torch::stable::new_zeros(offsets_, kernels_.sizes()),
+        channels_first(kernels),
         masks_ ? torch::stable::empty_like(*masks_) : torch::stable::new_empty(offsets_, {0})};
     for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
       const Tensor columns = sample(first);

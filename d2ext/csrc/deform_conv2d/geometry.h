@@ -74,13 +74,17 @@ struct SamplePlace {
   int64_t image, location, tap, mask_index, offset_index;
 };
 
-C10_HOST_DEVICE inline SamplePlace place_of(
-    const DeformConvShape& shape, int64_t row, int64_t row_sample) {
+C10_HOST_DEVICE inline SamplePlace place_at(
+    const DeformConvShape& shape, int64_t image, int64_t location, int64_t tap, int64_t group) {
   const int64_t plane = shape.out_height * shape.out_width;
-  const int64_t image = row / plane, location = row % plane;
-  const int64_t tap = row_sample / shape.offset_groups, group = row_sample % shape.offset_groups;
   const int64_t map = (image * shape.offset_groups + group) * shape.taps() + tap;
   return {image, location, tap, map * plane + location, 2 * map * plane + location};
+}
+
+C10_HOST_DEVICE inline SamplePlace place_of(
+    const DeformConvShape& shape, int64_t row, int64_t row_sample) {
+  const int64_t plane = shape.out_height * shape.out_width, groups = shape.offset_groups;
+  return place_at(shape, row / plane, row % plane, row_sample / groups, row_sample % groups);
 }
 
 template <typename T>

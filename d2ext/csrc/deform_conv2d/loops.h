@@ -1,5 +1,4 @@
-// The loops over channels of a deformable convolution on the CPU, where its time goes.
-// They compute in T. Pixels and columns are in S: T or bfloat16.
+// The loops over channels of a deformable convolution on the CPU.
 
 #pragma once
 
@@ -11,31 +10,21 @@
 
 namespace d2ext {
 
-// Some channels of a problem, all of its or within one group, and the pixels of these channels.
-template <typename S>
-struct Slice {
-  int64_t begin, end;
-  const S* pixels;  // (B, H, W, stride), the first being of channel `begin`
-  int64_t stride;
-
-  int64_t channels() const { return end - begin; }
-};
-
 // Channels that share an offset group and a convolution group.
 struct Segment {
   int64_t begin, end;
   int64_t offset_group, group;
+
+  int64_t channels() const { return end - begin; }
 };
 
 // Splits the channels at the borders of both kinds of groups and into at most `limit` at a time.
-template <typename S>
-std::vector<Segment> split_channels(
-    const DeformConvShape& shape, const Slice<S>& slice, int64_t limit) {
+inline std::vector<Segment> split_channels(const DeformConvShape& shape, int64_t limit) {
   const int64_t in_offset_group = shape.channels / shape.offset_groups;
   std::vector<Segment> segments;
-  for (int64_t begin = slice.begin; begin < slice.end; begin = segments.back().end) {
+  for (int64_t begin = 0; begin < shape.channels; begin = segments.back().end) {
     const int64_t offset_group = begin / in_offset_group, group = begin / shape.group_channels();
-    int64_t end = std::min(begin + limit, slice.end);
+    int64_t end = std::min(begin + limit, shape.channels);
     end = std::min(end, (offset_group + 1) * in_offset_group);
     end = std::min(end, (group + 1) * shape.group_channels());
     segments.push_back({begin, end, offset_group, group});
@@ -43,117 +32,118 @@ std::vector<Segment> split_channels(
   return segments;
 }
 
-// Some rows (output locations) of a problem, and their columns: (rows, groups, taps, channels),
-// for the groups and channels of a slice.
-template <typename T, typename S>
-struct Tile {
+// The samples of one tap and offset group at some rows (output locations).
+template <typename T>
+struct Samples {
   int64_t first_row, rows;
-  Sample<T>* samples;  // (rows, taps, offset groups)
-  S* columns;
+  int64_t tap, offset_group;
+  Sample<T>* found;  // with pixels counted over all images
+
+  SamplePlace place(const DeformConvShape& shape, int64_t row) const {
+    const int64_t plane = shape.out_height * shape.out_width, all = first_row + row;
+    return place_at(shape, all / plane, all % plane, tap, offset_group);
+  }
 };
 
-// Where the first channel of a segment stands in the columns.
-template <typename S>
-D2EXT_INLINE int64_t column_of(
-    const DeformConvShape& shape, const Slice<S>& slice, const Segment& segment, int64_t row,
-    int64_t tap) {
-  const int64_t channels = std::min(slice.channels(), shape.group_channels());
-  const int64_t place = segment.begin - slice.begin;
-  const int64_t group = place / channels, channel = place % channels;
-  return row * shape.taps() * slice.channels() + (group * shape.taps() + tap) * channels + channel;
+// Some channels of all pixels: (B * H * W, stride).
+template <typename T>
+struct Pixels {
+  const T* data;
+  int64_t stride;
+};
+
+template <typename T>
+D2EXT_INLINE void look_up(
+    const DeformConvShape& shape, const Samples<T>& samples, const T* offsets, const T* masks) {
+  for (int64_t i = 0; i < samples.rows; ++i) {
+    const SamplePlace place = samples.place(shape, i);
+    const int64_t image = place.image * shape.height * shape.width;
+    Sample<T> sample = read_sample(shape, place, offsets, masks);
+    for (int64_t& pixel : sample.pixel) pixel += pixel < 0 ? 0 : image;
+    samples.found[i] = sample;
+  }
 }
 
-// columns = mask * sum of weight * pixel, for the tile's rows from begin to end.
-// `zeros` stands for pixels outside.
-template <typename T, typename S>
+// columns (rows, step) = mask * sum of weight * pixel. `zeros` stands for pixels outside.
+template <typename T>
 D2EXT_INLINE void gather(
-    const DeformConvShape& shape, const Slice<S>& slice, const Tile<T, S>& tile,
-    const std::vector<Segment>& segments, const S* zeros, int64_t begin, int64_t end) {
-  const int64_t plane = shape.out_height * shape.out_width;
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t number = (tile.first_row + row) / plane;
-    const S* image = slice.pixels + number * shape.height * shape.width * slice.stride;
-    for (int64_t tap = 0; tap < shape.taps(); ++tap) {
-      for (const Segment& segment : segments) {
-        const Sample<T>& sample =
-            tile.samples[(row * shape.taps() + tap) * shape.offset_groups + segment.offset_group];
-        const S* corner[4];
-        T weight[4];
-        for (int i = 0; i < 4; ++i) {
-          const int64_t at = sample.pixel[i] * slice.stride + segment.begin - slice.begin;
-          corner[i] = sample.pixel[i] < 0 ? zeros : image + at;
-          weight[i] = sample.weight[i] * sample.mask;
-        }
-        S* column = tile.columns + column_of(shape, slice, segment, row, tap);
-        const int64_t count = segment.end - segment.begin;
+    const Samples<T>& samples, const Pixels<T>& pixels, int64_t channels, const T* zeros,
+    T* columns, int64_t step) {
+  for (int64_t row = 0; row < samples.rows; ++row, columns += step) {
+    const Sample<T>& sample = samples.found[row];
+    const T* corner[4];
+    T weight[4];
+    for (int i = 0; i < 4; ++i) {
+      const int64_t pixel = sample.pixel[i];
+      corner[i] = pixel < 0 ? zeros : pixels.data + pixel * pixels.stride;
+      weight[i] = sample.weight[i] * sample.mask;
+    }
 #pragma omp simd
-        for (int64_t c = 0; c < count; ++c) {
-          const T sum = weight[0] * load(corner[0] + c) + weight[1] * load(corner[1] + c) +
-              weight[2] * load(corner[2] + c) + weight[3] * load(corner[3] + c);
-          store(column + c, sum);
-        }
-      }
+    for (int64_t c = 0; c < channels; ++c) {
+      columns[c] = weight[0] * corner[0][c] + weight[1] * corner[1][c] +
+          weight[2] * corner[2][c] + weight[3] * corner[3][c];
     }
   }
 }
 
-// For one segment of channels and all rows of a tile, whose columns are gradients: adds
-// mask * weight * gradient to the gradients of the four pixels, (B, H, W, C), and leaves in
-// `products` (rows, taps, 4) the scalar products of the gradient with the pixels. `bin` takes
-// what falls outside.
-template <typename T, typename S>
+// From the gradients of columns, (rows, step): adds mask * weight * gradient to the gradients of
+// the four pixels, (B * H * W, C), leaves in `products` (rows, 4) the scalar products of the
+// gradient with the pixels, and in `columns` what `gather` does. `bin` takes what falls outside.
+template <typename T>
 D2EXT_INLINE void scatter(
-    const DeformConvShape& shape, const Slice<S>& slice, const Tile<T, S>& tile,
-    const Segment& segment, const S* zeros, T* grad_pixels, T* bin, T* products) {
-  const int64_t plane = shape.out_height * shape.out_width;
-  const int64_t count = segment.end - segment.begin;
-  for (int64_t row = 0; row < tile.rows; ++row) {
-    const int64_t image = (tile.first_row + row) / plane * shape.height * shape.width;
-    for (int64_t tap = 0; tap < shape.taps(); ++tap) {
-      const int64_t line = row * shape.taps() + tap;
-      const Sample<T>& sample = tile.samples[line * shape.offset_groups + segment.offset_group];
-      const S* grad = tile.columns + column_of(shape, slice, segment, row, tap);
-      const S* corner[4];
-      T* target[4];
-      T weight[4];
-      for (int i = 0; i < 4; ++i) {
-        const bool inside = sample.pixel[i] >= 0;
-        const int64_t pixel = image + sample.pixel[i];
-        const int64_t at = pixel * slice.stride + segment.begin - slice.begin;
-        corner[i] = inside ? slice.pixels + at : zeros;
-        target[i] = inside ? grad_pixels + pixel * shape.channels + segment.begin : bin;
-        weight[i] = sample.weight[i] * sample.mask;
-      }
-      T product0 = 0, product1 = 0, product2 = 0, product3 = 0;
-#pragma omp simd reduction(+ : product0, product1, product2, product3)
-      for (int64_t c = 0; c < count; ++c) {
-        const T value = load(grad + c);
-        product0 += value * load(corner[0] + c);
-        product1 += value * load(corner[1] + c);
-        product2 += value * load(corner[2] + c);
-        product3 += value * load(corner[3] + c);
-      }
-      for (int i = 0; i < 4; ++i) {
-        T* sum = target[i];
-#pragma omp simd
-        for (int64_t c = 0; c < count; ++c) sum[c] += weight[i] * load(grad + c);
-      }
-      T* product = products + line * 4;
-      product[0] = product0, product[1] = product1, product[2] = product2, product[3] = product3;
+    const Samples<T>& samples, const Pixels<T>& pixels, int64_t channels, const T* zeros,
+    const T* grads, T* columns, int64_t step, T* grad_pixels, int64_t grad_stride, T* bin,
+    T* products) {
+  for (int64_t row = 0; row < samples.rows; ++row) {
+    const Sample<T>& sample = samples.found[row];
+    const T* grad = grads + row * step;
+    T* column = columns + row * step;
+    const T* corner[4];
+    T* sum[4];
+    T weight[4];
+    for (int i = 0; i < 4; ++i) {
+      const int64_t pixel = sample.pixel[i];
+      corner[i] = pixel < 0 ? zeros : pixels.data + pixel * pixels.stride;
+      sum[i] = pixel < 0 ? bin : grad_pixels + pixel * grad_stride;
+      weight[i] = sample.weight[i] * sample.mask;
     }
+    T product0 = 0, product1 = 0, product2 = 0, product3 = 0;
+#pragma omp simd reduction(+ : product0, product1, product2, product3)
+    for (int64_t c = 0; c < channels; ++c) {
+      product0 += grad[c] * corner[0][c];
+      product1 += grad[c] * corner[1][c];
+      product2 += grad[c] * corner[2][c];
+      product3 += grad[c] * corner[3][c];
+      column[c] = weight[0] * corner[0][c] + weight[1] * corner[1][c] +
+          weight[2] * corner[2][c] + weight[3] * corner[3][c];
+      sum[0][c] += weight[0] * grad[c];
+      sum[1][c] += weight[1] * grad[c];
+      sum[2][c] += weight[2] * grad[c];
+      sum[3][c] += weight[3] * grad[c];
+    }
+    T* product = products + row * 4;
+    product[0] = product0, product[1] = product1, product[2] = product2, product[3] = product3;
   }
 }
 
-#define D2EXT_DEFORM_CONV2D_LOOPS(T, S)                                                          \
+#define D2EXT_DEFORM_CONV2D_LOOPS(T)                                                             \
+  D2EXT_VECTORS void find_samples(                                                               \
+      const DeformConvShape& shape, const Samples<T>& samples, const T* offsets,                 \
+      const T* masks) {                                                                          \
+    look_up<T>(shape, samples, offsets, masks);                                                  \
+  }                                                                                              \
   D2EXT_VECTORS void gather_rows(                                                                \
-      const DeformConvShape& shape, const Slice<S>& slice, const Tile<T, S>& tile,               \
-      const std::vector<Segment>& segments, const S* zeros, int64_t begin, int64_t end) {        \
-    gather<T, S>(shape, slice, tile, segments, zeros, begin, end);                               \
+      const Samples<T>& samples, const Pixels<T>& pixels, int64_t channels, const T* zeros,      \
+      T* columns, int64_t step) {                                                                \
+    gather<T>(samples, pixels, channels, zeros, columns, step);                                  \
   }                                                                                              \
   D2EXT_VECTORS void scatter_rows(                                                               \
-      const DeformConvShape& shape, const Slice<S>& slice, const Tile<T, S>& tile,               \
-      const Segment& segment, const S* zeros, T* grad_pixels, T* bin, T* products) {             \
-    scatter<T, S>(shape, slice, tile, segment, zeros, grad_pixels, bin, products);               \
+      const Samples<T>& samples, const Pixels<T>& pixels, int64_t channels, const T* zeros,      \
+      const T* grads, T* columns, int64_t step, T* grad_pixels, int64_t grad_stride, T* bin,     \
+      T* products) {                                                                             \
+    scatter<T>(                                                                                  \
+        samples, pixels, channels, zeros, grads, columns, step, grad_pixels, grad_stride, bin,   \
+        products);                                                                               \
   }
 
 }  // namespace d2ext

@@ -35,23 +35,20 @@ inline DeformConvShape shape_of(
 // Gradients of input, offset, weight and mask, the last one empty without a mask.
 using FourTensors = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-// As they are added up: in the order of the kernels' loops, in float or double.
+// As they are added up, in float or double.
 struct Gradients {
   Tensor pixels;  // (B, H, W, C)
   Tensor offsets;  // like offset
-  Tensor kernels;  // in the order (C', kh, kw, C / groups)
+  Tensor kernels;  // like weight, in any memory order
   Tensor masks;  // like mask, or empty
 
   FourTensors like(
       const Tensor& input, const Tensor& offset, const Tensor& weight,
       const std::optional<Tensor>& mask) const {
-    const Tensor by_channel = torch::stable::view(
-        torch::stable::to(kernels, weight.scalar_type()),
-        {weight.size(0), weight.size(2), weight.size(3), weight.size(1)});
     return {
         channels_first(torch::stable::to(pixels, input.scalar_type())),
         torch::stable::to(offsets, offset.scalar_type()),
-        torch::stable::contiguous(channels_first(by_channel)),
+        torch::stable::contiguous(torch::stable::to(kernels, weight.scalar_type())),
         torch::stable::to(masks, mask ? mask->scalar_type() : input.scalar_type())};
   }
 };

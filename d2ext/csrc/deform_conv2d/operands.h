@@ -1,0 +1,166 @@
+// What a deformable convolution on the CPU reads, in the orders in which its loops want it.
+
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "../product.h"
+#include "../stable.h"
+#include "loops.h"
+#include "problem.h"
+
+namespace d2ext {
+namespace {
+
+inline int64_t quotient_above(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+// Numbers from the start of a cache line on, zeros at first.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count) : lines_(quotient_above(count * sizeof(T), kLineBytes)) {}
+  T* data() { return reinterpret_cast<T*>(lines_.data()); }
+
+ private:
+  struct alignas(kLineBytes) Line {
+    char bytes[kLineBytes];
+  };
+  std::vector<Line> lines_;
+};
+
+// The tensors of one problem, in T.
+template <typename T>
+class Operands {
+ public:
+  Operands(
+      const DeformConvShape& shape, const Tensor& input, const Tensor& offset,
+      const Tensor& weight, const std::optional<Tensor>& mask)
+      : shape(shape),
+        outputs(shape.out_channels / shape.groups),
+        panels(quotient_above(outputs, kPanel<T>)),
+        input_(to_type(input)),
+        is_channels_last_(reordered(input_, {0, 2, 3, 1}).is_contiguous()),
+        offset_(in_order(offset)),
+        weight_(in_order(weight)) {
+    if (!is_channels_last_) input_ = torch::stable::contiguous(input_);
+    if (mask) mask_ = in_order(*mask);
+  }
+
+  static Tensor to_type(const Tensor& tensor) {
+    return torch::stable::to(tensor, torch::headeronly::CppTypeToScalarType<T>::value);
+  }
+  static Tensor in_order(const Tensor& tensor) {
+    return torch::stable::contiguous(to_type(tensor));
+  }
+  Tensor empty(torch::headeronly::IntHeaderOnlyArrayRef size) const {
+    return torch::stable::new_empty(offset_, size);
+  }
+  Tensor zeros(torch::headeronly::IntHeaderOnlyArrayRef size) const {
+    return torch::stable::new_zeros(offset_, size);
+  }
+
+  const T* offsets() const { return offset_.template const_data_ptr<T>(); }
+  const T* masks() const { return mask_ ? mask_->template const_data_ptr<T>() : nullptr; }
+
+  Gradients zero_gradients() const {
+    return {
+        zeros({shape.batch, shape.height, shape.width, shape.channels}), zeros(offset_.sizes()),
+        zeros(weight_.sizes()), mask_ ? zeros(mask_->sizes()) : zeros({0})};
+  }
+
+  // ---- pixels
+
+  bool is_channels_last() const { return is_channels_last_; }
+  const T* pixels() const { return input_.template const_data_ptr<T>(); }  // as they are
+
+  // Pixels are copied in blocks, within an image.
+  int64_t pixel_blocks() const { return shape.batch * image_blocks(); }
+
+  // Some channels of the blocks from begin to end: (B * H * W, step).
+  void copy_pixels(
+      int64_t begin, int64_t end, int64_t channel, int64_t channels, T* to, int64_t step) const {
+    const int64_t plane = shape.height * shape.width;
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t image = block / image_blocks(), first = block % image_blocks() * kBlock;
+      const int64_t count = std::min(kBlock, plane - first);
+      const T* from = pixels() + (image * shape.channels + channel) * plane + first;
+      T* rows = to + (image * plane + first) * step;
+      for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t i = 0; i < count; ++i) rows[i * step + c] = from[c * plane + i];
+      }
+    }
+  }
+
+  // ---- weights
+
+  // For output channels, as panels: (groups, panels, taps, C / groups, kPanel).
+  Tensor forward_panels() const {
+    const int64_t size = shape.groups * panels * shape.taps() * shape.group_channels() * kPanel<T>;
+    const Tensor packed = empty({size});
+    T* to = packed.template mutable_data_ptr<T>();
+    const int64_t lines = shape.groups * panels * shape.group_channels();
+    torch::stable::parallel_for(0, lines, kBlock, [&](int64_t begin, int64_t end) {
+      for (int64_t line = begin; line < end; ++line) pack_line(line, to);
+    });
+    return packed;
+  }
+
+  // Where one tap of a segment stands in `forward_panels`.
+  int64_t forward_panel(const Segment& segment, int64_t panel, int64_t tap) const {
+    const int64_t block = (segment.group * panels + panel) * shape.taps() + tap;
+    return (block * shape.group_channels() + group_channel(segment)) * kPanel<T>;
+  }
+
+  // One tap of a segment, for its channels: (C' / groups, kPanel).
+  void copy_backward_panel(const Segment& segment, int64_t tap, T* to) const {
+    for (int64_t n = 0; n < outputs; ++n) {
+      const T* from = weights() + weight_index(segment, n, tap);
+      for (int64_t c = 0; c < segment.channels(); ++c) {
+        to[n * kPanel<T> + c] = from[c * shape.taps()];
+      }
+    }
+  }
+
+  // Of a segment's first channel, in the operator's order; each next one follows after all taps.
+  int64_t weight_index(const Segment& segment, int64_t output, int64_t tap) const {
+    const int64_t line = segment.group * outputs + output;
+    return (line * shape.group_channels() + group_channel(segment)) * shape.taps() + tap;
+  }
+
+  const DeformConvShape shape;
+  const int64_t outputs, panels;  // of a group
+
+ private:
+  static constexpr int64_t kBlock = 16;
+
+  int64_t image_blocks() const { return quotient_above(shape.height * shape.width, kBlock); }
+  const T* weights() const { return weight_.template const_data_ptr<T>(); }
+  int64_t group_channel(const Segment& segment) const {
+    return segment.begin % shape.group_channels();
+  }
+
+  // All taps of one channel, for the outputs of one panel.
+  void pack_line(int64_t line, T* to) const {
+    const int64_t all = shape.group_channels(), taps = shape.taps();
+    const int64_t block = line / all, channel = line % all, panel = block % panels;
+    const int64_t first = block / panels * outputs + panel * kPanel<T>;
+    const int64_t count = std::min(kPanel<T>, outputs - panel * kPanel<T>);
+    T* lines = to + (block * taps * all + channel) * kPanel<T>;
+    for (int64_t n = 0; n < kPanel<T>; ++n) {
+      const T* from = weights() + ((first + n) * all + channel) * taps;
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        lines[tap * all * kPanel<T> + n] = n < count ? from[tap] : T(0);
+      }
+    }
+  }
+
+  Tensor input_;
+  const bool is_channels_last_;
+  const Tensor offset_, weight_;
+  std::optional<Tensor> mask_;
+};
+
+}  // namespace
+}  // namespace d2ext
