@@ -78,13 +78,12 @@ class Box2BoxTransform:
         Returns:
             (N, 4 k) float32 XYXY.
         """
-        shape = deltas.shape
-        deltas = deltas.float().unflatten(1, (shape[1] // 4, 4))  # half precision overflows in exp
+        deltas = deltas.float().unflatten(1, (-1, 4))  # half precision overflows in exp
         deltas = _divide_columns(deltas, self.weights)
         centre, size = _centre_and_size(boxes.to(deltas.dtype)[:, None])
         centre = centre + deltas[..., :2] * size
         half = 0.5 * size * deltas[..., 2:].clamp(max=self.scale_clamp).exp()
-        return torch.cat([centre - half, centre + half], dim=-1).reshape(shape)
+        return torch.cat([centre - half, centre + half], dim=-1).flatten(1)
 
 
 class Box2BoxTransformRotated:
@@ -126,8 +125,7 @@ class Box2BoxTransformRotated:
         Returns:
             (N, 5 k), angles in [-180, 180).
         """
-        shape = deltas.shape
-        deltas = deltas.unflatten(1, (shape[1] // 5, 5))
+        deltas = deltas.unflatten(1, (-1, 5))
         deltas = _divide_columns(deltas, self.weights)
         shift, growth, turn = deltas.split((2, 2, 1), dim=-1)
         centre, size, angle = boxes.to(deltas.dtype)[:, None].split((2, 2, 1), dim=-1)
@@ -136,7 +134,7 @@ class Box2BoxTransformRotated:
             size * growth.clamp(max=self.scale_clamp).exp(),
             _wrap_degrees(angle + turn.rad2deg()),
         ]
-        return torch.cat(moved, dim=-1).reshape(shape)
+        return torch.cat(moved, dim=-1).flatten(1)
 
 
 def _wrap_degrees(angles: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,8 +39,8 @@ def detector_postprocess(
     if results.has("pred_masks"):
         results.pred_masks = _whole_masks(results, mask_threshold)
     if results.has("pred_keypoints"):
-        results.pred_keypoints[:, :, 0] *= scale_x
-        results.pred_keypoints[:, :, 1] *= scale_y
+        x, y, score = results.pred_keypoints.unbind(2)
+        results.pred_keypoints = torch.stack([x * scale_x, y * scale_y, score], dim=2)
     return results
 
 

@@ -93,7 +93,9 @@ def _common_size(sizes: list[tuple[int, int]], multiple: int, square: int) -> tu
             raise ValueError(f"An image of {height} x {width} does not fit square_size {square}.")
         height, width = square, square
     if multiple > 1:
-        height, width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
+        # Of numbers above 0, as ONNX's division rounds towards it.
+        height = (height + multiple - 1) // multiple * multiple
+        width = (width + multiple - 1) // multiple * multiple
     return height, width
 
 
