@@ -6,11 +6,12 @@
     python tools/benchmark.py data --official FOLDER_OF_DETECTRON2
     python tools/benchmark.py yolo_fastest --official FOLDER_OF_YOLO_FASTESTV2 \\
         --weights MODEL.pth --photos PHOTO.jpg...
+    python tools/benchmark.py count [configs/coco/fcos_r50_fpn_1x.yaml ...]
 
 For each problem one line a way to solve it: median time of a forward pass and of a forward and
 backward pass, how many times faster that is than the peer's, and the most memory that it took
 beyond its inputs (on CPUs under Linux only). For data loading images per second of one process,
-for YOLO-FastestV2 milliseconds from a photo's file to its boxes.
+for YOLO-FastestV2 milliseconds from a photo's file to its boxes, for `count` the sizes of models.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks import (
+    counts,
     data_loading,
     deform_conv2d,
     models,
@@ -55,6 +57,9 @@ def main() -> None:
     if args.command == "yolo_fastest":
         yolo_fastest.report(args.official, args.weights, args.photos, args.onnx, args.repeats)
         return
+    if args.command == "count":
+        counts.report(args.configs, (args.height, args.width))
+        return
     group = GROUPS[args.command]
     unknown = [name for name in args.names if name not in group]
     if unknown:
@@ -90,6 +95,10 @@ def argument_parser() -> argparse.ArgumentParser:
     yolo.add_argument("--photos", required=True, nargs="+", metavar="FILE")
     yolo.add_argument("--onnx", default="", metavar="FILE", help="exported from these weights")
     yolo.add_argument("--repeats", type=int, default=30)
+    count = commands.add_parser("count", help="parameters and GFLOPs of models")
+    count.add_argument("configs", nargs="*", metavar="CONFIG", help="all of configs/coco if none")
+    count.add_argument("--height", type=int, default=800)
+    count.add_argument("--width", type=int, default=1216)
     return parser
 
 

@@ -58,7 +58,8 @@ def _trained(case: Case, model: Any, parameters: dict[str, Tensor]) -> Outputs:
     """Losses and gradients, in float64: sampling points that lie within float32's rounding of a
     pixel's border have gradients that differ from machine to machine.
     """
-    model.double().train()
+    VIEWS[type(model)](case, model).to_float64()
+    model.train()
     with EventStorage() as storage:
         losses = model(case.batch())
     for name, (count, _) in storage.latest().items():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from modeling.tiny import tiny_config
+from modeling.tiny import LEVELS, head_config
 
 from detectron2.modeling import build_model
 
@@ -10,11 +10,9 @@ from detectron2.modeling import build_model
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ATSS", "FCOS"])
 def test_no_graph_breaks_between_the_image_and_the_raw_outputs(name):
-    cfg = tiny_config()
-    cfg.MODEL.META_ARCHITECTURE = name
+    cfg = head_config(name, LEVELS)
     if name == "FCOS":  # on a plain pyramid
         cfg.MODEL.BACKBONE.NAME = "FPNBackbone"
-    cfg.MODEL.FCOS.NUM_CLS_CONVS = cfg.MODEL.FCOS.NUM_BOX_CONVS = 1
     model = build_model(cfg).train()
     explained = torch._dynamo.explain(lambda image: model.head(model.backbone(image)))(
         torch.randn(1, 3, 64, 96)

@@ -2,33 +2,30 @@
 
 import pytest
 import torch
-from modeling.tiny import some_input, tiny_config
+from modeling.tiny import HEADS, LEVELS, head_config, some_input
 from torch import nn
 
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-MODELS = ("DyHead on ATSS", "DyHead on RetinaNet", "ATSS", "FCOS", "RetinaNet")
+MODELS = [f"{neck}{head}" for head in HEADS for neck in ("DyHead on ", "")]
 
 
 def build(name: str) -> nn.Module:
     torch.manual_seed(0)
-    cfg = tiny_config()
-    cfg.MODEL.META_ARCHITECTURE = name.split()[-1]
-    cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.FCOS.NUM_CLASSES = 3
-    cfg.MODEL.FCOS.NUM_CLS_CONVS = cfg.MODEL.FCOS.NUM_BOX_CONVS = 1
+    cfg = head_config(name.split()[-1], LEVELS)
+    cfg.MODEL.ATSS.NUM_CONVS = 0 if name.startswith("DyHead") else 1
     if not name.startswith("DyHead"):
         cfg.MODEL.BACKBONE.NAME = "FPNBackbone"
-        cfg.MODEL.ATSS.NUM_CONVS = 1
-    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
-        cfg.MODEL.RETINANET.NUM_CONVS, cfg.MODEL.RETINANET.NORM = 1, "GN"
-        cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE = "giou"
+    if name.endswith("RetinaNet"):
+        cfg.MODEL.RETINANET.NORM, cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE = "GN", "giou"
         cfg.MODEL.FPN.OUT_CHANNELS = cfg.MODEL.DYHEAD.CHANNELS = 64  # two a group of the norm
     return build_model(cfg)
 
 
 def losses_of(model: nn.Module, image: dict) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)  # of sampled regions
     with EventStorage():
         return model.train()([image])
 

@@ -103,6 +103,19 @@ def test_a_model_and_its_peer_compute_the_same(tmp_path, training):
     assert results[0].requires_grad == training
 
 
+def test_deformable_convolutions_count_as_plain_ones(tmp_path, capsys):
+    from benchmarks import counts
+
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TINY)
+    found = counts.flops(counts.build(str(config)), (64, 96))
+    cells = [8 * 12, 4 * 6, 2 * 3, 1 * 2, 1]
+    views = sum(cells) + 2 * sum(cells[1:])  # each level itself, and four pairs of neighbours
+    assert found["deform_conv2d"] == views * 32 * 32 * 9
+    counts.report([str(config)], (64, 96))
+    assert "tiny " in capsys.readouterr().out
+
+
 def test_data_loading_is_timed_in_a_process_of_its_own(capsys):
     from benchmarks import data_loading
 

@@ -1,0 +1,60 @@
+"""How large models are: parameters, and multiplications with an addition of an image."""
+
+import logging
+from collections import Counter
+from math import prod
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from fvcore.nn.jit_handles import get_shape
+from torch import nn
+
+import d2ext.modeling  # noqa: F401
+from d2ext.config import Machine, load_config, resolve_auto
+from detectron2.modeling import build_model
+from detectron2.utils.analysis import FlopCountAnalysis
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+COCO = SimpleNamespace(class_names=("",) * 80, image_sizes=np.array([[640, 480]]))
+CPU = Machine(device="cpu", processes=1, cores=1, bfloat16=False)
+
+
+def report(configs: list[str], size: tuple[int, int]) -> None:
+    """Print a line a config; by default all of `configs/coco`."""
+    found = configs or sorted(map(str, CONFIGS.glob("coco/[!b]*.yaml")))  # not the base
+    print(f"one image of {size[0]}x{size[1]}; a multiplication with an addition counts once")
+    for config in found:
+        model = build(config)
+        million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        billion = sum(flops(model, size).values()) / 1e9
+        print(f"{Path(config).stem:32} {million:6.1f} M parameters {billion:6.1f} GFLOPs")
+
+
+def build(config: str) -> nn.Module:
+    """The model of a config on the CPU, for COCO's classes where it leaves them open."""
+    cfg = load_config(config, ["MODEL.DEVICE", "cpu"])
+    resolve_auto(cfg, COCO, CPU)
+    return build_model(cfg).eval()
+
+
+def flops(model: nn.Module, size: tuple[int, int]) -> Counter[str]:
+    """By operator: what fvcore counts (convolutions, products of matrices, norms), and deformable
+    convolutions.
+    """
+    for name in ("fvcore.nn.jit_analysis", "fvcore.common.checkpoint"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    counter = FlopCountAnalysis(model, [{"image": image}])
+    counter.set_op_handle("d2ext::deform_conv2d", _deformable)
+    counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return counter.by_operator()
+
+
+def _deformable(inputs: list[Any], outputs: list[Any]) -> float:
+    """As many as a plain convolution of the same shape."""
+    weight, (batch, _, height, width) = get_shape(inputs[2]), get_shape(outputs[0])
+    return batch * height * width * prod(weight)
