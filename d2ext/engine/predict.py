@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -124,9 +125,10 @@ class Predictor:
     def __call__(self, image: np.ndarray) -> Instances:
         """(H, W, 3) RGB uint8 -> instances in its pixels, on the CPU."""
         height, width = image.shape[:2]
-        model_image = image[:, :, ::-1] if self.format == "BGR" else image
-        resized = self.resize.get_transform(model_image).apply_image(model_image)
-        tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        pixels = self.resize.get_transform(image).apply_image(image)
+        if self.format == "BGR":
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        tensor = torch.as_tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)
         outputs = self.model([{"image": tensor, "height": height, "width": width}])
         return outputs[0]["instances"].to("cpu")
 
