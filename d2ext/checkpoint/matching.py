@@ -24,6 +24,7 @@ class Match:
         unexpected: names that only the file has.
         mismatched: name, shape in the file, shape in the model.
         unused: names of the file that models have no use for.
+        resized: of the matched ones those that were interpolated for windows of another size.
         layout: how the file names its tensors.
         expects: config values that such weights were trained with.
     """
@@ -33,6 +34,7 @@ class Match:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
     layout: str = "d2ext"
     expects: str = ""
 
@@ -54,6 +56,7 @@ class Match:
             for name, file, model in self.mismatched
         ]
         lines = [f"layout {self.layout}: {len(self.matched)} tensors matched"]
+        lines += _listed("interpolated to other windows", self.resized, _alike(self.resized))
         lines += _listed("left fresh, of another shape", shapes, shapes)
         lines += _listed("left fresh, not in the file", self.missing, _alike(self.missing))
         lines += _listed("unused, not in the model", self.unexpected, _alike(self.unexpected))

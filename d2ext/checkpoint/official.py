@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from d2ext.checkpoint.layouts import LAYOUTS, Layout, Weights
+from d2ext.checkpoint.layouts.swin import BIASES, fit_biases
 from d2ext.checkpoint.matching import Match, match
 
 # What models compute themselves; one that keeps some of it in its state gets it nevertheless.
@@ -31,12 +32,14 @@ class Conversion:
         weights: tensors by our names.
         unused: the file's names of what models have no use for.
         unplaced: the file's names of what this model has no place for.
+        resized: our names of what was interpolated for windows of another size.
     """
 
     layout: Layout
     weights: dict[str, Tensor] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
 
     @property
     def known(self) -> bool:
@@ -49,6 +52,7 @@ class Conversion:
         found.layout, found.expects = self.layout.name, self.layout.expects
         found.unexpected += self.unplaced
         found.unused += self.unused
+        found.resized += self.resized
         return found
 
 
@@ -92,6 +96,9 @@ def _converted(weights: Weights, layout: Layout, model: Weights | None) -> Conve
             result.unused.append(theirs[ours])
         elif place is None:
             result.unplaced.append(theirs.get(ours, ours))
+        elif model is not None and place.endswith(BIASES) and place in model:
+            result.weights[place] = fit_biases(tensor, model[place].shape)
+            result.resized += [place] if result.weights[place] is not tensor else []
         else:
             result.weights[place] = tensor
     return result

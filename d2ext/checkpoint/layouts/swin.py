@@ -3,7 +3,14 @@
 Source: https://github.com/microsoft/Swin-Transformer
 """
 
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
 from d2ext.checkpoint.layouts.layout import IMAGENET_RGB, Layout, Weights, has
+
+BIASES = "attn.relative_position_bias_table"
 
 
 def _recognise(weights: Weights) -> bool:
@@ -19,6 +26,23 @@ def _recognise(weights: Weights) -> bool:
 def has_windows(weights: Weights) -> bool:
     """Blocks of the first version of Swin, which learns a table of biases."""
     return has(weights, r"layers\.0\.blocks\.0\.attn\.relative_position_bias_table")
+
+
+def fit_biases(table: Tensor, shape: Sequence[int]) -> Tensor:
+    """A table of biases for windows of another size, bicubically resized as the authors do.
+
+    Args:
+        table: ((2 * w - 1)^2, heads), a row for each relative position in windows of side w.
+        shape: of the table that the model has: rows, heads.
+    Returns:
+        The table of that shape; `table` itself where it has it or has other heads.
+    """
+    if tuple(table.shape) == tuple(shape) or table.shape[1] != shape[1]:
+        return table
+    old, new = (round(count**0.5) for count in (len(table), shape[0]))
+    image = table.float().T.unflatten(1, (old, old))[None]  # (1, heads, 2w - 1, 2w - 1)
+    image = F.interpolate(image, (new, new), mode="bicubic", align_corners=False)
+    return image[0].flatten(1).T.to(table.dtype)
 
 
 SWIN = Layout(

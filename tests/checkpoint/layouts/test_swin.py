@@ -6,6 +6,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from d2ext.checkpoint.layouts.swin import fit_biases
 from d2ext.checkpoint.official import convert
 from d2ext.modeling.backbone import SwinTransformer
 
@@ -13,13 +14,13 @@ IMAGES = torch.randn(1, 3, 128, 96, generator=torch.Generator().manual_seed(0))
 DEPTHS, HEADS = (2, 2, 2, 2), (1, 2, 2, 4)
 
 
-def ours() -> nn.ModuleDict:
+def ours(window_size: int = 2) -> nn.ModuleDict:
     swin = SwinTransformer(
         in_channels=3,
         embed_dim=16,
         depths=DEPTHS,
         num_heads=HEADS,
-        window_size=2,
+        window_size=window_size,
         mlp_ratio=4.0,
         drop_path_rate=0.0,
         patch_norm=True,
@@ -89,3 +90,26 @@ def test_the_authors_names_are_ours() -> None:
 @pytest.mark.parametrize("name", ["swinv2_tiny_window8_256", "vit_tiny_patch16_224"])
 def test_relatives_are_not_taken_for_swin(name: str) -> None:
     assert not convert(timm.create_model(name).state_dict()).known
+
+
+def test_biases_are_interpolated_for_windows_of_another_size() -> None:
+    origin, model = ours(4)["backbone"]["bottom_up"], ours(7)
+    table = origin.layers[0].blocks[0].attn.relative_position_bias_table
+    with torch.no_grad():  # grows with the vertical distance
+        table.copy_(torch.arange(7.0)[:, None].expand(7, 7).reshape(49, 1))
+    found = convert(origin.state_dict(), model.state_dict())
+    match = found.match(model.state_dict())
+    assert match.complete
+    assert len(match.resized) == sum(DEPTHS)
+    assert "8 interpolated to other windows" in match.summary()
+    name = "backbone.bottom_up.layers.0.blocks.0.attn.relative_position_bias_table"
+    resized = found.weights[name].view(13, 13)
+    places = (torch.arange(13) + 0.5) * 7 / 13 - 0.5
+    torch.testing.assert_close(resized[3:10, 6], places[3:10], atol=0.05, rtol=0)
+    torch.testing.assert_close(resized[:, 0], resized[:, 12])
+
+
+def test_a_table_of_other_heads_stays_as_it_is() -> None:
+    table = torch.rand(49, 3)
+    assert fit_biases(table, (169, 4)) is table
+    assert fit_biases(table, (49, 3)) is table
