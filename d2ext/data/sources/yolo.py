@@ -22,7 +22,7 @@ from d2ext.data.sources.files import (
     split_of,
 )
 from d2ext.data.sources.source import Source
-from d2ext.data.sources.yolo_labels import read_labels
+from d2ext.data.sources.yolo_labels import MOST_CLASSES, read_labels
 from d2ext.errors import DataError
 
 FORMAT = "YOLO"
@@ -254,7 +254,7 @@ def _class_names(part: Part) -> list[str] | None:
         return [str(name) for name in names]
     if names is not None:
         raise DataError(f"{part.path}: names must be a list or a mapping of indices: {names!r}.")
-    if isinstance(count, int):
+    if isinstance(count, int) and count <= MOST_CLASSES:
         return [f"class_{n}" for n in range(count)]
     return None if part.config else _names_beside(part)
 
@@ -264,6 +264,8 @@ def _by_index(part: Part, names: dict[Any, Any]) -> list[str]:
         by_index = {int(key): str(name) for key, name in names.items()}
     except (TypeError, ValueError):
         raise DataError(f"{part.path}: names must be by index, 0: cat: found {names!r}.") from None
+    if max(by_index, default=0) >= MOST_CLASSES:
+        raise DataError(f"{part.path}: names has the index {max(by_index)}; count them from 0.")
     return [by_index.get(n, f"class_{n}") for n in range(max(by_index, default=-1) + 1)]
 
 

@@ -11,6 +11,7 @@ from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
 Label = tuple[int, int, list[float]]  # line, class, numbers
+MOST_CLASSES = 100_000  # a greater index is no class but a slip
 _NORMALISED = 2.0  # greater numbers cannot be meant as shares of the image's size
 
 
@@ -67,7 +68,7 @@ def _parse(file: Path, image: Item, source: Source) -> list[Label]:
         except ValueError:
             _tell(source, "label that is not numbers", image, line, text)
             continue
-        if index < 0 or index != int(index):
+        if not 0 <= index < MOST_CLASSES or index != int(index):
             _tell(source, "label without a class index", image, line, text)
         else:
             found.append((line, int(index), numbers))

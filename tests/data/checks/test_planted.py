@@ -365,6 +365,16 @@ PLANTS = {
         ["3 ids from 1 to 9", "3, 4, 5, 6, 7"],
         count=2,
     ),
+    "endless gap in class ids": Plant(
+        "class-id-gap",
+        lambda g: [
+            d["categories"].append({"id": 10**20, "name": "bird"})
+            or [g.add_box(n, [30, 2, 9 + n, 9], 10**20, s) for n in (1, 2)]
+            for s, d in (("train", g.train), ("val", g.val))
+        ],
+        ["not 3, 4, 5, 6, 7, ..."],
+        count=2,
+    ),
     "no box": Plant("record-broken", lost(2, "bbox"), ["train.json", "None"]),
     "three numbers": Plant(
         "record-broken", changed(2, bbox=[1, 2, 3]), ["four numbers", "[1, 2, 3]"]

@@ -103,6 +103,9 @@ def test_keypoints_follow_kpt_shape(tmp_path):
         ("7 0.5 0.5 0.2 0.2", "unknown class"),
         ("1.5 0.5 0.5 0.2 0.2", "label without a class index"),
         ("-1 0.5 0.5 0.2 0.2", "label without a class index"),
+        ("nan 0.5 0.5 0.2 0.2", "label without a class index"),
+        ("inf 0.5 0.5 0.2 0.2", "label without a class index"),
+        ("1e18 0.5 0.5 0.2 0.2", "label without a class index"),
         ("1 16 12 8 12", "label that is not normalised"),
     ],
 )
@@ -149,6 +152,7 @@ def test_labels_beside_images_are_found(tmp_path):
         ("train: 3\nnames: [cat]\n", "train must be a path"),
         ("train: images/train\nnames: cat\n", "names must be a list or a mapping"),
         ("train: images/train\nnames: {a: cat}\n", "names must be by index"),
+        ("train: images/train\nnames: {999999999999: cat}\n", "names has the index 999999999999"),
         ("!!python/object:os.system {}\n", "plain YAML"),
         ("- a\n", "no mapping"),
     ],
