@@ -4,7 +4,7 @@ from d2ext.config import get_cfg
 from d2ext.errors import ConfigError
 from d2ext.evaluation import build_evaluator
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, RotatedCOCOEvaluator, SemSegEvaluator
 
 
 @pytest.fixture
@@ -33,3 +33,22 @@ def test_results_go_to_the_folder_or_to_one_of_the_data_set(name, folder, tmp_pa
     assert isinstance(evaluator, COCOEvaluator)
     expected = tmp_path / (folder or f"inference/{name}")
     assert evaluator._output_dir == str(expected)
+
+
+@pytest.mark.parametrize(("kind", "anchors"), [("coco_rotated", ""), ("coco", "Rotated")])
+def test_boxes_with_angles_in_data_or_model_are_measured_by_rotated_iou(
+    name, kind, anchors, tmp_path
+):
+    annotations = tmp_path / "a.json"
+    annotations.write_text('{"info": {}, "images": [], "annotations": [], "categories": []}')
+    MetadataCatalog.get(name).set(json_file=str(annotations), evaluator_type=kind)
+    cfg = get_cfg()
+    cfg.MODEL.ANCHOR_GENERATOR.NAME = f"{anchors or 'Default'}AnchorGenerator"
+    assert isinstance(build_evaluator(cfg, name, tmp_path), RotatedCOCOEvaluator)
+
+
+def test_semantic_masks_are_measured_by_iou_of_pixels(name, tmp_path):
+    MetadataCatalog.get(name).set(
+        evaluator_type="sem_seg", stuff_classes=["road"], ignore_label=255
+    )
+    assert isinstance(build_evaluator(get_cfg(), name, tmp_path), SemSegEvaluator)

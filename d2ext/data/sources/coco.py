@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from d2ext.data import checks
-from d2ext.data.sources.coco_images import categories, image_items
+from d2ext.data.sources.coco_images import categories, image_items, is_id
 from d2ext.data.sources.coco_layout import Part, find
 from d2ext.data.sources.panoptic import read_panoptic
 from d2ext.data.sources.semantic import is_mask_list, read_mask_list
@@ -68,11 +68,11 @@ class _Reader:
         self, item: Item, number: int, by_id: dict[Any, Item], indices: dict[Any, int]
     ) -> None:
         record = item.get("id", f"annotation {number}")
-        image = by_id.get(_hashable(item.get("image_id")))
+        image = by_id.get(_key(item.get("image_id")))
         if image is None:
             self._leave_out("annotation of an unknown image", record, None, item.get("image_id"))
             return
-        category = indices.get(_hashable(item.get("category_id")))
+        category = indices.get(_key(item.get("category_id")))
         if category is None:
             self._leave_out("unknown category", record, image, item.get("category_id"))
             return
@@ -113,11 +113,12 @@ def shifted(keypoints: Sequence[float], by: float) -> list[float]:
 
 def _is_panoptic(document: Any) -> bool:
     items = document.get("annotations") if isinstance(document, dict) else None
-    return isinstance(items, list) and bool(items) and "segments_info" in items[0]
+    first = items[0] if isinstance(items, list) and items else None
+    return isinstance(first, dict) and "segments_info" in first
 
 
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, (int, str, float)) else None
+def _key(value: Any) -> Any:
+    return value if is_id(value) else None
 
 
 def _segmentation(value: Any, image: Item) -> Any:
@@ -147,7 +148,7 @@ def _run_lengths(value: Item, image: Item) -> Item | None:
             return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
         if isinstance(counts, (str, bytes)) and len(size) == 2:  # type: ignore[arg-type]
             return {"size": list(size), "counts": counts}  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     return None
 

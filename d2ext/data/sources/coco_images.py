@@ -15,13 +15,15 @@ def categories(path: Path, items: Sequence[Item]) -> tuple[tuple[str, ...], dict
     """Names in the order of the ids, as Detectron2 numbers them, and the index of each id.
 
     Raises:
-        DataError: an entry has no id or name.
+        DataError: an entry has no name, or an id that is no number or text.
     """
-    wrong = [item for item in items if item.get("id") is None or item.get("name") is None]
+    wrong = [item for item in items if not is_id(item.get("id")) or item.get("name") is None]
     if wrong:
-        raise DataError(f'{path}: categories need "id" and "name": {listed(wrong)}.')
+        raise DataError(
+            f'{path}: categories need an "id", a whole number, and a "name": {listed(wrong)}.'
+        )
     by_id = {item["id"]: str(item["name"]) for item in items}
-    ids = sorted(by_id, key=lambda value: (not isinstance(value, (int, float)), value))
+    ids = sorted(by_id, key=lambda value: (isinstance(value, str), value))
     return tuple(by_id[i] for i in ids), {value: index for index, value in enumerate(ids)}
 
 
@@ -35,17 +37,19 @@ def image_items(part: Part, images: Sequence[Item], faults: list[Fault]) -> list
     if not named:
         raise DataError(f'{part.path}: no images with a "file_name" in it.')
     folder = image_folder(part, [str(item["file_name"]) for item in named])
-    found = []
+    found: list[Item] = []
     for number, item in enumerate(named, start=1):
         file = folder / str(item["file_name"])
         size = _declared(item) or image_size(file)
         if size is None:
             faults.append(Fault("image of unknown size", f"{part.path}", str(file)))
             continue
+        if not is_id(item.get("id")):
+            faults.append(Fault("image without an id", f"{part.path}:image {number}", str(file)))
         found.append(
             {
                 "file_name": str(file),
-                "image_id": item.get("id", number),
+                "image_id": item["id"] if is_id(item.get("id")) else f"image {number}",
                 "width": size[0],
                 "height": size[1],
                 "annotated_in": str(part.path),
@@ -55,6 +59,11 @@ def image_items(part: Part, images: Sequence[Item], faults: list[Fault]) -> list
     if len(named) < len(images):
         faults.append(Fault("image without a file name", str(part.path)))
     return found
+
+
+def is_id(value: Any) -> bool:
+    """Whether a document can name something by `value`."""
+    return isinstance(value, (int, str))
 
 
 def _declared(item: Item) -> tuple[int, int] | None:

@@ -46,7 +46,8 @@ def load(part: Part) -> Source:
 def is_mask_list(document: Any) -> bool:
     """Whether a JSON document lists images with their semantic masks."""
     images = document.get("images") if isinstance(document, dict) else None
-    return isinstance(images, list) and bool(images) and "sem_seg_file_name" in images[0]
+    first = images[0] if isinstance(images, list) and images else None
+    return isinstance(first, dict) and "sem_seg_file_name" in first
 
 
 def read_mask_list(part: JsonPart, document: Item) -> Source:

@@ -96,6 +96,27 @@ def test_what_cannot_be_read_is_left_out_and_told(tmp_path):
     assert source.faults[1].where.endswith("all.json:2")
 
 
+@pytest.mark.parametrize("odd", [None, [1], {}, "x", True])
+@pytest.mark.parametrize(
+    "place", [("images", "id"), ("annotations", "image_id"), ("annotations", "category_id")]
+)
+def test_odd_ids_are_faults_not_crashes(tmp_path, odd, place):
+    save_image(tmp_path / "a.png")
+    content = document([{"bbox": [1, 2, 3, 4]}])
+    section, key = place
+    content[section][0][key] = odd
+    source = load_source(write(tmp_path / "all.json", content))
+    assert len(source.images) == 1
+    assert source.faults
+
+
+@pytest.mark.parametrize("section", ["images", "annotations"])
+def test_a_section_of_no_objects_is_refused(tmp_path, section):
+    path = write(tmp_path / "all.json", {**document([]), section: [None]})
+    with pytest.raises(DataError, match="no list of objects"):
+        load_source(path)
+
+
 def test_an_export_with_a_file_in_each_split_is_recognised(tmp_path):
     for folder in ("train", "valid", "test"):
         save_image(tmp_path / folder / "a.png")
