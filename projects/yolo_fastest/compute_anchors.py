@@ -14,7 +14,8 @@ import numpy as np
 
 import d2ext.commands  # noqa: F401  (silences what users cannot help)
 from d2ext.config import load_config
-from d2ext.data import dataset_facts, parse_dataset_flag, register_coco
+from d2ext.data import dataset_facts, register_datasets
+from d2ext.data.flags import flag_entry
 from d2ext.errors import DataError, exit_on_user_error
 from d2ext.projects.yolo_fastest.anchors import anchors_for, best_possible_recall, input_sizes
 
@@ -27,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = argument_parser().parse_args(argv)
     cfg = load_config(args.config_file, args.opts)
-    names = []
-    for number, flag in enumerate(args.train):
-        names.append(f"anchors_{number}")
-        register_coco(names[-1], *parse_dataset_flag(flag))
-    facts = dataset_facts(names)
+    cfg.DATASETS.TRAIN = tuple(f"anchors_{number}" for number in range(len(args.train)))
+    for name, flag in zip(cfg.DATASETS.TRAIN, args.train, strict=True):
+        cfg.DATASETS.REGISTER.append([name, *flag_entry(flag, "train")[0], ""])
+    register_datasets(cfg)
+    facts = dataset_facts(cfg.DATASETS.TRAIN)
     sizes = input_sizes(cfg, facts)
     if not len(sizes):
         raise DataError(f"{', '.join(args.train)}: no boxes to compute anchors from.")
@@ -50,8 +51,8 @@ def argument_parser() -> argparse.ArgumentParser:
         "--train",
         action="append",
         required=True,
-        metavar="ANNOTATIONS:IMAGES",
-        help="COCO annotations and the folder of their images; may be repeated",
+        metavar="PATH",
+        help="a data set, or ANNOTATIONS:IMAGES, as tools/train_net.py takes it; may be repeated",
     )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config values")
     return parser

@@ -84,3 +84,11 @@ def test_a_plugin_adds_its_section(tmp_path, monkeypatch):
     cfg = load_config(write(tmp_path, "PLUGINS: [my_plugin]\nMODEL: {MINE: 2}"))
     assert cfg.MODEL.MINE == 2
     assert cfg.PLUGINS == ["my_plugin"]
+
+
+def test_configs_of_projects_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config("projects/yolo_fastest/configs/yolo_fastest_v2_coco.yaml")
+    assert cfg.MODEL.META_ARCHITECTURE == "YoloFastest"
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config("projects/yolo_fastest/configs/none.yaml")
