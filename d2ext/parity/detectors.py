@@ -24,12 +24,17 @@ def detector(case: Case) -> dict[str, Tensor]:
     """Everything that a case of a detector may store, by its keys.
 
     Raises:
-        DataError: the case has a setting that is not known, or a value that does not exist here.
+        DataError: the case has a setting that is not known, or a value that does not exist here, or
+            lacks one.
     """
     unknown = sorted(case.facts.get("alternative_postprocessing", {}).keys() - ALTERNATIVE)
     if unknown:
         raise DataError(f"case.json: alternative_postprocessing.{unknown[0]}: not known here")
-    model: Any = build_model(detector_config(case.config, case.shapes))
+    try:
+        cfg = detector_config(case.config, case.shapes)
+    except KeyError as error:
+        raise DataError(f"case.json: config: there is no {error}") from error
+    model: Any = build_model(cfg)
     given = case.config.get("size_divisibility", model.backbone.size_divisibility)
     check_fixed("config.size_divisibility", given, model.backbone.size_divisibility)
     parameters = case.load(model)

@@ -124,11 +124,28 @@ def test_a_swin_with_positions_of_its_own_is_refused():
         SWIN.merge(CfgNode({"MODEL": {"SWIN": {}}}), "config", {"qkv_bias": False})
 
 
-def test_another_alternative_postprocessing_is_refused(tmp_path):
+def spoiled(folder: Path, part: str, key: str, value: object) -> Path:
+    """A copy of a case in `folder`, its `part.key` being `value`, or missing if that is None."""
     for file in (FOLDER / "fcos_r50").iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    facts = json.loads((tmp_path / "case.json").read_text())
-    facts["alternative_postprocessing"]["soft_nms"] = True
-    (tmp_path / "case.json").write_text(json.dumps(facts))
+        (folder / file.name).write_bytes(file.read_bytes())
+    facts = json.loads((folder / "case.json").read_text())
+    facts[part] = {**facts[part], key: value}
+    if value is None:
+        del facts[part][key]
+    (folder / "case.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_another_alternative_postprocessing_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"alternative_postprocessing\.soft_nms: not known here"):
-        run_case(tmp_path)
+        run_case(spoiled(tmp_path, "alternative_postprocessing", "soft_nms", True))
+
+
+def test_a_setting_that_is_missing_is_named(tmp_path):
+    with pytest.raises(DataError, match="config: there is no 'pixel_std'"):
+        run_case(spoiled(tmp_path, "config", "pixel_std", None))
+
+
+def test_another_padding_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"config\.size_divisibility: there is no 64 here, only 32"):
+        run_case(spoiled(tmp_path, "config", "size_divisibility", 64))
