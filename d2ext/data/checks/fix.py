@@ -90,7 +90,7 @@ def _write(name: str, source: Source, faults: list[Fault], out: Path) -> Path:
     path = out / f"{name}.json"
     with replacing(path) as part:
         document = coco_document(source, folder)
-        part.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+        part.write_text(json.dumps(document), encoding="utf-8")
     return path
 
 

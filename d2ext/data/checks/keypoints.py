@@ -14,7 +14,14 @@ def check_keypoints(subject: Subject) -> None:
             _check(subject, number, values, names)
 
 
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(n, (int, float)) for n in values)
+
+
 def _check(subject: Subject, number: int, values: list[float], names: list[str] | None) -> None:
+    if not _are_numbers(values):
+        subject.add_object("keypoint-value", number, f"{values!r}"[:60])
+        return
     if len(values) % 3 or (names and len(values) != 3 * len(names)):
         expected = f", {3 * len(names)} expected" if names else ", no multiple of three"
         subject.add_object("keypoint-count", number, f"{len(values)} numbers{expected}")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.subject import Subject
 from d2ext.data.sources import Item
 
@@ -84,6 +85,23 @@ def check_labels(subject: Subject, probes: Mapping[tuple[Path, Path], Labels]) -
         _check_share(subject, name, int(count), max(1, int(totals.sum())))
 
 
+def check_segment_maps(subject: Subject, probes: Mapping[Path, Probe]) -> None:
+    """Compare the segment maps of panoptic data with their images.
+
+    Args:
+        probes: of all maps of the subject, by path.
+    """
+    for number, item in enumerate(subject.images):
+        found = probes[Path(item["pan_seg_file_name"])]
+        stated = (item["width"], item["height"])
+        if found.problem:
+            detail = f"{item['pan_seg_file_name']}: {found.detail}"
+            subject.add_image("labels-missing", number, detail)
+        elif found.size != stated:
+            detail = f"{found.size[0]} x {found.size[1]}, the image {stated[0]} x {stated[1]}"
+            subject.add_image("labels-size", number, f"{item['pan_seg_file_name']}: {detail}")
+
+
 def _check_file(subject: Subject, number: int, found: Labels, totals: NDArray[np.int64]) -> float:
     """Tell what is wrong with one; the share of its pixels that are ignored."""
     item = subject.images[number]
@@ -129,9 +147,8 @@ def _find_much_ignored(subject: Subject, ignored: NDArray[np.float64]) -> None:
         detail = f"{subject.images[number]['annotated_in']}: every pixel"
         subject.add_image("labels-ignored", int(number), detail)
     for number in np.flatnonzero((ignored < 1) & (ignored > _MUCH)):
-        subject.add_image(
-            "labels-much-ignored", int(number), f"{ignored[number]:.1%} of the pixels"
-        )
+        detail = f"{subject.images[number]['annotated_in']}: {ignored[number]:.1%} of the pixels"
+        subject.add_image("labels-much-ignored", int(number), detail)
 
 
 def _check_share(subject: Subject, name: str, count: int, total: int) -> None:

@@ -45,6 +45,7 @@ def _check_run_lengths(subject: Subject, number: int, mask: dict[str, Any]) -> b
     try:
         area = int(coco_mask.area(mask))
         x, y, w, h = coco_mask.toBbox(mask).tolist()
+        pixels = coco_mask.decode(mask)
     except (TypeError, ValueError) as error:
         subject.add_object("mask-polygon", number, f"broken run lengths: {error}")
         return False
@@ -53,8 +54,8 @@ def _check_run_lengths(subject: Subject, number: int, mask: dict[str, Any]) -> b
         return False
     _compare_with_box(subject, number, np.array([x, y, x + w, y + h]))
     if not subject.crowd[number]:
-        pixels = coco_mask.decode(mask)[int(y) : int(y + h), int(x) : int(x + w)]
-        parts = cv2.connectedComponents(np.ascontiguousarray(pixels), connectivity=4)[0] - 1
+        inside = np.ascontiguousarray(pixels[int(y) : int(y + h), int(x) : int(x + w)])
+        parts = cv2.connectedComponents(inside, connectivity=4)[0] - 1
         _tell_parts(subject, number, parts)
     return True
 

@@ -19,7 +19,7 @@ def check_coco_files(subject: Subject) -> None:
         document = json.loads(Path(file).read_bytes().decode("utf-8-sig"))
         _check_ids(subject, file, "image-id-twice", document["images"])
         _check_ids(subject, file, "class-id-twice", document["categories"])
-        if "segments_info" not in document["annotations"][0]:
+        if subject.source.task != "panoptic":
             _check_ids(subject, file, "object-id-twice", document["annotations"])
             _check_missing_ids(subject, file, document["annotations"])
         _check_gaps(subject, file, document["categories"])

@@ -11,9 +11,15 @@ from d2ext.data.checks.coverage import check_coverage
 from d2ext.data.checks.duplicates import check_duplicates
 from d2ext.data.checks.images import check_images
 from d2ext.data.checks.keypoints import check_keypoints
-from d2ext.data.checks.labels import check_labels, label_files, read_labels
+from d2ext.data.checks.labels import (
+    check_labels,
+    check_segment_maps,
+    label_files,
+    read_labels,
+)
 from d2ext.data.checks.leftovers import check_leftovers
 from d2ext.data.checks.masks import check_masks
+from d2ext.data.checks.probe import probe
 from d2ext.data.checks.probe_cache import probe_images
 from d2ext.data.checks.probing import probe_all
 from d2ext.data.checks.raw_coco import check_coco_files
@@ -67,6 +73,9 @@ def _check_annotations(subject: Subject, progress: bool) -> None:
     check_twins(subject)
     check_masks(subject)
     check_keypoints(subject)
+    if subject.source.task == "panoptic":
+        maps = [Path(item["pan_seg_file_name"]) for item in subject.images]
+        check_segment_maps(subject, probe_all(probe, maps, progress="maps" if progress else ""))
     if subject.source.task == "semantic":
         files = [label_files(item) for item in subject.images]
         look = partial(read_labels, ignore=subject.source.ignore_label)
