@@ -6,13 +6,12 @@ checks of `d2ext.data.checks.document` refuse the file.
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from d2ext.data import checks
 from d2ext.data.checks import Document, Item
-from d2ext.data.checks.labels import label_files, read_labels
+from d2ext.data.checks.labels import read_labels
 from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.probe_cache import probe_images
 from d2ext.data.checks.probing import probe_all
@@ -93,12 +92,11 @@ def leave_out_label_images(source: Source) -> None:
         DataError: none is left.
     """
     probes = probe_images([Path(image["file_name"]) for image in source.images])
-    look = partial(read_labels, ignore=source.ignore_label)
-    found = probe_all(look, [label_files(image) for image in source.images])
+    found = probe_all(read_labels, [Path(image["sem_seg_file_name"]) for image in source.images])
     kept = []
     for image in source.images:
         size = (image["width"], image["height"])
-        labels = found[label_files(image)]
+        labels = found[Path(image["sem_seg_file_name"])]
         problem = _problem(image, probes[Path(image["file_name"])])
         if problem is None and labels.problem:
             problem = labels.problem, labels.detail

@@ -562,14 +562,8 @@ _SEMANTIC = (
         "convert colours to numbers; `classes` must list the colours that are in the files",
     ),
     Kind(
-        "labels-value",
-        "error",
-        "label images hold numbers that are no class",
-        "add the class to the list, or set the pixels to the number to ignore",
-    ),
-    Kind(
         "labels-unlisted",
-        "note",
+        "warning",
         "label images hold colours or numbers that no class has; they are ignored",
         "add them to the classes if they are some",
     ),

@@ -10,7 +10,6 @@ from PIL import Image
 
 from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.subject import Subject
-from d2ext.data.sources import Item
 
 _MUCH = 0.01  # share of ignored pixels that is told
 _RARE = 0.001  # share of all pixels
@@ -27,7 +26,6 @@ class Labels:
         size: width and height in pixels.
         values: those that occur, ascending.
         counts: pixels of each.
-        unlisted: values or colours in the original file of pixels that became ignored.
     """
 
     problem: str = ""
@@ -35,47 +33,33 @@ class Labels:
     size: tuple[int, int] = (0, 0)
     values: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
-    unlisted: tuple[str, ...] = ()
 
 
-def read_labels(files: tuple[Path, Path], ignore: int) -> Labels:
-    """Look at a label image; whatever is wrong with it is in the result, nothing is raised.
-
-    Args:
-        files: the label image, and the one it was made from, perhaps the same.
-        ignore: value of pixels without a class.
-    """
-    path, original = files
+def read_labels(path: Path) -> Labels:
+    """Look at a label image; whatever is wrong with it is in the result, nothing is raised."""
     try:
         with Image.open(path) as image:
             if image.mode not in _PLAIN:
                 return Labels("labels-channels", f"Pillow's mode {image.mode}", image.size)
             pixels = np.asarray(image)
-        unlisted = _unlisted(original, pixels == ignore) if original != path else ()
     except FileNotFoundError:
         return Labels("labels-missing", "no such file")
     except Exception as error:  # decoders raise what they like
         return Labels("labels-missing", str(error) or type(error).__name__)
     values, counts = np.unique(pixels, return_counts=True)
-    return Labels("", "", image.size, tuple(values.tolist()), tuple(counts.tolist()), unlisted)
+    return Labels("", "", image.size, tuple(values.tolist()), tuple(counts.tolist()))
 
 
-def label_files(item: Item) -> tuple[Path, Path]:
-    """An image's label image, and the one that it was made from, if it was made."""
-    path, original = Path(item["sem_seg_file_name"]), Path(item["annotated_in"])
-    return path, path if original.suffix.lower() == ".json" else original
-
-
-def check_labels(subject: Subject, probes: Mapping[tuple[Path, Path], Labels]) -> None:
+def check_labels(subject: Subject, probes: Mapping[Path, Labels]) -> None:
     """Compare label images with images and classes, and count the pixels of each class.
 
     Args:
-        probes: of all label images of the subject, by `label_files`.
+        probes: of all label images of the subject, by path.
     """
     totals = np.zeros(len(subject.source.classes) or 1, dtype=np.int64)
     ignored = np.zeros(len(subject.images))
     for number, item in enumerate(subject.images):
-        found = probes[label_files(item)]
+        found = probes[Path(item["sem_seg_file_name"])]
         if found.problem:
             subject.add_image(found.problem, number, f"{item['annotated_in']}: {found.detail}")
             continue
@@ -109,37 +93,13 @@ def _check_file(subject: Subject, number: int, found: Labels, totals: NDArray[np
     if found.size != stated:
         detail = f"{found.size[0]} x {found.size[1]}, the image {stated[0]} x {stated[1]}"
         subject.add_image("labels-size", number, f"{item['annotated_in']}: {detail}")
-    ignore, unknown, ignored = subject.source.ignore_label, [], 0
+    ignored = 0
     for value, count in zip(found.values, found.counts, strict=True):
-        if value == ignore:
+        if value == subject.source.ignore_label:
             ignored = count
         elif 0 <= value < len(subject.source.classes):
             totals[value] += count
-        else:
-            unknown.append(f"{value} ({count} pixels)")
-    if unknown:
-        detail = f"{item['annotated_in']}: {', '.join(unknown[:5])}"
-        subject.add_image("labels-value", number, detail)
-    if found.unlisted:
-        subject.add_image("labels-unlisted", number, f"{item['annotated_in']}: {_list(found)}")
     return ignored / max(1, sum(found.counts))
-
-
-def _unlisted(path: Path, ignored: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Colours, or values, of the pixels of a file that are ignored, with their numbers."""
-    with Image.open(path) as image:
-        grey = image.mode in ("L", "1", "I", "I;16")
-        pixels = np.asarray(image if grey else image.convert("RGB")).astype(np.int64)
-    if not grey:
-        pixels = pixels @ np.array([1 << 16, 1 << 8, 1])
-    values, counts = np.unique(pixels[ignored], return_counts=True)
-    names = [str(value) if grey else f"#{value:06x}" for value in values.tolist()]
-    return tuple(f"{name} ({count} pixels)" for name, count in zip(names, counts, strict=True))
-
-
-def _list(found: Labels) -> str:
-    more = f" and {len(found.unlisted) - 5} more" if len(found.unlisted) > 5 else ""
-    return ", ".join(found.unlisted[:5]) + more
 
 
 def _find_much_ignored(subject: Subject, ignored: NDArray[np.float64]) -> None:

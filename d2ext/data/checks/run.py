@@ -1,7 +1,6 @@
 """All checks of data sets that belong together."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from d2ext.data.checks.boxes import check_boxes
@@ -14,7 +13,6 @@ from d2ext.data.checks.keypoints import check_keypoints
 from d2ext.data.checks.labels import (
     check_labels,
     check_segment_maps,
-    label_files,
     read_labels,
 )
 from d2ext.data.checks.leftovers import check_leftovers
@@ -77,9 +75,9 @@ def _check_annotations(subject: Subject, progress: bool) -> None:
         maps = [Path(item["pan_seg_file_name"]) for item in subject.images]
         check_segment_maps(subject, probe_all(probe, maps, progress="maps" if progress else ""))
     if subject.source.task == "semantic":
-        files = [label_files(item) for item in subject.images]
-        look = partial(read_labels, ignore=subject.source.ignore_label)
-        check_labels(subject, probe_all(look, files, progress="label images" if progress else ""))
+        files = [Path(item["sem_seg_file_name"]) for item in subject.images]
+        bar = "label images" if progress else ""
+        check_labels(subject, probe_all(read_labels, files, progress=bar))
         check_colours(subject)
 
 

@@ -448,7 +448,9 @@ PLANTS = {
     ),
     "keypoint too few": Plant("keypoint-count", with_keypoints([20, 20, 2]), ["3 numbers, 6"]),
     "visibility of 7": Plant("keypoint-value", with_keypoints([20, 20, 7, 9, 9, 1]), ["7"]),
-    "keypoint outside": Plant("keypoint-outside", with_keypoints([70, 20, 2, 9, 9, 1]), ["70.0"]),
+    "keypoint outside": Plant(
+        "keypoint-outside", with_keypoints([70, 20, 2, 9, 9, 1]), ["annotation 3", "70.5"]
+    ),
     "class name twice": Plant(
         "class-name-twice", classes("cat", "dog", "dog"), ["'dog'", "2 classes"], count=2
     ),

@@ -196,7 +196,9 @@ PLANTS = {
     "masks: another size": Plant(
         "labels-size", "labels/2.png", labels(1, 40), ["64 x 40", "64 x 48"], COUNT - 1
     ),
-    "masks: no such class": Plant("labels-value", "labels/2.png", labels(9), ["9 (3072 pixels)"]),
+    "masks: no such class": Plant(
+        "labels-unlisted", "labels/2.png", labels(9), ["labels/2.png", "9", "3072 pixels"]
+    ),
     "masks: nothing labelled": Plant("labels-ignored", "labels/2.png", labels(255), ["2.png"]),
     "masks: unreadable": Plant(
         "labels-missing", "labels/2.png", becomes("oops"), ["2.png"], COUNT - 1
