@@ -4,6 +4,8 @@
     python tools/benchmark.py ops --threads 2 [deform_conv2d ...]
     python tools/benchmark.py models --threads 2
     python tools/benchmark.py data --official FOLDER_OF_DETECTRON2
+    python tools/benchmark.py training mask_rcnn --official FOLDER_OF_DETECTRON2 --threads 1
+    python tools/benchmark.py evaluation
     python tools/benchmark.py yolo_fastest --official FOLDER_OF_YOLO_FASTESTV2 \\
         --weights MODEL.pth --photos PHOTO.jpg...
     python tools/benchmark.py count [configs/coco/fcos_r50_fpn_1x.yaml ...]
@@ -11,6 +13,7 @@
 For each problem one line a way to solve it: median time of a forward pass and of a forward and
 backward pass, how many times faster that is than the peer's, and the most memory that it took
 beyond its inputs (on CPUs under Linux only). For data loading images per second of one process,
+for training seconds of a step and how far the losses of all steps differ, for evaluation seconds,
 for YOLO-FastestV2 milliseconds from a photo's file to its boxes, for `count` the sizes of models.
 """
 
@@ -23,11 +26,13 @@ from benchmarks import (
     counts,
     data_loading,
     deform_conv2d,
+    evaluation,
     models,
     ms_deform_attn,
     roi_align,
     rotated_boxes,
     sigmoid_focal_loss,
+    training,
     yolo_fastest,
 )
 from benchmarks.measure import Problem, report
@@ -53,6 +58,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "data":
         data_loading.report(args.official, args.images, args.repeats)
+        return
+    if args.command == "training":
+        for name in args.names or training.MODELS:
+            training.report(
+                name, args.official, args.size, args.iterations, args.threads, args.repeats
+            )
+        return
+    if args.command == "evaluation":
+        evaluation.report(args.images, args.objects)
         return
     if args.command == "yolo_fastest":
         yolo_fastest.report(args.official, args.weights, args.photos, args.onnx, args.repeats)
@@ -99,6 +113,16 @@ def argument_parser() -> argparse.ArgumentParser:
     count.add_argument("configs", nargs="*", metavar="CONFIG", help="all of configs/coco if none")
     count.add_argument("--height", type=int, default=800)
     count.add_argument("--width", type=int, default=1216)
+    step = commands.add_parser("training", help=", ".join(training.MODELS))
+    step.add_argument("names", nargs="*", choices=[*training.MODELS, []], metavar="NAME")
+    step.add_argument("--official", metavar="FOLDER", help="holds the official detectron2")
+    step.add_argument("--size", type=int, default=480, help="height of the images")
+    step.add_argument("--iterations", type=int, default=4)
+    step.add_argument("--threads", type=int, default=torch.get_num_threads())
+    step.add_argument("--repeats", type=int, default=2)
+    scores = commands.add_parser("evaluation", help="COCO's evaluation")
+    scores.add_argument("--images", type=int, default=5000)
+    scores.add_argument("--objects", type=int, default=36000)
     return parser
 
 

@@ -13,7 +13,7 @@ from d2ext.parity.projects import project_for
 
 __all__ = ["Case", "Comparison", "run_case"]
 
-DETECTRON2 = ("GeneralizedRCNN", "RetinaNet")
+DETECTRON2 = ("GeneralizedRCNN", "PanopticFPN", "RetinaNet")
 
 
 def run_case(folder: Path) -> list[Comparison]:

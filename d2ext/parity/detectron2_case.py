@@ -11,9 +11,15 @@ from d2ext.config import get_cfg
 from d2ext.parity import recipe
 from d2ext.parity.case import Case, Comparison
 from detectron2.config import CfgNode
-from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks, RotatedBoxes
+from detectron2.structures import (
+    BitMasks,
+    Boxes,
+    Instances,
+    Keypoints,
+    PolygonMasks,
+    RotatedBoxes,
+)
 
-NUM_CLASSES = 80
 DIGEST_LIMIT = 4096
 
 
@@ -29,6 +35,8 @@ class Detectron2Case(Case):
         self.facts["tolerance"] = self.facts["tolerance"]["allow"]
         self.settings: dict[str, Any] = self.config["settings"]
         self.rotated = self.settings.get("MODEL.PROPOSAL_GENERATOR", {}).get("NAME") == "RRPN"
+        head = self.settings.get("MODEL.ROI_HEADS") or self.settings["MODEL.RETINANET"]
+        self.num_classes: int = head["NUM_CLASSES"]
 
     def cfg(self) -> CfgNode:
         """The config that the settings give, on the CPU."""
@@ -42,20 +50,29 @@ class Detectron2Case(Case):
         return cfg
 
     def batch(self, masks: str = "polygon") -> list[dict]:
-        """Detectron2's input dicts with ground truth; its masks are the boxes, as polygons or as
-        "bitmask"."""
+        """Detectron2's input dicts with ground truth.
+
+        Its masks are the boxes, as polygons or as "bitmask"; keypoints lie on the boxes' diagonals;
+        pixels have the class of the last box that covers them, counted by stuff's classes, or 0.
+        """
         return [self._input(facts, masks) for facts in self.facts["input"]["images"]]
 
     def _input(self, facts: dict[str, int], masks: str) -> dict:
         size = (facts["height"], facts["width"])
         pixels = recipe.image(facts["seed"], *size)
-        boxes, classes = recipe.boxes(facts["seed"], *size, facts["gt"], NUM_CLASSES)
+        boxes, classes = recipe.boxes(facts["seed"], *size, facts["gt"], self.num_classes)
         truth = Instances(size)
         truth.gt_boxes = self._boxes(torch.from_numpy(boxes))
         truth.gt_classes = torch.from_numpy(classes)
         truth.gt_masks = _polygons(boxes) if masks == "polygon" else _bits(boxes, size)
+        if "MODEL.ROI_KEYPOINT_HEAD" in self.settings:
+            count = self.settings["MODEL.ROI_KEYPOINT_HEAD"]["NUM_KEYPOINTS"]
+            truth.gt_keypoints = _keypoints(boxes, count)
         item = {"image": torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float()}
         wanted = {name: facts.get(f"out_{name}", facts[name]) for name in ("height", "width")}
+        if "MODEL.SEM_SEG_HEAD" in self.settings:
+            num_classes = self.settings["MODEL.SEM_SEG_HEAD"]["NUM_CLASSES"]
+            item["sem_seg"] = _semantics(_bits(boxes, size), classes, num_classes)
         return {**item, "instances": truth, **wanted}
 
     def _boxes(self, xyxy: Tensor) -> Boxes | RotatedBoxes:
@@ -110,3 +127,17 @@ def _bits(boxes: np.ndarray, size: tuple[int, int]) -> BitMasks:
     left, top, right, bottom = np.rint(boxes).T[:, :, None, None]
     y, x = np.mgrid[: size[0], : size[1]]
     return BitMasks(torch.from_numpy((x >= left) & (x < right) & (y >= top) & (y < bottom)))
+
+
+def _keypoints(boxes: np.ndarray, count: int) -> Keypoints:
+    """All visible, from the first corner of a box to the last."""
+    along = np.linspace(0.05, 0.95, count, dtype=np.float32)[None, :, None]
+    places = boxes[:, None, :2] + along * (boxes[:, None, 2:] - boxes[:, None, :2])
+    return Keypoints(np.concatenate([places, np.full_like(places[:, :, :1], 2)], axis=2))
+
+
+def _semantics(masks: BitMasks, classes: np.ndarray, num_classes: int) -> Tensor:
+    labels = torch.zeros(masks.image_size, dtype=torch.int64)
+    for mask, label in zip(masks.tensor, classes.tolist(), strict=True):
+        labels[mask] = label % (num_classes - 1) + 1
+    return labels

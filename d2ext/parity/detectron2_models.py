@@ -42,6 +42,10 @@ def _evaluated(case: Detectron2Case, model: Any) -> Outputs:
     for index, found in enumerate(output["instances"] for output in seen["model"]):
         orders.append(_matching(case, f"det.{index}", found.pred_boxes, scores=found.scores))
         yield from _detections(f"det.{index}", found[orders[-1]])
+    for index, output in enumerate(seen["model"]):
+        if "sem_seg" in output:
+            yield f"sem_seg.{index}", output["sem_seg"]
+            yield f"panoptic.{index}", output["panoptic_seg"][0]
     if "mask" in seen:
         logits = seen["mask"].split([len(order) for order in orders])
         pairs = zip(logits, orders, strict=True)
@@ -90,6 +94,9 @@ def _detections(prefix: str, found: Instances) -> Outputs:
     if found.has("pred_masks"):
         yield f"{prefix}.masks", found.pred_masks
         yield f"{prefix}.mask_area", found.pred_masks.flatten(1).sum(dim=1)
+    if found.has("pred_keypoints"):
+        yield f"{prefix}.keypoints", found.pred_keypoints
+        yield f"{prefix}.heatmaps", found.pred_keypoint_heatmaps
 
 
 def _trained(case: Detectron2Case, model: Any, parameters: dict[str, Tensor]) -> Outputs:

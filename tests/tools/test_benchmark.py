@@ -139,3 +139,30 @@ def test_photos_take_both_ways_of_yolo_fastest(tmp_path, capsys, monkeypatch):
     assert [line.split()[0] for line in lines[1:]] == ["official", "d2ext"]
     assert "100.0%" in lines[1]
     assert "[goal: 70%]" in lines[2]
+
+
+def test_evaluation_has_the_numbers_of_pycocotools(capsys):
+    from benchmarks import evaluation
+
+    evaluation.report(images=8, objects=30)
+    *_, own, _, numbers = capsys.readouterr().out.strip().splitlines()
+    assert own.split()[0] == "d2ext"
+    assert float(numbers.rsplit(maxsplit=1)[1]) < 1e-9
+
+
+def test_a_script_runs_with_the_provider_of_its_turn(tmp_path):
+    from benchmarks.providers import in_turns
+
+    script = tmp_path / "script.py"
+    script.write_text("import json, sys; print('noise'); print(json.dumps(sys.argv[1:]))\n")
+    assert in_turns(str(script), ["a"], official=None, rounds=2) == {"d2ext": [["a"], ["a"]]}
+
+
+def test_the_data_of_a_training_is_read_as_it_was_written(tmp_path):
+    from benchmarks import training
+    from detectron2.data.datasets import load_coco_json
+
+    training.write_data(tmp_path, size=48)
+    read = load_coco_json(str(tmp_path / "train.json"), str(tmp_path))
+    assert [len(item["annotations"]) for item in read] == [training.OBJECTS] * training.IMAGES
+    assert (read[0]["height"], read[0]["width"]) == (48, 64)

@@ -5,9 +5,6 @@ Run as a script, it times the one package that its process imports as `detectron
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +13,8 @@ import cv2
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.providers import in_turns
+
 WIDTH, HEIGHT, OBJECTS = 640, 480, 7
 GOAL = 2.0
 
@@ -30,30 +28,15 @@ def report(official: str | None, images: int, rounds: int) -> None:
         rounds: the providers take turns; the best of a provider's rounds counts.
     """
     print(f"\ndata loading, {WIDTH}x{HEIGHT} JPEGs to a short side of 800  [goal: {GOAL:g}x]")
-    searched = {"d2ext": str(ROOT)}
-    if official is not None:
-        searched["official"] = f"{ROOT}{os.pathsep}{official}"
     with tempfile.TemporaryDirectory() as folder:
         write_photos(Path(folder), images)
-        speeds = dict.fromkeys(searched, 0.0)
-        for _ in range(rounds):
-            for name, path in searched.items():
-                speeds[name] = max(speeds[name], _speed_of(path, folder))
+        speeds = {
+            name: max(found)
+            for name, found in in_turns(__file__, [folder], official, rounds).items()
+        }
     for name, speed in speeds.items():
         ratio = f"{speed / speeds['official']:6.1f}x" if official is not None else ""
         print(f"  {name:24} {speed:9.1f} images/s {ratio}")
-
-
-def _speed_of(search_path: str, folder: str) -> float:
-    """In a process of its own: both packages have the same name."""
-    found = subprocess.run(
-        [sys.executable, __file__, folder],
-        env={**os.environ, "PYTHONPATH": search_path},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return json.loads(found.stdout.splitlines()[-1])
 
 
 def write_photos(folder: Path, count: int) -> None:

@@ -1,0 +1,40 @@
+"""The same script with this package's detectron2 and with the official one, in turns.
+
+Both packages have the same name, so each run is a process of its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def in_turns(script: str, arguments: list[str], official: str | None, rounds: int) -> dict:
+    """What `script` printed in every round, by the name of the provider.
+
+    Args:
+        script: prints JSON in its last line.
+        official: folder that holds the official `detectron2`, or None to leave it out.
+        rounds: the providers take turns, so that both see the same machine.
+    """
+    here = f"{ROOT}{os.pathsep}{ROOT / 'tools'}"
+    searched = {"d2ext": here}
+    if official is not None:
+        searched["official"] = f"{here}{os.pathsep}{official}"
+    found: dict[str, list] = {name: [] for name in searched}
+    for _ in range(rounds):
+        for name, path in searched.items():
+            found[name].append(_run(path, [script, *arguments]))
+    return found
+
+
+def _run(search_path: str, command: list[str]) -> Any:
+    environment = {**os.environ, "PYTHONPATH": search_path}
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
