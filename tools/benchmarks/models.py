@@ -1,16 +1,20 @@
-"""Whole detectors beside the same with one torchvision operator call for each pair of levels."""
+"""Whole detectors beside the same with DyHead's blocks written as its authors have them.
 
-from collections.abc import Iterator
+They call torchvision's operator for each pair of levels and keep every step for the backward pass.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
 import d2ext.modeling  # noqa: F401
 from benchmarks.measure import Problem
 from d2ext.config import load_config
-from d2ext.modeling.neck.dyhead import DeformConvNorm
+from d2ext.modeling.neck.dyhead import DeformConvNorm, DyHeadBlock, TaskAttention
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
@@ -44,12 +48,12 @@ def problem(
             return _run(model, image)
 
     def by_pairs(image: Tensor) -> Tensor:
-        forward = DeformConvNorm.forward
-        DeformConvNorm.forward = _as_published  # type: ignore[method-assign]
+        forward = DyHeadBlock.forward
+        DyHeadBlock.forward = _block  # type: ignore[method-assign]
         try:
             return ours(image)
         finally:
-            DeformConvNorm.forward = forward  # type: ignore[method-assign]
+            DyHeadBlock.forward = forward  # type: ignore[method-assign]
 
     return Problem(
         title=f"{Path(config).stem}, {size[0]}x{size[1]}",
@@ -81,7 +85,27 @@ def _truth(image: Tensor) -> Instances:
     return instances
 
 
-def _as_published(layer: DeformConvNorm, feature: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+def _block(block: DyHeadBlock, levels: Sequence[Tensor]) -> list[Tensor]:
+    """`DyHeadBlock.forward`, one step after another."""
+    spatial, outputs = block.spatial, []
+    for index, level in enumerate(levels):
+        offset, mask = spatial.offset(level).split((18, 9), dim=1)
+        mask = mask.sigmoid()
+        views = [_convolve(spatial.same, level, offset, mask)]
+        if index > 0:
+            views.append(_convolve(spatial.finer, levels[index - 1], offset, mask))
+        if index + 1 < len(levels):
+            size = levels[index + 1].shape[-2:]
+            few = [spatial.read_coarsely(tensor, *size) for tensor in (offset, mask)]
+            view = _convolve(spatial.coarser, levels[index + 1], *few)
+            size = level.shape[-2:]
+            views.append(F.interpolate(view, size, mode="bilinear", align_corners=True))
+        weights = torch.stack([block.scale.weight_of(view) for view in views])
+        outputs.append(_attend(block.task, (torch.stack(views) * weights).mean(0)))
+    return outputs
+
+
+def _convolve(layer: DeformConvNorm, feature: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
     """`DeformConvNorm.forward` by torchvision's operator, which knows no bfloat16."""
     tensors = (feature, offset, layer.weight, layer.bias, mask)
     first, shifts, weight, bias, factors = (tensor.float() for tensor in tensors)
@@ -90,3 +114,10 @@ def _as_published(layer: DeformConvNorm, feature: Tensor, offset: Tensor, mask: 
             first, shifts, weight, bias, stride=layer.stride, padding=1, mask=factors
         )
     return layer.norm(found.to(feature.dtype))
+
+
+def _attend(task: TaskAttention, level: Tensor) -> Tensor:
+    """`TaskAttention.forward` as equation 5 has it."""
+    theta = F.hardsigmoid(task.fc2(task.fc1(level.mean((2, 3))).relu())) - 0.5
+    slope1, shift1, slope2, shift2 = theta[:, :, None, None].chunk(4, dim=1)
+    return torch.maximum(level * (2 * slope1 + 1) + shift1, level * (2 * slope2) + shift2)

@@ -36,6 +36,17 @@ def test_levels_keep_their_sizes_and_get_finite_gradients(sizes: list[tuple[int,
         assert level.grad.any()
 
 
+def test_what_is_computed_again_in_training_gives_the_gradients_of_what_is_kept():
+    block, found = DyHeadBlock(32), []
+    torch.nn.init.normal_(block.spatial.offset.weight, std=0.05)
+    for training in (True, False):
+        outputs = block.train(training)(pyramid((8, 8), (4, 4)))
+        loss = sum(output.square().sum() for output in outputs)
+        found.append(torch.autograd.grad(loss, list(block.parameters())))
+    for again, kept in zip(*found, strict=True):
+        assert torch.equal(again, kept)
+
+
 def test_an_image_gives_the_same_levels_alone_and_in_a_batch():
     block = DyHeadBlock(32)
     torch.nn.init.normal_(block.spatial.offset.weight, std=0.05)
