@@ -44,6 +44,17 @@ class Machine:
     bfloat16: bool
 
 
+@dataclass(frozen=True)
+class Reasoned:
+    """A derived value that the log says more of."""
+
+    value: Any
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.reason})"
+
+
 def resolve_auto(cfg: CfgNode, facts: Facts, machine: Machine) -> dict[str, Any]:
     """Replace every key of `cfg.AUTO` by a plain value; returns what was decided.
 
@@ -51,8 +62,8 @@ def resolve_auto(cfg: CfgNode, facts: Facts, machine: Machine) -> dict[str, Any]
     """
     decided: dict[str, Any] = {}
     for key in [k for k in DERIVABLE if k in cfg.AUTO]:
-        decided[key] = DERIVABLE[key](cfg, facts, machine)
-        _write(cfg, key, decided[key])
+        found = decided[key] = DERIVABLE[key](cfg, facts, machine)
+        _write(cfg, key, found.value if isinstance(found, Reasoned) else found)
     for key in [k for k in cfg.AUTO if k not in DERIVABLE]:  # class counts
         decided[key] = len(facts.class_names)
         _write(cfg, key, decided[key])

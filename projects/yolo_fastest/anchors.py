@@ -1,13 +1,10 @@
 """Anchors for a data set: k-means on the widths and heights of its boxes."""
 
-import logging
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
-from d2ext.config import Machine
+from d2ext.config import Machine, Reasoned
 from d2ext.config.auto import Facts
 from d2ext.data.resize import resize_to
 from d2ext.errors import ConfigError
@@ -17,26 +14,25 @@ SEED = 0
 STARTS = 16  # of k-means; the one with the best recall counts
 ROUNDS = 100  # of each start
 
-logger = logging.getLogger(__name__)
 Sizes = NDArray[np.float64]  # (N, 2) widths and heights, pixels
 
 
-def anchors_for(cfg: CfgNode, facts: Facts, machine: Machine | None = None) -> list[list[Any]]:
+def anchors_for(cfg: CfgNode, facts: Facts, machine: Machine | None = None) -> Reasoned:
     """The rule behind `MODEL.YOLO_FASTEST.ANCHORS: auto`.
 
     Returns:
-        as many anchors as the config has, for as many levels: the smaller ones for finer levels.
+        as many anchors as the config has, for as many levels, the smaller ones for finer levels;
+        and the best possible recall.
     """
     yolo = cfg.MODEL.YOLO_FASTEST
     default = np.array(yolo.ANCHORS, dtype=np.float64)  # (L, A, 2)
     sizes = input_sizes(cfg, facts)
     if len(np.unique(sizes, axis=0)) < default[..., 0].size:
-        logger.warning("too few boxes to compute anchors from: they stay those of the config")
-        return default.tolist()
+        return Reasoned(default.tolist(), "as they were: too few boxes to compute anchors from")
     found = best_anchors(sizes, default[..., 0].size, yolo.MATCH_RATIO)
     recall = best_possible_recall(sizes, found, yolo.MATCH_RATIO)
-    logger.info("anchors of %d boxes: best possible recall %.4f", len(sizes), recall)
-    return found.reshape(default.shape).round(2).tolist()
+    anchors = found.reshape(default.shape).round(2).tolist()
+    return Reasoned(anchors, f"of {len(sizes)} boxes; best possible recall {recall:.4f}")
 
 
 def input_sizes(cfg: CfgNode, facts: Facts) -> Sizes:

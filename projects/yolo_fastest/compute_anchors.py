@@ -10,14 +10,12 @@ an anchor near enough to their size to be learned.
 import argparse
 from collections.abc import Sequence
 
-import numpy as np
-
 import d2ext.commands  # noqa: F401  (silences what users cannot help)
 from d2ext.config import load_config
 from d2ext.data import dataset_facts, register_datasets
 from d2ext.data.flags import flag_entry
 from d2ext.errors import DataError, exit_on_user_error
-from d2ext.projects.yolo_fastest.anchors import anchors_for, best_possible_recall, input_sizes
+from d2ext.projects.yolo_fastest.anchors import anchors_for
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,14 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.DATASETS.REGISTER.append([name, *flag_entry(flag, "train")[0], ""])
     register_datasets(cfg)
     facts = dataset_facts(cfg.DATASETS.TRAIN)
-    sizes = input_sizes(cfg, facts)
-    if not len(sizes):
+    if not facts.num_objects:
         raise DataError(f"{', '.join(args.train)}: no boxes to compute anchors from.")
     anchors = anchors_for(cfg, facts)
-    ratio = cfg.MODEL.YOLO_FASTEST.MATCH_RATIO
-    recall = best_possible_recall(sizes, np.array(anchors).reshape(-1, 2), ratio)
-    print(f"{len(sizes)} boxes; best possible recall {recall:.4f}")
-    print(f"MODEL.YOLO_FASTEST.ANCHORS: {anchors}")
+    print(f"anchors {anchors.reason}")
+    print(f"MODEL.YOLO_FASTEST.ANCHORS: {anchors.value}")
 
 
 def argument_parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from d2ext.config import Machine, load_config, resolve_auto
+from d2ext.config.auto import describe
 from d2ext.errors import ConfigError, UserError
 from d2ext.projects.yolo_fastest import compute_anchors
 from d2ext.projects.yolo_fastest.anchors import best_anchors, best_possible_recall, input_sizes
@@ -55,10 +56,11 @@ def test_boxes_are_measured_in_the_networks_input(kind, expected):
     assert input_sizes(cfg, flat)[0, 1] == pytest.approx(35.2 if kind == "stretch" else 17.6)
 
 
-def test_auto_writes_anchors_for_both_levels(monkeypatch):
+def test_auto_writes_anchors_for_both_levels_and_says_how_good_they_are():
     cfg = load_config(CONFIG)
     assert "MODEL.YOLO_FASTEST.ANCHORS" in cfg.AUTO
-    resolve_auto(cfg, facts_of(around_centers()), Machine("cpu", 1, 2, False))
+    decided = resolve_auto(cfg, facts_of(around_centers()), Machine("cpu", 1, 2, False))
+    assert "of 120 boxes; best possible recall 1.0000" in describe(decided, ["train"])
     found = np.array(cfg.MODEL.YOLO_FASTEST.ANCHORS)
     np.testing.assert_allclose(found, CENTERS.reshape(2, 3, 2), rtol=0.05)
 
@@ -96,7 +98,7 @@ def flag(tmp_path):
 def test_the_command_prints_recall_and_a_line_for_the_config(flag, capsys):
     compute_anchors.main(["--config-file", CONFIG, "--train", flag])
     recall, line = capsys.readouterr().out.strip().splitlines()
-    assert recall == "18 boxes; best possible recall 1.0000"
+    assert recall == "anchors of 18 boxes; best possible recall 1.0000"
     key, _, value = line.partition(": ")
     cfg = load_config(CONFIG, [key, value])
     np.testing.assert_allclose(cfg.MODEL.YOLO_FASTEST.ANCHORS, CENTERS.reshape(2, 3, 2), rtol=0.01)
