@@ -5,23 +5,23 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
+from d2ext.data.sources.files import IMAGE_SUFFIXES
 from d2ext.engine import video
 from d2ext.errors import DataError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _WRITABLE = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def find_images(inputs: Sequence[str], output: Path, flag: str = "--input") -> dict[Path, PurePath]:
     """As `find_inputs`, without videos in folders."""
-    return find_inputs(inputs, output, flag, SUFFIXES)
+    return find_inputs(inputs, output, flag, IMAGE_SUFFIXES)
 
 
 def find_inputs(
     inputs: Sequence[str],
     output: Path,
     flag: str = "--input",
-    suffixes: Sequence[str] = (*SUFFIXES, *video.SUFFIXES),
+    suffixes: Sequence[str] = (*IMAGE_SUFFIXES, *video.SUFFIXES),
 ) -> dict[Path, PurePath]:
     """Images and videos and where in `output` their pictures go; no two to the same place.
 

@@ -105,10 +105,16 @@ class Predictor:
     Args:
         cfg: from `load_config`; what is `auto` in it is taken from the weights.
     Raises:
+        ConfigError: the model labels pixels and finds no objects.
         WeightsError: MODEL.WEIGHTS is empty, missing, unreadable or of another model.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
+        if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
+            raise ConfigError(
+                "MODEL.META_ARCHITECTURE SemanticSegmentor labels pixels and finds no objects to "
+                "draw. tools/train_net.py --eval-only --val PATH writes its maps to inference/."
+            )
         self.names = _settle(cfg)
         cfg.MODEL.DEVICE, note = choose_device(cfg.MODEL.DEVICE)
         if note:

@@ -20,6 +20,7 @@ from d2ext.data.sources.files import (
 from d2ext.errors import DataError
 
 _EXPORT = "_annotations.coco.json"
+_SECTIONS = (b'"annotations"', b'"images"', b'"categories"', b'"info"', b'"licenses"')
 _HEAD = 1 << 16  # bytes of a JSON file that tell what it is
 
 
@@ -110,7 +111,13 @@ def _files_by_split(folder: Path) -> dict[str, Path]:
             f"{', '.join(str(next(iter(files.values()))) for files in usable.values())}. Name one "
             "of the files."
         )
-    return next(iter(usable.values()), {})
+    return next(iter(usable.values()), {}) or _only_file(folder)
+
+
+def _only_file(folder: Path) -> dict[str, Path]:
+    """A JSON file of any name, where no other looks like COCO's: "result.json"."""
+    files = [file for file in files_in(folder, ".json") if _looks_like_coco(file)]
+    return {split_of(files[0].stem): files[0]} if len(files) == 1 else {}
 
 
 def _looks_like_coco(file: Path) -> bool:
@@ -122,7 +129,7 @@ def _looks_like_coco(file: Path) -> bool:
         return False
     if len(head) < _HEAD:
         return b'"annotations"' in head and b'"images"' in head
-    return b'"shapes"' not in head
+    return b'"shapes"' not in head and any(key in head for key in _SECTIONS)
 
 
 def _is_labelme(file: Path) -> bool:

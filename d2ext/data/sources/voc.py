@@ -70,8 +70,10 @@ def find(path: Path, images: Path | None) -> dict[str, Part]:
                 split: Part(folder, split, None, _image_folders(folder, images), siblings)
                 for split, folder in found.items()
             }
-    years = [folder for folder in folders_in(path) if _has_xml(folder / "Annotations")]
-    return find(years[0], images) if len(years) == 1 else {}
+    years = [p for p in folders_in(child(path, "VOCdevkit") or path) if _has_xml(p / "Annotations")]
+    if len(years) > 1:
+        raise DataError(f"{path}: several data sets: {', '.join(map(str, years))}. Name one.")
+    return find(years[0], images) if years else {}
 
 
 def load(part: Part) -> Source:

@@ -235,6 +235,7 @@ def _resolve(part: Part, entry: str) -> Path:
 def _places(part: Part, entry: str) -> Iterator[Path]:
     """From the yaml's folder, then by its `path`, then as exports that say ../train/images mean."""
     here = part.path.parent if part.path.is_file() else part.path
+    entry = entry.replace("\\", "/")
     yield here / entry
     base = part.config.get("path")
     if isinstance(base, str):
@@ -244,6 +245,9 @@ def _places(part: Part, entry: str) -> Iterator[Path]:
     while stripped.startswith("../"):
         stripped = stripped.removeprefix("../")
         yield here / stripped
+    parts = Path(entry).parts
+    if Path(entry).is_absolute():  # of the machine that wrote the file
+        yield from (here.joinpath(*parts[-n:]) for n in (3, 2, 1) if n < len(parts))
 
 
 def _class_names(part: Part) -> list[str] | None:

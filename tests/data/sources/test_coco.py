@@ -127,6 +127,13 @@ def test_an_export_with_a_file_in_each_split_is_recognised(tmp_path):
     assert splits["val"].images[0]["file_name"] == str(tmp_path / "valid" / "a.png")
 
 
+def test_the_only_json_of_a_folder_may_have_any_name(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    write(tmp_path / "result.json", document([{"bbox": [1, 2, 3, 4]}]))
+    write(tmp_path / "notes.json", {"categories": []})
+    assert load_source(tmp_path).num_annotations == 1
+
+
 def test_cocos_own_layout_is_recognised(tmp_path):
     for split in ("train2017", "val2017"):
         save_image(tmp_path / split / "a.png")

@@ -66,6 +66,14 @@ def test_a_folder_of_xml_beside_images_is_recognised_in_each_split(tmp_path):
     assert splits["val"].images[0]["file_name"] == str(tmp_path / "valid" / "a.png")
 
 
+def test_the_year_below_vocdevkit_is_found_and_two_are_refused(tmp_path):
+    voc(tmp_path / "VOCdevkit" / "VOC2007", a=voc_box("cat", "1 1 5 5"))
+    assert load_source(tmp_path).num_annotations == 1
+    voc(tmp_path / "VOCdevkit" / "VOC2012", a=voc_box("cat", "1 1 5 5"))
+    with pytest.raises(DataError, match=r"VOC2007, .*VOC2012. Name one"):
+        load_source(tmp_path)
+
+
 def test_difficult_objects_keep_their_flag(tmp_path):
     voc(tmp_path, a=voc_box("cat", "1 1 5 5", "<difficult>1</difficult>"))
     assert load_source(tmp_path).images[0]["annotations"][0]["difficult"] == 1

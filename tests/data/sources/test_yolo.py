@@ -36,6 +36,8 @@ def test_a_box_is_in_pixels_and_its_class_is_named(tmp_path):
         "path: .\ntrain: images/train\nnames: [cat, dog]\n",
         "train: ../images/train\nnames: [cat, dog]\n",  # as exports of Roboflow have it
         "train: [images/train]\nval: \nnames: [cat, dog]\n",
+        "train: ..\\images\\train\nnames: [cat, dog]\n",
+        "train: /content/drive/set/images/train\nnames: [cat, dog]\n",
         "train: train.txt\nnames: [cat, dog]\n",
     ],
 )
