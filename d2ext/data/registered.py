@@ -12,6 +12,7 @@ from typing import Any
 from d2ext.data.cache import cache_folder, cached_file
 from d2ext.data.coco import load_coco, register_coco
 from d2ext.data.conversion.coco import coco_document
+from d2ext.data.facts import dataset_facts
 from d2ext.data.leaving_out import leave_out_label_images
 from d2ext.data.repair import note_faults
 from d2ext.data.sources import Fault, Source, load_source
@@ -113,8 +114,18 @@ class _Ready:
 
 def described(names: Sequence[str]) -> list[str]:
     """Lines for a log: what each of the data sets was recognised as."""
-    entries = [_entries[name] for name in dict.fromkeys(names) if name in _entries]
-    return [line for entry in entries for line in _ready(entry).lines]
+    found = [name for name in dict.fromkeys(names) if name in _entries]
+    return [line for name in found for line in _lines(name, _entries[name])]
+
+
+def _lines(name: str, entry: Entry) -> list[str]:
+    if not _is_plain_coco(entry):
+        return _ready(entry).lines
+    facts = dataset_facts([name])
+    return [
+        f"{entry.path}: COCO, {facts.num_images} images, {facts.num_objects} objects, "
+        f"{len(facts.class_names)} classes: {', '.join(facts.class_names)}"
+    ]
 
 
 def _load(name: str, entry: Entry) -> list[dict[str, Any]]:
