@@ -3,11 +3,16 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from d2ext.checkpoint import check_classes
 from d2ext.config import load_config
+from d2ext.data import dataset_facts
+from d2ext.data.flags import flag_entry, register_entries
 from d2ext.engine.inputs import find_images
 from d2ext.engine.predict import Predictor
 from d2ext.errors import ConfigError
+from d2ext.export.accuracy import average_precision
 from d2ext.export.check import ExportError, compare
 from d2ext.export.exporter import exporter_for
 from d2ext.export.formats import SUFFIXES, load, need_onnx, save
@@ -16,12 +21,20 @@ from d2ext.export.metadata import describe
 from d2ext.export.samples import sample_batches
 from d2ext.files import replacing
 from detectron2.config import CfgNode
+from detectron2.data.detection_utils import read_image
+
+CALIBRATION = 100  # images, spread over those given
+DATASET = "export_evaluate"  # the registered name of --evaluate
 
 EXAMPLES = """\
 examples:
   an ONNX file for any number of images of any size, NMS in it:
     python tools/export.py --config-file configs/dyhead_swint.yaml --format onnx \\
         --output model.onnx MODEL.WEIGHTS output/model_final.pth
+  the same in 8 bits, and what that costs:
+    python tools/export.py --config-file configs/dyhead_swint.yaml --format onnx --int8 \\
+        --calibrate my/images --evaluate my/val.json:my/images \\
+        --output model_int8.onnx MODEL.WEIGHTS output/model_final.pth
   images of one size, boxes and scores of every cell:
     python tools/export.py --config-file configs/dyhead_swint.yaml --format torchscript \\
         --output model.pt --size 512 640 --nms none MODEL.WEIGHTS output/model_final.pth
@@ -44,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ).eval()
     with replacing(output) as temporary:
         _write(args, cfg, graph, predictor.names, temporary)
+        _follow_up(args, predictor, temporary)
     print(f"written: {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
@@ -81,6 +95,21 @@ def argument_parser() -> argparse.ArgumentParser:
         help="images to compare the file with the model on (default: made-up ones)",
     )
     parser.add_argument(
+        "--int8", action="store_true", help="8 bits for weights and activations; ONNX alone"
+    )
+    parser.add_argument(
+        "--calibrate",
+        nargs="+",
+        default=[],
+        metavar="IMAGES",
+        help=f"images or folders that ranges of 8 bits are taken from; {CALIBRATION} are used",
+    )
+    parser.add_argument(
+        "--evaluate",
+        metavar="ANNOTATIONS:IMAGES",
+        help="a data set as --val of the training, to print the AP of the model and of the file",
+    )
+    parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
         metavar="KEY VALUE",
@@ -95,7 +124,12 @@ def _check(args: argparse.Namespace) -> Path:
         args.nms = args.decode
     if args.format == "onnx":
         need_onnx()
+    if args.int8 and (args.format != "onnx" or not args.calibrate):
+        raise ConfigError("--int8 needs --format onnx and --calibrate IMAGES.")
+    if args.evaluate and (args.format != "onnx" or args.nms == "none"):
+        raise ConfigError("--evaluate needs --format onnx, with NMS inside.")
     output = Path(args.output)
+    args.calibrate = list(find_images(args.calibrate, output, "--calibrate")) if args.int8 else []
     args.images = list(find_images(args.images, output, "--images")) if args.images else []
     suffix = SUFFIXES[args.format]
     if output.suffix.lower() != suffix or output.is_dir():
@@ -126,6 +160,30 @@ def _write(
             f"{args.output}: not written; it does not give what the model gives: "
             f"{'; '.join(faults)}"
         )
+
+
+def _follow_up(args: argparse.Namespace, predictor: Predictor, path: Path) -> None:
+    """Quantise the file and measure the AP, as the arguments ask for."""
+    detectors: dict[str, Any] = {"PyTorch": predictor}
+    if args.int8 or args.evaluate:
+        # They need packages that the other formats do without.
+        from d2ext.export.detector import OnnxDetector
+
+        detectors["ONNX"] = OnnxDetector(path)
+    if args.int8:
+        from d2ext.export.int8 import quantize
+
+        files = args.calibrate[:: -(-len(args.calibrate) // CALIBRATION)]
+        images = (read_image(str(file), format="RGB") for file in files)
+        quantize(path, path, (detectors["ONNX"].prepare(image)[0] for image in images))
+        detectors["INT8"] = OnnxDetector(path)
+        print(f"8 bits: ranges from {len(files)} images")
+    if args.evaluate:
+        register_entries([[DATASET, *flag_entry(args.evaluate, "val")[0]]])
+        check_classes(predictor.names, dataset_facts([DATASET]).class_names)
+        for name, detector in detectors.items():
+            found = average_precision(detector, DATASET)
+            print(f"{name}: AP {found['AP']:.2f}, AP50 {found['AP50']:.2f}")
 
 
 def _size(args: argparse.Namespace, cfg: CfgNode, graph: Graph) -> tuple[int, int] | None:

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2ext.errors import ConfigError
+from d2ext.errors import ConfigError, WeightsError
 from d2ext.export.capture import StandIns, export_program
 from d2ext.export.graph import Graph
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "torch_export": ".pt2"}
-METADATA = "metadata.json"  # the extra file of PyTorch's formats; in ONNX the property "metadata"
+METADATA = "metadata.json"  # the extra file of PyTorch's formats
+METADATA_KEY = "metadata"  # the property of ONNX files
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -50,7 +51,7 @@ def save(
         else:
             from d2ext.export.onnx_file import save_onnx  # needs packages that training does not
 
-            save_onnx(program, graph.output_names, metadata, path)
+            save_onnx(program, graph.output_names, {METADATA_KEY: extra[METADATA]}, path)
 
 
 def load(path: Path, kind: str) -> Run:
@@ -71,13 +72,20 @@ def open_session(path: Path, threads: int = 0) -> Any:
 
     Args:
         threads: 0 leaves their number to onnxruntime.
+    Raises:
+        WeightsError: onnxruntime cannot read or run the file.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for each of its states
+        raise WeightsError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot run it: {error}"
+        ) from error
 
 
 def need_onnx() -> None:

@@ -23,6 +23,7 @@ class Metadata:
         shortest, longest: with "shortest_edge", the wanted shorter and the largest longer side.
         stride: height and width are multiples of this.
         smallest: least height and width where they are free.
+        clip: whether boxes end at the border of the image.
         padding: value of each channel for what is added on the right and bottom.
         nms, decode: whether they are "inside" or not, "none".
         outputs: their names.
@@ -37,6 +38,7 @@ class Metadata:
     longest: int
     stride: int
     smallest: int
+    clip: bool
     padding: list[float]
     nms: str
     decode: str
@@ -73,6 +75,7 @@ def describe(
         longest=cfg.INPUT.MAX_SIZE_TEST,
         stride=exporter.stride,
         smallest=exporter.smallest,
+        clip=exporter.clip,
         padding=[m + shift * s for m, s in zip(mean, std, strict=True)],
         nms=nms,
         decode=decode,

@@ -1,6 +1,5 @@
 """Programs as ONNX files."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import torch
 from onnxscript import opset19
 
-METADATA = "metadata"  # the property of the file that holds the JSON
 OPSET = 19  # the first with DeformConv
 
 op: Any = opset19  # its annotations do not know that Python's numbers and lists are taken
@@ -17,11 +15,11 @@ op: Any = opset19  # its annotations do not know that Python's numbers and lists
 def save_onnx(
     program: torch.export.ExportedProgram,
     names: Sequence[str],
-    metadata: dict[str, Any],
+    properties: dict[str, str],
     path: Path,
     inputs: Sequence[str] = ("images",),
 ) -> None:
-    """Write a program of `export_program`, its outputs called `names`."""
+    """Write a program of `export_program`, its outputs called `names`, with metadata."""
     exported = torch.onnx.export(
         program,
         input_names=list(inputs),
@@ -35,7 +33,7 @@ def save_onnx(
         },
     )
     assert exported is not None
-    exported.model.metadata_props[METADATA] = json.dumps(metadata)
+    exported.model.metadata_props.update(properties)
     exported.save(str(path))
 
 

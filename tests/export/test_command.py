@@ -77,6 +77,8 @@ def test_a_file_that_differs_from_the_model_does_not_replace_what_was_there(
         ((), {"output": "model.onnx"}, r"named \*\.pt"),
         (("--nms", "inside", "--decode", "none"), {}, "--nms none"),
         (("--size", "250", "320"), {}, "multiples of 32"),
+        (("--int8",), {}, "--int8 needs --format onnx"),
+        (("--evaluate", "a.json:b"), {}, "--evaluate needs --format onnx"),
     ],
 )
 def test_a_mistake_is_one_message(run, tmp_path, options, changes, message):

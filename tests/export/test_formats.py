@@ -38,9 +38,10 @@ def test_torchscript(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "free_size"), [("RetinaNet", True), ("DyHead", False)])
 def test_onnx(name, free_size, tmp_path):
-    check(name, "onnx", tmp_path / "model.onnx", free_size=free_size)
-    (entry,) = onnx.load(tmp_path / "model.onnx").metadata_props
-    assert (entry.key, json.loads(entry.value)) == ("metadata", {"model": name})
+    path = tmp_path / "model.onnx"
+    check(name, "onnx", path, free_size=free_size)
+    entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(entries["metadata"]) == {"model": name}
 
 
 @pytest.mark.slow
