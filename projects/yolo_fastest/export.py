@@ -20,10 +20,15 @@ class YoloFastestExporter(Exporter):
         super().__init__(model)
         self.nms_thresh, self.max_detections = model.head.nms_thresh, model.head.max_detections
         self.clip = model.clip_boxes
+        self.shifted = bool(model.pixel_mean.any())
 
     @property
     def stride(self) -> int:
         return max(self.model.head.strides)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        # A pass over the image counts here: the published mean of zero is not subtracted.
+        return super().normalize(images) if self.shifted else images / self.model.pixel_std
 
     def head(self, images: Tensor) -> dict[str, list[Tensor]]:
         levels = self.model.head(self.model.backbone(images))
