@@ -13,6 +13,7 @@ from registered import free_names
 
 import d2ext.data  # noqa: F401  (registers the built-in sets)
 from d2ext.config import get_cfg
+from d2ext.data import repair
 from detectron2.config import CfgNode
 
 
@@ -57,6 +58,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache that no other test has written to."""
     monkeypatch.setenv("D2EXT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def _no_old_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repair, "_faults", {})
 
 
 @pytest.fixture(autouse=True)

@@ -7,17 +7,12 @@ import math
 import pytest
 from pycocotools.coco import COCO
 
-from d2ext.data import register_coco, repair, write_faults
+from d2ext.data import register_coco, write_faults
 from d2ext.errors import OutputError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 NAME = "set/under test"
-
-
-@pytest.fixture(autouse=True)
-def _no_old_faults(monkeypatch):
-    monkeypatch.setattr(repair, "_faults", {})
 
 
 def load(coco) -> list[dict]:

@@ -103,9 +103,9 @@ def _differ(subjects: Sequence[Subject], one: Place, other: Place) -> bool:
 
 
 def _tell(subjects: Sequence[Subject], later: Place, earlier: Place, how: str, end: str) -> None:
-    leak = later[0] != earlier[0]
+    leak = later[0] != earlier[0] == 0
     code = f"leak-{end}" if leak else "duplicate-image" if end == "same" else "duplicate-near"
-    where = f" of {subjects[earlier[0]].name}" if leak else ""
+    where = f" of {subjects[earlier[0]].name}" if later[0] != earlier[0] else ""
     detail = f"like {_path(subjects, earlier)}{where}, {how}"
     subjects[later[0]].add_image(code, later[1], detail)
 
