@@ -229,6 +229,14 @@ def test_positions_far_outside_read_zeros(value, device):
     assert not deform_conv2d(input, far, weight, padding=1, mask=mask).any()
 
 
+def test_no_output_channels_are_an_empty_output_and_no_gradient(device):
+    input, offset, _, _, mask = tensors(Case(), device)
+    weight = torch.empty(0, 8, 3, 3, dtype=input.dtype, device=device)
+    output = deform_conv2d(input, offset, weight, padding=1, mask=mask)
+    assert output.shape == (2, 0, 7, 9)
+    assert not torch.autograd.grad(output.sum(), input)[0].any()
+
+
 def test_a_bad_pixel_spoils_only_what_reads_it():
     image = torch.zeros(1, 1, 4, 4)
     image[0, 0, 0, 0] = float("nan")

@@ -87,7 +87,8 @@ Tensor forward(const Operands<T>& in, const std::optional<Tensor>& bias) {
   if (!in.is_channels_last()) copy = all_pixels(in);
   const T* pixels = copy ? copy->template const_data_ptr<T>() : in.pixels();
   const std::vector<Segment> segments = split_channels(shape, kDepth);
-  const int64_t grain = 1 + kGrain / (shape.taps() * shape.group_channels() * channels);
+  const int64_t work = shape.taps() * shape.group_channels() * channels;  // of a row
+  const int64_t grain = 1 + kGrain / std::max<int64_t>(work, 1);
   torch::stable::parallel_for(0, shape.rows(), grain, [&](int64_t begin, int64_t end) {
     ForwardWorker<T> worker(
         in, segments, {pixels, shape.channels}, kernels.template const_data_ptr<T>());
