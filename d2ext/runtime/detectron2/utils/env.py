@@ -51,7 +51,12 @@ def setup_environment() -> None:
     os.environ.setdefault("OPENCV_OPENCL_RUNTIME", "disabled")
     custom = os.environ.get("DETECTRON2_ENV_MODULE")
     if custom:
-        _import(custom).setup_environment()
+        setup_custom_environment(custom)
+
+
+def setup_custom_environment(custom_module: str) -> None:
+    """Call `setup_environment()` of a module, given by its name or by its Python file."""
+    _import(custom_module).setup_environment()
 
 
 _is_set_up = False

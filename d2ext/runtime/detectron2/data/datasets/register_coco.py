@@ -1,5 +1,6 @@
-"""The former place of `register_coco_instances`."""
+"""The former place of these functions."""
 
 from .coco import register_coco_instances
+from .coco_panoptic import register_coco_panoptic_separated
 
-__all__ = ["register_coco_instances"]
+__all__ = ["register_coco_instances", "register_coco_panoptic_separated"]
