@@ -128,6 +128,9 @@ def _check(args: argparse.Namespace) -> Path:
         raise ConfigError("--int8 needs --format onnx and --calibrate IMAGES.")
     if args.evaluate and (args.format != "onnx" or args.nms == "none"):
         raise ConfigError("--evaluate needs --format onnx, with NMS inside.")
+    if args.evaluate:
+        register_entries([[DATASET, *flag_entry(args.evaluate, "val")[0]]])
+        dataset_facts([DATASET])  # now, and not after minutes of exporting
     output = Path(args.output)
     args.calibrate = list(find_images(args.calibrate, output, "--calibrate")) if args.int8 else []
     args.images = list(find_images(args.images, output, "--images")) if args.images else []
@@ -179,7 +182,6 @@ def _follow_up(args: argparse.Namespace, predictor: Predictor, path: Path) -> No
         detectors["INT8"] = OnnxDetector(path)
         print(f"8 bits: ranges from {len(files)} images")
     if args.evaluate:
-        register_entries([[DATASET, *flag_entry(args.evaluate, "val")[0]]])
         check_classes(predictor.names, dataset_facts([DATASET]).class_names)
         for name, detector in detectors.items():
             found = average_precision(detector, DATASET)

@@ -90,3 +90,9 @@ def test_a_mistake_is_one_message(run, tmp_path, options, changes, message):
 def test_images_that_are_not_there_are_named(run):
     with pytest.raises(DataError, match=r"--images none\.jpg"):
         run("--images", "none.jpg")
+
+
+def test_a_data_set_that_is_not_there_is_named_before_the_export(run, tmp_path):
+    with pytest.raises(DataError, match=r"none\.json"):
+        run("--evaluate", "none.json:images", output="model.onnx", kind="onnx")
+    assert not list(tmp_path.glob("model*"))
