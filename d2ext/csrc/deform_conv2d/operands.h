@@ -100,9 +100,9 @@ class Operands {
     const int64_t size = shape.groups * panels * shape.taps() * shape.group_channels() * kPanel<T>;
     const Tensor packed = empty({size});
     T* to = packed.template mutable_data_ptr<T>();
-    const int64_t lines = shape.groups * panels * shape.group_channels();
-    torch::stable::parallel_for(0, lines, kBlock, [&](int64_t begin, int64_t end) {
-      for (int64_t line = begin; line < end; ++line) pack_line(line, to);
+    const int64_t blocks = shape.groups * panels * weight_blocks();
+    torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t block = begin; block < end; ++block) pack_weights(block, to);
     });
     return packed;
   }
@@ -133,25 +133,31 @@ class Operands {
   const int64_t outputs, panels;  // of a group
 
  private:
-  static constexpr int64_t kBlock = 16;
+  static constexpr int64_t kBlock = 16, kWeightBlock = 8;
 
   int64_t image_blocks() const { return quotient_above(shape.height * shape.width, kBlock); }
+  int64_t weight_blocks() const { return quotient_above(shape.group_channels(), kWeightBlock); }
   const T* weights() const { return weight_.template const_data_ptr<T>(); }
   int64_t group_channel(const Segment& segment) const {
     return segment.begin % shape.group_channels();
   }
 
-  // All taps of one channel, for the outputs of one panel.
-  void pack_line(int64_t line, T* to) const {
+  // All taps of some channels, for the outputs of one panel: few enough for the fastest cache.
+  void pack_weights(int64_t block, T* to) const {
     const int64_t all = shape.group_channels(), taps = shape.taps();
-    const int64_t block = line / all, channel = line % all, panel = block % panels;
-    const int64_t first = block / panels * outputs + panel * kPanel<T>;
+    const int64_t place = block / weight_blocks(), panel = place % panels;
+    const int64_t begin = block % weight_blocks() * kWeightBlock;
+    const int64_t end = std::min(begin + kWeightBlock, all);
+    const int64_t first = place / panels * outputs + panel * kPanel<T>;
     const int64_t count = std::min(kPanel<T>, outputs - panel * kPanel<T>);
-    T* lines = to + (block * taps * all + channel) * kPanel<T>;
+    T* lines = to + place * taps * all * kPanel<T>;
     for (int64_t n = 0; n < kPanel<T>; ++n) {
-      const T* from = weights() + ((first + n) * all + channel) * taps;
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        lines[tap * all * kPanel<T> + n] = n < count ? from[tap] : T(0);
+      const T* from = weights() + (first + n) * all * taps;
+      for (int64_t channel = begin; channel < end; ++channel) {
+        for (int64_t tap = 0; tap < taps; ++tap) {
+          const T value = n < count ? from[channel * taps + tap] : T(0);
+          lines[(tap * all + channel) * kPanel<T> + n] = value;
+        }
       }
     }
   }
