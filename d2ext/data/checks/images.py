@@ -81,8 +81,8 @@ def _find_listed_twice(subject: Subject) -> None:
 
 def _find_odd_sizes(subject: Subject) -> None:
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for number, (width, height) in enumerate(subject.image_sizes.astype(int).tolist()):
-        by_size[width, height].append(number)
+    for number, item in enumerate(subject.images):
+        by_size[item["width"], item["height"]].append(number)
     counts = Counter({size: len(numbers) for size, numbers in by_size.items()})
     for size, numbers in by_size.items():
         near = [s for s in counts if s != size and np.abs(np.subtract(s, size)).max() <= _ODD]

@@ -13,6 +13,7 @@ from d2ext.data.checks.subject import Floats, Integers, Subject
 _SLACK = 1.0  # pixels that a polygon may reach beyond its image
 _FIT = 2.0  # pixels that a box and its mask may differ by, or
 _SHARE = 0.1  # this share of the box's side
+_MOST_PIXELS = 1 << 30  # in larger images run lengths would overflow
 _EXCEPTION = 0.01  # share of objects with shared pixels, up to which sharing is a slip
 
 
@@ -107,9 +108,10 @@ def _find_overlaps(subject: Subject, numbers: Integers) -> None:
 
 
 def _shared_pixels(subject: Subject, group: Integers) -> list[tuple[int, int, int]]:
-    if len(group) < 2:
+    width, height = subject.frames[group[0]].tolist() if len(group) else (0.0, 0.0)
+    if len(group) < 2 or width * height > _MOST_PIXELS:
         return []
-    width, height = subject.frames[group[0]].astype(int).tolist()
+    width, height = int(width), int(height)
     masks = [_run_lengths(subject.objects[n]["segmentation"], height, width) for n in group]
     ious = np.triu(coco_mask.iou(masks, masks, [0] * len(masks)), 1)
     return [

@@ -134,7 +134,7 @@ def _place(fault: Fault) -> dict[str, Any]:
     return {
         "split": fault.split,
         "where": fault.where,
-        "record": fault.record,
+        "record": _finite(fault.record) if isinstance(fault.record, float) else fault.record,
         "image": str(fault.image) if fault.image else None,
         "box": [_finite(value) for value in fault.box] if fault.box else None,
         "detail": fault.detail,
