@@ -2,9 +2,15 @@
 
 import pytest
 import torch
+from hypothesis import settings
 
 import d2ext
 from d2ext._detectron2 import provider
+
+
+# A loaded machine is no fault of the code.
+settings.register_profile("d2ext", deadline=None)
+settings.load_profile("d2ext")
 
 
 def pytest_report_header() -> str:
