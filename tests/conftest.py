@@ -7,7 +7,6 @@ from hypothesis import settings
 import d2ext
 from d2ext._detectron2 import provider
 
-
 # A loaded machine is no fault of the code.
 settings.register_profile("d2ext", deadline=None)
 settings.load_profile("d2ext")
