@@ -22,9 +22,6 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 NORM_GROUPS = 16
 TAPS = 9  # of a 3x3 kernel
 
-# A level (B, C, h, w), its finer neighbour of that size and its coarser one, of its own size.
-Samples = tuple[Tensor, Tensor | None, Tensor | None]
-
 
 def resized(tensor: Tensor, height: int, width: int) -> Tensor:
     """Offsets or masks (B, C, H, W) as seen at a coarser level: (B, C, height, width)."""
@@ -121,16 +118,18 @@ class DyHeadBlock(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Levels (B, C, h, w), finest first, each half as large as the one before -> the same."""
-        return [self._refine(self.spatial.sample(levels, index)) for index in range(len(levels))]
+        return [self._refined(levels, index) for index in range(len(levels))]
 
-    def _refine(self, samples: Samples) -> Tensor:
+    def _refined(self, levels: Sequence[Tensor], index: int) -> Tensor:
         if not (self.training and torch.is_grad_enabled()):
-            return self._attend(*samples)
-        # Cheap beside the convolutions, but most of what the backward pass would keep: done again.
-        return checkpoint(self._attend, *samples, use_reentrant=False, preserve_rng_state=False)
+            return self._attend(index, *levels)
+        # Done again in the backward pass, which would otherwise keep a dozen maps of every level.
+        return checkpoint(
+            self._attend, index, *levels, use_reentrant=False, preserve_rng_state=False
+        )
 
-    def _attend(self, same: Tensor, finer: Tensor | None, coarser: Tensor | None) -> Tensor:
-        return self.task(self.scale(self.spatial.views(same, finer, coarser)))
+    def _attend(self, index: int, *levels: Tensor) -> Tensor:
+        return self.task(self.scale(self.spatial(levels, index)))
 
 
 class SpatialAttention(nn.Module):
@@ -151,30 +150,17 @@ class SpatialAttention(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], index: int) -> list[Tensor]:
         """Level `index` as seen from itself and from its 1 or 2 neighbours, (B, C, h, w) each."""
-        return self.views(*self.sample(levels, index))
-
-    def sample(self, levels: Sequence[Tensor], index: int) -> Samples:
-        """Level `index`, its finer and its coarser neighbour after their convolutions."""
         level = levels[index]
         offset, mask = self.offset(level).split((2 * TAPS, TAPS), dim=1)
         mask = mask.sigmoid()
-        finer = coarser = None
+        views = [self.same(level, offset, mask)]
         if index > 0:
-            finer = self.finer.convolve(levels[index - 1], offset, mask)
+            views.append(self.finer(levels[index - 1], offset, mask))
         if index + 1 < len(levels):
             coarse = levels[index + 1]
             few = [self.read_coarsely(tensor, *coarse.shape[-2:]) for tensor in (offset, mask)]
-            coarser = self.coarser.convolve(coarse, *few)
-        return self.same.convolve(level, offset, mask), finer, coarser
-
-    def views(self, same: Tensor, finer: Tensor | None, coarser: Tensor | None) -> list[Tensor]:
-        """What `sample` gives, normalised and of the size of the level."""
-        views = [self.same.norm(same)]
-        if finer is not None:
-            views.append(self.finer.norm(finer))
-        if coarser is not None:
-            view = self.coarser.norm(coarser)
-            views.append(F.interpolate(view, same.shape[-2:], mode="bilinear", align_corners=True))
+            view = self.coarser(coarse, *few)
+            views.append(F.interpolate(view, level.shape[-2:], mode="bilinear", align_corners=True))
         return views
 
 
@@ -191,13 +177,10 @@ class DeformConvNorm(nn.Module):
 
     def forward(self, feature: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """(B, C, H, W), (B, 18, h, w), (B, 9, h, w) -> (B, C, h, w); offsets (dy, dx) in pixels."""
-        return self.norm(self.convolve(feature, offset, mask))
-
-    def convolve(self, feature: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """The same without the norm."""
-        return deform_conv2d(
+        found = deform_conv2d(
             feature, offset, self.weight, self.bias, stride=self.stride, padding=1, mask=mask
         )
+        return self.norm(found)
 
 
 class ScaleAttention(nn.Module):
