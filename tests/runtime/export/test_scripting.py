@@ -11,8 +11,10 @@ from detectron2.export.torchscript import patch_instances
 from detectron2.export.torchscript_patch import freeze_training_mode
 from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.testing import assert_instances_allclose, random_boxes
 
+testing = pytest.importorskip("detectron2.utils.testing", reason="it needs pkg_resources")
+assert_instances_allclose = testing.assert_instances_allclose
+random_boxes = testing.random_boxes
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated
 
 FIELDS = {
