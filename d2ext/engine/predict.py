@@ -24,7 +24,7 @@ from d2ext.engine.prediction_files import annotated, detections_of, save_picture
 from d2ext.engine.timing import Stopwatch
 from d2ext.engine.video import SUFFIXES, open_video, write_video
 from d2ext.errors import ConfigError, DataError
-from d2ext.modeling.deploy import fuse_norms
+from d2ext.modeling.deploy import streamline
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
@@ -121,7 +121,7 @@ class Predictor:
             print(note)
         self.model = build_model(cfg).eval()
         load_for_evaluation(self.model, cfg.MODEL.WEIGHTS)
-        fuse_norms(self.model)
+        streamline(self.model)
         self.format = cfg.INPUT.FORMAT
         shortest = cfg.INPUT.MIN_SIZE_TEST
         by_edge = T.ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)

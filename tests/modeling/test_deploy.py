@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from d2ext.modeling.deploy import fuse_norms
+from d2ext.modeling.deploy import ConvChain, fuse_norms, streamline
 from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
 
 
@@ -32,3 +32,28 @@ def test_other_norms_stay():
     fuse_norms(nn.Sequential(group, frozen))
     assert isinstance(group.norm, nn.GroupNorm)
     assert isinstance(frozen.norm, FrozenBatchNorm2d)
+
+
+def test_a_chain_of_convolutions_computes_the_same_and_keeps_its_weights():
+    chain = nn.Sequential(
+        trained(Conv2d(3, 8, 3, stride=2, bias=False, norm=get_norm("BN", 8))),
+        trained(Conv2d(8, 8, 1, groups=8, norm=get_norm("BN", 8), activation=torch.relu)),
+    )
+    model = nn.Sequential(chain, nn.ReLU()).eval()
+    images = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        expected = model(images)
+        found = streamline(model)(images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert isinstance(model[0], ConvChain)
+    assert set(model.state_dict()) == {f"0.{i}.{name}" for i in "01" for name in ("weight", "bias")}
+
+
+def test_a_chain_follows_to_another_type():
+    chain = ConvChain(Conv2d(3, 4, 1), Conv2d(4, 2, 1)).double()
+    assert chain(torch.ones(1, 3, 2, 2, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_layers_that_keep_their_norm_are_not_chained():
+    model = nn.Sequential(nn.Sequential(Conv2d(3, 32, 1, bias=False, norm=get_norm("GN", 32))))
+    assert not isinstance(streamline(model)[0], ConvChain)

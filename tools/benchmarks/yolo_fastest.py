@@ -100,7 +100,7 @@ def onnx_way(path: str) -> Way:
     def run(photo: Path) -> np.ndarray:
         image = cv2.imread(str(photo))
         resized = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-        pixels = resized.transpose(2, 0, 1)[None].astype(np.float32)
+        pixels = resized.transpose(2, 0, 1)[None].astype(np.float32, order="C")
         boxes, scores = session.run(None, {name: pixels})[:2]
         return boxes[scores > THRESHOLD] * _scale(image).numpy()
 

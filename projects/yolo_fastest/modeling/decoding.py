@@ -51,7 +51,9 @@ def decode(levels: Sequence[RawLevel], anchors: Tensor, strides: Sequence[int]) 
     """
     parts = []
     for level, sizes, stride in zip(levels, anchors, strides, strict=True):
-        probability, best = level.classes.softmax(dim=1).max(dim=1)  # (B, H, W) each
+        logit, best = level.classes.max(dim=1)  # (B, H, W) each
+        # The softmax of the best class alone: runtimes take far longer for the whole.
+        probability = (level.classes - logit[:, None]).exp().sum(dim=1).reciprocal()
         scores = level.objectness.sigmoid() * probability[:, None]
         boxes = box_convert(dense_boxes(level, sizes, stride), "cxcywh", "xyxy")
         classes = best[:, None].expand_as(scores)
@@ -73,12 +75,13 @@ def dense_boxes(level: RawLevel, anchors: Tensor, stride: int) -> Tensor:
     return boxes_of(raw, torch.stack((x, y), dim=-1)[:, :, None], anchors, stride)
 
 
-def boxes_of(raw: Tensor, cells: Tensor, anchors: Tensor, stride: int) -> Tensor:
+def boxes_of(raw: Tensor, cells: Tensor, anchors: Tensor, stride: int | Tensor) -> Tensor:
     """Raw outputs (..., 4) -> boxes (..., 4), centre and size in pixels.
 
     Args:
         cells: (..., 2) column and row of the cell.
         anchors: (..., 2) width and height in pixels.
+        stride: in pixels; of all boxes or (..., 1).
     """
     centers, sizes = relative_boxes(raw.float())
     return torch.cat(((centers + cells) * stride, sizes * anchors), dim=-1)
@@ -103,10 +106,17 @@ def detect(
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Boxes (K, 4) XYXY in pixels, scores (K,) and classes (K,) of each image, best first."""
     parts = [
-        _candidates(level, sizes, stride, score_thresh)
+        _promising(level, sizes, stride, score_thresh)
         for level, sizes, stride in zip(levels, anchors, strides, strict=True)
     ]
-    image, boxes, scores, classes = (torch.cat(part) for part in zip(*parts, strict=True))
+    # All levels at once: on a CPU few boxes cost as much as many.
+    image, objectness, logits, raw, cells, sizes, steps = map(torch.cat, zip(*parts, strict=True))
+    probability, classes = logits.softmax(dim=1).max(dim=1)
+    scores = objectness * probability
+    good = (scores > score_thresh).nonzero()[:, 0]
+    boxes = boxes_of(raw[good], cells[good], sizes[good], steps[good])
+    boxes = box_convert(boxes, "cxcywh", "xyxy")
+    image, scores, classes = image[good], scores[good], classes[good]
     found = []
     for index in range(len(levels[0].box)):
         own = (image == index).nonzero()[:, 0]
@@ -124,20 +134,19 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) 
     return nms(boxes + CLASS_SHIFT * classes[:, None], scores, nms_thresh)
 
 
-def _candidates(
+def _promising(
     level: RawLevel, anchors: Tensor, stride: int, score_thresh: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images (K,), boxes (K, 4) XYXY, scores (K,) and classes (K,) above the threshold."""
+) -> tuple[Tensor, ...]:
+    """Anchors of enough objectness, which no score exceeds: images (K,), objectness (K,), logits of
+    the classes (K, C), raw boxes (K, 4), cells (K, 2), anchors (K, 2) and strides (K, 1).
+    """
     objectness = level.objectness.float().sigmoid()
     image, anchor, row, column = (objectness > score_thresh).nonzero(as_tuple=True)
-    logits = level.classes[image, :, row, column].float()
-    probability, best = logits.softmax(dim=1).max(dim=1)
-    scores = objectness[image, anchor, row, column] * probability
-    good = (scores > score_thresh).nonzero()[:, 0]
-    image, anchor, row, column = image[good], anchor[good], row[good], column[good]
     raw = level.box.unflatten(1, (-1, 4))[image, anchor, :, row, column]
-    boxes = boxes_of(raw, torch.stack((column, row), dim=1), anchors[anchor], stride)
-    return image, box_convert(boxes, "cxcywh", "xyxy"), scores[good], best[good]
+    cells = torch.stack((column, row), dim=1)
+    logits = level.classes[image, :, row, column].float()
+    steps = anchors.new_full((len(image), 1), stride)
+    return image, objectness[image, anchor, row, column], logits, raw, cells, anchors[anchor], steps
 
 
 def _per_anchor(level: Tensor) -> Tensor:

@@ -58,6 +58,18 @@ def test_an_image_beside_a_larger_one_is_padded_with_grey(build):
     assert images.tensor[0, :, 50:].unique().tolist() == pytest.approx([114 / 255])
 
 
+def test_each_channel_is_normalised_by_its_own_values_and_the_image_stays(build):
+    model = build().eval()
+    model.pixel_mean.copy_(torch.tensor([1.0, 2, 3]).view(3, 1, 1))
+    model.pixel_std.copy_(torch.tensor([4.0, 5, 6]).view(3, 1, 1))
+    items = [some_input(64, 96, 0), some_input(64, 96, 0)]
+    for batch in (items, items[:1], [{"image": items[0]["image"].float()}]):
+        pixels = torch.stack([item["image"] for item in batch])
+        expected = (pixels - model.pixel_mean) / model.pixel_std
+        torch.testing.assert_close(model.preprocess(batch).tensor, expected, rtol=0, atol=0)
+        torch.testing.assert_close(pixels, torch.stack([item["image"] for item in batch]))
+
+
 @pytest.mark.parametrize("count", [0, 1, 40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_losses_and_gradients_are_finite(build, count, dtype):
