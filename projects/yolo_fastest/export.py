@@ -1,10 +1,11 @@
 """YOLO-FastestV2 as `tools/export.py` sees it."""
 
+import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2ext.export import Exporter, Levels, register_exporter
 from d2ext.projects.yolo_fastest.modeling import RawLevel, YoloFastest, decode
@@ -14,24 +15,25 @@ from d2ext.projects.yolo_fastest.modeling import RawLevel, YoloFastest, decode
 class YoloFastestExporter(Exporter):
     """Raw outputs: the maps of `RawLevel`, (B, channels, cells); every box has one class."""
 
-    topk_candidates = 2000  # more than ever pass the threshold; the model has no such limit
+    topk_candidates = 1000  # more than ever pass the threshold; the model has no such limit
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self.nms_thresh, self.max_detections = model.head.nms_thresh, model.head.max_detections
         self.clip = model.clip_boxes
         self.shifted = bool(model.pixel_mean.any())
+        self.backbone = model.backbone if self.shifted else _scaled(model)
 
     @property
     def stride(self) -> int:
         return max(self.model.head.strides)
 
     def normalize(self, images: Tensor) -> Tensor:
-        # A pass over the image counts here: the published mean of zero is not subtracted.
-        return super().normalize(images) if self.shifted else images / self.model.pixel_std
+        # A pass over the image counts here: where the mean is zero, the stem's weights divide.
+        return super().normalize(images) if self.shifted else images
 
     def head(self, images: Tensor) -> dict[str, list[Tensor]]:
-        levels = self.model.head(self.model.backbone(images))
+        levels = self.model.head(self.backbone(images))
         return {name: [getattr(level, name) for level in levels] for name in RawLevel._fields}
 
     def decode(self, raw: dict[str, list[Tensor]]) -> Levels:
@@ -41,3 +43,11 @@ class YoloFastestExporter(Exporter):
         scores = torch.where(found.scores > head.score_thresh, found.scores, 0.0)
         own = F.one_hot(found.classes, head.num_classes)
         return Levels([found.boxes], [scores.unsqueeze(-1) * own])
+
+
+@torch.no_grad()
+def _scaled(model: Any) -> nn.Module:
+    """A backbone that takes pixels in 0..255 as `model`'s takes them divided by `pixel_std`."""
+    backbone = copy.deepcopy(model.backbone)
+    backbone.bottom_up.stem.weight /= model.pixel_std.view(1, -1, 1, 1)
+    return backbone
