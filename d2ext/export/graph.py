@@ -27,7 +27,7 @@ def build_graph(exporter: Exporter, nms: str, decode: str, for_onnx: bool) -> "G
         return RawOutputs(exporter)
     if nms == "none":
         return Candidates(exporter)
-    return Detections(exporter, torch.ops.d2ext.keep_best if for_onnx else keep_best)
+    return Detections(exporter, torch.ops.d2ext_export.keep_best if for_onnx else keep_best)
 
 
 class Graph(nn.Module):

@@ -28,7 +28,7 @@ def save_onnx(
         verbose=False,
         opset_version=OPSET,
         custom_translation_table={
-            torch.ops.d2ext.keep_best.default: _keep_best,
+            torch.ops.d2ext_export.keep_best.default: _keep_best,
             torch.ops.torchvision.deform_conv2d.default: _deform_conv2d,
         },
     )

@@ -33,10 +33,10 @@ def keep_best(
 
 # ONNX has an operator for batches and classes; under a name of its own, `keep_best` can be
 # translated to it.
-torch.library.custom_op("d2ext::keep_best", keep_best, mutates_args=())
+torch.library.custom_op("d2ext_export::keep_best", keep_best, mutates_args=())
 
 
-@torch.library.register_fake("d2ext::keep_best")
+@torch.library.register_fake("d2ext_export::keep_best")
 def _fake(
     boxes: Tensor, scores: Tensor, classes: Tensor, num_classes: int, nms_thresh: float
 ) -> Tensor:

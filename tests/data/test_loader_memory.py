@@ -1,9 +1,9 @@
 """Worker processes share the data set instead of each having a copy."""
 
 import pickle
-from pathlib import Path
 
 import pytest
+from reading import ROLLUP, Reads
 from torch.utils.data import DataLoader
 
 from d2ext.data.loader import SeededDataset
@@ -12,7 +12,6 @@ from detectron2.data import DatasetFromList
 from detectron2.structures import BoxMode
 
 IMAGES, OBJECTS = 8_000, 20
-ROLLUP = Path("/proc/self/smaps_rollup")
 
 
 def made_up(count):
@@ -29,24 +28,6 @@ def made_up(count):
         }
         for number in range(count)
     ]
-
-
-class Reads:
-    """Reads all dicts, as a mapper that mixes pictures may, and says how much memory that took."""
-
-    def __init__(self, items):
-        self.items = items
-
-    def __call__(self, item):
-        for position in range(len(self.items)):
-            self.items[position]
-        return private_megabytes()
-
-
-def private_megabytes():
-    lines = ROLLUP.read_text().splitlines()
-    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
-    return sum(kilobytes) / 1024
 
 
 @pytest.mark.skipif(not ROLLUP.exists(), reason="memory is read from Linux's /proc")

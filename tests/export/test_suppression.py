@@ -30,7 +30,7 @@ def test_each_image_keeps_what_suppression_by_class_keeps(count):
 def test_onnx_keeps_the_same(tmp_path):
     class Module(torch.nn.Module):
         def forward(self, images, scores, classes):
-            return (torch.ops.d2ext.keep_best(images, scores, classes, 4, 0.5),)
+            return (torch.ops.d2ext_export.keep_best(images, scores, classes, 4, 0.5),)
 
     batch = torch.export.Dim("batch")
     inputs = some_candidates(3, 60)
