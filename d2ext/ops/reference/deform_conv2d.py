@@ -57,7 +57,8 @@ def deform_conv2d_backward(
     factors = _as_factors(mask, corners)
     samples = _sum_bags(table, bags, corners.weight * factors).to(input.dtype)
 
-    grad_rows = grad_output.permute(0, 2, 3, 1).reshape(-1, *kernels.shape[:2])
+    count = grad_output.shape[0] * grad_output.shape[2] * grad_output.shape[3]
+    grad_rows = grad_output.permute(0, 2, 3, 1).reshape(count, *kernels.shape[:2])
     grad_kernels = torch.einsum("ngo,ntgc->gotc", grad_rows, _by_tap(samples, kernels))
     grad_samples = torch.einsum("ngo,gotc->ntgc", grad_rows, kernels).reshape(samples.shape)
     grad_table, products = _sum_bags_backward(
@@ -222,8 +223,9 @@ def _sum_bags_backward(
 def _by_group(weight: Tensor, channels: int) -> Tensor:
     """(C', C / groups, kh, kw) weights: (groups, C' / groups, taps, C / groups)."""
     out_channels, group_channels = weight.shape[:2]
-    groups = channels // group_channels
-    return weight.permute(0, 2, 3, 1).reshape(groups, out_channels // groups, -1, group_channels)
+    groups, taps = channels // group_channels, weight.shape[2] * weight.shape[3]
+    by_tap = weight.permute(0, 2, 3, 1)
+    return by_tap.reshape(groups, out_channels // groups, taps, group_channels)
 
 
 def _from_groups(kernels: Tensor, weight: Tensor) -> Tensor:
