@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2ext.data.registered import Entry, register_source
-from d2ext.data.sources import recognise
+from d2ext.data.sources import Source, load_splits, recognise
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 
@@ -29,6 +29,27 @@ def parse_dataset_flag(text: str) -> tuple[Path, Path | None]:
             "example my/train.json:my/images."
         )
     return pairs[0]
+
+
+def named_sources(path: str, val: Sequence[str]) -> dict[str, Source]:
+    """Every split of `path`, or its training data alone where `val` names others.
+
+    Raises:
+        DataError: one of them cannot be read at all.
+    """
+    splits = _splits(path)
+    first = "train" if "train" in splits else next(iter(splits))
+    if not val:
+        return {first or "train": splits.pop(first)} | splits
+    found = {"train": splits[first]}
+    for number, text in enumerate(val, start=1):
+        others = _splits(text)
+        chosen = next((name for name in ("val", "test", "") if name in others), None)
+        if chosen is None and len(others) > 1:
+            raise DataError(f"{text}: has the splits {', '.join(others)}, neither val nor test.")
+        source = others[chosen] if chosen is not None else next(iter(others.values()))
+        found["val" if number == 1 else f"val_{number}"] = source
+    return found
 
 
 def flag_entry(text: str, wanted: str) -> tuple[list[str], list[str]]:
@@ -80,6 +101,12 @@ def register_entries(entries: Sequence[Sequence[str]], classes: Sequence[str] = 
             )
         name, path, images, split, share = (*entry, "", "")[:5]
         register_source(name, Entry(path, images, split, share, tuple(classes)))
+
+
+def _splits(text: str) -> dict[str, Source]:
+    whole = Path(text).expanduser().exists()
+    path, images = (Path(text), None) if whole else parse_dataset_flag(text)
+    return load_splits(path, images=images)
 
 
 def _after_drive(text: str, colon: int) -> bool:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from d2ext.data.sources.corners import corners_of
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import check_image_size, read_image
 from detectron2.structures import BoxMode
@@ -136,10 +137,8 @@ def upright_box(annotation: Item) -> np.ndarray:
     if annotation["bbox_mode"] != BoxMode.XYWHA_ABS:
         box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
         return np.asarray(box, dtype=float)
-    x, y, width, height, degrees = annotation["bbox"]
-    cos, sin = abs(np.cos(np.deg2rad(degrees))), abs(np.sin(np.deg2rad(degrees)))
-    half_w, half_h = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
-    return np.array([x - half_w, y - half_h, x + half_w, y + half_h])
+    corners = np.reshape(corners_of(annotation["bbox"]), (4, 2))
+    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
 
 def is_mirroring(transforms: T.Transform) -> bool:

@@ -10,11 +10,10 @@ from d2ext.config import Machine, load_config
 from d2ext.data.checks.fix import write_repaired
 from d2ext.data.checks.run import check_sources
 from d2ext.data.checks.sizes import InputSize
-from d2ext.data.flags import parse_dataset_flag
-from d2ext.data.sources import Source, load_splits
+from d2ext.data.flags import named_sources
+from d2ext.data.sources import Source
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.input_size import input_size
-from d2ext.errors import DataError
 
 EXAMPLES = """\
 examples:
@@ -77,33 +76,6 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("opts", metavar="KEY VALUE", nargs="*", help="values of the config")
     return parser
-
-
-def named_sources(path: str, val: Sequence[str]) -> dict[str, Source]:
-    """Every split of `path`, or its training data alone where `val` names others.
-
-    Raises:
-        DataError: one of them cannot be read at all.
-    """
-    splits = _splits(path)
-    first = "train" if "train" in splits else next(iter(splits))
-    if not val:
-        return {first or "train": splits.pop(first)} | splits
-    found = {"train": splits[first]}
-    for number, text in enumerate(val, start=1):
-        others = _splits(text)
-        chosen = next((name for name in ("val", "test", "") if name in others), None)
-        if chosen is None and len(others) > 1:
-            raise DataError(f"{text}: has the splits {', '.join(others)}, neither val nor test.")
-        source = others[chosen] if chosen is not None else next(iter(others.values()))
-        found["val" if number == 1 else f"val_{number}"] = source
-    return found
-
-
-def _splits(text: str) -> dict[str, Source]:
-    whole = Path(text).expanduser().exists()
-    path, images = (Path(text), None) if whole else parse_dataset_flag(text)
-    return load_splits(path, images=images)
 
 
 def _model(args: argparse.Namespace, source: Source) -> InputSize:

@@ -5,20 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from d2ext.data.checks.report import Fault, Report
 from d2ext.data.checks.run import check_sources
-from d2ext.data.flags import parse_dataset_flag
+from d2ext.data.flags import named_sources
 from d2ext.data.picture import upright_box
-from d2ext.data.sources import Source, load_splits
+from d2ext.data.sources import Source
 from d2ext.evaluation.drawing import Color, Mark, class_name, color_of, marks_of_annotations
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
 from d2ext.pages.page import Page
 from detectron2.data.detection_utils import read_image
-from detectron2.structures import BoxMode
 
 NAME = "index.html"
 _EXAMPLES = 6  # pictures of a class
@@ -52,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("path", help="a data set of any known format")
     parser.add_argument("--out", type=Path, default=Path("page"), help="folder of the page")
     args = parser.parse_args(argv)
-    sources = _load(args.path)
+    sources = named_sources(args.path, [])
     for source in sources.values():
         print(source.describe())
     write_data_page(sources, args.out / NAME, progress=True)
@@ -80,11 +78,6 @@ def write_data_page(sources: Mapping[str, Source], path: Path, *, progress: bool
         _add_classes(page, sources)
     _add_faults(page, report)
     page.write(path)
-
-
-def _load(text: str) -> dict[str, Source]:
-    path, images = parse_dataset_flag(text)
-    return {name or "data": s for name, s in load_splits(path, images=images).items()}
 
 
 def _add_overview(page: Page, sources: Mapping[str, Source], report: Report) -> None:
@@ -188,19 +181,8 @@ def _example(
     if pixels is None:
         return None
     one = {"height": pixels.shape[0], "width": pixels.shape[1]}
-    plain = {**annotation, "bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS}
-    marks = marks_of_annotations({**one, "annotations": [plain]}, names)
-    if annotation["bbox_mode"] == BoxMode.XYWHA_ABS:
-        pixels = _outlined(pixels, annotation["bbox"], marks[0])
-        marks = []
+    marks = marks_of_annotations({**one, "annotations": [annotation]}, names)
     return crop(pixels, box.tolist(), marks), Path(image["file_name"]).name
-
-
-def _outlined(pixels: np.ndarray, box: Sequence[float], mark: Mark) -> np.ndarray:
-    """A rotated box, drawn into the image."""
-    x, y, width, height, degrees = box
-    corners = cv2.boxPoints(((x, y), (width, height), -degrees))
-    return cv2.polylines(pixels.copy(), [corners.round().astype(np.int32)], True, mark.color, 1)
 
 
 def _add_labelled(page: Page, sources: Mapping[str, Source]) -> None:

@@ -10,6 +10,7 @@ from d2ext.data.mixing import CopyPaste, MixUp, Mosaic
 from d2ext.data.picture import Motion, Picture
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
+from tests.data.corners import corners_of
 
 H, W = 48, 64
 AUGMENTATIONS = {
@@ -37,15 +38,6 @@ def rotated_object(centre, width, height, angle):
         "segmentation": [outline.reshape(-1)],
     }
     return [{**rotated, "category_id": 0}, {**upright, "category_id": 1}]
-
-
-def corners_of(box):
-    x, y, width, height, degrees = box
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    across, down = np.array([cos, -sin]) * width / 2, np.array([sin, cos]) * height / 2
-    return np.array([x, y]) + np.array(
-        [-across - down, across - down, across + down, down - across]
-    )
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

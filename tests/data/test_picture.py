@@ -6,6 +6,7 @@ import pytest
 from d2ext.data.picture import Motion, Picture, is_mirroring, rotated_boxes_through
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
+from tests.data.corners import corners_of
 
 H, W = 40, 60
 TRANSFORMS = {
@@ -54,15 +55,6 @@ def test_a_rotated_boxs_corners_move_as_points_do(name):
     found = corners_of(moved[0])
     distance = np.linalg.norm(found[:, None] - expected[None], axis=-1)
     assert distance.min(axis=0).max() < 1e-4
-
-
-def corners_of(box):
-    x, y, width, height, angle = box
-    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    across, down = np.array([cos, -sin]) * width / 2, np.array([sin, cos]) * height / 2
-    return np.array([x, y]) + np.array(
-        [-across - down, across - down, across + down, down - across]
-    )
 
 
 @pytest.mark.parametrize("name", ["resize", "uneven", "mirror"])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from d2ext.data.checks.report import Report
 from d2ext.data.checks.run import check_sources
-from d2ext.engine.check_data import named_sources
+from d2ext.data.flags import named_sources
 
 WIDTH, HEIGHT = 64, 48
 

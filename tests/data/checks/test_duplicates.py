@@ -3,7 +3,7 @@
 from data.checks.garden import picture
 
 from d2ext.data.checks.run import check_sources
-from d2ext.engine.check_data import named_sources
+from d2ext.data.flags import named_sources
 
 
 def test_data_to_evaluate_on_are_no_leak_of_each_other(garden):

@@ -7,7 +7,7 @@ import pytest
 
 from d2ext.data.checks.report import Fault, Report
 from d2ext.data.checks.run import check_sources
-from d2ext.engine.check_data import named_sources
+from d2ext.data.flags import named_sources
 
 DATA = Path(os.environ.get("D2EXT_SHARED", Path(__file__).parents[4] / "shared"), "data")
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared data sets")

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.checks.fix import write_repaired
 from d2ext.data.checks.kinds import KINDS
-from d2ext.engine.check_data import named_sources
+from d2ext.data.flags import named_sources
 from d2ext.errors import DataError
 
 REFUSED = -1  # training says what is wrong and does not start; a repaired copy can be learned from
