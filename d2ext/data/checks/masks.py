@@ -38,7 +38,7 @@ def _check(subject: Subject, number: int) -> bool:
 
 
 def _check_run_lengths(subject: Subject, number: int, mask: dict[str, Any]) -> bool:
-    width, height = subject.frames[number].astype(int).tolist()
+    width, height = np.nan_to_num(subject.frames[number]).astype(int).tolist()
     if list(mask["size"]) != [height, width]:
         detail = f"mask of {mask['size'][1]} x {mask['size'][0]} pixels, image {width} x {height}"
         subject.add_object("mask-size", number, detail)

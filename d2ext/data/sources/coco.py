@@ -196,6 +196,7 @@ def _flips(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _metadata(items: Sequence[Item]) -> dict[str, Any]:
-    names = next((item["keypoints"] for item in items if item.get("keypoints")), None)
+    given = (item.get("keypoints") for item in items)
+    names = next(([*map(str, one)] for one in given if one and isinstance(one, list)), None)
     points = {"keypoint_names": names, "keypoint_flip_map": _flips(names)} if names else {}
     return {"categories": list(items), **points}
