@@ -1,11 +1,11 @@
 """DOTA: a text file an image, with lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult` in pixels."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from d2ext.data.sources.corners import rotated_box
 from d2ext.data.sources.files import (
     ImageIndex,
+    LabelFolder,
     child,
     files_in,
     folders_in,
@@ -14,7 +14,7 @@ from d2ext.data.sources.files import (
     split_folders,
     split_of,
 )
-from d2ext.data.sources.source import Fault, Item, Source
+from d2ext.data.sources.source import Fault, Item, Source, number_classes
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
@@ -23,16 +23,7 @@ _FOLDERS = ("labelTxt", "labelTxt-v1.0", "labelTxt-v1.5", "labelTxt-v2.0", "annf
 _HEADERS = ("imagesource:", "gsd:")
 
 
-@dataclass(frozen=True)
-class Part:
-    """A folder of label files and where images may be."""
-
-    path: Path
-    split: str
-    image_folders: tuple[Path, ...]
-
-
-def find(path: Path, images: Path | None) -> dict[str, Part]:
+def find(path: Path, images: Path | None) -> dict[str, LabelFolder]:
     """The splits of a DOTA data set at `path`; none where it is something else."""
     for folder in filter(None, (path, child(path, *_FOLDERS))):
         if _is_dota(folder):
@@ -44,7 +35,7 @@ def find(path: Path, images: Path | None) -> dict[str, Part]:
     return {}
 
 
-def load(part: Part) -> Source:
+def load(part: LabelFolder) -> Source:
     """Read the label files of a part; every image needs one, even if it is empty.
 
     Raises:
@@ -65,11 +56,7 @@ def load(part: Part) -> Source:
             source.faults.append(Fault(kind, str(file), str(path or file.stem)))
             continue
         _add_image(source, file, path, size)
-    source.classes = tuple(sorted({o["category"] for i in source.images for o in i["annotations"]}))
-    numbers = {name: number for number, name in enumerate(source.classes)}
-    for image in source.images:
-        for item in image["annotations"]:
-            item["category_id"] = numbers[item.pop("category")]
+    source.classes = number_classes(source.images)
     return source
 
 
@@ -138,13 +125,13 @@ def _numbers(words: list[str]) -> bool:
         return False
 
 
-def _part(labels: Path, split: str, images: Path | None) -> Part:
+def _part(labels: Path, split: str, images: Path | None) -> LabelFolder:
     if images is not None:
         same = [p for p in folders_in(images) if p.name == labels.name]
-        return Part(labels, split, (*same, images))
+        return LabelFolder(labels, split, (*same, images))
     places = []
     for base in (labels, labels.parent, labels.parent.parent):
         if (folder := child(base, "images", "image", "imgs", "JPEGImages")) is not None:
             places += [p for p in folders_in(folder) if split_of(p.name) == split and split]
             places.append(folder)
-    return Part(labels, split, (*places, labels, labels.parent))
+    return LabelFolder(labels, split, (*places, labels, labels.parent))

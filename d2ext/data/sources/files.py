@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image
@@ -23,6 +24,15 @@ _ALIASES = {
 }
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(_ALIASES, key=len, reverse=True))})(?![a-z])")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+@dataclass(frozen=True)
+class LabelFolder:
+    """A split's folder with one label file an image, and where the images may be."""
+
+    path: Path
+    split: str
+    image_folders: tuple[Path, ...]
 
 
 def split_of(name: str) -> str:

@@ -2,19 +2,19 @@
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from d2ext.data.sources.files import (
     ImageIndex,
+    LabelFolder,
     child,
     files_in,
     image_size,
     split_folders,
     split_of,
 )
-from d2ext.data.sources.source import Fault, Item, Source
+from d2ext.data.sources.source import Fault, Item, Source, number_classes
 from detectron2.structures import BoxMode
 
 FORMAT = "labelme"
@@ -23,16 +23,7 @@ _HEAD = 1 << 16
 _FOLDERS = ("annotations", "labels", "json", "jsons", "labelme")
 
 
-@dataclass(frozen=True)
-class Part:
-    """A folder of JSON files and where images may be."""
-
-    path: Path
-    split: str
-    image_folders: tuple[Path, ...]
-
-
-def find(path: Path, images: Path | None) -> dict[str, Part]:
+def find(path: Path, images: Path | None) -> dict[str, LabelFolder]:
     """The splits of a labelme data set at `path`; none where it is something else."""
     for folder in filter(None, (path, child(path, *_FOLDERS))):
         if _has_shapes(folder):
@@ -43,7 +34,7 @@ def find(path: Path, images: Path | None) -> dict[str, Part]:
     return {}
 
 
-def load(part: Part) -> Source:
+def load(part: LabelFolder) -> Source:
     """Read the JSON files of a part. Pictures inside of them (`imageData`) are not used."""
     index = ImageIndex(part.image_folders)
     source = Source(FORMAT, part.path, part.split, "boxes", (), [])
@@ -55,10 +46,8 @@ def load(part: Part) -> Source:
             source.faults.append(Fault("broken labelme file", str(file), detail=str(error)))
             continue
         _add_image(source, file, document, shapes, index)
+    source.classes = number_classes(source.images)
     items = [item for image in source.images for item in image["annotations"]]
-    source.classes = tuple(sorted({item["category"] for item in items}))
-    for item in items:
-        item["category_id"] = source.classes.index(item.pop("category"))
     source.task = "masks" if any("segmentation" in item for item in items) else "boxes"
     return source
 
@@ -71,14 +60,14 @@ def _has_shapes(folder: Path) -> bool:
     return False
 
 
-def _part(folder: Path, split: str, images: Path | None) -> Part:
+def _part(folder: Path, split: str, images: Path | None) -> LabelFolder:
     if images is not None:
-        return Part(folder, split, (images,))
+        return LabelFolder(folder, split, (images,))
     places = [folder]
     for base in (folder, folder.parent):
         if (inner := child(base, "images", "imgs", "JPEGImages")) is not None:
             places.append(inner)
-    return Part(folder, split, (*places, folder.parent))
+    return LabelFolder(folder, split, (*places, folder.parent))
 
 
 def _add_image(

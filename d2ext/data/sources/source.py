@@ -94,6 +94,16 @@ def origin(image: Item, annotation: Item | None = None) -> str:
     return f"{file}:{annotation['record']}" if annotation is not None else file
 
 
+def number_classes(images: Sequence[Item]) -> tuple[str, ...]:
+    """Sorted names of the annotations' "category", which their "category_id" replaces."""
+    items = [item for image in images for item in image["annotations"]]
+    classes = tuple(sorted({item["category"] for item in items}))
+    numbers = {name: number for number, name in enumerate(classes)}
+    for item in items:
+        item["category_id"] = numbers[item.pop("category")]
+    return classes
+
+
 def with_classes(source: Source, classes: Sequence[str]) -> Source:
     """`source` with the class indices of `classes`; objects of others are left out.
 

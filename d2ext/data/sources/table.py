@@ -21,7 +21,7 @@ from d2ext.data.sources.files import (
     split_folders,
     split_of,
 )
-from d2ext.data.sources.source import Fault, Item, Source
+from d2ext.data.sources.source import Fault, Item, Source, number_classes
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
@@ -95,16 +95,8 @@ def load(part: Part) -> Source:
             f"{part.path}: its images, such as {next(iter(images))}, are in none of "
             f"{', '.join(map(str, places))}. Name their folder: {part.path}:IMAGES."
         )
-    _number_classes(source)
+    source.classes = number_classes(source.images)
     return source
-
-
-def _number_classes(source: Source) -> None:
-    items = [item for image in source.images for item in image["annotations"]]
-    source.classes = tuple(sorted({item["category"] for item in items}))
-    numbers = {name: number for number, name in enumerate(source.classes)}
-    for item in items:
-        item["category_id"] = numbers[item.pop("category")]
 
 
 def _has_boxes(file: Path) -> bool:

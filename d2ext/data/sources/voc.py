@@ -26,7 +26,7 @@ from d2ext.data.sources.files import (
     split_folders,
     split_of,
 )
-from d2ext.data.sources.source import Fault, Item, Source
+from d2ext.data.sources.source import Fault, Item, Source, number_classes
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
@@ -85,7 +85,6 @@ def load(part: Part) -> Source:
     from_one = counts_from_one(part.siblings)
     faults: list[Fault] = []
     index = ImageIndex(part.image_folders)
-    names: dict[str, None] = {}
     parsed = []
     for file in _files(part, faults):
         try:
@@ -97,20 +96,15 @@ def load(part: Part) -> Source:
         if image is not None:
             parsed.append(image)
             image["annotations"] = list(_objects(file, root, image, from_one, faults))
-            names.update(dict.fromkeys(o["category"] for o in image["annotations"]))
-    classes = tuple(sorted(names))
-    numbers = {name: number for number, name in enumerate(classes)}
     for image_id, image in enumerate(parsed, start=1):
         image["image_id"] = image_id
-        for item in image["annotations"]:
-            item["category_id"] = numbers[item.pop("category")]
     rotated = _settle(parsed)
     return Source(
         format=FORMAT,
         path=part.path,
         split=part.split,
         task="rotated" if rotated else "boxes",
-        classes=classes,
+        classes=number_classes(parsed),
         images=parsed,
         faults=faults,
         notes=[] if rotated else [_note(from_one)],
