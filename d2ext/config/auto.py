@@ -12,6 +12,7 @@ import yaml
 from detectron2.config import CfgNode
 
 AUTO = "auto"
+_COCO_KEYPOINTS = 17
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class Facts(Protocol):
     object_images: np.ndarray  # (M,) row of `image_sizes`
     stuff_names: tuple[str, ...]  # classes of semantic masks
     run_lengths: bool  # whether masks are run lengths, not polygons
+    num_keypoints: int  # of an object
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,16 @@ def _pixel_classes(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
     return len(facts.stuff_names)
 
 
+def _num_keypoints(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
+    """Those of an object of the data."""
+    return facts.num_keypoints
+
+
+def _keypoint_sigmas(cfg: CfgNode, facts: Facts, machine: Machine) -> list[float]:
+    """COCO's own for as many keypoints as COCO has, else their mean for each."""
+    return [] if facts.num_keypoints == _COCO_KEYPOINTS else [0.067] * facts.num_keypoints
+
+
 Rule = Callable[[CfgNode, Facts, Machine], Any]
 
 DERIVABLE: dict[str, Rule] = {
@@ -193,6 +205,8 @@ DERIVABLE: dict[str, Rule] = {
     "INPUT.MAX_SIZE_TEST": _max_size,
     "INPUT.MASK_FORMAT": _mask_format,
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES": _pixel_classes,
+    "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": _num_keypoints,
+    "TEST.KEYPOINT_OKS_SIGMAS": _keypoint_sigmas,
     "MODEL.ANCHOR_GENERATOR.SIZES": _anchor_sizes,
     "DATALOADER.NUM_WORKERS": _workers,
     "SOLVER.IMS_PER_BATCH": _batch_size,

@@ -24,6 +24,7 @@ class DatasetFacts:
     empty_images: int  # images without an object, where objects are what is annotated
     stuff_names: tuple[str, ...] = ()  # classes of semantic masks
     run_lengths: bool = False  # whether masks are run lengths, not polygons
+    num_keypoints: int = 0  # of an object, where objects have some
     annotated: frozenset[str] = frozenset()  # of "boxes", "masks", "keypoints", "semantic masks"
 
     @property
@@ -62,6 +63,7 @@ def dataset_facts(names: Sequence[str]) -> DatasetFacts:
         empty_images=sum(f.empty_images for f in facts),
         stuff_names=facts[0].stuff_names,
         run_lengths=any(f.run_lengths for f in facts),
+        num_keypoints=max(f.num_keypoints for f in facts),
         annotated=frozenset.union(*(f.annotated for f in facts)),
     )
 
@@ -104,6 +106,7 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetFacts:
         empty_images=sum(not group for group in objects),
         stuff_names=tuple(MetadataCatalog.get(name).get("stuff_classes", ())),
         run_lengths=any(isinstance(o.get("segmentation"), dict) for o in flat),
+        num_keypoints=max((len(o.get("keypoints", ())) // 3 for o in flat), default=0),
         annotated=_annotated(dicts, flat),
     )
 

@@ -79,6 +79,7 @@ def prepare(args: argparse.Namespace) -> Prepared:
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
     _check_task(cfg, facts)
     _check_class_counts(cfg, facts)
+    _check_keypoints(cfg, facts)
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
     decided = resolve_auto(cfg, facts, machine(cfg, args))
     notes += [describe(decided, names)] if decided else []
@@ -178,7 +179,8 @@ def _check_task(cfg: CfgNode, facts: DatasetFacts) -> None:
             raise ConfigError(
                 f"{key} learns {what}, and the data have {', '.join(sorted(facts.annotated))} "
                 "alone. Choose a config for these: configs/mask_rcnn_regnetx200m.yaml learns "
-                "boxes and masks, configs/semantic_fpn_regnetx200m.yaml semantic masks, "
+                "boxes and masks, configs/keypoint_rcnn_regnetx200m.yaml boxes and keypoints, "
+                "configs/semantic_fpn_regnetx200m.yaml semantic masks, "
                 "configs/dyhead_regnetx200m.yaml boxes."
             )
 
@@ -190,3 +192,22 @@ def _check_class_counts(cfg: CfgNode, facts: DatasetFacts) -> None:
                 f"{key} is {given}, but the data has {len(facts.class_names)} classes "
                 f"({', '.join(facts.class_names)}). Leave the key out: it follows the data."
             )
+
+
+def _check_keypoints(cfg: CfgNode, facts: DatasetFacts) -> None:
+    """How many there are, and a deviation for each where they are not COCO's."""
+    if not cfg.MODEL.KEYPOINT_ON:
+        return
+    key, given = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    if key not in cfg.AUTO and given != facts.num_keypoints:
+        raise ConfigError(
+            f"{key} is {given}, but objects of the data have {facts.num_keypoints}. "
+            f"{key} auto follows the data."
+        )
+    key, sigmas = "TEST.KEYPOINT_OKS_SIGMAS", cfg.TEST.KEYPOINT_OKS_SIGMAS
+    if key not in cfg.AUTO and len(sigmas or [0.0] * 17) != facts.num_keypoints:
+        raise ConfigError(
+            f"{key} has {len(sigmas or [0.0] * 17)} values, {'' if sigmas else 'those of COCO, '}"
+            f"but objects of the data have {facts.num_keypoints} keypoints. "
+            f"{key} auto takes the same for each."
+        )

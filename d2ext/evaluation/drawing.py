@@ -7,7 +7,7 @@ image is scaled first and drawn on afterwards.
 
 import colorsys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import cv2
@@ -57,6 +57,7 @@ class Mark:
         short: the label where `text` has no room; may be empty.
         score: labels of high scores are placed first.
         mask: (H, W) booleans of the image's size, or None.
+        points: (x, y) of keypoints, in pixels of the image.
     """
 
     box: Sequence[float]
@@ -65,6 +66,7 @@ class Mark:
     short: str = ""
     score: float = 1.0
     mask: np.ndarray | None = None
+    points: Sequence[tuple[float, float]] = ()
 
 
 def annotate(
@@ -74,8 +76,8 @@ def annotate(
 
     Args:
         image: (H, W, 3) RGB, uint8.
-        instances: `pred_boxes`, `pred_classes` and, where there, `scores` and `pred_masks`, in
-            pixels of `image`.
+        instances: `pred_boxes`, `pred_classes`, `scores` and, where there, `pred_masks` and
+            `pred_keypoints`, in pixels of `image`.
         metadata: `thing_classes` names and `thing_colors` colours the classes; both may be missing.
         scale: the size of the result, in sizes of `image`.
 
@@ -99,6 +101,9 @@ def draw(image: np.ndarray, marks: Sequence[Mark], scale: float = 1.0) -> np.nda
     boxes = np.array([_to_pixels(mark.box, scale, size) for mark in marks]).reshape(-1, 4)
     for box, mark in zip(boxes[::-1].tolist(), marks[::-1], strict=True):
         pen.rectangle(box, outline=mark.color, width=max(1, round(min(size) / 220)))
+        for x, y in mark.points:
+            radius = max(2, round(min(size) / 150))
+            pen.circle((x * scale, y * scale), radius, fill=mark.color, outline=ink_on(mark.color))
     _label(pen, size, boxes, marks)
     return np.asarray(picture)
 
@@ -124,7 +129,8 @@ def class_name(class_id: int, metadata: NamedClasses) -> str:
 
 
 def marks_of_instances(instances: Instances, metadata: NamedClasses) -> list[Mark]:
-    """What a model found: `pred_boxes`, `pred_classes`, `scores`, `pred_masks` (N, H, W)."""
+    """What a model found: `pred_boxes`, `pred_classes`, `scores` and, where there, `pred_masks`
+    (N, H, W) and `pred_keypoints` (N, K, 3)."""
     found = instances.to("cpu")
     masks: Sequence[np.ndarray | None] = (
         found.pred_masks.numpy() > 0.5 if found.has("pred_masks") else [None] * len(found)
@@ -134,8 +140,14 @@ def marks_of_instances(instances: Instances, metadata: NamedClasses) -> list[Mar
         upright = [_upright(box, BoxMode.XYWHA_ABS) for box in boxes]
         boxes = [box for box, _ in upright]
         masks = [_decode(outline, *found.image_size) for _, outline in upright]
-    columns = (boxes, classes, found.scores.tolist(), masks)
-    return [_found(*row, metadata) for row in zip(*columns, strict=True)]
+    marks = [
+        _found(*row, metadata)
+        for row in zip(boxes, classes, found.scores.tolist(), masks, strict=True)
+    ]
+    if not found.has("pred_keypoints"):
+        return marks
+    points = found.pred_keypoints[:, :, :2].tolist()
+    return [replace(mark, points=own) for mark, own in zip(marks, points, strict=True)]
 
 
 def marks_of_results(
@@ -148,7 +160,8 @@ def marks_of_results(
         class_id = contiguous.get(item["category_id"], item["category_id"])
         box, outline = _upright(item["bbox"], BoxMode.XYWH_ABS)
         mask = _decode(item.get("segmentation") or outline, height, width)
-        marks.append(_found(box, class_id, item["score"], mask, metadata))
+        found = _found(box, class_id, item["score"], mask, metadata)
+        marks.append(replace(found, points=_seen(item.get("keypoints", ()), 0.5)))
     return marks
 
 
@@ -163,8 +176,15 @@ def marks_of_annotations(
         text = class_name(class_id, metadata) + mark
         outline = rotated or (item.get("segmentation") if masks else None)
         mask = _decode(outline, record["height"], record["width"])
-        marks.append(Mark(box, color_of(class_id, metadata), text, mask=mask))
+        points = _seen(item.get("keypoints", ()), 0.0)
+        marks.append(Mark(box, color_of(class_id, metadata), text, mask=mask, points=points))
     return marks
+
+
+def _seen(keypoints: Sequence[float], shift: float) -> list[tuple[float, float]]:
+    """(x, y) of x, y, visibility one after another, without those that are not labelled."""
+    triples = zip(*[iter(keypoints)] * 3, strict=True)
+    return [(x + shift, y + shift) for x, y, visible in triples if visible]
 
 
 def _upright(box: Sequence[float], mode: BoxMode) -> tuple[Any, list[list[float]] | None]:

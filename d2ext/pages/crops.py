@@ -46,4 +46,6 @@ def _touches(mark: Mark, x0: int, y0: int, x1: int, y1: int) -> bool:
 def _moved(mark: Mark, x0: int, y0: int, x1: int, y1: int) -> Mark:
     left, top, right, bottom = mark.box
     mask = None if mark.mask is None else mark.mask[y0:y1, x0:x1]
-    return replace(mark, box=(left - x0, top - y0, right - x0, bottom - y0), mask=mask)
+    points = [(x - x0, y - y0) for x, y in mark.points]
+    box = (left - x0, top - y0, right - x0, bottom - y0)
+    return replace(mark, box=box, mask=mask, points=points)

@@ -10,7 +10,7 @@ CPU = Machine(device="cpu", processes=1, cores=2, bfloat16=True)
 GPU = Machine(device="cuda", processes=1, cores=8, bfloat16=True)
 
 
-def facts(count, width, height, classes=3, objects=64, run_lengths=False):
+def facts(count, width, height, classes=3, objects=64, run_lengths=False, keypoints=0):
     names = tuple(f"class {n}" for n in range(classes))
     return SimpleNamespace(
         class_names=names,
@@ -18,6 +18,7 @@ def facts(count, width, height, classes=3, objects=64, run_lengths=False):
         image_sizes=np.tile([[width, height]], (count, 1)),
         object_sizes=np.full((5, 2), objects),
         run_lengths=run_lengths,
+        num_keypoints=keypoints,
     )
 
 
@@ -97,6 +98,14 @@ def test_masks_are_bitmaps_where_the_data_have_run_lengths(run_lengths, form):
     machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
     resolve_auto(cfg, facts(100, 640, 512, run_lengths=run_lengths), machine)
     assert form == cfg.INPUT.MASK_FORMAT
+
+
+@pytest.mark.parametrize(("keypoints", "sigmas"), [(17, 0), (3, 3)])
+def test_keypoints_follow_the_data_and_those_of_coco_have_its_deviations(keypoints, sigmas):
+    cfg = load_config("configs/keypoint_rcnn_regnetx200m.yaml")
+    resolve_auto(cfg, facts(100, 640, 512, keypoints=keypoints), CPU)
+    assert keypoints == cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    assert len(cfg.TEST.KEYPOINT_OKS_SIGMAS) == sigmas
 
 
 def test_a_semantic_head_has_as_many_classes_as_the_masks():

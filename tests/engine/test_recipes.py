@@ -8,6 +8,7 @@ from data.sources.folders import save_image, write
 from PIL import Image
 
 from d2ext.engine.train import main
+from d2ext.errors import ConfigError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 SIDE = 64
@@ -48,6 +49,30 @@ def test_masks_in_yolos_format(tmp_path):
         write(tmp_path / "labels" / f"{image.stem}.txt", outline)
     metrics = train(tmp_path, "mask_rcnn_regnetx200m.yaml")
     assert {"bbox/AP", "segm/AP"} <= metrics.keys()
+
+
+def pose(folder):
+    """Two images in YOLO's format, each with an object of three keypoints."""
+    for image in images(folder):
+        points = "0.3 0.3 2 0.5 0.3 2 0.4 0.6 1"
+        write(folder / "labels" / f"{image.stem}.txt", f"0 0.4 0.45 0.4 0.5 {points}\n")
+    write(folder / "data.yaml", "train: images\nnames: [cat]\nkpt_shape: [3, 3]\n")
+
+
+def test_keypoints_in_yolos_format(tmp_path):
+    pose(tmp_path)
+    metrics = train(tmp_path, "keypoint_rcnn_regnetx200m.yaml")
+    assert {"bbox/AP", "keypoints/AP"} <= metrics.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "17"), ("TEST.KEYPOINT_OKS_SIGMAS", "[0.1, 0.1]")],
+)
+def test_another_number_of_keypoints_is_told_before_training(tmp_path, key, value):
+    pose(tmp_path)
+    with pytest.raises(ConfigError, match=rf"{key}.* 3"):
+        train(tmp_path, "keypoint_rcnn_regnetx200m.yaml", key, value)
 
 
 def test_rotated_boxes_in_dotas_format(tmp_path):

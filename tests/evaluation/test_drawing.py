@@ -134,3 +134,22 @@ def test_the_first_hundred_classes_have_a_hundred_colors():
 def test_names_in_any_script_and_length_are_drawn(name):
     drawn = annotate(GREY, found((20, 30, 80, 55, 0, 0.9)), {"thing_classes": [name]})
     assert drawn.shape == GREY.shape
+
+
+def test_keypoints_lie_where_they_were_found_or_labelled():
+    instances = found((20, 10, 80, 55, 0, 0.9))
+    instances.pred_keypoints = torch.tensor([[[30.0, 40.0, 0.7], [60.0, 20.0, 0.2]]])
+    item = {"bbox": [20, 10, 80, 55], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
+    item["keypoints"] = [30.0, 40.0, 2, 60.0, 20.0, 1, 0.0, 0.0, 0]
+    result = {"bbox": [20, 10, 60, 45], "category_id": 0, "score": 0.9}
+    result["keypoints"] = [29.5, 39.5, 1, 59.5, 19.5, 1]  # COCO names pixels, not their centres
+    record = {"annotations": [item], "height": 60, "width": 100}
+    drawings = [
+        annotate(GREY, instances, COLORED),
+        draw(GREY, marks_of_annotations(record, COLORED)),
+        draw(GREY, marks_of_results([result], COLORED, 60, 100)),
+    ]
+    for drawn in drawings:
+        assert tuple(drawn[40, 30]) == RED
+        assert tuple(drawn[20, 60]) == RED
+        assert tuple(drawn[1, 1]) == (128, 128, 128)
