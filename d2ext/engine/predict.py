@@ -42,7 +42,8 @@ examples:
 
 Written are the images and videos with their detections drawn in, and predictions.json: for every
 image, and every frame of a video, its detections, each with its box (x0, y0, x1, y1 in pixels),
-score, class and, if the model gives one, mask (COCO run lengths). Of a camera, the video alone.
+score, class and, if the model gives some, mask (COCO run lengths) and keypoints (x, y, score). Of a
+camera, the video alone.
 """
 
 

@@ -29,7 +29,7 @@ def save_picture(path: Path, picture: np.ndarray) -> None:
 
 
 def detections_of(found: Instances, names: list[str]) -> list[dict[str, Any]]:
-    """Box, score, class and, where there is one, mask of each."""
+    """Box, score, class and, where there are some, mask and keypoints of each."""
     boxes, classes = found.pred_boxes.tensor.tolist(), found.pred_classes.tolist()
     detections: list[dict[str, Any]] = [
         {
@@ -44,6 +44,9 @@ def detections_of(found: Instances, names: list[str]) -> list[dict[str, Any]]:
         for detection, mask in zip(detections, found.pred_masks.numpy(), strict=True):
             runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
             detection["mask"] = {"size": runs["size"], "counts": runs["counts"].decode("ascii")}
+    if found.has("pred_keypoints"):
+        for detection, points in zip(detections, found.pred_keypoints.tolist(), strict=True):
+            detection["keypoints"] = [[round(value, 2) for value in point] for point in points]
     return detections
 
 
