@@ -24,6 +24,7 @@ from d2ext.engine.prediction_files import annotated, detections_of, save_picture
 from d2ext.engine.timing import Stopwatch
 from d2ext.engine.video import SUFFIXES, open_video, write_video
 from d2ext.errors import ConfigError, DataError
+from d2ext.evaluation.regions import regions_of
 from d2ext.modeling.deploy import streamline
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -43,7 +44,8 @@ examples:
 Written are the images and videos with their detections drawn in, and predictions.json: for every
 image, and every frame of a video, its detections, each with its box (x0, y0, x1, y1 in pixels),
 score, class and, if the model gives some, mask (COCO run lengths) and keypoints (x, y, score). Of a
-camera, the video alone.
+camera, the video alone. A model that labels pixels gives a region a class: its mask, the box around
+it, and as score the mean probability of its pixels.
 """
 
 
@@ -106,16 +108,10 @@ class Predictor:
     Args:
         cfg: from `load_config`; what is `auto` in it is taken from the weights.
     Raises:
-        ConfigError: the model labels pixels and finds no objects.
         WeightsError: MODEL.WEIGHTS is empty, missing, unreadable or of another model.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
-            raise ConfigError(
-                "MODEL.META_ARCHITECTURE SemanticSegmentor labels pixels and finds no objects to "
-                "draw. tools/train_net.py --eval-only --val PATH writes its maps to inference/."
-            )
         self.names = _settle(cfg)
         cfg.MODEL.DEVICE, note = choose_device(cfg.MODEL.DEVICE)
         if note:
@@ -130,14 +126,16 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Instances:
-        """(H, W, 3) RGB uint8 -> instances in its pixels, on the CPU."""
+        """(H, W, 3) RGB uint8 -> instances in its pixels, or regions of them, on the CPU."""
         height, width = image.shape[:2]
         pixels = self.resize.get_transform(image).apply_image(image)
         if self.format == "BGR":
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         tensor = torch.as_tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-        outputs = self.model([{"image": tensor, "height": height, "width": width}])
-        return outputs[0]["instances"].to("cpu")
+        (output,) = self.model([{"image": tensor, "height": height, "width": width}])
+        if "instances" in output:
+            return output["instances"].to("cpu")
+        return regions_of(output["sem_seg"])
 
 
 def _settle(cfg: CfgNode) -> list[str]:

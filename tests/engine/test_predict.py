@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco_mask
 from torch import nn
 
 from d2ext.engine.predict import argument_parser, main
@@ -104,6 +105,32 @@ def test_the_picture_is_drawn_on_and_small_images_are_enlarged(run):
     drawn = (picture != (255, 0, 0)).any(-1)
     assert drawn[:, :303].any()
     assert not drawn[:, 303:].any()
+
+
+@META_ARCH_REGISTRY.register()
+class RowLabeller(nn.Module):
+    """Labels the upper quarter of every image with class 1, the rest with class 0."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.red = nn.Parameter(torch.zeros(2))
+
+    def forward(self, batch):
+        (item,) = batch
+        logits = torch.zeros(2, item["height"], item["width"])
+        logits[0], logits[1, : item["height"] // 4] = 2.0, 9.0
+        return [{"sem_seg": logits}]
+
+
+def test_labelled_pixels_are_a_detection_a_class(run, tmp_path):
+    (tmp_path / "config.yaml").write_text("MODEL: {META_ARCHITECTURE: RowLabeller}\n")
+    (image,) = run("red.png")["images"]
+    found = {item["class_name"]: item for item in image["detections"]}
+    assert found["dog"]["box"] == [0, 0, 100, 20]
+    assert found["кот"]["box"] == [0, 20, 100, 80]
+    assert coco_mask.area(found["dog"]["mask"]) == 2000
+    pixels = np.asarray(Image.open(tmp_path / "out" / "red.png"))
+    assert tuple(pixels[pixels.shape[0] * 3 // 5, 300]) != (255, 0, 0)
 
 
 def test_large_images_keep_their_size(run):
