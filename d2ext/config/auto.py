@@ -128,6 +128,11 @@ def _batch_size(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
     return machine.processes * min(per_process, fitting)
 
 
+def _recompute(cfg: CfgNode, facts: Facts, machine: Machine) -> bool:
+    """Where images are large: small ones leave memory that is better spent on speed."""
+    return max(cfg.INPUT.MIN_SIZE_TRAIN) >= 512
+
+
 def _epochs(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
     """As many as show the model 120,000 images on a GPU and 2,400 on a CPU, within bounds."""
     count = len(facts.image_sizes)
@@ -208,6 +213,7 @@ DERIVABLE: dict[str, Rule] = {
     "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": _num_keypoints,
     "TEST.KEYPOINT_OKS_SIGMAS": _keypoint_sigmas,
     "MODEL.ANCHOR_GENERATOR.SIZES": _anchor_sizes,
+    "MODEL.DYHEAD.RECOMPUTE": _recompute,
     "DATALOADER.NUM_WORKERS": _workers,
     "SOLVER.IMS_PER_BATCH": _batch_size,
     "SOLVER.MAX_EPOCHS": _epochs,

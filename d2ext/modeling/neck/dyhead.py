@@ -49,6 +49,7 @@ class DyHead(Backbone):
         channels: channels of every level; a multiple of 16.
         size_divisibility: images are padded to a multiple of this, in pixels.
         coarse_offsets: one of `COARSE_OFFSETS`.
+        recompute: attend again in the backward pass instead of keeping a dozen maps of every level.
     """
 
     @configurable
@@ -60,6 +61,7 @@ class DyHead(Backbone):
         channels: int,
         size_divisibility: int,
         coarse_offsets: str,
+        recompute: bool,
     ) -> None:
         super().__init__()
         if coarse_offsets not in COARSE_OFFSETS:
@@ -75,7 +77,7 @@ class DyHead(Backbone):
                 )
         self.backbone = backbone
         self.blocks = nn.ModuleList(
-            DyHeadBlock(channels, coarse_offsets) for _ in range(num_blocks)
+            DyHeadBlock(channels, coarse_offsets, recompute) for _ in range(num_blocks)
         )
         self._size_divisibility = size_divisibility
 
@@ -89,6 +91,7 @@ class DyHead(Backbone):
             "channels": dyhead.CHANNELS,
             "size_divisibility": dyhead.SIZE_DIVISIBILITY,
             "coarse_offsets": dyhead.COARSE_OFFSETS,
+            "recompute": dyhead.RECOMPUTE,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -110,8 +113,9 @@ class DyHead(Backbone):
 class DyHeadBlock(nn.Module):
     """One block: spatial, then scale, then task attention on each level (figure 2)."""
 
-    def __init__(self, channels: int, coarse_offsets: str = "flat") -> None:
+    def __init__(self, channels: int, coarse_offsets: str = "flat", recompute: bool = True) -> None:
         super().__init__()
+        self.recompute = recompute
         self.spatial = SpatialAttention(channels, coarse_offsets)
         self.scale = ScaleAttention(channels)
         self.task = TaskAttention(channels)
@@ -121,9 +125,8 @@ class DyHeadBlock(nn.Module):
         return [self._refined(levels, index) for index in range(len(levels))]
 
     def _refined(self, levels: Sequence[Tensor], index: int) -> Tensor:
-        if not (self.training and torch.is_grad_enabled()):
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
             return self._attend(index, *levels)
-        # Done again in the backward pass, which would otherwise keep a dozen maps of every level.
         return checkpoint(
             self._attend, index, *levels, use_reentrant=False, preserve_rng_state=False
         )
