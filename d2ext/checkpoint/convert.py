@@ -109,6 +109,7 @@ class _Coco:
     object_images: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     stuff_names: tuple[str, ...] = ("",) * 54
     run_lengths: bool = False
+    num_keypoints: int = 17
 
 
 def _state(config_file: str, options: Sequence[str]) -> dict[str, Tensor]:

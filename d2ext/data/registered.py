@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -23,6 +24,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 _HEAD = 1 << 16  # bytes at either end of a JSON file that tell what it is
 _OTHER_KINDS = (b'"segments_info"', b'"sem_seg_file_name"', b'"shapes"', b'"keypoints"')
+_FOREIGN_PATH = re.compile(rb'"file_name":\s*"(/|\.\.|[A-Za-z]:|[^"]*\\\\)')
 _POINTS = ("keypoint_names", "keypoint_flip_map")
 _entries: dict[str, "Entry"] = {}
 
@@ -97,7 +99,7 @@ def _is_plain_coco(entry: Entry) -> bool:
             ends += file.read()
     except OSError:
         return True  # its message says what is missing
-    return not any(key in ends for key in _OTHER_KINDS)
+    return not any(key in ends for key in _OTHER_KINDS) and not _FOREIGN_PATH.search(ends)
 
 
 @dataclass

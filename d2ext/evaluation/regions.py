@@ -19,7 +19,8 @@ def regions_of(logits: Tensor) -> Instances:
     best, labels = logits.float().softmax(dim=0).cpu().max(dim=0)
     classes = labels.unique()
     masks = labels == classes[:, None, None]
-    found = Instances(tuple(labels.shape))
+    height, width = labels.shape
+    found = Instances((height, width))
     found.pred_classes, found.pred_masks = classes, masks
     found.scores = torch.stack([best[mask].mean() for mask in masks])
     # Torchvision's boxes end at the last pixel, these at its far edge.

@@ -108,3 +108,14 @@ def test_objects_of_classes_that_are_not_asked_for_are_left_out(tmp_path):
     entry = voc(tmp_path / "voc", DOG + CAT)
     register_source("mine", replace(entry, classes=("cat",)))
     assert [o["category_id"] for o in DatasetCatalog.get("mine")[0]["annotations"]] == [0]
+
+
+def test_a_coco_files_images_are_found_where_they_are_said_to_be(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    image = {"id": 1, "file_name": "D:\\set\\a.png", "width": 32, "height": 24}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    content = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "dog"}]}
+    file = write(tmp_path / "all.json", json.dumps(content))
+    register_source("mine", Entry(str(file), str(tmp_path / "images")))
+    (found,) = DatasetCatalog.get("mine")
+    assert found["file_name"] == str(tmp_path / "images" / "a.png")

@@ -178,6 +178,13 @@ _RECORDS = (
         "add them, or remove them from the list",
     ),
     Kind(
+        "split-missing",
+        "note",
+        "a test split is named that cannot be read",
+        "add it, or remove its name",
+        "leaves it out",
+    ),
+    Kind(
         "record-broken",
         "error",
         "annotations are incomplete or not of the expected form",

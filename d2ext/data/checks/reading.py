@@ -19,6 +19,7 @@ _CODES = {
     "listed file without XML": "file-missing",
     "mask that is none": "mask-polygon",
     "mask without an image": "annotation-orphan",
+    "split that cannot be read": "split-missing",
     "unknown category": "class-unknown",
     "unknown class": "class-unknown",
     "unknown colour": "labels-unlisted",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from d2ext.data.sources.coco_layout import Part, image_folder
+from d2ext.data.sources.coco_layout import Part, locate_images
 from d2ext.data.sources.files import image_size, listed
 from d2ext.data.sources.source import Fault, Item
 from d2ext.errors import DataError
@@ -36,10 +36,10 @@ def image_items(part: Part, images: Sequence[Item], faults: list[Fault]) -> list
     named = [item for item in images if item.get("file_name")]
     if not named:
         raise DataError(f'{part.path}: no images with a "file_name" in it.')
-    folder = image_folder(part, [str(item["file_name"]) for item in named])
+    folder, names = locate_images(part, [str(item["file_name"]) for item in named])
     found: list[Item] = []
-    for number, item in enumerate(named, start=1):
-        file = folder / str(item["file_name"])
+    for number, (item, name) in enumerate(zip(named, names, strict=True), start=1):
+        file = folder / name
         size = _declared(item) or image_size(file)
         if size is None:
             faults.append(Fault("image of unknown size", f"{part.path}", str(file)))

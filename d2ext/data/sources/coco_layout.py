@@ -48,23 +48,31 @@ def find(path: Path, images: Path | None) -> dict[str, Part]:
     return {split: Part(file, split, images) for split, file in _files_by_split(folder).items()}
 
 
-def image_folder(part: Part, names: Sequence[str]) -> Path:
-    """The first folder where an image of the document lies.
+def locate_images(part: Part, names: Sequence[str]) -> tuple[Path, Sequence[str]]:
+    """The images' folder, and the path of each from there.
+
+    Paths with backslashes, and those of the machine that wrote the file, count by what is left.
 
     Raises:
-        DataError: there is none; names every place that was tried.
+        DataError: no image is in any place; names every place that was tried.
     """
     tried = list(dict.fromkeys(_candidates(part)))
-    probes = [names[0], names[len(names) // 2], names[-1]]
-    for folder in tried:
-        if any((folder / name).is_file() for name in probes):
-            return folder
+    slashed = [name.replace("\\", "/") for name in names]
+    for candidates in (names, slashed, [name.rpartition("/")[2] for name in slashed]):
+        probes = _probes(candidates)
+        for folder in tried:
+            if any((folder / name).is_file() for name in probes):
+                return folder, candidates
     if part.images is not None and part.images.is_dir():
-        return part.images
+        return part.images, names
     raise DataError(
-        f"{part.path}: its images ({listed(dict.fromkeys(probes), 2)}) are in none of "
+        f"{part.path}: its images ({listed(dict.fromkeys(_probes(names)), 2)}) are in none of "
         f"{', '.join(map(str, tried))}. Name the folder: {part.path}:IMAGES."
     )
+
+
+def _probes(names: Sequence[str]) -> list[str]:
+    return [names[0], names[len(names) // 2], names[-1]]
 
 
 def _candidates(part: Part) -> Iterable[Path]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from d2ext.data.sources import coco, dota, labelme, semantic, table, voc, yolo
 from d2ext.data.sources.files import files_in, folders_in, listed
-from d2ext.data.sources.source import Source
+from d2ext.data.sources.source import Fault, Source
 from d2ext.errors import DataError
 
 
@@ -105,11 +105,21 @@ def load_source(
 def load_splits(path: Path | str, *, images: Path | str | None = None) -> dict[str, Source]:
     """Read every split of a data set; the key is "" where it has no splits.
 
+    Exports name a test split that they do not bring: it is left out, and told with the first.
+
     Raises:
         DataError: as `load_source`.
     """
     known = recognise(path, images)
-    return {split: known.load(split) for split in known.splits}
+    needed = [split for split in known.splits if split != "test"] or known.splits
+    found = {split: known.load(split) for split in needed}
+    if "test" in known.splits and "test" not in found:
+        try:
+            found["test"] = known.load("test")
+        except DataError as error:
+            first = next(iter(found.values()))
+            first.faults.append(Fault("split that cannot be read", str(path), detail=str(error)))
+    return found
 
 
 def _ambiguous(path: Path, found: list[Recognised]) -> str:

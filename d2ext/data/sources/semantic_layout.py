@@ -52,7 +52,22 @@ class Part:
     @property
     def all_masks(self) -> list[Path]:
         """Those of every split: classes are the same in all."""
-        return [mask for folder in self.mask_folders for mask in images_below(folder)]
+        return [mask for folder in self.mask_folders for mask in self.masks_in(folder)]
+
+    @property
+    def own_images(self) -> list[Path]:
+        """The images, without masks that lie among them."""
+        found = images_below(self.images)
+        return [path for path in found if not _is_mask(path)] if self._mixed else found
+
+    def masks_in(self, folder: Path) -> list[Path]:
+        """The masks of a folder, without images that lie among them."""
+        found = images_below(folder)
+        return [path for path in found if _is_mask(path)] if self._mixed else found
+
+    @property
+    def _mixed(self) -> bool:
+        return self.images == self.masks
 
 
 def find(path: Path, images: Path | None) -> dict[str, Part]:
@@ -70,8 +85,8 @@ def mask_pairs(part: Part, faults: list[Fault]) -> list[tuple[Path, Path]]:
     Raises:
         DataError: no image has a mask.
     """
-    masks = {_key(path, part.masks): path for path in images_below(part.masks)}
-    images = {_key(path, part.images): path for path in images_below(part.images)}
+    masks = {_key(path, part.masks): path for path in part.masks_in(part.masks)}
+    images = {_key(path, part.images): path for path in part.own_images}
     found = [(path, masks[key]) for key, path in images.items() if key in masks]
     if not found:
         raise DataError(
@@ -95,6 +110,8 @@ def _pairs(path: Path, images: Path | None) -> dict[str, tuple[Path, Path]]:
     own, masks = child(path, *_IMAGES), _mask_folder(path)
     if own is not None and masks is not None:
         return _matched(masks, own)
+    if _is_mixed(path):
+        return {"": (path, path)}
     inside: dict[str, tuple[Path, Path]] = {}
     for split, folder in split_folders(path).items():
         own, masks = child(folder, *_IMAGES), _mask_folder(folder)
@@ -103,6 +120,8 @@ def _pairs(path: Path, images: Path | None) -> dict[str, tuple[Path, Path]]:
             inside[split] = (own, masks)
         elif beside is not None:
             inside[split] = (folder, beside)
+        elif _is_mixed(folder):
+            inside[split] = (folder, folder)
     return inside
 
 
@@ -132,6 +151,17 @@ def _beside(split: Path) -> Path | None:
         if rest != folder.name.lower() and rest in ("annot", *_MASKS) and _holds_masks(folder):
             return folder
     return None
+
+
+def _is_mixed(folder: Path) -> bool:
+    """Whether every image has its mask beside it: a.jpg and a_mask.png."""
+    files = files_in(folder, *IMAGE_SUFFIXES)
+    masks = {_key(path, folder) for path in files if _is_mask(path)}
+    return bool(masks) and masks == {_key(path, folder) for path in files if not _is_mask(path)}
+
+
+def _is_mask(path: Path) -> bool:
+    return path.stem.lower().endswith("_mask")
 
 
 def _holds_masks(folder: Path) -> bool:

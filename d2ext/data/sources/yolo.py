@@ -1,5 +1,7 @@
 """YOLO: a text file of normalised labels for each image, and a `data.yaml` that names the splits.
 
+Darknet's `obj.data` stands for the yaml.
+
 A label is `class cx cy w h`, `class x1 y1 x2 y2 ...` (a polygon, or the four corners of an oriented
 box where every label of the data set has exactly four) or, where `kpt_shape` is given, a box and
 keypoints. Labels of `images/a.jpg` stand in `labels/a.txt`, or beside the image.
@@ -12,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from d2ext.data.sources.darknet import existing, read_darknet
 from d2ext.data.sources.files import (
     IMAGE_SUFFIXES,
     child,
@@ -55,10 +58,15 @@ def find(path: Path, images: Path | None) -> dict[str, Part]:
     if path.is_file():
         if path.suffix.lower() in _YAML:
             return _of_yaml(path)
+        if path.suffix.lower() == ".data":
+            return _splits(path, read_darknet(path))
         listed = path.suffix == ".txt" and split_of(path.stem) and _lists_images(path)
         return {"": Part(path.parent, split_of(path.stem), (str(path),))} if listed else {}
     if (file := _yaml_in(path)) is not None:
         return _of_yaml(file)
+    for file in files_in(path, ".data"):
+        if parts := _splits(file, read_darknet(file)):
+            return parts
     if _has_labels(path):
         return {"": _of_folder(path, images)}
     found = {split: p for split, p in split_folders(path).items() if _has_labels(p)}
@@ -133,6 +141,16 @@ def _yaml_in(folder: Path) -> Path | None:
 
 def _of_yaml(file: Path, strict: bool = True) -> dict[str, Part]:
     config = _read_yaml(file, strict)
+    found = _splits(file, config)
+    if strict and not found:
+        raise DataError(
+            f"{file}: names no train, val or test; a YOLO data set needs at least one of them, the "
+            f"folder of its images. Found: {', '.join(map(str, config)) or 'nothing'}."
+        )
+    return found
+
+
+def _splits(file: Path, config: dict[str, Any]) -> dict[str, Part]:
     found = {}
     for split, spellings in _SPLITS.items():
         entry = next((config[key] for key in spellings if config.get(key)), None)
@@ -141,11 +159,6 @@ def _of_yaml(file: Path, strict: bool = True) -> dict[str, Part]:
             if not isinstance(entries, list) or not all(isinstance(e, str) for e in entries):
                 raise DataError(f"{file}: {split} must be a path or a list of paths: {entry!r}.")
             found[split] = Part(file, split, tuple(entries), config)
-    if strict and not found:
-        raise DataError(
-            f"{file}: names no train, val or test; a YOLO data set needs at least one of them, the "
-            f"folder of its images. Found: {', '.join(map(str, config)) or 'nothing'}."
-        )
     return found
 
 
@@ -215,10 +228,8 @@ def _images(part: Part) -> list[Path]:
 
 
 def _listed(file: Path) -> Iterator[Path]:
-    """The images that a text file lists, from its own folder or the working directory."""
-    for _, line in read_lines(file):
-        below = file.parent / line  # `line` itself if that is absolute
-        yield below if below.exists() else Path(line)
+    """The images that a text file lists."""
+    return (existing(file.parent, line) for _, line in read_lines(file))
 
 
 def _resolve(part: Part, entry: str) -> Path:

@@ -139,6 +139,12 @@ PLANTS = {
     "yolo: image empty": Plant("image-empty", IMAGE, becomes(""), ["2.jpg", "0 bytes"], COUNT - 1),
     "yolo: image cut": Plant("image-truncated", IMAGE, lambda c: c[:-90], ["2.jpg"], COUNT - 1),
     "yolo: no labels": Plant("image-without-objects", LABELS, None, ["2.jpg"]),
+    "yolo: no test images": Plant(
+        "split-missing",
+        "data.yaml",
+        becomes("path: .\ntrain: images\ntest: none\nnames: [cat, dog]\n"),
+        ["data.yaml: test: none does not exist"],
+    ),
     "yolo: class unused": Plant(
         "class-unused",
         "data.yaml",

@@ -183,3 +183,20 @@ def test_panoptic_segments_keep_their_ids_and_take_class_indices(tmp_path):
     assert image["pan_seg_file_name"] == str(tmp_path / "panoptic" / "a.png")
     found = image["segments_info"][0]
     assert (found["id"], found["category_id"], found["isthing"]) == (300, 1, False)
+
+
+@pytest.mark.parametrize(
+    "name", ["images\\a.png", "/upload/7/a.png", "..\\..\\upload\\a.png", "C:\\pictures\\a.png"]
+)
+def test_paths_of_another_machine_lead_to_the_images_here(tmp_path, name):
+    save_image(tmp_path / "images" / "a.png")
+    path = write(tmp_path / "result.json", document([{"bbox": [1, 2, 3, 4]}], (name,)))
+    for images in (None, tmp_path / "images"):
+        (image,) = load_source(path, images=images).images
+        assert image["file_name"] == str(tmp_path / "images" / "a.png")
+
+
+def test_images_that_are_nowhere_are_told_as_the_file_names_them(tmp_path):
+    path = write(tmp_path / "result.json", document([], ("/upload/7/a.png",)))
+    with pytest.raises(DataError, match=r"/upload/7/a\.png"):
+        load_source(path)

@@ -118,3 +118,29 @@ def test_a_mask_cut_short_is_a_fault_of_one_image(tmp_path):
     source = load_source(tmp_path)
     assert [fault.kind for fault in source.faults] == ["unreadable mask"]
     assert len(source.images) == 1
+
+
+def mixed(folder, *names):
+    """As Roboflow exports masks: beside their images."""
+    for name in names:
+        save_image(folder / f"{name}.jpg", 2, 2)
+        save_mask(folder / f"{name}_mask.png", VALUES)
+
+
+def test_masks_beside_their_images_are_told_apart_by_their_ending(tmp_path):
+    mixed(tmp_path / "train", "a", "b")
+    mixed(tmp_path / "valid", "c")
+    write(tmp_path / "train" / "_classes.csv", "Pixel Value, Class\n0, road\n1, roof\n")
+    splits = load_splits(tmp_path)
+    assert {split: len(source.images) for split, source in splits.items()} == {"train": 2, "val": 1}
+    assert splits["train"].classes == ("road", "roof")
+    assert splits["train"].images[0]["file_name"].endswith("a.jpg")
+    assert splits["train"].images[0]["sem_seg_file_name"].endswith("a_mask.png")
+    assert splits["train"].faults == []
+
+
+def test_an_image_named_as_a_mask_makes_no_data_set(tmp_path):
+    mixed(tmp_path, "a")
+    save_image(tmp_path / "carnival_mask.png")
+    with pytest.raises(DataError, match="no annotations recognised"):
+        load_source(tmp_path)

@@ -163,3 +163,40 @@ def test_a_yaml_that_cannot_be_used_says_why(tmp_path, yaml, said):
     yolo(tmp_path, yaml=yaml)
     with pytest.raises(DataError, match=said):
         load_source(tmp_path / "data.yaml")
+
+
+def darknet(folder, named="data/obj_train_data/a.png"):
+    """As CVAT exports "YOLO 1.1": every path begins with a folder that is not there."""
+    save_image(folder / "obj_train_data" / "a.png")
+    write(folder / "obj_train_data" / "a.txt", BOX)
+    write(folder / "obj.names", "cat\ndog\n")
+    write(folder / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
+    write(folder / "train.txt", f"{named}\n")
+    return folder
+
+
+@pytest.mark.parametrize("named", ["data/obj_train_data/a.png", "D:\\set\\obj_train_data\\a.png"])
+def test_darknets_list_stands_for_the_yaml(tmp_path, named):
+    source = load_splits(darknet(tmp_path, named))["train"]
+    assert source.classes == ("cat", "dog")
+    assert [item["bbox"] for item in objects(source)] == [[12.0, 6.0, 8.0, 12.0]]
+
+
+def test_darknets_list_names_the_images_that_count(tmp_path):
+    save_image(darknet(tmp_path) / "obj_train_data" / "b.png")
+    assert len(load_splits(tmp_path)["train"].images) == 1
+
+
+def test_a_test_split_that_an_export_names_but_does_not_bring_is_told(tmp_path):
+    yaml = "train: ../images/train\ntest: ../images/test\nnames: [cat, dog]\n"
+    splits = load_splits(yolo(tmp_path, yaml=yaml))
+    assert list(splits) == ["train"]
+    (fault,) = splits["train"].faults
+    assert fault.kind == "split that cannot be read"
+    assert "images/test does not exist. Tried: " in fault.detail
+
+
+def test_a_test_split_that_is_asked_for_has_to_be_there(tmp_path):
+    yaml = "train: images/train\ntest: images/test\nnames: [cat, dog]\n"
+    with pytest.raises(DataError, match="images/test does not exist"):
+        load_source(yolo(tmp_path, yaml=yaml), "test")
