@@ -139,12 +139,6 @@ PLANTS = {
     "yolo: image empty": Plant("image-empty", IMAGE, becomes(""), ["2.jpg", "0 bytes"], COUNT - 1),
     "yolo: image cut": Plant("image-truncated", IMAGE, lambda c: c[:-90], ["2.jpg"], COUNT - 1),
     "yolo: no labels": Plant("image-without-objects", LABELS, None, ["2.jpg"]),
-    "yolo: no test images": Plant(
-        "split-missing",
-        "data.yaml",
-        becomes("path: .\ntrain: images\ntest: none\nnames: [cat, dog]\n"),
-        ["data.yaml: test: none does not exist"],
-    ),
     "yolo: class unused": Plant(
         "class-unused",
         "data.yaml",
@@ -227,6 +221,15 @@ def test_there_is_nothing_to_tell_of_good_files(name, tmp_path, learn):
     path, report = planted(tmp_path / "data", name)
     assert report.faults == []
     assert len(learn(str(path))) == COUNT
+
+
+def test_test_images_that_are_named_and_not_there(tmp_path, learn):
+    path, _ = planted(tmp_path / "data", "yolo")
+    path.write_text("path: .\ntrain: images\ntest: none\nnames: [cat, dog]\n")
+    (fault,) = check_sources(named_sources(str(path), [])).faults
+    assert fault.code == "split-missing"
+    assert "data.yaml: test: none does not exist" in fault.detail
+    assert len(learn(str(path), split="train")) == COUNT
 
 
 @pytest.mark.parametrize("name", PLANTS)
