@@ -131,8 +131,40 @@ def sem_seg_targets(
     ).tensor
 
 
+class UpsamplingHead(nn.Module):
+    """A head whose `layers` give scores of a coarser stride, which are upsampled to the image's."""
+
+    common_stride: int
+
+    def layers(self, features: dict[str, Tensor]) -> Tensor:
+        """Scores (B, num_classes, H / common_stride, W / common_stride)."""
+        raise NotImplementedError
+
+    def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """ "loss_sem_seg" of `layers`' scores."""
+        raise NotImplementedError
+
+    def forward(
+        self, features: dict[str, Tensor], targets: Tensor | None = None
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """In training None and the loss; else scores (B, num_classes, H, W) of the image and {}.
+
+        Args:
+            targets: (B, H, W) classes.
+        """
+        scores = self.layers(features)
+        if self.training:
+            return None, self.losses(scores, cast(Any, targets))
+        return self._upsampled(scores), {}
+
+    def _upsampled(self, scores: Tensor) -> Tensor:
+        return F.interpolate(
+            scores, scale_factor=self.common_stride, mode="bilinear", align_corners=False
+        )
+
+
 @SEM_SEG_HEADS_REGISTRY.register()
-class SemSegFPNHead(nn.Module):
+class SemSegFPNHead(UpsamplingHead):
     """Every level of a pyramid is convolved and upsampled to one stride, summed and classified.
 
     Args:
@@ -185,19 +217,6 @@ class SemSegFPNHead(nn.Module):
             "ignore_value": section.IGNORE_VALUE,
         }
 
-    def forward(
-        self, features: dict[str, Tensor], targets: Tensor | None = None
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """In training None and the loss; else scores (B, num_classes, H, W) of the image and {}.
-
-        Args:
-            targets: (B, H, W) classes.
-        """
-        scores = self.layers(features)
-        if self.training:
-            return None, self.losses(scores, cast(Any, targets))
-        return self._upsampled(scores), {}
-
     def layers(self, features: dict[str, Tensor]) -> Tensor:
         """Scores (B, num_classes, H / common_stride, W / common_stride)."""
         levels = [
@@ -214,11 +233,6 @@ class SemSegFPNHead(nn.Module):
         scores = self._upsampled(predictions.float())
         loss = F.cross_entropy(scores, targets, reduction="mean", ignore_index=self.ignore_value)
         return {"loss_sem_seg": loss * self.loss_weight}
-
-    def _upsampled(self, scores: Tensor) -> Tensor:
-        return F.interpolate(
-            scores, scale_factor=self.common_stride, mode="bilinear", align_corners=False
-        )
 
 
 def _scale_head(shape: ShapeSpec, conv_dims: int, common_stride: int, norm: Any) -> nn.Sequential:

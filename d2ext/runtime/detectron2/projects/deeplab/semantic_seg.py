@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ASPP, Conv2d, DepthwiseSeparableConv2d, ShapeSpec, get_norm
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from detectron2.modeling.meta_arch.semantic_seg import UpsamplingHead
 
 from .loss import build_loss
 
@@ -19,38 +20,16 @@ __all__ = ["DeepLabV3Head", "DeepLabV3PlusHead"]
 Norm = str | Callable[[int], nn.Module]
 
 
-class _Head(nn.Module):
-    """What both heads do with the scores of `layers`."""
+class _Head(UpsamplingHead):
+    """The loss of both heads."""
 
     predictor: Conv2d
     loss: nn.Module
-    common_stride: int
     loss_weight: float
-
-    def layers(self, features: dict[str, Tensor]) -> Tensor:
-        raise NotImplementedError
-
-    def forward(
-        self, features: dict[str, Tensor], targets: Tensor | None = None
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """In training None and the loss; else scores (B, num_classes, H, W) of the image and {}.
-
-        Args:
-            targets: (B, H, W) classes.
-        """
-        scores = self.layers(features)
-        if self.training:
-            return None, self.losses(scores, cast(Tensor, targets))
-        return self._upsampled(scores), {}
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """ "loss_sem_seg" of `layers`' scores, upsampled."""
         return {"loss_sem_seg": self.loss(self._upsampled(predictions), targets) * self.loss_weight}
-
-    def _upsampled(self, scores: Tensor) -> Tensor:
-        return F.interpolate(
-            scores, scale_factor=self.common_stride, mode="bilinear", align_corners=False
-        )
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
