@@ -4,7 +4,7 @@ deformable blocks (Zhu et al. 2019, arXiv:1811.11168)."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, cast
 
@@ -391,10 +391,25 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     section = cfg.MODEL.RESNETS
     _check_section(section)
     stem = BasicStem(cast(int, input_shape.channels), section.STEM_OUT_CHANNELS, section.NORM)
+    return configured_resnet(cfg, stem, _configured_stage)
+
+
+def configured_resnet(
+    cfg: CfgNode,
+    stem: CNNBlockBase,
+    stage: Callable[[CfgNode, int, int, int], list[CNNBlockBase]],
+) -> ResNet:
+    """Four stages on a stem.
+
+    Args:
+        stage: makes the blocks of one, given `cfg.MODEL.RESNETS`, its index and its channels, in
+            and out.
+    """
+    section = cfg.MODEL.RESNETS
     in_channels, stages = section.STEM_OUT_CHANNELS, []
     for index in range(4):
         out_channels = section.RES2_OUT_CHANNELS * 2**index
-        stages.append(_configured_stage(section, index, in_channels, out_channels))
+        stages.append(stage(section, index, in_channels, out_channels))
         in_channels = out_channels
     return ResNet(
         stem, stages, out_features=section.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT

@@ -14,6 +14,7 @@ from detectron2.modeling.backbone.resnet import (
     BottleneckBlock,
     DeformBottleneckBlock,
     ResNet,
+    configured_resnet,
 )
 
 __all__ = ["DeepLabStem", "build_resnet_deeplab_backbone"]
@@ -66,14 +67,7 @@ def build_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNe
     _check_section(section)
     stem_class = {"basic": BasicStem, "deeplab": DeepLabStem}[section.STEM_TYPE]
     stem = stem_class(input_shape.channels, section.STEM_OUT_CHANNELS, section.NORM)
-    in_channels, stages = section.STEM_OUT_CHANNELS, []
-    for index in range(4):
-        out_channels = section.RES2_OUT_CHANNELS * 2**index
-        stages.append(_stage(section, index, in_channels, out_channels))
-        in_channels = out_channels
-    return ResNet(
-        stem, stages, out_features=section.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
-    )
+    return configured_resnet(cfg, stem, _stage)
 
 
 def _check_section(section: CfgNode) -> None:
