@@ -18,6 +18,7 @@ for YOLO-FastestV2 milliseconds from a photo's file to its boxes, for `count` th
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -81,9 +82,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     where = f"{args.threads} threads" if args.device == "cpu" else torch.cuda.get_device_name()
     print(f"{EXTENSION_STATE}; PyTorch {torch.__version__}, {args.dtype}, {where}")
-    for name in args.names or group:
-        for problem in group[name](torch.device(args.device), getattr(torch, args.dtype)):
-            report(problem, args.repeats)
+    device, dtype = torch.device(args.device), getattr(torch, args.dtype)
+    made = (group[name](device, dtype) for name in args.names or group)
+    report(itertools.chain.from_iterable(made), args.repeats)
 
 
 def argument_parser() -> argparse.ArgumentParser:

@@ -214,6 +214,7 @@ DERIVABLE: dict[str, Rule] = {
     "TEST.KEYPOINT_OKS_SIGMAS": _keypoint_sigmas,
     "MODEL.ANCHOR_GENERATOR.SIZES": _anchor_sizes,
     "MODEL.DYHEAD.RECOMPUTE": _recompute,
+    "MODEL.SWIN.RECOMPUTE": _recompute,
     "DATALOADER.NUM_WORKERS": _workers,
     "SOLVER.IMS_PER_BATCH": _batch_size,
     "SOLVER.MAX_EPOCHS": _epochs,

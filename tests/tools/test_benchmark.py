@@ -27,7 +27,7 @@ def test_a_line_a_way_is_printed_with_the_ratio_to_the_peer(capsys):
     from benchmarks import deform_conv2d, measure
 
     problem = deform_conv2d.problem((1, 2, 2), CPU, torch.float32, goals=(5, None))
-    measure.report(problem, repeats=1)
+    measure.report([problem], repeats=1)
     title, *lines = capsys.readouterr().out.strip().splitlines()
     assert "goal: 5x forward]" in title
     assert len(lines) == len(problem.ways)
@@ -41,7 +41,7 @@ def test_a_way_that_does_not_run_is_said(capsys):
         raise RuntimeError("no kernel\nfor this")
 
     problem = Problem("twice", [torch.ones(3)], {"ours": torch.neg, "other": broken}, peer="ours")
-    report(problem, repeats=1)
+    report([problem], repeats=1)
     assert "does not run: no kernel" in capsys.readouterr().out
 
 
@@ -51,7 +51,7 @@ def test_a_peer_that_does_not_run_leaves_the_others_their_times(capsys):
     def missing(x):
         raise ImportError("not installed")
 
-    report(Problem("twice", [torch.ones(3)], {"ours": torch.neg, "peer": missing}, "peer"), 1)
+    report([Problem("twice", [torch.ones(3)], {"ours": torch.neg, "peer": missing}, "peer")], 1)
     ours, peer = capsys.readouterr().out.strip().splitlines()[1:]
     assert "forward" in ours
     assert "does not run: not installed" in peer

@@ -5,7 +5,7 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_RESET = Path("/proc/self/clear_refs")  # of Linux
 WHAT = ("forward", "with backward")
+Memory = tuple[float, float] | str  # as of `peak_memory`, or why there is none
 
 
 @dataclass
@@ -55,14 +57,22 @@ class Costs:
     scratch: float
 
 
-def report(problem: Problem, repeats: int) -> None:
-    """Print one line for each way to solve `problem`."""
+def report(problems: Iterable[Problem], repeats: int) -> None:
+    """Print one line for each way to solve each of `problems`."""
+    problems = list(problems)
+    with _freed_at_once():  # before anything is timed: what that leaves in the heap would count
+        memory = [_memory_of(problem) for problem in problems]
+    for problem, taken in zip(problems, memory, strict=True):
+        _report(problem, taken, repeats)
+
+
+def _report(problem: Problem, memory: dict[str, Memory], repeats: int) -> None:
     wanted = [f"{goal:g}x {what}" for goal, what in zip(problem.goals, WHAT, strict=True) if goal]
     print(f"\n{problem.title}" + (f"  [goal: {', '.join(wanted)}]" if wanted else ""))
-    peer = _outcome(problem, problem.peer, repeats)
+    costs = {name: _costs(problem, name, memory[name], repeats) for name in problem.ways}
+    peer = costs[problem.peer]
     bar = peer if isinstance(peer, Costs) else Costs(*[float("nan")] * 4)
-    for name in problem.ways:
-        own = peer if name == problem.peer else _outcome(problem, name, repeats)
+    for name, own in costs.items():
         if isinstance(own, str):
             print(f"  {name:24} does not run: {own}")
             continue
@@ -78,17 +88,31 @@ def _ratio(peer: float, own: float) -> str:
     return f"{peer / own:6.1f}x" if peer == peer and own > 0 else ""
 
 
-def _outcome(problem: Problem, way: str, repeats: int) -> Costs | str:
-    """The costs, or why there are none."""
-    try:
-        return measure(problem, way, repeats)
-    except (RuntimeError, ImportError) as error:
-        return str(error).splitlines()[0]
+def _memory_of(problem: Problem) -> dict[str, Memory]:
+    """What each way takes after a call to warm up, or why it doesn't run."""
+    found: dict[str, Memory] = {}
+    device = _device(problem)
+    for name in problem.ways:
+        try:
+            run = _runs(problem, name)[-1]
+            run()
+            found[name] = peak_memory(run, device)
+        except (RuntimeError, ImportError) as error:
+            found[name] = str(error).splitlines()[0]
+    return found
 
 
-def measure(problem: Problem, way: str, repeats: int) -> Costs:
-    """Time one way, forward alone and with its backward pass if there is one."""
-    function, device = problem.ways[way], _device(problem)
+def _costs(problem: Problem, way: str, memory: Memory, repeats: int) -> Costs | str:
+    """Times of one way, forward alone and with its backward pass if there is one."""
+    if isinstance(memory, str):
+        return memory
+    times = [median_time(run, repeats, _device(problem)) for run in _runs(problem, way)]
+    return Costs(times[0], times[1] if problem.leaves else float("nan"), *memory)
+
+
+def _runs(problem: Problem, way: str) -> list[Callable[[], list[Tensor]]]:
+    """The forward pass and, where there is one, forward and backward pass of a way."""
+    function = problem.ways[way]
 
     def forward() -> list[Tensor]:
         with torch.no_grad():
@@ -96,15 +120,11 @@ def measure(problem: Problem, way: str, repeats: int) -> Costs:
 
     def both() -> list[Tensor]:
         output = function(*problem.inputs)
-        grads = torch.autograd.grad(output, problem.leaves, grad, allow_unused=True)
+        ones = torch.ones_like(output)
+        grads = torch.autograd.grad(output, problem.leaves, ones, allow_unused=True)
         return [output, *(tensor for tensor in grads if tensor is not None)]
 
-    if not problem.leaves:
-        time_forward = median_time(forward, repeats, device)
-        return Costs(time_forward, float("nan"), *peak_memory(forward, device))
-    grad = torch.ones_like(function(*problem.inputs))
-    times = median_time(forward, repeats, device), median_time(both, repeats, device)
-    return Costs(*times, *peak_memory(both, device))
+    return [forward, both] if problem.leaves else [forward]
 
 
 def median_time(function: Callable[[], Any], repeats: int, device: torch.device) -> float:
@@ -132,19 +152,21 @@ def peak_memory(function: Callable[[], list[Tensor]], device: torch.device) -> t
         results = _size(function())
         peak = (torch.cuda.max_memory_allocated(device) - before) / 2**20
         return peak, peak - results
-    if not Path("/proc/self/clear_refs").exists():
+    if not _RESET.exists():
         return float("nan"), float("nan")
-    with _freed_at_once():
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        resident = _memory("VmRSS")
-        results = _size(function())
-        peak = (_memory("VmHWM") - resident) / 1024
+    _RESET.write_text("5")  # the peak starts anew
+    resident = _memory("VmRSS")
+    results = _size(function())
+    peak = (_memory("VmHWM") - resident) / 1024
     return peak, peak - results
 
 
 @contextlib.contextmanager
 def _freed_at_once() -> Iterator[None]:
     """Nothing freed is kept for later, which would depend on what ran before; glibc's malloc."""
+    if not _RESET.exists():
+        yield
+        return
     libc = ctypes.CDLL(None)
     trim, map_from = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
     libc.mallopt(map_from, 1 << 16)

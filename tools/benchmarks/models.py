@@ -3,8 +3,10 @@
 They call torchvision's operator for each pair of levels and keep every step for the backward pass.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 import d2ext.modeling  # noqa: F401
 from benchmarks.measure import Problem
 from d2ext.config import load_config
+from d2ext.modeling.backbone.swin import SwinBlock
 from d2ext.modeling.neck.dyhead import DeformConvNorm, DyHeadBlock, TaskAttention
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
@@ -48,12 +51,8 @@ def problem(
             return _run(model, image)
 
     def by_pairs(image: Tensor) -> Tensor:
-        forward = DyHeadBlock.forward
-        DyHeadBlock.forward = _block  # type: ignore[method-assign]
-        try:
+        with mock.patch.object(DyHeadBlock, "forward", _block), _keeping(model):
             return ours(image)
-        finally:
-            DyHeadBlock.forward = forward  # type: ignore[method-assign]
 
     return Problem(
         title=f"{Path(config).stem}, {size[0]}x{size[1]}",
@@ -63,6 +62,20 @@ def problem(
         goals=goals,
         leaves=leaves,
     )
+
+
+@contextlib.contextmanager
+def _keeping(model: nn.Module) -> Iterator[None]:
+    """The backbone keeps for the backward pass what it computes."""
+    blocks = [module for module in model.modules() if isinstance(module, SwinBlock)]
+    before = [block.recompute for block in blocks]
+    for block in blocks:
+        block.recompute = False
+    try:
+        yield
+    finally:
+        for block, again in zip(blocks, before, strict=True):
+            block.recompute = again
 
 
 def _run(model: nn.Module, image: Tensor) -> Tensor:

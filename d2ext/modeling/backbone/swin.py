@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 from detectron2.config import CfgNode, configurable
@@ -32,6 +33,7 @@ class SwinTransformer(Backbone):
         mlp_ratio: hidden channels of the MLP, in multiples of the block's.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
         patch_norm: a LayerNorm follows the patch embedding.
+        recompute: run the blocks again in the backward pass instead of keeping what they compute.
         out_features: names of the feature maps to return.
     """
 
@@ -47,6 +49,7 @@ class SwinTransformer(Backbone):
         mlp_ratio: float,
         drop_path_rate: float,
         patch_norm: bool,
+        recompute: bool,
         out_features: Sequence[str],
     ) -> None:
         super().__init__()
@@ -70,6 +73,7 @@ class SwinTransformer(Backbone):
                 window_size=window_size,
                 mlp_ratio=mlp_ratio,
                 drop_paths=drop_paths[sum(depths[:i]) : sum(depths[: i + 1])],
+                recompute=recompute,
                 downsample=i + 1 < len(names),
             )
             for i, name in enumerate(names)
@@ -126,6 +130,7 @@ class SwinStage(nn.Module):
         window_size: int,
         mlp_ratio: float,
         drop_paths: Sequence[float],
+        recompute: bool,
         downsample: bool,
     ) -> None:
         super().__init__()
@@ -138,6 +143,7 @@ class SwinStage(nn.Module):
                     shift=window_size // 2 if i % 2 else 0,
                     mlp_ratio=mlp_ratio,
                     drop_path=drop_path,
+                    recompute=recompute,
                 )
                 for i, drop_path in enumerate(drop_paths)
             )
@@ -162,8 +168,10 @@ class SwinBlock(nn.Module):
         shift: int,
         mlp_ratio: float,
         drop_path: float,
+        recompute: bool,
     ) -> None:
         super().__init__()
+        self.recompute = recompute
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, num_heads, window_size, shift)
         self.norm2 = nn.LayerNorm(dim)
@@ -172,6 +180,11 @@ class SwinBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, dim) -> the same shape."""
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(self._transform, tokens, use_reentrant=False)
+        return self._transform(tokens)
+
+    def _transform(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 
