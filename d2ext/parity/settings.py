@@ -72,7 +72,7 @@ SWIN = Section(
     # The authors have keys for a version and an output norm that they never read.
     ignored=(
         *("words", "version", "out_norm", "freeze_at", "drop_path_rate"),
-        *("drop_path_during_training_case", "drop_path_during_gradients"),
+        *("drop_path_during_training_case", "drop_path_during_gradients", "use_checkpoint"),
     ),
 )
 DYHEAD = Section(
