@@ -135,7 +135,7 @@ def _place(found: Recognised) -> str:
 def _unknown(path: Path) -> str:
     known = "COCO JSON, Pascal VOC XML, YOLO (data.yaml), DOTA text, labelme JSON, CSV, label masks"
     inside = [f"{item.name}/" for item in folders_in(path)]
-    inside += [item.name for item in files_in(path, "")] if path.is_dir() else []
+    inside += [item.name for item in files_in(path, "") if item.is_file()]
     held = f" In it: {listed(inside, 8) or 'nothing'}." if path.is_dir() else ""
     return f"{path}: no annotations recognised; known are {known}.{held}"
 

@@ -81,3 +81,11 @@ def test_a_path_that_is_not_there_names_its_neighbours(tmp_path):
     write(tmp_path / "train.json", "{}")
     with pytest.raises(DataError, match=r"no such file or folder\. In that folder: train\.json"):
         load_source(tmp_path / "trian.json")
+
+
+def test_what_is_there_is_listed_once_where_nothing_is_recognised(tmp_path):
+    save_image(tmp_path / "photos" / "a.png")
+    write(tmp_path / "notes.md", "none")
+    with pytest.raises(DataError) as told:
+        load_source(tmp_path)
+    assert str(told.value).endswith("In it: photos/, notes.md.")
