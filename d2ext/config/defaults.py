@@ -44,7 +44,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     swin.MLP_RATIO = 4.0  # hidden channels of the MLP, in multiples of the block's
     swin.DROP_PATH_RATE = 0.2  # stochastic depth of the last block; linear from 0 at the first
     swin.PATCH_NORM = True  # LayerNorm after the patch embedding
-    swin.RECOMPUTE = True  # blocks in the backward pass: a quarter of the memory for more time
+    swin.RECOMPUTE = True  # blocks in the backward pass: a third of the memory, a fifth more time
     swin.OUT_FEATURES = ["stage3", "stage4", "stage5"]  # of stage2 to stage5, strides 4 to 32
 
     timm = cfg.MODEL.TIMM = CfgNode()
