@@ -51,14 +51,17 @@ def find(path: Path, images: Path | None) -> dict[str, Part]:
 def locate_images(part: Part, names: Sequence[str]) -> tuple[Path, Sequence[str]]:
     """The images' folder, and the path of each from there.
 
-    Paths with backslashes, and those of the machine that wrote the file, count by what is left.
+    Paths with backslashes, and those of the machine that wrote the file, count by what is left:
+    the names alone, where no two images share one.
 
     Raises:
         DataError: no image is in any place; names every place that was tried.
     """
     tried = list(dict.fromkeys(_candidates(part)))
     slashed = [name.replace("\\", "/") for name in names]
-    for candidates in (names, slashed, [name.rpartition("/")[2] for name in slashed]):
+    bases = [name.rpartition("/")[2] for name in slashed]
+    known = (names, slashed, bases) if len({*bases}) == len({*names}) else (names, slashed)
+    for candidates in known:
         probes = _probes(candidates)
         for folder in tried:
             if any((folder / name).is_file() for name in probes):

@@ -200,3 +200,10 @@ def test_images_that_are_nowhere_are_told_as_the_file_names_them(tmp_path):
     path = write(tmp_path / "result.json", document([], ("/upload/7/a.png",)))
     with pytest.raises(DataError, match=r"/upload/7/a\.png"):
         load_source(path)
+
+
+def test_images_of_one_name_in_two_folders_are_not_taken_for_one(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    path = write(tmp_path / "result.json", document([], ("/upload/7/a.png", "/upload/8/a.png")))
+    with pytest.raises(DataError, match="Name the folder"):
+        load_source(path)
