@@ -5,11 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.sources.files import read_lines
+from d2ext.errors import DataError
+
+_MOST = 1 << 16  # bytes of such a list; other files of this suffix may be large, and no text
 
 
 def read_darknet(file: Path) -> dict[str, Any]:
     """What the list says in the words of a `data.yaml`; {} where it is something else."""
-    pairs = [line.partition("=") for _, line in read_lines(file)]
+    if file.stat().st_size > _MOST:
+        return {}
+    try:
+        lines = [line for _, line in read_lines(file)]
+    except DataError:
+        return {}
+    pairs = [line.partition("=") for line in lines]
     given = {key.strip(): value.strip() for key, sign, value in pairs if sign}
     if "names" not in given:
         return {}

@@ -200,3 +200,10 @@ def test_a_test_split_that_is_asked_for_has_to_be_there(tmp_path):
     yaml = "train: images/train\ntest: images/test\nnames: [cat, dog]\n"
     with pytest.raises(DataError, match="images/test does not exist"):
         load_source(yolo(tmp_path, yaml=yaml), "test")
+
+
+def test_other_files_named_data_are_passed_over(tmp_path):
+    (yolo(tmp_path) / "data.yaml").unlink()
+    (tmp_path / "weights.data").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "large.data").write_bytes(b"names = x\n" * 10_000)
+    assert list(load_splits(tmp_path)) == ["train"]
