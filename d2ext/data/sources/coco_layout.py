@@ -58,10 +58,7 @@ def locate_images(part: Part, names: Sequence[str]) -> tuple[Path, Sequence[str]
         DataError: no image is in any place; names every place that was tried.
     """
     tried = list(dict.fromkeys(_candidates(part)))
-    slashed = [name.replace("\\", "/") for name in names]
-    bases = [name.rpartition("/")[2] for name in slashed]
-    known = (names, slashed, bases) if len({*bases}) == len({*names}) else (names, slashed)
-    for candidates in known:
+    for candidates in _readings(names):
         probes = _probes(candidates)
         for folder in tried:
             if any((folder / name).is_file() for name in probes):
@@ -72,6 +69,16 @@ def locate_images(part: Part, names: Sequence[str]) -> tuple[Path, Sequence[str]
         f"{part.path}: its images ({listed(dict.fromkeys(_probes(names)), 2)}) are in none of "
         f"{', '.join(map(str, tried))}. Name the folder: {part.path}:IMAGES."
     )
+
+
+def _readings(names: Sequence[str]) -> Iterable[Sequence[str]]:
+    """The paths as they stand, those of Windows, and the names alone where these differ."""
+    yield names
+    slashed = [name.replace("\\", "/") for name in names]
+    yield slashed
+    bases = [name.rpartition("/")[2] for name in slashed]
+    if len({*bases}) == len({*names}):
+        yield bases
 
 
 def _probes(names: Sequence[str]) -> list[str]:
