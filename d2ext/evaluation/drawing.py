@@ -101,9 +101,10 @@ def draw(image: np.ndarray, marks: Sequence[Mark], scale: float = 1.0) -> np.nda
     boxes = np.array([_to_pixels(mark.box, scale, size) for mark in marks]).reshape(-1, 4)
     for box, mark in zip(boxes[::-1].tolist(), marks[::-1], strict=True):
         pen.rectangle(box, outline=mark.color, width=max(1, round(min(size) / 220)))
-        for x, y in mark.points:
-            radius = max(2, round(min(size) / 150))
-            pen.circle((x * scale, y * scale), radius, fill=mark.color, outline=ink_on(mark.color))
+        radius = max(2, round(min(size) / 150))
+        for x, y in scale * np.reshape(mark.points, (-1, 2)):
+            disc = (x - radius, y - radius, x + radius, y + radius)
+            pen.ellipse(disc, fill=mark.color, outline=ink_on(mark.color))
     _label(pen, size, boxes, marks)
     return np.asarray(picture)
 
