@@ -15,6 +15,7 @@ from d2ext.checkpoint.official import convert
 from d2ext.checkpoint.source import SHA256, Source, local_file
 from d2ext.checkpoint.storage import read_checkpoint, write_checkpoint
 from d2ext.config import Machine, load_config, resolve_auto
+from d2ext.config.auto import COCO_KEYPOINTS
 from d2ext.errors import WeightsError
 
 _SHOWN = 5
@@ -109,7 +110,7 @@ class _Coco:
     object_images: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     stuff_names: tuple[str, ...] = ("",) * 54
     run_lengths: bool = False
-    num_keypoints: int = 17
+    num_keypoints: int = COCO_KEYPOINTS
 
 
 def _state(config_file: str, options: Sequence[str]) -> dict[str, Tensor]:

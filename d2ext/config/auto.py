@@ -12,7 +12,7 @@ import yaml
 from detectron2.config import CfgNode
 
 AUTO = "auto"
-_COCO_KEYPOINTS = 17
+COCO_KEYPOINTS = 17
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ def _num_keypoints(cfg: CfgNode, facts: Facts, machine: Machine) -> int:
 
 def _keypoint_sigmas(cfg: CfgNode, facts: Facts, machine: Machine) -> list[float]:
     """COCO's own for as many keypoints as COCO has, else their mean for each."""
-    return [] if facts.num_keypoints == _COCO_KEYPOINTS else [0.067] * facts.num_keypoints
+    return [] if facts.num_keypoints == COCO_KEYPOINTS else [0.067] * facts.num_keypoints
 
 
 Rule = Callable[[CfgNode, Facts, Machine], Any]

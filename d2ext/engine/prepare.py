@@ -19,7 +19,7 @@ from d2ext import __version__
 from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import Machine, inherit_auto, load_config, resolve_auto
-from d2ext.config.auto import describe
+from d2ext.config.auto import COCO_KEYPOINTS, describe
 from d2ext.config.load import class_counts, find_config
 from d2ext.data import DatasetFacts, dataset_facts, write_faults
 from d2ext.data.registered import described
@@ -204,10 +204,10 @@ def _check_keypoints(cfg: CfgNode, facts: DatasetFacts) -> None:
             f"{key} is {given}, but objects of the data have {facts.num_keypoints}. "
             f"{key} auto follows the data."
         )
-    key, sigmas = "TEST.KEYPOINT_OKS_SIGMAS", cfg.TEST.KEYPOINT_OKS_SIGMAS
-    if key not in cfg.AUTO and len(sigmas or [0.0] * 17) != facts.num_keypoints:
+    key, given = "TEST.KEYPOINT_OKS_SIGMAS", len(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    count, whose = (given, "") if given else (COCO_KEYPOINTS, "those of COCO, ")
+    if key not in cfg.AUTO and count != facts.num_keypoints:
         raise ConfigError(
-            f"{key} has {len(sigmas or [0.0] * 17)} values, {'' if sigmas else 'those of COCO, '}"
-            f"but objects of the data have {facts.num_keypoints} keypoints. "
-            f"{key} auto takes the same for each."
+            f"{key} has {count} values, {whose}but objects of the data have {facts.num_keypoints} "
+            f"keypoints. {key} auto takes the same for each."
         )
