@@ -10,7 +10,7 @@ from d2ext.data.mixing import CopyPaste, MixUp, Mosaic
 from d2ext.data.picture import Motion, Picture
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
-from tests.data.corners import corners_of
+from tests.helpers.box_corners import corners_of
 
 H, W = 48, 64
 AUGMENTATIONS = {

@@ -6,7 +6,7 @@ import pytest
 from d2ext.data.picture import Motion, Picture, is_mirroring, rotated_boxes_through
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
-from tests.data.corners import corners_of
+from tests.helpers.box_corners import corners_of
 
 H, W = 40, 60
 TRANSFORMS = {

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data.sources.folders import save_image, voc_box, voc_xml, write
 from PIL import Image
 
 from d2ext.data import dataset_facts, write_faults
@@ -13,6 +12,7 @@ from d2ext.data.registered import Entry, described, register_source
 from d2ext.errors import DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
+from tests.helpers.dataset_folders import save_image, voc_box, voc_xml, write
 
 DOG, CAT = (voc_box(name, "3 4 12 13") for name in ("dog", "cat"))
 

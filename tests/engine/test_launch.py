@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.processes import complain, train
-from engine.tiny import tiny_cfg
 
 from d2ext.engine.launch import Place, first_host, launch, started_place, world_size
 from d2ext.errors import ConfigError, DataError
 from detectron2.utils import comm
+from tests.helpers.training import tiny_cfg
+from tests.helpers.workers import complain, train
 
 
 def arguments(**given: object) -> argparse.Namespace:

@@ -2,13 +2,13 @@ import json
 
 import pytest
 import torch
-from export.tiny import tiny_detector
 
 from d2ext.errors import ConfigError, DataError
 from d2ext.export import check
 from d2ext.export.check import ExportError
 from d2ext.export.command import main
 from d2ext.export.formats import METADATA
+from tests.helpers.detectors import tiny_detector
 
 
 @pytest.fixture

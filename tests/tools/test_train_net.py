@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from engine.tiny import CLASSES, write_data
 
 from d2ext.engine import predict
 from d2ext.engine.train import main
 from detectron2.data import DatasetCatalog
+from tests.helpers.training import CLASSES, write_data
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = [

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.checks.garden import Garden, picture
 
 from d2ext.config import get_cfg
 from d2ext.data.flags import register_entries
 from d2ext.data.mapper import build_train_mapper
 from detectron2.data import DatasetCatalog
+from tests.helpers.planted_dataset import Garden, picture
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from data.checks.garden import HEIGHT, WIDTH, Garden, picture
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -15,6 +14,7 @@ from d2ext.data.checks.fix import write_repaired
 from d2ext.data.checks.kinds import KINDS
 from d2ext.data.flags import named_sources
 from d2ext.errors import DataError
+from tests.helpers.planted_dataset import HEIGHT, WIDTH, Garden, picture
 
 REFUSED = -1  # training says what is wrong and does not start; a repaired copy can be learned from
 

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from data.sources.folders import save_image, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2ext.data.conversion.command import main
 from d2ext.data.sources import load_splits
 from d2ext.errors import DataError, OutputError
+from tests.helpers.dataset_folders import save_image, write
 
 BOXES = st.tuples(
     st.floats(0, 600), st.floats(0, 400), st.floats(0.5, 300), st.floats(0.5, 300)

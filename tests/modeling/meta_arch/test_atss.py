@@ -1,9 +1,9 @@
 import pytest
 import torch
-from modeling.tiny import some_input, tiny_config
 
 from d2ext.modeling.meta_arch import ATSS
 from detectron2.modeling import build_model
+from tests.helpers.models import some_input, tiny_config
 
 
 @pytest.fixture

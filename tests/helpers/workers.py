@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from engine.tiny import TinyTrainer, tiny_cfg
 
 from d2ext.errors import DataError
 from detectron2.utils import comm
+from tests.helpers.training import TinyTrainer, tiny_cfg
 
 
 def train(args: argparse.Namespace, folder: Path) -> None:

@@ -1,12 +1,12 @@
 """Detectors small enough to export in seconds, with enough detections to compare."""
 
 import torch
-from modeling.tiny import tiny_config
 from torch import Tensor, nn
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_model
+from tests.helpers.models import tiny_config
 
 STRIDES = {"p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
 

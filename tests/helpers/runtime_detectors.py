@@ -3,8 +3,6 @@
 from typing import Any
 
 import torch
-from made_up import fill
-from runtime.modeling.tiny_rcnn import tiny_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,6 +10,8 @@ import d2ext  # noqa: F401
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
+from tests.helpers.runtime_rcnn import tiny_model
+from tests.helpers.weights import fill
 
 SEMANTIC = {
     "MODEL__SEM_SEG_HEAD__NUM_CLASSES": 4,
