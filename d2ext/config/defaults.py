@@ -30,7 +30,7 @@ def add_input_config(cfg: CfgNode) -> None:
 
 
 def add_auto_config(cfg: CfgNode) -> None:
-    """`AUTO`, read by `d2ext.config.auto`."""
+    """`AUTO`, read by `d2ext.engine.auto`."""
     cfg.AUTO = []  # keys still to be derived from data and machine; empty once resolved
 
 
@@ -139,7 +139,7 @@ def add_test_config(cfg: CfgNode) -> None:
     cfg.TEST.PATIENCE = 0  # evaluations without a better BEST_METRIC before stopping; 0: never
     cfg.TEST.SLICE_SIZE = 0  # detect in parts of this side, in pixels, beside the whole; 0: whole
     cfg.TEST.SLICE_OVERLAP = 0.2  # least share that neighbouring parts have in common
-    cfg.TEST.VIEWS_NMS_THRESH = 0.5  # IoU above which detections of several views are one
+    cfg.TEST.AUG.NMS_THRESH = 0.5  # IoU above which detections of several views are one
     cfg.TEST.PICTURES = 16  # validation images in the picture of predictions; 0: none
 
 

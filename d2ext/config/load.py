@@ -8,12 +8,13 @@ from typing import Any
 
 import yaml
 
-from d2ext.config.auto import AUTO, DERIVABLE
 from d2ext.config.defaults import ALL
 from d2ext.config.paths import config_root, project_root
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_defaults
+
+AUTO = "auto"  # the value of a key that follows from data and machine
 
 
 def get_cfg() -> CfgNode:
@@ -28,7 +29,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     """The config of a file and of `KEY VALUE` pairs, which win.
 
     A value `auto` keeps the key's default and puts the key into `cfg.AUTO`; so do class counts
-    that nobody gave. `d2ext.config.resolve_auto` derives them.
+    that nobody gave. `d2ext.engine.auto.resolve_auto` derives them.
 
     Raises:
         ConfigError: no such file, broken YAML, an unknown key or plugin, a value of another type.
@@ -140,7 +141,6 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         return
     _check_known(cfg, key, source)
     if value == AUTO:
-        _check_derivable(key, source)
         return
     try:
         cfg.merge_from_list([key, value])
@@ -160,13 +160,6 @@ def _check_known(cfg: CfgNode, key: str, source: str) -> None:
     if section and not any(k.startswith(f"{section}.") for k in known):
         hint += f" If a project defines {section}, name the project under PLUGINS."
     raise ConfigError(f"{source}: unknown key {key}; {hint}")
-
-
-def _check_derivable(key: str, source: str) -> None:
-    if key not in DERIVABLE:
-        raise ConfigError(
-            f"{source}: {key} cannot be auto. Keys that can: {', '.join(sorted(DERIVABLE))}."
-        )
 
 
 def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:

@@ -21,7 +21,7 @@ def extra_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     if cfg.INPUT.VERTICAL_FLIP > 0:
         steps.append(T.RandomFlip(cfg.INPUT.VERTICAL_FLIP, horizontal=False, vertical=True))
     if cfg.INPUT.ROTATION:
-        steps.append(RandomTilt(_degrees(cfg.INPUT.ROTATION)))
+        steps.append(RandomRotation(_degrees(cfg.INPUT.ROTATION)))
     if tuple(cfg.INPUT.SCALE_JITTER) != (1.0, 1.0):
         steps.append(ScaleJitter(*_scales(cfg.INPUT.SCALE_JITTER)))
     share = cfg.INPUT.COLOR_JITTER
@@ -34,7 +34,7 @@ def extra_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     return steps
 
 
-class RandomTilt(T.Augmentation):
+class RandomRotation(T.Augmentation):
     """Rotation around the middle by up to `degrees` either way; the image keeps its size."""
 
     def __init__(self, degrees: float) -> None:
@@ -61,11 +61,13 @@ class ColorJitter(T.Augmentation):
         self.share = share
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        return T.ColorTransform(Recolor(*np.random.uniform(1 - self.share, 1 + self.share, 3)))
+        return T.ColorTransform(
+            ColorJitterTransform(*np.random.uniform(1 - self.share, 1 + self.share, 3))
+        )
 
 
 @dataclass
-class Recolor:
+class ColorJitterTransform:
     """(H, W, C) -> the same, recoloured in one pass over the image.
 
     Args:

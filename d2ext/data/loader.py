@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from d2ext.data.facts import dataset_facts
 from d2ext.data.flags import register_entries
 from d2ext.data.mapper import build_test_mapper, build_train_mapper
 from d2ext.data.sampling import Sample, SampleStream, training_sampler
 from d2ext.data.slices import slice_options, sliced
+from d2ext.data.statistics import dataset_stats
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 from detectron2.data import (
@@ -82,9 +82,9 @@ def iterations_per_epoch(cfg: CfgNode) -> int:
     """Batches of `SOLVER.IMS_PER_BATCH` that show every training image about once."""
     if cfg.INPUT.SLICE_SIZE:
         return max(1, ceil(len(_train_dicts(cfg)) / cfg.SOLVER.IMS_PER_BATCH))
-    facts = dataset_facts(cfg.DATASETS.TRAIN)
-    empty = facts.empty_images if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else 0
-    return max(1, ceil((facts.num_images - empty) / cfg.SOLVER.IMS_PER_BATCH))
+    stats = dataset_stats(cfg.DATASETS.TRAIN)
+    empty = stats.empty_images if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else 0
+    return max(1, ceil((stats.num_images - empty) / cfg.SOLVER.IMS_PER_BATCH))
 
 
 class SeededDataset(Dataset):
@@ -134,8 +134,8 @@ def seeded(*seed: int) -> Iterator[None]:
 
 
 def _train_dicts(cfg: CfgNode) -> list[Item]:
-    facts = dataset_facts(cfg.DATASETS.TRAIN)  # checks the data sets and that their classes agree
-    if not facts.num_objects and facts.empty_images and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+    stats = dataset_stats(cfg.DATASETS.TRAIN)  # checks the data sets and that their classes agree
+    if not stats.num_objects and stats.empty_images and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         raise DataError(
             f"{', '.join(cfg.DATASETS.TRAIN)}: no annotations to learn from, crowd regions aside."
         )

@@ -7,9 +7,15 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 
+from d2ext.data.annotated_image import (
+    AnnotatedImage,
+    AnnotationTransform,
+    Item,
+    read_annotated_image,
+    upright_box,
+)
 from d2ext.data.augment import extra_augmentations
-from d2ext.data.mixing import Mix, build_mixes
-from d2ext.data.picture import Item, Motion, Picture, read_picture, upright_box
+from d2ext.data.mixing import MultiImageAugmentation, build_mixes
 from d2ext.data.resize import with_resizing
 from d2ext.data.slices import cut
 from d2ext.data.sources.corners import long_side_first
@@ -43,7 +49,7 @@ def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":
         augmentations=augmentations,
         mixes=mixes,
         items=items,
-        motion=_motion(cfg, options, cfg.INPUT.MIN_VISIBLE),
+        annotation_transform=_motion(cfg, options, cfg.INPUT.MIN_VISIBLE),
         cuts=bool(mixes) or options["recompute_boxes"] or cfg.INPUT.ROTATION > 0,
         **_model_options(cfg, options),
     )
@@ -61,14 +67,14 @@ def build_loss_mapper(cfg: CfgNode) -> "TrainMapper":
     options = DatasetMapper.from_config(cfg, is_train=True)
     return TrainMapper(
         augmentations=with_resizing(cfg, utils.build_augmentation(cfg, is_train=False)),
-        motion=_motion(cfg, options, 0.0),
+        annotation_transform=_motion(cfg, options, 0.0),
         **_model_options(cfg, options),
     )
 
 
-def _motion(cfg: CfgNode, options: dict[str, Any], min_visible: float) -> Motion:
+def _motion(cfg: CfgNode, options: dict[str, Any], min_visible: float) -> AnnotationTransform:
     ignore = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
-    return Motion(ignore, options.get("keypoint_hflip_indices"), min_visible)
+    return AnnotationTransform(ignore, options.get("keypoint_hflip_indices"), min_visible)
 
 
 def _model_options(cfg: CfgNode, options: dict[str, Any]) -> dict[str, Any]:
@@ -105,9 +111,9 @@ class TrainMapper:
         self,
         *,
         augmentations: Sequence[T.Augmentation | T.Transform],
-        motion: Motion,
+        annotation_transform: AnnotationTransform,
         image_format: str,
-        mixes: Sequence[Mix] = (),
+        mixes: Sequence[MultiImageAugmentation] = (),
         items: Items = (),
         masks: bool = False,
         mask_format: str = "polygon",
@@ -117,7 +123,10 @@ class TrainMapper:
         proposal_topk: int | None = None,
         cuts: bool = False,
     ) -> None:
-        self.augmentations, self.motion = T.AugmentationList(augmentations), motion
+        self.augmentations, self.annotation_transform = (
+            T.AugmentationList(augmentations),
+            annotation_transform,
+        )
         self.image_format, self.mixes, self.items = image_format, mixes, items
         self.masks, self.mask_format, self.keypoints = masks, mask_format, keypoints
         self.rotated, self.undirected = rotated, undirected
@@ -131,13 +140,13 @@ class TrainMapper:
             The dict with "image", (C, H, W) uint8, and where the data set has them "instances",
             "sem_seg" ((H, W) int64) and "proposals", in place of "annotations".
         Raises:
-            OSError, SizeMismatchError: as of `read_picture`.
+            OSError, SizeMismatchError: as of `read_annotated_image`.
         """
         item = copy.deepcopy(item)
         picture = self._read(item)
         for mix in self.mixes:
-            picture = mix(picture, self._draw, self.motion)
-        picture, transforms = self.motion.augmented(picture, self.augmentations)
+            picture = mix(picture, self._sample, self.annotation_transform)
+        picture, transforms = self.annotation_transform.augmented(picture, self.augmentations)
         item["image"] = torch.as_tensor(np.ascontiguousarray(picture.image.transpose(2, 0, 1)))
         if picture.sem_seg is not None:
             del item["sem_seg_file_name"]
@@ -151,21 +160,23 @@ class TrainMapper:
             item["instances"] = self._instances(picture)
         return item
 
-    def _read(self, item: Item) -> Picture:
-        picture = read_picture(item, self.image_format)
+    def _read(self, item: Item) -> AnnotatedImage:
+        picture = read_annotated_image(item, self.image_format)
         objects = [self._used(a) for a in picture.annotations if not a.get("iscrowd", 0)]
-        return cut(Picture(picture.image, objects, picture.sem_seg), item, self.motion)
+        return cut(
+            AnnotatedImage(picture.image, objects, picture.sem_seg), item, self.annotation_transform
+        )
 
     def _used(self, annotation: Item) -> Item:
         """Without what the model does not learn from."""
         unused = {"segmentation": not self.masks, "keypoints": not self.keypoints}
         return {key: value for key, value in annotation.items() if not unused.get(key)}
 
-    def _draw(self) -> Picture:
+    def _sample(self) -> AnnotatedImage:
         """Any image of the data set."""
         return self._read(copy.deepcopy(self.items[np.random.randint(len(self.items))]))
 
-    def _instances(self, picture: Picture) -> Instances:
+    def _instances(self, picture: AnnotatedImage) -> Instances:
         if self.rotated:
             boxes = [{**a, "bbox": self._rotated_box(a)} for a in picture.annotations]
             instances = utils.annotations_to_instances_rotated(boxes, picture.size)

@@ -6,29 +6,31 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from d2ext.data.picture import Motion, Picture
+from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode, polygons_to_bitmask
 
-Draw = Callable[[], Picture]
+Sampler = Callable[[], AnnotatedImage]
 Item = dict[str, Any]
 
 
-class Mix(Protocol):
+class MultiImageAugmentation(Protocol):
     """Makes one picture of a given one and others that it draws."""
 
-    def __call__(self, picture: Picture, draw: Draw, motion: Motion) -> Picture: ...
+    def __call__(
+        self, picture: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
+    ) -> AnnotatedImage: ...
 
 
-def build_mixes(cfg: CfgNode) -> list[Mix]:
+def build_mixes(cfg: CfgNode) -> list[MultiImageAugmentation]:
     """What `INPUT.MOSAIC`, `INPUT.COPY_PASTE` and `INPUT.MIXUP` ask for; by default nothing.
 
     Raises:
         ConfigError: a probability is not one, or the model cannot learn from mixed pictures.
     """
-    kinds: dict[str, Callable[[float], Mix]] = {
+    kinds: dict[str, Callable[[float], MultiImageAugmentation]] = {
         "MOSAIC": Mosaic,
         "COPY_PASTE": CopyPaste,
         "MIXUP": MixUp,
@@ -61,16 +63,18 @@ class Mosaic:
 
     probability: float
 
-    def __call__(self, picture: Picture, draw: Draw, motion: Motion) -> Picture:
+    def __call__(
+        self, picture: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
+    ) -> AnnotatedImage:
         if np.random.rand() >= self.probability:
             return picture
         height, width = picture.size
         x, y = (round(side * np.random.uniform(0.3, 0.7)) for side in (width, height))
         corners = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)]
-        parts = [picture, draw(), draw(), draw()]
+        parts = [picture, sample(), sample(), sample()]
         return _side_by_side(
             [
-                _into_cell(part, cell, picture.size, motion)
+                _into_cell(part, cell, picture.size, transform)
                 for part, cell in zip(parts, corners, strict=True)
             ],
             corners,
@@ -86,17 +90,19 @@ class MixUp:
 
     probability: float
 
-    def __call__(self, picture: Picture, draw: Draw, motion: Motion) -> Picture:
+    def __call__(
+        self, picture: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
+    ) -> AnnotatedImage:
         if np.random.rand() >= self.probability:
             return picture
         if picture.sem_seg is not None:
             raise DataError("INPUT.MIXUP cannot blend semantic labels: set it to 0.")
-        other = _fitted(draw(), picture.size, motion, scale=1.0)
+        other = _fitted(sample(), picture.size, transform, scale=1.0)
         share = np.random.beta(32, 32)  # near a half
         image, rows, columns = picture.image.copy(), *_extent(other)
         blended = share * image[rows, columns] + (1 - share) * other.picture.image[rows, columns]
         image[rows, columns] = blended.round().astype(image.dtype)
-        return Picture(image, picture.annotations + other.picture.annotations)
+        return AnnotatedImage(image, picture.annotations + other.picture.annotations)
 
 
 @dataclass
@@ -109,24 +115,28 @@ class CopyPaste:
 
     probability: float
 
-    def __call__(self, picture: Picture, draw: Draw, motion: Motion) -> Picture:
+    def __call__(
+        self, picture: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
+    ) -> AnnotatedImage:
         if np.random.rand() >= self.probability:
             return picture
-        other = _fitted(draw(), picture.size, motion, scale=np.random.uniform(0.5, 1.0)).picture
+        other = _fitted(
+            sample(), picture.size, transform, scale=np.random.uniform(0.5, 1.0)
+        ).picture
         chosen = [a for a in _with_masks(other) if np.random.rand() < 0.5]
         if not chosen:
             return picture
         pasted = np.any([a["segmentation"] for a in chosen], axis=0)
         image = np.where(pasted[:, :, None], other.image, picture.image)
         older = [_without(annotation, pasted) for annotation in _with_masks(picture)]
-        return Picture(image, [a for a in older if a is not None] + chosen, picture.sem_seg)
+        return AnnotatedImage(image, [a for a in older if a is not None] + chosen, picture.sem_seg)
 
 
 @dataclass(frozen=True)
 class _Placed:
     """A picture in a larger frame, and where it lies there: x0, y0, x1, y1 in pixels."""
 
-    picture: Picture
+    picture: AnnotatedImage
     place: tuple[int, int, int, int]
 
 
@@ -136,8 +146,11 @@ def _extent(placed: _Placed) -> tuple[slice, slice]:
 
 
 def _into_cell(
-    picture: Picture, cell: tuple[int, int, int, int], frame: tuple[int, int], motion: Motion
-) -> Picture:
+    picture: AnnotatedImage,
+    cell: tuple[int, int, int, int],
+    frame: tuple[int, int],
+    transform: AnnotationTransform,
+) -> AnnotatedImage:
     """The picture scaled to cover a cell of the frame or more, cut to it; around it is nothing."""
     x0, y0, x1, y1 = cell
     height, width = picture.size
@@ -147,11 +160,13 @@ def _into_cell(
     left = np.random.randint(new_w - (x1 - x0) + 1)
     resize = T.ResizeTransform(height, width, new_h, new_w)
     crop = T.CropTransform(left, top, x1 - x0, y1 - y0, new_w, new_h)
-    cut = motion.moved(picture, resize, crop)  # on its own: boxes end where the cell does
-    return motion.moved(cut, _pad(cell, frame))
+    cut = transform.moved(picture, resize, crop)  # on its own: boxes end where the cell does
+    return transform.moved(cut, _pad(cell, frame))
 
 
-def _side_by_side(parts: list[Picture], cells: list[tuple[int, int, int, int]]) -> Picture:
+def _side_by_side(
+    parts: list[AnnotatedImage], cells: list[tuple[int, int, int, int]]
+) -> AnnotatedImage:
     """Parts that fill their own cell of a common frame."""
     image = parts[0].image.copy()
     labelled = [part.sem_seg for part in parts if part.sem_seg is not None]
@@ -160,10 +175,15 @@ def _side_by_side(parts: list[Picture], cells: list[tuple[int, int, int, int]]) 
         image[y0:y1, x0:x1] = part.image[y0:y1, x0:x1]
         if sem_seg is not None and part.sem_seg is not None:
             sem_seg[y0:y1, x0:x1] = part.sem_seg[y0:y1, x0:x1]
-    return Picture(image, [a for part in parts for a in part.annotations], sem_seg)
+    return AnnotatedImage(image, [a for part in parts for a in part.annotations], sem_seg)
 
 
-def _fitted(picture: Picture, frame: tuple[int, int], motion: Motion, scale: float) -> _Placed:
+def _fitted(
+    picture: AnnotatedImage,
+    frame: tuple[int, int],
+    transform: AnnotationTransform,
+    scale: float,
+) -> _Placed:
     """The picture as large as the frame allows, times `scale`, somewhere in it, maybe mirrored."""
     height, width = picture.size
     factor = scale * min(frame[0] / height, frame[1] / width)
@@ -173,7 +193,7 @@ def _fitted(picture: Picture, frame: tuple[int, int], motion: Motion, scale: flo
     place = left, top, left + new_w, top + new_h
     flip = T.HFlipTransform(width) if np.random.rand() < 0.5 else T.NoOpTransform()
     resize = T.ResizeTransform(height, width, new_h, new_w)
-    return _Placed(motion.moved(picture, flip, resize, _pad(place, frame)), place)
+    return _Placed(transform.moved(picture, flip, resize, _pad(place, frame)), place)
 
 
 def _pad(place: tuple[int, int, int, int], frame: tuple[int, int]) -> T.Transform:
@@ -183,7 +203,7 @@ def _pad(place: tuple[int, int, int, int], frame: tuple[int, int]) -> T.Transfor
     return T.PadTransform(x0, y0, width - x1, height - y1, x1 - x0, y1 - y0)
 
 
-def _with_masks(picture: Picture) -> list[Item]:
+def _with_masks(picture: AnnotatedImage) -> list[Item]:
     """The objects that have a segmentation, as (H, W) bool masks."""
     return [
         {**a, "segmentation": _mask(a["segmentation"], picture.size)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from d2ext.data.picture import Motion, Picture, upright_box
+from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform, upright_box
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -62,13 +62,13 @@ def sliced(items: list[Item], size: int, overlap: float) -> list[Item]:
     return [part for item in items for part in _parts(item, size, overlap)]
 
 
-def cut(picture: Picture, item: Item, motion: Motion) -> Picture:
+def cut(picture: AnnotatedImage, item: Item, transform: AnnotationTransform) -> AnnotatedImage:
     """The part of the picture that the dict asks for; all of it where it asks for none."""
     if KEY not in item:
         return picture
     x0, y0, x1, y1 = item[KEY]
     height, width = picture.size
-    return motion.moved(picture, T.CropTransform(x0, y0, x1 - x0, y1 - y0, width, height))
+    return transform.moved(picture, T.CropTransform(x0, y0, x1 - x0, y1 - y0, width, height))
 
 
 def _starts(side: int, size: int, overlap: float) -> list[int]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from d2ext.config import get_cfg
+from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform
 from d2ext.data.augment import extra_augmentations
-from d2ext.data.picture import Motion, Picture
 from d2ext.errors import ConfigError
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
@@ -33,7 +33,7 @@ def picture():
     mask = (image[..., 0] > 0).astype(np.uint8)
     rotated = {"bbox": [60, 40, 60, 40, 0], "bbox_mode": BoxMode.XYWHA_ABS, "category_id": 0}
     objects = [{**box, "segmentation": [corners]}, {**box, "segmentation": mask}, rotated]
-    return Picture(image, objects, mask)
+    return AnnotatedImage(image, objects, mask)
 
 
 STEPS = {
@@ -52,7 +52,7 @@ def test_everything_annotated_follows(albumentations, tmp_path, name):
     step = getattr(albumentations, name)(p=1.0, **STEPS[name])
     pipeline = augmentation(albumentations, tmp_path / "p.yaml", step)
     np.random.seed(3)
-    found, _ = Motion(ignore_value=255).augmented(picture(), pipeline)
+    found, _ = AnnotationTransform(ignore_value=255).augmented(picture(), pipeline)
     light = found.image[..., 0] > 100
     rows, columns = np.nonzero(light)
     centre = columns.mean() + 0.5, rows.mean() + 0.5
@@ -73,7 +73,7 @@ def test_what_is_drawn_follows_from_the_seed(albumentations, tmp_path):
     images = []
     for seed in (1, 1, 2):
         np.random.seed(seed)
-        images.append(Motion().augmented(picture(), pipeline)[0].image)
+        images.append(AnnotationTransform().augmented(picture(), pipeline)[0].image)
     assert np.array_equal(images[0], images[1])
     assert not np.array_equal(images[0], images[2])
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from d2ext.config import get_cfg
-from d2ext.data.augment import Recolor
+from d2ext.data.augment import ColorJitterTransform
 from d2ext.data.mapper import build_train_mapper
 
 
@@ -67,12 +67,12 @@ def test_brightness_alone_scales_everything_alike(item):
 
 def test_colours_are_changed_by_hand_computed_factors():
     image = np.array([[[100, 100, 100], [200, 100, 0]]], np.uint8)
-    assert Recolor(0.5, 1.0, 1.0)(image)[0, 0].tolist() == [50, 50, 50]
-    assert Recolor(1.0, 1.0, 0.0)(image)[0, 1].tolist() == [119] * 3  # its grey: 118.5
-    flat = Recolor(1.0, 0.0, 1.0)(image)
+    assert ColorJitterTransform(0.5, 1.0, 1.0)(image)[0, 0].tolist() == [50, 50, 50]
+    assert ColorJitterTransform(1.0, 1.0, 0.0)(image)[0, 1].tolist() == [119] * 3  # its grey: 118.5
+    flat = ColorJitterTransform(1.0, 0.0, 1.0)(image)
     assert np.abs(flat.astype(float) - image.mean()).max() <= 1
 
 
 def test_grey_images_are_recoloured_too():
     image = np.full((4, 5, 1), 80, np.uint8)
-    assert Recolor(0.5, 1.0, 0.3)(image).tolist() == np.full((4, 5, 1), 40).tolist()
+    assert ColorJitterTransform(0.5, 1.0, 0.3)(image).tolist() == np.full((4, 5, 1), 40).tolist()

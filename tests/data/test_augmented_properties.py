@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2ext.data.augment import RandomTilt, ScaleJitter
+from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform
+from d2ext.data.augment import RandomRotation, ScaleJitter
 from d2ext.data.mixing import CopyPaste, MixUp, Mosaic
-from d2ext.data.picture import Motion, Picture
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from tests.helpers.box_corners import corners_of
@@ -18,7 +18,7 @@ AUGMENTATIONS = {
     "horizontal flip": T.RandomFlip(1.0),
     "vertical flip": T.RandomFlip(1.0, horizontal=False, vertical=True),
     "crop": T.RandomCrop("relative_range", (0.3, 0.3)),
-    "tilt": RandomTilt(40.0),
+    "tilt": RandomRotation(40.0),
     "scale jitter": ScaleJitter(0.5, 2.0),
     "extent": T.RandomExtent((0.8, 1.2), (0.2, 0.2)),
     "colours": T.RandomBrightness(0.5, 1.5),
@@ -44,10 +44,12 @@ def rotated_object(centre, width, height, angle):
 @settings(max_examples=25, deadline=None)
 @given(places, sides, sides, st.floats(-180, 180), seeds)
 def test_rotated_boxes_polygons_and_boxes_agree(name, centre, width, height, angle, seed):
-    picture = Picture(np.zeros((H, W, 3), np.uint8), rotated_object(centre, width, height, angle))
+    picture = AnnotatedImage(
+        np.zeros((H, W, 3), np.uint8), rotated_object(centre, width, height, angle)
+    )
     np.random.seed(seed)
     pipeline = T.AugmentationList([AUGMENTATIONS[name]])
-    found, _ = Motion(min_visible=-1.0).augmented(picture, pipeline)
+    found, _ = AnnotationTransform(min_visible=-1.0).augmented(picture, pipeline)
     rotated, upright = found.annotations
     limits = np.array(found.size[::-1], dtype=float)
     outline = corners_of(rotated["bbox"])
@@ -72,12 +74,13 @@ def test_rotated_boxes_polygons_and_boxes_agree(name, centre, width, height, ang
 @given(st.lists(st.tuples(places, sides, sides, st.floats(-90, 90)), min_size=4, max_size=4), seeds)
 def test_mixed_pictures_keep_everything_inside(kind, objects, seed):
     pictures = [
-        Picture(np.full((H, W, 3), 50, np.uint8), rotated_object(*one)[1:]) for one in objects
+        AnnotatedImage(np.full((H, W, 3), 50, np.uint8), rotated_object(*one)[1:])
+        for one in objects
     ]
     rest = iter(pictures[1:])
     np.random.seed(seed)
-    motion = Motion(min_visible=0.1)
-    found = motion.moved(kind(1.0)(pictures[0], lambda: next(rest), motion))
+    transform = AnnotationTransform(min_visible=0.1)
+    found = transform.moved(kind(1.0)(pictures[0], lambda: next(rest), transform))
     assert found.size == (H, W)
     for annotation in found.annotations:
         x0, y0, x1, y1 = annotation["bbox"]

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from d2ext.config import get_cfg
+from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform
 from d2ext.data.mapper import build_train_mapper
 from d2ext.data.mixing import CopyPaste, MixUp, Mosaic, build_mixes
-from d2ext.data.picture import Motion, Picture
 from d2ext.errors import ConfigError, DataError
 from detectron2.structures import BoxMode
 
@@ -27,13 +27,13 @@ def picture(colour, height=80, width=100, box=(20, 30, 60, 70), labels=None):
         "keypoints": [(x0 + x1) / 2, (y0 + y1) / 2, 2],
     }
     sem_seg = None if labels is None else np.full((height, width), labels, np.uint8)
-    return Picture(image, [annotation], sem_seg)
+    return AnnotatedImage(image, [annotation], sem_seg)
 
 
-def mixed(mix, first, *others, seed=0, **motion):
+def mixed(mix, first, *others, seed=0, **transform):
     np.random.seed(seed)
     rest = iter(others)
-    return mix(first, lambda: next(rest), Motion(**motion))
+    return mix(first, lambda: next(rest), AnnotationTransform(**transform))
 
 
 def assert_boxes_hold_their_colours(found, tolerance=2):
@@ -128,7 +128,7 @@ def test_a_probability_of_a_half_is_one(kind):
     for seed in range(60):
         drawn = []
         np.random.seed(seed)
-        kind(0.5)(picture(100), lambda d=drawn: d.append(1) or picture(200), Motion())
+        kind(0.5)(picture(100), lambda d=drawn: d.append(1) or picture(200), AnnotationTransform())
         count += bool(drawn)
     assert 18 < count < 42
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2ext.engine.train import main
+from d2ext.cli.train import main
 from d2ext.errors import ConfigError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tests.helpers.dataset_folders import save_image, write

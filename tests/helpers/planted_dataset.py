@@ -23,7 +23,7 @@ def picture(seed: int, width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
 
 
 @dataclass
-class Garden:
+class PlantedDataset:
     """Training and validation data to spoil; `check` writes and checks them."""
 
     folder: Path
