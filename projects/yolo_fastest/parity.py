@@ -194,7 +194,7 @@ class PhotoCase(YoloCase):
         yield from raw_outputs(model, model.head(model.backbone(images)), f"{name}.head.")
         height, width = photo.shape[:2]
         for setting in self.config["settings"]:
-            model.head.score_thresh = float(setting.removeprefix("conf"))
+            model.head.postprocess.score_thresh = float(setting.removeprefix("conf"))
             here = model([item])[0]["instances"]
             prefix = f"{name}.{setting}."
             yield f"{prefix}boxes_{self._size()[1]}", here.pred_boxes.tensor

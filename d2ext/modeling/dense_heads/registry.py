@@ -1,6 +1,6 @@
-"""The registry of heads that predict at every cell of a feature pyramid."""
+"""The registry of dense heads."""
 
-from torch import nn
+from typing import Any
 
 from d2ext.modeling.lookup import registered
 from detectron2.config import CfgNode
@@ -12,11 +12,11 @@ DENSE_HEAD_REGISTRY.__doc__ = """
 Heads that predict at every cell of a feature pyramid, called as `head(cfg, input_shapes)`.
 
 They have `forward(features) -> predictions`, `losses(predictions, instances) -> dict` and
-`decode(predictions, image_sizes) -> list of Instances`.
+`decode(predictions, image_sizes) -> list of Instances`. A `DenseHead` can be exported, too.
 """
 
 
-def build_dense_head(name: str, cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> nn.Module:
+def build_dense_head(name: str, cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> Any:
     """Build the head registered as `name` on features of `input_shapes`.
 
     Raises:
