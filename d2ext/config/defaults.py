@@ -63,7 +63,6 @@ def add_dyhead_config(cfg: CfgNode) -> None:
     dyhead = cfg.MODEL.DYHEAD = CfgNode()
     dyhead.BACKBONE = "FPNBackbone"  # the pyramid below the dynamic head, by registered name
     dyhead.NUM_BLOCKS = 6  # blocks, each of scale, spatial and task attention
-    dyhead.CHANNELS = 256  # channels of every level, in and out; a multiple of 16
     dyhead.COARSE_OFFSETS = "flat"  # larger offsets at a coarser level: flat (published) or resize
     dyhead.RECOMPUTE = True  # in the backward pass: half the memory for a seventh more time
     dyhead.SIZE_DIVISIBILITY = 128  # images are padded to multiples of it, in pixels; 32 at least

@@ -43,10 +43,9 @@ class DyHead(Backbone):
     """Blocks of attention on the levels of a pyramid; names, strides and shapes stay as they are.
 
     Args:
-        backbone: gives the pyramid; every level has `channels` channels and twice the stride of
-            the one before.
-        num_blocks: how many blocks follow each other.
-        channels: channels of every level; a multiple of 16.
+        backbone: the pyramid; its levels have the same number of channels, a multiple of 16, and
+            each has twice the stride of the one before.
+        num_blocks: blocks, one after the other.
         size_divisibility: images are padded to a multiple of this, in pixels.
         coarse_offsets: one of `COARSE_OFFSETS`.
         recompute: attend again in the backward pass instead of keeping a dozen maps of every level.
@@ -58,7 +57,6 @@ class DyHead(Backbone):
         *,
         backbone: Backbone,
         num_blocks: int,
-        channels: int,
         size_divisibility: int,
         coarse_offsets: str,
         recompute: bool,
@@ -69,13 +67,8 @@ class DyHead(Backbone):
                 f"MODEL.DYHEAD.COARSE_OFFSETS: {coarse_offsets!r} is none of "
                 f"{', '.join(COARSE_OFFSETS)}"
             )
-        for name, shape in backbone.output_shape().items():
-            if shape.channels != channels:
-                raise ConfigError(
-                    f"MODEL.DYHEAD.CHANNELS is {channels}, but level {name} below has "
-                    f"{shape.channels} channels (MODEL.FPN.OUT_CHANNELS)"
-                )
         self.backbone = backbone
+        channels = _common_channels(backbone.output_shape())
         self.blocks = nn.ModuleList(
             DyHeadBlock(channels, coarse_offsets, recompute) for _ in range(num_blocks)
         )
@@ -88,7 +81,6 @@ class DyHead(Backbone):
         return {
             "backbone": backbone(cfg, input_shape),
             "num_blocks": dyhead.NUM_BLOCKS,
-            "channels": dyhead.CHANNELS,
             "size_divisibility": dyhead.SIZE_DIVISIBILITY,
             "coarse_offsets": dyhead.COARSE_OFFSETS,
             "recompute": dyhead.RECOMPUTE,
@@ -108,6 +100,18 @@ class DyHead(Backbone):
     @property
     def size_divisibility(self) -> int:
         return self._size_divisibility
+
+
+def _common_channels(shapes: dict[str, ShapeSpec]) -> int:
+    widths = {name: int(shape.channels or 0) for name, shape in shapes.items()}
+    first = next(iter(widths.values()))
+    if set(widths.values()) != {first} or first % NORM_GROUPS:
+        raise ConfigError(
+            f"MODEL.DYHEAD.BACKBONE: levels need the same number of channels, a multiple of "
+            f"{NORM_GROUPS}, not {', '.join(f'{k} {v}' for k, v in widths.items())} "
+            "(MODEL.FPN.OUT_CHANNELS sets it for FPNBackbone)"
+        )
+    return first
 
 
 class DyHeadBlock(nn.Module):

@@ -140,8 +140,11 @@ def test_it_wraps_the_pyramid_that_the_config_names():
         DyHead(cfg, IMAGE)
 
 
-def test_channels_that_differ_from_the_pyramid_are_refused():
+def test_levels_of_different_or_unsuitable_channels_are_refused():
     cfg = tiny_config()
-    cfg.MODEL.FPN.OUT_CHANNELS = 48
-    with pytest.raises(ConfigError, match=r"MODEL\.DYHEAD\.CHANNELS is 32.*48"):
+    cfg.MODEL.FPN.OUT_CHANNELS = 40
+    with pytest.raises(ConfigError, match=r"multiple of 16.* p3 40, p4 40.*FPN\.OUT_CHANNELS"):
+        DyHead(cfg, IMAGE)
+    cfg.MODEL.DYHEAD.BACKBONE = "SwinTransformer"
+    with pytest.raises(ConfigError, match=r"same number of channels.*stage3 32, stage4 64"):
         DyHead(cfg, IMAGE)
