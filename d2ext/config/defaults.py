@@ -44,7 +44,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     swin.MLP_RATIO = 4.0  # hidden channels of the MLP, in multiples of the block's
     swin.DROP_PATH_RATE = 0.2  # stochastic depth of the last block; linear from 0 at the first
     swin.PATCH_NORM = True  # LayerNorm after the patch embedding
-    swin.RECOMPUTE = True  # blocks in the backward pass: a third of the memory, a fifth more time
+    swin.USE_CHECKPOINT = True  # gradient checkpointing: a third of the memory, a fifth more time
     swin.OUT_FEATURES = ["stage3", "stage4", "stage5"]  # of stage2 to stage5, strides 4 to 32
 
     timm = cfg.MODEL.TIMM = CfgNode()
@@ -64,7 +64,7 @@ def add_dyhead_config(cfg: CfgNode) -> None:
     dyhead.BACKBONE = "FPNBackbone"  # the pyramid below the dynamic head, by registered name
     dyhead.NUM_BLOCKS = 6  # blocks, each of scale, spatial and task attention
     dyhead.COARSE_OFFSETS = "flat"  # larger offsets at a coarser level: flat (published) or resize
-    dyhead.RECOMPUTE = True  # in the backward pass: half the memory for a seventh more time
+    dyhead.USE_CHECKPOINT = True  # gradient checkpointing: half the memory, a seventh more time
     dyhead.SIZE_DIVISIBILITY = 128  # images are padded to multiples of it, in pixels; 32 at least
 
 

@@ -48,7 +48,8 @@ class DyHead(Backbone):
         num_blocks: blocks, one after the other.
         size_divisibility: images are padded to a multiple of this, in pixels.
         coarse_offsets: one of `COARSE_OFFSETS`.
-        recompute: attend again in the backward pass instead of keeping a dozen maps of every level.
+        use_checkpoint: gradient checkpointing: attend again in the backward pass instead of keeping
+            a dozen maps per level.
     """
 
     @configurable
@@ -59,7 +60,7 @@ class DyHead(Backbone):
         num_blocks: int,
         size_divisibility: int,
         coarse_offsets: str,
-        recompute: bool,
+        use_checkpoint: bool,
     ) -> None:
         super().__init__()
         if coarse_offsets not in COARSE_OFFSETS:
@@ -70,7 +71,7 @@ class DyHead(Backbone):
         self.backbone = backbone
         channels = _common_channels(backbone.output_shape())
         self.blocks = nn.ModuleList(
-            DyHeadBlock(channels, coarse_offsets, recompute) for _ in range(num_blocks)
+            DyHeadBlock(channels, coarse_offsets, use_checkpoint) for _ in range(num_blocks)
         )
         self._size_divisibility = size_divisibility
 
@@ -83,7 +84,7 @@ class DyHead(Backbone):
             "num_blocks": dyhead.NUM_BLOCKS,
             "size_divisibility": dyhead.SIZE_DIVISIBILITY,
             "coarse_offsets": dyhead.COARSE_OFFSETS,
-            "recompute": dyhead.RECOMPUTE,
+            "use_checkpoint": dyhead.USE_CHECKPOINT,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -117,9 +118,11 @@ def _common_channels(shapes: dict[str, ShapeSpec]) -> int:
 class DyHeadBlock(nn.Module):
     """One block: spatial, then scale, then task attention on each level (figure 2)."""
 
-    def __init__(self, channels: int, coarse_offsets: str = "flat", recompute: bool = True) -> None:
+    def __init__(
+        self, channels: int, coarse_offsets: str = "flat", use_checkpoint: bool = True
+    ) -> None:
         super().__init__()
-        self.recompute = recompute
+        self.use_checkpoint = use_checkpoint
         self.spatial = SpatialAttention(channels, coarse_offsets)
         self.scale = ScaleAttention(channels)
         self.task = TaskAttention(channels)
@@ -129,7 +132,7 @@ class DyHeadBlock(nn.Module):
         return [self._refined(levels, index) for index in range(len(levels))]
 
     def _refined(self, levels: Sequence[Tensor], index: int) -> Tensor:
-        if not (self.recompute and self.training and torch.is_grad_enabled()):
+        if not (self.use_checkpoint and self.training and torch.is_grad_enabled()):
             return self._attend(index, *levels)
         return checkpoint(
             self._attend, index, *levels, use_reentrant=False, preserve_rng_state=False

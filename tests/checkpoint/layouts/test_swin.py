@@ -24,7 +24,7 @@ def ours(window_size: int = 2) -> nn.ModuleDict:
         mlp_ratio=4.0,
         drop_path_rate=0.0,
         patch_norm=True,
-        recompute=False,
+        use_checkpoint=False,
         out_features=["stage2", "stage5"],
     )
     return nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": swin})}).eval()

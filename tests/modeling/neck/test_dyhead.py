@@ -39,7 +39,7 @@ def test_levels_keep_their_sizes_and_get_finite_gradients(sizes: list[tuple[int,
 def test_what_is_computed_again_in_training_gives_the_gradients_of_what_is_kept():
     block, found = DyHeadBlock(32), []  # in training, as every new module
     torch.nn.init.normal_(block.spatial.offset.weight, std=0.05)
-    for block.recompute in (True, False):
+    for block.use_checkpoint in (True, False):
         outputs = block(pyramid((8, 8), (4, 4)))
         loss = sum(output.square().sum() for output in outputs)
         found.append(torch.autograd.grad(loss, list(block.parameters())))
