@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import d2ext.projects.yolo_fastest as project
 from d2ext.checkpoint import Checkpointer, read_checkpoint
-from d2ext.checkpoint.contents import weights_of
+from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.config import get_cfg
 from d2ext.data.resize import ResizeTo
 from d2ext.parity import recipe
@@ -171,7 +171,7 @@ class PhotoCase(YoloCase):
         self.folder = folder
 
     def published(self) -> dict[str, Tensor]:
-        return weights_of(read_checkpoint(self.folder / self.config["weights"]))
+        return extract_state_dict(read_checkpoint(self.folder / self.config["weights"]))
 
     def outputs(self) -> Outputs:
         model = self.model()

@@ -6,8 +6,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from d2ext.checkpoint.conversion import convert
 from d2ext.checkpoint.layouts.swin import fit_biases
-from d2ext.checkpoint.official import convert
 from d2ext.modeling.backbone import SwinTransformer
 
 IMAGES = torch.randn(1, 3, 128, 96, generator=torch.Generator().manual_seed(0))
