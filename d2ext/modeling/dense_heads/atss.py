@@ -25,8 +25,8 @@ from d2ext.modeling.dense_heads.postprocess import Candidates, PostProcess
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY
 from d2ext.modeling.dense_heads.tower import conv_tower
 from d2ext.modeling.init import init_normal, prior_bias
-from d2ext.modeling.losses import centerness, class_loss, mean_over_processes
-from d2ext.modeling.matching import match_adaptively
+from d2ext.modeling.losses import centerness, dense_focal_loss, reduce_mean
+from d2ext.modeling.matching import assign_atss
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_anchor_generator
@@ -228,11 +228,11 @@ class ATSSLoss:
             "loss_cls" (focal), "loss_box_reg" (GIoU, weighted by centerness), "loss_centerness".
         """
         targets = self.targets(predictions.anchors, instances)
-        count = mean_over_processes(targets.positive.sum().float()).clamp(min=1)
+        count = reduce_mean(targets.positive.sum().float()).clamp(min=1)
         deltas = torch.cat(predictions.deltas, dim=1)[targets.positive].float()
         logits = torch.cat(predictions.centerness, dim=1)[targets.positive].float()
         weights = centerness(Boxes(targets.anchors).get_centers(), targets.boxes)
-        loss_cls = class_loss(
+        loss_cls = dense_focal_loss(
             predictions.logits, targets.positive, targets.classes, **self.focal_loss
         )
         loss_centerness = F.binary_cross_entropy_with_logits(logits, weights, reduction="sum")
@@ -249,7 +249,7 @@ class ATSSLoss:
         classes = torch.cat([image.gt_classes for image in instances])
         counts = torch.tensor([len(image) for image in instances], device=boxes.device)
         images = torch.arange(len(instances), device=boxes.device).repeat_interleave(counts)
-        matched = match_adaptively(anchors, boxes, images, len(instances), self.topk)
+        matched = assign_atss(anchors, boxes, images, len(instances), self.topk)
         positive = matched >= 0
         box, anchor = matched[positive], positive.nonzero()[:, 1]
         return ATSSTargets(
@@ -262,5 +262,5 @@ class ATSSLoss:
     def _box_loss(self, deltas: Tensor, targets: ATSSTargets, weights: Tensor) -> Tensor:
         boxes = self.box_transform.apply_deltas(deltas, targets.anchors)
         total = (giou_loss(boxes, targets.boxes) * weights).sum()
-        norm = mean_over_processes(weights.sum()).clamp(min=1e-6)
+        norm = reduce_mean(weights.sum()).clamp(min=1e-6)
         return self.reg_loss_weight * total / norm

@@ -24,8 +24,8 @@ from d2ext.modeling.dense_heads.postprocess import Candidates, PostProcess
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY
 from d2ext.modeling.dense_heads.tower import conv_tower
 from d2ext.modeling.init import init_normal, prior_bias
-from d2ext.modeling.losses import class_loss, ltrb_centerness, ltrb_iou, mean_over_processes
-from d2ext.modeling.matching import distances, match_by_location, size_ranges
+from d2ext.modeling.losses import dense_focal_loss, ltrb_centerness, ltrb_iou, reduce_mean
+from d2ext.modeling.matching import assign_fcos, distances, size_ranges
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances
@@ -253,12 +253,12 @@ class FCOSLoss:
             "loss_cls" (focal), "loss_box_reg", and "loss_centerness" or "loss_iou".
         """
         targets = self.targets(predictions.locations, instances)
-        count = mean_over_processes(targets.positive.sum().float()).clamp(min=1)
+        count = reduce_mean(targets.positive.sum().float()).clamp(min=1)
         ltrb = torch.cat(predictions.ltrb, dim=1)[targets.positive].float()
         quality = torch.cat(predictions.quality, dim=1)[targets.positive].float()
         box_loss, wanted = self._box_loss(ltrb, targets.ltrb, count)
         quality_loss = F.binary_cross_entropy_with_logits(quality, wanted, reduction="sum")
-        loss_cls = class_loss(
+        loss_cls = dense_focal_loss(
             predictions.logits, targets.positive, targets.classes, **self.focal_loss
         )
         return {
@@ -276,9 +276,7 @@ class FCOSLoss:
         positive, classes, ltrb = [], [], []
         for image in instances:
             boxes = image.gt_boxes.tensor
-            matched = match_by_location(
-                locations, self.strides, self.ranges, boxes, self.center_radius
-            )
+            matched = assign_fcos(locations, self.strides, self.ranges, boxes, self.center_radius)
             chosen = matched >= 0
             positive.append(chosen)
             classes.append(image.gt_classes[matched[chosen]])
@@ -293,7 +291,7 @@ class FCOSLoss:
         if self.quality == "iou":
             return losses.sum() / count, iou.detach()
         weights = ltrb_centerness(wanted)
-        norm = mean_over_processes(weights.sum()).clamp(min=1e-6)
+        norm = reduce_mean(weights.sum()).clamp(min=1e-6)
         return (losses * weights).sum() / norm, weights
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from d2ext.modeling.lookup import registered
+from d2ext.modeling.lookup import get_registered
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
@@ -22,4 +22,4 @@ def build_dense_head(name: str, cfg: CfgNode, input_shapes: dict[str, ShapeSpec]
     Raises:
         ConfigError: no head of that name is registered.
     """
-    return registered(DENSE_HEAD_REGISTRY, "MODEL.DENSE_HEAD.NAME", name)(cfg, input_shapes)
+    return get_registered(DENSE_HEAD_REGISTRY, "MODEL.DENSE_HEAD.NAME", name)(cfg, input_shapes)

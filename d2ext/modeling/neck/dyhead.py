@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from d2ext.errors import ConfigError
 from d2ext.modeling.init import init_normal
-from d2ext.modeling.lookup import registered
+from d2ext.modeling.lookup import get_registered
 from d2ext.ops import deform_conv2d, flat_read
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -78,7 +78,7 @@ class DyHead(Backbone):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         dyhead = cfg.MODEL.DYHEAD
-        backbone = registered(BACKBONE_REGISTRY, "MODEL.DYHEAD.BACKBONE", dyhead.BACKBONE)
+        backbone = get_registered(BACKBONE_REGISTRY, "MODEL.DYHEAD.BACKBONE", dyhead.BACKBONE)
         return {
             "backbone": backbone(cfg, input_shape),
             "num_blocks": dyhead.NUM_BLOCKS,
