@@ -173,7 +173,7 @@ def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     return machine.processes * min(per_process, fitting)
 
 
-def _recompute(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
+def _use_checkpoint(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
     """Switch gradient checkpointing on from 512 pixels on; smaller inputs fit into memory."""
     return max(cfg.INPUT.MIN_SIZE_TRAIN) >= 512
 
@@ -265,8 +265,8 @@ register_auto("MODEL.SEM_SEG_HEAD.NUM_CLASSES", _pixel_classes)
 register_auto("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", _num_keypoints)
 register_auto("TEST.KEYPOINT_OKS_SIGMAS", _keypoint_sigmas)
 register_auto("MODEL.ANCHOR_GENERATOR.SIZES", _anchor_sizes)
-register_auto("MODEL.DYHEAD.RECOMPUTE", _recompute)
-register_auto("MODEL.SWIN.RECOMPUTE", _recompute)
+register_auto("MODEL.DYHEAD.USE_CHECKPOINT", _use_checkpoint)
+register_auto("MODEL.SWIN.USE_CHECKPOINT", _use_checkpoint)
 register_auto("DATALOADER.NUM_WORKERS", _workers)
 register_auto("SOLVER.IMS_PER_BATCH", _batch_size)
 register_auto("SOLVER.MAX_EPOCHS", _epochs)
