@@ -1,6 +1,6 @@
-"""Which image comes when: an endless stream of samples, cut into batches."""
+"""Training samplers: the order of the images, as an endless stream of batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -13,21 +13,21 @@ from detectron2.utils import comm
 
 
 class Sample(NamedTuple):
-    """The `number`-th sample of a run, counted over all processes, is the image at `position`."""
+    """One sample: its `number` in the run, over all processes, and its `position` in the data."""
 
     number: int
     position: int
 
 
 class SampleStream(Sampler[list[Sample]]):
-    """Endless batches of one process.
+    """A batch sampler: the endless batches of one process.
 
     Args:
         sampler: endless indices of this process, a function of the seed alone.
         batch_size: samples in a batch.
-        groups: for each index, the group it belongs to; a batch has samples of one group. None:
-            batches are cut as the samples come.
-        start: batches to leave out.
+        groups: the group of each position; a batch holds samples of one group, such as wide images.
+            None: batches are cut as the samples come.
+        start: number of batches to skip.
     """
 
     def __init__(
@@ -56,8 +56,33 @@ class SampleStream(Sampler[list[Sample]]):
                 yield waiting.pop(group)
 
 
-def training_sampler(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
-    """The sampler named by `DATALOADER.SAMPLER_TRAIN`, seeded with `SEED`.
+TrainingSamplerBuilder = Callable[[CfgNode, list[dict[str, Any]]], Sampler[int]]
+
+_SAMPLERS: dict[str, TrainingSamplerBuilder] = {}
+
+
+def register_sampler(name: str) -> Callable[[TrainingSamplerBuilder], TrainingSamplerBuilder]:
+    """Register a training sampler under the name that `DATALOADER.SAMPLER_TRAIN` chooses it by.
+
+    What is decorated is called as `builder(cfg, dicts)` with Detectron2's dicts of the training
+    set, after filtering. It returns an endless sampler of this process's share of their positions
+    that depends on `cfg.SEED` alone: a resumed run replays it from the start.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def register(builder: TrainingSamplerBuilder) -> TrainingSamplerBuilder:
+        if name in _SAMPLERS:
+            raise ValueError(f"a training sampler is registered as {name!r} already")
+        _SAMPLERS[name] = builder
+        return builder
+
+    return register
+
+
+def build_training_sampler(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
+    """Build the sampler named by `DATALOADER.SAMPLER_TRAIN`, seeded with `SEED`.
 
     Raises:
         ConfigError: there is no such sampler.
@@ -69,18 +94,14 @@ def training_sampler(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
     return _SAMPLERS[name](cfg, dicts)
 
 
+@register_sampler("TrainingSampler")
 def _uniform(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
     return TrainingSampler(len(dicts), seed=cfg.SEED)
 
 
+@register_sampler("RepeatFactorTrainingSampler")
 def _repeat_factor(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         dicts, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
     )
     return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
-
-
-_SAMPLERS = {
-    "TrainingSampler": _uniform,
-    "RepeatFactorTrainingSampler": _repeat_factor,
-}

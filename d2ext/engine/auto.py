@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from d2ext.config.load import class_counts
+from d2ext.data.mappers import mapper_name
 from d2ext.data.statistics import DatasetStats
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
@@ -185,6 +186,11 @@ def _workers(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     return min(4, max(0, machine.cores - 1)) if machine.device == "cuda" else 0
 
 
+def _mapper(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:
+    """The dataset mapper that the meta-architecture asks for."""
+    return mapper_name(cfg)
+
+
 def _mask_format(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:
     """Bitmaps where the data have some: run lengths cannot become polygons."""
     return "bitmask" if stats.run_lengths else "polygon"
@@ -219,6 +225,7 @@ DERIVABLE: dict[str, Rule] = {
     "MODEL.ANCHOR_GENERATOR.SIZES": _anchor_sizes,
     "MODEL.DYHEAD.RECOMPUTE": _recompute,
     "MODEL.SWIN.RECOMPUTE": _recompute,
+    "DATALOADER.MAPPER": _mapper,
     "DATALOADER.NUM_WORKERS": _workers,
     "SOLVER.IMS_PER_BATCH": _batch_size,
     "SOLVER.MAX_EPOCHS": _epochs,
