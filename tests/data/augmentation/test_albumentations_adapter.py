@@ -52,7 +52,7 @@ def test_everything_annotated_follows(albumentations, tmp_path, name):
     step = getattr(albumentations, name)(p=1.0, **STEPS[name])
     pipeline = augmentation(albumentations, tmp_path / "p.yaml", step)
     np.random.seed(3)
-    found, _ = AnnotationTransform(ignore_value=255).augmented(picture(), pipeline)
+    found, _ = AnnotationTransform(ignore_value=255).augment(picture(), pipeline)
     light = found.image[..., 0] > 100
     rows, columns = np.nonzero(light)
     centre = columns.mean() + 0.5, rows.mean() + 0.5
@@ -73,7 +73,7 @@ def test_what_is_drawn_follows_from_the_seed(albumentations, tmp_path):
     images = []
     for seed in (1, 1, 2):
         np.random.seed(seed)
-        images.append(AnnotationTransform().augmented(picture(), pipeline)[0].image)
+        images.append(AnnotationTransform().augment(picture(), pipeline)[0].image)
     assert np.array_equal(images[0], images[1])
     assert not np.array_equal(images[0], images[2])
 

@@ -49,7 +49,7 @@ def test_rotated_boxes_polygons_and_boxes_agree(name, centre, width, height, ang
     )
     np.random.seed(seed)
     pipeline = T.AugmentationList([AUGMENTATIONS[name]])
-    found, _ = AnnotationTransform(min_visible=-1.0).augmented(picture, pipeline)
+    found, _ = AnnotationTransform(min_visible=-1.0).augment(picture, pipeline)
     rotated, upright = found.annotations
     limits = np.array(found.size[::-1], dtype=float)
     outline = corners_of(rotated["bbox"])
