@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from d2ext.checkpoint.contents import weights_of
+from d2ext.checkpoint.conversion import convert
+from d2ext.checkpoint.file_io import read_checkpoint, write_checkpoint
+from d2ext.checkpoint.key_matching import refuse_foreign
 from d2ext.checkpoint.layouts import LAYOUTS
-from d2ext.checkpoint.matching import refuse_foreign
-from d2ext.checkpoint.official import convert
-from d2ext.checkpoint.source import SHA256, Source, local_file
-from d2ext.checkpoint.storage import read_checkpoint, write_checkpoint
+from d2ext.checkpoint.state_dict import extract_state_dict
+from d2ext.checkpoint.uri import SHA256, WeightsURI, local_file
 from d2ext.config import load_config
 from d2ext.data import DatasetStats
 from d2ext.engine.auto import COCO_KEYPOINTS, Machine, resolve_auto
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
     text = f"{args.source}{SHA256}{args.sha256}" if args.sha256 else args.source
-    weights = weights_of(read_checkpoint(local_file(text)))
+    weights = extract_state_dict(read_checkpoint(local_file(text)))
     model = _state(args.config_file, args.opts) if args.config_file else None
-    converted, summary = _convert(Source.parse(text).path, weights, model)
+    converted, summary = _convert(WeightsURI.parse(text).path, weights, model)
     write_checkpoint(args.to, {"model": converted})
     print(f"{args.source}: {summary}\nwritten: {args.to}")
 

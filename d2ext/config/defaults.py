@@ -49,7 +49,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     swin.MLP_RATIO = 4.0  # hidden channels of the MLP, in multiples of the block's
     swin.DROP_PATH_RATE = 0.2  # stochastic depth of the last block; linear from 0 at the first
     swin.PATCH_NORM = True  # LayerNorm after the patch embedding
-    swin.RECOMPUTE = True  # blocks in the backward pass: a third of the memory, a fifth more time
+    swin.USE_CHECKPOINT = True  # gradient checkpointing: a third of the memory, a fifth more time
     swin.OUT_FEATURES = ["stage3", "stage4", "stage5"]  # of stage2 to stage5, strides 4 to 32
 
     timm = cfg.MODEL.TIMM = CfgNode()
@@ -68,10 +68,15 @@ def add_dyhead_config(cfg: CfgNode) -> None:
     dyhead = cfg.MODEL.DYHEAD = CfgNode()
     dyhead.BACKBONE = "FPNBackbone"  # the pyramid below the dynamic head, by registered name
     dyhead.NUM_BLOCKS = 6  # blocks, each of scale, spatial and task attention
-    dyhead.CHANNELS = 256  # channels of every level, in and out; a multiple of 16
     dyhead.COARSE_OFFSETS = "flat"  # larger offsets at a coarser level: flat (published) or resize
-    dyhead.RECOMPUTE = True  # in the backward pass: half the memory for a seventh more time
+    dyhead.USE_CHECKPOINT = True  # gradient checkpointing: half the memory, a seventh more time
     dyhead.SIZE_DIVISIBILITY = 128  # images are padded to multiples of it, in pixels; 32 at least
+
+
+def add_dense_head_config(cfg: CfgNode) -> None:
+    """`MODEL.DENSE_HEAD`, read by `d2ext.modeling.meta_arch.dense_detector`."""
+    cfg.MODEL.DENSE_HEAD = CfgNode()
+    cfg.MODEL.DENSE_HEAD.NAME = "ATSSHead"  # head of META_ARCHITECTURE DenseDetector, by its name
 
 
 def add_atss_config(cfg: CfgNode) -> None:
@@ -155,6 +160,7 @@ ALL = (
     add_auto_config,
     add_backbone_config,
     add_dyhead_config,
+    add_dense_head_config,
     add_atss_config,
     add_fcos_config,
     add_solver_config,

@@ -133,7 +133,7 @@ def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     return machine.processes * min(per_process, fitting)
 
 
-def _recompute(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
+def _use_checkpoint(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
     """Where images are large: small ones leave memory that is better spent on speed."""
     return max(cfg.INPUT.MIN_SIZE_TRAIN) >= 512
 
@@ -223,8 +223,8 @@ DERIVABLE: dict[str, Rule] = {
     "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": _num_keypoints,
     "TEST.KEYPOINT_OKS_SIGMAS": _keypoint_sigmas,
     "MODEL.ANCHOR_GENERATOR.SIZES": _anchor_sizes,
-    "MODEL.DYHEAD.RECOMPUTE": _recompute,
-    "MODEL.SWIN.RECOMPUTE": _recompute,
+    "MODEL.DYHEAD.USE_CHECKPOINT": _use_checkpoint,
+    "MODEL.SWIN.USE_CHECKPOINT": _use_checkpoint,
     "DATALOADER.MAPPER": _mapper,
     "DATALOADER.NUM_WORKERS": _workers,
     "SOLVER.IMS_PER_BATCH": _batch_size,

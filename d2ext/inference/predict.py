@@ -22,7 +22,7 @@ from d2ext.inference.prediction_files import annotated, detections_of, save_pict
 from d2ext.inference.semantic_regions import regions_of
 from d2ext.inference.timing import Stopwatch
 from d2ext.inference.video import SUFFIXES, open_video, write_video
-from d2ext.modeling.deploy import streamline
+from d2ext.modeling.deploy import fuse_for_inference
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
@@ -52,7 +52,7 @@ class Predictor:
             print(note)
         self.model = build_model(cfg).eval()
         load_for_evaluation(self.model, cfg.MODEL.WEIGHTS)
-        streamline(self.model)
+        fuse_for_inference(self.model)
         self.format = cfg.INPUT.FORMAT
         shortest = cfg.INPUT.MIN_SIZE_TEST
         by_edge = T.ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)

@@ -55,8 +55,8 @@ def test_a_cpu_trains_on_images_smaller_than_they_are(cfg):
 @pytest.mark.parametrize(("machine", "again"), [(CPU, False), (GPU, True)])
 def test_memory_is_saved_by_computing_again_where_images_are_large(cfg, machine, again):
     resolve_auto(cfg, stats(100, 640, 480), machine)
-    assert cfg.MODEL.DYHEAD.RECOMPUTE is again
-    assert cfg.MODEL.SWIN.RECOMPUTE is again
+    assert cfg.MODEL.DYHEAD.USE_CHECKPOINT is again
+    assert cfg.MODEL.SWIN.USE_CHECKPOINT is again
 
 
 def test_a_gpu_trains_on_large_images_at_the_papers_size(cfg):

@@ -18,7 +18,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "convert_weights.py"
 SMALL = [
     *("MODEL.SWIN.EMBED_DIM", "16", "MODEL.SWIN.DEPTHS", "[1, 1, 1, 1]"),
     *("MODEL.SWIN.NUM_HEADS", "[1, 1, 2, 2]", "MODEL.FPN.OUT_CHANNELS", "32"),
-    *("MODEL.DYHEAD.CHANNELS", "32", "MODEL.DYHEAD.NUM_BLOCKS", "1"),
+    *("MODEL.DYHEAD.NUM_BLOCKS", "1"),
 ]
 CONFIG = ["--config-file", "configs/dyhead_swint.yaml"]
 STEM, TABLE = "patch_embed.proj.weight", "layers.0.blocks.0.attn.relative_position_bias_table"

@@ -97,7 +97,7 @@ def test_tiny_whole_and_very_many_boxes_are_finite(boxes):
 def test_what_has_to_be_predicted_decodes_to_the_boxes():
     head, instances = build(SCORE_THRESH_TEST=0.5), truth(4)
     found = head(features(1))
-    targets = head.targets(found.locations, instances)
+    targets = head.criterion.targets(found.locations, instances)
     logits = torch.full((1, targets.positive.shape[1], 3), -20.0)
     logits[targets.positive, targets.classes] = 20.0
     ltrb = torch.zeros(1, targets.positive.shape[1], 4)

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from d2ext.modeling.meta_arch import ATSS
+from d2ext.errors import ConfigError
+from d2ext.modeling.dense_heads import ATSSHead, FCOSHead
+from d2ext.modeling.meta_arch import ATSS, FCOS
 from detectron2.modeling import build_model
 from tests.helpers.models import some_input, tiny_config
 
@@ -27,7 +29,7 @@ def test_one_step_lowers_the_loss(model: ATSS):
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 95), (17, 64)])
 def test_every_image_size_is_detected_on(model: ATSS, size: tuple[int, int]):
-    model.eval().head.score_thresh = 0.0
+    model.eval().head.postprocess.score_thresh = 0.0
     image = some_input(*size, 0)
     with torch.no_grad():
         (found,) = model([image])
@@ -38,7 +40,7 @@ def test_every_image_size_is_detected_on(model: ATSS, size: tuple[int, int]):
 
 
 def test_boxes_come_back_in_the_asked_size(model: ATSS):
-    model.eval().head.score_thresh = 0.0
+    model.eval().head.postprocess.score_thresh = 0.0
     image = some_input(64, 64, 0)
     with torch.no_grad():
         (plain,) = model([image])
@@ -50,7 +52,7 @@ def test_boxes_come_back_in_the_asked_size(model: ATSS):
 
 
 def test_images_of_one_size_give_the_same_detections_alone_and_in_a_batch(model: ATSS):
-    model.eval().head.score_thresh = 0.011
+    model.eval().head.postprocess.score_thresh = 0.011
     batch = [some_input(64, 96, 0, seed=seed) for seed in range(3)]
     with torch.no_grad():
         together, alone = model(batch)[1]["instances"], model(batch[1:2])[0]["instances"]
@@ -79,3 +81,24 @@ def test_the_same_weights_and_image_give_the_same_losses_twice(model: ATSS):
     batch = [some_input(64, 64, 3)]
     first, second = model(batch), model(batch)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(("architecture", "head"), [(ATSS, ATSSHead), (FCOS, FCOSHead)])
+def test_the_config_chooses_the_head_of_a_dense_detector(architecture, head):
+    cfg = tiny_config()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DENSE_HEAD.NAME = "DenseDetector", head.__name__
+    torch.manual_seed(0)
+    chosen = build_model(cfg)
+    assert isinstance(chosen.head, head)
+    cfg.MODEL.META_ARCHITECTURE = architecture.__name__
+    torch.manual_seed(0)
+    named, weights = build_model(cfg).state_dict(), chosen.state_dict()
+    assert list(named) == list(weights)
+    assert all(torch.equal(named[name], weights[name]) for name in named)
+
+
+def test_a_head_that_is_not_registered_is_named():
+    cfg = tiny_config()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DENSE_HEAD.NAME = "DenseDetector", "ATSHead"
+    with pytest.raises(ConfigError, match=r"MODEL\.DENSE_HEAD\.NAME: 'ATSHead'.*ATSSHead\?"):
+        build_model(cfg)

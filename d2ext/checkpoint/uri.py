@@ -16,7 +16,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsURI:
     """A path or address, taken apart.
 
     Args:
@@ -30,7 +30,7 @@ class Source:
     heuristics: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> "Source":
+    def parse(cls, text: str) -> "WeightsURI":
         """Take "PATH?matching_heuristics=True#sha256=DIGITS" apart; only the path is needed.
 
         Raises:
@@ -46,11 +46,11 @@ def local_file(text: str) -> Path:
     """The local file of a path or address; downloaded once, and checked each time.
 
     Args:
-        text: as `Source.parse` takes it.
+        text: as `WeightsURI.parse` takes it.
     Raises:
         WeightsError: there is none, it cannot be fetched, or it has another checksum.
     """
-    source = Source.parse(text)
+    source = WeightsURI.parse(text)
     try:
         path = Path(PathManager.get_local_path(source.path))
     except (OSError, RuntimeError) as error:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from d2ext.checkpoint.matching import check_classes, match, refuse_foreign, refuse_incomplete
+from d2ext.checkpoint.key_matching import check_classes, match, refuse_foreign, refuse_incomplete
 from d2ext.errors import WeightsError
 
 MODEL = {"a": torch.zeros(2), "b": torch.zeros(3), "pixel_mean": torch.zeros(3)}

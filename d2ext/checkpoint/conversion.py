@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from d2ext.checkpoint.key_matching import Match, match
 from d2ext.checkpoint.layouts import LAYOUTS, Layout, Weights
 from d2ext.checkpoint.layouts.swin import BIASES, fit_biases
-from d2ext.checkpoint.matching import Match, match
 
 # What models compute themselves; one that keeps some of it in its state gets it nevertheless.
 _COMPUTED = re.compile(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from d2ext.checkpoint import convert_official
-from d2ext.checkpoint.official import convert
+from d2ext.checkpoint.conversion import convert
 
 
 def tensors(*names: str, size: int = 1) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 import torch
 from fvcore.nn import sigmoid_focal_loss
 
-from d2ext.modeling.losses import class_loss
+from d2ext.modeling.losses import dense_focal_loss
 
 
 def test_it_is_the_focal_loss_of_one_hot_targets_over_all_levels():
@@ -12,4 +12,4 @@ def test_it_is_the_focal_loss_of_one_hot_targets_over_all_levels():
     wanted = torch.zeros(2, 8, 3)
     wanted[positive] = torch.nn.functional.one_hot(classes, 3).float()
     expected = sigmoid_focal_loss(torch.cat(logits, 1), wanted, 0.25, 2.0, reduction="sum")
-    torch.testing.assert_close(class_loss(logits, positive, classes, 0.25, 2.0), expected)
+    torch.testing.assert_close(dense_focal_loss(logits, positive, classes, 0.25, 2.0), expected)

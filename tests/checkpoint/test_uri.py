@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from d2ext.checkpoint import Checkpointer, read_metadata
-from d2ext.checkpoint.source import Source, local_file
+from d2ext.checkpoint.uri import WeightsURI, local_file
 from d2ext.errors import WeightsError
 
 DIGITS = "0123456789abcdef" * 4
@@ -20,19 +20,19 @@ def weights(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "source"),
     [
-        ("a.pth", Source("a.pth")),
-        (f"https://x/a.pth#sha256={DIGITS.upper()}", Source("https://x/a.pth", DIGITS)),
-        ("a.pkl?matching_heuristics=True", Source("a.pkl", heuristics=True)),
-        (f"a?matching_heuristics=True#sha256={DIGITS}", Source("a", DIGITS, True)),
+        ("a.pth", WeightsURI("a.pth")),
+        (f"https://x/a.pth#sha256={DIGITS.upper()}", WeightsURI("https://x/a.pth", DIGITS)),
+        ("a.pkl?matching_heuristics=True", WeightsURI("a.pkl", heuristics=True)),
+        (f"a?matching_heuristics=True#sha256={DIGITS}", WeightsURI("a", DIGITS, True)),
     ],
 )
-def test_a_source_is_taken_apart(text: str, source: Source) -> None:
-    assert Source.parse(text) == source
+def test_a_source_is_taken_apart(text: str, source: WeightsURI) -> None:
+    assert WeightsURI.parse(text) == source
 
 
 def test_a_checksum_that_is_none_is_named() -> None:
     with pytest.raises(WeightsError, match="takes 64 hexadecimal digits"):
-        Source.parse("a.pth#sha256=12")
+        WeightsURI.parse("a.pth#sha256=12")
 
 
 def test_the_right_checksum_passes_everywhere(weights: Path) -> None:

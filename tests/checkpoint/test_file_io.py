@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from d2ext.checkpoint.storage import (
+from d2ext.checkpoint.file_io import (
     last_checkpoint,
     read_checkpoint,
     read_metadata,

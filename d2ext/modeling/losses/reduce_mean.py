@@ -1,4 +1,4 @@
-"""What sums of losses are divided by."""
+"""The normaliser of losses in distributed training."""
 
 from torch import Tensor
 from torch.distributed import all_reduce
@@ -6,8 +6,11 @@ from torch.distributed import all_reduce
 from detectron2.utils.comm import get_world_size
 
 
-def mean_over_processes(total: Tensor) -> Tensor:
-    """The mean of a scalar over all processes, so that each normalises alike; without gradient."""
+def reduce_mean(total: Tensor) -> Tensor:
+    """Return the mean of a scalar over all processes, without gradient.
+
+    Losses are divided by it, so that every process normalises alike.
+    """
     total = total.detach().clone()
     if get_world_size() > 1:
         all_reduce(total)

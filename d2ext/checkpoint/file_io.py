@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from d2ext.checkpoint.source import local_file
+from d2ext.checkpoint.uri import local_file
 from d2ext.errors import WeightsError
 from d2ext.files import replacing
 

@@ -9,7 +9,7 @@ from torch import Tensor
 NESTED = ("model", "state_dict", "model_state", "blobs")  # where files have their tensors
 
 
-def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
+def extract_state_dict(content: dict[str, Any]) -> dict[str, Tensor]:
     """Remove the tensors from what a file holds: those under one of `NESTED` or at the top."""
     nested = [content.pop(key) for key in NESTED if isinstance(content.get(key), dict)]
     values = nested[0] if nested else content
