@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Sampler
 
-from d2ext.errors import ConfigError
+from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
@@ -58,27 +58,20 @@ class SampleStream(Sampler[list[Sample]]):
 
 TrainingSamplerBuilder = Callable[[CfgNode, list[dict[str, Any]]], Sampler[int]]
 
-_SAMPLERS: dict[str, TrainingSamplerBuilder] = {}
+_SAMPLERS: ExtensionRegistry[str, TrainingSamplerBuilder] = ExtensionRegistry("training sampler")
 
 
-def register_sampler(name: str) -> Callable[[TrainingSamplerBuilder], TrainingSamplerBuilder]:
+def register_sampler(name: str, builder: TrainingSamplerBuilder) -> None:
     """Register a training sampler under the name that `DATALOADER.SAMPLER_TRAIN` chooses it by.
 
-    What is decorated is called as `builder(cfg, dicts)` with Detectron2's dicts of the training
-    set, after filtering. It returns an endless sampler of this process's share of their positions
-    that depends on `cfg.SEED` alone: a resumed run replays it from the start.
+    `builder(cfg, dicts)` is called with Detectron2's dicts of the training set, after filtering. It
+    returns an endless sampler of this process's share of their positions. The order must depend on
+    `cfg.SEED` alone: a resumed run replays it from the start.
 
     Raises:
         ValueError: the name is taken.
     """
-
-    def register(builder: TrainingSamplerBuilder) -> TrainingSamplerBuilder:
-        if name in _SAMPLERS:
-            raise ValueError(f"a training sampler is registered as {name!r} already")
-        _SAMPLERS[name] = builder
-        return builder
-
-    return register
+    _SAMPLERS.register(name, builder)
 
 
 def build_training_sampler(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
@@ -88,20 +81,19 @@ def build_training_sampler(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler
         ConfigError: there is no such sampler.
     """
     name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name not in _SAMPLERS:
-        known = ", ".join(_SAMPLERS)
-        raise ConfigError(f"DATALOADER.SAMPLER_TRAIN: {name!r} is unknown. Known: {known}.")
-    return _SAMPLERS[name](cfg, dicts)
+    return _SAMPLERS.get(name, "DATALOADER.SAMPLER_TRAIN")(cfg, dicts)
 
 
-@register_sampler("TrainingSampler")
 def _uniform(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
     return TrainingSampler(len(dicts), seed=cfg.SEED)
 
 
-@register_sampler("RepeatFactorTrainingSampler")
 def _repeat_factor(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         dicts, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
     )
     return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
+
+
+register_sampler("TrainingSampler", _uniform)
+register_sampler("RepeatFactorTrainingSampler", _repeat_factor)

@@ -30,12 +30,14 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode, Instances
 
 
-@register_mapper(DEFAULT)
 def build_default_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
     """Build the mapper for detection, instance, keypoint and semantic segmentation models."""
     if mode == "train":
         return build_train_mapper(cfg, items)
     return build_validation_mapper(cfg) if mode == "validation" else build_test_mapper(cfg)
+
+
+register_mapper(DEFAULT, build_default_mapper)
 
 
 def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from d2ext.errors import ConfigError
+from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 
@@ -24,33 +24,26 @@ class Items(Protocol):
 
 Builder = Callable[[CfgNode, Mode, Items], Mapper]
 
-_BUILDERS: dict[str, Builder] = {}
+_MAPPERS: ExtensionRegistry[str, Builder] = ExtensionRegistry("dataset mapper")
 
 
-def register_mapper(name: str) -> Callable[[Builder], Builder]:
+def register_mapper(name: str, builder: Builder) -> None:
     """Register a dataset mapper under the name that `DATALOADER.MAPPER` chooses it by.
 
-    What is decorated is called as `builder(cfg, mode, items)` once per loader and returns a
-    function from one of Detectron2's dicts (a copy of its own) to the dict that the model's
-    `forward` takes. `mode` is "train" (random augmentation, annotations), "validation" (resized as
-    for testing, annotations kept, nothing random, for the validation loss) or "test". `items` is
-    the whole training set, for augmentations that combine images; it is empty in other modes. The
-    mapper has to be picklable, and draws from Python's, NumPy's and torch's global generators,
-    which are seeded for each sample.
+    `builder(cfg, mode, items)` is called once per loader. It returns a function from one of
+    Detectron2's dicts, which it must not change, to the dict that the model's `forward` takes.
+    `mode` is "train" (random augmentation, annotations kept), "validation" (resized as for testing,
+    annotations kept, nothing random: for the validation loss) or "test". `items` is the whole
+    training set, for augmentations that combine images; it is empty in other modes. The function
+    must be picklable. It draws from Python's, NumPy's and torch's global generators, which are
+    seeded for each sample.
 
     A meta-architecture names the mapper that it needs in its attribute `dataset_mapper`.
 
     Raises:
         ValueError: the name is taken.
     """
-
-    def register(builder: Builder) -> Builder:
-        if name in _BUILDERS:
-            raise ValueError(f"a dataset mapper is registered as {name!r} already")
-        _BUILDERS[name] = builder
-        return builder
-
-    return register
+    _MAPPERS.register(name, builder)
 
 
 def mapper_name(cfg: CfgNode) -> str:
@@ -74,10 +67,4 @@ def build_mapper(cfg: CfgNode, mode: Mode, items: Items = ()) -> Mapper:
     Raises:
         ConfigError: the name is unknown, or an option of the mapper is out of range.
     """
-    name = mapper_name(cfg)
-    if name not in _BUILDERS:
-        raise ConfigError(
-            f"DATALOADER.MAPPER: {name!r} is unknown. Known: {', '.join(sorted(_BUILDERS))}. "
-            "A mapper of a project is registered by its plugin: name the project under PLUGINS."
-        )
-    return _BUILDERS[name](cfg, mode, items)
+    return _MAPPERS.get(mapper_name(cfg), "DATALOADER.MAPPER")(cfg, mode, items)

@@ -12,7 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):
     """Forget at the end what a test registers."""
-    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    monkeypatch.setattr(registry._MAPPERS, "_values", dict(registry._MAPPERS._values))
     monkeypatch.setattr(META_ARCH_REGISTRY, "_obj_map", dict(META_ARCH_REGISTRY._obj_map))
 
 
@@ -29,7 +29,7 @@ def test_a_meta_architecture_names_its_mapper_and_the_config_wins():
     class NeedsPairs:
         dataset_mapper = "pairs"
 
-    register_mapper("pairs")(lambda cfg, mode, items: lambda item: (mode, len(items), item))
+    register_mapper("pairs", lambda cfg, mode, items: lambda item: (mode, len(items), item))
     cfg = get_cfg()
     cfg.MODEL.META_ARCHITECTURE = "NeedsPairs"
     assert build_mapper(cfg, "train", [{}, {}])("an item") == ("train", 2, "an item")
@@ -40,10 +40,13 @@ def test_a_meta_architecture_names_its_mapper_and_the_config_wins():
 def test_an_unknown_mapper_is_refused_with_the_known_ones():
     cfg = get_cfg()
     cfg.DATALOADER.MAPPER = "none_such"
-    with pytest.raises(ConfigError, match=r"DATALOADER\.MAPPER: 'none_such' is unknown.*default"):
+    with pytest.raises(
+        ConfigError,
+        match=r"DATALOADER\.MAPPER: the dataset mapper 'none_such' is unknown.*Known: .*default",
+    ):
         build_mapper(cfg, "train")
 
 
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="registered as 'default' already"):
-        register_mapper("default")(lambda cfg, mode, items: None)
+        register_mapper("default", lambda cfg, mode, items: None)
