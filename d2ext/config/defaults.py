@@ -10,6 +10,11 @@ def add_datasets_config(cfg: CfgNode) -> None:
     cfg.DATASETS.FINAL = ()  # evaluated once, with the best weights, after a training
 
 
+def add_dataloader_config(cfg: CfgNode) -> None:
+    """`DATALOADER`, read by `d2ext.data.mappers`."""
+    cfg.DATALOADER.MAPPER = "auto"  # a registered dataset mapper; auto: the meta-architecture's
+
+
 def add_input_config(cfg: CfgNode) -> None:
     """`INPUT`, read by `d2ext.data`'s `resize`, `augment`, `mixing`, `mapper` and `slices`."""
     cfg.INPUT.RESIZE = "shortest_edge"  # Detectron2's own; to SIZE: stretch, or fit in: letterbox
@@ -149,6 +154,7 @@ def add_test_config(cfg: CfgNode) -> None:
 
 ALL = (
     add_datasets_config,
+    add_dataloader_config,
     add_input_config,
     add_auto_config,
     add_backbone_config,

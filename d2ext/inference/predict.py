@@ -14,7 +14,7 @@ import d2ext.data
 import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.checkpoint import load_for_evaluation, read_metadata
 from d2ext.config.load import class_counts
-from d2ext.data.resize import resize_to
+from d2ext.data.augmentation.resize import resize_to
 from d2ext.engine.auto import inherit_auto
 from d2ext.engine.devices import choose_device
 from d2ext.errors import DataError

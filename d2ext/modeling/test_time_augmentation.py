@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from d2ext.data.resize import resize_to
-from d2ext.data.slices import Region, slice_options, slices_of
+from d2ext.data.augmentation.resize import resize_to
+from d2ext.data.augmentation.slices import Region, slice_options, slices_of
 from d2ext.errors import ConfigError
 from d2ext.ops import batched_nms_rotated
 from detectron2.config import CfgNode

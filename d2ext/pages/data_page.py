@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from d2ext.data.annotated_image import upright_box
+from d2ext.data.augmentation.annotated_image import upright_box
 from d2ext.data.checks.report import Fault, Report
 from d2ext.data.checks.run import check_sources
 from d2ext.data.sources import Source

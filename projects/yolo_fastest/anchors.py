@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
 from d2ext.data import DatasetStats
-from d2ext.data.resize import resize_to
+from d2ext.data.augmentation.resize import resize_to
 from d2ext.engine.auto import Machine, Reasoned
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode

@@ -1,4 +1,4 @@
-"""An image and everything annotated on it, moved together."""
+"""An image with its annotations, and how annotations follow a geometric transform."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +18,13 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image with its annotations; the arrays may be shared, so nobody writes into them.
+    """An image with its annotations. The arrays may be shared: never write into them.
 
     Attributes:
         image: (H, W, C) uint8.
         annotations: Detectron2's; "bbox" is XYXY or XYWHA in pixels as "bbox_mode" says,
             "segmentation" polygons or an (H, W) mask, "keypoints" (K, 3).
-        sem_seg: (H, W) uint8 class of each pixel.
+        sem_seg: (H, W) uint8, the class of each pixel.
     """
 
     image: np.ndarray
@@ -39,45 +39,47 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class AnnotationTransform:
-    """How annotations follow an image.
+    """The geometric transform of annotations that belong to a transformed image.
 
     Args:
-        ignore_value: of semantic labels; what a transform uncovers gets it.
-        keypoint_flips: for each keypoint its partner in a mirror; None where there are none.
-        min_visible: objects that keep a smaller share of their box inside the image are dropped.
+        ignore_value: the semantic label of pixels that a transform uncovers.
+        keypoint_flips: index of each keypoint's mirror partner; None for data without keypoints.
+        min_visible: drop objects that keep a smaller share of their box inside the image.
     """
 
     ignore_value: int = 255
     keypoint_flips: Sequence[int] | None = None
     min_visible: float = 0.0
 
-    def augmented(
-        self, picture: AnnotatedImage, augmentations: T.AugmentationList
+    def augment(
+        self, annotated: AnnotatedImage, augmentations: T.AugmentationList
     ) -> tuple[AnnotatedImage, T.TransformList]:
-        """The picture after random augmentations, and what they came to."""
-        given = T.AugInput(picture.image, sem_seg=self._shifted(picture.sem_seg, -1))
+        """Apply random augmentations; return the result and the transforms that were drawn."""
+        given = T.AugInput(annotated.image, sem_seg=self._shifted(annotated.sem_seg, -1))
         transforms = augmentations(given)
-        moved = AnnotatedImage(given.image, [], self._shifted(given.sem_seg, 1))
-        return replace(moved, annotations=self._all(picture, transforms, moved.size)), transforms
+        transformed = AnnotatedImage(given.image, [], self._shifted(given.sem_seg, 1))
+        return replace(
+            transformed, annotations=self._all(annotated, transforms, transformed.size)
+        ), transforms
 
-    def moved(self, picture: AnnotatedImage, *transforms: T.Transform) -> AnnotatedImage:
-        """The picture after given transforms."""
-        return self.augmented(picture, T.AugmentationList(transforms))[0]
+    def apply(self, annotated: AnnotatedImage, *transforms: T.Transform) -> AnnotatedImage:
+        """Apply fixed transforms."""
+        return self.augment(annotated, T.AugmentationList(transforms))[0]
 
     def _shifted(self, labels: np.ndarray | None, sign: int) -> np.ndarray | None:
-        """Labels with `ignore_value` at 0, which is what transforms fill with; and back."""
+        """Shift labels to make `ignore_value` 0, which transforms fill with; or shift them back."""
         return None if labels is None else labels + np.uint8(sign * self.ignore_value % 256)
 
     def _all(
-        self, picture: AnnotatedImage, transforms: T.TransformList, size: tuple[int, int]
+        self, annotated: AnnotatedImage, transforms: T.TransformList, size: tuple[int, int]
     ) -> list[Item]:
-        moved = [self._annotation(item, transforms, size) for item in picture.annotations]
-        return [annotation for annotation in moved if annotation is not None]
+        transformed = [self._annotation(item, transforms, size) for item in annotated.annotations]
+        return [annotation for annotation in transformed if annotation is not None]
 
     def _annotation(
         self, annotation: Item, transforms: T.TransformList, size: tuple[int, int]
     ) -> Item | None:
-        """One object; None if too little of it is left in the image."""
+        """Transform one object; return None if too little of it is left in the image."""
         rotated = annotation["bbox_mode"] == BoxMode.XYWHA_ABS
         box = (_rotated_box if rotated else _box)(annotation, transforms)
         inside, visible = (_rotated_visible if rotated else _visible)(box, size)
@@ -95,7 +97,7 @@ class AnnotationTransform:
 
 
 def read_annotated_image(item: Item, image_format: str) -> AnnotatedImage:
-    """The picture that one of Detectron2's dicts names; its width and height are filled in.
+    """Read the image and labels that one of Detectron2's dicts names; fill in width and height.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -108,14 +110,14 @@ def read_annotated_image(item: Item, image_format: str) -> AnnotatedImage:
     return AnnotatedImage(image, item.get("annotations", []), sem_seg)
 
 
-def rotated_boxes_through(transforms: T.Transform, boxes: np.ndarray) -> np.ndarray:
-    """Rotated boxes under an affine transform of the image.
+def transform_rotated_boxes(transforms: T.Transform, boxes: np.ndarray) -> np.ndarray:
+    """Apply an affine transform of the image to rotated boxes.
 
-    Uneven scaling makes a parallelogram of a rectangle; the box keeps its side lengths and the
-    direction of its height, as Detectron2's `RotatedBoxes.scale` has it.
+    Uneven scaling turns a rectangle into a parallelogram. The box then keeps the lengths of its
+    sides and the direction of its height, as in Detectron2's `RotatedBoxes.scale`.
 
     Args:
-        transforms: one or several, affine in the pixels' coordinates.
+        transforms: one or several, affine in pixel coordinates.
         boxes: (N, 5) XYWHA: pixels and degrees, counter-clockwise as seen on screen.
     Returns:
         (N, 5) float64, angles in [-180, 180].
@@ -133,7 +135,7 @@ def rotated_boxes_through(transforms: T.Transform, boxes: np.ndarray) -> np.ndar
 
 
 def upright_box(annotation: Item) -> np.ndarray:
-    """(4,) XYXY of an annotation in any mode; of a rotated box, what encloses it."""
+    """Return the (4,) XYXY box of an annotation, or the box that encloses a rotated one."""
     if annotation["bbox_mode"] != BoxMode.XYWHA_ABS:
         box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
         return np.asarray(box, dtype=float)
@@ -141,24 +143,24 @@ def upright_box(annotation: Item) -> np.ndarray:
     return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
 
-def is_mirroring(transforms: T.Transform) -> bool:
-    """Whether a transform of the image exchanges left and right."""
+def is_mirrored(transforms: T.Transform) -> bool:
+    """Return whether a transform mirrors the image."""
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     origin, x, y = np.asarray(transforms.apply_coords(corners))
     return bool(np.linalg.det(np.stack([x - origin, y - origin])) < 0)
 
 
 def _box(annotation: Item, transforms: T.TransformList) -> np.ndarray:
-    """(4,) XYXY, not clipped."""
+    """Return the transformed (4,) XYXY box, unclipped."""
     return transforms.apply_box(upright_box(annotation)[None])[0]
 
 
 def _rotated_box(annotation: Item, transforms: T.TransformList) -> np.ndarray:
-    return rotated_boxes_through(transforms, np.array([annotation["bbox"]]))[0]
+    return transform_rotated_boxes(transforms, np.array([annotation["bbox"]]))[0]
 
 
 def _visible(box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """The box clipped to the image, and what share of its area that is."""
+    """Clip a box to the image; return it and the share of its area that is left."""
     height, width = size
     inside = np.minimum(box.clip(min=0), [width, height, width, height])
     area = (box[2] - box[0]) * (box[3] - box[1])
@@ -167,7 +169,7 @@ def _visible(box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]
 
 
 def _rotated_visible(box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """The box as it is, clipping would turn it, and the share of its area in the image."""
+    """Return the box unclipped (clipping would rotate it) and its share inside the image."""
     height, width = size
     image = ((width / 2, height / 2), (width, height), 0.0)
     # OpenCV's angles grow clockwise.
@@ -181,7 +183,7 @@ def _rotated_visible(box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray
 
 
 def _segmentation(segmentation: Any, transforms: T.TransformList) -> Any:
-    """Polygons stay polygons; run lengths and masks become masks."""
+    """Transform a segmentation: polygons stay polygons, run lengths and masks become masks."""
     if isinstance(segmentation, list):
         corners = [np.asarray(polygon, dtype=float).reshape(-1, 2) for polygon in segmentation]
         return [polygon.reshape(-1) for polygon in transforms.apply_polygons(corners)]
@@ -195,11 +197,11 @@ def _keypoints(
     size: tuple[int, int],
     flips: Sequence[int] | None,
 ) -> np.ndarray:
-    """(K, 3) x, y, visibility; points outside the image become unlabelled, which is all zeros."""
+    """Transform (K, 3) keypoints x, y, visibility; points outside become unlabelled (0, 0, 0)."""
     points = np.array(keypoints, dtype=float).reshape(-1, 3)
     points[:, :2] = transforms.apply_coords(points[:, :2])
     inside = ((points[:, :2] >= 0) & (points[:, :2] <= np.array(size[::-1]))).all(axis=1)
     points[~inside | (points[:, 2] == 0)] = 0
-    if flips is not None and is_mirroring(transforms):
+    if flips is not None and is_mirrored(transforms):
         points = points[np.asarray(flips)]
     return points

@@ -1,4 +1,4 @@
-"""Augmentations that make one picture of several."""
+"""Augmentations that combine several images: mosaic, mixup and copy-paste."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform
+from d2ext.data.augmentation.annotated_image import AnnotatedImage, AnnotationTransform
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -17,18 +17,18 @@ Item = dict[str, Any]
 
 
 class MultiImageAugmentation(Protocol):
-    """Makes one picture of a given one and others that it draws."""
+    """Combines an image with further ones that it samples from the training set."""
 
     def __call__(
-        self, picture: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
+        self, annotated: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
     ) -> AnnotatedImage: ...
 
 
-def build_mixes(cfg: CfgNode) -> list[MultiImageAugmentation]:
-    """What `INPUT.MOSAIC`, `INPUT.COPY_PASTE` and `INPUT.MIXUP` ask for; by default nothing.
+def build_multi_image_augmentations(cfg: CfgNode) -> list[MultiImageAugmentation]:
+    """Build what `INPUT.MOSAIC`, `INPUT.COPY_PASTE` and `INPUT.MIXUP` turn on; none by default.
 
     Raises:
-        ConfigError: a probability is not one, or the model cannot learn from mixed pictures.
+        ConfigError: a probability is out of range, or the model cannot learn from combined images.
     """
     kinds: dict[str, Callable[[float], MultiImageAugmentation]] = {
         "MOSAIC": Mosaic,
@@ -54,9 +54,9 @@ def build_mixes(cfg: CfgNode) -> list[MultiImageAugmentation]:
 
 @dataclass
 class Mosaic:
-    """Four pictures around a random point, in a frame of the first one's size.
+    """Mosaic: four images around a random point, in a frame of the first one's size.
 
-    Each covers its quarter and is enlarged by up to 2 beyond that, at random.
+    Each image covers its quarter and is enlarged by a further random factor of up to 2.
 
     Source: Bochkovskiy et al. 2020, arXiv:2004.10934, section 3.3.
     """
@@ -64,17 +64,17 @@ class Mosaic:
     probability: float
 
     def __call__(
-        self, picture: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
+        self, annotated: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
     ) -> AnnotatedImage:
         if np.random.rand() >= self.probability:
-            return picture
-        height, width = picture.size
+            return annotated
+        height, width = annotated.size
         x, y = (round(side * np.random.uniform(0.3, 0.7)) for side in (width, height))
         corners = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)]
-        parts = [picture, sample(), sample(), sample()]
+        parts = [annotated, sample(), sample(), sample()]
         return _side_by_side(
             [
-                _into_cell(part, cell, picture.size, transform)
+                _into_cell(part, cell, annotated.size, transform)
                 for part, cell in zip(parts, corners, strict=True)
             ],
             corners,
@@ -83,7 +83,7 @@ class Mosaic:
 
 @dataclass
 class MixUp:
-    """A second picture shines through; both kinds of objects count.
+    """Mixup: a blend of two images that keeps the objects of both.
 
     Source: Zhang et al. 2018, arXiv:1710.09412; for detection Ge et al. 2021, arXiv:2107.08430.
     """
@@ -91,52 +91,55 @@ class MixUp:
     probability: float
 
     def __call__(
-        self, picture: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
+        self, annotated: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
     ) -> AnnotatedImage:
         if np.random.rand() >= self.probability:
-            return picture
-        if picture.sem_seg is not None:
+            return annotated
+        if annotated.sem_seg is not None:
             raise DataError("INPUT.MIXUP cannot blend semantic labels: set it to 0.")
-        other = _fitted(sample(), picture.size, transform, scale=1.0)
+        other = _fitted(sample(), annotated.size, transform, scale=1.0)
         share = np.random.beta(32, 32)  # near a half
-        image, rows, columns = picture.image.copy(), *_extent(other)
-        blended = share * image[rows, columns] + (1 - share) * other.picture.image[rows, columns]
+        image, rows, columns = annotated.image.copy(), *_extent(other)
+        blended = share * image[rows, columns] + (1 - share) * other.annotated.image[rows, columns]
         image[rows, columns] = blended.round().astype(image.dtype)
-        return AnnotatedImage(image, picture.annotations + other.picture.annotations)
+        return AnnotatedImage(image, annotated.annotations + other.annotated.annotations)
 
 
 @dataclass
 class CopyPaste:
-    """Half of another picture's objects, cut out by their masks and put down anywhere.
+    """Copy-paste: half of another image's objects, cut out by their masks and pasted anywhere.
 
-    Source: Ghiasi et al. 2021, arXiv:2012.07177; what is covered is taken from older masks, and
-    objects of which less than a tenth is left are dropped.
+    Covered pixels are removed from older masks. Objects that keep less than a tenth are dropped.
+
+    Source: Ghiasi et al. 2021, arXiv:2012.07177.
     """
 
     probability: float
 
     def __call__(
-        self, picture: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
+        self, annotated: AnnotatedImage, sample: Sampler, transform: AnnotationTransform
     ) -> AnnotatedImage:
         if np.random.rand() >= self.probability:
-            return picture
+            return annotated
         other = _fitted(
-            sample(), picture.size, transform, scale=np.random.uniform(0.5, 1.0)
-        ).picture
+            sample(), annotated.size, transform, scale=np.random.uniform(0.5, 1.0)
+        ).annotated
         chosen = [a for a in _with_masks(other) if np.random.rand() < 0.5]
         if not chosen:
-            return picture
+            return annotated
         pasted = np.any([a["segmentation"] for a in chosen], axis=0)
-        image = np.where(pasted[:, :, None], other.image, picture.image)
-        older = [_without(annotation, pasted) for annotation in _with_masks(picture)]
-        return AnnotatedImage(image, [a for a in older if a is not None] + chosen, picture.sem_seg)
+        image = np.where(pasted[:, :, None], other.image, annotated.image)
+        older = [_without(annotation, pasted) for annotation in _with_masks(annotated)]
+        return AnnotatedImage(
+            image, [a for a in older if a is not None] + chosen, annotated.sem_seg
+        )
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A picture in a larger frame, and where it lies there: x0, y0, x1, y1 in pixels."""
+    """An image inside a larger frame, and its place there: x0, y0, x1, y1 in pixels."""
 
-    picture: AnnotatedImage
+    annotated: AnnotatedImage
     place: tuple[int, int, int, int]
 
 
@@ -146,28 +149,29 @@ def _extent(placed: _Placed) -> tuple[slice, slice]:
 
 
 def _into_cell(
-    picture: AnnotatedImage,
+    annotated: AnnotatedImage,
     cell: tuple[int, int, int, int],
     frame: tuple[int, int],
     transform: AnnotationTransform,
 ) -> AnnotatedImage:
-    """The picture scaled to cover a cell of the frame or more, cut to it; around it is nothing."""
+    """Scale an image to cover a cell of the frame, crop it to the cell and pad to the frame."""
     x0, y0, x1, y1 = cell
-    height, width = picture.size
+    height, width = annotated.size
     scale = max((y1 - y0) / height, (x1 - x0) / width) * np.random.uniform(1.0, 2.0)
     new_h, new_w = max(round(height * scale), y1 - y0), max(round(width * scale), x1 - x0)
     top = np.random.randint(new_h - (y1 - y0) + 1)
     left = np.random.randint(new_w - (x1 - x0) + 1)
     resize = T.ResizeTransform(height, width, new_h, new_w)
     crop = T.CropTransform(left, top, x1 - x0, y1 - y0, new_w, new_h)
-    cut = transform.moved(picture, resize, crop)  # on its own: boxes end where the cell does
-    return transform.moved(cut, _pad(cell, frame))
+    # Cropping is a step of its own, so that boxes are clipped to the cell before it is padded.
+    cut = transform.apply(annotated, resize, crop)
+    return transform.apply(cut, _pad(cell, frame))
 
 
 def _side_by_side(
     parts: list[AnnotatedImage], cells: list[tuple[int, int, int, int]]
 ) -> AnnotatedImage:
-    """Parts that fill their own cell of a common frame."""
+    """Merge images that each fill their own cell of a common frame."""
     image = parts[0].image.copy()
     labelled = [part.sem_seg for part in parts if part.sem_seg is not None]
     sem_seg = labelled[0].copy() if len(labelled) == len(parts) else None
@@ -179,13 +183,13 @@ def _side_by_side(
 
 
 def _fitted(
-    picture: AnnotatedImage,
+    annotated: AnnotatedImage,
     frame: tuple[int, int],
     transform: AnnotationTransform,
     scale: float,
 ) -> _Placed:
-    """The picture as large as the frame allows, times `scale`, somewhere in it, maybe mirrored."""
-    height, width = picture.size
+    """Fit an image into the frame at `scale`, at a random place, mirrored half of the time."""
+    height, width = annotated.size
     factor = scale * min(frame[0] / height, frame[1] / width)
     new_h = min(max(1, round(height * factor)), frame[0])
     new_w = min(max(1, round(width * factor)), frame[1])
@@ -193,21 +197,21 @@ def _fitted(
     place = left, top, left + new_w, top + new_h
     flip = T.HFlipTransform(width) if np.random.rand() < 0.5 else T.NoOpTransform()
     resize = T.ResizeTransform(height, width, new_h, new_w)
-    return _Placed(transform.moved(picture, flip, resize, _pad(place, frame)), place)
+    return _Placed(transform.apply(annotated, flip, resize, _pad(place, frame)), place)
 
 
 def _pad(place: tuple[int, int, int, int], frame: tuple[int, int]) -> T.Transform:
-    """From an image to a frame in which it lies at `place`."""
+    """Return the padding from an image to a frame in which it lies at `place`."""
     x0, y0, x1, y1 = place
     height, width = frame
     return T.PadTransform(x0, y0, width - x1, height - y1, x1 - x0, y1 - y0)
 
 
-def _with_masks(picture: AnnotatedImage) -> list[Item]:
-    """The objects that have a segmentation, as (H, W) bool masks."""
+def _with_masks(annotated: AnnotatedImage) -> list[Item]:
+    """Return the objects with a segmentation, decoded to (H, W) bool masks."""
     return [
-        {**a, "segmentation": _mask(a["segmentation"], picture.size)}
-        for a in picture.annotations
+        {**a, "segmentation": _mask(a["segmentation"], annotated.size)}
+        for a in annotated.annotations
         if "segmentation" in a
     ]
 
@@ -219,7 +223,7 @@ def _mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def _without(annotation: Item, covered: np.ndarray) -> Item | None:
-    """The object without its covered part; None if hardly anything is left."""
+    """Remove the covered part from an object; return None if hardly anything is left."""
     mask = annotation["segmentation"]
     left = mask & ~covered
     if left.sum() <= 0.1 * mask.sum():

@@ -9,7 +9,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from d2ext.config import get_cfg
-from d2ext.data.mapper import build_loss_mapper, build_train_mapper
+from d2ext.data.mappers.default import build_train_mapper, build_validation_mapper
 from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.structures import BoxMode, RotatedBoxes
 
@@ -185,6 +185,6 @@ def test_an_image_without_rotated_boxes_has_none_of_them(item):
 
 def test_losses_are_measured_on_images_as_they_are_tested(item):
     cfg = config("INPUT.MIN_SIZE_TEST", 30, "INPUT.CROP.ENABLED", True, "INPUT.MOSAIC", 1.0)
-    found = build_loss_mapper(cfg)(item)
+    found = build_validation_mapper(cfg)(item)
     assert found["image"].shape == (3, 30, 40)
     assert found["instances"].gt_boxes.tensor[0].tolist() == [2, 4, 12, 20]

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2ext.config import get_cfg
+from d2ext.data.augmentation.slices import slice_dataset, slice_options, slices_of
 from d2ext.data.flags import register_datasets
 from d2ext.data.loader import build_train_loader, iterations_per_epoch
-from d2ext.data.mapper import build_train_mapper
-from d2ext.data.slices import slice_options, sliced, slices_of
+from d2ext.data.mappers.default import build_train_mapper
 from d2ext.errors import ConfigError
 from detectron2.structures import BoxMode
 
@@ -50,7 +50,7 @@ def test_parts_show_their_own_objects(tmp_path):
     cfg = get_cfg()
     cfg.merge_from_list(["INPUT.MIN_SIZE_TRAIN", (100,), "INPUT.RANDOM_FLIP", "none"])
     mapper = build_train_mapper(cfg)
-    parts = sliced([item], 100, 0.2)
+    parts = slice_dataset([item], 100, 0.2)
     assert len(parts) == 3
     found = 0
     for part in parts:
@@ -64,16 +64,16 @@ def test_parts_show_their_own_objects(tmp_path):
 
 def test_small_images_stay_whole(tmp_path):
     item = large_image(tmp_path, (10, 10, 30, 40))
-    assert sliced([item], 200, 0.2) == [item]
+    assert slice_dataset([item], 200, 0.2) == [item]
 
 
 def test_of_parts_without_objects_only_as_many_as_with_some_are_kept(tmp_path):
     item = large_image(tmp_path, (10, 10, 30, 40), height=600, width=600)
-    parts = sliced([item], 100, 0.0)
+    parts = slice_dataset([item], 100, 0.0)
     assert len(parts) == 2
     assert sum(bool(part["annotations"]) for part in parts) == 1
     item["annotations"] = []
-    assert len(sliced([item], 100, 0.0)) == 36
+    assert len(slice_dataset([item], 100, 0.0)) == 36
 
 
 def test_training_reads_parts_and_counts_them(cfg, coco):

@@ -3,8 +3,12 @@ import numpy as np
 import pytest
 
 from d2ext.config import get_cfg
-from d2ext.data.mapper import build_loss_mapper, build_test_mapper, build_train_mapper
-from d2ext.data.resize import ResizeTo, resize_to
+from d2ext.data.augmentation.resize import ResizeTo, resize_to
+from d2ext.data.mappers.default import (
+    build_test_mapper,
+    build_train_mapper,
+    build_validation_mapper,
+)
 from d2ext.errors import ConfigError
 from detectron2.structures import BoxMode
 
@@ -65,7 +69,7 @@ def test_training_and_evaluation_resize_alike(item):
     expected = [4 * 96 / 40, 8 * 64 / 50, 14 * 96 / 40, 24 * 64 / 50]
     assert train["instances"].gt_boxes.tensor[0].tolist() == pytest.approx(expected)
     assert "instances" not in test
-    assert "instances" in build_loss_mapper(cfg)(item)
+    assert "instances" in build_validation_mapper(cfg)(item)
 
 
 def test_by_default_detectron2_resizes(item):

@@ -1,4 +1,4 @@
-"""Pipelines of albumentations as one of Detectron2's augmentations."""
+"""A saved albumentations pipeline as one of Detectron2's augmentations."""
 
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from detectron2.data import transforms as T
 
 
 class Albumentations(T.Augmentation):
-    """A pipeline that albumentations has saved; boxes, polygons and points follow by its keypoints.
+    """An albumentations pipeline; boxes, polygons and points move as its keypoints.
 
-    Its points are pixels' centres, Detectron2's lie on pixels' corners: half a pixel is added and
-    taken away. Where the pipeline resizes, albumentations leaves that out, and annotations are
-    off by up to half of the factor's difference from 1: leave resizing to INPUT.
+    Albumentations counts pixel centres, Detectron2 pixel corners: half a pixel is subtracted before
+    and added after. Albumentations ignores this offset when it resizes, which shifts annotations by
+    up to half of the factor's difference from 1: leave resizing to INPUT.
 
     Args:
-        path: of a .yaml or .json that `albumentations.save` has written.
+        path: a .yaml or .json written by `albumentations.save`.
     Raises:
-        ConfigError: albumentations is not installed, or the file is none of its pipelines.
+        ConfigError: albumentations is not installed, or the file is not one of its pipelines.
     """
 
     def __init__(self, path: str) -> None:
@@ -34,11 +34,11 @@ class Albumentations(T.Augmentation):
 
 
 class AlbumentationsTransform(T.Transform):
-    """What a pipeline did to an image, for everything annotated on it.
+    """A replay of what a pipeline did to an image, applied to the image's annotations.
 
     Args:
-        replay: of albumentations' `ReplayCompose`.
-        before, after: the image, (H, W, C).
+        replay: the record made by albumentations' `ReplayCompose`.
+        before, after: the image before and after, (H, W, C).
     """
 
     def __init__(self, replay: dict[str, Any], before: np.ndarray, after: np.ndarray) -> None:
@@ -46,7 +46,7 @@ class AlbumentationsTransform(T.Transform):
         self.replay, self.before, self.after = replay, before, after
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """The image that this was drawn for; another of its size is transformed anew."""
+        """Return the augmented image; replay the pipeline for another image of the same size."""
         return self.after if img is self.before else self._again(image=np.ascontiguousarray(img))
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ class AlbumentationsTransform(T.Transform):
 
 
 def _read(path: Path) -> Any:
-    """A `ReplayCompose` of the file's transforms, for an image, masks and points."""
+    """Load the file's transforms as a `ReplayCompose` for an image, masks and points."""
     try:
         import albumentations
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Resizing images to one size, stretched or fitted in; Detectron2 goes by the shorter side."""
+"""Resizing to a fixed size, stretched or letterboxed; Detectron2 resizes the shorter side."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,11 @@ SHORTEST_EDGE, STRETCH, LETTERBOX = KINDS = ("shortest_edge", "stretch", "letter
 
 
 class ResizeByOpenCV(T.Transform):
-    """Resizes by OpenCV's bilinear interpolation, which does not smooth what it makes smaller.
+    """Bilinear resizing by OpenCV, without the smoothing that PIL applies when it shrinks images.
 
     Args:
-        height: of images before, in pixels.
-        width: likewise.
-        new_height: of images after.
-        new_width: likewise.
+        height, width: of the image before, in pixels.
+        new_height, new_width: of the image after, in pixels.
     """
 
     def __init__(self, height: int, width: int, new_height: int, new_width: int) -> None:
@@ -28,15 +26,15 @@ class ResizeByOpenCV(T.Transform):
         self.new_height, self.new_width = new_height, new_width
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """(H, W, C) or (H, W) of any type that OpenCV knows -> (new_height, new_width, ...)."""
+        """Resize an (H, W, C) or (H, W) array of a dtype that OpenCV supports."""
         return cv2.resize(img, (self.new_width, self.new_height), interpolation=cv2.INTER_LINEAR)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """(N, 2) XY pixels -> the same in the resized image."""
+        """Scale (N, 2) XY coordinates in pixels."""
         return coords * [self.new_width / self.width, self.new_height / self.height]
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """(H, W) of labels, which are not mixed."""
+        """Resize (H, W) labels by nearest neighbour: labels are not interpolated."""
         size = (self.new_width, self.new_height)
         return cv2.resize(segmentation, size, interpolation=cv2.INTER_NEAREST)
 
@@ -45,13 +43,12 @@ class ResizeByOpenCV(T.Transform):
 
 
 class ResizeTo(T.Augmentation):
-    """Resizes every image to one size or, keeping its proportions, to the largest that fits in.
+    """Resizing to one size, or letterboxing: the largest size of the same proportions that fits.
 
     Args:
-        width: in pixels.
-        height: in pixels.
-        stretch: do not keep the proportions. If they are kept, nothing is padded here: models pad,
-            on the right and bottom, so that boxes of the resized image are exact by its own size.
+        width, height: in pixels.
+        stretch: do not keep the proportions. Otherwise the image is not padded here: models pad on
+            the right and bottom, so that boxes stay relative to the unpadded image.
     """
 
     def __init__(self, width: int, height: int, stretch: bool) -> None:
@@ -59,12 +56,12 @@ class ResizeTo(T.Augmentation):
         self.width, self.height, self.stretch = width, height, stretch
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """(H, W, C) image -> its resizing."""
+        """Return the resizing of an (H, W, C) image."""
         height, width = image.shape[:2]
         return ResizeByOpenCV(height, width, *self.size_of(height, width))
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that an image of `height` and `width` gets."""
+        """Return height and width after resizing an image of `height` and `width`."""
         if self.stretch:
             return self.height, self.width
         scale = min(self.height / height, self.width / width)
@@ -72,7 +69,7 @@ class ResizeTo(T.Augmentation):
 
 
 def resize_to(cfg: CfgNode) -> ResizeTo | None:
-    """What `INPUT.RESIZE` asks for; None for Detectron2's own resizing by the shorter side.
+    """Build the resizing of `INPUT.RESIZE`; None for Detectron2's resizing of the shorter side.
 
     Raises:
         ConfigError: there is no such resizing, or `INPUT.SIZE` is not a width and a height.
@@ -88,8 +85,8 @@ def resize_to(cfg: CfgNode) -> ResizeTo | None:
     return ResizeTo(width, height, stretch=kind == STRETCH)
 
 
-def with_resizing(cfg: CfgNode, steps: Sequence[T.Augmentation]) -> list[T.Augmentation]:
-    """Detectron2's augmentations, but resizing as `INPUT.RESIZE` says."""
+def replace_resizing(cfg: CfgNode, steps: Sequence[T.Augmentation]) -> list[T.Augmentation]:
+    """Replace the resizing among Detectron2's augmentations by that of `INPUT.RESIZE`."""
     own = resize_to(cfg)
     if own is None:
         return list(steps)

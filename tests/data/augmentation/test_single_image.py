@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from d2ext.config import get_cfg
-from d2ext.data.augment import ColorJitterTransform
-from d2ext.data.mapper import build_train_mapper
+from d2ext.data.augmentation.single_image import ColorJitterTransform
+from d2ext.data.mappers.default import build_train_mapper
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform
-from d2ext.data.augment import RandomRotation, ScaleJitter
-from d2ext.data.mixing import CopyPaste, MixUp, Mosaic
+from d2ext.data.augmentation.annotated_image import AnnotatedImage, AnnotationTransform
+from d2ext.data.augmentation.multi_image import CopyPaste, MixUp, Mosaic
+from d2ext.data.augmentation.single_image import RandomRotation, ScaleJitter
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from tests.helpers.box_corners import corners_of
@@ -49,7 +49,7 @@ def test_rotated_boxes_polygons_and_boxes_agree(name, centre, width, height, ang
     )
     np.random.seed(seed)
     pipeline = T.AugmentationList([AUGMENTATIONS[name]])
-    found, _ = AnnotationTransform(min_visible=-1.0).augmented(picture, pipeline)
+    found, _ = AnnotationTransform(min_visible=-1.0).augment(picture, pipeline)
     rotated, upright = found.annotations
     limits = np.array(found.size[::-1], dtype=float)
     outline = corners_of(rotated["bbox"])
@@ -80,7 +80,7 @@ def test_mixed_pictures_keep_everything_inside(kind, objects, seed):
     rest = iter(pictures[1:])
     np.random.seed(seed)
     transform = AnnotationTransform(min_visible=0.1)
-    found = transform.moved(kind(1.0)(pictures[0], lambda: next(rest), transform))
+    found = transform.apply(kind(1.0)(pictures[0], lambda: next(rest), transform))
     assert found.size == (H, W)
     for annotation in found.annotations:
         x0, y0, x1, y1 = annotation["bbox"]

@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 
 from d2ext.config import get_cfg
-from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform
-from d2ext.data.mapper import build_train_mapper
-from d2ext.data.mixing import CopyPaste, MixUp, Mosaic, build_mixes
+from d2ext.data.augmentation.annotated_image import AnnotatedImage, AnnotationTransform
+from d2ext.data.augmentation.multi_image import (
+    CopyPaste,
+    MixUp,
+    Mosaic,
+    build_multi_image_augmentations,
+)
+from d2ext.data.mappers.default import build_train_mapper
 from d2ext.errors import ConfigError, DataError
 from detectron2.structures import BoxMode
 
@@ -166,7 +171,7 @@ def test_through_the_mapper_all_of_the_data_set_is_drawn_from(tmp_path):
 
 
 def test_nothing_is_mixed_by_default():
-    assert build_mixes(get_cfg()) == []
+    assert build_multi_image_augmentations(get_cfg()) == []
 
 
 @pytest.mark.parametrize(

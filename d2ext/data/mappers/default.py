@@ -1,23 +1,27 @@
-"""From a data set's dict of an image to what a model trains on."""
+"""The default dataset mapper: boxes, masks, keypoints, rotated boxes and semantic labels."""
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from d2ext.data.annotated_image import (
+from d2ext.data.augmentation.annotated_image import (
     AnnotatedImage,
     AnnotationTransform,
     Item,
     read_annotated_image,
     upright_box,
 )
-from d2ext.data.augment import extra_augmentations
-from d2ext.data.mixing import MultiImageAugmentation, build_mixes
-from d2ext.data.resize import with_resizing
-from d2ext.data.slices import cut
+from d2ext.data.augmentation.multi_image import (
+    MultiImageAugmentation,
+    build_multi_image_augmentations,
+)
+from d2ext.data.augmentation.resize import replace_resizing
+from d2ext.data.augmentation.single_image import build_augmentations
+from d2ext.data.augmentation.slices import crop_to_slice
+from d2ext.data.mappers.registry import DEFAULT, Items, Mapper, Mode, register_mapper
 from d2ext.data.sources.corners import long_side_first
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
@@ -26,59 +30,64 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode, Instances
 
 
-class Items(Protocol):
-    """Detectron2's dicts by position; a list, or one that is shared between processes."""
+def build_default_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
+    """Build the mapper for detection, instance, keypoint and semantic segmentation models."""
+    if mode == "train":
+        return build_train_mapper(cfg, items)
+    return build_validation_mapper(cfg) if mode == "validation" else build_test_mapper(cfg)
 
-    def __len__(self) -> int: ...
-    def __getitem__(self, position: int, /) -> Item: ...
+
+register_mapper(DEFAULT, build_default_mapper)
 
 
 def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":
-    """As Detectron2's mapper, with d2ext's augmentations after its crop, resizing and flip.
+    """Build the training mapper: Detectron2's augmentations, then d2ext's.
 
     Args:
-        cfg: reads INPUT and what of an annotation the model uses.
-        items: the data set, for augmentations that mix several images.
+        cfg: reads INPUT, and from MODEL which annotations the model learns from.
+        items: the training set, for augmentations that combine several images.
     Raises:
         ConfigError: an option is out of range, or does not go with another.
     """
     options = DatasetMapper.from_config(cfg, is_train=True)
-    augmentations = with_resizing(cfg, options["augmentations"]) + extra_augmentations(cfg)
-    mixes = build_mixes(cfg)
+    augmentations = replace_resizing(cfg, options["augmentations"]) + build_augmentations(cfg)
+    multi_image = build_multi_image_augmentations(cfg)
     return TrainMapper(
         augmentations=augmentations,
-        mixes=mixes,
+        multi_image=multi_image,
         items=items,
-        annotation_transform=_motion(cfg, options, cfg.INPUT.MIN_VISIBLE),
-        cuts=bool(mixes) or options["recompute_boxes"] or cfg.INPUT.ROTATION > 0,
+        annotation_transform=_annotation_transform(cfg, options, cfg.INPUT.MIN_VISIBLE),
+        cuts=bool(multi_image) or options["recompute_boxes"] or cfg.INPUT.ROTATION > 0,
         **_model_options(cfg, options),
     )
 
 
 def build_test_mapper(cfg: CfgNode) -> DatasetMapper:
-    """Detectron2's mapper for evaluation, resizing as `INPUT.RESIZE` says."""
+    """Build Detectron2's mapper for evaluation, with the resizing of `INPUT.RESIZE`."""
     options = DatasetMapper.from_config(cfg, is_train=False)
-    options["augmentations"] = with_resizing(cfg, options["augmentations"])
+    options["augmentations"] = replace_resizing(cfg, options["augmentations"])
     return DatasetMapper(**options)
 
 
-def build_loss_mapper(cfg: CfgNode) -> "TrainMapper":
-    """Images resized as for testing, with annotations; nothing random."""
+def build_validation_mapper(cfg: CfgNode) -> "TrainMapper":
+    """Build the mapper for the validation loss: test-time resizing, annotations, nothing random."""
     options = DatasetMapper.from_config(cfg, is_train=True)
     return TrainMapper(
-        augmentations=with_resizing(cfg, utils.build_augmentation(cfg, is_train=False)),
-        annotation_transform=_motion(cfg, options, 0.0),
+        augmentations=replace_resizing(cfg, utils.build_augmentation(cfg, is_train=False)),
+        annotation_transform=_annotation_transform(cfg, options, 0.0),
         **_model_options(cfg, options),
     )
 
 
-def _motion(cfg: CfgNode, options: dict[str, Any], min_visible: float) -> AnnotationTransform:
+def _annotation_transform(
+    cfg: CfgNode, options: dict[str, Any], min_visible: float
+) -> AnnotationTransform:
     ignore = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     return AnnotationTransform(ignore, options.get("keypoint_hflip_indices"), min_visible)
 
 
 def _model_options(cfg: CfgNode, options: dict[str, Any]) -> dict[str, Any]:
-    """What the model uses."""
+    """Return the mapper's options that follow from what the model learns."""
     return {
         "image_format": options["image_format"],
         "masks": options["use_instance_mask"],
@@ -113,7 +122,7 @@ class TrainMapper:
         augmentations: Sequence[T.Augmentation | T.Transform],
         annotation_transform: AnnotationTransform,
         image_format: str,
-        mixes: Sequence[MultiImageAugmentation] = (),
+        multi_image: Sequence[MultiImageAugmentation] = (),
         items: Items = (),
         masks: bool = False,
         mask_format: str = "polygon",
@@ -127,65 +136,67 @@ class TrainMapper:
             T.AugmentationList(augmentations),
             annotation_transform,
         )
-        self.image_format, self.mixes, self.items = image_format, mixes, items
+        self.image_format, self.multi_image, self.items = image_format, multi_image, items
         self.masks, self.mask_format, self.keypoints = masks, mask_format, keypoints
         self.rotated, self.undirected = rotated, undirected
         self.proposal_topk = proposal_topk
         self.recompute_boxes = cuts and masks
 
     def __call__(self, item: Item) -> Item:
-        """One image; the dict is left as it is.
+        """Map one dict; `item` itself is not changed.
 
         Returns:
-            The dict with "image", (C, H, W) uint8, and where the data set has them "instances",
-            "sem_seg" ((H, W) int64) and "proposals", in place of "annotations".
+            The dict with "image", (C, H, W) uint8. Where the data set has them, "instances",
+            "sem_seg" (H, W) int64 and "proposals" replace "annotations".
         Raises:
-            OSError, SizeMismatchError: as of `read_annotated_image`.
+            OSError, SizeMismatchError: see `read_annotated_image`.
         """
-        item = copy.deepcopy(item)
-        picture = self._read(item)
-        for mix in self.mixes:
-            picture = mix(picture, self._sample, self.annotation_transform)
-        picture, transforms = self.annotation_transform.augmented(picture, self.augmentations)
-        item["image"] = torch.as_tensor(np.ascontiguousarray(picture.image.transpose(2, 0, 1)))
-        if picture.sem_seg is not None:
+        item = copy.deepcopy(item)  # the dict may be shared with other workers
+        annotated = self._read(item)
+        for augmentation in self.multi_image:
+            annotated = augmentation(annotated, self._sample, self.annotation_transform)
+        annotated, transforms = self.annotation_transform.augment(annotated, self.augmentations)
+        item["image"] = torch.as_tensor(np.ascontiguousarray(annotated.image.transpose(2, 0, 1)))
+        if annotated.sem_seg is not None:
             del item["sem_seg_file_name"]
-            item["sem_seg"] = torch.as_tensor(picture.sem_seg.astype("long"))
+            item["sem_seg"] = torch.as_tensor(annotated.sem_seg.astype("long"))
         if self.proposal_topk is not None:
             utils.transform_proposals(
-                item, picture.size, transforms, proposal_topk=self.proposal_topk
+                item, annotated.size, transforms, proposal_topk=self.proposal_topk
             )
         if "annotations" in item:
             del item["annotations"]
-            item["instances"] = self._instances(picture)
+            item["instances"] = self._instances(annotated)
         return item
 
     def _read(self, item: Item) -> AnnotatedImage:
-        picture = read_annotated_image(item, self.image_format)
-        objects = [self._used(a) for a in picture.annotations if not a.get("iscrowd", 0)]
-        return cut(
-            AnnotatedImage(picture.image, objects, picture.sem_seg), item, self.annotation_transform
+        annotated = read_annotated_image(item, self.image_format)
+        objects = [self._used(a) for a in annotated.annotations if not a.get("iscrowd", 0)]
+        return crop_to_slice(
+            AnnotatedImage(annotated.image, objects, annotated.sem_seg),
+            item,
+            self.annotation_transform,
         )
 
     def _used(self, annotation: Item) -> Item:
-        """Without what the model does not learn from."""
+        """Return the annotation without what the model does not learn from."""
         unused = {"segmentation": not self.masks, "keypoints": not self.keypoints}
         return {key: value for key, value in annotation.items() if not unused.get(key)}
 
     def _sample(self) -> AnnotatedImage:
-        """Any image of the data set."""
+        """Return a random image of the training set."""
         return self._read(copy.deepcopy(self.items[np.random.randint(len(self.items))]))
 
-    def _instances(self, picture: AnnotatedImage) -> Instances:
+    def _instances(self, annotated: AnnotatedImage) -> Instances:
         if self.rotated:
-            boxes = [{**a, "bbox": self._rotated_box(a)} for a in picture.annotations]
-            instances = utils.annotations_to_instances_rotated(boxes, picture.size)
+            boxes = [{**a, "bbox": self._rotated_box(a)} for a in annotated.annotations]
+            instances = utils.annotations_to_instances_rotated(boxes, annotated.size)
         else:
-            boxes = [_enclosed(annotation) for annotation in picture.annotations]
+            boxes = [_enclosed(annotation) for annotation in annotated.annotations]
             instances = utils.annotations_to_instances(
-                boxes, picture.size, mask_format=self.mask_format
+                boxes, annotated.size, mask_format=self.mask_format
             )
-            instances.gt_boxes.clip(picture.size)
+            instances.gt_boxes.clip(annotated.size)
         if self.recompute_boxes and instances.has("gt_masks"):
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         return cast(Instances, utils.filter_empty_instances(instances))
@@ -196,12 +207,12 @@ class TrainMapper:
 
 
 def _enclosed(annotation: Item) -> Item:
-    """The object with an upright box."""
+    """Return the annotation with an upright XYXY box."""
     return {**annotation, "bbox": upright_box(annotation), "bbox_mode": BoxMode.XYXY_ABS}
 
 
 def _as_rotated(annotation: Item) -> list[float]:
-    """[x, y, w, h, angle] of a box in any mode."""
+    """Convert a box of any mode to [x, y, w, h, angle]."""
     box, mode = np.asarray(annotation["bbox"], dtype=float).tolist(), annotation["bbox_mode"]
     if mode == BoxMode.XYWHA_ABS:
         return box

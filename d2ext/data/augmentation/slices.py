@@ -1,4 +1,4 @@
-"""Cutting large images into overlapping parts, so that small objects stay large enough to see.
+"""Sliced training and inference: large images in overlapping tiles, for small objects.
 
 Source: Akyon et al. 2022, arXiv:2202.06934.
 """
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform, upright_box
+from d2ext.data.augmentation.annotated_image import AnnotatedImage, AnnotationTransform, upright_box
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -19,14 +19,14 @@ KEY = "slice"  # of an image's dict: its region
 
 
 def slices_of(height: int, width: int, size: int, overlap: float) -> list[Region]:
-    """Regions that cover an image.
+    """Return the regions that cover an image.
 
     Args:
-        height, width: of the image in pixels.
-        size: side of a region in pixels; an image that is smaller has a smaller one.
-        overlap: least share of a side that neighbours have in common, from 0 to below 1.
+        height, width: of the image, in pixels.
+        size: side of a region in pixels; smaller images get one region of their own size.
+        overlap: least share of a side that neighbours share, in [0, 1).
     Returns:
-        Row by row; of equal sizes, the last ones moved in from the border.
+        Regions of equal size, row by row; the last of a row or column ends at the border.
     """
     rows, columns = (_starts(side, size, overlap) for side in (height, width))
     tall, wide = min(size, height), min(size, width)
@@ -34,7 +34,7 @@ def slices_of(height: int, width: int, size: int, overlap: float) -> list[Region
 
 
 def slice_options(section: CfgNode, name: str) -> tuple[int, float]:
-    """`SLICE_SIZE` and `SLICE_OVERLAP` of a section; size 0: no slices.
+    """Read `SLICE_SIZE` and `SLICE_OVERLAP` of a config section; size 0 means no slices.
 
     Raises:
         ConfigError: one is out of its range.
@@ -49,11 +49,11 @@ def slice_options(section: CfgNode, name: str) -> tuple[int, float]:
     return size, overlap
 
 
-def sliced(items: list[Item], size: int, overlap: float) -> list[Item]:
-    """A data set's images, larger ones replaced by their parts.
+def slice_dataset(items: list[Item], size: int, overlap: float) -> list[Item]:
+    """Replace the large images of a data set by their slices.
 
-    A part has the objects that reach into it. Of an image with objects, parts without any are kept
-    as often as parts with some, every n-th one: most of a large image is empty.
+    A slice has the objects that reach into it. Of an image with objects, at most as many empty
+    slices are kept as slices with objects, evenly spaced: most of a large image is empty.
 
     Args:
         items: Detectron2's dicts.
@@ -62,13 +62,15 @@ def sliced(items: list[Item], size: int, overlap: float) -> list[Item]:
     return [part for item in items for part in _parts(item, size, overlap)]
 
 
-def cut(picture: AnnotatedImage, item: Item, transform: AnnotationTransform) -> AnnotatedImage:
-    """The part of the picture that the dict asks for; all of it where it asks for none."""
+def crop_to_slice(
+    annotated: AnnotatedImage, item: Item, transform: AnnotationTransform
+) -> AnnotatedImage:
+    """Crop an image to the slice that its dict names, if it names one."""
     if KEY not in item:
-        return picture
+        return annotated
     x0, y0, x1, y1 = item[KEY]
-    height, width = picture.size
-    return transform.moved(picture, T.CropTransform(x0, y0, x1 - x0, y1 - y0, width, height))
+    height, width = annotated.size
+    return transform.apply(annotated, T.CropTransform(x0, y0, x1 - x0, y1 - y0, width, height))
 
 
 def _starts(side: int, size: int, overlap: float) -> list[int]:
@@ -100,6 +102,6 @@ def _part(item: Item, region: Region) -> Item:
 
 
 def _reaches(annotation: Item, region: Region) -> bool:
-    """Whether the object's box overlaps the region."""
+    """Return whether the object's box overlaps the region."""
     box = upright_box(annotation)
     return bool((box[:2] < region[2:]).all() and (box[2:] > region[:2]).all())

@@ -1,18 +1,18 @@
-"""Augmentations of training images beyond those that Detectron2's config can name."""
+"""Augmentations of single training images, beyond those of Detectron2's config."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from d2ext.data.albumentations_adapter import Albumentations
+from d2ext.data.augmentation.albumentations_adapter import Albumentations
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
 
-def extra_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
-    """What keys of `INPUT` ask for, in this order; by default nothing.
+def build_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
+    """Build the augmentations that keys of `INPUT` turn on, in a fixed order; none by default.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -35,7 +35,7 @@ def extra_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 class RandomRotation(T.Augmentation):
-    """Rotation around the middle by up to `degrees` either way; the image keeps its size."""
+    """Random rotation about the centre by up to `degrees` either way; the size is kept."""
 
     def __init__(self, degrees: float) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class RandomRotation(T.Augmentation):
 
 
 class ColorJitter(T.Augmentation):
-    """Brightness, contrast and saturation, each times a factor from 1 - `share` to 1 + `share`."""
+    """Color jitter: brightness, contrast and saturation times 1 - `share` to 1 + `share`."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -68,12 +68,12 @@ class ColorJitter(T.Augmentation):
 
 @dataclass
 class ColorJitterTransform:
-    """(H, W, C) -> the same, recoloured in one pass over the image.
+    """Color jitter of an (H, W, C) image, in one pass over it.
 
     Args:
         brightness: factor of all values.
-        contrast: factor of their distance from the image's mean.
-        saturation: factor of the distance from the pixel's grey; of images of three channels.
+        contrast: factor of the distance from the image's mean.
+        saturation: factor of the distance from the pixel's grey value; RGB images only.
     """
 
     brightness: float
@@ -91,9 +91,9 @@ class ColorJitterTransform:
 
 
 class ScaleJitter(T.Augmentation):
-    """Scaling by a random factor; of a larger image a random part of the old size is kept.
+    """Large-scale jittering: random scaling, then a random crop to the old size.
 
-    Source: large-scale jittering, Ghiasi et al. 2021, arXiv:2012.07177.
+    Source: Ghiasi et al. 2021, arXiv:2012.07177.
     """
 
     def __init__(self, smallest: float, largest: float) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from d2ext.config import get_cfg
-from d2ext.data.annotated_image import AnnotatedImage, AnnotationTransform
-from d2ext.data.augment import extra_augmentations
+from d2ext.data.augmentation.annotated_image import AnnotatedImage, AnnotationTransform
+from d2ext.data.augmentation.single_image import build_augmentations
 from d2ext.errors import ConfigError
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
@@ -22,7 +22,7 @@ def augmentation(albumentations, path, *steps):
     albumentations.save(albumentations.Compose(list(steps)), path, data_format="yaml")
     cfg = get_cfg()
     cfg.INPUT.ALBUMENTATIONS = str(path)
-    return T.AugmentationList(extra_augmentations(cfg))
+    return T.AugmentationList(build_augmentations(cfg))
 
 
 def picture():
@@ -52,7 +52,7 @@ def test_everything_annotated_follows(albumentations, tmp_path, name):
     step = getattr(albumentations, name)(p=1.0, **STEPS[name])
     pipeline = augmentation(albumentations, tmp_path / "p.yaml", step)
     np.random.seed(3)
-    found, _ = AnnotationTransform(ignore_value=255).augmented(picture(), pipeline)
+    found, _ = AnnotationTransform(ignore_value=255).augment(picture(), pipeline)
     light = found.image[..., 0] > 100
     rows, columns = np.nonzero(light)
     centre = columns.mean() + 0.5, rows.mean() + 0.5
@@ -73,7 +73,7 @@ def test_what_is_drawn_follows_from_the_seed(albumentations, tmp_path):
     images = []
     for seed in (1, 1, 2):
         np.random.seed(seed)
-        images.append(AnnotationTransform().augmented(picture(), pipeline)[0].image)
+        images.append(AnnotationTransform().augment(picture(), pipeline)[0].image)
     assert np.array_equal(images[0], images[1])
     assert not np.array_equal(images[0], images[2])
 
@@ -93,7 +93,7 @@ def test_other_files_are_refused(albumentations, tmp_path, name, text, message):
     cfg = get_cfg()
     cfg.INPUT.ALBUMENTATIONS = str(tmp_path / name)
     with pytest.raises(ConfigError, match=message):
-        extra_augmentations(cfg)
+        build_augmentations(cfg)
 
 
 def test_without_albumentations_the_message_says_what_to_install(monkeypatch, tmp_path):
@@ -101,4 +101,4 @@ def test_without_albumentations_the_message_says_what_to_install(monkeypatch, tm
     cfg = get_cfg()
     cfg.INPUT.ALBUMENTATIONS = str(tmp_path / "p.yaml")
     with pytest.raises(ConfigError, match="pip install albumentations"):
-        extra_augmentations(cfg)
+        build_augmentations(cfg)
