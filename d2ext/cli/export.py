@@ -19,7 +19,7 @@ from d2ext.export.metadata import describe
 from d2ext.export.samples import sample_batches
 from d2ext.files import replacing
 from d2ext.inference.inputs import find_images
-from d2ext.inference.predict import Predictor
+from d2ext.inference.predictor import Predictor
 from detectron2.config import CfgNode
 from detectron2.data.detection_utils import read_image
 
@@ -167,7 +167,9 @@ def _write(
 
 def _follow_up(args: argparse.Namespace, predictor: Predictor, path: Path) -> None:
     """Quantise the file and measure the AP, as the arguments ask for."""
-    detectors: dict[str, Any] = {"PyTorch": predictor}
+    detectors: dict[str, Any] = {
+        "PyTorch": lambda image: predictor(image)["instances"].to("cpu"),
+    }
     if args.int8 or args.evaluate:
         # They need packages that the other formats do without.
         from d2ext.export.detector import OnnxDetector
