@@ -129,9 +129,8 @@ def add_fcos_config(cfg: CfgNode) -> None:
 def add_solver_config(cfg: CfgNode) -> None:
     """`SOLVER`, read by `d2ext.engine`."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD or ADAMW
-    cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0  # learning rate of the bottom-up backbone, in BASE_LR
+    cfg.SOLVER.PARAM_GROUPS = []  # rules: pattern, lr_factor, layer_decay, weight_decay
     cfg.SOLVER.WARMUP_POWER = 4.0  # of the rate's rise where WARMUP_METHOD is "power"
-    cfg.SOLVER.WEIGHT_DECAY_POSITION = 0.0  # of position tables and relative position biases
     cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER counts
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0  # batch that LR, warm-up and steps are for; 0: as written
     cfg.SOLVER.ACCUMULATE = 1  # batches whose gradients make one step of the optimizer

@@ -35,7 +35,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
         ConfigError: no such file, broken YAML, an unknown key or plugin, a value of another type.
     """
     found = find_config(path)
-    tree = _read_tree(found)
+    tree = read_tree(found)
     typed = _pairs(overrides)
     given = dict(_leaves(tree)) | typed
     cfg = get_cfg()
@@ -71,7 +71,12 @@ def class_counts(cfg: CfgNode) -> dict[str, int]:
     }
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
+    """Read a config file and merge it over its `_BASE_` files.
+
+    Raises:
+        ConfigError: a file is missing, unreadable, or not a plain YAML mapping.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
@@ -87,7 +92,7 @@ def _read_tree(path: Path) -> dict[str, Any]:
         base_path = path.parent / Path(base).expanduser()
         if not base_path.is_file():
             raise ConfigError(f"{path}: _BASE_: no file {base_path}.")
-        merged = _merged(merged, _read_tree(base_path))
+        merged = _merged(merged, read_tree(base_path))
     return _merged(merged, tree)
 
 

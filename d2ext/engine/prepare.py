@@ -36,6 +36,7 @@ from d2ext.engine.dataset_arguments import use_data_sets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
 from d2ext.engine.schedule import resolve_schedule
+from d2ext.engine.task import check_task
 from d2ext.errors import ConfigError, OutputError
 from d2ext.ops import EXTENSION_STATE
 from detectron2.config import CfgNode
@@ -83,7 +84,7 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     notes += described((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
     notes += [f"what was dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
-    _check_task(cfg, stats)
+    check_task(cfg, stats.annotated)
     _check_class_counts(cfg, stats)
     _check_keypoints(cfg, stats)
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
@@ -169,26 +170,6 @@ def _stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:
     test = dataset_stats(cfg.DATASETS.TEST)
     check_classes(_names_of_weights(cfg), test.class_names)
     return test
-
-
-def _check_task(cfg: CfgNode, stats: DatasetStats) -> None:
-    """Whether the data have what the model learns from."""
-    architecture, needs = cfg.MODEL.META_ARCHITECTURE, {}
-    if architecture in ("SemanticSegmentor", "PanopticFPN"):
-        needs["semantic masks"] = f"MODEL.META_ARCHITECTURE {architecture}"
-    if architecture in ("ATSS", "FCOS", "GeneralizedRCNN", "PanopticFPN", "RetinaNet"):
-        needs["boxes"] = f"MODEL.META_ARCHITECTURE {architecture}"
-        needs |= {"masks": "MODEL.MASK_ON True"} if cfg.MODEL.MASK_ON else {}
-        needs |= {"keypoints": "MODEL.KEYPOINT_ON True"} if cfg.MODEL.KEYPOINT_ON else {}
-    for what, key in needs.items():
-        if stats.annotated and what not in stats.annotated:
-            raise ConfigError(
-                f"{key} learns {what}, and the data have {', '.join(sorted(stats.annotated))} "
-                "alone. Choose a config for these: configs/mask_rcnn_regnetx200m.yaml learns "
-                "boxes and masks, configs/keypoint_rcnn_regnetx200m.yaml boxes and keypoints, "
-                "configs/semantic_fpn_regnetx200m.yaml semantic masks, "
-                "configs/dyhead_regnetx200m.yaml boxes."
-            )
 
 
 def _check_class_counts(cfg: CfgNode, stats: DatasetStats) -> None:

@@ -5,7 +5,14 @@ import pytest
 
 from d2ext.config import load_config
 from d2ext.config.load import class_counts
-from d2ext.engine.auto import Machine, check_auto, inherit_auto, resolve_auto
+from d2ext.engine.auto import (
+    _RULES,
+    Machine,
+    check_auto,
+    inherit_auto,
+    register_auto,
+    resolve_auto,
+)
 from d2ext.errors import ConfigError
 
 CPU = Machine(device="cpu", processes=1, cores=2, bfloat16=True)
@@ -129,3 +136,13 @@ def test_a_semantic_head_has_as_many_classes_as_the_masks():
     machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
     resolve_auto(cfg, stats(10, 640, 512, classes=5), machine)
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 5
+
+
+def test_a_registered_rule_reads_the_values_of_keys_registered_earlier(tmp_path, monkeypatch):
+    monkeypatch.setattr("d2ext.engine.auto._RULES", dict(_RULES))
+    register_auto("SOLVER.MOMENTUM", lambda cfg, stats, machine: cfg.INPUT.MAX_SIZE_TRAIN / 1000)
+    path = tmp_path / "config.yaml"
+    path.write_text("{SOLVER: {MOMENTUM: auto}, INPUT: {MAX_SIZE_TRAIN: auto}}")
+    cfg = load_config(path)
+    resolve_auto(cfg, stats(100, 160, 128), CPU)
+    assert pytest.approx(0.16) == cfg.SOLVER.MOMENTUM
