@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from d2ext.checkpoint.key_matching import Match, match
-from d2ext.checkpoint.layouts import LAYOUTS, Layout, Weights
+from d2ext.checkpoint.layouts import Layout, Weights, registered_layouts
 from d2ext.checkpoint.layouts.swin import BIASES, fit_biases
 
 # What models compute themselves; one that keeps some of it in its state gets it nevertheless.
@@ -44,7 +44,7 @@ class Conversion:
     @property
     def known(self) -> bool:
         """The file's names alone say which layout it has."""
-        return self.layout in LAYOUTS
+        return self.layout in registered_layouts()
 
     def match(self, model: Weights) -> Match:
         """How the converted tensors correspond to those of `model`."""
@@ -73,7 +73,7 @@ def convert(weights: Weights, model: Weights | None = None) -> Conversion:
 
     A file that could be of several layouts is of the one that gives `model` the most.
     """
-    candidates = [layout for layout in LAYOUTS if layout.recognise(weights)]
+    candidates = [layout for layout in registered_layouts() if layout.recognise(weights)]
     if model is None:
         return _converted(weights, candidates[0] if candidates else UNCHANGED, None)
     found = [_converted(weights, layout, model) for layout in [*candidates, UNCHANGED, BACKBONE]]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from d2ext.checkpoint.layouts import LAYOUTS, Weights
+from d2ext.checkpoint.layouts import Weights, registered_layouts
 from d2ext.errors import WeightsError
 
 LEAST_USED = 0.2  # of a file's tensors: fewer fit by accident, the file is of another model
@@ -109,7 +109,7 @@ def refuse_foreign(path: str | PurePath, found: Match) -> None:
     """
     if not found.foreign:
         return
-    known = [layout.name for layout in LAYOUTS]
+    known = [layout.name for layout in registered_layouts()]
     unknown = "" if found.layout in known else f" or of another layout than {', '.join(known)}"
     raise WeightsError(
         f"{path}: weights of another model{unknown}; compare MODEL in the config.\n"

@@ -10,25 +10,25 @@ from torch import Tensor
 from d2ext.checkpoint.conversion import convert
 from d2ext.checkpoint.file_io import read_checkpoint, write_checkpoint
 from d2ext.checkpoint.key_matching import refuse_foreign
-from d2ext.checkpoint.layouts import LAYOUTS
+from d2ext.checkpoint.layouts import registered_layouts
 from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.checkpoint.uri import SHA256, WeightsURI, local_file
 from d2ext.config import load_config
+from d2ext.config.projects import import_projects
 from d2ext.data import DatasetStats
 from d2ext.engine.auto import COCO_KEYPOINTS, Machine, resolve_auto
 from d2ext.errors import WeightsError
 
 _SHOWN = 5
 
-EXAMPLES = f"""\
+EXAMPLES = """\
 examples:
   python tools/convert_weights.py swin_tiny_patch4_window7_224.pth --to swin_t.pth
   python tools/convert_weights.py https://example.org/dyhead.pth --sha256 0123... --to dyhead.pth \\
       --config-file configs/coco/dyhead_swint_atss_fpn_2x_ms.yaml
 
-MODEL.WEIGHTS takes the same files as they are; it takes a checksum behind them: FILE{SHA256}0123...
-Layouts that are recognised: {", ".join(layout.name for layout in LAYOUTS)}.
-"""
+MODEL.WEIGHTS takes the same files as they are; it takes a checksum behind them: FILE#sha256=0123...
+Layouts that are recognised: """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -54,7 +54,7 @@ def argument_parser() -> argparse.ArgumentParser:
     """The arguments of tools/convert_weights.py."""
     parser = argparse.ArgumentParser(
         description="Convert a published checkpoint to the names of d2ext.",
-        epilog=EXAMPLES,
+        epilog=f"{EXAMPLES}{_layout_names()}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -71,6 +71,11 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("opts", metavar="KEY VALUE", nargs="*", help="values of the config")
     return parser
+
+
+def _layout_names() -> str:
+    import_projects()  # those of projects count too, without a config that names them
+    return ", ".join(layout.name for layout in registered_layouts())
 
 
 def _pth(text: str) -> Path:
@@ -90,11 +95,10 @@ def _convert(
         refuse_foreign(path, found)
         return conversion.weights, found.summary()
     if not conversion.known:
-        known = ", ".join(layout.name for layout in LAYOUTS)
         first = ", ".join(list(weights)[:_SHOWN]) or "none"
         raise WeightsError(
-            f"{path}: unknown layout; its first names: {first}. Known layouts: {known}. A backbone "
-            "of timm needs --config-file."
+            f"{path}: unknown layout; its first names: {first}. Known layouts: "
+            f"{_layout_names()}. A backbone of timm needs --config-file."
         )
     left_out = f", {len(conversion.unused)} unused" if conversion.unused else ""
     return conversion.weights, f"layout {conversion.layout.name}: {len(weights)} tensors{left_out}"

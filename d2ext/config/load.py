@@ -168,5 +168,7 @@ def _check_known(cfg: CfgNode, key: str, source: str) -> None:
 
 
 def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:
-    auto = {key for key, value in given.items() if value == AUTO}
+    # A key whose own default is "auto", such as DATALOADER.MAPPER, is left to whoever reads it.
+    own = {key for key, value in _leaves(cfg) if value == AUTO}
+    auto = {key for key, value in given.items() if value == AUTO} - own
     return auto | {key for key in class_counts(cfg) if key not in given}

@@ -10,7 +10,6 @@ import numpy as np
 import yaml
 
 from d2ext.config.load import class_counts
-from d2ext.data.mappers import mapper_name
 from d2ext.data.statistics import DatasetStats
 from d2ext.errors import ConfigError
 from d2ext.registry import ExtensionRegistry
@@ -239,11 +238,6 @@ def _workers(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     return min(4, max(0, machine.cores - 1)) if machine.device == "cuda" else 0
 
 
-def _mapper(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:
-    """Return the dataset mapper that the meta-architecture asks for."""
-    return mapper_name(cfg)
-
-
 def _mask_format(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:
     """Choose bitmasks where the data have run lengths, which cannot become polygons."""
     return "bitmask" if stats.run_lengths else "polygon"
@@ -276,7 +270,6 @@ register_auto("TEST.KEYPOINT_OKS_SIGMAS", _keypoint_sigmas)
 register_auto("MODEL.ANCHOR_GENERATOR.SIZES", _anchor_sizes)
 register_auto("MODEL.DYHEAD.USE_CHECKPOINT", _use_checkpoint)
 register_auto("MODEL.SWIN.USE_CHECKPOINT", _use_checkpoint)
-register_auto("DATALOADER.MAPPER", _mapper)
 register_auto("DATALOADER.NUM_WORKERS", _workers)
 register_auto("SOLVER.IMS_PER_BATCH", _batch_size)
 register_auto("SOLVER.MAX_EPOCHS", _epochs)

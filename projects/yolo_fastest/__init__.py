@@ -1,6 +1,11 @@
 """YOLO-FastestV2: a detector of a quarter of a million parameters, for machines without a GPU."""
 
-from d2ext.projects.yolo_fastest import anchors, export, modeling  # noqa: F401  (register)
+from d2ext.projects.yolo_fastest import (  # noqa: F401  (register)
+    anchors,
+    export,
+    layout,
+    modeling,
+)
 from detectron2.config import CfgNode
 
 

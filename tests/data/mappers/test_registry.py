@@ -40,10 +40,8 @@ def test_a_meta_architecture_names_its_mapper_and_the_config_wins():
 def test_an_unknown_mapper_is_refused_with_the_known_ones():
     cfg = get_cfg()
     cfg.DATALOADER.MAPPER = "none_such"
-    with pytest.raises(
-        ConfigError,
-        match=r"DATALOADER\.MAPPER: the dataset mapper 'none_such' is unknown.*Known: .*default",
-    ):
+    said = r"DATALOADER\.MAPPER: the dataset mapper 'none_such' is unknown.*Known: .*default"
+    with pytest.raises(ConfigError, match=said):
         build_mapper(cfg, "train")
 
 

@@ -1,11 +1,11 @@
-"""YOLO-FastestV2 as its author publishes it, whole and the ImageNet backbone alone.
+"""Checkpoint layouts of YOLO-FastestV2: the whole model, and its ImageNet backbone alone.
 
 Source: https://github.com/dog-qiuqiu/Yolo-FastestV2
 """
 
 import re
 
-from d2ext.checkpoint.layouts.layout import Layout, Weights, has
+from d2ext.checkpoint.layouts.layout import Layout, Weights, has, register_layout
 
 EXPECTS = (
     "INPUT.FORMAT BGR, MODEL.PIXEL_MEAN [0.0, 0.0, 0.0], MODEL.PIXEL_STD [255.0, 255.0, 255.0]"
@@ -56,24 +56,30 @@ def _is_bare(weights: Weights) -> bool:
     return has(weights, r"first_conv\.0\.weight", r"stage2\.0\.branch_main\.0\.weight")
 
 
-YOLO_FASTEST = Layout(
-    name="Yolo-FastestV2",
-    recognise=lambda weights: has(weights, r"backbone\.first_conv\..*", r"output_reg_layers\..*"),
-    renamings=(
-        (r"^backbone\.", "backbone.bottom_up."),
-        *_BACKBONE,
-        (r"^fpn\.conv1x1_(\d)\.(\d)\.", _reduce),
-        (r"^fpn\.(cls|reg)_head_(\d)\.block\.(\d)\.", _branch),
-        (r"^output_reg_layers\.", "head.box."),
-        (r"^output_obj_layers\.", "head.objectness."),
-        (r"^output_cls_layers\.", "head.classes."),
-    ),
-    expects=EXPECTS,
+register_layout(
+    Layout(
+        name="Yolo-FastestV2's backbone",
+        recognise=_is_bare,
+        renamings=_BACKBONE,
+        bare=True,
+        expects=EXPECTS,
+    )
 )
-YOLO_FASTEST_BACKBONE = Layout(
-    name="Yolo-FastestV2's backbone",
-    recognise=_is_bare,
-    renamings=_BACKBONE,
-    bare=True,
-    expects=EXPECTS,
+register_layout(
+    Layout(
+        name="Yolo-FastestV2",
+        recognise=lambda weights: has(
+            weights, r"backbone\.first_conv\..*", r"output_reg_layers\..*"
+        ),
+        renamings=(
+            (r"^backbone\.", "backbone.bottom_up."),
+            *_BACKBONE,
+            (r"^fpn\.conv1x1_(\d)\.(\d)\.", _reduce),
+            (r"^fpn\.(cls|reg)_head_(\d)\.block\.(\d)\.", _branch),
+            (r"^output_reg_layers\.", "head.box."),
+            (r"^output_obj_layers\.", "head.objectness."),
+            (r"^output_cls_layers\.", "head.classes."),
+        ),
+        expects=EXPECTS,
+    )
 )
