@@ -10,7 +10,7 @@ import torch
 import d2ext.data
 import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.checkpoint import load_for_evaluation, read_metadata
-from d2ext.config.load import class_counts
+from d2ext.config.load import num_classes_keys
 from d2ext.data.augmentation.resize import resize_to
 from d2ext.engine.auto import inherit_auto
 from d2ext.engine.devices import choose_device
@@ -71,7 +71,7 @@ def _resolve_classes(cfg: CfgNode) -> list[str]:
     if "config" in metadata:
         inherit_auto(cfg, metadata["config"])
     names = metadata.get("thing_classes") or _names_of_data(cfg)
-    for key in class_counts(cfg):
+    for key in num_classes_keys(cfg):
         if names and key in cfg.AUTO:
             cfg.merge_from_list([key, len(names)])
     cfg.AUTO = []
