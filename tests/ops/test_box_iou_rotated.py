@@ -302,5 +302,5 @@ def test_what_does_not_fit_is_a_clear_error(function, boxes1, boxes2, match):
 
 
 def test_pairs_need_as_many_boxes():
-    with pytest.raises(ValueError, match="as many boxes, got 3 and 2"):
+    with pytest.raises(ValueError, match="number of boxes, got 3 and 2"):
         matched_iou_rotated(torch.zeros(3, 5), torch.zeros(2, 5))

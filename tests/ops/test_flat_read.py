@@ -22,7 +22,9 @@ def test_numbers_that_are_not_read_get_no_gradient():
     assert tensor.grad.flatten().tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
-@pytest.mark.parametrize(("shape", "match"), [((2, 3, 4), "B, C, H, W"), ((1, 1, 2, 2), "hold no")])
+@pytest.mark.parametrize(
+    ("shape", "match"), [((2, 3, 4), "B, C, H, W"), ((1, 1, 2, 2), "fewer pixels")]
+)
 def test_a_tensor_that_cannot_be_read_is_an_error(shape, match):
     with pytest.raises(ValueError, match=match):
         flat_read(torch.rand(shape), 3, 2)
