@@ -79,7 +79,7 @@ def _detectron2s(maps: Tensor, boxes: Tensor, size: int, ratio: int) -> Tensor:
 
 
 def _reference(maps: Tensor, boxes: Tensor, size: int, ratio: int) -> Tensor:
-    return reference.roi_align_rotated(maps, boxes, SCALE, size, size, ratio)
+    return reference.roi_align(maps, boxes, SCALE, size, size, ratio)
 
 
 def _upright(maps: Tensor, boxes: Tensor, size: int, ratio: int) -> Tensor:
