@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Time d2ext beside what people use today.
+r"""Time d2ext beside what people use today.
 
     python tools/benchmark.py ops --threads 2 [deform_conv2d ...]
     python tools/benchmark.py models --threads 2
     python tools/benchmark.py data_loading --official FOLDER_OF_DETECTRON2
     python tools/benchmark.py training mask_rcnn --official FOLDER_OF_DETECTRON2 --threads 1
     python tools/benchmark.py evaluation
-    python tools/benchmark.py yolo_fastest --official FOLDER_OF_YOLO_FASTESTV2 \\
+    python tools/benchmark.py yolo_fastest --official FOLDER_OF_YOLO_FASTESTV2 \
         --weights MODEL.pth --photos PHOTO.jpg...
     python tools/benchmark.py count [configs/coco/fcos_r50_fpn_1x.yaml ...]
 

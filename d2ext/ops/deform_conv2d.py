@@ -127,6 +127,7 @@ def _check_offsets(
     input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, size: tuple[int, int]
 ) -> None:
     taps = weight.shape[2] * weight.shape[3]
+    # The number of offset groups follows from the channels; 0 fails the check below.
     groups = offset.shape[1] // (2 * taps) if offset.ndim == 4 else 0
     expected = (input.shape[0], 2 * groups * taps, *size)
     if groups < 1 or input.shape[1] % groups or offset.shape != expected:

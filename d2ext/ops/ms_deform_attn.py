@@ -64,6 +64,7 @@ def ms_deform_attn(
     value = cast_to_autocast(value, value.device.type)
     check_dtypes(value, positions=(sampling_locations, attention_weights))
     _check_shapes(value, spatial_shapes, sampling_locations, attention_weights)
+    # Flat: schemas have no lists of pairs.
     return torch.ops.d2ext.ms_deform_attn(
         value, list(chain(*spatial_shapes)), sampling_locations, attention_weights
     )

@@ -129,6 +129,7 @@ def _fake_backward(grad_output: Tensor, *options: Any) -> Tensor:
     return grad_output.new_empty((batch, grad_output.shape[1], height, width))
 
 
+# `torch.library` calls these with all arguments of the schema, by position.
 def _register(name: str) -> None:
     """Register fake kernels and gradients of an operator and of its backward pass.
 

@@ -63,6 +63,7 @@ def sigmoid_focal_loss(
             "alpha must be at most 1, gamma at least 0 and reduction one of 'none', 'mean' and "
             f"'sum', got {alpha}, {gamma} and {reduction!r}"
         )
+    # The kernel sums; the mean divides outside, where autograd differentiates it.
     loss = torch.ops.d2ext.sigmoid_focal_loss(inputs, targets, alpha, gamma, reduction != "none")
     return loss / inputs.numel() if reduction == "mean" else loss
 
@@ -86,6 +87,7 @@ def _check_tensors(inputs: Tensor, targets: Tensor) -> None:
 
 @torch.library.register_fake("d2ext::sigmoid_focal_loss")
 def _fake(inputs: Tensor, targets: Tensor, alpha: float, gamma: float, sum: bool) -> Tensor:
+    # float32 for half types too: a sum over all anchors would overflow float16.
     dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
     return inputs.new_empty(() if sum else inputs.shape, dtype=dtype)
 

@@ -85,7 +85,7 @@ def test_autocast_keeps_the_locations_in_float32(device):
 
 
 class _Encoder(torch.nn.Module):
-    """Takes maps, so that their sizes are those of the inputs."""
+    """An encoder that takes the sizes of the levels from its inputs."""
 
     def __init__(self) -> None:
         super().__init__()

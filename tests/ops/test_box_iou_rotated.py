@@ -12,7 +12,7 @@ from d2ext.ops import box_iou_rotated, matched_iou_rotated, reference
 
 
 def variants() -> dict[str, tuple[Tensor, Tensor]]:
-    """Pairs of (N, 5) and (M, 5) boxes by what is special about them."""
+    """Return pairs of (N, 5) and (M, 5) boxes, named by what is special about them."""
     boxes = some_boxes(30)
     generator = torch.Generator().manual_seed(1)
 

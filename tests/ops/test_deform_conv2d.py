@@ -46,7 +46,7 @@ CASES = [
 
 
 def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor | None]:
-    """Input, offset, weight, bias and mask; the positions stay off the borders of pixels."""
+    """Return input, offset, weight, bias and mask; positions stay off the borders of pixels."""
     generator = torch.Generator().manual_seed(7)
     batch, channels, height, width = case.size
     taps, out_channels = case.kernel[0] * case.kernel[1], case.outputs * case.groups
@@ -71,7 +71,7 @@ def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor | None
 
 
 def with_gradients(function, tensors: list[Tensor | None], *geometry) -> list[Tensor]:
-    """The output and the gradients of everything that has one."""
+    """Return the output and the gradients of all tensors that require one."""
     output = function(*tensors, *geometry)
     seed = torch.linspace(-1, 1, output.numel(), device=output.device, dtype=output.dtype)
     leaves = [t for t in tensors if t is not None]

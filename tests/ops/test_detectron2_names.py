@@ -1,4 +1,4 @@
-"""The bundled runtime's rotated functions, in a process of their own, reach d2ext's operators."""
+"""The bundled runtime's rotated functions reach d2ext's operators, each in a child process."""
 
 import os
 import subprocess

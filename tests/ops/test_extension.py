@@ -35,7 +35,7 @@ def test_an_extension_that_fails_to_load_logs_the_reason(monkeypatch, tmp_path, 
 
 @pytest.fixture
 def cpu_kernels(monkeypatch, tmp_path):
-    """A folder whose library for CPUs loads; what else is in it goes to PyTorch."""
+    """Return a package folder whose CPU library loads; PyTorch loads any other library in it."""
     load = torch.ops.load_library
     monkeypatch.setattr(extension, "PACKAGE", tmp_path)
     monkeypatch.setattr(

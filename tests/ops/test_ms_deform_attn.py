@@ -37,7 +37,7 @@ CASES = [
 
 
 def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor]:
-    """Value, locations (some outside the maps, none on a border of cells) and weights."""
+    """Return value, locations (some outside the maps, none on a pixel's border) and weights."""
     generator = torch.Generator().manual_seed(7)
 
     def uniform(*size: int) -> Tensor:
@@ -56,7 +56,7 @@ def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor]:
 
 
 def with_gradients(function, sizes, tensors: list[Tensor]) -> list[Tensor]:
-    """The output and the gradients of value, locations and weights."""
+    """Return the output and the gradients of value, locations and weights."""
     value, *others = tensors
     output = function(value, sizes, *others)
     seed = torch.linspace(-1, 1, output.numel(), device=output.device, dtype=output.dtype)

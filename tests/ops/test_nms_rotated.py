@@ -21,7 +21,7 @@ def some_groups(count: int, groups: int, device="cpu") -> Tensor:
 
 
 def plain_loop(ious: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> list[int]:
-    """Indices that stay, of an (N, N) table of overlaps."""
+    """Return the indices that greedy NMS keeps, from an (N, N) table of IoUs."""
     kept: list[int] = []
     for i in sorted(range(len(scores)), key=lambda i: -float(scores[i])):
         if all(ious[i, j] <= threshold or groups[i] != groups[j] for j in kept):

@@ -46,7 +46,7 @@ def maps_of(case: Case, device="cpu", dtype=torch.float64) -> Tensor:
 
 
 def boxes_of(case: Case, device="cpu") -> Tensor:
-    """(K, 6): image and XYWHA; some reach beyond the map, some are far outside or empty."""
+    """Return (K, 6) image index and XYWHA; some reach beyond the map, are far outside or empty."""
     generator = torch.Generator().manual_seed(2)
     batch, _, height, width = case.maps
 
@@ -64,7 +64,7 @@ def boxes_of(case: Case, device="cpu") -> Tensor:
 
 
 def upright(boxes: Tensor) -> Tensor:
-    """(K, 5): image and XYXY; without the angle."""
+    """Convert to (K, 5) image index and XYXY, dropping the angle."""
     image, centers, sides = boxes[:, :1], boxes[:, 1:3], boxes[:, 3:5]
     return torch.cat((image, centers - sides / 2, centers + sides / 2), dim=1)
 

@@ -21,14 +21,14 @@ def logits(*shape: int, device="cpu", dtype=torch.float64) -> Tensor:
 
 
 def soft_targets(inputs: Tensor) -> Tensor:
-    """Zeros, ones and numbers between."""
+    """Return zeros, ones and values between them."""
     generator = torch.Generator().manual_seed(4)
     made = torch.rand(inputs.shape, generator=generator, dtype=torch.float64)
     return (2 * made - 0.5).clamp(0, 1).to(inputs)
 
 
 def some_classes(inputs: Tensor) -> Tensor:
-    """Of all of them and background."""
+    """Return class indices, background among them."""
     generator = torch.Generator().manual_seed(5)
     classes = torch.randint(0, inputs.shape[-1] + 1, inputs.shape[:-1], generator=generator)
     return classes.to(inputs.device)
@@ -45,7 +45,7 @@ def with_gradient(function, inputs: Tensor, *arguments) -> tuple[Tensor, Tensor]
 
 
 def by_hand(inputs, targets, alpha, gamma, reduction):
-    """In float64, where fvcore computes in float32."""
+    """Compute the loss in the dtype of `inputs`; fvcore's computes in float32 only."""
     cross_entropy = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none")
     right = targets * inputs.sigmoid() + (1 - targets) * (1 - inputs.sigmoid())
     loss = cross_entropy * (1 - right) ** gamma

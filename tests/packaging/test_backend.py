@@ -1,4 +1,4 @@
-"""What the build backend asks pip for."""
+"""The requirements that the build backend returns to pip."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""When CUDA sources are compiled, for which GPUs and with what."""
+"""Whether CUDA sources are compiled, for which GPUs and with which flags."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the compilers of these 
 
 @pytest.fixture
 def cuda_build(monkeypatch):
-    """The module, on a machine with one GPU of Hopper's generation and no settings."""
+    """Return the module as on a machine with one Hopper GPU and no settings."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     spec = importlib.util.spec_from_file_location("cuda_build", SOURCE)
@@ -26,7 +26,7 @@ def cuda_build(monkeypatch):
 
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
-    """A toolkit whose compiler writes its arguments into what it should compile."""
+    """Return a toolkit whose nvcc writes its arguments into the object file."""
     home = tmp_path / "toolkit"
     (home / "include").mkdir(parents=True)
     (home / "include/cuda_runtime.h").touch()

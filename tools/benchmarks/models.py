@@ -24,6 +24,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+# A convolutional and a transformer backbone.
 NAMES = ("dyhead_r50_atss_fpn_1x", "dyhead_swint_atss_fpn_2x_ms")
 SIZE = (800, 1216)
 

@@ -35,6 +35,7 @@ def problem(
     """
     generator, queries = _generator(), len(reference_points)
     sides = torch.tensor([(width, height) for height, width in SIZES])[:, None]
+    # With a standard deviation of two pixels on each level.
     offsets = 2 * torch.randn(queries, HEADS, len(SIZES), POINTS, 2, generator=generator)
     locations = reference_points[:, None, None, None] + offsets / sides
     logits = torch.randn(queries, HEADS, len(SIZES) * POINTS, generator=generator)

@@ -42,4 +42,4 @@ def _run(search_path: str, command: list[str]) -> Any:
     done = subprocess.run(
         [sys.executable, *command], env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])  # the lines before are logs of the packages

@@ -11,6 +11,7 @@ from benchmarks.problems import register_problems
 from d2ext._detectron2 import provider
 from d2ext.ops import reference, roi_align, roi_align_rotated
 
+# Proposals that Detectron2 trains a box head with per image, on the finest level of an FPN.
 ROIS, CHANNELS, HEIGHT, WIDTH, SCALE = 512, 256, 200, 304, 1 / 4  # of an 800x1216 image
 SIDES = (16, 160)  # of the regions, in pixels of the image
 

@@ -44,6 +44,7 @@ def report(official: str, weights: str, photos: list[str], onnx: str, repeats: i
     if onnx:
         ways["onnxruntime"] = onnx_way(onnx)
     times: dict[str, list[float]] = {name: [] for name in ways}
+    # In turns, so that all ways see the same load of the machine.
     for turn in range(repeats + 2):
         for photo in photos:
             for name, way in ways.items():

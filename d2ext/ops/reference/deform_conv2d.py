@@ -32,6 +32,7 @@ def deform_conv2d(
     """
     sampled = _sample(input, offset, weight, mask, stride, padding, dilation)
     kernels = _by_group(weight, input.shape[1])
+    # n: output locations, t: taps, g: groups, c: channels of a group, o: outputs of a group.
     output = torch.einsum("ntgc,gotc->ngo", _by_tap(sampled.samples, kernels), kernels)
     output = output.reshape(*sampled.corners.pixel.shape[:3], weight.shape[0])
     if bias is not None:

@@ -31,12 +31,14 @@ def bilinear_corners(positions: Tensor, height: int, width: int) -> Corners:
     """Return the four neighbours of each of (..., 2) positions, y and x in pixels of one map."""
     steps = positions.new_tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
     corners = positions.floor().unsqueeze(-2) + steps  # (..., 4, 2)
-    shares = 1 - (positions.unsqueeze(-2) - corners).abs()
+    shares = 1 - (positions.unsqueeze(-2) - corners).abs()  # per coordinate; weights are products
     limits = positions.new_tensor([height, width])
     inside = ((corners >= 0) & (corners < limits)).all(-1)
     # A corner outside reads the nearest pixel inside with weight 0. Any fixed pixel would do, were
     # it not for infinities: zero times one is NaN, and would spoil samples far from that pixel.
     near = torch.minimum(corners.clamp(min=0), limits - 1).nan_to_num(0).long()
+    # The weight is share_y * share_x: its slope by one of them is the other one's share, negative
+    # for the near corners (step 0) and positive for the far ones (step 1).
     slopes = shares.flip(-1) * (2 * steps - 1) * inside.unsqueeze(-1)
     return Corners(near[..., 0] * width + near[..., 1], shares.prod(-1) * inside, slopes)
 

@@ -99,10 +99,8 @@ def roi_align_by_gathers(
             "sampling_ratio 0 takes as many samples as a region is large, which can't be exported; "
             "give a number, such as 2"
         )
-    frames, pooled = (
-        _frames(rois, input.dtype, spatial_scale, aligned),
-        (pooled_height, pooled_width),
-    )
+    frames = _frames(rois, input.dtype, spatial_scale, aligned)
+    pooled = pooled_height, pooled_width
     channels, height, width = input.shape[1:]
     table = _as_table(input)
     where = table.new_tensor(_sample_places(pooled, sampling_ratio))  # (bins, samples, 2)
@@ -110,6 +108,7 @@ def roi_align_by_gathers(
     pixels, shares = _corners(_positions(frames, roi, where, pooled), (height, width))
     rows = (pixels + (frames.image * height * width).view(-1, 1, 1, 1)).flatten(2)
     shares = shares.flatten(2) / sampling_ratio**2
+    # One gather after another: all at once would need a tensor of every corner of every sample.
     output = torch.zeros((), dtype=table.dtype, device=input.device)
     for term in range(4 * sampling_ratio**2):
         output = output + table[rows[..., term]] * shares[..., term, None]
@@ -117,6 +116,7 @@ def roi_align_by_gathers(
 
 
 def _frames(rois: Tensor, dtype: torch.dtype, scale: float, aligned: bool) -> Frames:
+    # Before anything is computed: half types can't resolve positions in a large map.
     rois = rois.to(_accumulate_dtype(dtype))
     return _rotated(rois, scale) if rois.shape[1] == 6 else _upright(rois, scale, aligned)
 
@@ -124,6 +124,7 @@ def _frames(rois: Tensor, dtype: torch.dtype, scale: float, aligned: bool) -> Fr
 def _upright(rois: Tensor, scale: float, aligned: bool) -> Frames:
     start, end = rois[:, [2, 1]] * scale, rois[:, [4, 3]] * scale
     size = end - start if aligned else (end - start).clamp(min=1)
+    # Coordinates count from the map's border, positions from the centre of its first pixel.
     center = start + size / 2 - (0.5 if aligned else 0.0)
     one = torch.ones_like(rois[:, 0])
     return Frames(rois[:, 0].long(), center, size, one, 0 * one)
@@ -131,7 +132,6 @@ def _upright(rois: Tensor, scale: float, aligned: bool) -> Frames:
 
 def _rotated(rois: Tensor, scale: float) -> Frames:
     angle = rois[:, 5].deg2rad()
-    # Pixel centres lie half a pixel from the borders that coordinates count from.
     center, size = rois[:, [2, 1]] * scale - 0.5, rois[:, [4, 3]] * scale
     return Frames(rois[:, 0].long(), center, size, angle.cos(), angle.sin())
 
