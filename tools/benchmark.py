@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-r"""Time d2ext beside what people use today.
+r"""Compare the speed and memory of d2ext with what people use today.
 
     python tools/benchmark.py ops --threads 2 [deform_conv2d ...]
     python tools/benchmark.py models --threads 2

@@ -1,4 +1,6 @@
-"""Data loading beside the official package: 640x480 photos resized to a short side of 800 pixels.
+"""Speed of data loading compared with the official package, for 640x480 photos.
+
+The photos are resized to a short side of 800 pixels.
 
 Run as a script, it times the one package that its process imports as `detectron2`.
 """
@@ -92,7 +94,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 register_benchmark(
-    "data_loading", "speed of the training mapper, beside Detectron2's", _add_arguments, _run
+    "data_loading", "speed of the training mapper, compared with Detectron2's", _add_arguments, _run
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Deformable convolution beside torchvision's, and beside a plain one as the limit."""
+"""Deformable convolution compared with torchvision's, and with a plain one as the limit."""
 
 from collections.abc import Iterator
 

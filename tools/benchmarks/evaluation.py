@@ -1,4 +1,4 @@
-"""COCO evaluation beside pycocotools', on made-up objects and detections."""
+"""COCO evaluation compared with pycocotools', on made-up objects and detections."""
 
 import argparse
 import contextlib
@@ -129,4 +129,4 @@ def _run(args: argparse.Namespace) -> None:
     report(args.images, args.objects)
 
 
-register_benchmark("evaluation", "COCO evaluation beside pycocotools'", _add_arguments, _run)
+register_benchmark("evaluation", "COCO evaluation compared with pycocotools'", _add_arguments, _run)

@@ -1,4 +1,4 @@
-"""Whole detectors beside the same ones with DyHead's blocks written as its authors do.
+"""Whole detectors compared with the same ones with DyHead's blocks written as its authors do.
 
 Those call torchvision's operator for each pair of levels and keep every intermediate result for the
 backward pass.

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention beside one `grid_sample` call per level."""
+"""Multi-scale deformable attention compared with one `grid_sample` call per level."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Sub-commands that time groups of `measure.Problem`s: operators and models beside their peers."""
+"""Sub-commands that compare operators and models with their peers, by `measure.Problem`s."""
 
 import argparse
 import itertools
@@ -49,7 +49,7 @@ def _run(group: str, args: argparse.Namespace) -> None:
 
 
 for _group, _help in (
-    ("ops", "time and memory of operators beside their peers'"),
-    ("models", "time and memory of detectors beside their authors' way to compute"),
+    ("ops", "time and memory of operators compared with their peers'"),
+    ("models", "time and memory of detectors compared with their authors' way to compute"),
 ):
     register_benchmark(_group, _help, partial(_add_arguments, _group), partial(_run, _group))

@@ -1,4 +1,4 @@
-"""RoI align beside torchvision's, and rotated RoI align beside Detectron2's."""
+"""RoI align compared with torchvision's, and rotated RoI align with Detectron2's."""
 
 from collections.abc import Iterator
 

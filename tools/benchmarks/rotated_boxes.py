@@ -1,4 +1,4 @@
-"""IoU and NMS of rotated boxes beside Detectron2's compiled operators.
+"""IoU and NMS of rotated boxes compared with Detectron2's compiled operators.
 
 The peer is an official Detectron2, installed or built in a checkout that PYTHONPATH names.
 """

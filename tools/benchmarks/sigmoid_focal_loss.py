@@ -1,4 +1,4 @@
-"""Sigmoid focal loss beside fvcore's and torchvision's."""
+"""Sigmoid focal loss compared with fvcore's and torchvision's."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

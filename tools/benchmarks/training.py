@@ -1,4 +1,4 @@
-"""Training beside the official package: seconds per step, and whether the losses are equal.
+"""Training compared with the official package: seconds per step, and whether the losses are equal.
 
 Run as a script, it trains with the one package that its process imports as `detectron2`. Weights
 and images are those of `d2ext.parity.recipe`; shuffling, flips and sampling follow the seed.
@@ -166,7 +166,7 @@ def _run(args: argparse.Namespace) -> None:
         report(name, args.official, args.size, args.iterations, args.threads, args.repeats)
 
 
-register_benchmark("training", "training steps beside Detectron2's", _add_arguments, _run)
+register_benchmark("training", "training steps compared with Detectron2's", _add_arguments, _run)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

@@ -1,4 +1,4 @@
-"""YOLO-FastestV2 inference beside its author's code: from image file to boxes, on one thread."""
+"""YOLO-FastestV2 compared with its author's code: from image file to boxes, on one thread."""
 
 import argparse
 import statistics
@@ -128,4 +128,6 @@ def _run(args: argparse.Namespace) -> None:
     report(args.official, args.weights, args.photos, args.onnx, args.repeats)
 
 
-register_benchmark("yolo_fastest", "YOLO-FastestV2 beside its author's code", _add_arguments, _run)
+register_benchmark(
+    "yolo_fastest", "YOLO-FastestV2 compared with its author's code", _add_arguments, _run
+)

@@ -151,7 +151,7 @@ def _sampling_positions(
 
 
 class _Sampled(NamedTuple):
-    """What both passes compute first; B, H', W', taps and offset groups are the first dimensions.
+    """Samples and what they were computed from, which both passes need.
 
     Attributes:
         corners: the four pixels of each sample, (B, H', W', taps, groups, 4).
