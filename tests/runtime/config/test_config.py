@@ -122,3 +122,13 @@ def test_the_global_config_is_seen_where_it_was_imported():
     cfg.GLOBAL.HACK = 2.5
     set_global_cfg(cfg)
     assert global_cfg.GLOBAL.HACK == 2.5
+
+
+def test_a_key_added_to_the_defaults_is_in_every_new_config():  # packages extend them so
+    from detectron2.config.defaults import _C
+
+    _C.SOME_TEST = 3
+    try:
+        assert get_cfg().SOME_TEST == 3
+    finally:
+        del _C["SOME_TEST"]

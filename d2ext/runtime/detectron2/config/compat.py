@@ -1,16 +1,15 @@
 """Configs of older schemas: Detectron2's versions 0 and 1, brought to version 2 and back."""
 
-from __future__ import annotations
-
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from .config import CfgNode
+from fvcore.common.config import CfgNode
 
 __all__ = ["downgrade_config", "upgrade_config"]
 
 LATEST_VERSION = 2
+
+Config = TypeVar("Config", bound=CfgNode)  # configs keep their class
 
 # What each version renamed, from the name before it.
 _RENAMED: dict[int, dict[str, str]] = {
@@ -44,7 +43,7 @@ _ONLY_IN_VERSION_1 = ("MODEL.WEIGHT", "TEST.AUG_ON")
 _ANCHORS = {"ANCHOR_SIZES": "SIZES", "ANCHOR_ASPECT_RATIOS": "ASPECT_RATIOS"}
 
 
-def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
+def upgrade_config(cfg: Config, to_version: int | None = None) -> Config:
     """A copy of a complete config in a newer schema, by default the newest.
 
     Raises:
@@ -64,7 +63,7 @@ def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
     return cfg
 
 
-def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
+def downgrade_config(cfg: Config, to_version: int) -> Config:
     """A copy of a complete config in an older schema, so that an older file can be merged into it.
 
     Raises:
@@ -96,7 +95,7 @@ def guess_version(cfg: CfgNode, filename: str) -> int:
     return LATEST_VERSION
 
 
-def _editable(cfg: CfgNode) -> CfgNode:
+def _editable(cfg: Config) -> Config:
     cfg = cfg.clone()
     cfg.defrost()
     return cfg

@@ -17,6 +17,7 @@ from yacs.config import CfgNode as _YacsCfgNode
 from detectron2.utils.file_io import PathManager
 
 from .compat import LATEST_VERSION, downgrade_config, guess_version, upgrade_config
+from .default_values import DEFAULTS
 from .yaml_file import read_yaml_mapping
 
 
@@ -112,13 +113,13 @@ def _lay_over(above: dict[str, Any], below: dict[str, Any], filename: str) -> No
             raise ValueError(f"{filename}: {key} is a section here and a value in {BASE_KEY}")
 
 
+# Packages add keys to this very object, through `detectron2.config.defaults`.
+_C = CfgNode(DEFAULTS)
 global_cfg = CfgNode()
 
 
 def get_cfg() -> CfgNode:
-    """A copy of the default config."""
-    from .defaults import _C
-
+    """Return a copy of the default config."""
     return _C.clone()
 
 
