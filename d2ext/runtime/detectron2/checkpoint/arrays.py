@@ -1,4 +1,4 @@
-"""Reading pickles that hold nothing but NumPy arrays, without running what they say."""
+"""Safe loading of pickles that hold nothing but NumPy arrays and plain values."""
 
 import codecs
 import pickle
@@ -10,10 +10,10 @@ import numpy as np
 
 
 def load_arrays(file: IO[bytes]) -> Any:
-    """The dicts, lists, strings, numbers and arrays of a pickle of Python 2 or 3.
+    """Load the dicts, lists, strings, numbers and arrays of a pickle of Python 2 or 3.
 
     Raises:
-        pickle.UnpicklingError: it is broken, or holds anything else; nothing was run then.
+        pickle.UnpicklingError: the pickle is broken or holds anything else; nothing is executed.
     """
     return _ArrayUnpickler(file, encoding="latin1").load()
 

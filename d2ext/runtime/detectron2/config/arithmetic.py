@@ -1,4 +1,4 @@
-"""Lists of numbers written as expressions, evaluated by a parser that knows nothing else."""
+"""A restricted parser for lists of numbers written as arithmetic expressions."""
 
 import ast
 import operator
@@ -24,7 +24,7 @@ _MAX_NUMBER = 1e100
 
 
 def evaluate_arithmetic(expression: str) -> Any:
-    """The numbers that an expression stands for, e.g. "[x * 2 ** (1 / 3) for x in [32, 64]]".
+    """Evaluate an expression of numbers, e.g. "[x * 2 ** (1 / 3) for x in [32, 64]]".
 
     Numbers, the operators `+ - * / // % **`, lists, tuples and list comprehensions over them: no
     names but the comprehension's, no calls, no attributes.

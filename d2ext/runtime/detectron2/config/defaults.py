@@ -1,4 +1,4 @@
-"""The default config under the name by which other packages import and extend it."""
+"""The default config, under the name by which packages import and extend it."""
 
 from .config import _C
 

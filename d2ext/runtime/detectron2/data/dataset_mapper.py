@@ -1,4 +1,4 @@
-"""From a data set's dict of an image to what models train on."""
+"""The dataset mapper: from the dict of an image to the input of a model."""
 
 import copy
 import logging
@@ -16,7 +16,7 @@ __all__ = ["DatasetMapper"]
 
 
 class DatasetMapper:
-    """Reads an image, augments it with its annotations, makes tensors and `Instances`.
+    """The default mapper: read an image, augment it with its annotations, convert to tensors.
 
     Args:
         is_train: in training, annotations become "instances"; otherwise they are dropped.
@@ -26,9 +26,9 @@ class DatasetMapper:
         use_keypoint: keep keypoints.
         instance_mask_format: "polygon" or "bitmask".
         keypoint_hflip_indices: see `detection_utils.create_keypoint_hflip_indices`.
-        precomputed_proposal_topk: how many of the data set's own proposals to use; None for no
+        precomputed_proposal_topk: number of the dataset's own proposals to use; None for no
             proposals.
-        recompute_boxes: boxes from the masks; crops cut masks more tightly than boxes.
+        recompute_boxes: compute boxes from the masks, which are tighter after a crop.
     """
 
     @configurable
@@ -86,13 +86,14 @@ class DatasetMapper:
         return options
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """Map one image; the argument is left as it is.
+        """Map the dict of one image; the argument is not changed.
 
         Args:
-            dataset_dict: in Detectron2's data set format.
+            dataset_dict: one image in Detectron2's dataset format.
+
         Returns:
-            The dict with "image" ((C, H, W) tensor in `image_format`), and where the data set has
-            them "sem_seg" ((H, W) int64), "proposals" and, in training, "instances".
+            The dict with "image" ((C, H, W) tensor in `image_format`) and, if the dataset has
+            them, "sem_seg" ((H, W) int64), "proposals" and, in training, "instances".
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         image = utils.read_image(dataset_dict["file_name"], format=self.image_format)

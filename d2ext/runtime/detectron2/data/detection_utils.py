@@ -1,4 +1,4 @@
-"""Reading images, and bringing annotations from the data set's form into the model's."""
+"""Reading of images, and conversion of annotations from dataset dicts to `Instances`."""
 
 import io
 import logging
@@ -63,11 +63,11 @@ _JPEG_END = b"\xff\xd9"
 
 
 class SizeMismatchError(ValueError):
-    """An image has another width or height than its annotation says."""
+    """An image whose width or height differs from its annotation."""
 
 
 def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
-    """(H, W, C) array of a Pillow image in `format`; see `read_image`."""
+    """Convert a Pillow image to an (H, W, C) array in `format`; see `read_image`."""
     if format is not None:
         image = image.convert("RGB" if format in ("BGR", "YUV-BT.601") else format)
     pixels = np.array(image)  # writable, unlike what asarray gives
@@ -81,7 +81,7 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
 
 
 def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.ndarray:
-    """(H, W, C) array or tensor in `format` -> (H, W, 3) RGB in [0, 255], uint8 or floats."""
+    """Convert (H, W, C) in `format` to (H, W, 3) RGB in [0, 255], uint8 or floats."""
     pixels = image.cpu().numpy() if isinstance(image, torch.Tensor) else image
     if format == "BGR":
         return pixels[:, :, [2, 1, 0]]
@@ -92,7 +92,7 @@ def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.nd
 
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """The image as its camera was held; cameras leave pixels as the sensor lies and note it."""
+    """Rotate the image by its EXIF orientation, since cameras store pixels as the sensor lies."""
     orientation = _orientation(image)
     return image.transpose(_TO_UPRIGHT[orientation]) if orientation in _TO_UPRIGHT else image
 
@@ -105,11 +105,12 @@ def _orientation(image: Image.Image) -> Any:
 
 
 def read_image(file_name: str, format: str | None = None) -> np.ndarray:
-    """An image file, turned upright by its EXIF orientation.
+    """Read an image file and apply its EXIF orientation.
 
     Args:
         file_name: a path that `PathManager` opens.
-        format: a mode of Pillow, "BGR" or "YUV-BT.601"; None leaves the file's.
+        format: a mode of Pillow, "BGR" or "YUV-BT.601"; None keeps the file's mode.
+
     Returns:
         (H, W, C) uint8, or floats with Y in [0, 1] for "YUV-BT.601"; (H, W) for a file's own
         single channel.
@@ -125,9 +126,9 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
 
 
 def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Whether OpenCV decodes the file to Pillow's pixels: both use libjpeg-turbo.
+    """Return whether OpenCV decodes the file to Pillow's pixels: both use libjpeg-turbo.
 
-    What is truncated, rotated or in CMYK is left to Pillow.
+    Files that are truncated, rotated or in CMYK are left to Pillow.
     """
     return (
         image.format == "JPEG"
@@ -138,7 +139,7 @@ def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
 
 
 def _decode_jpeg(content: bytes) -> np.ndarray | None:
-    """(H, W, 3) uint8 BGR, or None for what OpenCV refuses."""
+    """Decode to (H, W, 3) uint8 BGR, or None if OpenCV refuses."""
     how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), how)
@@ -147,7 +148,7 @@ def _decode_jpeg(content: bytes) -> np.ndarray | None:
 
 
 def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
-    """Compare with "width" and "height" of the dict, which are added where absent.
+    """Check "width" and "height" of the dict against the image; add them if absent.
 
     Raises:
         SizeMismatchError: they differ.
@@ -173,14 +174,14 @@ def transform_proposals(
     proposal_topk: int,
     min_box_size: float = 0,
 ) -> None:
-    """Replace "proposal_boxes", ..., of the dict by "proposals", `Instances` of the new image.
+    """Replace "proposal_boxes" etc. of the dict by "proposals", `Instances` of the new image.
 
     Args:
         dataset_dict: one image; changed in place.
         image_shape: (height, width) of the transformed image in pixels.
         transforms: applied to the boxes.
-        proposal_topk: how many to keep, the first ones.
-        min_box_size: smaller boxes are dropped, in pixels.
+        proposal_topk: number of proposals to keep, the first ones.
+        min_box_size: minimum side in pixels; smaller boxes are dropped.
     """
     if "proposal_boxes" not in dataset_dict:
         return
@@ -197,7 +198,7 @@ def transform_proposals(
 
 
 def get_bbox(annotation: dict) -> np.ndarray:
-    """(4,) XYXY pixels of an annotation in any mode."""
+    """Convert the box of an annotation in any mode to (4,) XYXY pixels."""
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
     return np.asarray(box)
 
@@ -212,12 +213,13 @@ def transform_instance_annotations(
     """Transform box, segmentation and keypoints of one object, in place.
 
     Args:
-        annotation: in Detectron2's data set format.
+        annotation: one object in Detectron2's dataset format.
         transforms: one or several.
         image_size: (height, width) of the transformed image; boxes are clipped to it.
         keypoint_hflip_indices: see `create_keypoint_hflip_indices`.
+
     Returns:
-        The same dict; its box is XYXY in pixels, an RLE has become an (H, W) mask.
+        The same dict; its box is XYXY in pixels, an RLE is decoded to an (H, W) mask.
     """
     if not isinstance(transforms, T.Transform):
         transforms = T.TransformList(transforms)
@@ -259,15 +261,16 @@ def transform_keypoint_annotations(
     image_size: tuple[int, int],
     keypoint_hflip_indices: np.ndarray | Sequence[int] | None = None,
 ) -> np.ndarray:
-    """(K, 3) x, y and visibility, transformed; points moved out of the image become unlabelled.
+    """Transform keypoints to (K, 3) x, y, visibility; those outside the image become unlabelled.
 
     Args:
         keypoints: 3K or (K, 3) numbers.
         transforms: applied to the points.
         image_size: (height, width) of the transformed image in pixels.
-        keypoint_hflip_indices: order of the points in a mirrored image.
+        keypoint_hflip_indices: order of the keypoints in a flipped image.
+
     Raises:
-        ValueError: a mirrored image without the order, or one of another length.
+        ValueError: the image is flipped, and the order is missing or of another length.
     """
     points = np.asarray(keypoints, dtype="float64").reshape(-1, 3)
     moved = transforms.apply_coords(points[:, :2])
@@ -296,12 +299,13 @@ def _checked_flip_indices(indices: Any, count: int) -> np.ndarray:
 def annotations_to_instances(
     annos: list[dict], image_size: tuple[int, int], mask_format: str = "polygon"
 ) -> Instances:
-    """What models train on, from the annotations of an image.
+    """Convert the annotations of an image to the `Instances` that models train on.
 
     Args:
-        annos: in Detectron2's data set format.
+        annos: objects in Detectron2's dataset format.
         image_size: (height, width) in pixels.
         mask_format: "polygon" or "bitmask".
+
     Returns:
         `Instances` with gt_boxes, gt_classes and, where annotated, gt_masks and gt_keypoints.
     """
@@ -351,7 +355,7 @@ def _as_bitmask(segmentation: Any, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def annotations_to_instances_rotated(annos: list[dict], image_size: tuple[int, int]) -> Instances:
-    """`Instances` with gt_boxes (`RotatedBoxes`, clipped) and gt_classes; see the plain version."""
+    """Convert to `Instances` with gt_boxes (`RotatedBoxes`, clipped) and gt_classes."""
     target = Instances(image_size)
     target.gt_boxes = RotatedBoxes([anno["bbox"] for anno in annos])
     target.gt_boxes.clip(image_size)
@@ -366,14 +370,14 @@ def filter_empty_instances(
     box_threshold: float = 1e-5,
     return_mask: bool = False,
 ) -> Instances | tuple[Instances, torch.Tensor]:
-    """Drop instances that have no extent.
+    """Filter out instances with an empty box or mask.
 
     Args:
         instances: with gt_boxes and maybe gt_masks.
         by_box: drop by boxes with a side of at most `box_threshold` pixels.
         by_mask: drop by masks without a pixel.
         box_threshold: in pixels.
-        return_mask: return also the (N,) bool mask of what was kept.
+        return_mask: also return the (N,) bool mask of the instances kept.
     """
     if not by_box and not by_mask:
         raise AssertionError("filter by boxes, by masks or by both")
@@ -386,7 +390,7 @@ def filter_empty_instances(
 
 
 def create_keypoint_hflip_indices(dataset_names: str | list[str]) -> list[int]:
-    """For each keypoint the index of the one that stands in its place in a mirrored image."""
+    """Return the index of each keypoint's counterpart in a horizontally flipped image."""
     names = [dataset_names] if isinstance(dataset_names, str) else dataset_names
     check_metadata_consistency("keypoint_names", names)
     check_metadata_consistency("keypoint_flip_map", names)
@@ -399,7 +403,7 @@ def create_keypoint_hflip_indices(dataset_names: str | list[str]) -> list[int]:
 def get_fed_loss_cls_weights(
     dataset_names: str | list[str], freq_weight_power: float = 1.0
 ) -> torch.Tensor:
-    """(classes,) number of training images that show a class, to a power; for the federated loss.
+    """Return (classes,) training images per class, raised to a power, for the federated loss.
 
     Source: Zhou et al. 2021, arXiv:2103.07461.
     """
@@ -412,7 +416,7 @@ def get_fed_loss_cls_weights(
 def gen_crop_transform_with_instance(
     crop_size: tuple[int, int], image_size: tuple[int, int], instance: dict
 ) -> T.CropTransform:
-    """A random crop that holds the centre of an object.
+    """Return a random crop that contains the centre of an object.
 
     Args:
         crop_size: (height, width) in pixels, within the image.
@@ -434,11 +438,11 @@ def gen_crop_transform_with_instance(
 
 
 def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
-    """Check that a metadata key has the same value in all the data sets.
+    """Check that a metadata key has the same value in all datasets.
 
     Raises:
-        AttributeError: a data set does not have the key.
-        ValueError: they differ.
+        AttributeError: a dataset does not have the key.
+        ValueError: the values differ.
     """
     if not dataset_names:
         return
@@ -451,7 +455,7 @@ def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """The resizing that INPUT asks for and, in training, its flips."""
+    """Build the resizing and, for training, the flips that INPUT configures."""
     if not is_train:
         sizes = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         return [T.ResizeShortestEdge(*sizes, "choice")]
