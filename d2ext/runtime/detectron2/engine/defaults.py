@@ -1,4 +1,4 @@
-"""The usual way through a training run: arguments, logs, the trainer, a predictor."""
+"""Defaults of a training run: arguments, logging, `DefaultTrainer`, `DefaultPredictor`."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ Several machines:
 def create_ddp_model(
     model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any
 ) -> nn.Module:
-    """`model` in `DistributedDataParallel`, or as it is in a run of one process.
+    """Wrap `model` in `DistributedDataParallel` if the run has several processes.
 
     Args:
-        fp16_compression: send gradients in half precision.
-        kwargs: of `DistributedDataParallel`; `device_ids` is this process's GPU by default, none
-            for a model on the CPU.
+        fp16_compression: compress gradients to half precision for communication.
+        kwargs: options of `DistributedDataParallel`; `device_ids` is this process's GPU by
+            default, and omitted for a model on the CPU.
     """
     if comm.get_world_size() == 1:
         return model
@@ -96,10 +96,10 @@ def create_ddp_model(
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """The arguments that training scripts share.
+    """Build the argument parser that training scripts share.
 
     Args:
-        epilog: the end of the help; default: examples.
+        epilog: end of the help; examples by default.
     """
     parser = argparse.ArgumentParser(
         epilog=epilog or _EXAMPLES.format(program=sys.argv[0]),
@@ -137,12 +137,12 @@ def _port_of_user() -> int:
 
 
 def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
-    """Logs, random seeds and a copy of the config, at the start of a run.
+    """Set up logging and the random seed, and save the config, at the start of a run.
 
     Writes "log.txt" and "config.yaml" into `cfg.OUTPUT_DIR`.
 
     Args:
-        cfg: or a LazyConfig, which has "output_dir", "seed" and the like under "train".
+        cfg: a `CfgNode`, or a LazyConfig with "output_dir", "seed" etc. under "train".
         args: the command line, for the log; `config_file` and `eval_only` are read if present.
     """
     output_dir, rank = _setting(cfg, "OUTPUT_DIR", ""), comm.get_rank()
@@ -190,11 +190,11 @@ def _save_config(cfg: CfgNode | DictConfig, output_dir: str, logger: logging.Log
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
-    """Writers to the log, to "metrics.json" and to TensorBoard event files.
+    """Build the writers to the log, to "metrics.json" and to TensorBoard event files.
 
     Args:
-        output_dir: of the files.
-        max_iter: of the run; without it no remaining time is given.
+        output_dir: folder of the files.
+        max_iter: iterations of the run; without it no remaining time is logged.
     """
     PathManager.mkdirs(output_dir)
     return [
@@ -205,10 +205,10 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
 
 
 class DefaultPredictor:
-    """A model for one image at a time, with the weights and the resizing of a config.
+    """Predictor for one image at a time, with the weights and the resizing of a config.
 
     Reads `MODEL.WEIGHTS`, `INPUT.FORMAT`, `INPUT.MIN_SIZE_TEST`, `INPUT.MAX_SIZE_TEST`;
-    `metadata` is that of the first of `DATASETS.TEST`, if any.
+    `metadata` is that of the first dataset of `DATASETS.TEST`, if any.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -225,7 +225,7 @@ class DefaultPredictor:
             raise ValueError(f"INPUT.FORMAT is RGB or BGR, got {self.input_format}")
 
     def __call__(self, original_image: np.ndarray) -> dict:
-        """The model's output for one image (H, W, 3), uint8, in BGR order."""
+        """Return the model's output for one image (H, W, 3), uint8, in BGR order."""
         with torch.no_grad():
             if self.input_format == "RGB":
                 original_image = original_image[:, :, ::-1]
@@ -237,11 +237,11 @@ class DefaultPredictor:
 
 
 class DefaultTrainer(TrainerBase):
-    """The trainer a config describes; its parts come from class methods to override.
+    """The trainer that a config describes; class methods build its parts and can be overridden.
 
     Attributes:
         cfg: the config, with the schedule scaled to the number of processes.
-        scheduler: of the learning rate.
+        scheduler: the learning rate schedule.
         checkpointer: a `DetectionCheckpointer` of the model and of this trainer.
     """
 
@@ -267,14 +267,17 @@ class DefaultTrainer(TrainerBase):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Load the last checkpoint of the output folder if `resume` and there is one, with the
-        optimizer, the schedule and the iteration; otherwise only `cfg.MODEL.WEIGHTS`."""
+        """Load the weights, and when resuming also the training state.
+
+        With `resume` and a last checkpoint in the output folder, that is loaded, with the
+        optimizer, the schedule and the iteration; otherwise only `cfg.MODEL.WEIGHTS`.
+        """
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1  # the checkpoint names the last iteration done
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Timer, schedule, precise BN, checkpoints, evaluation, writers: in this order."""
+        """Build the hooks: timer, schedule, precise BN, checkpoints, evaluation, writers."""
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.DATALOADER.NUM_WORKERS = 0  # precise BN's loader is seldom in use
@@ -304,8 +307,8 @@ class DefaultTrainer(TrainerBase):
         """Train to `max_iter`.
 
         Returns:
-            The results of the last evaluation, on the main process, if
-            `cfg.TEST.EXPECTED_RESULTS` asked for them to be verified.
+            The results of the last evaluation, on the main process, if they are verified against
+            `cfg.TEST.EXPECTED_RESULTS`.
         """
         super().train(self.start_iter, self.max_iter)
         if not len(self.cfg.TEST.EXPECTED_RESULTS) or not comm.is_main_process():
@@ -376,7 +379,7 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator of a data set; there is no default one."""
+        """Build the evaluator of a dataset; there is no default one."""
         raise NotImplementedError(
             "DefaultTrainer has no evaluator: subclass it and implement `build_evaluator()`, "
             "or set TEST.EVAL_PERIOD to 0 and do not evaluate."
@@ -392,16 +395,16 @@ class DefaultTrainer(TrainerBase):
         """Evaluate on `cfg.DATASETS.TEST`.
 
         Args:
-            evaluators: one for each data set; default: `build_evaluator`'s.
+            evaluators: one per dataset; by default from `build_evaluator`.
 
         Returns:
-            The results by data set, or of the data set if there is only one.
+            The results by dataset, or of the dataset if there is only one.
         """
         names = cfg.DATASETS.TEST
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         if evaluators is not None and len(evaluators) != len(names):
-            raise ValueError(f"{len(evaluators)} evaluators for {len(names)} data sets")
+            raise ValueError(f"{len(evaluators)} evaluators for {len(names)} datasets")
         results: dict[str, Any] = OrderedDict()
         for index, name in enumerate(names):
             evaluator = evaluators[index] if evaluators is not None else None
@@ -433,14 +436,14 @@ class DefaultTrainer(TrainerBase):
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
-        """Scale the schedule when the number of processes is not the one it was made for.
+        """Scale the schedule to a number of processes other than the one it was made for.
 
         With `SOLVER.REFERENCE_WORLD_SIZE` not 0 and other than `num_workers`, batch size and
         learning rate grow with the ratio of the two and everything in iterations shrinks with it
         (Goyal et al. 2017, arXiv:1706.02677).
 
         Returns:
-            A frozen copy, or `cfg` itself where nothing changes.
+            A frozen copy, or `cfg` itself if nothing changes.
 
         Raises:
             ValueError: the batch size does not divide by the reference.

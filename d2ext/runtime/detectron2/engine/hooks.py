@@ -1,4 +1,4 @@
-"""The hooks of the default trainer, and some more."""
+"""Hooks of the default trainer, and further ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TrainerCallback = Callable[[TrainerBase], None]
 
 
 class CallbackHook(HookBase):
-    """A hook made of functions, each called with the trainer."""
+    """A hook built from functions, each called with the trainer."""
 
     def __init__(
         self,
@@ -82,12 +82,12 @@ class CallbackHook(HookBase):
 
 
 class IterationTimer(HookBase):
-    """Puts the seconds of each iteration into the events as "time" and sums up at the end.
+    """Hook that records the seconds of each iteration as "time" and logs a summary at the end.
 
     Place it first, so that it times the step and not the other hooks.
 
     Args:
-        warmup_iter: iterations at the start that are not counted.
+        warmup_iter: iterations at the start that are excluded.
     """
 
     def __init__(self, warmup_iter: int = 3) -> None:
@@ -134,7 +134,7 @@ class IterationTimer(HookBase):
 
 
 class PeriodicWriter(HookBase):
-    """Calls the writers every `period` iterations and after the last; closes them at the end."""
+    """Hook that runs the writers every `period` iterations and after the last; closes them."""
 
     def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
         wrong = [type(w).__name__ for w in writers if not isinstance(w, EventWriter)]
@@ -166,13 +166,13 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
 
 
 class BestCheckpointer(HookBase):
-    """Saves the model whenever a metric is better than ever; place it after `EvalHook`.
+    """Hook that saves the model whenever a metric improves; place it after `EvalHook`.
 
     Args:
-        eval_period: of the `EvalHook`, in iterations.
+        eval_period: period of the `EvalHook`, in iterations.
         checkpointer: saves the model.
         val_metric: name of the metric in the events, e.g. "bbox/AP50".
-        mode: "max" or "min": which way is better.
+        mode: "max" or "min": which direction is better.
         file_prefix: name of the file without ".pth".
     """
 
@@ -242,12 +242,12 @@ class BestCheckpointer(HookBase):
 
 
 class LRScheduler(HookBase):
-    """Steps a learning rate schedule after each iteration; puts the rate into the events as "lr".
+    """Hook that steps the learning rate schedule after each iteration and records the rate as "lr".
 
     Args:
-        optimizer: default: the trainer's.
+        optimizer: by default the trainer's.
         scheduler: PyTorch's, or fvcore's `ParamScheduler`, which multiplies the base rate;
-            default: the trainer's.
+            by default the trainer's.
     """
 
     def __init__(
@@ -272,8 +272,11 @@ class LRScheduler(HookBase):
 
     @staticmethod
     def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
-        """The group whose rate stands for all: the largest one, or, where every parameter has a
-        group of its own, the first with the most common initial rate."""
+        """Return the index of the parameter group whose learning rate is logged.
+
+        It is the largest group or, if every parameter has a group of its own, the first one with
+        the most common initial rate.
+        """
         groups = optimizer.param_groups
         sizes = [len(group["params"]) for group in groups]
         if max(sizes) > 1:
@@ -303,13 +306,13 @@ class LRScheduler(HookBase):
 
 
 class EvalHook(HookBase):
-    """Runs an evaluation every so often and puts its numbers into the events.
+    """Hook that evaluates periodically and records the numbers as scalars.
 
-    Register it on all processes or on none: it ends in a barrier.
+    Register it on all processes or on none, because it ends in a barrier.
 
     Args:
         eval_period: in iterations; 0: only at the end.
-        eval_function: takes nothing, gives a nested dict of numbers (or nothing).
+        eval_function: takes no arguments, returns a nested dict of numbers (or nothing).
         eval_after_train: also after the last iteration.
     """
 
@@ -359,12 +362,12 @@ def _numbers(results: Mapping) -> dict[str, Any]:
 
 
 class PreciseBN(HookBase):
-    """Replaces the running statistics of batch norms by true averages over some batches.
+    """Hook that replaces the running statistics of batch norms by true averages (precise BN).
 
     Args:
         period: in iterations; 0: only after the last one.
         model: its batch norms in training mode are updated.
-        data_loader: gives inputs of the model.
+        data_loader: yields inputs of the model.
         num_iter: batches to average over.
     """
 
@@ -386,7 +389,7 @@ class PreciseBN(HookBase):
             self.update_stats()
 
     def update_stats(self) -> None:
-        """Update the model now."""
+        """Recompute the batch norm statistics now."""
         if self._disabled:
             return
         if self._data_iter is None:
@@ -409,13 +412,13 @@ class PreciseBN(HookBase):
 
 
 class TorchProfiler(HookBase):
-    """Records iterations with `torch.profiler` and writes a trace of each.
+    """Hook that profiles iterations with `torch.profiler` and writes a trace of each.
 
     Args:
-        enable_predicate: called with the trainer before each iteration: record it?
-        output_dir: of "profiler-trace-iter<iteration>.json".
+        enable_predicate: called with the trainer before each iteration; True profiles it.
+        output_dir: folder of "profiler-trace-iter<iteration>.json".
         activities: as `torch.profiler.profile` takes them.
-        save_tensorboard: write TensorBoard's form of it too, into "log" in `output_dir`.
+        save_tensorboard: also write the trace for TensorBoard, into "log" in `output_dir`.
     """
 
     def __init__(
@@ -469,11 +472,11 @@ class TorchProfiler(HookBase):
 
 
 class AutogradProfiler(TorchProfiler):
-    """Records iterations with `torch.autograd.profiler`; the trace shows operators only.
+    """Hook that profiles iterations with `torch.autograd.profiler`: operators only.
 
     Args:
-        enable_predicate, output_dir: as `TorchProfiler`'s.
-        use_cuda: record the GPU's time too.
+        enable_predicate, output_dir: as in `TorchProfiler`.
+        use_cuda: also record GPU time.
     """
 
     def __init__(
@@ -492,7 +495,7 @@ class AutogradProfiler(TorchProfiler):
 
 
 class TorchMemoryStats(HookBase):
-    """Logs the GPU memory in use and PyTorch's summary of it; does nothing without a GPU.
+    """Hook that logs the GPU memory in use and PyTorch's summary of it; a no-op without a GPU.
 
     Args:
         period: in iterations.

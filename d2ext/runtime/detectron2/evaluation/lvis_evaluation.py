@@ -1,4 +1,4 @@
-"""LVIS's metrics for boxes and masks.
+"""LVIS's metrics of boxes and masks.
 
 Source: Gupta et al. 2019, "LVIS", arXiv:1908.03195, section 3: a category is evaluated in the
 images where it is known to be present or absent, and unmatched detections do not count in images
@@ -35,17 +35,17 @@ _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 
 
 class LVISEvaluator(COCOEvaluator):
-    """LVIS's AP in percent for boxes and masks, also of rare, common and frequent categories.
+    """LVIS's AP in percent of boxes and masks, also for rare, common and frequent categories.
 
     `evaluate` returns {"bbox": {"AP": ..., "APr": ..., "APc": ..., "APf": ...}, "segm": ...}.
 
     Args:
         dataset_name: its metadata names a "json_file" in LVIS's format.
-        tasks: of "bbox" and "segm"; by default those that the predictions allow.
+        tasks: any of "bbox" and "segm"; by default those that the predictions allow.
         distributed: collect the predictions of all processes and evaluate in the first one.
         output_dir: folder for "instances_predictions.pth" and "lvis_instances_results.json"; None
             writes neither.
-        max_dets_per_image: detections of all classes considered in an image, 300 by default.
+        max_dets_per_image: maximum number of detections per image, 300 by default.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class LVISEvaluator(COCOEvaluator):
             )
 
     def _with_original_categories(self, detections: list[dict]) -> list[dict]:
-        """LVIS's categories count from 1 without gaps, unless the metadata says otherwise."""
+        """Return copies with LVIS's category ids: from 1, unless the metadata maps them."""
         if self._metadata.get("thing_dataset_id_to_contiguous_id") is not None:
             return super()._with_original_categories(detections)
         return [{**found, "category_id": found["category_id"] + 1} for found in detections]
@@ -106,7 +106,7 @@ def _evaluate_predictions_on_lvis(
     max_dets_per_image: int | None = None,
     class_names: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """LVIS's summary by name, in percent; nan without predictions or without annotations."""
+    """Compute LVIS's summary by name, in percent; nan without predictions or annotations."""
     limit = _MAX_DETECTIONS if max_dets_per_image is None else max_dets_per_image
     logger.info(f"Evaluating with max detections per image = {limit}")
     if not lvis_results:
@@ -137,7 +137,7 @@ def _categories(api: COCO) -> list[dict]:
 
 
 def _best_of_each_image(results: list[dict], limit: int) -> list[dict]:
-    """The best `limit` detections of an image, all classes together; a negative limit is none."""
+    """Keep the best `limit` detections per image over all classes; a negative limit keeps all."""
     if limit < 0:
         return results
     by_image: dict[Any, list[dict]] = {}
@@ -148,7 +148,7 @@ def _best_of_each_image(results: list[dict], limit: int) -> list[dict]:
 
 
 def _precision(api: COCO, results: list[dict], iou_type: str, limit: int) -> np.ndarray:
-    """(10 IoU thresholds, 101 recall thresholds, categories, 4 sizes); -1 without annotations."""
+    """Return (10 IoU thresholds, 101 recall thresholds, categories, 4 sizes); -1 without truth."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = faster_coco_eval.COCO(api.dataset)
         evaluation = faster_coco_eval.COCOeval_faster(
