@@ -23,16 +23,16 @@ __all__ = ["FPN", "build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backb
 
 
 class FPN(Backbone):
-    """A pyramid "p<level>", where the stride is 2 to the power of the level.
+    """FPN with levels "p<level>", where the stride is 2 to the power of the level.
 
     Args:
         bottom_up: a backbone with `in_features`.
-        in_features: its features to use, finest first; strides double from one to the next.
-        out_channels: of every pyramid level.
-        norm: as `get_norm` takes it, after each convolution.
-        top_block: makes coarser levels. It has `num_levels` and `in_feature`, the name of a
-            bottom-up or pyramid feature, and gives a list of maps when called with it.
-        fuse_type: how a level joins the one above: "sum" or "avg".
+        in_features: names of its features, finest first; strides double from one to the next.
+        out_channels: channels of every pyramid level.
+        norm: normalisation after each convolution, see `get_norm`.
+        top_block: computes coarser levels. It has `num_levels` and `in_feature`, the name of a
+            bottom-up or pyramid feature, and returns a list of maps when called with it.
+        fuse_type: fusion of a level with the upsampled one above: "sum" or "avg".
         square_pad: if positive, images should be padded to squares of this side in pixels.
     """
 
@@ -83,7 +83,7 @@ class FPN(Backbone):
         return {"square_size": self._square_pad}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, C, H, W) -> {"p<level>": (B, out_channels, H / stride, W / stride)}."""
+        """Map images (B, C, H, W) to {"p<level>": (B, out_channels, H / stride, W / stride)}."""
         # Written for torch.jit.script too: no optional tensors, reversed or strict zips.
         bottom_up = self.bottom_up(x)
         results: list[Tensor] = []  # finest first
@@ -108,7 +108,7 @@ class FPN(Backbone):
         return pyramid
 
     def __prepare_scriptable__(self) -> FPN:
-        """The form that torch.jit.script reads: convolutions in lists, not under their names."""
+        """Return the form for torch.jit.script: convolutions in lists, not under their names."""
         net = deepcopy(self)
         for name, child in self.named_children():
             if child in self.lateral_convs or child in self.output_convs:
@@ -153,7 +153,7 @@ def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:  # pack
 
 
 class LastLevelMaxPool(nn.Module):
-    """One more level: every second element of "p5", as in the original FPN."""
+    """Top block of one level: every second element of "p5", as in the original FPN."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class LastLevelMaxPool(nn.Module):
 
 
 class LastLevelP6P7(nn.Module):
-    """Two more levels by convolutions of stride 2, as in RetinaNet (arXiv:1708.02002)."""
+    """Top block of two levels by convolutions of stride 2, as in RetinaNet (arXiv:1708.02002)."""
 
     def __init__(self, in_channels: int, out_channels: int, in_feature: str = "res5") -> None:
         super().__init__()
@@ -183,13 +183,13 @@ class LastLevelP6P7(nn.Module):
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """FPN on a ResNet, with a max-pooled last level: `cfg.MODEL.FPN`, `cfg.MODEL.RESNETS`."""
+    """Build an FPN on a ResNet, with a max-pooled top level."""
     return _fpn(cfg, build_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """FPN on a ResNet, with P6 and P7 computed from "res5"."""
+    """Build an FPN on a ResNet with P6 and P7 computed from "res5"."""
     bottom_up = build_resnet_backbone(cfg, input_shape)
     channels = bottom_up.output_shape()["res5"].channels
     return _fpn(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS))

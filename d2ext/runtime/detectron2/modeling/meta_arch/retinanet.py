@@ -32,23 +32,23 @@ __all__ = ["RetinaNet", "permute_to_N_HWA_K"]
 
 @META_ARCH_REGISTRY.register()
 class RetinaNet(DenseDetector):
-    """Focal loss on the anchors' classes, a box loss on the foreground anchors.
+    """RetinaNet: focal loss on the classes of anchors, box loss on the foreground anchors.
 
     Args:
-        backbone, head, head_in_features, pixel_mean, pixel_std: as `DenseDetector`'s; the head
-            gives logits and deltas.
-        anchor_generator: called with the features; gives `Boxes` for each level.
-        box2box_transform: between anchors and boxes.
+        backbone, head, head_in_features, pixel_mean, pixel_std: as in `DenseDetector`; the head
+            predicts logits and deltas.
+        anchor_generator: called with the features; returns `Boxes` per level.
+        box2box_transform: box transform between anchors and boxes.
         anchor_matcher: labels anchors by their IoU with the ground truth.
-        num_classes: without the background.
-        focal_loss_alpha, focal_loss_gamma: of the focal loss.
+        num_classes: number of classes without the background.
+        focal_loss_alpha, focal_loss_gamma: parameters of the focal loss.
         smooth_l1_beta, box_reg_loss_type: of the box loss: "smooth_l1" or "giou".
-        test_score_thresh: detections score more than this.
-        test_topk_candidates: so many of each level enter the suppression.
-        test_nms_thresh: IoU of the suppression.
-        max_detections_per_image: so many are kept.
+        test_score_thresh: minimum score (exclusive) of a detection.
+        test_topk_candidates: number of candidates per level before NMS.
+        test_nms_thresh: IoU threshold of NMS.
+        max_detections_per_image: number of detections to keep.
         vis_period: kept for subclasses that call `visualize_training`.
-        input_format: of the images, for its pictures.
+        input_format: channel order of the images, for its drawing.
     """
 
     @configurable
@@ -141,12 +141,12 @@ class RetinaNet(DenseDetector):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """ "loss_cls" and "loss_box_reg", divided by a running mean of the foreground's size.
+        """Compute "loss_cls" and "loss_box_reg", over a running mean of the foreground's size.
 
         Args:
-            anchors: of each level, together R.
-            pred_logits, pred_anchor_deltas: of each level (N, Ri, num_classes) and (N, Ri, 4).
-            gt_labels, gt_boxes: of each image (R,) and (R, 4), from `label_anchors`.
+            anchors: boxes per level, R in total.
+            pred_logits, pred_anchor_deltas: per level (N, Ri, num_classes) and (N, Ri, 4).
+            gt_labels, gt_boxes: per image (R,) and (R, 4), from `label_anchors`.
         """
         labels = torch.stack(gt_labels)
         foreground = (labels >= 0) & (labels != self.num_classes)
@@ -179,8 +179,11 @@ class RetinaNet(DenseDetector):
     def label_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image the class (-1 ignored, num_classes background) and the matched box of
-        every anchor: (R,) int64 and (R, 4)."""
+        """Assign to every anchor of each image a class and a matched box.
+
+        Returns per image (R,) int64 classes, with -1 for ignored and num_classes for background,
+        and (R, 4) boxes.
+        """
         all_anchors = Boxes.cat(anchors)
         pairs = [self._label_image(all_anchors, truth) for truth in gt_instances]
         return [labels for labels, _ in pairs], [boxes for _, boxes in pairs]
@@ -215,10 +218,10 @@ class RetinaNet(DenseDetector):
         box_delta: list[Tensor],
         image_size: tuple[int, int],
     ) -> Instances:
-        """Decode, suppress and keep the best.
+        """Decode one image, apply NMS and keep the best detections.
 
         Args:
-            anchors, box_cls, box_delta: of each level; scores (Ri, num_classes), deltas (Ri, 4).
+            anchors, box_cls, box_delta: per level; scores (Ri, num_classes), deltas (Ri, 4).
             image_size: (height, width) of the network's input without padding.
         """
         found = self._decode_multi_level_predictions(
@@ -236,15 +239,15 @@ class RetinaNet(DenseDetector):
 
 
 class RetinaNetHead(nn.Module):
-    """Two towers of 3x3 convolutions, one for classes and one for boxes, shared by all levels.
+    """Two towers of 3x3 convolutions, for classes and for boxes, shared by all levels.
 
     Args:
-        input_shape: of each level; all have as many channels.
-        num_classes: without the background.
-        num_anchors: at each position.
+        input_shape: shape of each level; all have the same channels.
+        num_classes: number of classes without the background.
+        num_anchors: anchors per position.
         conv_dims: output channels of each convolution of a tower.
-        norm: as `get_norm` takes it; "BN" and "SyncBN" keep statistics for each level by itself.
-        prior_prob: the foreground's probability at the start of training.
+        norm: normalisation, see `get_norm`; "BN" and "SyncBN" keep statistics per level.
+        prior_prob: initial probability of the foreground.
     """
 
     @configurable
@@ -298,8 +301,10 @@ class RetinaNetHead(nn.Module):
         }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of each level -> logits (N, anchors * classes, H, W) and deltas
-        (N, anchors * 4, H, W) of each level."""
+        """Predict logits and deltas per level.
+
+        Their shapes are (N, anchors * classes, H, W) and (N, anchors * 4, H, W).
+        """
         if len(features) != self._num_features:
             raise ValueError(f"{len(features)} features for a head of {self._num_features} levels")
         logits = [self.cls_score(self.cls_subnet(feature)) for feature in features]

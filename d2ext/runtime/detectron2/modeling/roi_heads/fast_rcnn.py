@@ -1,4 +1,4 @@
-"""Fast R-CNN's class and box of each region (Girshick 2015, arXiv:1504.08083)."""
+"""Fast R-CNN: classification and box regression per region (Girshick 2015, arXiv:1504.08083)."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def fast_rcnn_inference(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """The best detections of each image, suppressed within their class.
+    """Select the best detections of each image after NMS within each class.
 
     Args:
-        boxes: of each image (Ri, classes * 4) XYXY, or (Ri, 4) for all classes together.
-        scores: of each image (Ri, classes + 1), the background last.
-        image_shapes: (height, width) that boxes are clipped to.
-        score_thresh: detections score more than this.
-        nms_thresh: IoU of the suppression.
-        topk_per_image: so many are kept; below 0 all.
+        boxes: per image (Ri, classes * 4) XYXY, or (Ri, 4) if class-agnostic.
+        scores: per image (Ri, classes + 1), the background last.
+        image_shapes: (height, width) to which boxes are clipped.
+        score_thresh: minimum score (exclusive) of a detection.
+        nms_thresh: IoU threshold of NMS.
+        topk_per_image: number of detections to keep; below 0 all.
 
     Returns:
-        For each image `Instances` of `pred_boxes`, `scores` and `pred_classes`, best first, and the
-        row of each in `boxes`.
+        Per image `Instances` of `pred_boxes`, `scores` and `pred_classes`, best first, and the row
+        of each in `boxes`.
     """
     found = [
         fast_rcnn_inference_single_image(b, s, size, score_thresh, nms_thresh, topk_per_image)
@@ -62,7 +62,7 @@ def fast_rcnn_inference_single_image(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[Instances, Tensor]:
-    """`fast_rcnn_inference` of one image."""
+    """Select the best detections of one image; see `fast_rcnn_inference`."""
     candidates, scores, classes, rows = candidate_detections(boxes, scores, score_thresh, 4)
     clipped = Boxes(candidates)
     clipped.clip(image_shape)
@@ -79,8 +79,10 @@ def fast_rcnn_inference_single_image(
 def candidate_detections(
     boxes: Tensor, scores: Tensor, score_thresh: float, box_dim: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Boxes (K, box_dim), scores, classes and rows (K,) of what scores more than the threshold and
-    is finite; arguments as of `fast_rcnn_inference_single_image`."""
+    """Select boxes (K, box_dim), scores, classes and rows (K,) above the threshold.
+
+    Non-finite rows are dropped. Arguments are those of `fast_rcnn_inference_single_image`.
+    """
     finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
     candidates = (scores[:, :-1] > score_thresh) & finite[:, None]
     rows, classes = candidates.nonzero().unbind(1)
@@ -92,7 +94,7 @@ def candidate_detections(
 def _log_classification_stats(
     pred_logits: Tensor, gt_classes: Tensor, prefix: str = "fast_rcnn"
 ) -> None:
-    """Accuracies of all and of foreground regions, and how many of these are called background.
+    """Log the accuracies of all and of foreground regions, and the false negatives.
 
     Args:
         pred_logits: (R, classes + 1), the background last.
@@ -113,21 +115,21 @@ def _log_classification_stats(
 
 
 class FastRCNNOutputLayers(nn.Module):
-    """Two linear layers, one for classes and one for boxes; their losses and their decoding.
+    """Two linear predictors, for classes and for boxes, with their losses and decoding.
 
     Args:
-        input_shape: of the features of a region: channels, and height and width if there are any.
-        box2box_transform: between proposals and boxes.
-        num_classes: without the background.
-        test_score_thresh, test_nms_thresh, test_topk_per_image: as of `fast_rcnn_inference`.
-        cls_agnostic_bbox_reg: one box for all classes.
+        input_shape: channels of a region's features, and their height and width if any.
+        box2box_transform: box transform between proposals and boxes.
+        num_classes: number of classes without the background.
+        test_score_thresh, test_nms_thresh, test_topk_per_image: as in `fast_rcnn_inference`.
+        cls_agnostic_bbox_reg: predict one box for all classes.
         smooth_l1_beta, box_reg_loss_type: of the box loss: "smooth_l1", "giou", "diou" or "ciou".
-        loss_weight: of both losses, or of each by name.
-        use_fed_loss: the federated loss (Zhou et al. 2021, arXiv:2103.07461): classes without
-            ground truth take part at random only. Needs `use_sigmoid_ce`.
-        use_sigmoid_ce: classes are independent of each other, not exclusive.
-        get_fed_loss_cls_weights: gives (num_classes,) weights by which classes are drawn.
-        fed_loss_num_classes: so many classes take part, with the true ones.
+        loss_weight: weight of both losses, or of each by name.
+        use_fed_loss: federated loss (Zhou et al. 2021, arXiv:2103.07461): only a random sample of
+            the classes without ground truth is used. Requires `use_sigmoid_ce`.
+        use_sigmoid_ce: sigmoid instead of softmax classification.
+        get_fed_loss_cls_weights: returns (num_classes,) sampling weights of the classes.
+        fed_loss_num_classes: number of classes in the loss, those with ground truth included.
     """
 
     @configurable
@@ -204,17 +206,19 @@ class FastRCNNOutputLayers(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Predictions:
-        """(R, channels, ...) -> logits (R, num_classes + 1), the background last, and deltas
-        (R, num_classes * 4) or (R, 4)."""
+        """Predict logits (R, num_classes + 1) and deltas of features (R, channels, ...).
+
+        The background is the last class; deltas are (R, num_classes * 4) or (R, 4).
+        """
         x = x.flatten(1)
         return self.cls_score(x), self.bbox_pred(x)
 
     def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
-        """ "loss_cls" and "loss_box_reg".
+        """Compute "loss_cls" and "loss_box_reg".
 
         Args:
-            predictions: of `forward`, for all proposals.
-            proposals: of each image with `proposal_boxes`, `gt_classes` and, unless all are
+            predictions: output of `forward` for all proposals.
+            proposals: per image with `proposal_boxes`, `gt_classes` and, unless all are
                 background, `gt_boxes`.
         """
         logits, deltas = predictions
@@ -235,12 +239,12 @@ class FastRCNNOutputLayers(nn.Module):
     def get_fed_loss_classes(
         self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor
     ) -> Tensor:
-        """Indices of the classes that take part: the true ones, filled up with random others.
+        """Sample the classes of the federated loss: the true ones and random others.
 
         Args:
-            gt_classes: (R,); where it has the background, `num_classes`, so has the result.
-            num_fed_loss_classes: so many, unless more are true.
-            weight: (num_classes,) by which others are drawn.
+            gt_classes: (R,); if it has the background, `num_classes`, the result has it too.
+            num_fed_loss_classes: size of the sample, unless there are more true classes.
+            weight: (num_classes,) sampling weights of the other classes.
         """
         true = gt_classes.unique()
         missing = num_fed_loss_classes - len(true)
@@ -252,7 +256,7 @@ class FastRCNNOutputLayers(nn.Module):
         return torch.cat([true, torch.multinomial(chances, missing, replacement=False)])
 
     def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Binary cross entropy of every class but the background, summed and divided by R.
+        """Compute binary cross entropy over all classes but the background, summed, over R.
 
         Args:
             pred_class_logits: (R, num_classes + 1).
@@ -276,9 +280,9 @@ class FastRCNNOutputLayers(nn.Module):
     def box_reg_loss(
         self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
     ) -> Tensor:
-        """The box loss of foreground proposals, summed and divided by R, all proposals.
+        """Compute the box loss of foreground proposals, summed and divided by R, all proposals.
 
-        So each foreground proposal weighs the same, however many of them its image has.
+        Thus each foreground proposal has the same weight, however many its image has.
 
         Args:
             proposal_boxes, gt_boxes: (R, box_dim).
@@ -303,7 +307,7 @@ class FastRCNNOutputLayers(nn.Module):
     def inference(
         self, predictions: Predictions, proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """As `fast_rcnn_inference`; the proposals have `proposal_boxes`."""
+        """Decode detections; see `fast_rcnn_inference`. The proposals have `proposal_boxes`."""
         return fast_rcnn_inference(
             self.predict_boxes(predictions, proposals),
             self.predict_probs(predictions, proposals),
@@ -316,8 +320,11 @@ class FastRCNNOutputLayers(nn.Module):
     def predict_boxes_for_gt_classes(
         self, predictions: Predictions, proposals: list[Instances]
     ) -> list[Tensor]:
-        """Of each image (Ri, box_dim): the box for the true class, of background proposals for any
-        class. The proposals have `proposal_boxes` and `gt_classes`."""
+        """Decode the box of the true class per proposal, (Ri, box_dim) per image.
+
+        For background proposals it is that of an arbitrary class. The proposals have
+        `proposal_boxes` and `gt_classes`.
+        """
         if not proposals:
             return []
         every = cat(self.predict_boxes(predictions, proposals))
@@ -327,7 +334,7 @@ class FastRCNNOutputLayers(nn.Module):
         return list(sets[rows, classes].split(_sizes(proposals)))
 
     def predict_boxes(self, predictions: Predictions, proposals: list[Instances]) -> list[Tensor]:
-        """Of each image (Ri, num_classes * box_dim) or (Ri, box_dim)."""
+        """Decode boxes, (Ri, num_classes * box_dim) or (Ri, box_dim) per image."""
         if len(proposals) == 0:
             return []
         boxes = cat([p.proposal_boxes.tensor for p in proposals])
@@ -335,7 +342,7 @@ class FastRCNNOutputLayers(nn.Module):
         return list(decoded.split(_sizes(proposals)))
 
     def predict_probs(self, predictions: Predictions, proposals: list[Instances]) -> list[Tensor]:
-        """Of each image (Ri, num_classes + 1), the background last."""
+        """Compute class probabilities, (Ri, num_classes + 1) per image, the background last."""
         logits = predictions[0]
         probabilities = logits.sigmoid() if self.use_sigmoid_ce else logits.softmax(dim=-1)
         return list(probabilities.split(_sizes(proposals)))
@@ -347,7 +354,7 @@ def _sizes(proposals: list[Instances]) -> list[int]:
 
 
 def _proposals_and_truth(proposals: list[Instances], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes (R, box_dim) of all proposals and what they are matched to."""
+    """Concatenate the boxes (R, box_dim) of all proposals and their matched ground truth."""
     if not proposals:
         empty = like.new_empty(0, 4)
         return empty, empty
