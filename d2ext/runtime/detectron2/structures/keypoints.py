@@ -1,7 +1,7 @@
-"""Keypoints, and the heat maps that they are learnt as.
+"""Keypoints, and their encoding as heat maps.
 
-Source of the coding: He et al., "Mask R-CNN", 2017, arXiv:1703.06870. A continuous coordinate c and
-a discrete d relate by d = floor(c) and c = d + 0.5.
+Source of the encoding: He et al., "Mask R-CNN", 2017, arXiv:1703.06870. A continuous coordinate c
+and a discrete d relate by d = floor(c) and c = d + 0.5.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from torch.nn.functional import interpolate
 
 
 class Keypoints:
-    """The annotated keypoints of one image's objects.
+    """The annotated keypoints of the objects of one image.
 
     Args:
         keypoints: (N, K, 3): x and y in pixels, and COCO's visibility: 0 not labelled, 1 labelled
-            but hidden, 2 visible. Turned into float32.
+            but hidden, 2 visible. Cast to float32.
 
     Attributes:
         tensor: (N, K, 3) float32.
@@ -33,24 +33,24 @@ class Keypoints:
         return self.tensor.shape[0]
 
     def to(self, *args: Any, **kwargs: Any) -> "Keypoints":
-        """The keypoints on another device; arguments as of `Tensor.to`."""
+        """Move the keypoints to another device; arguments are those of `Tensor.to`."""
         return Keypoints(self.tensor.to(*args, **kwargs))
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor is."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> tuple[Tensor, Tensor]:
-        """The cell of a square grid over its box that each keypoint is in.
+        """Encode each keypoint as the index of its cell in a square grid over its box.
 
         Args:
             boxes: (N, 4) XYXY.
-            heatmap_size: cells a side.
+            heatmap_size: cells per side.
 
         Returns:
-            (N, K) int64 cells, row by row, and (N, K) int64: 1 for labelled keypoints inside the
-            box, 0 for the others, whose cell is 0.
+            (N, K) int64 cells in row-major order, and (N, K) int64: 1 for labelled keypoints inside
+            the box, 0 for the others, whose cell is 0.
         """
         if self.tensor.numel() == 0:
             empty = self.tensor.new_zeros(0, dtype=torch.int64)
@@ -65,7 +65,7 @@ class Keypoints:
         return (cells[..., 1] * heatmap_size + cells[..., 0]) * valid, valid
 
     def __getitem__(self, item: Any) -> "Keypoints":
-        """Those at an index, a slice, or a vector of indices or bools. May share memory."""
+        """Return those at an index, a slice, or a vector of indices or bools; may share memory."""
         chosen = self.tensor[item]
         return Keypoints(chosen[None] if isinstance(item, int) else chosen)
 
@@ -74,21 +74,21 @@ class Keypoints:
 
     @staticmethod
     def cat(keypoints_list: Sequence["Keypoints"]) -> "Keypoints":
-        """All keypoints of a list that is not empty."""
+        """Concatenate keypoints of a non-empty list."""
         return Keypoints(torch.cat([keypoints.tensor for keypoints in keypoints_list]))
 
 
 @torch.jit.script_if_tracing  # a trace would keep the number of boxes and their sizes
 def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
-    """Where the predicted heat maps are highest.
+    """Decode keypoints at the maxima of predicted heat maps.
 
     Args:
         maps: (N, K, H, W) logits.
         rois: (N, 4) XYXY boxes that the maps cover.
 
     Returns:
-        (N, K, 4): x and y in pixels, the logit, and the score. Maps are resized to their box first;
-        a score is a softmax over the map before resizing, to be comparable between boxes.
+        (N, K, 4): x and y in pixels, the logit, and the score. Maps are first resized to their box;
+        a score is a softmax over the map before resizing, which is comparable between boxes.
     """
     keypoints = [maps.new_zeros([0, maps.shape[1], 4])]
     for logits, roi in zip(maps.unbind(0), rois.unbind(0), strict=True):

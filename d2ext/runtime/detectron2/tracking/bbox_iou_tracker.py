@@ -1,4 +1,4 @@
-"""A tracker that takes the pairs of boxes with the best overlap first."""
+"""A greedy tracker by the IoU of boxes."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ __all__ = ["BBoxIOUTracker"]
 
 @TRACKER_HEADS_REGISTRY.register()
 class BBoxIOUTracker(FrameTracker):
-    """Matches greedily by the IoU of boxes; a new object gets a new identity.
+    """Tracker that matches boxes greedily by IoU; unmatched detections get new identities.
 
     Args:
         video_height, video_width, max_num_instances, max_lost_frame_count, min_box_rel_dim,
             min_instance_period: see `FrameTracker`.
-        track_iou_threshold: least IoU of boxes of the same object.
+        track_iou_threshold: minimum IoU of boxes of the same object.
     """
 
     @configurable
@@ -58,7 +58,7 @@ class BBoxIOUTracker(FrameTracker):
         self._matched_prev_idx: set[int] = set()
 
     def update(self, instances: Instances) -> Instances:
-        """See `BaseTracker.update`."""
+        """Track the next frame; see `BaseTracker.update`."""
         instances = self._initialize_extra_fields(instances)
         if self._prev_instances is not None:
             self._reset_fields()
@@ -76,7 +76,7 @@ class BBoxIOUTracker(FrameTracker):
         )
 
     def _match(self, instances: Instances, idx: int, prev_idx: int) -> None:
-        """Unless one of them is matched already."""
+        """Match a pair unless one of the two is matched already."""
         if idx not in self._matched_idx and prev_idx not in self._matched_prev_idx:
             self._take_over(instances, idx, prev_idx)
             self._matched_idx.add(idx)

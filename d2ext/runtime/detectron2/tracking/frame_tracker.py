@@ -1,4 +1,4 @@
-"""What trackers that match two frames have in common."""
+"""Base of the trackers that match two consecutive frames."""
 
 import copy
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ __all__ = ["FrameTracker"]
 
 
 class FrameTracker(BaseTracker):
-    """Remembers the last frame; what is not found again is waited for.
+    """Tracker state: the instances of the previous frame, of which lost ones are kept for a while.
 
     Instances have ID, ID_period (frames in which it was found) and lost_frame_count (frames since).
 
     Args:
-        video_height, video_width: of a frame, in pixels.
-        max_num_instances: highest number of identities; kept for subclasses.
-        max_lost_frame_count: how many frames an object is waited for.
-        min_box_rel_dim: smaller boxes, relative to the frame, are not waited for.
-        min_instance_period: nor are objects that were found in this many frames or fewer.
+        video_height, video_width: size of a frame in pixels.
+        max_num_instances: maximum number of identities; kept for subclasses.
+        max_lost_frame_count: number of frames for which a lost instance is kept.
+        min_box_rel_dim: minimum side, relative to the frame, of a lost instance that is kept.
+        min_instance_period: lost instances found in this many frames or fewer are dropped.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FrameTracker(BaseTracker):
         self._min_instance_period = min_instance_period
 
     def _initialize_extra_fields(self, instances: Instances) -> Instances:
-        """Add the fields of tracking; in a first frame everything gets an identity."""
+        """Add the tracking fields; in a first frame every instance gets an identity."""
         count = len(instances)
         defaults = {"ID": None, "ID_period": 1, "lost_frame_count": 0}
         for name, value in defaults.items():
@@ -61,14 +61,14 @@ class FrameTracker(BaseTracker):
         return self._id_count - 1
 
     def _take_over(self, instances: Instances, idx: int, prev_idx: int) -> None:
-        """The detection `idx` is the object `prev_idx` of the frame before."""
+        """Assign the identity of `prev_idx` in the previous frame to the detection `idx`."""
         previous = self._previous()
         instances.ID[idx] = previous.ID[prev_idx]
         instances.ID_period[idx] = previous.ID_period[prev_idx] + 1
         instances.lost_frame_count[idx] = 0
 
     def _name(self, instances: Instances, indices: Iterable[int]) -> None:
-        """New identities."""
+        """Assign new identities."""
         for idx in indices:
             instances.ID[idx] = self._new_id()
             instances.ID_period[idx] = 1
@@ -80,7 +80,7 @@ class FrameTracker(BaseTracker):
         return self._prev_instances
 
     def _with_waiting(self, instances: Instances, found: Iterable[int]) -> Instances:
-        """Append the objects of the frame before that are waited for; `found` are in this one."""
+        """Append the lost instances that are kept, which excludes those `found` again."""
         previous, found = self._previous(), set(found)
         waiting = [i for i in range(len(previous)) if i not in found and self._is_waited_for(i)]
         if not waiting:
@@ -110,12 +110,12 @@ class FrameTracker(BaseTracker):
 
 
 def options_from_config(cfg: CfgNode) -> dict[str, Any]:
-    """The constructor's arguments, from `cfg.TRACKER_HEADS`."""
+    """Return the constructor's arguments from `cfg.TRACKER_HEADS`."""
     names = ("video_height", "video_width", "max_num_instances", "max_lost_frame_count")
     names += ("min_box_rel_dim", "min_instance_period", "track_iou_threshold")
     return {name: cfg.TRACKER_HEADS[name.upper()] for name in names}
 
 
 def unmatched(count: int, matched: np.ndarray) -> list[int]:
-    """The indices below `count` that are not in `matched`."""
+    """Return the indices below `count` that are not in `matched`."""
     return sorted(set(range(count)) - set(matched.tolist()))

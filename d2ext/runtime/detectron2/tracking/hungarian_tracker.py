@@ -1,4 +1,4 @@
-"""Trackers that match all detections of two frames at once, at the least total cost.
+"""Trackers by optimal assignment: all detections of two frames are matched at minimum cost.
 
 Source: Kuhn 1955, "The Hungarian method for the assignment problem".
 """
@@ -17,7 +17,7 @@ __all__ = ["BaseHungarianTracker"]
 
 
 class BaseHungarianTracker(FrameTracker):
-    """Matches at the least cost; subclasses say what a match costs. See `FrameTracker`."""
+    """Base of the Hungarian trackers; a subclass defines the cost matrix. See `FrameTracker`."""
 
     @configurable
     def __init__(
@@ -45,11 +45,11 @@ class BaseHungarianTracker(FrameTracker):
         raise NotImplementedError("Trackers that are built from a config implement from_config.")
 
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> np.ndarray:
-        """(N, M) cost of a detection of this frame being one of the frame before."""
+        """Return the (N, M) cost of matching detections of this frame to the previous one."""
         raise NotImplementedError("Hungarian trackers implement build_cost_matrix.")
 
     def update(self, instances: Instances) -> Instances:
-        """See `BaseTracker.update`."""
+        """Track the next frame; see `BaseTracker.update`."""
         instances = self._initialize_extra_fields(instances)
         if self._prev_instances is not None:
             costs = self.build_cost_matrix(instances, self._prev_instances)

@@ -1,4 +1,4 @@
-"""ResNet with dilated last stages and, by choice, a stem of three small convolutions."""
+"""ResNet with dilated last stages and optionally a stem of three small convolutions."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ _BLOCKS_PER_STAGE = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class DeepLabStem(CNNBlockBase):
-    """Three 3x3 convolutions, the first with stride 2, and a 3x3 max pooling: stride 4 together.
+    """Stem of three 3x3 convolutions, the first of stride 2, and 3x3 max pooling: stride 4.
 
     Args:
-        out_channels: of the last convolution; the others have half as many.
+        out_channels: channels of the last convolution; the others have half as many.
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 128, norm: str = "BN") -> None:
@@ -58,10 +58,10 @@ def _conv(in_channels: int, out_channels: int, norm: str, stride: int) -> Conv2d
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """The ResNet that `cfg.MODEL.RESNETS`, with DeepLab's keys, describes.
+    """Build a ResNet from `cfg.MODEL.RESNETS` with DeepLab's keys.
 
     Raises:
-        ValueError: a depth, stem or dilation that there is not.
+        ValueError: a depth, stem or dilation is not supported.
     """
     section = cfg.MODEL.RESNETS
     _check_section(section)
