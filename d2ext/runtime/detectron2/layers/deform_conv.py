@@ -24,7 +24,7 @@ class _DeformConvBase(nn.Module):
         dilation: IntPair = 1,
         groups: int = 1,
         deformable_groups: int = 1,
-        bias: bool = False,
+        bias: bool = True,
         norm: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class DeformConv(_DeformConvBase):
 
     Args:
         deformable_groups: number of groups of input channels with separate offsets.
-    bias: not supported; kept for the signature.
+        bias: not supported; kept for the signature.
         norm, activation: applied to the output, in this order.
     """
 
@@ -93,6 +93,7 @@ class DeformConv(_DeformConvBase):
             *pairs,
             groups,
             deformable_groups,
+            bias=False,
             norm=norm,
             activation=activation,
         )
@@ -110,28 +111,7 @@ class ModulatedDeformConv(_DeformConvBase):
     """`DeformConv` with a modulation factor per sampled position, and with a bias.
 
     The arguments are those of `DeformConv`, but `bias` is supported.
-
-    Args: as `DeformConv`'s, but `bias` is supported.
     """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: IntPair,
-        stride: IntPair = 1,
-        padding: IntPair = 0,
-        dilation: IntPair = 1,
-        groups: int = 1,
-        deformable_groups: int = 1,
-        bias: bool = True,
-        norm: nn.Module | None = None,
-        activation: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        geometry = (kernel_size, stride, padding, dilation, groups, deformable_groups)
-        super().__init__(
-            in_channels, out_channels, *geometry, bias=bias, norm=norm, activation=activation
-        )
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """Convolve as `DeformConv`; `mask` is (B, deformable_groups * kh * kw, H', W')."""

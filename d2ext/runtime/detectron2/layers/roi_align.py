@@ -11,7 +11,7 @@ class ROIAlign(nn.Module):
 
     Args:
         output_size: (height, width), or one number for both.
-    spatial_scale: factor from the boxes' coordinates to the feature map's.
+        spatial_scale: factor from the boxes' coordinates to the feature map's.
         sampling_ratio: samples per output cell and axis; 0: adapts to the region's size.
         aligned: shift by half a pixel, so that pixel centres lie at .5; otherwise the older
             convention, where they lie on integers.

@@ -57,7 +57,7 @@ class ROIAlignRotated(nn.Module):
 
     Args:
         output_size: (height, width), or one number for both.
-    spatial_scale: factor from the boxes' coordinates to the feature map's.
+        spatial_scale: factor from the boxes' coordinates to the feature map's.
         sampling_ratio: samples per output cell and axis; 0: adapts to the region's size.
     """
 

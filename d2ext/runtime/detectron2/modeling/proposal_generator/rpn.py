@@ -281,9 +281,9 @@ class RPN(nn.Module):
 
         Args:
             anchors: boxes per level, R in total.
-        pred_objectness_logits, pred_anchor_deltas: per level (N, Ri) and (N, Ri, box_dim).
-        gt_labels, gt_boxes: per image (R,) and (R, box_dim), from
-        `label_and_sample_anchors`.
+            pred_objectness_logits, pred_anchor_deltas: per level (N, Ri) and (N, Ri, box_dim).
+            gt_labels, gt_boxes: per image (R,) and (R, box_dim), from
+                `label_and_sample_anchors`.
         """
         labels = torch.stack(gt_labels)
         num_images = len(gt_labels)
