@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 
 from .base_tracker import BaseTracker
@@ -27,6 +27,7 @@ class FrameTracker(BaseTracker):
         min_instance_period: lost instances found in this many frames or fewer are dropped.
     """
 
+    @configurable
     def __init__(
         self,
         video_height: int,
@@ -60,14 +61,14 @@ class FrameTracker(BaseTracker):
         self._id_count += 1
         return self._id_count - 1
 
-    def _take_over(self, instances: Instances, idx: int, prev_idx: int) -> None:
+    def _continue_track(self, instances: Instances, idx: int, prev_idx: int) -> None:
         """Assign the identity of `prev_idx` in the previous frame to the detection `idx`."""
         previous = self._previous()
         instances.ID[idx] = previous.ID[prev_idx]
         instances.ID_period[idx] = previous.ID_period[prev_idx] + 1
         instances.lost_frame_count[idx] = 0
 
-    def _name(self, instances: Instances, indices: Iterable[int]) -> None:
+    def _start_tracks(self, instances: Instances, indices: Iterable[int]) -> None:
         """Assign new identities."""
         for idx in indices:
             instances.ID[idx] = self._new_id()
@@ -79,22 +80,20 @@ class FrameTracker(BaseTracker):
             raise AssertionError("there is no frame before")
         return self._prev_instances
 
-    def _with_waiting(self, instances: Instances, found: Iterable[int]) -> Instances:
+    def _append_lost_instances(self, instances: Instances, found: Iterable[int]) -> Instances:
         """Append the lost instances that are kept, which excludes those `found` again."""
         previous, found = self._previous(), set(found)
-        waiting = [i for i in range(len(previous)) if i not in found and self._is_waited_for(i)]
-        if not waiting:
+        lost = [i for i in range(len(previous)) if i not in found and self._is_kept_while_lost(i)]
+        if not lost:
             return instances
         kept = Instances(instances.image_size)
         for name in instances.get_fields():
             value = previous.get(name)
-            kept.set(
-                name, [value[i] for i in waiting] if isinstance(value, list) else value[waiting]
-            )
+            kept.set(name, [value[i] for i in lost] if isinstance(value, list) else value[lost])
         kept.lost_frame_count = [count + 1 for count in kept.lost_frame_count]
         return Instances.cat([instances, kept])
 
-    def _is_waited_for(self, prev_idx: int) -> bool:
+    def _is_kept_while_lost(self, prev_idx: int) -> bool:
         previous = self._previous()
         left, top, right, bottom = previous.pred_boxes.tensor[prev_idx].tolist()
         return (
@@ -104,7 +103,7 @@ class FrameTracker(BaseTracker):
             and previous.ID_period[prev_idx] > self._min_instance_period
         )
 
-    def _remember(self, instances: Instances) -> Instances:
+    def _finish_frame(self, instances: Instances) -> Instances:
         self._prev_instances = copy.deepcopy(instances)
         return instances
 

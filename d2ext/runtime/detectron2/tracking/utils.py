@@ -8,7 +8,8 @@ from detectron2.structures import Instances
 
 __all__ = ["LARGE_COST_VALUE", "create_prediction_pairs"]
 
-# Of an assignment that should not be.
+# Cost of pairs below the IoU threshold. It is finite, as in Detectron2: without an alternative such
+# pairs are matched all the same.
 LARGE_COST_VALUE = 100000
 
 

@@ -20,33 +20,13 @@ class VanillaHungarianBBoxIOUTracker(BaseHungarianTracker):
     """Tracker with the maximum number of matches, whatever their IoU above the threshold.
 
     Args:
-        video_height, video_width, max_num_instances, max_lost_frame_count, min_box_rel_dim,
-            min_instance_period: see `FrameTracker`.
         track_iou_threshold: minimum IoU of boxes of the same object.
+        kwargs: arguments of `FrameTracker`.
     """
 
     @configurable
-    def __init__(
-        self,
-        *,
-        video_height: int,
-        video_width: int,
-        max_num_instances: int = 200,
-        max_lost_frame_count: int = 0,
-        min_box_rel_dim: float = 0.02,
-        min_instance_period: int = 1,
-        track_iou_threshold: float = 0.5,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            video_height,
-            video_width,
-            max_num_instances,
-            max_lost_frame_count,
-            min_box_rel_dim,
-            min_instance_period,
-            **kwargs,
-        )
+    def __init__(self, *, track_iou_threshold: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._track_iou_threshold = track_iou_threshold
 
     @classmethod
