@@ -335,14 +335,8 @@ def build_detection_train_loader(
         total_batch_size, aspect_ratio_grouping, num_workers, collate_fn, kwargs: see
             `build_batch_data_loader`.
     """
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if isinstance(dataset, torchdata.IterableDataset):
-        if sampler is not None:
-            raise AssertionError("sampler must be None if dataset is IterableDataset")
-    else:
+    dataset = _map_dataset(dataset, mapper, sampler)
+    if not isinstance(dataset, torchdata.IterableDataset):
         sampler = TrainingSampler(len(dataset)) if sampler is None else sampler
         if not isinstance(sampler, torchdata.Sampler):
             raise AssertionError(f"Expect a Sampler but got {type(sampler)}")
@@ -355,6 +349,16 @@ def build_detection_train_loader(
         collate_fn=collate_fn,
         **kwargs,
     )
+
+
+def _map_dataset(dataset: Any, mapper: Callable | None, sampler: Any) -> Any:
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        dataset = MapDataset(dataset, mapper)
+    if isinstance(dataset, torchdata.IterableDataset) and sampler is not None:
+        raise AssertionError("sampler must be None if dataset is IterableDataset")
+    return dataset
 
 
 def _test_loader_from_config(
@@ -394,14 +398,8 @@ def build_detection_test_loader(
         num_workers: worker processes.
         collate_fn: collates a list of samples to a batch; by default the list itself.
     """
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if isinstance(dataset, torchdata.IterableDataset):
-        if sampler is not None:
-            raise AssertionError("sampler must be None if dataset is IterableDataset")
-    elif sampler is None:
+    dataset = _map_dataset(dataset, mapper, sampler)
+    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
         sampler = InferenceSampler(len(dataset))
     return torchdata.DataLoader(
         dataset,
