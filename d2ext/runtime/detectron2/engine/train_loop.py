@@ -194,12 +194,22 @@ class SimpleTrainer(TrainerBase):
         data_time = time.perf_counter() - start
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        loss_dict, losses = _summed(self.model(data))
+        loss_dict, losses = self._forward(data)
         if not self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        losses.backward()
+        self._backward(losses)
         self.after_backward()
+        # Before the step: a loss that is not finite is raised here and does not reach the weights.
         self._write(loss_dict, data_time)
+        self._step_optimizer()
+
+    def _forward(self, data: Any) -> tuple[Mapping[str, Tensor], Tensor]:
+        return _summed(self.model(data))
+
+    def _backward(self, losses: Tensor) -> None:
+        losses.backward()
+
+    def _step_optimizer(self) -> None:
         self.optimizer.step()
 
     def _check_mode(self) -> None:
@@ -335,24 +345,17 @@ class AMPTrainer(SimpleTrainer):
         self.precision = precision
         self.log_grad_scaler = log_grad_scaler
 
-    def run_step(self) -> None:
-        """Run one iteration, the forward pass under autocast."""
-        self._check_mode()
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        if self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
+    def _forward(self, data: Any) -> tuple[Mapping[str, Tensor], Tensor]:
         with torch.autocast(self._device, dtype=self.precision):
-            loss_dict, losses = _summed(self.model(data))
-        if not self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
+            return super()._forward(data)
+
+    def _backward(self, losses: Tensor) -> None:
         self.grad_scaler.scale(losses).backward()
         if self.log_grad_scaler:
             storage = get_event_storage()
             storage.put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
-        self.after_backward()
-        self._write(loss_dict, data_time)
+
+    def _step_optimizer(self) -> None:
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
