@@ -66,6 +66,8 @@ class COCOEvaluator(DatasetEvaluator):
         allow_cached_coco: reuse a converted file in `output_dir`.
     """
 
+    _format = "COCO"
+
     def __init__(
         self,
         dataset_name: str,
@@ -156,12 +158,12 @@ class COCOEvaluator(DatasetEvaluator):
     def _eval_predictions(
         self, predictions: list[dict], img_ids: Sequence[Any] | None = None
     ) -> None:
-        self._logger.info("Preparing results for COCO format ...")
+        self._logger.info(f"Preparing results for {self._format} format ...")
         detections = list(itertools.chain(*[p["instances"] for p in predictions]))
         tasks = self._tasks or self._tasks_from_predictions(detections)
         detections = self._with_original_categories(detections)
         if self._output_dir:
-            path = os.path.join(self._output_dir, "coco_instances_results.json")
+            path = os.path.join(self._output_dir, f"{self._format.lower()}_instances_results.json")
             self._logger.info(f"Saving results to {path}")
             with PathManager.open(path + ".tmp", "w", encoding="utf-8") as file:
                 json.dump(detections, file)
@@ -169,22 +171,27 @@ class COCOEvaluator(DatasetEvaluator):
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
-        implementation = "fast" if self._use_fast_impl else "official"
-        self._logger.info(f"Evaluating predictions with {implementation} COCO API...")
         for task in sorted(tasks):
-            coco_eval = None
-            if detections:
-                coco_eval = _evaluate_predictions_on_coco(
-                    self._coco_api,
-                    detections,
-                    task,
-                    kpt_oks_sigmas=self._kpt_oks_sigmas,
-                    cocoeval_fn=self._cocoeval_fn,
-                    img_ids=img_ids,
-                    max_dets_per_image=self._max_dets_per_image,
-                )
-            classes = self._metadata.get("thing_classes")
-            self._results[task] = self._derive_coco_results(coco_eval, task, class_names=classes)
+            self._results[task] = self._eval_task(detections, task, img_ids)
+
+    def _eval_task(
+        self, detections: list[dict], task: str, img_ids: Sequence[Any] | None
+    ) -> dict[str, float]:
+        implementation = "fast" if self._use_fast_impl else "official"
+        self._logger.info(f"Evaluating {task} with {implementation} COCO API...")
+        coco_eval = None
+        if detections:
+            coco_eval = _evaluate_predictions_on_coco(
+                self._coco_api,
+                detections,
+                task,
+                kpt_oks_sigmas=self._kpt_oks_sigmas,
+                cocoeval_fn=self._cocoeval_fn,
+                img_ids=img_ids,
+                max_dets_per_image=self._max_dets_per_image,
+            )
+        classes = self._metadata.get("thing_classes")
+        return self._derive_coco_results(coco_eval, task, class_names=classes)
 
     def _with_original_categories(self, detections: list[dict]) -> list[dict]:
         """Return copies with the dataset's category ids in place of contiguous indices."""

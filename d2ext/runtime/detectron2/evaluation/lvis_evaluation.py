@@ -8,9 +8,7 @@ where it is not annotated exhaustively.
 import contextlib
 import io
 import itertools
-import json
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +46,8 @@ class LVISEvaluator(COCOEvaluator):
         max_dets_per_image: maximum number of detections per image, 300 by default.
     """
 
+    _format = "LVIS"
+
     def __init__(
         self,
         dataset_name: str,
@@ -71,26 +71,13 @@ class LVISEvaluator(COCOEvaluator):
         self._do_evaluation = len(self._coco_api.getAnnIds()) > 0
         self._predictions: list[dict] = []
 
-    def _eval_predictions(
-        self, predictions: list[dict], img_ids: Sequence[Any] | None = None
-    ) -> None:
-        self._logger.info("Preparing results in the LVIS format ...")
-        detections = list(itertools.chain(*[p["instances"] for p in predictions]))
-        tasks = self._tasks or self._tasks_from_predictions(detections)
-        detections = self._with_original_categories(detections)
-        if self._output_dir:
-            path = os.path.join(self._output_dir, "lvis_instances_results.json")
-            self._logger.info(f"Saving results to {path}")
-            with PathManager.open(path, "w") as file:
-                json.dump(detections, file)
-        if not self._do_evaluation:
-            self._logger.info("Annotations are not available for evaluation.")
-            return
-        self._logger.info("Evaluating predictions ...")
-        for task in sorted(tasks):
-            self._results[task] = _evaluate_predictions_on_lvis(
-                self._coco_api, detections, task, max_dets_per_image=self._max_dets
-            )
+    def _eval_task(
+        self, detections: list[dict], task: str, img_ids: Sequence[Any] | None
+    ) -> dict[str, float]:
+        self._logger.info(f"Evaluating {task} ...")
+        return _evaluate_predictions_on_lvis(
+            self._coco_api, detections, task, max_dets_per_image=self._max_dets
+        )
 
     def _with_original_categories(self, detections: list[dict]) -> list[dict]:
         """Return copies with LVIS's category ids: from 1, unless the metadata maps them."""
