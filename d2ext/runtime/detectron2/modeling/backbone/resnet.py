@@ -43,7 +43,7 @@ __all__ = [
 
 ResNetBlockBase = CNNBlockBase  # its name in older code
 
-_BLOCKS_PER_STAGE = {
+BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -356,7 +356,7 @@ class ResNet(Backbone):
         block_class = block_class or (BasicBlock if basic else BottleneckBlock)
         widths = [64 * 2**i if basic else 256 * 2**i for i in range(4)]
         stages = []
-        for index, num_blocks in enumerate(_BLOCKS_PER_STAGE[depth]):
+        for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
             options = {} if basic else {"bottleneck_channels": widths[index] // 4}
             stages.append(
                 ResNet.make_stage(
@@ -422,8 +422,8 @@ def configured_resnet(
 def _check_section(section: CfgNode) -> None:
     if section.RES5_DILATION not in (1, 2):
         raise ValueError(f"MODEL.RESNETS.RES5_DILATION is 1 or 2, got {section.RES5_DILATION}")
-    if section.DEPTH not in _BLOCKS_PER_STAGE:
-        known = ", ".join(map(str, _BLOCKS_PER_STAGE))
+    if section.DEPTH not in BLOCKS_PER_STAGE:
+        known = ", ".join(map(str, BLOCKS_PER_STAGE))
         raise ValueError(f"MODEL.RESNETS.DEPTH is one of {known}, got {section.DEPTH}")
     if section.DEPTH >= 50:
         return
@@ -438,27 +438,51 @@ def _check_section(section: CfgNode) -> None:
 def _configured_stage(
     section: CfgNode, index: int, in_channels: int, out_channels: int
 ) -> list[CNNBlockBase]:
-    num_blocks = _BLOCKS_PER_STAGE[section.DEPTH][index]
     dilation = section.RES5_DILATION if index == 3 else 1
-    first_stride = 1 if index == 0 or dilation == 2 else 2
+    stride = 1 if index == 0 or dilation == 2 else 2
+    num_blocks = BLOCKS_PER_STAGE[section.DEPTH][index]
+    if section.DEPTH >= 50:
+        dilations = [dilation] * num_blocks
+        return bottleneck_stage(section, index, in_channels, out_channels, stride, dilations)
+    return ResNet.make_stage(
+        BasicBlock,
+        num_blocks,
+        stride_per_block=[stride] + [1] * (num_blocks - 1),
+        in_channels=in_channels,
+        out_channels=out_channels,
+        norm=section.NORM,
+    )
+
+
+def bottleneck_stage(
+    section: CfgNode,
+    index: int,
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    dilations: list[int],
+) -> list[CNNBlockBase]:
+    """Build a stage of bottleneck blocks, deformable ones if configured.
+
+    Args:
+        section: `cfg.MODEL.RESNETS`.
+        index: 0 for "res2" to 3 for "res5".
+        stride: stride of the first block.
+        dilations: dilation of each block.
+    """
+    num_blocks = BLOCKS_PER_STAGE[section.DEPTH][index]
     options: dict[str, Any] = {
-        "stride_per_block": [first_stride] + [1] * (num_blocks - 1),
+        "stride_per_block": [stride] + [1] * (num_blocks - 1),
+        "dilation_per_block": dilations,
         "in_channels": in_channels,
         "out_channels": out_channels,
-        "norm": section.NORM,
-    }
-    if section.DEPTH < 50:
-        return ResNet.make_stage(BasicBlock, num_blocks, **options)
-    options |= {
         "bottleneck_channels": section.NUM_GROUPS * section.WIDTH_PER_GROUP * 2**index,
-        "stride_in_1x1": section.STRIDE_IN_1X1,
-        "dilation": dilation,
         "num_groups": section.NUM_GROUPS,
+        "norm": section.NORM,
+        "stride_in_1x1": section.STRIDE_IN_1X1,
     }
     if not section.DEFORM_ON_PER_STAGE[index]:
         return ResNet.make_stage(BottleneckBlock, num_blocks, **options)
-    options |= {
-        "deform_modulated": section.DEFORM_MODULATED,
-        "deform_num_groups": section.DEFORM_NUM_GROUPS,
-    }
+    options["deform_modulated"] = section.DEFORM_MODULATED
+    options["deform_num_groups"] = section.DEFORM_NUM_GROUPS
     return ResNet.make_stage(DeformBottleneckBlock, num_blocks, **options)
