@@ -21,7 +21,7 @@ import torch
 from fvcore.common.history_buffer import HistoryBuffer
 from torch import Tensor
 
-from detectron2.utils.file_io import PathManager
+from .file_io import PathManager
 
 __all__ = [
     "CommonMetricPrinter",

@@ -15,7 +15,7 @@ import torch
 from tabulate import tabulate
 from termcolor import colored
 
-from detectron2.utils.file_io import PathManager
+from .file_io import PathManager
 
 __all__ = ["log_every_n", "log_every_n_seconds", "log_first_n", "setup_logger"]
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from detectron2.structures import Boxes, Instances, ROIMasks
-from detectron2.utils.file_io import PathManager
+
+from .file_io import PathManager
 
 __all__ = [
     "assert_instances_allclose",

@@ -6,9 +6,10 @@ import numpy as np
 import pycocotools.mask as mask_util
 
 from detectron2.structures import Instances
-from detectron2.utils.canvas import VisImage
-from detectron2.utils.colormap import random_color, random_colors
-from detectron2.utils.visualizer import ColorMode, Visualizer, _create_text_labels
+
+from .canvas import VisImage
+from .colormap import random_color, random_colors
+from .visualizer import ColorMode, Visualizer, _create_text_labels
 
 __all__ = ["VideoVisualizer"]
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BitMasks, BoxMode, Instances, Keypoints, PolygonMasks
-from detectron2.utils.file_io import PathManager
 
 from .canvas import SMALL_OBJECT, Canvas, Color, VisImage
 from .colormap import random_color
+from .file_io import PathManager
 from .generic_mask import GenericMask
 
 __all__ = ["ColorMode", "GenericMask", "VisImage", "Visualizer"]

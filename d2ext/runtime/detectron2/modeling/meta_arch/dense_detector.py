@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from detectron2.layers import cat, move_device_like
 from detectron2.layers.wrappers import at_most
-from detectron2.modeling.backbone import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
+from ..backbone import Backbone
 from ..postprocessing import detector_postprocess, postprocess_to_input
 
 if TYPE_CHECKING:
