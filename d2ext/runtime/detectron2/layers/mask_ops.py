@@ -53,7 +53,7 @@ def paste_masks_in_image(
 def _paste_into_traced_shape(
     masks: Tensor, boxes: Tensor, height: Tensor, width: Tensor, threshold: float
 ) -> Tensor:
-    # The loop over masks, and the size of the image, are then those of each input.
+    # Compiled rather than traced: the loop and the image size depend on the input.
     return paste_masks_in_image(masks, boxes, (int(height), int(width)), threshold)
 
 
@@ -61,10 +61,11 @@ def _parts(boxes: Tensor, height: int, width: int) -> tuple[int, list[tuple[int,
     """Yield chunks: how many masks are pasted together, and their window (x0, y0, x1, y1)."""
     count = boxes.shape[0]
     if boxes.device.type != "cpu":
-        chunk_bytes = 1 << 30  # of float masks held at a time
+        chunk_bytes = 1 << 30  # memory limit of the float masks of a chunk
         step = max(chunk_bytes // max(4 * height * width, 1), 1)
         return step, [(0, 0, width, height) for _ in range(0, count, step)]
-    # One by one, each only where its box is.
+    # On the CPU one by one, each only inside its box: that needs the least arithmetic.
+    # One more pixel on each side, where bilinear sampling still reaches into the mask.
     low = (boxes[:, :2].floor() - 1).clamp(min=0)
     rows: list[list[int]] = torch.cat([low, boxes[:, 2:].ceil() + 1], dim=1).long().tolist()
     windows = [(x0, y0, min(x1, width), min(y1, height)) for x0, y0, x1, y1 in rows]
@@ -81,7 +82,7 @@ def _sample(masks: Tensor, corners: Tensor, window: tuple[int, int, int, int]) -
     y = (rows - y0) / (y1 - y0) * 2 - 1
     shape = [masks.shape[0], rows.shape[0], columns.shape[0]]
     grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
-    # A box without area gives infinities, which would read outside the mask.
+    # A box without area gives infinities; 2.0 is outside of the mask, too, and reads zeros.
     return F.grid_sample(masks, grid.nan_to_num(2.0, 2.0, 2.0), align_corners=False)[:, 0]
 
 
@@ -120,6 +121,7 @@ def paste_mask_in_image_old(
     Returns:
         (img_h, img_w) uint8.
     """
+    # Detectron1 included the last pixel in a box, hence the + 1.
     x0, y0, x1, y1 = box.to(torch.int32).tolist()
     size = (max(x1 - x0 + 1, 1), max(y1 - y0 + 1, 1))
     small = Image.fromarray(mask.float().cpu().numpy())

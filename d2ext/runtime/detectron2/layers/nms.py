@@ -24,7 +24,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     """
     if boxes.shape[-1] != 4:
         raise ValueError(f"boxes must be (N, 4), got {boxes.shape}")
-    # Groups are told apart by shifting their boxes, for which half precision has no room.
+    # Groups are separated by shifting their boxes; half precision cannot hold such coordinates.
     return box_ops.batched_nms(boxes.float(), scores, idxs, iou_threshold)
 
 
@@ -51,9 +51,10 @@ def batched_nms_rotated(
     if boxes.numel() == 0:
         return torch.empty(0, dtype=torch.int64, device=boxes.device)
     boxes = boxes.float()
+    # Half the longer side, not the exact extent: an upper bound would be half the diagonal.
     reach = boxes[:, 2:4].amax(dim=1, keepdim=True) / 2
     low, high = (boxes[:, :2] - reach).min(), (boxes[:, :2] + reach).max()
-    # Groups are told apart by moving each to a place of its own.
+    # Groups are separated by shifting each by more than the extent of all boxes.
     shifts = idxs.to(boxes)[:, None] * (high - low + 1)
     moved = torch.cat([boxes[:, :2] + shifts, boxes[:, 2:]], dim=1)
     return nms_rotated(moved, scores, iou_threshold)

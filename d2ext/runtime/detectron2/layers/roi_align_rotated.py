@@ -79,7 +79,7 @@ class ROIAlignRotated(nn.Module):
             raise ValueError(f"rois must be (N, 6), got {rois.shape}")
         dtype = input.dtype
         if dtype in (torch.float16, torch.bfloat16):
-            input = input.float()  # half precision cannot tell neighbouring boxes apart
+            input = input.float()  # half precision is too coarse for box coordinates
         pooled = roi_align_rotated(
             input, rois.to(input.dtype), self.output_size, self.spatial_scale, self.sampling_ratio
         )

@@ -30,7 +30,7 @@ __all__ = [
 if TYPE_CHECKING:
     Tensors = list[Tensor] | tuple[Tensor, ...]
 else:
-    Tensors = list[Tensor]  # what TorchScript compiles
+    Tensors = list[Tensor]  # TorchScript needs a concrete type
 
 
 class Conv2d(nn.Conv2d):
@@ -54,7 +54,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
-        # Statements that TorchScript can read: it knows no super() and no module in an expression.
+        # TorchScript supports neither super() nor optional modules in expressions.
         x = self._conv_forward(x, self.weight, self.bias)
         if self.norm is not None:
             x = self.norm(x)
@@ -63,7 +63,7 @@ class Conv2d(nn.Conv2d):
         return x
 
 
-class _NewEmptyTensorOp(torch.autograd.Function):  # packages use it for inputs without elements
+class _NewEmptyTensorOp(torch.autograd.Function):  # packages use it for empty inputs
     """An empty tensor of another shape that stays in the autograd graph."""
 
     @staticmethod

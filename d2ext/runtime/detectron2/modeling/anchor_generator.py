@@ -29,6 +29,7 @@ class BufferList(nn.Module):
     def __init__(self, buffers: Sequence[Tensor]) -> None:
         super().__init__()
         for index, buffer in enumerate(buffers):
+            # Anchors follow from the config; published checkpoints do not have them.
             self.register_buffer(str(index), buffer, persistent=False)
 
     def __len__(self) -> int:
@@ -83,7 +84,7 @@ class _AnchorGrid(nn.Module):
         Returns (H * W * num_anchors, box_dim) per level; positions are outermost, in row-major
         order.
         """
-        # TorchScript does not iterate over modules of its users.
+        # TorchScript does not iterate over custom module classes.
         cells = [named[1] for named in self.cell_anchors.named_buffers()]
         return [
             self._on_grid(cell, stride, feature)
@@ -107,6 +108,7 @@ class _AnchorGrid(nn.Module):
 
 def _cell_sizes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Compute widths and heights, (sizes, ratios) float64 each."""
+    # Double precision, as Python's floats in Detectron2: anchors are equal to the last bit.
     size = torch.tensor(sizes, dtype=torch.float64)[:, None]
     ratio = torch.tensor(aspect_ratios, dtype=torch.float64)
     width = (size**2 / ratio).sqrt()

@@ -19,9 +19,11 @@ __all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotate
 if TYPE_CHECKING:
     Weights = Sequence[float]
 else:
-    Weights = list[float]  # as TorchScript knows them
+    Weights = list[float]  # TorchScript needs a concrete type
 
-_DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)  # as in the published R-CNN models
+_DEFAULT_SCALE_CLAMP = math.log(
+    1000.0 / 16
+)  # of the published R-CNN models: sizes grow at most by 1000 / 16
 
 
 def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,7 +33,7 @@ def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _divide_columns(deltas: Tensor, weights: Weights) -> Tensor:
-    # By numbers: a tensor of them would bind a trace to its device.
+    # Divide by numbers: a tensor of weights would bind a trace to its device.
     columns = [column / w for column, w in zip(deltas.unbind(-1), weights, strict=True)]
     return torch.stack(columns, dim=-1)
 
@@ -80,7 +82,7 @@ class Box2BoxTransform:
         Returns:
             (N, 4 k) float32 XYXY.
         """
-        deltas = deltas.float().unflatten(1, (-1, 4))  # half precision overflows in exp
+        deltas = deltas.float().unflatten(1, (-1, 4))  # exp overflows in half precision
         deltas = _divide_columns(deltas, self.weights)
         centre, size = _centre_and_size(boxes.to(deltas.dtype)[:, None])
         centre = centre + deltas[..., :2] * size
@@ -143,6 +145,7 @@ class Box2BoxTransformRotated:
 
 
 def _wrap_degrees(angles: Tensor) -> Tensor:
+    # The remainder of `%` has the sign of the divisor, so that the result is in [-180, 180).
     return (angles + 180) % 360 - 180
 
 
@@ -164,6 +167,7 @@ class Box2BoxTransformLinear:
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         """Apply distances (N, 4), clamped at 0, to give (N, 4) float32 XYXY."""
+        # Negative distances would give boxes of negative size.
         sides = F.relu(deltas.float())
         centre, size = _centre_and_size(boxes.to(sides.dtype))
         if self.normalize_by_size:
@@ -196,6 +200,8 @@ def _dense_box_regression_loss(
     all_anchors = cat([a.tensor if isinstance(a, Boxes) else a for a in anchors])
     deltas = cat(pred_anchor_deltas, dim=1)
     if box_reg_loss_type == "smooth_l1":
+        # Deltas of all anchors are computed, also of background: a fixed shape, selected by the
+        # mask.
         wanted = torch.stack([box2box_transform.get_deltas(all_anchors, gt) for gt in gt_boxes])
         return smooth_l1_loss(
             deltas[fg_mask], wanted[fg_mask], beta=smooth_l1_beta, reduction="sum"

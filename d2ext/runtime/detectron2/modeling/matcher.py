@@ -14,7 +14,7 @@ class Matcher:
         allow_low_quality_matches: the best predictions of a ground truth are always foreground.
     """
 
-    # What TorchScript cannot read is left out here: generators, unpacking, abstract types.
+    # No generators, unpacking or abstract types: TorchScript compiles this class.
     def __init__(
         self,
         thresholds: list[float],
@@ -52,6 +52,7 @@ class Matcher:
             return matches, torch.full_like(matches, self.labels[0], dtype=torch.int8)
         best, matches = quality.max(dim=0)
         inner = torch.tensor(self.thresholds[1:-1], dtype=best.dtype, device=best.device)
+        # Right: a quality equal to a threshold belongs to the better range.
         ranges = torch.bucketize(best, inner, right=True)
         labels = torch.tensor(self.labels, dtype=torch.int8, device=best.device)[ranges]
         if self.allow_low_quality_matches:
@@ -64,5 +65,7 @@ class Matcher:
         Ties are included. The match of such a prediction remains the ground truth that is best for
         *it*.
         """
+        # Detectron2 includes a best quality of 0, too: then every prediction of that row is
+        # foreground.
         best = match_quality_matrix.max(dim=1, keepdim=True).values
         match_labels[(match_quality_matrix == best).any(dim=0)] = 1

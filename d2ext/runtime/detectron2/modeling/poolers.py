@@ -31,6 +31,7 @@ def assign_boxes_to_levels(
         (M,) int64.
     """
     side = cat([boxes.area() for boxes in box_lists]).sqrt()
+    # 1e-8 keeps the logarithm finite for boxes without area.
     level = torch.floor(canonical_level + torch.log2(side / canonical_box_size + 1e-8))
     return level.clamp(min=min_level, max=max_level).to(torch.int64) - min_level
 
@@ -93,6 +94,7 @@ class ROIPooler(nn.Module):
         if kind not in ("ROIAlign", "ROIAlignV2"):
             known = "ROIAlignV2, ROIAlign, ROIPool, ROIAlignRotated"
             raise ValueError(f"no pooler named {kind!r}; the known ones: {known}")
+        # "ROIAlign" keeps the half-pixel misalignment of Detectron1, for its checkpoints.
         return ROIAlign(self.output_size, scale, sampling_ratio, aligned=kind == "ROIAlignV2")
 
     def forward(self, x: list[Tensor], box_lists: BoxLists) -> Tensor:
@@ -117,6 +119,6 @@ class ROIPooler(nn.Module):
         pooled = x[0].new_zeros([regions.shape[0], x[0].shape[1], height, width])
         for level, pooler in enumerate(self.level_poolers):
             chosen = (levels == level).nonzero().flatten()
-            # Empty levels take part too, so that every rank has a gradient for each feature.
+            # Also for empty levels, so that every rank has a gradient for each feature.
             pooled = pooled.index_put([chosen], pooler(x[level], regions[chosen]))
         return pooled

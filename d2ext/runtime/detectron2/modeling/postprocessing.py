@@ -35,6 +35,7 @@ def detector_postprocess(
         raise ValueError(f"no pred_boxes or proposal_boxes to rescale, only {sorted(fields)}")
     boxes.scale(scale_x, scale_y)
     boxes.clip(size)
+    # Boxes outside of the image are empty after clipping.
     results = results[boxes.nonempty()]
     if results.has("pred_masks"):
         results.pred_masks = _whole_masks(results, mask_threshold)

@@ -19,6 +19,7 @@ def subsample_labels(
     Returns:
         Indices of the sampled positives and negatives.
     """
+    # The positives are drawn first, as in Detectron2: a seed gives the same samples.
     negative = (labels == bg_label).nonzero().flatten()
     positive = ((labels != bg_label) & (labels != -1)).nonzero().flatten()
     num_positive = min(len(positive), int(num_samples * positive_fraction))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Index = Any
     Numbers = Tensor | Sequence | np.ndarray
 else:
-    Index = Numbers = Tensor  # TorchScript reads the annotations of Boxes, and knows no others
+    Index = Numbers = Tensor  # TorchScript reads the annotations and needs a concrete type
 
 RawBox = list[float] | tuple[float, ...] | Tensor | np.ndarray
 
@@ -49,6 +49,7 @@ class BoxMode(IntEnum):
             raise NotImplementedError(
                 f"No conversion of boxes from {BoxMode(from_mode).name} to {BoxMode(to_mode).name}."
             )
+        # `as_tensor` shares memory with an array and keeps its dtype.
         boxes = torch.as_tensor(box)
         is_sequence = isinstance(box, (list, tuple))
         expected = 5 if from_mode == BoxMode.XYWHA_ABS else 4
@@ -78,9 +79,10 @@ def _xywh_to_xywha(boxes: Tensor) -> Tensor:
 
 
 def _xywha_to_xyxy(boxes: Tensor) -> Tensor:
+    # Double precision, so that upright boxes convert without rounding.
     centres, sizes, angles = boxes.double().split((2, 2, 1), dim=-1)
     cos, sin = angles.deg2rad().cos().abs(), angles.deg2rad().sin().abs()
-    outer = cos * sizes + sin * sizes.flip(-1)  # width and height of the box around it
+    outer = cos * sizes + sin * sizes.flip(-1)  # width and height of the enclosing box
     return torch.cat((centres - outer / 2, centres + outer / 2), dim=-1).to(boxes.dtype)
 
 
@@ -107,6 +109,7 @@ class Boxes:
     def __init__(self, tensor: Numbers) -> None:
         tensor = torch.as_tensor(tensor).to(torch.float32)
         if tensor.numel() == 0:
+            # An empty list has shape (0,): give it the columns of boxes.
             tensor = tensor.reshape(-1, 4)
         if tensor.ndim != 2 or tensor.shape[1] != 4:
             raise ValueError(f"Boxes are (N, 4), got {tensor.shape}.")
@@ -192,7 +195,7 @@ class Boxes:
         return self.tensor.device
 
     @torch.jit.unused
-    def __iter__(self) -> Any:  # TorchScript knows no Iterator
+    def __iter__(self) -> Any:  # TorchScript does not support Iterator
         """Iterate over the boxes as (4,) tensors."""
         yield from self.tensor
 
@@ -255,5 +258,5 @@ def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def _ratio(common: Tensor, whole: Tensor) -> Tensor:
-    # Where nothing is common, `whole` may be 0 too.
+    # Disjoint boxes may both have area 0: avoid 0 / 0.
     return torch.where(common > 0, common / whole, common.new_zeros(()))

@@ -36,7 +36,7 @@ class ImageList:
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
 
     @property
-    def device(self) -> device:  # TorchScript does not find torch.device here
+    def device(self) -> device:  # TorchScript does not resolve torch.device here
         """Device of the tensor."""
         return self.tensor.device
 
@@ -93,13 +93,13 @@ def _common_size(sizes: list[tuple[int, int]], multiple: int, square: int) -> tu
             raise ValueError(f"An image of {height} x {width} does not fit square_size {square}.")
         height, width = square, square
     if multiple > 1:
-        # Of numbers above 0, as ONNX's division rounds towards it.
+        # Rounds up with positive numbers only, because ONNX's division rounds towards 0.
         height = (height + multiple - 1) // multiple * multiple
         width = (width + multiple - 1) // multiple * multiple
     return height, width
 
 
-# While tracing, sides are tensors of no dimension.
+# While tracing, sides are 0-dimensional tensors.
 
 
 def _largest(sides: list[int]) -> int:

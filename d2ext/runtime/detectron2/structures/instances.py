@@ -36,7 +36,7 @@ class Instances:
             self.set(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        # Copying and unpickling ask before `_fields` is there.
+        # Copying and unpickling look attributes up before `_fields` exists.
         if name == "_fields" or name not in self._fields:
             raise AttributeError(f"Cannot find field '{name}' in the given Instances!")
         return self._fields[name]
@@ -55,6 +55,7 @@ class Instances:
         Raises:
             ValueError: its length differs from that of the other fields.
         """
+        # While tracing, lengths are tensors: comparing them would end up in the graph.
         if self._fields and not torch.jit.is_tracing() and len(value) != len(self):
             raise ValueError(
                 f"Field '{name}' of length {len(value)} for Instances of length {len(self)}."
@@ -85,7 +86,7 @@ class Instances:
         if isinstance(item, int):
             if not -len(self) <= item < len(self):
                 raise IndexError(f"Instances index {item} out of range: there are {len(self)}.")
-            item = slice(item, None, len(self))  # one entry, and still a slice of every field
+            item = slice(item, None, len(self))  # one entry, but every field keeps its dimension
         chosen = Instances(self._image_size)
         for name, value in self._fields.items():
             chosen.set(name, _index(value, item))
@@ -138,6 +139,7 @@ def _index(value: Any, item: Any) -> Any:
     if not isinstance(value, list) or isinstance(item, slice):
         return value[item]
     chosen = torch.as_tensor(item)
+    # Lists do not support tensors as indices.
     positions = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen
     return [value[position] for position in positions.tolist()]
 

@@ -58,7 +58,7 @@ class Keypoints:
         start, end = boxes[:, None, :2], boxes[:, None, 2:]
         points = self.tensor[..., :2]
         cells = ((points - start) * (heatmap_size / (end - start))).floor().long()
-        # The far border belongs to the last cell.
+        # Points on the far border belong to the last cell.
         cells = torch.where(points == end, heatmap_size - 1, cells)
         inside = ((cells >= 0) & (cells < heatmap_size)).all(dim=-1)
         valid = (inside & (self.tensor[..., 2] > 0)).long()
@@ -78,7 +78,7 @@ class Keypoints:
         return Keypoints(torch.cat([keypoints.tensor for keypoints in keypoints_list]))
 
 
-@torch.jit.script_if_tracing  # a trace would keep the number of boxes and their sizes
+@torch.jit.script_if_tracing  # a trace would fix the number of boxes and their sizes
 def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
     """Decode keypoints at the maxima of predicted heat maps.
 
@@ -99,9 +99,11 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
 def _peaks(logits: Tensor, roi: Tensor) -> Tensor:
     size = (roi[2:] - roi[:2]).clamp(min=1)  # width and height
     width, height = int(size[0].ceil()), int(size[1].ceil())
+    # Bicubic, as in Detectron1: maxima lie between the cells of the heat map.
     resized = interpolate(logits[None], [height, width], mode="bicubic", align_corners=False)[0]
     peak, position = resized.flatten(1).max(dim=1)
     cell = torch.stack((position % width, position // width), dim=1)
+    # The map was resized to whole pixels; scale back to the exact size of the box.
     points = (cell + 0.5) * (size / size.ceil()) + roi[:2]
     score = 1 / (logits - peak[:, None, None]).exp().sum(dim=(1, 2))
     return torch.cat((points.to(peak), peak[:, None], score[:, None]), dim=1)

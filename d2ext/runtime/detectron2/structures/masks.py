@@ -14,7 +14,7 @@ from detectron2.utils.memory import retry_if_cuda_oom
 
 from .boxes import Boxes
 
-# The least side of a box that a mask is cropped to, in pixels.
+# Minimum side in pixels of a box that a mask is cropped to, against division by 0.
 _MIN_CROP_SIZE = 0.1
 
 
@@ -126,13 +126,14 @@ class BitMasks:
         rois = torch.cat((indices[:, None], boxes), dim=1)
         masks = self.tensor.to(torch.float32)[:, None]
         samples = roi_align(masks, rois.to(masks), mask_size, sampling_ratio=0, aligned=True)
+        # RoIAlign averages bilinear samples of the mask; half coverage counts as inside.
         return samples[:, 0] >= 0.5
 
     def get_bounding_boxes(self) -> Boxes:
         """Return the box around each mask; all zero for an empty one."""
         boxes = torch.zeros(len(self), 4, dtype=torch.float32)
         filled = self.nonempty()
-        # The last pixel belongs to the box.
+        # `masks_to_boxes` ends at the last pixel's index; boxes end at its far border.
         inclusive = masks_to_boxes(self.tensor[filled])
         boxes[filled.cpu()] = inclusive.cpu() + inclusive.new_tensor([0, 0, 1, 1]).cpu()
         return Boxes(boxes)

@@ -67,7 +67,7 @@ class RotatedBoxes:
         centres, sizes, angles = self.tensor.split((2, 2, 1), dim=1)
         corners = torch.cat((centres - sizes / 2, centres + sizes / 2), dim=1)
         start, end = _clip_corners(corners, box_size).split(2, dim=1)
-        # Rounding must not make a box grow.
+        # Rounding must not enlarge a box.
         clipped = torch.cat(((start + end) / 2, sizes.minimum(end - start), angles), dim=1)
         self.tensor = torch.where(angles.abs() <= clip_angle_threshold, clipped, self.tensor)
 
@@ -99,7 +99,9 @@ class RotatedBoxes:
         """
         centres, sizes, angles = self.tensor.split((2, 2, 1), dim=1)
         cos, sin = angles.deg2rad().cos().abs(), angles.deg2rad().sin().abs()
-        reach = (cos * sizes + sin * sizes.flip(1)) / 2  # of the corners, in x and y
+        reach = (
+            cos * sizes + sin * sizes.flip(1)
+        ) / 2  # half width and height of the enclosing box
         around = Boxes(torch.cat((centres - reach, centres + reach), dim=1))
         return around.inside_box(box_size, boundary_threshold)
 
@@ -117,6 +119,7 @@ class RotatedBoxes:
         cos, sin = angles.cos(), angles.sin()
         self.tensor[:, 0] *= scale_x
         self.tensor[:, 1] *= scale_y
+        # The width runs along (cos, -sin) and the height along (sin, cos): scale these directions.
         self.tensor[:, 2] *= torch.hypot(scale_x * cos, scale_y * sin)
         self.tensor[:, 3] *= torch.hypot(scale_x * sin, scale_y * cos)
         self.tensor[:, 4] = torch.atan2(scale_x * sin, scale_y * cos).rad2deg()
@@ -134,7 +137,7 @@ class RotatedBoxes:
         return self.tensor.device
 
     @torch.jit.unused
-    def __iter__(self) -> Any:  # TorchScript knows no Iterator
+    def __iter__(self) -> Any:  # TorchScript does not support Iterator
         """Iterate over the boxes as (5,) tensors."""
         yield from self.tensor
 
@@ -142,7 +145,7 @@ class RotatedBoxes:
 if TYPE_CHECKING:
     BoxLists = Sequence[Boxes | RotatedBoxes]
 else:
-    BoxLists = list[Boxes]  # what TorchScript compiles functions for
+    BoxLists = list[Boxes]  # TorchScript needs a concrete type
 
 
 def pairwise_iou(boxes1: RotatedBoxes, boxes2: RotatedBoxes) -> Tensor:

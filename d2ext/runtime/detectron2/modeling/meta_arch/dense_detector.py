@@ -19,7 +19,7 @@ from ..postprocessing import detector_postprocess, postprocess_to_input
 if TYPE_CHECKING:
     Inputs = list[dict[str, Any]]
     Outputs = Any
-else:  # as TorchScript compiles inference
+else:  # TorchScript compiles inference only
     Inputs = list[dict[str, Tensor]]
     Outputs = list[Instances]
 
@@ -46,11 +46,11 @@ class DenseDetector(nn.Module):
         pixel_mean, pixel_std: mean and standard deviation per image channel.
     """
 
-    if TYPE_CHECKING:  # TorchScript would read them too
+    if TYPE_CHECKING:  # TorchScript would read these annotations
         pixel_mean: Tensor
         pixel_std: Tensor
-        box2box_transform: Any  # of subclasses that decode boxes with the methods below
-        input_format: str  # of subclasses that draw pictures
+        box2box_transform: Any  # set by subclasses that decode boxes
+        input_format: str  # set by subclasses that draw
 
     def __init__(
         self,
@@ -187,11 +187,11 @@ class DenseDetector(nn.Module):
             )
             for boxes, scores, deltas in zip(anchors, pred_scores, pred_deltas, strict=True)
         ]
-        return levels[0].cat(levels)  # TorchScript calls it on an object only
+        return levels[0].cat(levels)  # TorchScript calls static methods on objects only
 
     def visualize_training(self, batched_inputs: list[dict], results: list[Instances]) -> None:
         """Draw the first image's ground truth above its 20 best predictions."""
-        # Drawing needs the data and plotting packages, detecting does not.
+        # Imported here, because only drawing needs the data and plotting packages.
         from detectron2.data.detection_utils import convert_image_to_rgb
         from detectron2.utils.visualizer import Visualizer
 

@@ -95,9 +95,10 @@ class FCOS(DenseDetector):
     def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
         """Match boxes and anchors: (M, R), positive where they match, larger for smaller boxes."""
         strides = [level.tensor[:, 2] - level.tensor[:, 0] for level in anchors]
+        # The published size ranges [64, 128), [128, 256), ... are 4 to 8... strides of P4, P5, ...
         lower = [4 * stride for stride in strides]
         upper = [8 * stride for stride in strides]
-        # The finest level has all smaller boxes, the coarsest all larger ones.
+        # The finest level also has all smaller boxes, the coarsest all larger ones.
         lower[0] = torch.zeros_like(lower[0])
         upper[-1] = torch.full_like(upper[-1], float("inf"))
         centers = Boxes.cat(anchors).get_centers()
@@ -107,6 +108,7 @@ class FCOS(DenseDetector):
         match = (sides.amin(dim=2) > 0) & (furthest > cat(lower)) & (furthest < cat(upper))
         shift = (centers - gt_boxes.get_centers()[:, None]).abs().amax(dim=2)
         match &= shift < self.center_sampling_radius * cat(strides)
+        # The smallest box wins; 1e8 pixels exceed any area, so that matches stay positive.
         return match * (1e8 - gt_boxes.area()[:, None])
 
     @torch.no_grad()
@@ -128,6 +130,7 @@ class FCOS(DenseDetector):
             return labels, boxes.new_zeros((count, 4))
         quality, matches = self._match_anchors(truth.gt_boxes, anchors).max(dim=0)
         labels = truth.gt_classes[matches]
+        # A quality of 0: the position matches no box.
         labels[quality < 1e-5] = self.num_classes
         return labels, truth.gt_boxes.tensor[matches]
 
@@ -154,8 +157,9 @@ class FCOS(DenseDetector):
         foreground = (labels >= 0) & (labels != self.num_classes)
         count = int(foreground.sum())
         get_event_storage().put_scalar("num_pos_anchors", count / len(gt_labels))
+        # 300 and, in RetinaNet, 100 are Detectron2's initial values.
         normalizer = self._ema_update("loss_normalizer", max(count, 1), 300)
-        # The background is class num_classes: its column is cut off.
+        # The background is class num_classes and has no logit: drop its column.
         one_hot = F.one_hot(labels, self.num_classes + 1)[:, :, :-1]
         logits = cat(pred_logits, dim=1)
         class_loss = sigmoid_focal_loss_jit(
@@ -192,6 +196,7 @@ class FCOS(DenseDetector):
         The target is NaN outside of the box.
         """
         all_anchors = Boxes.cat(anchors).tensor
+        # Background positions give NaN under the root; the mask of the foreground removes them.
         sides = torch.stack(
             [self.box2box_transform.get_deltas(all_anchors, boxes) for boxes in gt_boxes]
         )

@@ -163,6 +163,7 @@ def combine_semantic_and_instance_outputs(
         mask = instance_results.pred_masks[index]
         free = mask & (segments == 0)
         area = int(mask.sum())
+        # Better instances cover it: what is left would be a fragment.
         if area == 0 or (area - int(free.sum())) / area > overlap_threshold:
             continue
         infos.append(
@@ -178,6 +179,7 @@ def combine_semantic_and_instance_outputs(
     for category in semantic_results.unique().tolist():
         free = (semantic_results == category) & (segments == 0)
         area = int(free.sum())
+        # Class 0 of the semantic head is "things", which the instances describe.
         if category == 0 or area < stuff_area_thresh:
             continue
         infos.append(

@@ -82,10 +82,10 @@ class RetinaNet(DenseDetector):
         self.input_format, self.vis_period = input_format, vis_period
         self.anchor_generator, self.anchor_matcher = anchor_generator, anchor_matcher
         self.box2box_transform = box2box_transform
-        # Of the losses.
+        # Losses
         self.focal_loss_alpha, self.focal_loss_gamma = focal_loss_alpha, focal_loss_gamma
         self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
-        # Of inference.
+        # Inference
         self.test_score_thresh, self.test_nms_thresh = test_score_thresh, test_nms_thresh
         self.test_topk_candidates = test_topk_candidates
         self.max_detections_per_image = max_detections_per_image
@@ -152,9 +152,10 @@ class RetinaNet(DenseDetector):
         foreground = (labels >= 0) & (labels != self.num_classes)
         count = int(foreground.sum())
         get_event_storage().put_scalar("num_pos_anchors", count / len(gt_labels))
+        # A running mean is more stable than the count of one batch, which may be 0.
         normalizer = self._ema_update("loss_normalizer", max(count, 1), 100)
         used = labels >= 0
-        # The background is class num_classes: its column is cut off.
+        # The background is class num_classes and has no logit: drop its column.
         one_hot = F.one_hot(labels[used], self.num_classes + 1)[:, :-1]
         logits = cat(pred_logits, dim=1)[used]
         class_loss = sigmoid_focal_loss_jit(
@@ -266,6 +267,7 @@ class RetinaNetHead(nn.Module):
         channels = [cast(int, input_shape[0].channels), *conv_dims]
         self.cls_subnet = self._tower(channels, norm)
         self.bbox_subnet = self._tower(channels, norm)
+        # Without it the background's loss dominates the first iterations (section 4.1).
         prior_logit = -math.log((1 - prior_prob) / prior_prob)
         self.cls_score = _conv(channels[-1], num_anchors * num_classes, bias=prior_logit)
         self.bbox_pred = _conv(channels[-1], num_anchors * 4)
@@ -282,6 +284,7 @@ class RetinaNetHead(nn.Module):
         if norm not in ("BN", "SyncBN"):
             return get_norm(norm, channels)
         kind = nn.BatchNorm2d if norm == "BN" else nn.SyncBatchNorm
+        # Levels have different statistics; mixed ones would be wrong at inference.
         return CycleBatchNormList(self._num_features, bn_class=kind, num_features=channels)
 
     @classmethod

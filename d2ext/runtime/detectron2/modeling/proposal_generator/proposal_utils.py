@@ -12,7 +12,7 @@ from detectron2.layers import batched_nms, cat
 from detectron2.layers.wrappers import at_most
 from detectron2.structures import Boxes, Instances
 
-# Ground truth among the proposals is as certain as float32 can say.
+# Logit of the probability 1 - 1e-10, which stands for certainty without being infinite.
 _CERTAIN_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
 
 
@@ -88,6 +88,7 @@ def best_of_levels(
         rows = best[..., None].expand(-1, -1, level_boxes.shape[-1])
         chosen_boxes.append(level_boxes.gather(1, rows))
         chosen_logits.append(best_logits)
+        # The level is the group of NMS: boxes of different levels do not suppress each other.
         levels.append(torch.full_like(best[0], level))
     return cat(chosen_boxes, dim=1), cat(chosen_logits, dim=1), cat(levels)
 

@@ -70,7 +70,7 @@ class StandardRPNHead(nn.Module):
             raise ValueError(f"channels of an RPN head are positive or -1, got {conv_dims}")
         convs = [_conv3x3(before, after) for before, after in pairwise(channels)]
         if len(convs) == 1:
-            self.conv: nn.Module = convs[0]  # a name of its own in old checkpoints
+            self.conv: nn.Module = convs[0]  # published checkpoints call it "conv"
         else:
             self.conv = nn.Sequential()
             for index, conv in enumerate(convs):
@@ -163,7 +163,7 @@ class RPN(nn.Module):
         self.anchor_matcher, self.box2box_transform = anchor_matcher, box2box_transform
         self.batch_size_per_image = batch_size_per_image
         self.positive_fraction = positive_fraction
-        # By `self.training`.
+        # Keys are values of `self.training`.
         self.pre_nms_topk = {True: pre_nms_topk[0], False: pre_nms_topk[1]}
         self.post_nms_topk = {True: post_nms_topk[0], False: post_nms_topk[1]}
         self.nms_thresh, self.min_box_size = nms_thresh, float(min_box_size)
@@ -248,12 +248,14 @@ class RPN(nn.Module):
         return [labels for labels, _ in pairs], [boxes for _, boxes in pairs]
 
     def _label_image(self, anchors: Any, truth: Instances) -> tuple[Tensor, Tensor]:
+        # The IoU matrix of a crowded image with all anchors may not fit into GPU memory.
         quality = retry_if_cuda_oom(self._pairwise_iou)(truth.gt_boxes, anchors)
         matches, labels = retry_if_cuda_oom(self.anchor_matcher)(quality)
         labels = labels.to(truth.gt_boxes.device)
         if self.anchor_boundary_thresh >= 0:
             inside = anchors.inside_box(truth.image_size, self.anchor_boundary_thresh)
             labels[~inside] = -1
+        # After ignoring anchors beyond the border, which must not use up the sample.
         labels = self._subsample_labels(labels)
         if len(truth.gt_boxes) == 0:
             return labels, torch.zeros_like(anchors.tensor)
@@ -304,6 +306,7 @@ class RPN(nn.Module):
         class_loss = F.binary_cross_entropy_with_logits(
             logits, labels[sampled].to(logits.dtype), reduction="sum"
         )
+        # The full batch size, also if fewer anchors were sampled, as in Detectron2.
         normalizer = self.batch_size_per_image * num_images
         losses = {"loss_rpn_cls": class_loss / normalizer, "loss_rpn_loc": box_loss / normalizer}
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}

@@ -55,6 +55,8 @@ class FastRCNNConvFCHead(nn.Sequential):
         convs = [self._add_conv(i, c, conv_norm) for i, c in enumerate(conv_dims, start=1)]
         linears = [self._add_linear(i, size) for i, size in enumerate(fc_dims, start=1)]
         for conv in convs:
+            # Initialised after construction, convolutions first: the order of Detectron2's random
+            # numbers.
             weight_init.c2_msra_fill(conv)
         for linear in linears:
             weight_init.c2_xavier_fill(linear)

@@ -87,6 +87,7 @@ class CascadeROIHeads(StandardROIHeads):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         options = super().from_config(cfg, input_shape)
+        # The first matcher of the cascade takes its place.
         options.pop("proposal_matcher")
         return options
 
@@ -209,7 +210,7 @@ class CascadeROIHeads(StandardROIHeads):
         """Predict logits and deltas of all proposals."""
         regions = self.box_pooler(features, [p.proposal_boxes for p in proposals])
         if self.training:
-            # Every stage adds its gradient: together they weigh as much as one.
+            # All stages share the features: scale, so that the gradient is that of one stage.
             regions = _ScaleGradient.apply(regions, 1.0 / self.num_cascade_stages)
         return self.box_predictor[stage](cast(Any, self.box_head)[stage](regions))
 
@@ -219,9 +220,12 @@ class CascadeROIHeads(StandardROIHeads):
         """Create clipped proposals from boxes (Ri, 4); in training without those that are empty."""
         proposals = []
         for image_boxes, size in zip(boxes, image_sizes, strict=True):
+            # Stages are trained independently: no gradient through the boxes (section 4).
             clipped = Boxes(image_boxes.detach())
             clipped.clip(size)
             if self.training:
+                # Empty boxes have no deltas. At inference all are kept, since scores are averaged
+                # by row.
                 clipped = clipped[clipped.nonempty()]
             proposals.append(Instances(size, proposal_boxes=clipped))
         return proposals

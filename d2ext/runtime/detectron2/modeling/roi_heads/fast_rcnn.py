@@ -84,6 +84,7 @@ def candidate_detections(
     Non-finite rows are dropped. Arguments are those of `fast_rcnn_inference_single_image`.
     """
     finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    # The last column is the background.
     candidates = (scores[:, :-1] > score_thresh) & finite[:, None]
     rows, classes = candidates.nonzero().unbind(1)
     sets = boxes.unflatten(1, (-1, box_dim))
@@ -152,7 +153,7 @@ class FastRCNNOutputLayers(nn.Module):
         fed_loss_num_classes: int = 50,
     ) -> None:
         super().__init__()
-        if isinstance(input_shape, int):  # as older code calls it
+        if isinstance(input_shape, int):  # older code passes the number of channels
             input_shape = ShapeSpec(channels=input_shape)
         size = cast(int, input_shape.channels)
         size *= (input_shape.width or 1) * (input_shape.height or 1)
@@ -160,14 +161,15 @@ class FastRCNNOutputLayers(nn.Module):
         self.num_classes = num_classes
         self.cls_score = nn.Linear(size, num_classes + 1)
         self.bbox_pred = nn.Linear(size, sets * len(box2box_transform.weights))
+        # The published initialisation of Fast R-CNN.
         for layer, std in [(self.cls_score, 0.01), (self.bbox_pred, 0.001)]:
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
         self.box2box_transform = box2box_transform
-        # Of inference.
+        # Inference
         self.test_score_thresh, self.test_nms_thresh = test_score_thresh, test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
-        # Of the losses.
+        # Losses
         self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
         if not isinstance(loss_weight, Mapping):
             loss_weight = {"loss_cls": loss_weight, "loss_box_reg": loss_weight}
@@ -252,6 +254,7 @@ class FastRCNNOutputLayers(nn.Module):
             return true
         chances = torch.zeros(num_classes + 1, device=true.device)
         chances[:num_classes] = weight
+        # True classes are in the result already and must not be drawn again.
         chances[true] = 0
         return torch.cat([true, torch.multinomial(chances, missing, replacement=False)])
 
@@ -302,6 +305,7 @@ class FastRCNNOutputLayers(nn.Module):
             self.box_reg_loss_type,
             self.smooth_l1_beta,
         )
+        # Over all proposals, not the foreground: so the loss has the scale of the class loss.
         return loss / max(gt_classes.numel(), 1)
 
     def inference(
@@ -329,6 +333,7 @@ class FastRCNNOutputLayers(nn.Module):
             return []
         every = cat(self.predict_boxes(predictions, proposals))
         sets = every.unflatten(1, (-1, len(self.box2box_transform.weights)))
+        # The background, class num_classes, has no box: any will do.
         classes = cat([p.gt_classes for p in proposals]).clamp(0, sets.shape[1] - 1)
         rows = torch.arange(len(sets), device=sets.device)
         return list(sets[rows, classes].split(_sizes(proposals)))
@@ -349,7 +354,7 @@ class FastRCNNOutputLayers(nn.Module):
 
 
 def _sizes(proposals: list[Instances]) -> list[int]:
-    # The shape of a tensor, unlike len(), stays in the graph while tracing.
+    # Unlike len(), the shape of a tensor stays in the graph while tracing.
     return [p.proposal_boxes.tensor.shape[0] for p in proposals]
 
 
@@ -361,7 +366,7 @@ def _proposals_and_truth(proposals: list[Instances], like: Tensor) -> tuple[Tens
     boxes = cat([p.proposal_boxes.tensor for p in proposals])
     if boxes.requires_grad:
         raise ValueError("proposals must not require gradients: detach them")
-    # An image without truth has no gt_boxes: its proposals are background and do not matter.
+    # Images without ground truth have no gt_boxes; all their proposals are background.
     truth = [(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals]
     return boxes, cat(truth)
 

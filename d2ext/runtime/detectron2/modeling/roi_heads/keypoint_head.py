@@ -27,7 +27,7 @@ __all__ = [
 if TYPE_CHECKING:
     Result = dict[str, Tensor] | list[Instances]
 else:
-    Result = list[Instances]  # TorchScript compiles inference
+    Result = list[Instances]  # TorchScript compiles inference only
 
 ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
 ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = """Keypoint heads by name.
@@ -61,6 +61,7 @@ def keypoint_rcnn_loss(
     counted = cat([valid.flatten() for _, valid in pairs]).bool() if pairs else None
     if counted is None or not counted.any():
         _count_skipped_batch()
+        # Zero, but with a gradient: every rank must take part in the all-reduce.
         return pred_keypoint_logits.sum() * 0
     cells = cat([cells.flatten() for cells, _ in pairs])[counted]
     logits = pred_keypoint_logits.flatten(2).flatten(0, 1)[counted]
@@ -176,6 +177,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
         for index, (before, after) in enumerate(pairwise(channels), start=1):
             self.add_module(f"conv_fcn{index}", Conv2d(before, after, kernel_size=3, padding=1))
             self.add_module(f"conv_fcn_relu{index}", nn.ReLU())
+        # Kernel 4, stride 2, padding 1 doubles the size exactly.
         self.score_lowres = ConvTranspose2d(
             channels[-1], num_keypoints, kernel_size=4, stride=2, padding=1
         )

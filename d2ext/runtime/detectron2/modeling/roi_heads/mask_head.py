@@ -29,7 +29,7 @@ __all__ = [
 if TYPE_CHECKING:
     Result = dict[str, Tensor] | list[Instances]
 else:
-    Result = list[Instances]  # TorchScript compiles inference
+    Result = list[Instances]  # TorchScript compiles inference only
 
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
 ROI_MASK_HEAD_REGISTRY.__doc__ = """Mask heads by name.
@@ -51,8 +51,10 @@ def mask_rcnn_loss(
     """
     truth = _cropped_truth(instances, pred_mask_logits)
     if truth is None:
+        # Zero, but with a gradient: every rank must take part in the all-reduce.
         return pred_mask_logits.sum() * 0
     logits = _of_class(pred_mask_logits, cat([i.gt_classes for i in instances if len(i)]))
+    # A logit above 0 is a probability above 1/2.
     _log_mask_stats(logits > 0, truth)
     storage = get_event_storage()
     if vis_period > 0 and storage.iter % vis_period == 0:
@@ -185,6 +187,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         for layer in list(self.children())[:-1]:
             if not isinstance(layer, nn.ReLU):
                 weight_init.c2_msra_fill(layer)
+        # The published initialisation: small, so that masks start near probability 1/2.
         nn.init.normal_(self.predictor.weight, std=0.001)
         nn.init.zeros_(self.predictor.get_parameter("bias"))
 
