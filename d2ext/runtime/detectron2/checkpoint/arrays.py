@@ -25,13 +25,13 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
 
 
 def _array_functions() -> dict[tuple[str, str], Callable]:
-    # What NumPy's own __reduce__ refers to: looked up here, so that they fit this NumPy.
+    # The functions that NumPy's __reduce__ refers to, looked up for the installed NumPy.
     reconstruct: Any = np.ones(1).__reduce__()[0]
     scalar: Any = np.float64(0).__reduce__()[0]
     functions: dict[tuple[str, str], Callable] = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): _encode_latin1,  # bytes, as Python 3 writes them for Python 2
+        ("_codecs", "encode"): _encode_latin1,  # how Python 3 writes bytes for Python 2
         ("collections", "OrderedDict"): OrderedDict,
     }
     for package in ("numpy.core", "numpy._core"):  # before and since NumPy 2

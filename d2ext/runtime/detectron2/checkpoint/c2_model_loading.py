@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-# Caffe2's names of what Detectron2 calls otherwise, applied in this order.
+# Patterns of Caffe2's names and their replacements. The order matters.
 _RENAMINGS = [
     (r"^pred(?=_)", "linear"),
     (r"^(res_)?conv1(?=_(w|b|bn|gn)(_|$))", "stem.conv1"),

@@ -101,6 +101,7 @@ class DetectionCheckpointer(Checkpointer):
         return loaded if "model" in loaded else {"model": loaded}
 
     def _torch_load(self, f: str) -> dict[str, Any]:
+        # On the CPU, since the file may come from a GPU that this machine does not have.
         return torch.load(f, map_location="cpu", weights_only=True)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
@@ -112,7 +113,7 @@ class DetectionCheckpointer(Checkpointer):
                 c2_conversion=checkpoint.get("__author__") == "Caffe2",
             )
         incompatible = super()._load_model(checkpoint)
-        # Set by the config and the anchors' settings, and not saved by newer models.
+        # Derived from the config; older checkpoints hold them, newer ones do not.
         buffers = dict(self.model.named_buffers(recurse=False))
         own = {name for name in ("pixel_mean", "pixel_std") if name in buffers}
         missing, unexpected = incompatible.missing_keys, incompatible.unexpected_keys
@@ -126,7 +127,7 @@ def _load_pickle(filename: str) -> dict[str, Any]:
         data = load_arrays(file)
     if "model" in data and "__author__" in data:
         return data
-    # A file of Caffe2's has nothing but weights, by its own names.
+    # Files of Caffe2 hold only weights, under Caffe2's names.
     weights = {k: v for k, v in data.get("blobs", data).items() if not k.endswith("_momentum")}
     return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
@@ -134,6 +135,7 @@ def _load_pickle(filename: str) -> dict[str, Any]:
 @contextmanager
 def _replacing(filename: str) -> Iterator[str]:
     """Yield a temporary name to write to, which is renamed to `filename` on success."""
+    # In the same folder: renaming is atomic only within a file system.
     temporary = f"{filename}.{os.getpid()}.tmp"
     try:
         yield temporary

@@ -18,8 +18,8 @@ _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
 }
-_MAX_ITEMS = 10_000  # of all comprehensions together
-_MAX_POWER = 1024  # of base and exponent
+_MAX_ITEMS = 10_000  # limit over all comprehensions
+_MAX_POWER = 1024  # limit of base and exponent
 _MAX_NUMBER = 1e100
 
 

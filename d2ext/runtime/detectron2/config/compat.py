@@ -148,4 +148,4 @@ def _split_anchors(cfg: CfgNode) -> None:
     for old, new in _ANCHORS.items():
         value = cfg.MODEL.ANCHOR_GENERATOR.pop(new)
         cfg.MODEL.RPN[old] = cfg.MODEL.RETINANET[old] = value
-    cfg.MODEL.RETINANET.ANCHOR_STRIDES = []  # nothing has ever read it since
+    cfg.MODEL.RETINANET.ANCHOR_STRIDES = []  # unused, but part of the version 1 schema

@@ -25,7 +25,7 @@ from .python_text import python_text
 
 __all__ = ["LazyCall", "LazyConfig"]
 
-_OBJECTS = {"allow_objects": True}  # omegaconf's flag for values of any type
+_OBJECTS = {"allow_objects": True}  # omegaconf's flag that allows values of any type
 
 
 class LazyCall:
@@ -48,7 +48,7 @@ class LazyCall:
 
     def __call__(self, **kwargs: Any) -> DictConfig:
         target = self._target
-        if dataclasses.is_dataclass(target):  # omegaconf would take it for a value's schema
+        if dataclasses.is_dataclass(target):  # omegaconf would treat it as the schema of a value
             target = _name(target)
         content: dict[Any, Any] = {**kwargs, "_target_": target}
         return DictConfig(content, flags=_OBJECTS)
@@ -173,7 +173,7 @@ def _run(filename: str) -> dict[str, Any]:
     module = {
         "__name__": f"detectron2_lazy_config.{os.path.basename(filename)[:-3]}",
         "__file__": filename,
-        # An import statement looks its function up here: no other file is affected.
+        # Import statements of this file look `__import__` up here: no other file is affected.
         "__builtins__": {**vars(builtins), "__import__": _import},
     }
     exec(_compiled(filename), module)
@@ -270,7 +270,8 @@ def _parse_override(override: str) -> tuple[str, Any]:
     if text == "":
         return key.lstrip("+"), ""
     if text[0] in "[{":
-        text = re.sub(r"([{,]\s*[\w.]+):(?=\S)", r"\1: ", text)  # hydra needs no space, YAML does
+        # Hydra needs no space after a colon, YAML does.
+        text = re.sub(r"([{,]\s*[\w.]+):(?=\S)", r"\1: ", text)
     value = OmegaConf.from_dotlist([f"value={text}"])
     return key.lstrip("+"), OmegaConf.to_container(value, resolve=False)["value"]  # type: ignore
 

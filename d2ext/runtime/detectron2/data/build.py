@@ -75,6 +75,7 @@ class _ArraysOnly(pickle.Unpickler):
     """Unpickler of NumPy arrays: nothing else in a proposal file is executed."""
 
     def find_class(self, module: str, name: str) -> Any:
+        # What pickled arrays refer to, before and since NumPy 2.
         allowed = ("_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer")
         if module.split(".")[0] == "numpy" and name in allowed:
             return super().find_class(module, name)
@@ -96,8 +97,10 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
     logger.info("Loading proposals from: %s", proposal_file)
     with PathManager.open(proposal_file, "rb") as file:
         proposals = _ArraysOnly(file, encoding="latin1").load()
+    # Detectron1 wrote proposals under these names.
     old_names = {"indexes": "ids", "scores": "objectness_logits"}
     proposals = {old_names.get(key, key): value for key, value in proposals.items()}
+    # Ids are numbers in some files and strings in others.
     place = {str(image_id): i for i, image_id in enumerate(proposals["ids"])}
     mode = BoxMode(proposals.get("bbox_mode", BoxMode.XYXY_ABS))
     for image in dataset_dicts:
@@ -125,6 +128,7 @@ def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list
         raise AssertionError(
             f"Got an invalid category_id={unknown[0]} for a dataset of {len(class_names)} classes"
         )
+    # Three columns of cut names fit on a terminal's line.
     rows = [(name[:13], counts[i]) for i, name in enumerate(class_names)]
     rows.append(("total", sum(counts.values())))
     table = _in_columns(rows, columns=min(3, len(rows) - 1) or 1)
@@ -232,6 +236,7 @@ def build_batch_data_loader(
     batch_size = _batch_size_here(total_batch_size, single_gpu_batch_size)
     logger.info("Making batched data loader with batch_size=%d", batch_size)
     if not isinstance(dataset, torchdata.IterableDataset):
+        # Chunks of a batch: each worker makes whole batches of consecutive indices.
         dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)  # type: ignore[arg-type]
     elif sampler is not None:
         raise AssertionError("sampler must be None if dataset is IterableDataset")
@@ -251,6 +256,7 @@ def build_batch_data_loader(
         )
     if not drop_last:
         raise AssertionError("Aspect ratio grouping will drop incomplete batches.")
+    # Workers send single samples; batches of one orientation are collected in this process.
     samples = torchdata.DataLoader(dataset, collate_fn=operator.itemgetter(0), **options)
     batches = AspectRatioGroupedDataset(samples, batch_size)
     return batches if collate_fn is None else MapDataset(batches, collate_fn)
@@ -418,4 +424,5 @@ def trivial_batch_collator(batch: list) -> list:
 
 def worker_init_reset_seed(worker_id: int) -> None:
     """Seed the random, numpy and torch generators of a worker, each differently."""
+    # `initial_seed` differs by worker and epoch; NumPy accepts 32 bits only.
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)

@@ -58,6 +58,7 @@ class MapDataset(Dataset):
     def __init__(self, dataset: Any, map_func: Callable[[Any], Any]) -> None:
         self._dataset = dataset
         self._map_func = PicklableWrapper(map_func)
+        # A generator of its own: replacing samples must not change the random augmentations.
         self._rng = random.Random(42)
         self._unusable: set[int] = set()
 
@@ -91,6 +92,7 @@ class _SerializedList:
     """
 
     def __init__(self, lst: list) -> None:
+        # Element by element, so that reading one unpickles only that one.
         pickled = [np.frombuffer(pickle.dumps(item, protocol=-1), dtype=np.uint8) for item in lst]
         logger.info("Serializing %d elements to byte tensors ...", len(lst))
         ends = np.cumsum([len(item) for item in pickled], dtype=np.int64)
@@ -144,6 +146,7 @@ class DatasetFromList(Dataset):
 
     def __getitem__(self, idx: int) -> Any:
         item = self._lst[idx]
+        # Unpickling gives a new object anyway.
         return copy.deepcopy(item) if self._copy and not self._stored_elsewhere else item
 
 
@@ -205,7 +208,7 @@ class AspectRatioGroupedDataset(IterableDataset):
     def __init__(self, dataset: Iterable[dict], batch_size: int) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
-        # Tall and wide images that wait for company, also from one iteration to the next.
+        # Tall and wide images of incomplete batches, kept between iterations.
         self._buckets: list[list[dict]] = [[], []]
 
     def __iter__(self) -> Iterator[list[dict]]:

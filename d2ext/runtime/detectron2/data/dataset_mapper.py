@@ -74,7 +74,9 @@ class DatasetMapper:
         }
         if cfg.INPUT.CROP.ENABLED and is_train:
             crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+            # Before the resizing: crop sizes are relative to the original image.
             options["augmentations"].insert(0, crop)
+            # A cropped object's box is looser than the box of its cropped mask.
             options["recompute_boxes"] = cfg.MODEL.MASK_ON
         if cfg.MODEL.KEYPOINT_ON:
             flips = utils.create_keypoint_hflip_indices(cfg.DATASETS.TRAIN)
@@ -95,6 +97,7 @@ class DatasetMapper:
             The dict with "image" ((C, H, W) tensor in `image_format`) and, if the dataset has
             them, "sem_seg" ((H, W) int64), "proposals" and, in training, "instances".
         """
+        # The mapper changes nested values; the dataset may hand out the same dict again.
         dataset_dict = copy.deepcopy(dataset_dict)
         image = utils.read_image(dataset_dict["file_name"], format=self.image_format)
         utils.check_image_size(dataset_dict, image)
@@ -144,4 +147,5 @@ class DatasetMapper:
 
 
 def _channels_first(image: np.ndarray) -> torch.Tensor:
+    # Contiguous: flips leave negative strides, which PyTorch does not support.
     return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

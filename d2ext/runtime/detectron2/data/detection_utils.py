@@ -49,6 +49,7 @@ _RGB_TO_YUV = np.array(
 _YUV_TO_RGB = np.array([[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]])
 
 _EXIF_ORIENTATION = 0x0112
+# EXIF's values and the transposition that undoes each; 1 is upright.
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,7 +71,7 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     """Convert a Pillow image to an (H, W, C) array in `format`; see `read_image`."""
     if format is not None:
         image = image.convert("RGB" if format in ("BGR", "YUV-BT.601") else format)
-    pixels = np.array(image)  # writable, unlike what asarray gives
+    pixels = np.array(image)  # writable, unlike the result of asarray
     if format == "L":
         return pixels[:, :, None]
     if format == "BGR":
@@ -84,6 +85,7 @@ def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.nd
     """Convert (H, W, C) in `format` to (H, W, 3) RGB in [0, 255], uint8 or floats."""
     pixels = image.cpu().numpy() if isinstance(image, torch.Tensor) else image
     if format == "BGR":
+        # An index instead of `::-1`: negative strides cannot become tensors.
         return pixels[:, :, [2, 1, 0]]
     if format == "YUV-BT.601":
         return np.dot(pixels, _YUV_TO_RGB.T) * 255.0
@@ -100,7 +102,7 @@ def _apply_exif_orientation(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # malformed EXIF must not make the picture unreadable
+    except Exception:  # malformed EXIF must not make the image unreadable
         return None
 
 
@@ -224,6 +226,7 @@ def transform_instance_annotations(
     if not isinstance(transforms, T.Transform):
         transforms = T.TransformList(transforms)
     height, width = image_size
+    # Clipped, because augmentations move boxes beyond the border and heads regress visible parts.
     box = transforms.apply_box(np.array([get_bbox(annotation)]))[0].clip(min=0)
     annotation["bbox"] = np.minimum(box, [width, height, width, height])
     annotation["bbox_mode"] = BoxMode.XYXY_ABS
@@ -279,12 +282,13 @@ def transform_keypoint_annotations(
     points[~inside, 2] = 0
     if _is_mirrored(transforms):
         points = points[_checked_flip_indices(keypoint_hflip_indices, len(points))]
-    # COCO's convention: an unlabelled point is at the origin.
+    # COCO's convention: unlabelled keypoints are at the origin.
     points[points[:, 2] == 0] = 0
     return points
 
 
 def _is_mirrored(transforms: T.TransformList) -> bool:
+    # Two flips cancel each other.
     return sum(isinstance(t, T.HFlipTransform) for t in transforms.transforms) % 2 == 1
 
 
@@ -313,6 +317,7 @@ def annotations_to_instances(
     boxes = [get_bbox(anno) for anno in annos]
     target.gt_boxes = Boxes(np.stack(boxes) if boxes else np.zeros((0, 4)))
     target.gt_classes = torch.tensor([int(a["category_id"]) for a in annos], dtype=torch.int64)
+    # Detectron2 decides by the first object: all or none of an image's objects have masks.
     if annos and "segmentation" in annos[0]:
         segmentations = [anno["segmentation"] for anno in annos]
         target.gt_masks = _masks(segmentations, image_size, mask_format)

@@ -131,7 +131,7 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 
 
 def _port_of_user() -> int:
-    # Two users of a machine get two ports; Windows has no numbers for users.
+    # Two users of one machine get different ports; Windows has no user ids.
     user = os.getuid() if hasattr(os, "getuid") else 1
     return 2**15 + 2**14 + hash(user) % 2**14
 
@@ -160,7 +160,9 @@ def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
     if comm.is_main_process() and output_dir:
         _save_config(cfg, output_dir, logger)
     seed = _setting(cfg, "SEED", -1)
+    # Ranks must draw different augmentations.
     seed_all_rng(None if seed < 0 else seed + rank)
+    # Evaluation sees many image sizes once each: trying algorithms would not pay off.
     if not getattr(args, "eval_only", False):
         torch.backends.cudnn.benchmark = _setting(cfg, "CUDNN_BENCHMARK", False)
     precision = _setting(cfg, "FLOAT32_PRECISION", "")
@@ -212,7 +214,7 @@ class DefaultPredictor:
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        self.cfg = cfg.clone()  # the model may change it
+        self.cfg = cfg.clone()  # building the model may change it
         self.model = build_model(self.cfg)
         self.model.eval()
         if len(cfg.DATASETS.TEST):
@@ -228,6 +230,7 @@ class DefaultPredictor:
         """Return the model's output for one image (H, W, 3), uint8, in BGR order."""
         with torch.no_grad():
             if self.input_format == "RGB":
+                # Callers pass BGR, as OpenCV reads images.
                 original_image = original_image[:, :, ::-1]
             height, width = original_image.shape[:2]
             resized = self.aug.get_transform(original_image).apply_image(original_image)
@@ -248,16 +251,17 @@ class DefaultTrainer(TrainerBase):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
-            setup_logger()  # default_setup was not called
+            setup_logger()  # the script did not call default_setup
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
+        # Frozen and synchronised batch norms need no broadcast of buffers.
         model = create_ddp_model(model, broadcast_buffers=False)
         trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = trainer(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        # A weak reference: the trainer holds the checkpointer.
+        # A weak reference avoids a cycle: the trainer holds the checkpointer.
         self.checkpointer = DetectionCheckpointer(
             model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
@@ -274,24 +278,24 @@ class DefaultTrainer(TrainerBase):
         """
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
-            self.start_iter = self.iter + 1  # the checkpoint names the last iteration done
+            self.start_iter = self.iter + 1  # the checkpoint stores the last finished iteration
 
     def build_hooks(self) -> list[HookBase | None]:
         """Build the hooks: timer, schedule, precise BN, checkpoints, evaluation, writers."""
         cfg = self.cfg.clone()
         cfg.defrost()
-        cfg.DATALOADER.NUM_WORKERS = 0  # precise BN's loader is seldom in use
+        cfg.DATALOADER.NUM_WORKERS = 0  # precise BN's loader is rarely used: keep no idle workers
         result: list[HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             loader = self.build_train_loader(cfg)
             num_iter = cfg.TEST.PRECISE_BN.NUM_ITER
             result.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, num_iter))
-        # A checkpoint before the evaluation: if that fails, the weights are there.
+        # Checkpoints come before the evaluation: if that fails, the weights are saved.
         if comm.is_main_process():
             period = cfg.SOLVER.CHECKPOINT_PERIOD
             result.append(hooks.PeriodicCheckpointer(self.checkpointer, period))
         result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
-        # Writers come last, after everything that puts numbers there.
+        # Writers come last, after all hooks that record scalars.
         if comm.is_main_process():
             result.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return result
@@ -460,6 +464,7 @@ class DefaultTrainer(TrainerBase):
                 f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} is no multiple of "
                 f"SOLVER.REFERENCE_WORLD_SIZE {reference}"
             )
+        # The linear scaling rule: the same number of epochs with larger batches and rates.
         solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
         solver.BASE_LR = solver.BASE_LR * scale
         solver.MAX_ITER = round(solver.MAX_ITER / scale)

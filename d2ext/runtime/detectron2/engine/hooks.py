@@ -72,7 +72,8 @@ class CallbackHook(HookBase):
 
     def after_train(self) -> None:
         self._call("after_train")
-        self._functions = dict.fromkeys(self._functions)  # closures may hold the trainer
+        # Closures may hold the trainer: break the cycle.
+        self._functions = dict.fromkeys(self._functions)
 
     def before_step(self) -> None:
         self._call("before_step")
@@ -151,7 +152,7 @@ class PeriodicWriter(HookBase):
 
     def after_train(self) -> None:
         for writer in self._writers:
-            writer.write()  # what hooks behind this one put there in the last iteration
+            writer.write()  # scalars that later hooks recorded in the last iteration
             writer.close()
 
 
@@ -232,7 +233,7 @@ class BestCheckpointer(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        # The evaluation after the last iteration happens in after_train.
+        # `after_train` evaluates after the last iteration.
         if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
             self._best_checking()
 
@@ -259,7 +260,7 @@ class LRScheduler(HookBase):
         self._scheduler = scheduler
 
     def before_train(self) -> None:
-        trainer: Any = self.trainer  # one with an optimizer and a scheduler
+        trainer: Any = self.trainer  # a trainer with an optimizer and a scheduler
         self._optimizer = self._optimizer or trainer.optimizer
         if isinstance(self.scheduler, ParamScheduler):
             self._scheduler = LRMultiplier(
@@ -332,20 +333,20 @@ class EvalHook(HookBase):
             if not isinstance(results, Mapping):
                 raise TypeError(f"an evaluation gives a dict, got {results!r}")
             self.trainer.storage.put_scalars(**_numbers(results), smoothing_hint=False)
-        # The others may have been waiting for the main process's part of the evaluation.
+        # The main process evaluates longer: wait, so that the others do not time out in training.
         comm.synchronize()
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        # The evaluation after the last iteration happens in after_train.
+        # `after_train` evaluates after the last iteration.
         if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
             self._do_eval()
 
     def after_train(self) -> None:
-        # Not after a run that was broken off.
+        # Not after a failed run.
         if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
             self._do_eval()
-        self._func = None  # a closure may hold the trainer
+        self._func = None  # the closure may hold the trainer: break the cycle
 
 
 def _numbers(results: Mapping) -> dict[str, Any]:
@@ -399,7 +400,7 @@ class PreciseBN(HookBase):
             "Note that this could produce different statistics every time.",
             self._num_iter,
         )
-        with EventStorage():  # what the model puts there is not about training
+        with EventStorage():  # keeps the model's scalars out of the training's storage
             update_bn_stats(self._model, self._batches(), self._num_iter)
 
     def _batches(self) -> Iterator:

@@ -61,11 +61,13 @@ def launch(
         _run_process,
         args=(main_func, args, *group),
         nprocs=num_gpus_per_machine,
+        # CUDA cannot be used in forked processes.
         start_method="spawn",
     )
 
 
 def _free_port() -> int:
+    # Another process may take the port before it is used: a small risk that "auto" accepts.
     with socket.socket() as probe:
         probe.bind(("", 0))
         return probe.getsockname()[1]
@@ -100,7 +102,7 @@ def _run_process(
     )
     try:
         comm.create_local_process_group(num_local)
-        comm.synchronize()  # the group works before anything is built on it
+        comm.synchronize()  # fail here if the processes cannot communicate
         main_func(*args)
     finally:
         dist.destroy_process_group()

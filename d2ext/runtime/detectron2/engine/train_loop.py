@@ -77,7 +77,7 @@ class TrainerBase:
         for hook in wanted:
             if not isinstance(hook, HookBase):
                 raise TypeError(f"a hook must be a HookBase, got {type(hook).__name__}")
-            hook.trainer = weakref.proxy(self)  # no cycle, so the trainer is freed when dropped
+            hook.trainer = weakref.proxy(self)  # weak, so that there is no cycle
         self._hooks.extend(wanted)
 
     def train(self, start_iter: int, max_iter: int) -> None:
@@ -101,7 +101,7 @@ class TrainerBase:
             self.before_step()
             self.run_step()
             self.after_step()
-        self.iter += 1  # hooks tell a finished run from a broken one by iter == max_iter
+        self.iter += 1  # hooks recognise a finished run by iter == max_iter
 
     def before_train(self) -> None:
         for hook in self._hooks:
@@ -134,7 +134,7 @@ class TrainerBase:
         hooks = {}
         for hook in self._hooks:
             name, hook_state = type(hook).__qualname__, hook.state_dict()
-            if hook_state and name not in hooks:  # of several of a class the first is kept
+            if hook_state and name not in hooks:  # of several hooks of a class the first is stored
                 hooks[name] = hook_state
         if hooks:
             state["hooks"] = hooks
@@ -191,6 +191,7 @@ class SimpleTrainer(TrainerBase):
         self._check_mode()
         start = time.perf_counter()
         data = next(self._data_loader_iter)
+        # The time that training waited for the loader, not the time to load the batch.
         data_time = time.perf_counter() - start
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
@@ -227,6 +228,7 @@ class SimpleTrainer(TrainerBase):
 
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable]) -> None:
         """Replace the data loader; the old one is freed before the new one is built."""
+        # Its workers hold memory, so that two loaders at once might not fit.
         del self.data_loader
         self._data_loader_iter_obj = None
         self.data_loader = data_loader_builder()
@@ -273,6 +275,7 @@ class SimpleTrainer(TrainerBase):
         gathered = comm.gather(metrics)
         if not comm.is_main_process():
             return
+        # All processes wait for the slowest one.
         slowest = float(np.max([m.pop("data_time") for m in gathered]))
         storage.put_scalar("data_time", slowest, cur_iter=cur_iter)
         means: dict[str, Any] = {

@@ -39,7 +39,7 @@ __all__ = ["COCOEvaluator", "instances_to_coco_json"]
 logger = logging.getLogger(__name__)
 
 _BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-# Metrics of a task, and the lines of COCO's summary that hold them.
+# Metrics per task, in the order of COCO's summary.
 _METRICS = {
     "bbox": _BOX_METRICS,
     "segm": _BOX_METRICS,
@@ -96,7 +96,7 @@ class COCOEvaluator(DatasetEvaluator):
         if not hasattr(self._metadata, "json_file"):
             self._metadata.json_file = _convert(dataset_name, output_dir, allow_cached_coco)
         self._coco_api = _load_coco(PathManager.get_local_path(str(self._metadata.json_file)))
-        # Test sets are published without annotations: predictions are only written.
+        # Test sets are published without annotations: predictions are written, not scored.
         self._do_evaluation = "annotations" in self._coco_api.dataset
         self._predictions: list[dict] = []
 
@@ -246,6 +246,7 @@ class COCOEvaluator(DatasetEvaluator):
         if coco_eval is None:
             self._logger.warning("No predictions from the model!")
             return {metric: float("nan") for metric in metrics}
+        # COCO reports -1 for what cannot be measured.
         numbers = [value * 100 if value >= 0 else float("nan") for value in coco_eval.stats]
         results = {metric: float(v) for metric, v in zip(metrics, numbers, strict=False)}
         self._logger.info(f"Evaluation results for {iou_type}: \n" + create_small_table(results))
@@ -262,6 +263,7 @@ class COCOEvaluator(DatasetEvaluator):
 def _detection_limits(max_dets_per_image: int | Sequence[int] | None) -> list[int]:
     """Return COCO's three limits of detections per image."""
     if max_dets_per_image is None:
+        # COCO's own limits.
         return [1, 10, 100]
     if isinstance(max_dets_per_image, int):
         return [1, 10, max_dets_per_image]
@@ -287,6 +289,7 @@ def _load_coco(json_file: str) -> COCO:
     for annotation in api.dataset.get("annotations", []):
         annotation.setdefault("iscrowd", 0)
         if "area" not in annotation and "bbox" in annotation:
+            # Custom files often lack areas; the box's area selects the size range.
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
     with contextlib.redirect_stdout(io.StringIO()):
         api.createIndex()
@@ -303,6 +306,7 @@ def _class_precision(coco_eval: Any, class_names: Sequence[str]) -> list[tuple[s
         )
     per_class = []
     for index, name in enumerate(class_names):
+        # Size 0 is "all", limit -1 the highest.
         precision = precisions[:, :, index, 0, -1]
         precision = precision[precision > -1]
         ap = np.mean(precision) if precision.size else float("nan")
@@ -350,7 +354,7 @@ def instances_to_coco_json(instances: Instances, img_id: Any) -> list[dict[str, 
     elif instances.has("pred_masks"):
         columns["segmentation"] = [_encode(mask) for mask in instances.pred_masks]
     if instances.has("pred_keypoints"):
-        # COCO's keypoints are indices of pixels, coordinates are half a pixel more.
+        # COCO stores indices of pixels, whose centres are at +0.5.
         shift = instances.pred_keypoints.new_tensor([0.5, 0.5, 0.0])
         columns["keypoints"] = (instances.pred_keypoints - shift).flatten(1).tolist()
     rows = zip(*columns.values(), strict=True)
@@ -375,7 +379,7 @@ def _evaluate_predictions_on_coco(
     if not coco_results:
         raise AssertionError("there are no results to evaluate")
     if iou_type == "segm":
-        # Without boxes the API takes the area of an object from its mask.
+        # Without boxes the API computes areas from masks, as it should for "segm".
         coco_results = [{k: v for k, v in r.items() if k != "bbox"} for r in coco_results]
     with contextlib.redirect_stdout(io.StringIO()), _no_garbage_collection():
         coco_eval = cocoeval_fn(coco_gt, coco_gt.loadRes(coco_results), iou_type)
@@ -488,6 +492,7 @@ def _evaluate_box_proposals(
     gt_overlaps = torch.cat(overlaps) if overlaps else torch.zeros(0)
     gt_overlaps, _ = torch.sort(gt_overlaps)
     if thresholds is None:
+        # 1e-5, because `arange` excludes its end.
         thresholds = torch.arange(0.5, 0.95 + 1e-5, 0.05, dtype=torch.float32)
     recalls = torch.stack([(gt_overlaps >= t).float().sum() / float(num_pos) for t in thresholds])
     return {
@@ -518,7 +523,7 @@ def _best_overlaps(proposals: Instances, objects: Boxes, limit: int | None) -> t
     overlaps = pairwise_iou(boxes, objects)
     best = torch.zeros(len(objects))
     for position in range(min(len(boxes), len(objects))):
-        # The object whose best proposal is the best of all takes it away from the others.
+        # Greedy: the best pair of all is matched, and both are removed.
         per_object, proposal_of = overlaps.max(dim=0)
         best[position], chosen = per_object.max(dim=0)
         overlaps[proposal_of[chosen], :] = -1

@@ -100,13 +100,14 @@ def _evaluate_predictions_on_lvis(
         logger.warning("No predictions from the model!")
         return {metric: float("nan") for metric in _METRICS}
     if iou_type == "segm":
-        # Without boxes the area of an object is taken from its mask.
+        # Without boxes areas are computed from masks, as they should for "segm".
         lvis_results = [{k: v for k, v in r.items() if k != "bbox"} for r in lvis_results]
     precision = _precision(lvis_gt, _best_of_each_image(lvis_results, limit), iou_type, limit)
     # (IoU thresholds, recall thresholds, categories, sizes)
     frequencies = np.array([c.get("frequency") for c in _categories(lvis_gt)])
     groups = {
         "AP": precision[..., 0],
+        # IoU thresholds 0.5, 0.55, ...: indices 0 and 5 are 0.5 and 0.75.
         "AP50": precision[:1, ..., 0],
         "AP75": precision[5:6, ..., 0],
         "APs": precision[..., 1],
@@ -142,7 +143,7 @@ def _precision(api: COCO, results: list[dict], iou_type: str, limit: int) -> np.
             truth, truth.loadRes(results), iou_type, lvis_style=True
         )
         evaluation.params.catIds = [category["id"] for category in _categories(api)]
-        # Also without a limit of an image there is one of its detections of a class.
+        # The API needs a limit per image and class: here no limit in effect.
         evaluation.params.maxDets = [limit if limit >= 0 else max(1, len(results))]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -151,4 +152,5 @@ def _precision(api: COCO, results: list[dict], iou_type: str, limit: int) -> np.
 
 def _average(precision: np.ndarray) -> float:
     known = precision[precision > -1]
+    # -1 in percent, as LVIS's own API reports.
     return float(np.mean(known) * 100) if known.size else -100.0

@@ -67,7 +67,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             ids = ids.cpu().numpy().astype(np.int64)
             if segments is None:
                 segments = self._segments_of(ids)
-                ids = ids + 1  # COCO's 0 is no segment
+                ids = ids + 1  # id 0 means "no segment" in COCO
             png = io.BytesIO()
             Image.fromarray(id2rgb(ids)).save(png, format="PNG")
             stem = os.path.splitext(os.path.basename(image["file_name"]))[0]
@@ -97,7 +97,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         """Return a copy with the dataset's own category and without "isthing"."""
         converted = dict(segment_info)
         isthing = converted.pop("isthing", None)
-        if isthing is None:  # has the dataset's category already
+        if isthing is None:  # the category is the dataset's own already
             return converted
         original = (
             self._thing_contiguous_id_to_dataset_id

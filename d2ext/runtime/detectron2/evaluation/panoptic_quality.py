@@ -13,7 +13,7 @@ import numpy as np
 
 __all__ = ["Quality", "id2rgb", "panoptic_quality", "rgb2id"]
 
-_VOID = 0  # a pixel of no segment
+_VOID = 0  # id of unlabelled pixels
 
 
 class Quality(NamedTuple):
@@ -88,7 +88,7 @@ def _compare(
             continue
         if segment["category_id"] != found[found_id]:
             continue
-        # Predictions are not punished for pixels that nobody annotated.
+        # Unlabelled pixels of a prediction do not count as errors.
         void = overlaps.get((_VOID, found_id), 0)
         iou = overlap / (areas[found_id] + truth_areas[truth_id] - overlap - void)
         if iou > 0.5:
@@ -102,6 +102,7 @@ def _compare(
     for found_id, category in found.items():
         ignored = {_VOID, crowds.get(category, _VOID)}
         unknown = sum(overlaps.get((truth_id, found_id), 0) for truth_id in ignored)
+        # Predictions that are mostly unlabelled or crowd are neither right nor wrong.
         if ("found", found_id) not in matched and unknown / areas[found_id] <= 0.5:
             counts[category].extra += 1
     return counts

@@ -145,6 +145,7 @@ def voc_ap(rec: np.ndarray, prec: np.ndarray, use_07_metric: bool = False) -> fl
     if use_07_metric:
         reached = (prec[rec >= level] for level in np.arange(0.0, 1.1, 0.1))
         return sum(float(found.max()) if len(found) else 0.0 for found in reached) / 11.0
+    # Precision made monotone: at each recall the best precision at this recall or above.
     envelope = np.maximum.accumulate(np.append(prec, 0.0)[::-1])[::-1]
     steps = np.diff(np.concatenate(([0.0], rec, [1.0])))
     return float(np.sum(steps * envelope))
@@ -199,6 +200,7 @@ class _Objects:
     def match(self, box: np.ndarray, threshold: float) -> str:
         """Match a detection: "hit", "extra", or "ignored" for a difficult object."""
         overlaps = self._overlaps(box)
+        # VOC requires more than the threshold, not at least.
         if not len(overlaps) or overlaps.max() <= threshold:
             return "extra"
         best = overlaps.argmax()

@@ -75,6 +75,7 @@ class SemSegEvaluator(DatasetEvaluator):
             )
         self._ignore_label = meta.get("ignore_label") if ignore_label is None else ignore_label
         self._contiguous_id_to_dataset_id = _inverse(meta)
+        # OpenCV erodes uint8 labels.
         self._compute_boundary_iou = self._num_classes < np.iinfo(np.uint8).max
         self.input_file_to_gt_file = {
             image["file_name"]: image["sem_seg_file_name"]
@@ -84,7 +85,7 @@ class SemSegEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        # (predicted, annotated) pixels; the last row and column stand for "no class".
+        # (predicted, annotated) pixels; the last row and column are unlabelled.
         size = (self._num_classes + 1, self._num_classes + 1)
         self._conf_matrix = np.zeros(size, dtype=np.int64)
         self._b_conf_matrix = np.zeros(size, dtype=np.int64)
@@ -192,6 +193,7 @@ class SemSegEvaluator(DatasetEvaluator):
         if mask.ndim != 2:
             raise AssertionError(f"expected (H, W), got {mask.shape}")
         steps = max(1, int(dilation_ratio * np.hypot(*mask.shape)))
+        # Padded, so that segments at the border of the image have a boundary there.
         padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
         eroded = cv2.erode(padded, np.ones((3, 3), dtype=np.uint8), iterations=steps)
         return mask - eroded[1:-1, 1:-1]

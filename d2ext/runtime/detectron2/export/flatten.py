@@ -97,7 +97,7 @@ class InstancesSchema(DictSchema):
         keys = sorted(fields)
         size = obj.image_size
         if not isinstance(size, Tensor):
-            size = torch.tensor(size)  # in a graph a constant: it is for images of this size
+            size = torch.tensor(size)  # a constant in the graph: it is valid for this size
         values, schemas, sizes = _flatten_all([*(fields[key] for key in keys), size])
         return values, cls(schemas, sizes, keys)
 

@@ -50,7 +50,7 @@ class {name}:
 {properties}
 '''
 
-# What a method of the class does with each field.
+# Code of the class's methods per field.
 _OF_FIELD = {
     "of_init": "self._{field} = {field}",
     "of_has": """
@@ -91,7 +91,7 @@ _PROPERTY = """
         self._{field} = value
 """
 
-_numbers = itertools.count()  # TorchScript never forgets the name of a class
+_numbers = itertools.count()  # TorchScript never releases the name of a class
 
 
 def _source(name: str, fields: dict[str, type]) -> str:
@@ -104,7 +104,7 @@ def _source(name: str, fields: dict[str, type]) -> str:
         for field, kind in fields.items()
     ]
     parameters = "".join(", {field}: {type} | None = None".format(**v) for v in values)
-    nothing = ", None" * len(fields)  # inside of the class, defaults are not known yet
+    nothing = ", None" * len(fields)  # default values are not available inside the class yet
     parts = {part: _lines(text, values) for part, text in _OF_FIELD.items()}
     properties = "".join(_PROPERTY.format(**v) for v in values)
     return _CLASS.format(
@@ -136,7 +136,7 @@ def _scripted_class(fields: dict[str, type]) -> Iterator[type]:
     names: dict[str, Any] = vars(module)
     names.update({kind.__name__: kind for kind in fields.values()}, torch=torch, Tensor=Tensor)
     source = _source(name, fields)
-    # TorchScript reads the text of what it compiles, and finds it by module and file.
+    # TorchScript reads the source of what it compiles, found by module and file.
     linecache.cache[module.__file__] = (len(source), None, source.splitlines(True), module.__file__)
     sys.modules[module.__name__] = module
     try:

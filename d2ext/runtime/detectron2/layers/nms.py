@@ -51,7 +51,7 @@ def batched_nms_rotated(
     if boxes.numel() == 0:
         return torch.empty(0, dtype=torch.int64, device=boxes.device)
     boxes = boxes.float()
-    # Half the longer side, not the exact extent: an upper bound would be half the diagonal.
+    # As in Detectron2: half the longer side, although a diagonal box may reach further.
     reach = boxes[:, 2:4].amax(dim=1, keepdim=True) / 2
     low, high = (boxes[:, :2] - reach).min(), (boxes[:, :2] + reach).max()
     # Groups are separated by shifting each by more than the extent of all boxes.

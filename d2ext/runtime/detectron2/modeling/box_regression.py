@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 else:
     Weights = list[float]  # TorchScript needs a concrete type
 
-_DEFAULT_SCALE_CLAMP = math.log(
-    1000.0 / 16
-)  # of the published R-CNN models: sizes grow at most by 1000 / 16
+# Of the published R-CNN models: sizes grow by a factor of 1000 / 16 at most.
+_DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
 
 
 def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ NORM_MODULES = (
     nn.LocalResponseNorm,
 )
 
-# What a group has for each parameter; PyTorch adds the names if it is given named parameters.
+# Lists of a group with one entry per parameter; PyTorch adds names for named parameters.
 _LISTS = ("params", "param_names")
 
 OptimizerOrType = TypeVar("OptimizerOrType", Optimizer, type[Optimizer])
@@ -37,8 +37,8 @@ OptimizerOrType = TypeVar("OptimizerOrType", Optimizer, type[Optimizer])
 class GradientClipType(Enum):
     """Type of gradient clipping, `SOLVER.CLIP_GRADIENTS.CLIP_TYPE`."""
 
-    VALUE = "value"  # every entry
-    NORM = "norm"  # the norm
+    VALUE = "value"  # clip every entry
+    NORM = "norm"  # clip the norm
 
 
 def _gradient_clipper(cfg: CfgNode) -> Callable[[Tensor], Any]:
@@ -63,6 +63,7 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: OptimizerOrType) -> Opt
     def step(self: Optimizer, closure: Callable[[], float] | None = None) -> float | None:
         for group in self.param_groups:
             for parameter in group["params"]:
+                # Parameters without a part in this loss have no gradient.
                 if parameter.grad is not None:
                     clip(parameter)
         return base.step(self, closure)
@@ -70,6 +71,7 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: OptimizerOrType) -> Opt
     clipping: Any = type(base.__name__ + "WithGradientClip", (base,), {"step": step})
     if isinstance(optimizer, type):
         return clipping
+    # Keeps the object, and with it the groups and the state that others refer to.
     optimizer.__class__ = clipping
     return optimizer
 
@@ -154,6 +156,7 @@ def _trainable_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn
     seen: set[nn.Parameter] = set()
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
+            # Shared parameters appear in several modules.
             if parameter.requires_grad and parameter not in seen:
                 seen.add(parameter)
                 yield module, f"{prefix}.{name}", parameter
@@ -191,6 +194,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
         ValueError: the name is unknown, or a cosine schedule would not decrease.
     """
     solver = cfg.SOLVER
+    # Lazily built: only the chosen schedule checks its settings.
     schedules = {
         "WarmupMultiStepLR": _multi_step,
         "WarmupCosineLR": _cosine,
@@ -204,6 +208,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     multiplier = WarmupParamScheduler(
         schedules[solver.LR_SCHEDULER_NAME](solver),
         solver.WARMUP_FACTOR,
+        # A short run may end within its warm-up.
         min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0),
         solver.WARMUP_METHOD,
         solver.RESCALE_INTERVAL,

@@ -43,6 +43,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
         first = warmup_factor * scheduler(0.0)
         warmup: ParamScheduler
         if warmup_method == "linear":
+            # The warm-up must end at the value with which the schedule continues.
             last = scheduler(0.0) if rescale_interval else scheduler(warmup_length)
             warmup = LinearParamScheduler(first, last)
         elif warmup_method == "constant":
@@ -84,6 +85,7 @@ class LRMultiplier(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the initial rates and the iteration; the config defines everything else."""
+        # Without the multiplier: a resumed run may have another config.
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float | Tensor]:
@@ -92,7 +94,7 @@ class LRMultiplier(LRScheduler):
         return [base_lr * factor for base_lr in self.base_lrs]
 
 
-def _get_warmup_factor_at_iter(  # packages call it by this name
+def _get_warmup_factor_at_iter(  # packages import this private name
     method: str, iter: int, warmup_iters: int, warmup_factor: float
 ) -> float:
     """Return the warm-up factor: from `warmup_factor` to 1, "linear" or "constant"."""

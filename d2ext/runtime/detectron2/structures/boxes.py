@@ -79,7 +79,7 @@ def _xywh_to_xywha(boxes: Tensor) -> Tensor:
 
 
 def _xywha_to_xyxy(boxes: Tensor) -> Tensor:
-    # Double precision, so that upright boxes convert without rounding.
+    # Double precision against the rounding errors of the trigonometric functions.
     centres, sizes, angles = boxes.double().split((2, 2, 1), dim=-1)
     cos, sin = angles.deg2rad().cos().abs(), angles.deg2rad().sin().abs()
     outer = cos * sizes + sin * sizes.flip(-1)  # width and height of the enclosing box

@@ -99,9 +99,8 @@ class RotatedBoxes:
         """
         centres, sizes, angles = self.tensor.split((2, 2, 1), dim=1)
         cos, sin = angles.deg2rad().cos().abs(), angles.deg2rad().sin().abs()
-        reach = (
-            cos * sizes + sin * sizes.flip(1)
-        ) / 2  # half width and height of the enclosing box
+        # Half the sides of the enclosing box.
+        reach = (cos * sizes + sin * sizes.flip(1)) / 2
         around = Boxes(torch.cat((centres - reach, centres + reach), dim=1))
         return around.inside_box(box_size, boundary_threshold)
 

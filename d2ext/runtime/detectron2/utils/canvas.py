@@ -18,8 +18,8 @@ from .generic_mask import GenericMask
 
 __all__ = ["SMALL_OBJECT", "Canvas", "Color", "VisImage"]
 
-SMALL_OBJECT = 1000  # pixels, at scale 1; labels stand outside of smaller ones
-_LARGE_PIECE = 120000  # pixels; every such piece of a mask has its label
+SMALL_OBJECT = 1000  # pixels at scale 1; labels are outside of smaller boxes
+_LARGE_PIECE = 120000  # pixels; every component of this size gets a label
 
 Color = Any  # whatever matplotlib takes for a colour
 
@@ -41,7 +41,7 @@ class VisImage:
     def _setup_figure(self, img: np.ndarray) -> None:
         figure = mplfigure.Figure(frameon=False)
         self.dpi = figure.get_dpi()
-        # A hundredth of a pixel more, since matplotlib rounds down.
+        # 1e-2 pixels more, since matplotlib rounds down.
         width, height = self.width * self.scale + 1e-2, self.height * self.scale + 1e-2
         figure.set_size_inches(width / self.dpi, height / self.dpi)
         self.canvas = FigureCanvasAgg(figure)
@@ -98,7 +98,7 @@ class Canvas:
     ) -> VisImage:
         """Draw `text` on a dark background, its top at `position` (x, y), rotated in degrees."""
         size = font_size or self._default_font_size
-        # Letters bright enough for the ground.
+        # Bright enough for the dark background.
         rgb = np.maximum(mplc.to_rgb(color), 0.2)
         rgb[np.argmax(rgb)] = max(0.8, rgb.max())
         self.output.ax.text(

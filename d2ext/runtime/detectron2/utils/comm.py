@@ -83,14 +83,14 @@ def synchronize() -> None:
     """Wait for all processes (barrier)."""
     if get_world_size() == 1:
         return
-    # NCCL guesses the device of a barrier unless it is told.
+    # Without it NCCL guesses the device of the barrier.
     nccl = dist.get_backend() == dist.Backend.NCCL
     dist.barrier(device_ids=[torch.cuda.current_device()] if nccl else None)
 
 
 @functools.lru_cache
 def _gloo_group() -> Any:
-    # Objects travel through the CPU, so that they take no GPU memory. None is the group of all.
+    # Over gloo, so that objects take no GPU memory. None is the group of all processes.
     return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else None
 
 

@@ -157,7 +157,7 @@ class EventStorage:
         """Count the values in the `window_size` iterations up to the scalar's last one."""
         values = self.history(name).values()
         first = values[-1][1] - window_size
-        # Histories are long, and this is asked often.
+        # From the end: histories are long, and this is called often.
         return sum(1 for _ in takewhile(lambda value: value[1] > first, reversed(values)))
 
     def smoothing_hints(self) -> dict[str, bool]:
@@ -332,7 +332,7 @@ class CommonMetricPrinter(EventWriter):
             seconds = storage.history("time").median(1000) * remaining
             storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
             return str(datetime.timedelta(seconds=int(seconds)))
-        # Without a timing hook: from how long ago the last line was.
+        # Without a timing hook: estimated from the time of the last line.
         before, self._last_write = self._last_write, (storage.iter, time.perf_counter())
         if before is None or before[0] == storage.iter:
             return None

@@ -49,7 +49,7 @@ class _ColorfulFormatter(_Formatter):
         return f"{colored(record.levelname, 'red', attrs=[attribute])} {line}"
 
 
-@functools.lru_cache  # handlers would be added twice
+@functools.lru_cache  # a second call would add handlers twice
 def setup_logger(
     output: str | os.PathLike | None = None,
     distributed_rank: int = 0,

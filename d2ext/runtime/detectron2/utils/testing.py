@@ -26,7 +26,7 @@ __all__ = [
     "skipIfOnCPUCI",
 ]
 
-# For tests that are too much for the CPUs of a continuous integration.
+# For tests that are too slow for CI machines.
 skipIfOnCPUCI = unittest.skipIf(
     bool(os.environ.get("CI")) and not torch.cuda.is_available(),
     "too slow without a GPU",
@@ -115,7 +115,7 @@ def _assert_field_allclose(value: Any, expected: Any, rtol: float, msg: str) -> 
     if not isinstance(value, Tensor):
         assert value == expected, f"{msg} differs: {value} vs. {expected}"
     elif value.dtype.is_floating_point and value.numel():
-        # Relative to the largest value: small ones stand beside it and have its noise.
+        # Relative to the largest value, whose rounding error small values share.
         assert value.shape == expected.shape, f"{msg} differs: {value.shape} vs. {expected.shape}"
         close = torch.allclose(value, expected, rtol=0, atol=float(expected.abs().max()) * rtol)
         assert close, f"{msg} differs: {value} vs. {expected}"

@@ -13,7 +13,7 @@ from .visualizer import ColorMode, Visualizer, _create_text_labels
 
 __all__ = ["VideoVisualizer"]
 
-_FRAMES_TO_LIVE = 8  # without being seen
+_FRAMES_TO_LIVE = 8  # frames without a match
 _MIN_MASK_IOU, _MIN_BOX_IOU = 0.5, 0.6
 
 

@@ -42,6 +42,7 @@ class _EndlessSampler(Sampler):
         while True:
             indices = self._get_epoch_indices(generator)
             if self._shuffle:
+                # All processes draw the same permutation, so that their shards do not overlap.
                 indices = indices[torch.randperm(len(indices), generator=generator)]
             yield from indices.tolist()
 
@@ -170,6 +171,7 @@ class InferenceSampler(Sampler):
 
     @staticmethod
     def _get_local_indices(total_size: int, world_size: int, rank: int) -> range:
+        # No padding: an evaluation must not see a sample twice.
         share, remainder = divmod(total_size, world_size)
         begin = rank * share + min(rank, remainder)
         return range(begin, begin + share + (rank < remainder))

@@ -35,6 +35,7 @@ class Augmentation:
     def _init(self, params: dict[str, Any] | None = None) -> None:
         """Store a constructor's `locals()` as attributes."""
         for name, value in (params or {}).items():
+            # `locals()` of a constructor also has `self` and `__class__`.
             if name != "self" and not name.startswith("_"):
                 setattr(self, name, value)
 
@@ -64,7 +65,7 @@ class Augmentation:
     def __repr__(self) -> str:
         try:
             return f"{type(self).__name__}({', '.join(_changed_arguments(self))})"
-        except AttributeError:  # the constructor does not keep its arguments
+        except AttributeError:  # the constructor does not store its arguments
             return super().__repr__()
 
     __str__ = __repr__
@@ -100,6 +101,7 @@ def _input_names(augmentation: Augmentation) -> tuple[str, ...]:
 
 def _inputs_of(augmentation: Augmentation, aug_input: Any) -> list[Any]:
     if augmentation.input_args is None:
+        # Cached, because inspecting a signature per image is slow.
         augmentation.input_args = _input_names(augmentation)
     missing = [name for name in augmentation.input_args if not hasattr(aug_input, name)]
     if missing:

@@ -107,7 +107,7 @@ class ResizeShortestEdge(Augmentation):
         interp: resampling filter of Pillow.
     """
 
-    # `get_output_shape` is used in TorchScript, which looks at the whole class: hence the marks,
+    # TorchScript compiles `get_output_shape` and reads the whole class: hence the decorators,
     # and no Transform in the signatures.
     @torch.jit.unused
     def __init__(
@@ -154,6 +154,7 @@ class ResizeShortestEdge(Augmentation):
         if longest > max_size:
             shrink = max_size * 1.0 / longest
             new_h, new_w = new_h * shrink, new_w * shrink
+        # Rounding to the nearest, as in Detectron2 (`round` would round halves to even).
         return int(new_h + 0.5), int(new_w + 0.5)
 
 
@@ -423,6 +424,7 @@ class RandomSaturation(Augmentation):
         if image.shape[-1] != 3:
             raise AssertionError(f"RandomSaturation needs an RGB image, got {image.shape}")
         weight = np.random.uniform(self.intensity_min, self.intensity_max)
+        # Luma of ITU-R BT.601.
         grey = image.dot([0.299, 0.587, 0.114])[:, :, None]
         return BlendTransform(src_image=grey, src_weight=1 - weight, dst_weight=weight)
 
@@ -439,6 +441,7 @@ class RandomLighting(Augmentation):
     def __init__(self, scale: float) -> None:
         super().__init__()
         self._init(locals())
+        # Eigenvectors and eigenvalues of the RGB covariance over ImageNet.
         rows = [(-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203)]
         self.eigen_vecs = np.array(rows)
         self.eigen_vals = np.array([0.2175, 0.0188, 0.0045])
@@ -480,6 +483,7 @@ class MinIoURandomCrop(Augmentation):
         crop_trials: int = 50,
     ) -> None:
         self.min_ious = min_ious
+        # 1 stands for the whole image, 0 for a crop with any overlap.
         self.sample_mode = (1, *min_ious, 0)
         self.min_crop_size = min_crop_size
         self.mode_trials = mode_trials
@@ -502,6 +506,7 @@ class MinIoURandomCrop(Augmentation):
         """Draw left, top, width and height, or None if the aspect ratio is extreme."""
         crop_w = np.random.uniform(self.min_crop_size * width, width)
         crop_h = np.random.uniform(self.min_crop_size * height, height)
+        # SSD's limits of the aspect ratio.
         if not 0.5 <= crop_h / crop_w <= 2:
             return None
         left, top = np.random.uniform(width - crop_w), np.random.uniform(height - crop_h)

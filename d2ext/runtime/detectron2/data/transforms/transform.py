@@ -74,7 +74,7 @@ class ExtentTransform(Transform):
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         height, width = self.output_size
         x0, y0, x1, y1 = self.src_rect
-        mapped = coords.astype("float32")  # around the centres, where float32 is finest
+        mapped = coords.astype("float32")  # relative to the centres, where float32 is most precise
         mapped -= [0.5 * (x0 + x1), 0.5 * (y0 + y1)]
         mapped *= [width / (x1 - x0), height / (y1 - y0)]
         mapped += [0.5 * width, 0.5 * height]
@@ -108,7 +108,7 @@ class ResizeTransform(Transform):
         if img.dtype != np.uint8:
             return self._interpolate(img, _TORCH_MODES[method])
         if method == Image.Resampling.BILINEAR and img.shape[2:] in ((), (1,), (3,)):
-            # Pillow's arithmetic in vector instructions; where it differs, it is by one level.
+            # Pillow's algorithm with vector instructions; results differ by one level at most.
             return self._interpolate(img, "bilinear", antialias=True)
         return _through_pil(img, lambda p: p.resize((self.new_w, self.new_h), method))
 
@@ -126,7 +126,7 @@ class ResizeTransform(Transform):
         return resized[0].permute(1, 2, 0).reshape(self.new_h, self.new_w, *img.shape[2:]).numpy()
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        # Not in one step: integer coordinates stay integers.
+        # `*=` would fail for integer coordinates, which stay integers.
         coords[:, 0] = coords[:, 0] * (self.new_w / self.w)
         coords[:, 1] = coords[:, 1] * (self.new_h / self.h)
         return coords
@@ -170,7 +170,7 @@ class RotationTransform(Transform):
             extent = [h * abs_sin + w * abs_cos, h * abs_cos + w * abs_sin]
             bound_w, bound_h = np.rint(extent).astype(int)
         self._set_attributes(locals())
-        # OpenCV's pixel centres are at integers, those of coordinates at halves.
+        # OpenCV's pixel centres are at integers, those of coordinates at .5.
         self.rm_coords = self.create_rotation_matrix()
         self.rm_image = self.create_rotation_matrix(offset=-0.5)
 
@@ -210,6 +210,7 @@ class RotationTransform(Transform):
         if not self.expand:
             raise NotImplementedError("A rotation without `expand` loses pixels.")
         back = RotationTransform(self.bound_h, self.bound_w, -self.angle, True, None, self.interp)
+        # Rotating back enlarges the image again, symmetrically: crop the middle.
         left, top = (back.bound_w - self.w) // 2, (back.bound_h - self.h) // 2
         return TransformList([back, CropTransform(left, top, self.w, self.h)])
 

@@ -51,7 +51,7 @@ class FPN(Backbone):
             raise ValueError(f"fuse_type is 'sum' or 'avg', got {fuse_type!r}")
         shapes: Mapping[str, Any] = bottom_up.output_shape()
         levels = _levels(in_features, shapes)
-        # Coarsest first, the order of the top-down pass.
+        # Coarsest first: the order of the top-down pass.
         self.lateral_convs: list[Conv2d] = []
         self.output_convs: list[Conv2d] = []
         for name, level in zip(in_features, levels, strict=True):
@@ -84,7 +84,7 @@ class FPN(Backbone):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images (B, C, H, W) to {"p<level>": (B, out_channels, H / stride, W / stride)}."""
-        # Written for torch.jit.script too: no optional tensors, reversed or strict zips.
+        # TorchScript compiles this, too: no optional tensors, `reversed` or strict zips.
         bottom_up = self.bottom_up(x)
         results: list[Tensor] = []  # finest first
         above = x
@@ -146,7 +146,8 @@ def _levels(in_features: Sequence[str], shapes: Mapping[str, Any]) -> list[int]:
     return list(range(level, level + len(strides)))
 
 
-def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:  # packages call it
+# Packages import this private name.
+def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
     first = 2 ** (strides[0].bit_length() - 1)
     if list(strides) != [first * 2**i for i in range(len(strides))]:
         raise ValueError(f"strides of an FPN's inputs are doubling powers of 2, got {strides}")

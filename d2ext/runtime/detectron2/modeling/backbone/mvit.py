@@ -99,7 +99,7 @@ class MultiScaleAttention(nn.Module):
         """Map (B, H, W, dim) to (B, H / stride_q, W / stride_q, dim_out)."""
         batch = x.shape[0]
         qkv = self.qkv(x).unflatten(3, (3, self.num_heads, -1))
-        # Three of (B * heads, H, W, channels): a head is an image to the pooling.
+        # Three tensors (B * heads, H, W, channels): each head is pooled like an image.
         heads = qkv.permute(3, 0, 4, 1, 2, 5).flatten(1, 2).unbind(0)
         q, k, v = (
             attention_pool(part, getattr(self, f"pool_{name}"), getattr(self, f"norm_{name}"))
@@ -278,7 +278,7 @@ class MViT(Backbone):
         for index, rate in enumerate(torch.linspace(0, drop_path_rate, depth).tolist()):
             first = stage > 0 and index == last_block_indexes[stage - 1] + 1
             dim_out = 2 * dim if first else dim
-            # The last block of a stage sees the whole map, where keys and values are the coarser.
+            # The last block of a stage attends globally, with keys and values pooled more strongly.
             whole = stage > 0 and index == last_block_indexes[stage]
             coarser = 2 if whole and stage < 3 else 1
             self.blocks.append(

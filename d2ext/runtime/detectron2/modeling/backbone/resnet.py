@@ -41,7 +41,7 @@ __all__ = [
     "make_stage",
 ]
 
-ResNetBlockBase = CNNBlockBase  # its name in older code
+ResNetBlockBase = CNNBlockBase  # older name, which packages import
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -78,7 +78,7 @@ class _ResidualBlock(CNNBlockBase):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.branch(x)  # first: it settles the order in which gradients are added up
+        branch = self.branch(x)  # first, because it defines the order in which gradients are summed
         return F.relu_(branch + (x if self.shortcut is None else self.shortcut(x)))
 
 
@@ -185,7 +185,7 @@ class DeformBottleneckBlock(_ResidualBlock):
         self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
         weight_init.c2_msra_fill(self.conv2)
         for parameter in self.conv2_offset.parameters():
-            nn.init.zeros_(parameter)  # starts as an ordinary convolution
+            nn.init.zeros_(parameter)  # initialised to an ordinary convolution
 
     def branch(self, x: Tensor) -> Tensor:
         x = F.relu_(self.conv1(x))
@@ -271,7 +271,7 @@ class ResNet(Backbone):
         """Map (B, C, H, W) to the features in `out_features`, by name."""
         if x.dim() != 4:
             raise ValueError(f"images must be (B, C, H, W), got {x.shape}")
-        # Written for torch.jit.script too: no comprehensions with conditions, no strict zip.
+        # TorchScript compiles this, too: no conditional comprehensions or strict zips.
         features: dict[str, Tensor] = {}
         x = self.stem(x)
         if "stem" in self._out_features:

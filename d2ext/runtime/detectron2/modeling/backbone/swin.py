@@ -190,7 +190,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, dim) to (B, ceil(H / 2), ceil(W / 2), 2 * dim)."""
         x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
-        # The four tokens of a cell, column by column.
+        # The four tokens of a 2x2 cell in column-major order, which checkpoints assume.
         cells = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.reduction(self.norm(torch.cat(cells, dim=3)))
 

@@ -63,7 +63,7 @@ def get_rel_pos(q_size: int, k_size: int, rel_pos: Tensor) -> Tensor:
     distances = 2 * max(q_size, k_size) - 1
     if rel_pos.shape[0] != distances:
         rel_pos = F.interpolate(rel_pos.T[None], size=distances, mode="linear")[0].T
-    # In units of the finer of the two.
+    # In steps of the finer of the two maps.
     q_step, k_step = max(k_size / q_size, 1.0), max(q_size / k_size, 1.0)
     device = rel_pos.device
     q = torch.arange(q_size, device=device)[:, None] * q_step

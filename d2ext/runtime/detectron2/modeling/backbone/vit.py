@@ -72,7 +72,7 @@ class Attention(nn.Module):
         """Map (B, H, W, dim) to the same shape."""
         size = (x.shape[1], x.shape[2])
         qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, -1))
-        # Three of (B * heads, tokens, channels).
+        # Three tensors (B * heads, tokens, channels).
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)
         scores = (q * self.scale) @ k.transpose(1, 2)
         if self.use_rel_pos:
@@ -307,7 +307,7 @@ class SimpleFeaturePyramid(Backbone):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        # The key is spelled as the official one's.
+        # The state dict key is the official one.
         return {"size_divisiblity": self._size_divisibility, "square_size": self._square_pad}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

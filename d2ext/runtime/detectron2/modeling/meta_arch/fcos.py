@@ -95,7 +95,7 @@ class FCOS(DenseDetector):
     def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
         """Match boxes and anchors: (M, R), positive where they match, larger for smaller boxes."""
         strides = [level.tensor[:, 2] - level.tensor[:, 0] for level in anchors]
-        # The published size ranges [64, 128), [128, 256), ... are 4 to 8... strides of P4, P5, ...
+        # 4 to 8 strides are the published size ranges: 64 to 128 pixels for P4, 128 to 256 for P5.
         lower = [4 * stride for stride in strides]
         upper = [8 * stride for stride in strides]
         # The finest level also has all smaller boxes, the coarsest all larger ones.
@@ -196,7 +196,7 @@ class FCOS(DenseDetector):
         The target is NaN outside of the box.
         """
         all_anchors = Boxes.cat(anchors).tensor
-        # Background positions give NaN under the root; the mask of the foreground removes them.
+        # Background positions may give NaN under the root; the foreground mask removes them.
         sides = torch.stack(
             [self.box2box_transform.get_deltas(all_anchors, boxes) for boxes in gt_boxes]
         )

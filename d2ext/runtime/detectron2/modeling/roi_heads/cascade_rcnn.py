@@ -220,7 +220,7 @@ class CascadeROIHeads(StandardROIHeads):
         """Create clipped proposals from boxes (Ri, 4); in training without those that are empty."""
         proposals = []
         for image_boxes, size in zip(boxes, image_sizes, strict=True):
-            # Stages are trained independently: no gradient through the boxes (section 4).
+            # Stages are trained independently: no gradient through the boxes.
             clipped = Boxes(image_boxes.detach())
             clipped.clip(size)
             if self.training:

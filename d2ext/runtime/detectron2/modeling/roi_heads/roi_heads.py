@@ -38,9 +38,9 @@ A registered object is called with `(cfg, input_shape: dict[str, ShapeSpec])` an
 Features = dict[str, Tensor]
 Losses = dict[str, Tensor]
 if TYPE_CHECKING:
-    Result = Any  # losses in training, otherwise the instances of each image
+    Result = Any  # losses in training, otherwise instances per image
 else:
-    Result = list[Instances]  # TorchScript compiles inference
+    Result = list[Instances]  # TorchScript compiles inference only
 
 
 def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> ROIHeads:
@@ -67,7 +67,7 @@ def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[
     """
     chosen = []
     for found in proposals:
-        if len(found) == 0:  # without gt_keypoints, perhaps
+        if len(found) == 0:  # may lack gt_keypoints
             chosen.append(found)
             continue
         points, labelled = found.gt_keypoints.tensor.split((2, 1), dim=2)
@@ -216,7 +216,7 @@ class Res5ROIHeads(ROIHeads):
         kwargs: arguments of `ROIHeads`.
     """
 
-    __constants__ = ("mask_on",)  # TorchScript leaves out the head that is not there
+    __constants__ = ("mask_on",)  # lets TorchScript drop the missing head
 
     @configurable
     def __init__(
@@ -336,7 +336,7 @@ class StandardROIHeads(ROIHeads):
         kwargs: arguments of `ROIHeads`.
     """
 
-    # TorchScript leaves out the heads that are not there.
+    # Lets TorchScript drop the missing heads.
     __constants__ = ("mask_on", "keypoint_on")
 
     @configurable
@@ -444,7 +444,7 @@ class StandardROIHeads(ROIHeads):
         del images
         if self.training:
             proposals = self.label_and_sample_proposals(proposals, _required(targets))
-            # Masks and keypoints see what the box head may have made of the proposals.
+            # The box head may replace the proposals by its own boxes (`train_on_pred_boxes`).
             losses = self._forward_box(features, proposals)
             losses.update(self._forward_mask(features, proposals))
             losses.update(self._forward_keypoint(features, proposals))
