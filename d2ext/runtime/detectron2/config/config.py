@@ -84,6 +84,7 @@ class CfgNode(_BaseCfgNode):
         logging.getLogger(__name__).warning(
             f"Loading an old v{version} config file '{filename}' by upgrading it to v{ours}."
         )
+        # A partial file cannot be upgraded alone: merge it in its own schema, then upgrade all.
         old = downgrade_config(self, to_version=version)
         old.merge_from_other_cfg(loaded)
         upgraded = upgrade_config(old)
@@ -125,6 +126,7 @@ def get_cfg() -> CfgNode:
 
 def set_global_cfg(cfg: CfgNode) -> None:
     """Copy the content of `cfg` into `global_cfg`, for experiments that pass no config around."""
+    # In place, because modules import the object itself.
     global_cfg.clear()
     global_cfg.update(cfg)
 
@@ -160,6 +162,7 @@ def _configurable_init(init_func: Callable, from_config: Callable | None) -> Cal
 
     @functools.wraps(init_func)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        # The subclass's `from_config`, although the decorated constructor may be inherited.
         translate = _from_config_of(type(self))
         if _has_cfg(args, kwargs):
             args, kwargs = (), _arguments_from_cfg(translate, args, kwargs)

@@ -119,9 +119,11 @@ class LazyConfig:
         """
         logger = logging.getLogger(__name__)
         try:
+            # A wide line keeps short lists on one line.
             text = yaml.dump(_plain(cfg), default_flow_style=None, allow_unicode=True, width=9999)
             with PathManager.open(filename, "w", encoding="utf-8") as f:
                 f.write(text)
+            # Read it back, so that a config that cannot be loaded is found now.
             _load_yaml(text, filename, allow_unsafe=True)
         except Exception as error:
             logger.error(f"The config cannot be loaded from {filename}, pickling it: {error}")

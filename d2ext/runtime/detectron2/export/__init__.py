@@ -6,7 +6,7 @@ from typing import Any
 from .flatten import TracingAdapter
 from .torchscript import dump_torchscript_IR, scripting_with_instances
 
-# The opset that exported models are tested with.
+# The ONNX opset with which exported models are tested.
 STABLE_ONNX_OPSET_VERSION = 16
 
 __all__ = [

@@ -94,6 +94,7 @@ class InstancesSchema(DictSchema):
     @classmethod
     def flatten(cls, obj: Any) -> tuple[tuple, Schema]:
         fields = obj.get_fields()
+        # Sorted, so that the order does not depend on which field was set first.
         keys = sorted(fields)
         size = obj.image_size
         if not isinstance(size, Tensor):

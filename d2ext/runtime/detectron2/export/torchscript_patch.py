@@ -23,6 +23,7 @@ def patch_builtin_len(modules: Sequence[str] = ()) -> Iterator[None]:
     """Keep lengths in the graph, in all modules of `detectron2` and those named in `modules`."""
     with contextlib.ExitStack() as stack:
         for name, module in [*sys.modules.items()]:
+            # A global of the module hides the builtin there, and nowhere else.
             if name.startswith("detectron2.") or name in modules:
                 stack.enter_context(mock.patch.object(module, "len", _traced_len, create=True))
         yield

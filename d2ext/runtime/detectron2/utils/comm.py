@@ -132,6 +132,7 @@ def gather(data: Any, dst: int = 0, group: ProcessGroup | None = None) -> list[A
 
 def shared_random_seed() -> int:
     """Return a random seed below 2**31, the same on all processes, which must all call it."""
+    # Every rank draws, so that their random states stay in step; rank 0's value counts.
     return all_gather(np.random.randint(2**31))[0]
 
 
@@ -141,6 +142,7 @@ def reduce_dict(input_dict: dict[str, Tensor], average: bool = True) -> dict[str
         return input_dict
     with torch.no_grad():
         names = sorted(input_dict)  # the same order on all processes
+        # One message for all scalars.
         values = torch.stack([input_dict[name] for name in names])
         dist.reduce(values, dst=0)
         if average and is_main_process():

@@ -85,6 +85,7 @@ class EventStorage:
         name = self._current_prefix + name
         iteration = self._iter if cur_iter is None else cur_iter
         value = float(value)
+        # Otherwise the same curve would be smoothed at some iterations only.
         if self._smoothing_hints.setdefault(name, smoothing_hint) != smoothing_hint:
             raise ValueError(
                 f"Scalar {name} is put with smoothing_hint={smoothing_hint}, and was with "
@@ -108,6 +109,7 @@ class EventStorage:
         """Add a histogram of a tensor's values for TensorBoard, with `bins` equal bins."""
         values = hist_tensor.detach().float().flatten()
         low, high = values.min().item(), values.max().item()
+        # TensorBoard expects the right edges of the bins.
         edges = torch.linspace(low, high, steps=bins + 1)[1:]  # right ends
         self._histograms.append(
             {
@@ -291,6 +293,7 @@ class TensorboardXWriter(EventWriter):
 
     def close(self) -> None:
         """Close the event file, if anything was written."""
+        # Do not create an empty event file only to close it.
         if "_writer" in self.__dict__:
             self._writer.close()
 
@@ -312,6 +315,7 @@ class CommonMetricPrinter(EventWriter):
     def write(self) -> None:
         """Log the line, except after the last iteration."""
         storage = get_event_storage()
+        # The last line was logged at the last iteration already.
         if storage.iter == self._max_iter:
             return
         eta = self._get_eta(storage)
@@ -329,6 +333,7 @@ class CommonMetricPrinter(EventWriter):
             return None
         remaining = self._max_iter - storage.iter - 1
         if "time" in storage.histories():
+            # The median ignores slow iterations, e.g. with checkpoints.
             seconds = storage.history("time").median(1000) * remaining
             storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
             return str(datetime.timedelta(seconds=int(seconds)))

@@ -111,6 +111,7 @@ _LOG_TIMES: dict[Hashable, float] = {}
 def _caller() -> FrameType:
     """Return the frame that called a function of this module."""
     frame = sys._getframe(1)
+    # Skip this module's own frames, to name the module that logs.
     while frame.f_code.co_filename == __file__ and frame.f_back is not None:
         frame = frame.f_back
     return frame

@@ -23,6 +23,7 @@ def retry_if_cuda_oom(func: Callable) -> Callable:
             return func(*args, **kwargs)
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
+        # Outside of `except`, because the exception's frames hold tensors.
         try:
             return func(*args, **kwargs)
         except torch.cuda.OutOfMemoryError:

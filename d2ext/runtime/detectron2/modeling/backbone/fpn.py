@@ -92,6 +92,7 @@ class FPN(Backbone):
             merged = lateral(bottom_up[name])
             if len(results) > 0:
                 merged = merged + F.interpolate(above, scale_factor=2.0, mode="nearest")
+                # The mean of two maps keeps their scale.
                 if self._fuse_type == "avg":
                     merged = merged / 2
             above = merged
@@ -109,6 +110,7 @@ class FPN(Backbone):
 
     def __prepare_scriptable__(self) -> FPN:
         """Return the form for torch.jit.script: convolutions in lists, not under their names."""
+        # TorchScript compiles a module under one name only: drop the second one.
         net = deepcopy(self)
         for name, child in self.named_children():
             if child in self.lateral_convs or child in self.output_convs:
@@ -142,6 +144,7 @@ def _levels(in_features: Sequence[str], shapes: Mapping[str, Any]) -> list[int]:
         raise ValueError(f"the backbone has no feature {missing}, it has {list(shapes)}")
     strides = [shapes[name].stride for name in in_features]
     _assert_strides_are_log2_contiguous(strides)
+    # log2 of a power of two, without floating point.
     level = strides[0].bit_length() - 1
     return list(range(level, level + len(strides)))
 
@@ -162,6 +165,7 @@ class LastLevelMaxPool(nn.Module):
         self.in_feature = "p5"
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        # Subsampling, written as pooling, since it is exported everywhere.
         return [F.max_pool2d(x, kernel_size=1, stride=2, padding=0)]
 
 

@@ -196,12 +196,14 @@ class MultiScaleBlock(nn.Module):
         self.proj: nn.Module | None = nn.Linear(dim, dim_out) if dim != dim_out else None
         self.pool_skip: nn.Module | None = None
         if stride_q > 1:
+            # Overlapping pooling, as published.
             kernel = stride_q + 1
             self.pool_skip = nn.MaxPool2d(kernel, stride=stride_q, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, dim) to (B, H / stride_q, W / stride_q, dim_out)."""
         normed = self.norm1(x)
+        # MViTv2 projects the normalised input where the channels change.
         shortcut = x if self.proj is None else self.proj(normed)
         x = attention_pool(shortcut, self.pool_skip) + self.drop_path(self.attn(normed))
         return x + self.drop_path(self.mlp(self.norm2(x)))

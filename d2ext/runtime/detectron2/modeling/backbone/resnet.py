@@ -72,6 +72,7 @@ class _ResidualBlock(CNNBlockBase):
     def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str) -> None:
         super().__init__(in_channels, out_channels, stride)
         same = in_channels == out_channels
+        # Detectron2 decides by channels alone: a block with a stride also changes the channels.
         self.shortcut = None if same else _conv(in_channels, out_channels, 1, norm, stride=stride)
 
     def branch(self, x: Tensor) -> Tensor:
@@ -168,6 +169,7 @@ class DeformBottleneckBlock(_ResidualBlock):
         self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm, stride=strides[0])
         self.conv2_offset = Conv2d(
             bottleneck_channels,
+            # For each of the 9 kernel positions y and x, and the modulation.
             9 * (3 if deform_modulated else 2) * deform_num_groups,
             kernel_size=3,
             **place,
@@ -193,6 +195,7 @@ class DeformBottleneckBlock(_ResidualBlock):
         if self.deform_modulated:
             points = where.shape[1] // 3
             offset, weight = where.split([2 * points, points], dim=1)
+            # The modulation is in [0, 1].
             x = self.conv2(x, offset, weight.sigmoid())
         else:
             x = self.conv2(x, where)
@@ -236,6 +239,7 @@ class ResNet(Backbone):
         self._out_feature_strides = {"stem": stem.stride}
         self._out_feature_channels = {"stem": stem.out_channels}
         self.stages: list[nn.Sequential] = []
+        # Unused parameters would break `DistributedDataParallel`.
         for blocks in stages[: _stages_needed(out_features, len(stages))]:
             self._add_stage(blocks)
         self.stage_names = tuple(f"res{index + 2}" for index in range(len(self.stages)))
@@ -357,6 +361,7 @@ class ResNet(Backbone):
         widths = [64 * 2**i if basic else 256 * 2**i for i in range(4)]
         stages = []
         for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
+            # The published expansion of bottlenecks is 4.
             options = {} if basic else {"bottleneck_channels": widths[index] // 4}
             stages.append(
                 ResNet.make_stage(

@@ -78,6 +78,7 @@ class WindowAttention(nn.Module):
         positions = (2 * height - 1) * (2 * width - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(positions, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        # In the state dict, because the published checkpoints have it.
         self.register_buffer("relative_position_index", _position_index(height, width))
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
@@ -108,6 +109,7 @@ def _position_index(height: int, width: int) -> Tensor:
     """Index the rows of the bias table by query and key of a window: (tokens, tokens)."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     y, x = y.flatten(), x.flatten()
+    # Differences are in [1 - size, size - 1]: shift them to start at 0.
     rows = y[:, None] - y + height - 1
     return rows * (2 * width - 1) + x[:, None] - x + width - 1
 
@@ -159,6 +161,7 @@ class SwinTransformerBlock(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
         side, shift = self.window_size, self.shift_size
+        # `-width % side` is what is missing to the next multiple.
         x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
         mask = _shift_mask(x.shape[1], x.shape[2], side, shift).to(x) if shift else None
         windows, padded = window_partition(x.roll((-shift, -shift), dims=(1, 2)), side)
@@ -176,6 +179,7 @@ def _shift_mask(height: int, width: int, window: int, shift: int) -> Tensor:
 
     regions = 3 * bands(height)[:, None] + bands(width)
     cells = window_partition(regions[None, :, :, None], window)[0].flatten(1)
+    # -100 instead of -inf: as published, and without NaN in half precision.
     return -100.0 * (cells[:, :, None] != cells[:, None, :])
 
 
@@ -229,6 +233,7 @@ class BasicLayer(nn.Module):
                 dim,
                 num_heads,
                 window_size=window_size,
+                # Alternately regular and shifted windows (section 3.2).
                 shift_size=window_size // 2 if index % 2 else 0,
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
@@ -366,6 +371,7 @@ class SwinTransformer(Backbone):
 
     @property
     def size_divisibility(self) -> int:
+        # The stride of the last level; smaller images are padded inside as well.
         return 32
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

@@ -68,6 +68,7 @@ def get_rel_pos(q_size: int, k_size: int, rel_pos: Tensor) -> Tensor:
     device = rel_pos.device
     q = torch.arange(q_size, device=device)[:, None] * q_step
     k = torch.arange(k_size, device=device)[None] * k_step
+    # The smallest distance is negative: shift it to index 0.
     return rel_pos[(q - k + (k_size - 1) * k_step).long()]
 
 
@@ -109,6 +110,7 @@ def get_abs_pos(abs_pos: Tensor, has_cls_token: bool, hw: tuple[int, int]) -> Te
         (1, height, width, C).
     """
     if has_cls_token:
+        # The class token comes first and has no position.
         abs_pos = abs_pos[:, 1:]
     side = math.isqrt(abs_pos.shape[1])
     if side * side != abs_pos.shape[1]:

@@ -104,6 +104,7 @@ class ResBottleneckBlock(CNNBlockBase):
         self.norm3 = get_norm(norm, out_channels)
         for conv in (self.conv1, self.conv2, self.conv3):
             weight_init.c2_msra_fill(conv)
+        # The block starts as the identity, so that pretrained features are unchanged.
         nn.init.zeros_(cast(nn.Module, self.norm3).get_parameter("weight"))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,6 +151,7 @@ class Block(nn.Module):
             qkv_bias=qkv_bias,
             use_rel_pos=use_rel_pos,
             rel_pos_zero_init=rel_pos_zero_init,
+            # In windows, relative positions do not depend on the image.
             input_size=(window_size, window_size) if window_size else input_size,
         )
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
@@ -257,6 +259,7 @@ class ViT(Backbone):
             size = (x.shape[1], x.shape[2])
             x = x + get_abs_pos(self.pos_embed, self.pretrain_use_cls_token, size)
         for block in self.blocks:
+            # Activations of the block are recomputed in the backward pass.
             if self.use_act_checkpoint and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
             else:
@@ -363,6 +366,7 @@ def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int
         lr_decay_rate: factor from each block to the one below.
         num_layers: number of blocks of the ViT.
     """
+    # Everything outside of the ViT learns at the full rate.
     layer = num_layers + 1
     if name.startswith("backbone"):
         if ".pos_embed" in name or ".patch_embed" in name:
