@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from detectron2.layers import cat, move_device_like
+from detectron2.layers import batched_nms, cat, move_device_like
 from detectron2.layers.wrappers import at_most
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
@@ -50,6 +50,10 @@ class DenseDetector(nn.Module):
         pixel_mean: Tensor
         pixel_std: Tensor
         box2box_transform: Any  # set by subclasses that decode boxes
+        test_score_thresh: float  # set, with the next three, by subclasses
+        test_topk_candidates: int
+        test_nms_thresh: float
+        max_detections_per_image: int
         input_format: str  # set by subclasses that draw
 
     def __init__(
@@ -188,6 +192,32 @@ class DenseDetector(nn.Module):
             for boxes, scores, deltas in zip(anchors, pred_scores, pred_deltas, strict=True)
         ]
         return levels[0].cat(levels)  # TorchScript calls static methods on objects only
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Decode one image, apply NMS and keep the best detections.
+
+        Args:
+            anchors, box_cls, box_delta: per level; scores (Ri, num_classes), deltas (Ri, 4).
+            image_size: (height, width) of the network's input without padding.
+        """
+        found = self._decode_multi_level_predictions(
+            anchors,
+            box_cls,
+            box_delta,
+            self.test_score_thresh,
+            self.test_topk_candidates,
+            image_size,
+        )
+        keep = batched_nms(
+            found.pred_boxes.tensor, found.scores, found.pred_classes, self.test_nms_thresh
+        )
+        return found[keep[: self.max_detections_per_image]]
 
     def visualize_training(self, batched_inputs: list[dict], results: list[Instances]) -> None:
         """Draw the first image's ground truth above its 20 best predictions."""

@@ -10,7 +10,7 @@ from fvcore.nn import sigmoid_focal_loss_jit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectron2.layers import ShapeSpec, batched_nms, cat
+from detectron2.layers import ShapeSpec, cat
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
@@ -224,27 +224,6 @@ class FCOS(DenseDetector):
             )
             for i, size in enumerate(images.image_sizes)
         ]
-
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        box_cls: list[Tensor],
-        box_delta: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """Decode the detections of one image; see `RetinaNet.inference_single_image`."""
-        found = self._decode_multi_level_predictions(
-            anchors,
-            box_cls,
-            box_delta,
-            self.test_score_thresh,
-            self.test_topk_candidates,
-            image_size,
-        )
-        keep = batched_nms(
-            found.pred_boxes.tensor, found.scores, found.pred_classes, self.test_nms_thresh
-        )
-        return found[keep[: self.max_detections_per_image]]
 
 
 class FCOSHead(RetinaNetHead):

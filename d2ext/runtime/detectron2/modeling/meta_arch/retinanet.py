@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron2.config import configurable
-from detectron2.layers import CycleBatchNormList, ShapeSpec, batched_nms, cat, get_norm
+from detectron2.layers import CycleBatchNormList, ShapeSpec, cat, get_norm
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 
@@ -211,32 +211,6 @@ class RetinaNet(DenseDetector):
             )
             for i, size in enumerate(images.image_sizes)
         ]
-
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        box_cls: list[Tensor],
-        box_delta: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """Decode one image, apply NMS and keep the best detections.
-
-        Args:
-            anchors, box_cls, box_delta: per level; scores (Ri, num_classes), deltas (Ri, 4).
-            image_size: (height, width) of the network's input without padding.
-        """
-        found = self._decode_multi_level_predictions(
-            anchors,
-            box_cls,
-            box_delta,
-            self.test_score_thresh,
-            self.test_topk_candidates,
-            image_size,
-        )
-        keep = batched_nms(
-            found.pred_boxes.tensor, found.scores, found.pred_classes, self.test_nms_thresh
-        )
-        return found[keep[: self.max_detections_per_image]]
 
 
 class RetinaNetHead(nn.Module):
