@@ -1,4 +1,4 @@
-"""The export command: a config and weights in, a checked file out."""
+"""The export command: write a model as a file that is checked against it."""
 
 import argparse
 from collections.abc import Sequence
@@ -42,11 +42,11 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Export as the arguments say.
+    """Run the export command.
 
     Raises:
-        UserError: config or weights are missing or wrong, or the file gives something else than
-            the model; then what stood under its name is as it was.
+        UserError: config or weights are missing or wrong, or the outputs of the file differ from
+            the model's; then an existing file is left as it was.
     """
     args = argument_parser().parse_args(argv)
     output = _check(args)
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/export.py."""
+    """Build the argument parser of tools/export.py."""
     parser = argparse.ArgumentParser(
         description="Write a trained model as a file that runs without d2ext.",
         epilog=EXAMPLES,
@@ -119,7 +119,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def _check(args: argparse.Namespace) -> Path:
-    """Complete and check what can be before a model is built; returns the file to write."""
+    """Check and complete the arguments before a model is built; return the file to write."""
     if args.nms is None:
         args.nms = args.decode
     if args.format == "onnx":
@@ -166,7 +166,7 @@ def _write(
 
 
 def _follow_up(args: argparse.Namespace, predictor: Predictor, path: Path) -> None:
-    """Quantise the file and measure the AP, as the arguments ask for."""
+    """Quantise the file and measure the AP, if the arguments ask for it."""
     detectors: dict[str, Any] = {"PyTorch": predictor}
     if args.int8 or args.evaluate:
         # They need packages that the other formats do without.
@@ -189,7 +189,7 @@ def _follow_up(args: argparse.Namespace, predictor: Predictor, path: Path) -> No
 
 
 def _size(args: argparse.Namespace, cfg: CfgNode, graph: ExportedModule) -> tuple[int, int] | None:
-    """Height and width of the input; None: free."""
+    """Return the (height, width) of the input; None if it is free."""
     if args.size:
         size = tuple(args.size)
     elif cfg.INPUT.get("RESIZE", "shortest_edge") != "shortest_edge":

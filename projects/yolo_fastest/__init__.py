@@ -9,7 +9,7 @@ ANCHORS = "MODEL.YOLO_FASTEST.ANCHORS"
 
 
 def add_config(cfg: CfgNode) -> None:
-    """`MODEL.SHUFFLENET`, `MODEL.LIGHT_NECK` and `MODEL.YOLO_FASTEST`; ANCHORS may be `auto`."""
+    """Add `MODEL.SHUFFLENET`, `MODEL.LIGHT_NECK`, `MODEL.YOLO_FASTEST`; ANCHORS may be `auto`."""
     register_auto(ANCHORS, anchors_for)
 
     shufflenet = cfg.MODEL.SHUFFLENET = CfgNode()
