@@ -13,7 +13,7 @@ import d2ext.projects.yolo_fastest as project
 from d2ext.checkpoint import Checkpointer, read_checkpoint
 from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.config import get_cfg
-from d2ext.data.resize import ResizeTo
+from d2ext.data.augmentation.resize import ResizeTo
 from d2ext.parity import recipe
 from d2ext.parity.case import Case
 from d2ext.parity.readers import register_parity_reader

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from export.tiny import some_images, tiny_detector
 
 from d2ext.errors import ConfigError
 from d2ext.export import exporter_for
 from d2ext.export.check import compare_detections
 from d2ext.export.exported_module import build_exported_module, clipped
+from tests.helpers.detectors import some_images, tiny_detector
 
 NAMES = ["RetinaNet", "ATSS", "FCOS", "DyHead"]
 

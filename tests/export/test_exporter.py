@@ -1,12 +1,12 @@
 import pytest
 import torch
-from export.tiny import tiny_detector
 from torch import nn
 
 from d2ext.errors import ConfigError
 from d2ext.export import exporter as registry
 from d2ext.export import exporter_for, register_exporter
 from d2ext.export.dense import DenseExporter
+from tests.helpers.detectors import tiny_detector
 
 
 def test_a_model_without_an_exporter_is_named_beside_those_with_one():

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from export.tiny import some_images
-from modeling.tiny import some_input, tiny_config
 from torch import Tensor, nn
 
 from d2ext.export import exporter_for
@@ -22,6 +20,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
+from tests.helpers.detectors import some_images
+from tests.helpers.models import some_input, tiny_config
 
 SIDE = 24.0  # pixels of the boxes that the head starts from
 

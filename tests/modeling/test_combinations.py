@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from modeling.tiny import HEADS, LEVELS, head_config, some_input
 
 from d2ext._detectron2 import provider
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from tests.helpers.models import HEADS, LEVELS, head_config, some_input
 
 NARROW = ("STEM_OUT_CHANNELS", 16, "RES2_OUT_CHANNELS", 32, "WIDTH_PER_GROUP", 8)
 RESNETS = {

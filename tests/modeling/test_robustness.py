@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from modeling.tiny import HEADS, LEVELS, head_config, some_input
 from torch import nn
 
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
+from tests.helpers.models import HEADS, LEVELS, head_config, some_input
 
 MODELS = [f"{neck}{head}" for head in HEADS for neck in ("DyHead on ", "")]
 

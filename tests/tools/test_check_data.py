@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine.tiny import write_data
 
+from d2ext.cli.check_data import main
+from d2ext.cli.train import main as train
 from d2ext.data.checks.kinds import KINDS, SEVERITIES
 from d2ext.data.checks.sizes import InputSize
-from d2ext.engine.check_data import main
-from d2ext.engine.train import main as train
 from d2ext.errors import UserError
 from detectron2.data import DatasetCatalog
+from tests.helpers.training import write_data
 
 TOOL = Path(__file__).parents[2] / "tools" / "check_data.py"
 SMALL = [

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from d2ext.checkpoint.convert import main
+from d2ext.cli.convert_weights import main
 from d2ext.errors import UserError, WeightsError
 
 TOOL = Path(__file__).parents[2] / "tools" / "convert_weights.py"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from engine.tiny import CLASSES, write_data
 
-from d2ext.engine import predict
-from d2ext.engine.train import main
+from d2ext.cli import demo
+from d2ext.cli.train import main
 from detectron2.data import DatasetCatalog
+from tests.helpers.training import CLASSES, write_data
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = [
@@ -82,7 +82,7 @@ def test_a_trained_model_is_evaluated_and_predicts(tmp_path, flag):
     assert (out / "config.yaml").read_bytes() == before
     images = ["--input", str(tmp_path / "data"), "--output", str(tmp_path / "found")]
     config = ["--config-file", str(out / "config.yaml")]
-    predict.main([*config, *images, "--confidence", "0", *weights])
+    demo.main([*config, *images, "--confidence", "0", *weights])
     found = json.loads((tmp_path / "found" / "predictions.json").read_text(encoding="utf-8"))
     assert found["classes"] == list(CLASSES)
     assert len(found["images"]) == 6

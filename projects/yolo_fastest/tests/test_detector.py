@@ -1,10 +1,10 @@
 import pytest
 import torch
-from modeling.tiny import some_input
 
 from d2ext.errors import ConfigError
 from d2ext.projects.yolo_fastest.modeling import decode
 from detectron2.structures import Boxes, Instances
+from tests.helpers.models import some_input
 
 
 def test_it_has_the_published_number_of_parameters(build):

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from modeling.tiny import some_input, tiny_config
 
 from d2ext.errors import ConfigError
 from d2ext.modeling.dense_heads import ATSSHead, build_dense_head
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances
+from tests.helpers.models import some_input, tiny_config
 
 NAMES = ("p3", "p4", "p5", "p6", "p7")
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from modeling.tiny import some_input, tiny_config
 
 from d2ext.errors import ConfigError
 from d2ext.modeling.dense_heads import ATSSHead, FCOSHead
 from d2ext.modeling.meta_arch import ATSS, FCOS
 from detectron2.modeling import build_model
+from tests.helpers.models import some_input, tiny_config
 
 
 @pytest.fixture

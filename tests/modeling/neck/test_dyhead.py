@@ -1,6 +1,5 @@
 import pytest
 import torch
-from modeling.tiny import tiny_config
 from torch import Tensor
 
 from d2ext.errors import ConfigError
@@ -8,6 +7,7 @@ from d2ext.modeling.neck import DyHead, DyHeadBlock
 from d2ext.modeling.neck.dyhead import ScaleAttention, TaskAttention
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
+from tests.helpers.models import tiny_config
 
 IMAGE = ShapeSpec(channels=3)
 
