@@ -1,4 +1,4 @@
-"""The conversion command: a published checkpoint in, a file by our names out."""
+"""The conversion command: rewrite a published checkpoint with the names of d2ext."""
 
 import argparse
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ Layouts that are recognised: """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert as the arguments say.
+    """Run the conversion command.
 
     Raises:
         UserError: the source cannot be fetched or read, its checksum or layout is another one, or
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/convert_weights.py."""
+    """Build the argument parser of tools/convert_weights.py."""
     parser = argparse.ArgumentParser(
         description="Convert a published checkpoint to the names of d2ext.",
         epilog=f"{EXAMPLES}{_layout_names()}.",
@@ -88,7 +88,7 @@ def _pth(text: str) -> Path:
 def _convert(
     path: str, weights: dict[str, Tensor], model: dict[str, Tensor] | None
 ) -> tuple[dict[str, Tensor], str]:
-    """Tensors by our names, and what to say of them."""
+    """Return the tensors by our names, and a summary."""
     conversion = convert(weights, model)
     if model is not None:
         found = conversion.match(model)
@@ -105,7 +105,7 @@ def _convert(
 
 
 def _coco_statistics() -> DatasetStats:
-    """Stand in for data where a config says `auto`: most that is published is trained on COCO."""
+    """Return dataset statistics for `auto` values: most published models are trained on COCO."""
     return DatasetStats(
         class_names=("",) * 80,
         image_sizes=np.array([[640, 480]]),
@@ -119,7 +119,7 @@ def _coco_statistics() -> DatasetStats:
 
 
 def _state(config_file: str, options: Sequence[str]) -> dict[str, Tensor]:
-    """The state of the model that a config is for."""
+    """Build the model of a config and return its state dict."""
     import d2ext.modeling  # noqa: F401  (registers)
     from detectron2.modeling import build_model
 

@@ -1,4 +1,4 @@
-"""The parity command: one line for each output of a case, and whether all are the authors'."""
+"""The parity command: compare models with their authors', one line per output of a case."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from d2ext.parity.case import Comparison
 
 
 def main() -> None:
-    """Run the cases that the arguments name; exit status 1 if an output misses its tolerance."""
+    """Run the cases of the arguments; exit with status 1 if an output misses its tolerance."""
     misses = 0
     for folder in argument_parser().parse_args().folders:
         print(folder.name)
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def describe(comparison: Comparison) -> str:
-    """One line: the verdict, the largest error over its tolerance, and the output."""
+    """Format one line: the verdict, the largest error over its tolerance, and the output."""
     verdict = "  ok  " if comparison.passed else "  MISS"
     if comparison.problem:
         return f"{verdict}         -  {comparison.key}: {comparison.problem}"
@@ -33,7 +33,7 @@ def describe(comparison: Comparison) -> str:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/parity.py."""
+    """Build the argument parser of tools/parity.py."""
     parser = argparse.ArgumentParser(
         description="Compare our models with their authors' code: made-up weights in the published "
         "layout and made-up images go in, and every feature, output, detection, loss and gradient "
