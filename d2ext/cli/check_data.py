@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Build the parser of tools/check_data.py."""
+    """Build the argument parser of tools/check_data.py."""
     parser = argparse.ArgumentParser(
         description="Find faults in a data set before it is trained on.",
         epilog=EXAMPLES,

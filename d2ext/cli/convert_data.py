@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Build the parser of tools/convert_data.py."""
+    """Build the argument parser of tools/convert_data.py."""
     parser = argparse.ArgumentParser(
         description="Convert a data set of any known format to COCO, YOLO or Pascal VOC.",
         epilog=EXAMPLES,

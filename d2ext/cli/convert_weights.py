@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Build the parser of tools/convert_weights.py."""
+    """Build the argument parser of tools/convert_weights.py."""
     parser = argparse.ArgumentParser(
         description="Convert a published checkpoint to the names of d2ext.",
         epilog=f"{EXAMPLES}{_layout_names()}.",

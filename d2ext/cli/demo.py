@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Build the parser of tools/demo.py."""
+    """Build the argument parser of tools/demo.py."""
     parser = argparse.ArgumentParser(
         description="Find objects in images with a trained model.",
         epilog=EXAMPLES,

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Build the parser of tools/export.py."""
+    """Build the argument parser of tools/export.py."""
     parser = argparse.ArgumentParser(
         description="Write a trained model as a file that runs without d2ext.",
         epilog=EXAMPLES,

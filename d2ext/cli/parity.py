@@ -33,7 +33,7 @@ def describe(comparison: Comparison) -> str:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Build the parser of tools/parity.py."""
+    """Build the argument parser of tools/parity.py."""
     parser = argparse.ArgumentParser(
         description="Compare d2ext's models with their authors' code. For generated weights in the "
         "published layout and generated images, every feature, output, detection, loss and "

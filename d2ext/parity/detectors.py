@@ -1,4 +1,4 @@
-"""Cases of whole detectors: features, raw outputs, detections, assignment, losses, gradients."""
+"""Parity of whole detectors: features, raw outputs, detections, assignment, losses, gradients."""
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -99,7 +99,7 @@ def watch(modules: dict[str, nn.Module]) -> dict[str, Any]:
 
 def _keep_first(seen: dict[str, Any], name: str, module: nn.Module, args: Any, output: Any) -> None:
     if name not in seen:
-        seen[name] = deepcopy(output)  # some models go on to change it in place
+        seen[name] = deepcopy(output)  # some models change it in place later
 
 
 def _levels(name: str, output: Any, names: Sequence[str]) -> Outputs:

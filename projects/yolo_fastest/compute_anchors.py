@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of the command."""
+    """Build the argument parser of the command."""
     parser = argparse.ArgumentParser(description="Compute the anchors of a data set by k-means.")
     parser.add_argument("--config-file", required=True, help="input size, levels, anchors a level")
     parser.add_argument(
