@@ -10,8 +10,8 @@ from d2ext.config import load_config
 from d2ext.data.checks.fix import write_repaired
 from d2ext.data.checks.run import check_sources
 from d2ext.data.checks.sizes import InputSize
-from d2ext.data.flags import named_sources
-from d2ext.data.sources import Source
+from d2ext.data.dataset_paths import load_named_splits
+from d2ext.data.formats import DatasetSplit
 from d2ext.engine.auto import Machine
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.input_size import input_size
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
-    sources = named_sources(args.path, args.val)
+    sources = load_named_splits(args.path, args.val)
     model = _model(args, next(iter(sources.values()))) if args.config_file else None
     report = check_sources(sources, model=model, progress=sys.stderr.isatty() or args.progress)
     print(report.text(args.show))
@@ -79,7 +79,7 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _model(args: argparse.Namespace, source: Source) -> InputSize:
+def _model(args: argparse.Namespace, source: DatasetSplit) -> InputSize:
     cfg = load_config(args.config_file, args.opts)
     device = choose_device(cfg.MODEL.DEVICE, 1)[0].partition(":")[0]
     machine = Machine(device, 1, os.cpu_count() or 1, native_bfloat16(device))

@@ -15,8 +15,8 @@ from d2ext.data.checks.labels import read_labels
 from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.probe_cache import probe_images
 from d2ext.data.checks.probing import probe_all
-from d2ext.data.sources import Fault as SourceFault
-from d2ext.data.sources import Source
+from d2ext.data.formats import DatasetSplit
+from d2ext.data.formats import Fault as SourceFault
 from d2ext.errors import DataError
 
 Fault = dict[str, Any]
@@ -85,7 +85,7 @@ def leave_out_images(path: Path, document: Document, folder: Path) -> list[Fault
     ]
 
 
-def leave_out_label_images(source: Source) -> None:
+def leave_out_label_images(source: DatasetSplit) -> None:
     """Take out images of semantic masks that cannot be used; each becomes a fault of `source`.
 
     Raises:

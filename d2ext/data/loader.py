@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from d2ext.data.flags import register_entries
+from d2ext.data.dataset_paths import register_specs
 from d2ext.data.mapper import build_test_mapper, build_train_mapper
 from d2ext.data.sampling import Sample, SampleStream, training_sampler
 from d2ext.data.slices import slice_options, sliced
@@ -183,4 +183,4 @@ def _as_list(items: list[Item]) -> list[Item]:
 
 def _prepare_worker(entries: list[list[str]], classes: list[str], worker: int) -> None:
     """Spawned workers start without the names that the config registers."""
-    register_entries(entries, classes)
+    register_specs(entries, classes)

@@ -15,10 +15,10 @@ from d2ext.data.annotated_image import (
     upright_box,
 )
 from d2ext.data.augment import extra_augmentations
+from d2ext.data.formats.corners import long_side_first
 from d2ext.data.mixing import MultiImageAugmentation, build_mixes
 from d2ext.data.resize import with_resizing
 from d2ext.data.slices import cut
-from d2ext.data.sources.corners import long_side_first
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils

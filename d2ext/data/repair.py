@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from d2ext.data import checks
 from d2ext.data.cache import cache_folder, cached_file
 from d2ext.data.checks import Document, Item
+from d2ext.data.formats import Fault as SourceFault
 from d2ext.data.leaving_out import Fault, leave_out_images, leave_out_records
-from d2ext.data.sources import Fault as SourceFault
 from d2ext.errors import DataError
 from d2ext.files import replacing
 

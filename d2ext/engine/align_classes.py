@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from d2ext.checkpoint import check_classes
-from d2ext.data.flags import register_datasets
+from d2ext.data.dataset_paths import register_datasets
 from d2ext.data.statistics import DatasetStats, dataset_stats
 from d2ext.errors import DataError
 from detectron2.config import CfgNode

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from d2ext.data.catalog import DatasetSpec, read_dataset
 from d2ext.data.checks.report import Report
 from d2ext.data.checks.run import check_sources
-from d2ext.data.registered import Entry, read_entry
-from d2ext.data.sources import Source
+from d2ext.data.formats import DatasetSplit
 from d2ext.errors import DataError
 from detectron2.config import CfgNode
 
@@ -34,10 +34,10 @@ def check_before_training(cfg: CfgNode) -> list[str]:
     return [f"data check: {report.summary()}; all of them: {path}", *_lines(report)]
 
 
-def _read(entry: list[str]) -> Source | None:
+def _read(entry: list[str]) -> DatasetSplit | None:
     path, images, split, share = (*entry, "", "")[:4]
     try:
-        return read_entry(Entry(path, images, split, share))
+        return read_dataset(DatasetSpec(path, images, split, share))
     except DataError:
         return None  # loading it has said so, or takes it as it is
 

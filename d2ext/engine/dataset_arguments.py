@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from d2ext.data.flags import flag_entry, register_datasets
-from d2ext.data.sources.splits import Share
+from d2ext.data.dataset_paths import dataset_flag_spec, register_datasets
+from d2ext.data.formats.holdout import Holdout
 from d2ext.errors import DataError
 from detectron2.config import CfgNode
 
@@ -54,7 +54,7 @@ def _register(cfg: CfgNode, split: str, flags: Sequence[str]) -> list[str]:
     splits: list[str] = []
     names = tuple(split if n == 0 else f"{split}_{n + 1}" for n in range(len(flags)))
     for name, flag in zip(names, flags, strict=True):
-        entry, splits = flag_entry(flag, split)
+        entry, splits = dataset_flag_spec(flag, split)
         cfg.DATASETS.REGISTER.append([name, *entry, ""])
     cfg.DATASETS[_KEYS[split]] = names
     return splits
@@ -91,8 +91,8 @@ def _hold_out(cfg: CfgNode, share: float, training: bool) -> list[str]:
     held = []
     for entry in [e for e in cfg.DATASETS.REGISTER if e[0] in cfg.DATASETS.TRAIN]:
         name = entry[0].replace("train", "val", 1)
-        held.append([name, *entry[1:4], str(Share(True, share, seed))])
-        entry[4] = str(Share(False, share, seed))
+        held.append([name, *entry[1:4], str(Holdout(True, share, seed))])
+        entry[4] = str(Holdout(False, share, seed))
     cfg.DATASETS.REGISTER += held
     cfg.DATASETS.TEST = tuple(entry[0] for entry in held)
     return [f"held out for evaluation: {share:.0%} of the training images, chosen by seed {seed}"]

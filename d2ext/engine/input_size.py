@@ -11,22 +11,22 @@ import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.data import DatasetStats
 from d2ext.data.checks.sizes import InputSize
 from d2ext.data.checks.subject import Subject
-from d2ext.data.sources import Source
+from d2ext.data.formats import DatasetSplit
 from d2ext.engine.auto import Machine, resolve_auto
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 
-def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
+def input_size(cfg: CfgNode, dataset: DatasetSplit, machine: Machine) -> InputSize:
     """Input sizes, finest stride and anchors of a config's model, for one data set.
 
     Args:
         cfg: may have `auto` values, which follow from the data; not changed.
-        source: what it would learn from.
+        dataset: what it would learn from.
         machine: what it would run on.
     """
     cfg = cfg.clone()
-    resolve_auto(cfg, stats_of(source), machine)
+    resolve_auto(cfg, stats_of(dataset), machine)
     cfg.MODEL.DEVICE = "cpu"
     with torch.random.fork_rng(devices=[]):
         model = build_model(cfg)
@@ -41,20 +41,20 @@ def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
     )
 
 
-def stats_of(source: Source) -> DatasetStats:
+def stats_of(dataset: DatasetSplit) -> DatasetStats:
     """What `auto` values follow from."""
-    subject = Subject("", source)
+    subject = Subject("", dataset)
     counted = subject.usable & ~subject.crowd
     owners = subject.owners[counted]
-    semantic = source.task in ("semantic", "panoptic")
+    semantic = dataset.task in ("semantic", "panoptic")
     return DatasetStats(
-        class_names=source.classes,
+        class_names=dataset.classes,
         image_sizes=subject.image_sizes.astype(np.int64),
         object_sizes=subject.raw_boxes[counted, 2:4],
         object_images=owners,
-        class_counts=np.bincount(subject.labels[counted], minlength=len(source.classes)),
-        empty_images=len(source.images) - len(np.unique(owners)),
-        stuff_names=source.classes if semantic else (),
+        class_counts=np.bincount(subject.labels[counted], minlength=len(dataset.classes)),
+        empty_images=len(dataset.images) - len(np.unique(owners)),
+        stuff_names=dataset.classes if semantic else (),
     )
 
 

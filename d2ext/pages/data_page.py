@@ -9,7 +9,7 @@ import numpy as np
 from d2ext.data.annotated_image import upright_box
 from d2ext.data.checks.report import Fault, Report
 from d2ext.data.checks.run import check_sources
-from d2ext.data.sources import Source
+from d2ext.data.formats import DatasetSplit
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
 from d2ext.pages.page import Page
@@ -25,7 +25,9 @@ _LINES = 12  # places of a kind of fault
 _HEAT = 48  # cells of the map of positions, each way
 
 
-def write_data_page(sources: Mapping[str, Source], path: Path, *, progress: bool = False) -> None:
+def write_data_page(
+    sources: Mapping[str, DatasetSplit], path: Path, *, progress: bool = False
+) -> None:
     """Write the page about the splits of a data set.
 
     Args:
@@ -48,7 +50,7 @@ def write_data_page(sources: Mapping[str, Source], path: Path, *, progress: bool
     page.write(path)
 
 
-def _add_overview(page: Page, sources: Mapping[str, Source], report: Report) -> None:
+def _add_overview(page: Page, sources: Mapping[str, DatasetSplit], report: Report) -> None:
     rows = [
         (name, len(s.images), s.num_annotations or "", len(s.classes), str(s.path))
         for name, s in sources.items()
@@ -60,7 +62,7 @@ def _add_overview(page: Page, sources: Mapping[str, Source], report: Report) -> 
             page.text(note, "faint")
 
 
-def _objects(source: Source) -> list[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
+def _objects(source: DatasetSplit) -> list[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
     """(image, annotation, XYXY) of every object with a box that can be drawn."""
     found = []
     for image in source.images:
@@ -71,7 +73,7 @@ def _objects(source: Source) -> list[tuple[dict[str, Any], dict[str, Any], np.nd
     return found
 
 
-def _add_objects(page: Page, sources: Mapping[str, Source]) -> None:
+def _add_objects(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
     page.heading("Objects")
     boxes = {name: _boxes(source) for name, source in sources.items()}
     sides = {name: (b[:, 2:4] - b[:, :2]).clip(1e-3) for name, b in boxes.items()}
@@ -87,13 +89,13 @@ def _add_objects(page: Page, sources: Mapping[str, Source]) -> None:
     page.charts(drawn)
 
 
-def _boxes(source: Source) -> np.ndarray:
+def _boxes(source: DatasetSplit) -> np.ndarray:
     """(N, 6): XYXY in pixels, width and height of the image."""
     rows = [[*box, image["width"], image["height"]] for image, _, box in _objects(source)]
     return np.array(rows, dtype=float).reshape(-1, 6)
 
 
-def _class_chart(sources: Mapping[str, Source]) -> bytes:
+def _class_chart(sources: Mapping[str, DatasetSplit]) -> bytes:
     """The most frequent classes first."""
     names = next(iter(sources.values())).classes
     counts = {name: _class_counts(source, names) for name, source in sources.items()}
@@ -103,7 +105,7 @@ def _class_chart(sources: Mapping[str, Source]) -> bytes:
     return charts.bars(title, [names[i] for i in order], {n: c[order] for n, c in counts.items()})
 
 
-def _class_counts(source: Source, names: Sequence[str]) -> np.ndarray:
+def _class_counts(source: DatasetSplit, names: Sequence[str]) -> np.ndarray:
     index = {name: number for number, name in enumerate(names)}
     counts = np.zeros(len(names), dtype=int)
     for image in source.images:
@@ -123,7 +125,7 @@ def _coverage(boxes: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _add_classes(page: Page, sources: Mapping[str, Source]) -> None:
+def _add_classes(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
     """Examples of every class, spread over the first split that has any."""
     page.heading("Examples of every class")
     source = next(iter(sources.values()))
@@ -153,7 +155,7 @@ def _example(
     return crop(pixels, box.tolist(), marks), Path(image["file_name"]).name
 
 
-def _add_labelled(page: Page, sources: Mapping[str, Source]) -> None:
+def _add_labelled(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
     """Images with their pixels in the colours of their classes."""
     for name, source in sources.items():
         page.heading(f"Examples of {name}")
@@ -174,7 +176,7 @@ def _patch(color: Color) -> np.ndarray:
     return np.full((24, 24, 3), color, np.uint8)
 
 
-def _tinted(image: dict[str, Any], source: Source) -> tuple[np.ndarray, str] | None:
+def _tinted(image: dict[str, Any], source: DatasetSplit) -> tuple[np.ndarray, str] | None:
     labels = image.get("sem_seg_file_name")
     pixels = _read(image["file_name"])
     if pixels is None or labels is None:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
-from d2ext.data.sources.corners import corners_of
+from d2ext.data.formats.corners import corners_of
 from d2ext.visualization.fonts import font_file
 from detectron2.structures import BoxMode, Instances
 

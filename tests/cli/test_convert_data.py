@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2ext.cli.convert_data import main
-from d2ext.data.sources import load_splits
+from d2ext.data.formats import load_splits
 from d2ext.errors import DataError, OutputError
 from tests.helpers.dataset_folders import save_image, write
 

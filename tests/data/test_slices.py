@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2ext.config import get_cfg
-from d2ext.data.flags import register_datasets
+from d2ext.data.dataset_paths import register_datasets
 from d2ext.data.loader import build_train_loader, iterations_per_epoch
 from d2ext.data.mapper import build_train_mapper
 from d2ext.data.slices import slice_options, sliced, slices_of

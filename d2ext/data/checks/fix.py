@@ -15,14 +15,14 @@ from d2ext.data.checks.copying import copy_image, unique_names
 from d2ext.data.checks.mending import mended
 from d2ext.data.checks.report import Fault, Report
 from d2ext.data.conversion.coco import coco_document
-from d2ext.data.sources import Source
+from d2ext.data.formats import DatasetSplit
 from d2ext.errors import DataError, OutputError
 from d2ext.files import replacing
 
 _LEFT_OUT = "leaves the "  # how the fix of a kind starts that drops something
 
 
-def write_repaired(sources: Mapping[str, Source], report: Report, out: Path) -> list[str]:
+def write_repaired(sources: Mapping[str, DatasetSplit], report: Report, out: Path) -> list[str]:
     """Write `<out>/<name>.json` and `<out>/images/<name>/` for each source.
 
     Args:
@@ -52,7 +52,7 @@ def write_repaired(sources: Mapping[str, Source], report: Report, out: Path) -> 
     return [*told, *lines, f"written: {out / 'repairs.json'}"]
 
 
-def _check_place(sources: Mapping[str, Source], out: Path) -> None:
+def _check_place(sources: Mapping[str, DatasetSplit], out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"--fix {out}: is not empty. Name a folder that does not exist yet.")
     inside = {Path(i["file_name"]).resolve().parent for s in sources.values() for i in s.images}
@@ -61,7 +61,7 @@ def _check_place(sources: Mapping[str, Source], out: Path) -> None:
         raise DataError(f"--fix {out}: lies in {inside.pop()}, among the data. Name another place.")
 
 
-def _kept_classes(sources: Mapping[str, Source]) -> tuple[str, ...]:
+def _kept_classes(sources: Mapping[str, DatasetSplit]) -> tuple[str, ...]:
     """Names without outer spaces, in the order of the first source; those with objects anywhere."""
     used: dict[str, bool] = {}
     for source in sources.values():
@@ -74,7 +74,7 @@ def _kept_classes(sources: Mapping[str, Source]) -> tuple[str, ...]:
     return tuple(name for name, is_used in used.items() if is_used)
 
 
-def _write(name: str, source: Source, faults: list[Fault], out: Path) -> Path:
+def _write(name: str, source: DatasetSplit, faults: list[Fault], out: Path) -> Path:
     folder = out / "images" / name
     names = unique_names([Path(image["file_name"]) for image in source.images])
     upright = {fault.image for fault in faults if fault.code == "image-turned"}
@@ -94,7 +94,7 @@ def _write(name: str, source: Source, faults: list[Fault], out: Path) -> Path:
     return path
 
 
-def _write_labels(name: str, source: Source, out: Path) -> Path:
+def _write_labels(name: str, source: DatasetSplit, out: Path) -> Path:
     folder = out / "labels" / name
     folder.mkdir(parents=True, exist_ok=True)
     for image in source.images:

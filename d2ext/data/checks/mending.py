@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from d2ext.data.checks.report import Fault
-from d2ext.data.sources import Item, Source
+from d2ext.data.formats import DatasetSplit, Item
 from detectron2.structures import BoxMode
 
 Mend = Callable[[Item, Item], Item | None]  # an annotation and its image -> annotation or nothing
@@ -32,7 +32,7 @@ _IMAGES_OUT = frozenset(
 )
 
 
-def mended(source: Source, faults: Sequence[Fault], classes: Sequence[str]) -> Source:
+def mended(source: DatasetSplit, faults: Sequence[Fault], classes: Sequence[str]) -> DatasetSplit:
     """A copy of `source`, which stays as it is.
 
     Args:
@@ -64,7 +64,7 @@ def mended(source: Source, faults: Sequence[Fault], classes: Sequence[str]) -> S
     return replace(source, images=images, classes=names, faults=[])
 
 
-def _index(source: Source, classes: Sequence[str]) -> dict[int, int]:
+def _index(source: DatasetSplit, classes: Sequence[str]) -> dict[int, int]:
     """Class index before -> after; classes without objects have none."""
     after = {name: number for number, name in enumerate(classes)}
     return {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.subject import Subject
-from d2ext.data.sources import Fault
+from d2ext.data.formats import Fault
 
 _CODES = {
     "annotation of an unknown image": "object-orphan",

@@ -26,11 +26,11 @@ from d2ext.data.checks.report import Report
 from d2ext.data.checks.sizes import InputSize, check_sizes
 from d2ext.data.checks.subject import Subject
 from d2ext.data.checks.twins import check_twins
-from d2ext.data.sources import Source
+from d2ext.data.formats import DatasetSplit
 
 
 def check_sources(
-    sources: Mapping[str, Source],
+    sources: Mapping[str, DatasetSplit],
     *,
     model: InputSize | None = None,
     progress: bool = False,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2ext.data.checks.report import Fault
-from d2ext.data.sources import Item, Source
+from d2ext.data.formats import DatasetSplit, Item
 from detectron2.structures import BoxMode
 
 Floats = NDArray[np.float64]
@@ -41,7 +41,7 @@ class Subject:
     """
 
     name: str
-    source: Source
+    source: DatasetSplit
     faults: list[Fault] = field(default_factory=list)
 
     @property

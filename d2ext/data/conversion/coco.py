@@ -1,4 +1,4 @@
-"""A `Source` as a document in COCO's format."""
+"""A `DatasetSplit` as a document in COCO's format."""
 
 import math
 from pathlib import Path
@@ -6,33 +6,35 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from d2ext.data.sources import Item, Source, origin
-from d2ext.data.sources.coco import shifted
+from d2ext.data.formats import DatasetSplit, Item, origin
+from d2ext.data.formats.coco import shifted
 from d2ext.errors import DataError
 
 
 def coco_document(
-    source: Source, root: Path | None = None, *, origins: bool = False
+    dataset: DatasetSplit, root: Path | None = None, *, origins: bool = False
 ) -> dict[str, Any]:
     """Images, categories and annotations as COCO has them; rotated boxes have five numbers.
 
-    Annotations are counted from 1, and categories too, in the order of `source.classes`. Beside
+    Annotations are counted from 1, and categories too, in the order of `dataset.classes`. Beside
     COCO's keys, an annotation has "difficult" if it was that.
 
     Args:
-        source: boxes, masks, keypoints or rotated boxes.
+        dataset: boxes, masks, keypoints or rotated boxes.
         origins: whether annotations get "origin", the file and line where they stood.
         root: images below it are named relative to it, all others by their whole path.
     Raises:
         DataError: the source holds semantic or panoptic masks.
     """
-    if source.task in ("semantic", "panoptic"):
-        raise DataError(f"{source.path}: {source.task} masks are no objects, as COCO's format has.")
-    numbered = ((image, item) for image in source.images for item in image["annotations"])
+    if dataset.task in ("semantic", "panoptic"):
+        raise DataError(
+            f"{dataset.path}: {dataset.task} masks are no objects, as COCO's format has."
+        )
+    numbered = ((image, item) for image in dataset.images for item in image["annotations"])
     return {
-        "info": {"description": f"from {source.format}: {source.path}"},
-        "images": [_image(image, root) for image in source.images],
-        "categories": _categories(source),
+        "info": {"description": f"from {dataset.format}: {dataset.path}"},
+        "images": [_image(image, root) for image in dataset.images],
+        "categories": _categories(dataset),
         "annotations": [_annotation(n, *pair, origins) for n, pair in enumerate(numbered, start=1)],
     }
 
@@ -48,13 +50,13 @@ def _image(image: Item, root: Path | None) -> dict[str, Any]:
     }
 
 
-def _categories(source: Source) -> list[dict[str, Any]]:
-    given = {c.get("name"): c for c in source.metadata.get("categories", ())}
+def _categories(dataset: DatasetSplit) -> list[dict[str, Any]]:
+    given = {c.get("name"): c for c in dataset.metadata.get("categories", ())}
     more = {}
-    if names := source.metadata.get("keypoint_names"):
+    if names := dataset.metadata.get("keypoint_names"):
         more = {"keypoints": list(names), "skeleton": []}
     found = []
-    for number, name in enumerate(source.classes, start=1):
+    for number, name in enumerate(dataset.classes, start=1):
         kept = {k: v for k, v in given.get(name, {}).items() if k in ("supercategory", "skeleton")}
         found.append({"id": number, "name": name, **more, **kept})
     return found

@@ -1,14 +1,14 @@
 """Which data set a repeated picture is told of."""
 
 from d2ext.data.checks.run import check_sources
-from d2ext.data.flags import named_sources
+from d2ext.data.dataset_paths import load_named_splits
 from tests.helpers.planted_dataset import picture
 
 
 def test_data_to_evaluate_on_are_no_leak_of_each_other(garden):
     garden.check()
     train, val = garden.flags()
-    sources = named_sources(train, [val])
+    sources = load_named_splits(train, [val])
     report = check_sources({**sources, "test": sources["val"]})
     assert {fault.code for fault in report.faults} == {"duplicate-image"}
     assert {fault.split for fault in report.faults} == {"test"}

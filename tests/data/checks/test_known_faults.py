@@ -7,14 +7,14 @@ import pytest
 
 from d2ext.data.checks.report import Fault, Report
 from d2ext.data.checks.run import check_sources
-from d2ext.data.flags import named_sources
+from d2ext.data.dataset_paths import load_named_splits
 
 DATA = Path(os.environ.get("D2EXT_SHARED", Path(__file__).parents[4] / "shared"), "data")
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared data sets")
 
 
 def check(path: str, *val: str) -> Report:
-    return check_sources(named_sources(str(DATA / path), [str(DATA / text) for text in val]))
+    return check_sources(load_named_splits(str(DATA / path), [str(DATA / text) for text in val]))
 
 
 def names(report: Report, code: str) -> list[str]:

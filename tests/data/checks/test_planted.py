@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.checks.fix import write_repaired
 from d2ext.data.checks.kinds import KINDS
-from d2ext.data.flags import named_sources
+from d2ext.data.dataset_paths import load_named_splits
 from d2ext.errors import DataError
 from tests.helpers.planted_dataset import HEIGHT, WIDTH, PlantedDataset, picture
 
@@ -524,7 +524,7 @@ def test_a_planted_fault(name, garden, learn, tmp_path):
 
     train, val = garden.flags()
     out = tmp_path / "repaired"
-    write_repaired(named_sources(train, [val]), report, out)
+    write_repaired(load_named_splits(train, [val]), report, out)
     path, images = garden.flags(out)[0].split(":")
     assert len(learn(path, images, name="repaired")) == fault.copied
     assert garden.content() == before

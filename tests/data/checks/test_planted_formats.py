@@ -12,7 +12,7 @@ from PIL import Image
 from d2ext.data.checks.fix import write_repaired
 from d2ext.data.checks.report import Report
 from d2ext.data.checks.run import check_sources
-from d2ext.data.flags import named_sources
+from d2ext.data.dataset_paths import load_named_splits
 from tests.helpers.planted_dataset import picture
 
 COUNT = 5  # images
@@ -213,7 +213,7 @@ def planted(folder: Path, name: str) -> tuple[Path, Report]:
         place.parent.mkdir(parents=True, exist_ok=True)
         picture(n).save(place, quality=92)
     path = FORMATS[name.partition(":")[0]](folder)
-    return path, check_sources(named_sources(str(path), []))
+    return path, check_sources(load_named_splits(str(path), []))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -226,7 +226,7 @@ def test_there_is_nothing_to_tell_of_good_files(name, tmp_path, learn):
 def test_test_images_that_are_named_and_not_there(tmp_path, learn):
     path, _ = planted(tmp_path / "data", "yolo")
     path.write_text("path: .\ntrain: images\ntest: none\nnames: [cat, dog]\n")
-    (fault,) = check_sources(named_sources(str(path), [])).faults
+    (fault,) = check_sources(load_named_splits(str(path), [])).faults
     assert fault.code == "split-missing"
     assert "data.yaml: test: none does not exist" in fault.detail
     assert len(learn(str(path), split="train")) == COUNT
@@ -244,7 +244,7 @@ def test_a_planted_fault(name, tmp_path, learn):
         spoilt.write_bytes(fault.text(spoilt.read_bytes() if spoilt.exists() else b""))
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
-    sources = named_sources(str(path), [])
+    sources = load_named_splits(str(path), [])
     report = check_sources(sources)
     found = [f for f in report.faults if f.code == fault.code]
     assert len(found) == 1, report.text()
