@@ -1,4 +1,4 @@
-"""Image info: what an image file is, from one read and a decode at reduced size."""
+"""Image info: what an image or label image is, from one read of its file."""
 
 import hashlib
 import io
@@ -15,6 +15,7 @@ THUMBNAIL = 16  # side of the grey thumbnail that near-duplicates are found by, 
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _DECODED = 4 * THUMBNAIL  # JPEGs are decoded at the smallest of 1/1, 1/2, 1/4, 1/8 above this
+_LABEL_MODES = ("L", "P", "1", "I", "I;16")  # Pillow's modes with one number per pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,25 @@ class ImageInfo:
         return self.size[::-1] if self.orientation in (5, 6, 7, 8) else self.size
 
 
+@dataclass(frozen=True, slots=True)
+class LabelInfo:
+    """What is known of a label image, which has the class index of each pixel.
+
+    Args:
+        problem: the code of the issue that keeps it from being used, "" for none.
+        detail: the reason.
+        size: width and height in pixels.
+        values: those that occur, ascending.
+        counts: number of pixels of each value.
+    """
+
+    problem: str = ""
+    detail: str = ""
+    size: tuple[int, int] = (0, 0)
+    values: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
 def read_image_info(path: str | os.PathLike) -> ImageInfo:
     """Read the info of an image file; nothing is raised, problems are part of the info.
 
@@ -69,6 +89,21 @@ def read_image_info(path: str | os.PathLike) -> ImageInfo:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data and of large pictures
         return _parse(content)
+
+
+def read_label_info(path: str | os.PathLike) -> LabelInfo:
+    """Read a label image and count its values; nothing is raised, problems are part of the info."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _LABEL_MODES:
+                return LabelInfo("labels-channels", f"Pillow's mode {image.mode}", image.size)
+            pixels = np.asarray(image)
+    except FileNotFoundError:
+        return LabelInfo("labels-missing", "no such file")
+    except Exception as error:  # decoders raise errors of any type
+        return LabelInfo("labels-missing", _reason(error))
+    values, counts = np.unique(pixels, return_counts=True)
+    return LabelInfo("", "", image.size, tuple(values.tolist()), tuple(counts.tolist()))
 
 
 def _parse(content: bytes) -> ImageInfo:

@@ -11,12 +11,11 @@ from typing import Any
 
 from d2ext.data import checks
 from d2ext.data.checks import Document, Item
-from d2ext.data.checks.labels import read_labels
-from d2ext.data.checks.probe import Probe
-from d2ext.data.checks.probe_cache import probe_images
-from d2ext.data.checks.probing import probe_all
 from d2ext.data.formats import DatasetSplit
 from d2ext.data.formats import Fault as SourceFault
+from d2ext.data.image_info import ImageInfo, read_label_info
+from d2ext.data.image_info_cache import read_image_infos
+from d2ext.data.parallel import map_files
 from d2ext.errors import DataError
 
 Fault = dict[str, Any]
@@ -52,7 +51,7 @@ def leave_out_images(path: Path, document: Document, folder: Path) -> list[Fault
         DataError: `folder`, or half of the images or more, are missing or unusable.
     """
     images: list[Item] = document["images"]
-    probes = probe_images([folder / image["file_name"] for image in images])
+    probes = read_image_infos([folder / image["file_name"] for image in images])
     found = [_problem(image, probes[folder / image["file_name"]]) for image in images]
     bad = {number: problem for number, problem in enumerate(found) if problem}
     if 2 * sum(code == "image-missing" for code, _ in bad.values()) >= len(images):
@@ -91,8 +90,10 @@ def leave_out_label_images(source: DatasetSplit) -> None:
     Raises:
         DataError: none is left.
     """
-    probes = probe_images([Path(image["file_name"]) for image in source.images])
-    found = probe_all(read_labels, [Path(image["sem_seg_file_name"]) for image in source.images])
+    probes = read_image_infos([Path(image["file_name"]) for image in source.images])
+    found = map_files(
+        read_label_info, [Path(image["sem_seg_file_name"]) for image in source.images]
+    )
     kept = []
     for image in source.images:
         size = (image["width"], image["height"])
@@ -135,7 +136,7 @@ def _get(names: dict[Any, Any], key: Any) -> Any:
     return names.get(key) if isinstance(key, (int, str)) else None
 
 
-def _problem(image: Item, found: Probe) -> tuple[str, str] | None:
+def _problem(image: Item, found: ImageInfo) -> tuple[str, str] | None:
     """The code and detail of what keeps training from reading an image; None if nothing does."""
     if found.problem:
         return found.problem, found.detail

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.subject import Subject
+from d2ext.data.image_info import ImageInfo
 
 MAX_BITS = 7  # of 64 that differ
 MIN_CORRELATION = 0.9
@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 Place = tuple[int, int]  # positions of a subject and of an image in it
 
 
-def check_duplicates(subjects: Sequence[Subject], probes: Mapping[Path, Probe]) -> None:
+def check_duplicates(subjects: Sequence[Subject], probes: Mapping[Path, ImageInfo]) -> None:
     """Compare the images of all data sets, the first of which is learned from.
 
     Each image is told once, with the earlier one that it is most like.
@@ -80,7 +80,7 @@ def _normalised(thumbnails: NDArray[np.uint8]) -> Floats:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
-def _find_same(subjects: Sequence[Subject], probes: Mapping[Path, Probe]) -> set[Place]:
+def _find_same(subjects: Sequence[Subject], probes: Mapping[Path, ImageInfo]) -> set[Place]:
     """Tell of files with the bytes of an earlier one; where they are."""
     first: dict[bytes, Place] = {}
     told = set()
@@ -114,5 +114,5 @@ def _path(subjects: Sequence[Subject], place: Place) -> Path:
     return Path(subjects[place[0]].images[place[1]]["file_name"])
 
 
-def _comparable(found: Probe) -> bool:
+def _comparable(found: ImageInfo) -> bool:
     return found.thumbnail is not None and not found.blank

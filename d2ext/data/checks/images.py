@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.subject import Subject
+from d2ext.data.image_info import ImageInfo
 
 _COMMON = 10  # images of one size for another size to be odd beside it
 _ODD = 2  # pixels
@@ -24,7 +24,7 @@ KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix 
 _DEEP = ("I", "F")  # modes of Pillow with more than 8 bits
 
 
-def check_images(subject: Subject, probes: Mapping[Path, Probe]) -> None:
+def check_images(subject: Subject, probes: Mapping[Path, ImageInfo]) -> None:
     """Compare each image with its annotation.
 
     Args:
@@ -41,7 +41,7 @@ def check_images(subject: Subject, probes: Mapping[Path, Probe]) -> None:
     _find_odd_sizes(subject)
 
 
-def _check_size(subject: Subject, number: int, found: Probe) -> None:
+def _check_size(subject: Subject, number: int, found: ImageInfo) -> None:
     item = subject.images[number]
     stated = (item["width"], item["height"])
     if found.upright_size != stated:
@@ -57,7 +57,7 @@ def _check_size(subject: Subject, number: int, found: Probe) -> None:
         subject.add_image("image-exif", number, f"EXIF orientation {found.orientation}")
 
 
-def _check_form(subject: Subject, number: int, found: Probe) -> None:
+def _check_form(subject: Subject, number: int, found: ImageInfo) -> None:
     suffix = Path(subject.images[number]["file_name"]).suffix.lower()
     expected = _SUFFIXES.get(found.format)
     if expected and suffix in KNOWN_SUFFIXES and suffix not in expected:

@@ -1,56 +1,19 @@
 """Semantic masks: one file beside its image, and all of them together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.subject import Subject
+from d2ext.data.image_info import ImageInfo, LabelInfo
 
 _MUCH = 0.01  # share of ignored pixels that is told
 _RARE = 0.001  # share of all pixels
-_PLAIN = ("L", "P", "1", "I", "I;16")
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """A label image.
-
-    Args:
-        problem: the code of what keeps it from being used, "" if nothing does.
-        detail: why.
-        size: width and height in pixels.
-        values: those that occur, ascending.
-        counts: pixels of each.
-    """
-
-    problem: str = ""
-    detail: str = ""
-    size: tuple[int, int] = (0, 0)
-    values: tuple[int, ...] = ()
-    counts: tuple[int, ...] = ()
-
-
-def read_labels(path: Path) -> Labels:
-    """Look at a label image; whatever is wrong with it is in the result, nothing is raised."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in _PLAIN:
-                return Labels("labels-channels", f"Pillow's mode {image.mode}", image.size)
-            pixels = np.asarray(image)
-    except FileNotFoundError:
-        return Labels("labels-missing", "no such file")
-    except Exception as error:  # decoders raise what they like
-        return Labels("labels-missing", str(error) or type(error).__name__)
-    values, counts = np.unique(pixels, return_counts=True)
-    return Labels("", "", image.size, tuple(values.tolist()), tuple(counts.tolist()))
-
-
-def check_labels(subject: Subject, probes: Mapping[Path, Labels]) -> None:
+def check_labels(subject: Subject, probes: Mapping[Path, LabelInfo]) -> None:
     """Compare label images with images and classes, and count the pixels of each class.
 
     Args:
@@ -69,7 +32,7 @@ def check_labels(subject: Subject, probes: Mapping[Path, Labels]) -> None:
         _check_share(subject, name, int(count), max(1, int(totals.sum())))
 
 
-def check_segment_maps(subject: Subject, probes: Mapping[Path, Probe]) -> None:
+def check_segment_maps(subject: Subject, probes: Mapping[Path, ImageInfo]) -> None:
     """Compare the segment maps of panoptic data with their images.
 
     Args:
@@ -86,7 +49,9 @@ def check_segment_maps(subject: Subject, probes: Mapping[Path, Probe]) -> None:
             subject.add_image("labels-size", number, f"{item['pan_seg_file_name']}: {detail}")
 
 
-def _check_file(subject: Subject, number: int, found: Labels, totals: NDArray[np.int64]) -> float:
+def _check_file(
+    subject: Subject, number: int, found: LabelInfo, totals: NDArray[np.int64]
+) -> float:
     """Tell what is wrong with one; the share of its pixels that are ignored."""
     item = subject.images[number]
     stated = (item["width"], item["height"])

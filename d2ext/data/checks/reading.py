@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from d2ext.data.checks.probe import Probe
 from d2ext.data.checks.subject import Subject
 from d2ext.data.formats import Fault
+from d2ext.data.image_info import ImageInfo
 
 _CODES = {
     "annotation of an unknown image": "object-orphan",
@@ -30,7 +30,7 @@ _CODES = {
 }
 
 
-def add_reading_faults(subject: Subject, probes: Mapping[Path, Probe]) -> None:
+def add_reading_faults(subject: Subject, probes: Mapping[Path, ImageInfo]) -> None:
     """Take over what could not be read; of images, say what exactly is wrong with them.
 
     Args:

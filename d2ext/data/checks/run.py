@@ -13,13 +13,9 @@ from d2ext.data.checks.keypoints import check_keypoints
 from d2ext.data.checks.labels import (
     check_labels,
     check_segment_maps,
-    read_labels,
 )
 from d2ext.data.checks.leftovers import check_leftovers
 from d2ext.data.checks.masks import check_masks
-from d2ext.data.checks.probe import probe
-from d2ext.data.checks.probe_cache import probe_images
-from d2ext.data.checks.probing import probe_all
 from d2ext.data.checks.raw_coco import check_coco_files
 from d2ext.data.checks.reading import add_reading_faults
 from d2ext.data.checks.report import Report
@@ -27,6 +23,9 @@ from d2ext.data.checks.sizes import InputSize, check_sizes
 from d2ext.data.checks.subject import Subject
 from d2ext.data.checks.twins import check_twins
 from d2ext.data.formats import DatasetSplit
+from d2ext.data.image_info import read_image_info, read_label_info
+from d2ext.data.image_info_cache import read_image_infos
+from d2ext.data.parallel import map_files
 
 
 def check_sources(
@@ -47,7 +46,7 @@ def check_sources(
     """
     subjects = [Subject(name, source) for name, source in sources.items()]
     bar = "images" if progress else ""
-    probes = probe_images(_images(subjects), fresh=not cached, progress=bar)
+    probes = read_image_infos(_images(subjects), fresh=not cached, progress=bar)
     for subject in subjects:
         add_reading_faults(subject, probes)
         check_images(subject, probes)
@@ -73,11 +72,13 @@ def _check_annotations(subject: Subject, progress: bool) -> None:
     check_keypoints(subject)
     if subject.source.task == "panoptic":
         maps = [Path(item["pan_seg_file_name"]) for item in subject.images]
-        check_segment_maps(subject, probe_all(probe, maps, progress="maps" if progress else ""))
+        check_segment_maps(
+            subject, map_files(read_image_info, maps, progress="maps" if progress else "")
+        )
     if subject.source.task == "semantic":
         files = [Path(item["sem_seg_file_name"]) for item in subject.images]
         bar = "label images" if progress else ""
-        check_labels(subject, probe_all(read_labels, files, progress=bar))
+        check_labels(subject, map_files(read_label_info, files, progress=bar))
         check_colours(subject)
 
 

@@ -1,4 +1,4 @@
-"""What is seen of an image file by decoding it at an eighth of its size."""
+"""Image info, read by decoding at an eighth of the size."""
 
 import io
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2ext.data.checks import probe_cache
+from d2ext.data import image_info_cache
 from d2ext.data.checks.duplicates import MAX_BITS, alike, difference_hash
-from d2ext.data.checks.probe import Probe, probe
-from d2ext.data.checks.probe_cache import probe_images
+from d2ext.data.image_info import ImageInfo, read_image_info
+from d2ext.data.image_info_cache import read_image_infos
 from tests.helpers.planted_dataset import picture
 
 
@@ -34,7 +34,7 @@ def test_reduced_decoding_fails_where_full_decoding_does(tmp_path, progressive):
     ends = [*range(len(content) // 8, len(content), 997), *range(len(content) - 6, len(content))]
     for end in ends:
         (tmp_path / "cut.jpg").write_bytes(content[:end])
-        told = probe(tmp_path / "cut.jpg").problem == "image-truncated"
+        told = read_image_info(tmp_path / "cut.jpg").problem == "image-truncated"
         assert told == full_decoding_fails(content[:end]), end
         failed += told
     assert failed > 3
@@ -45,7 +45,7 @@ def test_the_hash_of_a_reduced_picture_is_that_of_the_whole_one(tmp_path):
         image = picture(seed, 640, 480)
         (tmp_path / "a.jpg").write_bytes(jpeg(image, quality=90))
         image.save(tmp_path / "a.png")
-        pictures = [probe(tmp_path / name).thumbnail for name in ("a.jpg", "a.png")]
+        pictures = [read_image_info(tmp_path / name).thumbnail for name in ("a.jpg", "a.png")]
         one, other = difference_hash(np.stack([p for p in pictures if p is not None]))
         assert (one != other).sum() <= 2
 
@@ -55,7 +55,7 @@ def test_an_upright_picture_and_one_that_exif_turns_upright_are_alike(tmp_path):
     exif[0x0112] = 6
     picture(3).save(tmp_path / "a.png")
     picture(3).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b.png", exif=exif)
-    found = [probe(tmp_path / name) for name in ("a.png", "b.png")]
+    found = [read_image_info(tmp_path / name) for name in ("a.png", "b.png")]
     assert [one.upright_size for one in found] == [(64, 48), (64, 48)]
     pictures = np.stack([one.thumbnail for one in found if one.thumbnail is not None])
     assert [(later, earlier) for later, earlier, _ in alike(pictures)] == [(1, 0)]
@@ -70,7 +70,7 @@ def test_every_mode_of_pillow_has_a_thumbnail(tmp_path, mode):
         else (picture(5).convert(mode if mode != "LA" else "RGBA").convert(mode))
     )
     image.save(tmp_path / "a.tif")
-    found = probe(tmp_path / "a.tif")
+    found = read_image_info(tmp_path / "a.tif")
     assert found.problem == ""
     assert found.thumbnail is not None
     assert found.thumbnail.shape == (16, 16)
@@ -81,7 +81,7 @@ def test_brightness_and_scale_do_not_hide_a_duplicate(tmp_path):
     smaller = picture(7, 320, 240)
     for name, image in (("a", picture(7, 640, 480)), ("b", darker), ("c", smaller)):
         image.save(tmp_path / f"{name}.png")
-    found = [probe(tmp_path / f"{name}.png").thumbnail for name in "abc"]
+    found = [read_image_info(tmp_path / f"{name}.png").thumbnail for name in "abc"]
     pictures = np.stack([p for p in found if p is not None])
     assert [(later, earlier) for later, earlier, _ in alike(pictures)] == [(1, 0), (2, 0)]
 
@@ -95,30 +95,30 @@ def test_other_pictures_are_not_alike(tmp_path):
 
 
 def test_an_unreadable_folder_or_file_is_no_crash(tmp_path):
-    assert probe(tmp_path).problem == "image-unreadable"
-    assert probe(tmp_path / "none.jpg") == Probe("image-missing", "no such file")
+    assert read_image_info(tmp_path).problem == "image-unreadable"
+    assert read_image_info(tmp_path / "none.jpg") == ImageInfo("image-missing", "no such file")
 
 
 def test_files_are_looked_at_again_when_they_change(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
     picture(1).save(path)
-    first = probe_images([path])[path]
-    monkeypatch.setattr(probe_cache, "probe_all", lambda *_, **__: pytest.fail("looked again"))
-    again = probe_images([path])[path]
+    first = read_image_infos([path])[path]
+    monkeypatch.setattr(image_info_cache, "map_files", lambda *_, **__: pytest.fail("looked again"))
+    again = read_image_infos([path])[path]
     assert again.digest == first.digest
     assert again.size == first.size == (64, 48)
     assert np.array_equal(again.thumbnail, first.thumbnail)
     monkeypatch.undo()
     monkeypatch.setenv("D2EXT_CACHE", str(tmp_path / "cache"))
     path.write_bytes(path.read_bytes()[:-90])
-    assert probe_images([path])[path].problem == "image-truncated"
+    assert read_image_infos([path])[path].problem == "image-truncated"
 
 
-def test_many_files_are_probed_by_several_processes(tmp_path):
+def test_many_files_are_read_by_several_processes(tmp_path):
     paths = [tmp_path / f"{n}.jpg" for n in range(80)]
     for n, path in enumerate(paths):
         picture(n).save(path)
     paths[40].write_bytes(b"")
-    found = probe_images(paths, fresh=True)
+    found = read_image_infos(paths, fresh=True)
     assert list(found) == paths
     assert [p.name for p in paths if found[p].problem] == ["40.jpg"]
