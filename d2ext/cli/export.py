@@ -8,7 +8,8 @@ from typing import Any
 from d2ext.checkpoint import check_classes
 from d2ext.config import load_config
 from d2ext.data import dataset_stats
-from d2ext.data.dataset_paths import dataset_flag_spec, register_specs
+from d2ext.data.catalog import register_dataset
+from d2ext.data.dataset_paths import dataset_flag_spec
 from d2ext.errors import ConfigError
 from d2ext.export.accuracy import average_precision
 from d2ext.export.check import ExportError, compare
@@ -129,7 +130,7 @@ def _check(args: argparse.Namespace) -> Path:
     if args.evaluate and (args.format != "onnx" or args.nms == "none"):
         raise ConfigError("--evaluate needs --format onnx, with NMS inside.")
     if args.evaluate:
-        register_specs([[DATASET, *dataset_flag_spec(args.evaluate, "val")[0]]])
+        register_dataset(DATASET, dataset_flag_spec(args.evaluate, "val")[0])
         dataset_stats([DATASET])  # now, and not after minutes of exporting
     output = Path(args.output)
     args.calibrate = list(find_images(args.calibrate, output, "--calibrate")) if args.int8 else []

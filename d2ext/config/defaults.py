@@ -5,7 +5,7 @@ from detectron2.config import CfgNode
 
 def add_datasets_config(cfg: CfgNode) -> None:
     """`DATASETS`, read by `d2ext.data.dataset_paths`."""
-    cfg.DATASETS.REGISTER = []  # [name, path, image folder, split, share]; the last ones may lack
+    cfg.DATASETS.REGISTER = []  # mappings: name, path; images, split, holdout (part, share, seed)
     cfg.DATASETS.CLASSES = []  # order of the classes of these sets; others are left out; []: all
     cfg.DATASETS.FINAL = ()  # evaluated once, with the best weights, after a training
 

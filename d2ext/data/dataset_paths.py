@@ -1,7 +1,9 @@
-"""Data sets named on the command line or in `DATASETS.REGISTER`."""
+"""Paths of data sets on the command line, and the entries of `DATASETS.REGISTER`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from d2ext.data.catalog import DatasetSpec, register_dataset
 from d2ext.data.formats import DatasetSplit, detect_format, load_splits
@@ -32,7 +34,7 @@ def parse_dataset_flag(text: str) -> tuple[Path, Path | None]:
 
 
 def load_named_splits(path: str, val: Sequence[str]) -> dict[str, DatasetSplit]:
-    """Every split of `path`, or its training data alone where `val` names others.
+    """Read every split of `path`, or its training data alone where `val` names others.
 
     Raises:
         DataError: one of them cannot be read at all.
@@ -52,8 +54,8 @@ def load_named_splits(path: str, val: Sequence[str]) -> dict[str, DatasetSplit]:
     return found
 
 
-def dataset_flag_spec(text: str, wanted: str) -> tuple[list[str], list[str]]:
-    """What `DATASETS.REGISTER` says of a flag, [path, images, split], and all splits there are.
+def dataset_flag_spec(text: str, wanted: str) -> tuple[DatasetSpec, list[str]]:
+    """Build the spec of a data set named on the command line, and list the splits that it has.
 
     Args:
         text: as `parse_dataset_flag` takes it.
@@ -62,18 +64,17 @@ def dataset_flag_spec(text: str, wanted: str) -> tuple[list[str], list[str]]:
         DataError: the format is not recognised, or it has splits and not the one that is wanted.
     """
     path, images = parse_dataset_flag(text)
-    if images is not None and path.suffix.lower() == ".json":
-        return [str(path), str(images), ""], []
     known = detect_format(path, images)
+    spec = DatasetSpec(str(path), str(images or ""))
     splits = [split for split in known.splits if split]
     if not splits:
-        return [str(path), str(images or ""), ""], []
+        return spec, []
     if wanted not in splits:
         raise DataError(
-            f"{path}: {known.format.FORMAT} with the splits {', '.join(splits)}, none for "
+            f"{path}: {known.format.name} with the splits {', '.join(splits)}, none for "
             f"--{wanted}. Name the folder or file of the one that you mean."
         )
-    return [str(path), str(images or ""), wanted], splits
+    return replace(spec, split=wanted), splits
 
 
 def register_datasets(cfg: CfgNode) -> None:
@@ -81,26 +82,32 @@ def register_datasets(cfg: CfgNode) -> None:
     register_specs(cfg.DATASETS.REGISTER, cfg.DATASETS.CLASSES)
 
 
-def register_specs(entries: Sequence[Sequence[str]], classes: Sequence[str] = ()) -> None:
-    """Register data sets: [name, path, image folder, split, share] each, the last two or three "".
-
-    Reads nothing yet. Registering the same again changes nothing.
+def register_specs(entries: Sequence[Mapping[str, Any]], classes: Sequence[str] = ()) -> None:
+    """Register data sets. Reads nothing yet; registering the same again changes nothing.
 
     Args:
-        entries: see `d2ext.data.catalog.DatasetSpec`.
+        entries: the fields of `d2ext.data.catalog.DatasetSpec` and "name".
         classes: of all; empty: as each data set has them.
     Raises:
-        ConfigError: an entry is not three to five texts.
+        ConfigError: an entry has other fields.
         DataError: a name is taken by another data set.
     """
     for number, entry in enumerate(entries):
-        if not _is_entry(entry):
-            raise ConfigError(
-                f"DATASETS.REGISTER[{number}]: expected [name, annotations, image folder], with "
-                f"split and share if there are any, got {entry!r}."
-            )
-        name, path, images, split, share = (*entry, "", "")[:5]
-        register_dataset(name, DatasetSpec(path, images, split, share, tuple(classes)))
+        try:
+            register_dataset(*named_spec(entry, classes))
+        except ConfigError as error:
+            raise ConfigError(f"DATASETS.REGISTER[{number}]: {error}") from error
+
+
+def named_spec(entry: Any, classes: Sequence[str] = ()) -> tuple[str, DatasetSpec]:
+    """Return the name and spec of an entry of `DATASETS.REGISTER`.
+
+    Raises:
+        ConfigError: it has other fields.
+    """
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+        raise ConfigError(f"expected a mapping such as {{name: train, path: DATA}}, got {entry!r}.")
+    return entry["name"], DatasetSpec.from_mapping(entry, classes)
 
 
 def _splits(text: str) -> dict[str, DatasetSplit]:
@@ -110,7 +117,7 @@ def _splits(text: str) -> dict[str, DatasetSplit]:
 
 
 def _after_drive(text: str, colon: int) -> bool:
-    """Whether the colon ends a drive letter, as in C:\\data or D:/data."""
+    """Return true if the colon ends a drive letter, as in C:\\data or D:/data."""
     starts_path = colon == 1 or (colon > 2 and text[colon - 2] == ":")
     return starts_path and text[colon - 1].isalpha() and text[colon + 1] in "\\/"
 
@@ -118,12 +125,3 @@ def _after_drive(text: str, colon: int) -> bool:
 def _unlikeliness(pair: tuple[Path, Path]) -> tuple[bool, bool, bool]:
     annotations, images = pair
     return (not annotations.exists(), annotations.suffix.lower() != ".json", not images.is_dir())
-
-
-def _is_entry(entry: object) -> bool:
-    return (
-        isinstance(entry, (list, tuple))
-        and 3 <= len(entry) <= 5
-        and all(isinstance(text, str) for text in entry)
-        and all(entry[:2])
-    )

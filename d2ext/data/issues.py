@@ -49,6 +49,21 @@ class Issue:
         }
 
 
+def reading_issue(code: str, what: str, where: str, image: str = "", found: str = "") -> Issue:
+    """Return the issue of a file or record that could not be read.
+
+    Args:
+        code: see `Issue`.
+        what: what is wrong with it, in a few words.
+        where: see `Issue`.
+        image: path or name of the image file that it belongs to.
+        found: the text or value that was found there.
+    """
+    at = f" in {Path(image).name}" if image and image != where else ""
+    detail = f"{what}{at}" + (f": {found}" if found else "")
+    return Issue(code, where, detail, image=Path(image) if image else None)
+
+
 def _finite(value: Any) -> Any:
     # JSON has no name for infinity and NaN; json.dumps would write what no other parser reads.
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

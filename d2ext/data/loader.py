@@ -181,6 +181,6 @@ def _as_list(items: list[Item]) -> list[Item]:
     return items
 
 
-def _prepare_worker(entries: list[list[str]], classes: list[str], worker: int) -> None:
+def _prepare_worker(entries: list[Item], classes: list[str], worker: int) -> None:
     """Spawned workers start without the names that the config registers."""
     register_specs(entries, classes)

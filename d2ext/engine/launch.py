@@ -73,6 +73,11 @@ def world_size(args: argparse.Namespace) -> int:
     return place.world if place else max(1, args.num_gpus) * args.num_machines
 
 
+def starts_processes(args: argparse.Namespace) -> bool:
+    """Return true if `launch` starts processes and runs `main` in them, not in this one."""
+    return started_place(os.environ) is None and world_size(args) > 1
+
+
 def started_place(environment: Mapping[str, str]) -> RankInfo | None:
     """The place that torchrun or SLURM gave this process; None if it was started by hand."""
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= environment.keys():

@@ -20,8 +20,8 @@ from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import load_config
 from d2ext.config.load import class_counts, find_config
-from d2ext.data import DatasetStats, dataset_stats, write_faults
-from d2ext.data.catalog import describe_datasets
+from d2ext.data import DatasetStats, dataset_stats, write_dropped
+from d2ext.data.catalog import describe_datasets, reading_ahead
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.auto import (
     COCO_KEYPOINTS,
@@ -56,6 +56,7 @@ class RunSpec:
     notes: list[str]
 
 
+@reading_ahead()
 def prepare(args: argparse.Namespace) -> RunSpec:
     """Resolve and check everything that training or evaluation needs.
 
@@ -81,7 +82,7 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     notes += align_classes(cfg, args.eval_only, _names_of_weights(cfg) if args.eval_only else None)
     stats = _stats(cfg, args.eval_only)
     notes += describe_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
-    notes += [f"what was dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
+    notes += [f"what was dropped: {path}" for path in write_dropped(cfg.OUTPUT_DIR)]
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
     _check_task(cfg, stats)
     _check_class_counts(cfg, stats)

@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = load_config(args.config_file, args.opts)
     cfg.DATASETS.TRAIN = tuple(f"anchors_{number}" for number in range(len(args.train)))
     for name, flag in zip(cfg.DATASETS.TRAIN, args.train, strict=True):
-        cfg.DATASETS.REGISTER.append([name, *dataset_flag_spec(flag, "train")[0], ""])
+        cfg.DATASETS.REGISTER.append(dataset_flag_spec(flag, "train")[0].as_mapping(name))
     register_datasets(cfg)
     facts = dataset_stats(cfg.DATASETS.TRAIN)
-    if not facts.num_objects:
+    if not len(facts.object_sizes):
         raise DataError(f"{', '.join(args.train)}: no boxes to compute anchors from.")
     anchors = anchors_for(cfg, facts)
     print(f"anchors {anchors.reason}")

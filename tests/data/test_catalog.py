@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2ext.data import dataset_stats, write_faults
+from d2ext.data import dataset_stats, write_dropped
 from d2ext.data.catalog import DatasetSpec, describe_datasets, register_dataset
 from d2ext.errors import DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -76,16 +76,19 @@ def test_what_could_not_be_read_and_what_was_dropped_are_listed(tmp_path):
     register_dataset("mine", voc(tmp_path / "voc", objects))
     DatasetCatalog.get("mine")
     DatasetCatalog.get("mine")
-    (file,) = write_faults(tmp_path / "out")
-    reasons = [fault["reason"] for fault in json.loads(file.read_text(encoding="utf-8"))]
-    assert reasons == ["box without area", "object without a box"]
+    (file,) = write_dropped(tmp_path / "out")
+    listed = json.loads(file.read_text(encoding="utf-8"))
+    assert [issue["code"] for issue in listed] == ["box-empty", "record-broken"]
+    assert "object without a box" in listed[1]["detail"]
 
 
 def test_images_without_a_file_are_left_out(tmp_path):
     entry = voc(tmp_path / "voc")
-    write(tmp_path / "voc" / "b.xml", voc_xml(voc_box("dog", "1 1 9 9"), "b.png"))
+    save_image(tmp_path / "voc" / "c.png")
+    for name in ("b", "c"):
+        write(tmp_path / "voc" / f"{name}.xml", voc_xml(voc_box("dog", "1 1 9 9"), f"{name}.png"))
     register_dataset("mine", entry)
-    assert len(DatasetCatalog.get("mine")) == 1
+    assert len(DatasetCatalog.get("mine")) == 2
 
 
 def test_a_data_set_without_any_image_file_is_refused(tmp_path):

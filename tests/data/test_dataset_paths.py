@@ -49,22 +49,22 @@ def test_a_path_that_exists_is_not_split_at_its_colon(tmp_path):
 
 
 def test_registering_reads_nothing_and_may_be_repeated(cfg):
-    cfg.DATASETS.REGISTER = [["flag_set", "missing.json", "nowhere"]]
+    cfg.DATASETS.REGISTER = [{"name": "flag_set", "path": "missing.json", "images": "nowhere"}]
     register_datasets(cfg)
     register_datasets(cfg)
     assert "flag_set" in DatasetCatalog.list()
 
 
 def test_a_name_in_use_for_other_data_is_refused(cfg):
-    cfg.DATASETS.REGISTER = [["flag_set", "a.json", "images"]]
+    cfg.DATASETS.REGISTER = [{"name": "flag_set", "path": "a.json", "images": "images"}]
     register_datasets(cfg)
-    cfg.DATASETS.REGISTER = [["flag_set", "b.json", "images"]]
+    cfg.DATASETS.REGISTER = [{"name": "flag_set", "path": "b.json", "images": "images"}]
     with pytest.raises(DataError, match=r"flag_set: .*a\.json.*b\.json"):
         register_datasets(cfg)
 
 
 def test_a_name_that_detectron2_has_is_refused(cfg):
-    cfg.DATASETS.REGISTER = [["shapes_val", "a.json", "images"]]
+    cfg.DATASETS.REGISTER = [{"name": "shapes_val", "path": "a.json", "images": "images"}]
     with pytest.raises(DataError, match="shapes_val"):
         register_datasets(cfg)
 

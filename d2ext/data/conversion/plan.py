@@ -32,8 +32,8 @@ def plan(dataset: DatasetSplit, split: str, losses: Losses, taken: set[str]) -> 
         losses: added to.
         taken: stems of names that are in use; added to.
     """
-    for fault in dataset.faults:
-        losses[f"{fault.kind}: left out while reading"] += 1
+    for issue in dataset.issues:
+        losses[f"{issue.code}: left out while reading"] += 1
     names = []
     for image in dataset.images:
         names.append(_unused(Path(image["file_name"]).name, taken))

@@ -7,107 +7,172 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from d2ext.data import checks
+from d2ext.data.formats.coco_document import (
+    check_not_empty,
+    collection_paused,
+    read_json,
+    refusal,
+    unread_refusal,
+    with_coco_keys,
+)
+from d2ext.data.formats.coco_ids import id_issues
 from d2ext.data.formats.coco_images import categories, image_items, is_id
 from d2ext.data.formats.coco_layout import CocoSplit, find
-from d2ext.data.formats.dataset_split import DatasetSplit, Fault, Item, Task
+from d2ext.data.formats.dataset_split import DatasetSplit, Item, Task
 from d2ext.data.formats.panoptic import read_panoptic
 from d2ext.data.formats.semantic import is_mask_list, read_mask_list
+from d2ext.data.issues import Issue, reading_issue
 from detectron2.structures import BoxMode
 
-__all__ = ["FORMAT", "CocoSplit", "find", "load", "read_document"]
+__all__ = ["FORMAT", "CocoSplit", "find", "load"]
 
 FORMAT = "COCO"
 
+_KEPT = ("difficult", "area")  # of an annotation, where it has them
+
 
 def load(part: CocoSplit) -> DatasetSplit:
-    """Read a JSON file of any of COCO's kinds.
+    """Read a JSON file in any of COCO's formats.
 
     Raises:
         DataError: it cannot be read, is no COCO file, has no images or none of them is found.
     """
-    document = checks.parse_json(part.path, checks.read_text(part.path))
-    return read_document(part, document)
-
-
-def read_document(part: CocoSplit, document: Any) -> DatasetSplit:
-    """`load`, of what the file holds."""
-    if is_mask_list(document):
-        return read_mask_list(part, document)
-    if _is_panoptic(document):
-        return read_panoptic(part, document)
-    document = checks.with_coco_keys(part.path, document)
-    return _Reader(part, document).read()
+    with collection_paused():
+        document, digest, is_ascii = read_json(part.path)
+        if is_mask_list(document):
+            return read_mask_list(part, document)
+        if _is_panoptic(document):
+            return read_panoptic(part, document)
+        dataset, is_complete = _Reader(part, with_coco_keys(part.path, document)).read()
+        dataset.digest = digest
+        # pycocotools opens files with the machine's encoding, which need not be UTF-8.
+        dataset.coco_file = part.path if is_complete and is_ascii else None
+        return dataset
 
 
 class _Reader:
-    """Turns a document with images, annotations and categories into a `DatasetSplit`."""
+    """Turns a document with images, annotations and categories into a `DatasetSplit`.
+
+    The document is used up: at COCO's size it and its copy together would not fit into memory.
+    """
 
     def __init__(self, part: CocoSplit, document: Item) -> None:
         self.part, self.document = part, document
-        self.faults: list[Fault] = []
+        self.issues: list[Issue] = []
+        self.mask_issues: list[Issue] = []
+        self.unread: list[Item] = []  # annotations that cannot be read
+        self.is_complete = "info" in document  # some versions of pycocotools copy it unasked
+        self.has_points = True  # each annotation has keypoints, and how many of them are labelled
 
-    def read(self) -> DatasetSplit:
-        classes, indices = categories(self.part.path, self.document["categories"])
-        images = image_items(self.part, self.document["images"], self.faults)
-        by_id = {image["image_id"]: image for image in images}
-        for number, item in enumerate(self.document["annotations"], start=1):
-            self._add(item, number, by_id, indices)
-        return DatasetSplit(
+    def read(self) -> tuple[DatasetSplit, bool]:
+        """Return the split, and true if evaluation can read the file as it is."""
+        document, path = self.document, self.part.path
+        check_not_empty(path, document, ("images",))
+        classes, self.indices = categories(path, document["categories"])
+        images = image_items(self.part, document["images"], self.issues)
+        self.by_id = {image["image_id"]: image for image in images}
+        ids, refused = id_issues(str(path), document), refusal(path, document)
+        self._add_all(document["annotations"])
+        task = _settle_task(images)
+        self._settle_masks(images)
+        self.is_complete &= task != "keypoints" or self.has_points
+        dataset = DatasetSplit(
             format=FORMAT,
-            path=self.part.path,
+            path=path,
             split=self.part.split,
-            task=_settle_task(images),
+            task=task,
             classes=classes,
             images=images,
-            faults=self.faults,
-            metadata=_metadata(self.document["categories"]),
+            issues=self.issues,
+            id_issues=ids,
+            metadata=_metadata(document["categories"]),
+            category_ids=tuple(self.indices) if all(map(_is_int, self.indices)) else (),
+            refusal=refused or unread_refusal(path, document, self.unread),
         )
+        with_ids = not any(issue.code.startswith("object-id") for issue in ids)
+        return dataset, self.is_complete and with_ids and not self.issues
 
-    def _add(
-        self, item: Item, number: int, by_id: dict[Any, Item], indices: dict[Any, int]
-    ) -> None:
+    def _add_all(self, annotations: list[Item]) -> None:
+        for position in range(len(annotations)):
+            item, annotations[position] = (
+                annotations[position],
+                {},
+            )  # frees it as soon as it is used
+            self._add(item, position + 1)
+
+    def _add(self, item: Item, number: int) -> None:
         record = item.get("id", f"annotation {number}")
-        image = by_id.get(_key(item.get("image_id")))
+        image = self.by_id.get(_key(item.get("image_id")))
         if image is None:
-            self._leave_out("annotation of an unknown image", record, None, item.get("image_id"))
+            what = "annotation of an unknown image"
+            self._leave_out("object-orphan", what, record, None, item, item.get("image_id"))
             return
-        category = indices.get(_key(item.get("category_id")))
+        category = self.indices.get(_key(item.get("category_id")))
         if category is None:
-            self._leave_out("unknown category", record, image, item.get("category_id"))
+            found = item.get("category_id")
+            self._leave_out("class-unknown", "unknown category", record, image, item, found)
             return
         given = item.get("segmentation")
-        segmentation = _segmentation(given, image)
-        if given and (segmentation is None or len(segmentation) < len(given)):
-            self._leave_out("mask that is none", record, image, given)
+        segmentation = _segmentation(given, image) if given else None
         box = _box(item.get("bbox"), segmentation)
         if box is None:
-            self._leave_out("box that is not four numbers", record, image, item.get("bbox"))
+            what = "box that is not four numbers"
+            self._leave_out("record-broken", what, record, image, item, item.get("bbox"))
             return
-        found = {
-            "bbox": box,
-            "bbox_mode": BoxMode.XYWHA_ABS if len(box) == 5 else BoxMode.XYWH_ABS,
-            "category_id": category,
-            "iscrowd": int(bool(item.get("iscrowd")) or bool(item.get("ignore"))),
-            "record": record,
-        }
-        if segmentation:
-            found["segmentation"] = segmentation
-        if _is_points(item.get("keypoints")):
-            found["keypoints"] = shifted(item["keypoints"], 0.5)
-        elif item.get("keypoints"):
-            self._leave_out("keypoints that are none", record, image, item["keypoints"])
+        image["annotations"].append(
+            found := {
+                "bbox": box,
+                "bbox_mode": BoxMode.XYWHA_ABS if len(box) == 5 else BoxMode.XYWH_ABS,
+                "category_id": category,
+                "iscrowd": int(bool(item.get("iscrowd")) or bool(item.get("ignore"))),
+                "record": record,
+            }
+        )
+        if given:
+            found["segmentation"] = segmentation or []
+            if segmentation is None or len(segmentation) < len(given):
+                what = "mask without a polygon of three points"
+                self.mask_issues.append(self._issue("mask-polygon", what, record, image, given))
+        self._add_rest(item, found, record, image)
+
+    def _add_rest(self, item: Item, found: Item, record: Any, image: Item) -> None:
+        if (points := item.get("keypoints")) and _is_points(points):
+            found["keypoints"] = shifted(points, 0.5)
+        elif points:
+            what = "keypoints that are none"
+            self.issues.append(self._issue("keypoint-value", what, record, image, points))
         if item.get("difficult"):
             found["difficult"] = 1
-        image["annotations"].append(found)
+        area = item.get("area")
+        if isinstance(area, (int, float)) and math.isfinite(area):
+            found["area"] = area
+        self.is_complete &= "area" in found and "iscrowd" in item and "ignore" not in item
+        self.is_complete &= item.get("bbox") is not None
+        self.has_points &= "keypoints" in found and "num_keypoints" in item
 
-    def _leave_out(self, kind: str, record: object, image: Item | None, value: object) -> None:
-        name = image["file_name"] if image else ""
-        self.faults.append(Fault(kind, f"{self.part.path}:{record}", name, f"{value!r}"[:80]))
+    def _leave_out(
+        self, code: str, what: str, record: Any, image: Item | None, item: Item, found: Any
+    ) -> None:
+        self.unread.append(item)
+        self.issues.append(self._issue(code, what, record, image, found))
+
+    def _issue(self, code: str, what: str, record: Any, image: Item | None, found: Any) -> Issue:
+        where, name = f"{self.part.path}:{record}", image["file_name"] if image else ""
+        return reading_issue(code, what, where, name, f"{found!r}"[:80])
+
+    def _settle_masks(self, images: list[Item]) -> None:
+        """Forget empty polygons where no object has a mask: exporters of boxes write them."""
+        if any(item.get("segmentation") for image in images for item in image["annotations"]):
+            self.issues += self.mask_issues
+            return
+        self.is_complete &= not self.mask_issues
+        for image in images:
+            for item in image["annotations"]:
+                item.pop("segmentation", None)
 
 
 def shifted(keypoints: Sequence[float], by: float) -> list[float]:
-    """Moved, visibilities aside: COCO names a point by its pixel, whose centre is half further."""
+    """Shift the x and y of keypoints: COCO stores pixel indices, whose centres are at +0.5."""
     return [n if i % 3 == 2 else n + by for i, n in enumerate(keypoints)]
 
 
@@ -117,27 +182,32 @@ def _is_panoptic(document: Any) -> bool:
     return isinstance(first, dict) and "segments_info" in first
 
 
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int)
+
+
 def _key(value: Any) -> Any:
     return value if is_id(value) else None
 
 
 def _segmentation(value: Any, image: Item) -> Any:
-    """Polygons that have an area, or compressed run lengths; None where there is neither."""
+    """Return the polygons of three points or more, or compressed run lengths; else None."""
     if isinstance(value, dict):
         return _run_lengths(value, image)
     if isinstance(value, list):
-        polygons = [polygon for polygon in value if _is_polygon(polygon)]
-        return [[float(n) for n in polygon] for polygon in polygons] or None
+        return [polygon for polygon in value if _is_polygon(polygon)] or None
     return None
 
 
 def _is_polygon(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) >= 6
-        and len(value) % 2 == 0
-        and all(isinstance(n, (int, float)) and math.isfinite(n) for n in value)
-    )
+    if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
+        return False
+    try:
+        if math.isfinite(sum(value)):  # in C: numbers alone, and all of them finite
+            return True
+    except (TypeError, OverflowError):
+        return False
+    return all(math.isfinite(n) for n in value)  # the sum of large numbers may not be finite
 
 
 def _run_lengths(value: Item, image: Item) -> Item | None:
@@ -154,10 +224,10 @@ def _run_lengths(value: Item, image: Item) -> Item | None:
 
 
 def _box(value: Any, segmentation: Any) -> list[float] | None:
-    """Four or five numbers; the box of the mask where there are none."""
+    """Return four or five numbers; the box of the mask where there are none."""
     if isinstance(value, list) and len(value) in (4, 5):
         if all(isinstance(n, (int, float)) for n in value):
-            return [float(n) for n in value]
+            return value
         return None
     if value not in (None, []) or segmentation is None:
         return None
@@ -169,7 +239,7 @@ def _box(value: Any, segmentation: Any) -> list[float] | None:
 
 
 def _settle_task(images: list[Item]) -> Task:
-    """What the annotations are good for; where one box has an angle, all get one."""
+    """Return what the annotations are good for; where one box has an angle, all get one."""
     annotations = [item for image in images for item in image["annotations"]]
     if any(len(item["bbox"]) == 5 for item in annotations):
         for item in annotations:
@@ -181,7 +251,7 @@ def _settle_task(images: list[Item]) -> Task:
         return "rotated"
     if any("keypoints" in item for item in annotations):
         return "keypoints"
-    return "masks" if any("segmentation" in item for item in annotations) else "boxes"
+    return "masks" if any(item.get("segmentation") for item in annotations) else "boxes"
 
 
 def _is_points(value: Any) -> bool:
@@ -190,7 +260,7 @@ def _is_points(value: Any) -> bool:
 
 
 def _flips(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Points that change places in a mirrored image, by their names."""
+    """Pair the points that change places in a mirrored image, by their names."""
     pairs = [(name, name.replace("left", "right")) for name in names if "left" in name]
     return [pair for pair in pairs if pair[1] in names]
 

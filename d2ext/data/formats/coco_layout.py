@@ -12,12 +12,12 @@ from d2ext.data.formats.image_files import (
     child,
     files_in,
     folders_in,
-    listed,
     split_folders,
     split_of,
     without_split,
 )
 from d2ext.errors import DataError
+from d2ext.text import first_few
 
 _EXPORT = "_annotations.coco.json"
 _SECTIONS = (b'"annotations"', b'"images"', b'"categories"', b'"info"', b'"licenses"')
@@ -26,7 +26,13 @@ _HEAD = 1 << 16  # bytes of a JSON file that tell what it is
 
 @dataclass(frozen=True)
 class CocoSplit:
-    """A JSON file of COCO's and where its images are, as far as it was said."""
+    """A JSON file in one of COCO's formats.
+
+    Args:
+        path: of the file.
+        split: "train", "val", "test" or "".
+        images: folder of its images; None: it is looked for.
+    """
 
     path: Path
     split: str
@@ -34,8 +40,8 @@ class CocoSplit:
 
 
 def find(path: Path, images: Path | None) -> dict[str, CocoSplit]:
-    """The splits of a COCO data set at `path`; none where it is something else."""
-    if path.is_file():
+    """Find the splits of a COCO data set at `path`; none where it is something else."""
+    if path.is_file() or is_named(path, images):
         known = path.suffix.lower() == ".json" and not _is_labelme(path)
         return {"": CocoSplit(path, split_of(path.stem), images)} if known else {}
     if (path / _EXPORT).is_file():
@@ -50,8 +56,16 @@ def find(path: Path, images: Path | None) -> dict[str, CocoSplit]:
     }
 
 
+def is_named(path: Path, images: Path | None) -> bool:
+    """Return true for ANNOTATIONS.json:IMAGES: such a file is read even where it is not there yet.
+
+    The reader then says what is missing better than a search through all formats.
+    """
+    return images is not None and path.suffix.lower() == ".json"
+
+
 def locate_images(part: CocoSplit, names: Sequence[str]) -> tuple[Path, Sequence[str]]:
-    """The images' folder, and the path of each from there.
+    """Find the images' folder, and return it with the path of each image from there.
 
     Paths with backslashes, and those of the machine that wrote the file, count by what is left:
     the names alone, where no two images share one.
@@ -67,14 +81,19 @@ def locate_images(part: CocoSplit, names: Sequence[str]) -> tuple[Path, Sequence
                 return folder, candidates
     if part.images is not None and part.images.is_dir():
         return part.images, names
+    if part.images is not None and not part.images.exists():
+        raise DataError(
+            f"{part.images}: no such image folder, named for the annotations in {part.path}. "
+            "Give it after the colon: ANNOTATIONS:IMAGES."
+        )
     raise DataError(
-        f"{part.path}: its images ({listed(dict.fromkeys(_probes(names)), 2)}) are in none of "
+        f"{part.path}: its images ({first_few(dict.fromkeys(_probes(names)), 2)}) are in none of "
         f"{', '.join(map(str, tried))}. Name the folder: {part.path}:IMAGES."
     )
 
 
 def _readings(names: Sequence[str]) -> Iterable[Sequence[str]]:
-    """The paths as they stand, those of Windows, and the names alone where these differ."""
+    """Yield the paths as given, with slashes for backslashes, and the base names if unique."""
     yield names
     slashed = [name.replace("\\", "/") for name in names]
     yield slashed
@@ -104,14 +123,14 @@ def _candidates(part: CocoSplit) -> Iterable[Path]:
 
 
 def _named_as(folder: Path, split: str, stem: str) -> Iterable[Path]:
-    """Folders of the split, and those whose name is part of the file's: instances_train2017."""
+    """Yield the folders of the split, or named as part of the file: `train2017` of instances_."""
     for path in folders_in(folder):
         if (split and split_of(path.name) == split) or path.name.lower() in stem.lower():
             yield path
 
 
 def _files_by_split(folder: Path) -> dict[str, Path]:
-    """The JSON files of one family in `folder`, by split: instances before all others."""
+    """Find the JSON files of one family in `folder`, by split: instances before all others."""
     families: dict[str, dict[str, Path]] = {}
     for file in files_in(folder, ".json"):
         split = split_of(file.stem)
@@ -135,13 +154,13 @@ def _files_by_split(folder: Path) -> dict[str, Path]:
 
 
 def _only_file(folder: Path) -> dict[str, Path]:
-    """A JSON file of any name, where no other looks like COCO's: "result.json"."""
+    """Find the JSON file that alone looks like COCO's, whatever its name: "result.json"."""
     files = [file for file in files_in(folder, ".json") if _looks_like_coco(file)]
     return {split_of(files[0].stem): files[0]} if len(files) == 1 else {}
 
 
 def _looks_like_coco(file: Path) -> bool:
-    """Whether the file may hold images; its keys may come in any order, so a big one may."""
+    """Return true if the file may hold images; keys come in any order, so a big one may."""
     try:
         with file.open("rb") as stream:
             head = stream.read(_HEAD)
@@ -153,6 +172,9 @@ def _looks_like_coco(file: Path) -> bool:
 
 
 def _is_labelme(file: Path) -> bool:
-    with file.open("rb") as stream:
-        head = stream.read(_HEAD)
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError:
+        return False
     return b'"shapes"' in head and b'"annotations"' not in head

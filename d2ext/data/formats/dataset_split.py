@@ -1,34 +1,21 @@
-"""What a data set of any format is in memory, and one place that says what is certain of it."""
+"""`DatasetSplit`: one split of a data set of any format in memory, as Detectron2's dicts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from d2ext.data.issues import Issue
 
 Item = dict[str, Any]
 Task = Literal["boxes", "masks", "keypoints", "rotated", "semantic", "panoptic"]
 
-
-@dataclass(frozen=True)
-class Fault:
-    """Something in a data set's files that could not become part of `DatasetSplit.images`.
-
-    Args:
-        kind: a few words, the same for all faults of one sort.
-        where: file, and line or record in it: "labels/a.txt:3".
-        image: the image's file name, or "" where there is none.
-        detail: what exactly stands there.
-    """
-
-    kind: str
-    where: str
-    image: str = ""
-    detail: str = ""
+PIXEL_TASKS = ("semantic", "panoptic")  # label pixels, not objects with boxes
 
 
 @dataclass
 class DatasetSplit:
-    """One split of a data set, as its files say: read, but neither checked nor repaired.
+    """One split of a data set, as its files say: read, but neither checked nor cleaned.
 
     Each of `images` is one of Detectron2's standard dicts. Certain are:
 
@@ -37,11 +24,12 @@ class DatasetSplit:
       (pixels of the upright image, as the annotations say, or read from the image where they say
       nothing; positive whole numbers), "annotated_in" (str: the file with its annotations, or "");
     - for the tasks boxes, masks, keypoints and rotated: "annotations", a list, maybe empty. Each
-      has "bbox" (list of floats: 4 in `BoxMode.XYWH_ABS`, or 5 in `BoxMode.XYWHA_ABS` for the task
+      has "bbox" (list of numbers: 4 in `BoxMode.XYWH_ABS`, or 5 in `BoxMode.XYWHA_ABS` for the task
       rotated; may be non-finite, empty or outside), "bbox_mode", "category_id" (an index into
-      `classes`), "iscrowd" (0 or 1) and "record" (what `origin` names it by). There may be
-      "segmentation" (polygons of at least three points in pixels, or a compressed RLE as
-      pycocotools makes it), "keypoints" (x, y, visibility of each), "difficult" (0 or 1);
+      `classes`), "iscrowd" (0 or 1) and "record" (its line or id, which `origin` names it by).
+      There may be "segmentation" (polygons of at least three points in pixels, or a compressed RLE
+      as pycocotools makes it; empty where the file has a mask that cannot be read), "keypoints"
+      (x, y, visibility of each), "area" (pixels) and "difficult" (0 or 1);
     - for semantic: "sem_seg_file_name", an image with the class index of each pixel;
     - for panoptic: "pan_seg_file_name" and "segments_info" with "id", "category_id" (an index into
       `classes`), "iscrowd", "isthing", as Detectron2 has it.
@@ -49,17 +37,22 @@ class DatasetSplit:
     Pixels are continuous coordinates: the left edge of the left column is 0, as in COCO.
 
     Args:
-        format: as people call it: "COCO", "Pascal VOC", "YOLO", ...
-        path: what was named, a file or folder.
+        format: its common name: "COCO", "Pascal VOC", "YOLO", ...
+        path: the file or folder that was named.
         split: "train", "val", "test", or "" where the data set has none.
         task: what the annotations are good for; boxes come with all of the first four.
         classes: names by index.
-        images: in the order of the file, or sorted by name where a folder is the list.
-        faults: what was left out while reading, and why.
+        images: in the order of their ids, or sorted by name where a folder is the list.
+        issues: what was left out while reading, and why.
+        id_issues: issues of ids, which leave nothing out.
         notes: decisions made while reading that a user may want to know, one line each.
         ignore_label: of semantic masks, the value of pixels without a class.
-        metadata: "categories" of COCO's files, as they stand there; "isthing", one bool a class,
+        metadata: "categories" of COCO's files, as they stand there; "isthing", one bool per class,
             of panoptic; "keypoint_names" and "keypoint_flip_map" of keypoints.
+        category_ids: ids of `classes` in a COCO file, ascending; () where they count from 1.
+        refusal: why no training can start from these files, "" if one can.
+        coco_file: a COCO file with exactly these objects, None where there is no such file.
+        digest: hash of the file with the annotations; "" where they are in several files.
     """
 
     format: str
@@ -68,20 +61,31 @@ class DatasetSplit:
     task: Task
     classes: tuple[str, ...]
     images: list[Item]
-    faults: list[Fault] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    id_issues: list[Issue] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ignore_label: int = 255
     metadata: dict[str, Any] = field(default_factory=dict)
+    category_ids: tuple[int, ...] = ()
+    refusal: str = ""
+    coco_file: Path | None = None
+    digest: str = ""
 
     @property
     def num_annotations(self) -> int:
+        """Number of objects on all images, crowd regions included."""
         return sum(len(image.get("annotations", ())) for image in self.images)
 
+    @property
+    def annotates_pixels(self) -> bool:
+        """True for semantic and panoptic masks."""
+        return self.task in PIXEL_TASKS
+
     def describe(self) -> str:
-        """One line: what was recognised and how much is in it."""
+        """Return one line: the format and how much is in it."""
         of = f" ({self.split})" if self.split else ""
-        kind = _KINDS[self.task]
-        count = f", {self.num_annotations} {kind}" if self.task not in _PIXELS else f", {kind}"
+        kind = _ANNOTATED[self.task]
+        count = f", {kind}" if self.annotates_pixels else f", {self.num_annotations} {kind}"
         return (
             f"{self.path}{of}: {self.format}, {len(self.images)} images{count}, "
             f"{len(self.classes)} classes: {', '.join(self.classes)}"
@@ -89,13 +93,13 @@ class DatasetSplit:
 
 
 def origin(image: Item, annotation: Item | None = None) -> str:
-    """Where an image's annotations, or one of them, stand: "labels/a.txt:3"."""
+    """Return the file of an image's annotations, with the line or record of one: "a.txt:3"."""
     file = image["annotated_in"]
     return f"{file}:{annotation['record']}" if annotation is not None else file
 
 
 def number_classes(images: Sequence[Item]) -> tuple[str, ...]:
-    """Sorted names of the annotations' "category", which their "category_id" replaces."""
+    """Return the sorted names of the annotations' "category"; "category_id" replaces the names."""
     items = [item for image in images for item in image["annotations"]]
     classes = tuple(sorted({item["category"] for item in items}))
     numbers = {name: number for number, name in enumerate(classes)}
@@ -105,33 +109,47 @@ def number_classes(images: Sequence[Item]) -> tuple[str, ...]:
 
 
 def with_classes(dataset: DatasetSplit, classes: Sequence[str]) -> DatasetSplit:
-    """`dataset` with the class indices of `classes`; objects of others are left out.
+    """Return a copy with the class indices of `classes`; objects of other classes are left out.
 
-    Its annotations are changed in place. Semantic masks keep the indices that they hold.
+    Semantic masks keep the indices that they hold.
     """
     if tuple(classes) == dataset.classes or dataset.task == "semantic":
         return dataset
     index = {name: number for number, name in enumerate(classes)}
-    before = dataset.num_annotations
-    for image in dataset.images:
-        for key in ("annotations", "segments_info"):
-            if key in image:
-                image[key] = _renumbered(image[key], dataset.classes, index)
-    dataset.classes = tuple(classes)
-    if left_out := before - dataset.num_annotations:
-        dataset.notes.append(f"left out {left_out} objects of classes that are not asked for")
-    return dataset
+    images = [_renumbered(image, dataset.classes, index) for image in dataset.images]
+    found = replace(
+        dataset,
+        classes=tuple(classes),
+        images=images,
+        notes=list(dataset.notes),
+        category_ids=_ids_of(classes, dataset),
+        coco_file=None,
+    )
+    if left_out := dataset.num_annotations - found.num_annotations:
+        found.notes.append(f"left out {left_out} objects of classes that are not asked for")
+    return found
 
 
-def _renumbered(items: list[Item], names: Sequence[str], index: dict[str, int]) -> list[Item]:
-    kept = [item for item in items if names[item["category_id"]] in index]
-    for item in kept:
-        item["category_id"] = index[names[item["category_id"]]]
-    return kept
+def _renumbered(image: Item, names: Sequence[str], index: dict[str, int]) -> Item:
+    image = dict(image)
+    for key in ("annotations", "segments_info"):
+        if key in image:
+            image[key] = [
+                {**item, "category_id": index[names[item["category_id"]]]}
+                for item in image[key]
+                if names[item["category_id"]] in index
+            ]
+    return image
 
 
-_PIXELS = ("semantic", "panoptic")
-_KINDS = {
+def _ids_of(classes: Sequence[str], dataset: DatasetSplit) -> tuple[int, ...]:
+    """Return the ids of classes, if they have the order of `classes`; else ()."""
+    known = dict(zip(dataset.classes, dataset.category_ids, strict=False))
+    ids = tuple(known[name] for name in classes if name in known)
+    return ids if len(ids) == len(classes) and list(ids) == sorted(set(ids)) else ()
+
+
+_ANNOTATED = {
     "boxes": "boxes",
     "masks": "boxes with masks",
     "keypoints": "boxes with keypoints",

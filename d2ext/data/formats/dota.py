@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from d2ext.data.formats.corners import rotated_box
-from d2ext.data.formats.dataset_split import DatasetSplit, Fault, Item, number_classes
+from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
     ImageIndex,
     LabelFolder,
@@ -11,10 +11,11 @@ from d2ext.data.formats.image_files import (
     files_in,
     folders_in,
     image_size,
-    lines_or_fault,
+    lines_or_issue,
     split_folders,
     split_of,
 )
+from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
@@ -52,12 +53,17 @@ def load(part: LabelFolder) -> DatasetSplit:
     for file, path in found:
         size = image_size(path) if path else None
         if size is None:
-            kind = "unreadable image" if path else "labels without an image"
-            dataset.faults.append(Fault(kind, str(file), str(path or file.stem)))
+            dataset.issues.append(_image_issue(file, path))
             continue
         _add_image(dataset, file, path, size)
     dataset.classes = number_classes(dataset.images)
     return dataset
+
+
+def _image_issue(file: Path, image: Path | None) -> Issue:
+    if image is None:
+        return reading_issue("annotation-orphan", "labels without an image", str(file))
+    return reading_issue("image-unreadable", "unreadable image", str(file), str(image))
 
 
 def _add_image(dataset: DatasetSplit, file: Path, path: Path | None, size: tuple[int, int]) -> None:
@@ -71,7 +77,7 @@ def _add_image(dataset: DatasetSplit, file: Path, path: Path | None, size: tuple
     dataset.images.append(image)
     image["annotations"] = [
         item
-        for number, line in lines_or_fault(file, dataset.faults, str(path))
+        for number, line in lines_or_issue(file, dataset.issues, str(path))
         for item in _object(dataset, image, number, line)
     ]
 
@@ -84,10 +90,9 @@ def _object(dataset: DatasetSplit, image: Item, number: int, line: str) -> list[
         corners, name = [float(word) for word in words[:8]], words[8]
     except (ValueError, IndexError):
         where = f"{image['annotated_in']}:{number}"
-        fault = Fault(
-            "line without eight numbers and a class", where, image["file_name"], line[:80]
-        )
-        dataset.faults.append(fault)
+        what = "line without eight numbers and a class"
+        issue = reading_issue("record-broken", what, where, image["file_name"], line[:80])
+        dataset.issues.append(issue)
         return []
     found = {
         "bbox": rotated_box(corners),

@@ -1,50 +1,56 @@
-"""Parts of a data set that has no validation data: a random share of the images is held out."""
+"""Holding out: a random share of the images evaluates, where a data set has no validation split."""
 
 import random
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from d2ext.data.formats.dataset_split import DatasetSplit
-from d2ext.errors import DataError
+from d2ext.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """A random share of the images, the same ones each time, or the rest.
+    """One of the two parts of a data set, the same images each time.
 
     Args:
-        held: the share itself; False: what is left for training.
+        part: "val", the share that is held out, or "train", the rest.
         share: of the images, between 0 and 1.
-        seed: which images.
+        seed: of the random choice.
+    Raises:
+        ConfigError: a value is something else.
     """
 
-    held: bool
+    part: str
     share: float
-    seed: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.part not in ("train", "val") or not isinstance(self.seed, int):
+            raise ConfigError(f"holdout: part is train or val, and seed a number, got {self}.")
+        if not isinstance(self.share, (int, float)) or not 0 < self.share < 1:
+            raise ConfigError(f"holdout: {self.share}: a share of the images is between 0 and 1.")
 
     @classmethod
-    def parse(cls, text: str) -> "Holdout":
-        """From what `str` gives: "held 0.2 seed 0" or "without 0.2 seed 0".
+    def from_mapping(cls, fields: Mapping[str, Any]) -> "Holdout":
+        """Build one from the fields of a config.
 
         Raises:
-            DataError: the text is something else.
+            ConfigError: a field is missing, unknown or has another value.
         """
-        words = text.split()
         try:
-            kind, share, _, seed = words
-            found = cls({"held": True, "without": False}[kind], float(share), int(seed))
-        except (ValueError, KeyError):
-            raise DataError(
-                f'DATASETS.REGISTER: expected "held SHARE seed NUMBER", got {text!r}.'
+            return cls(**fields)
+        except TypeError:
+            raise ConfigError(
+                f"holdout: expected the fields part, share and seed, got {fields!r}."
             ) from None
-        if not 0 < found.share < 1:
-            raise DataError(f"{share}: a share of the images is between 0 and 1.")
-        return found
 
-    def __str__(self) -> str:
-        return f"{'held' if self.held else 'without'} {self.share} seed {self.seed}"
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the fields, as a config has them."""
+        return asdict(self)
 
     def of(self, dataset: DatasetSplit) -> DatasetSplit:
-        """`dataset` with only these images; at least one image is on either side.
+        """Return `dataset` with only these images; at least one image is in either part.
 
         Raises:
             DataError: there is only one image.
@@ -55,6 +61,6 @@ class Holdout:
         order = sorted(range(count), key=lambda n: dataset.images[n]["file_name"])
         random.Random(self.seed).shuffle(order)
         number = min(count - 1, max(1, round(self.share * count)))
-        chosen = set(order[:number] if self.held else order[number:])
+        chosen = set(order[:number] if self.part == "val" else order[number:])
         images = [image for n, image in enumerate(dataset.images) if n in chosen]
-        return replace(dataset, images=images, split="val" if self.held else "train")
+        return replace(dataset, images=images, split=self.part, coco_file=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from d2ext.data.formats.dataset_split import Fault
+from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -159,17 +159,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def lines_or_fault(path: Path, faults: list[Fault], image: str) -> list[tuple[int, str]]:
+def lines_or_issue(path: Path, issues: list[Issue], image: str) -> list[tuple[int, str]]:
     """`read_lines`, or no lines and a fault: one bad file among many is no reason to stop."""
     try:
         return list(read_lines(path))
     except DataError as error:
-        faults.append(Fault("unreadable labels", str(path), image, str(error)))
+        issues.append(
+            reading_issue("file-unreadable", "unreadable labels", str(path), image, str(error))
+        )
         return []
-
-
-def listed(items: Iterable[object], shown: int = 5) -> str:
-    """The first of `items` and how many more there are."""
-    items = list(items)
-    more = f" and {len(items) - shown} more" if len(items) > shown else ""
-    return ", ".join(str(item) for item in items[:shown]) + more

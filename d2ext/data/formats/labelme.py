@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from d2ext.data.formats.dataset_split import DatasetSplit, Fault, Item, number_classes
+from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
     ImageIndex,
     LabelFolder,
@@ -15,6 +15,7 @@ from d2ext.data.formats.image_files import (
     split_folders,
     split_of,
 )
+from d2ext.data.issues import reading_issue
 from detectron2.structures import BoxMode
 
 FORMAT = "labelme"
@@ -43,7 +44,9 @@ def load(part: LabelFolder) -> DatasetSplit:
             document = json.loads(file.read_bytes().decode("utf-8-sig"))
             shapes = document["shapes"]
         except (ValueError, KeyError, TypeError, OSError) as error:
-            dataset.faults.append(Fault("broken labelme file", str(file), detail=str(error)))
+            dataset.issues.append(
+                reading_issue("file-unreadable", "broken labelme file", str(file), found=str(error))
+            )
             continue
         _add_image(dataset, file, document, shapes, index)
     dataset.classes = number_classes(dataset.images)
@@ -79,7 +82,9 @@ def _add_image(
     if not all(isinstance(n, int) and n > 0 for n in size):
         size = image_size(path) if path else None
     if size is None:
-        dataset.faults.append(Fault("image of unknown size", str(file), name))
+        dataset.issues.append(
+            reading_issue("image-unreadable", "image of unknown size", str(file), name)
+        )
         return
     image = {
         "file_name": str(path or file.parent / name),
@@ -100,7 +105,9 @@ def _add_shape(dataset: DatasetSplit, image: Item, shape: Item, number: int) -> 
     if found is None or not shape.get("label"):
         what = f"shape that is no region: {kind}" if found is None else "shape without a label"
         where = f"{image['annotated_in']}:shape {number}"
-        dataset.faults.append(Fault(what, where, image["file_name"], str(shape.get("label"))))
+        label = str(shape.get("label"))
+        issue = reading_issue("record-broken", what, where, image["file_name"], label)
+        dataset.issues.append(issue)
         return
     found |= {"category": str(shape["label"]), "iscrowd": 0, "record": f"shape {number}"}
     image["annotations"].append(found)

@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from d2ext.data import checks
+from d2ext.data.formats.coco_document import with_coco_keys
+from d2ext.data.formats.coco_ids import id_issues
 from d2ext.data.formats.coco_images import categories, image_items
 from d2ext.data.formats.coco_layout import CocoSplit
-from d2ext.data.formats.dataset_split import DatasetSplit, Fault, Item
-from d2ext.data.formats.image_files import child, folders_in, listed, split_of
+from d2ext.data.formats.dataset_split import DatasetSplit, Item
+from d2ext.data.formats.image_files import child, folders_in, split_of
+from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
+from d2ext.text import first_few
 
 
 def read_panoptic(part: CocoSplit, document: Item) -> DatasetSplit:
@@ -18,10 +21,10 @@ def read_panoptic(part: CocoSplit, document: Item) -> DatasetSplit:
     Raises:
         DataError: it lacks COCO's keys; images or segment maps are not found.
     """
-    document = checks.with_coco_keys(part.path, document)
+    document = with_coco_keys(part.path, document)
     classes, indices = categories(part.path, document["categories"])
-    faults: list[Fault] = []
-    images = image_items(part, document["images"], faults)
+    issues: list[Issue] = []
+    images = image_items(part, document["images"], issues)
     maps = _map_folder(part, [str(item.get("file_name")) for item in document["annotations"]])
     by_id = {image["image_id"]: image for image in images}
     isthing = {item["id"]: bool(item.get("isthing", 1)) for item in document["categories"]}
@@ -29,12 +32,15 @@ def read_panoptic(part: CocoSplit, document: Item) -> DatasetSplit:
         image = by_id.get(item.get("image_id"))
         if image is None:
             where = f"{part.path}:annotation {number}"
-            faults.append(Fault("annotation of an unknown image", where))
+            issues.append(reading_issue("object-orphan", "annotation of an unknown image", where))
             continue
         image["pan_seg_file_name"] = str(maps / str(item["file_name"]))
-        image["segments_info"] = _segments(part, item, image, indices, isthing, faults)
+        image["segments_info"] = _segments(part, item, image, indices, isthing, issues)
     missing = [image for image in images if "pan_seg_file_name" not in image]
-    faults += [Fault("image without segments", str(part.path), i["file_name"]) for i in missing]
+    issues += [
+        reading_issue("labels-missing", "image without segments", str(part.path), i["file_name"])
+        for i in missing
+    ]
     for image in images:
         del image["annotations"]
     return DatasetSplit(
@@ -44,7 +50,8 @@ def read_panoptic(part: CocoSplit, document: Item) -> DatasetSplit:
         task="panoptic",
         classes=classes,
         images=[image for image in images if "pan_seg_file_name" in image],
-        faults=faults,
+        issues=issues,
+        id_issues=id_issues(str(part.path), document, objects=False),
         metadata={
             "categories": document["categories"],
             "isthing": [isthing[i] for i in sorted(indices, key=indices.__getitem__)],
@@ -59,7 +66,7 @@ def _segments(
     image: Item,
     indices: dict[Any, int],
     isthing: dict[Any, bool],
-    faults: list[Fault],
+    issues: list[Issue],
 ) -> list[Item]:
     found = []
     for segment in item["segments_info"]:
@@ -69,7 +76,11 @@ def _segments(
             found.append({**segment, "iscrowd": int(bool(segment.get("iscrowd"))), **more})
         else:
             where = f"{part.path}:segment {segment.get('id')}"
-            faults.append(Fault("unknown category", where, image["file_name"], str(category)))
+            issues.append(
+                reading_issue(
+                    "class-unknown", "unknown category", where, image["file_name"], str(category)
+                )
+            )
     return found
 
 
@@ -79,7 +90,7 @@ def _map_folder(part: CocoSplit, names: list[str]) -> Path:
         if any((folder / name).is_file() for name in (names[0], names[-1])):
             return folder
     raise DataError(
-        f"{part.path}: its segment maps ({listed(names, 2)}) are in none of "
+        f"{part.path}: its segment maps ({first_few(names, 2)}) are in none of "
         f"{', '.join(map(str, tried))}. Put them into a folder named as the JSON file."
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from d2ext.data.formats.coco_images import image_items
 from d2ext.data.formats.coco_layout import CocoSplit
-from d2ext.data.formats.dataset_split import DatasetSplit, Fault, Item
+from d2ext.data.formats.dataset_split import DatasetSplit, Item
 from d2ext.data.formats.image_files import image_size
 from d2ext.data.formats.semantic_classes import ClassList, listed_classes, of_categories
 from d2ext.data.formats.semantic_layout import SemanticSplit, find, mask_pairs
@@ -22,6 +22,7 @@ from d2ext.data.formats.semantic_pixels import (
     use_indices,
     values_of,
 )
+from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 
 __all__ = ["FORMAT", "find", "is_mask_list", "load", "read_mask_list"]
@@ -37,7 +38,7 @@ def load(part: SemanticSplit) -> DatasetSplit:
         DataError: no image has a mask, or the masks don't hold classes.
     """
     dataset = DatasetSplit(FORMAT, part.path, part.split, "semantic", (), [])
-    for image, mask in mask_pairs(part, dataset.faults):
+    for image, mask in mask_pairs(part, dataset.issues):
         _add(dataset, image, mask)
     _resolve_classes(dataset, listed_classes(part), part.all_masks)
     return dataset
@@ -57,7 +58,7 @@ def read_mask_list(part: CocoSplit, document: Item) -> DatasetSplit:
         DataError: images or masks are not found.
     """
     dataset = DatasetSplit(FORMAT, part.path, part.split, "semantic", (), [])
-    images = image_items(part, document["images"], dataset.faults)
+    images = image_items(part, document["images"], dataset.issues)
     names = {
         str(item["file_name"]): str(item.get("sem_seg_file_name")) for item in document["images"]
     }
@@ -68,7 +69,11 @@ def read_mask_list(part: CocoSplit, document: Item) -> DatasetSplit:
         name = next(value for key, value in names.items() if image["file_name"].endswith(key))
         found = next((f / name for f in folders if (f / name).is_file()), None)
         if found is None:
-            dataset.faults.append(Fault("image without a mask", str(part.path), image["file_name"]))
+            dataset.issues.append(
+                reading_issue(
+                    "labels-missing", "image without a mask", str(part.path), image["file_name"]
+                )
+            )
             continue
         del image["annotations"]
         dataset.images.append(image | {"sem_seg_file_name": str(found)})
@@ -83,7 +88,9 @@ def read_mask_list(part: CocoSplit, document: Item) -> DatasetSplit:
 def _add(dataset: DatasetSplit, image: Path, mask: Path) -> None:
     size = image_size(image)
     if size is None:
-        dataset.faults.append(Fault("unreadable image", str(image), str(image)))
+        dataset.issues.append(
+            reading_issue("image-unreadable", "unreadable image", str(image), str(image))
+        )
         return
     dataset.images.append(
         {
@@ -105,7 +112,9 @@ def _resolve_classes(
     for image, mode in zip(dataset.images, modes, strict=True):
         if not mode:
             where = image["sem_seg_file_name"]
-            dataset.faults.append(Fault("unreadable mask", where, image["file_name"]))
+            dataset.issues.append(
+                reading_issue("labels-missing", "unreadable mask", where, image["file_name"])
+            )
     dataset.images = [image for image, mode in zip(dataset.images, modes, strict=True) if mode]
     reading = _reading(dataset, classes, masks, bool(_COLOURED & set(modes)))
     dataset.classes = reading.classes

@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2ext.data.formats.dataset_split import Fault
 from d2ext.data.formats.image_files import (
     IMAGE_SUFFIXES,
     child,
@@ -15,6 +14,7 @@ from d2ext.data.formats.image_files import (
     split_of,
     stem,
 )
+from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 
 _IMAGES = ("images", "image", "imgs", "img", "JPEGImages", "input", "inputs", "leftImg8bit", "rgb")
@@ -79,7 +79,7 @@ def find(path: Path, images: Path | None) -> dict[str, SemanticSplit]:
     return {split: SemanticSplit(path, split, *pair, masks) for split, pair in pairs.items()}
 
 
-def mask_pairs(part: SemanticSplit, faults: list[Fault]) -> list[tuple[Path, Path]]:
+def mask_pairs(part: SemanticSplit, issues: list[Issue]) -> list[tuple[Path, Path]]:
     """Images and their masks, by equal names; endings such as `_mask` don't count.
 
     Raises:
@@ -94,10 +94,12 @@ def mask_pairs(part: SemanticSplit, faults: list[Fault]) -> list[tuple[Path, Pat
         )
     for key, path in images.items():
         if key not in masks:
-            faults.append(Fault("image without a mask", str(path), str(path)))
+            issues.append(
+                reading_issue("labels-missing", "image without a mask", str(path), str(path))
+            )
     for key, path in masks.items():
         if key not in images:
-            faults.append(Fault("mask without an image", str(path)))
+            issues.append(reading_issue("annotation-orphan", "mask without an image", str(path)))
     return found
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from d2ext.data.cache import cache_folder, cached_folder
-from d2ext.data.formats.dataset_split import DatasetSplit, Fault
+from d2ext.data.formats.dataset_split import DatasetSplit
+from d2ext.data.issues import reading_issue
 
 IGNORE = 255
 MOST = 254  # classes that 8 bits can tell apart, beside "no class"
@@ -55,14 +56,19 @@ def use_indices(dataset: DatasetSplit, reading: Reading, copy: bool) -> None:
     files = [Path(image["sem_seg_file_name"]) for image in dataset.images]
     with ThreadPool(_THREADS) as pool:
         unknown = pool.map(lambda file: _unknown(file, table, reading.coloured), files)
-    kind = "unknown colour" if reading.coloured else "unknown value"
+    what = "unknown colour" if reading.coloured else "unknown value"
     for image, file, found in zip(dataset.images, files, unknown, strict=True):
         if found is None:
-            dataset.faults.append(Fault("unreadable mask", str(file), image["file_name"]))
+            dataset.issues.append(
+                reading_issue("labels-missing", "unreadable mask", str(file), image["file_name"])
+            )
         for value, count in found or ():
             name = f"#{value:06x}" if reading.coloured else str(value)
-            fault = Fault(kind, str(file), image["file_name"], f"{name}, {count} pixels")
-            dataset.faults.append(fault)
+            value_text = f"{name}, {count} pixels"
+            issue = reading_issue(
+                "labels-unlisted", what, str(file), image["file_name"], value_text
+            )
+            dataset.issues.append(issue)
     readable = (found is not None for found in unknown)
     dataset.images = [i for i, good in zip(dataset.images, readable, strict=True) if good]
     indices = reading.values == tuple(range(len(reading.classes)))

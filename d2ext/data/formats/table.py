@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from d2ext.data.formats.dataset_split import DatasetSplit, Fault, Item, number_classes
+from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
     IMAGE_SUFFIXES,
     ImageIndex,
     child,
     files_in,
     image_size,
-    listed,
     split_folders,
     split_of,
 )
+from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
+from d2ext.text import first_few
 from detectron2.structures import BoxMode
 
 FORMAT = "CSV"
@@ -135,7 +136,8 @@ def _columns(file: Path, rows: Sequence[Sequence[str]]) -> tuple[dict[str, int],
     if len(first) >= 6 and first[0].lower().endswith(IMAGE_SUFFIXES):
         return {key: n for n, key in enumerate(("image", *_CORNERS, "label"))}, 0
     raise DataError(
-        f"{file}: a table of boxes has the columns {', '.join(_COLUMNS)}; found {listed(first, 8)}."
+        f"{file}: a table of boxes has the columns {', '.join(_COLUMNS)}; found "
+        f"{first_few(first, 8)}."
     )
 
 
@@ -172,8 +174,13 @@ def _image(
     if not all(n is not None and n > 0 for n in size):
         size = image_size(path) if path else None
     if size is None:
-        kind = "unreadable image" if path else "image not found"
-        dataset.faults.append(Fault(kind, f"{dataset.path}:{line}", str(path or name)))
+        code, what = (
+            ("image-unreadable", "unreadable image")
+            if path
+            else ("image-missing", "image not found")
+        )
+        where = f"{dataset.path}:{line}"
+        dataset.issues.append(reading_issue(code, what, where, str(path or name)))
         return None
     image = {
         "file_name": str(path or index.folders[0] / name),
@@ -200,9 +207,10 @@ def _add(
         return
     corners = [_number(cell) for cell in cells[:4]]
     if None in corners or not cells[4]:
-        kind = "row without four numbers" if cells[4] else "row without a label"
-        where = f"{dataset.path}:{line}"
-        dataset.faults.append(Fault(kind, where, image["file_name"], ",".join(row)[:80]))
+        what = "row without four numbers" if cells[4] else "row without a label"
+        where, text = f"{dataset.path}:{line}", ",".join(row)[:80]
+        issue = reading_issue("record-broken", what, where, image["file_name"], text)
+        dataset.issues.append(issue)
         return
     x0, y0, x1, y1 = (n for n in corners if n is not None)
     if scale == "shares":

@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from d2ext.data.formats.dataset_split import DatasetSplit, Fault, Item, number_classes
+from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
     ImageIndex,
     child,
@@ -27,6 +27,7 @@ from d2ext.data.formats.image_files import (
     split_folders,
     split_of,
 )
+from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
@@ -83,19 +84,21 @@ def load(part: VocSplit) -> DatasetSplit:
         DataError: an image set names files of which none exists.
     """
     from_one = counts_from_one(part.siblings)
-    faults: list[Fault] = []
+    issues: list[Issue] = []
     index = ImageIndex(part.image_folders)
     parsed = []
-    for file in _files(part, faults):
+    for file in _files(part, issues):
         try:
             root = parse_xml(file)
         except (expat.ExpatError, ValueError, OSError) as error:
-            faults.append(Fault("broken XML", str(file), detail=str(error)))
+            issues.append(
+                reading_issue("file-unreadable", "broken XML", str(file), found=str(error))
+            )
             continue
-        image = _image(file, root, index, faults)
+        image = _image(file, root, index, issues)
         if image is not None:
             parsed.append(image)
-            image["annotations"] = list(_objects(file, root, image, from_one, faults))
+            image["annotations"] = list(_objects(file, root, image, from_one, issues))
     for image_id, image in enumerate(parsed, start=1):
         image["image_id"] = image_id
     rotated = _resolve_classes(parsed)
@@ -106,7 +109,7 @@ def load(part: VocSplit) -> DatasetSplit:
         task="rotated" if rotated else "boxes",
         classes=number_classes(parsed),
         images=parsed,
-        faults=faults,
+        issues=issues,
         notes=[] if rotated else [_note(from_one)],
     )
 
@@ -204,14 +207,18 @@ def _places(annotations: Path) -> Iterator[Path]:
     yield annotations.parent
 
 
-def _files(part: VocSplit, faults: list[Fault]) -> Iterable[Path]:
+def _files(part: VocSplit, issues: list[Issue]) -> Iterable[Path]:
     if part.listing is None:
         return files_in(part.path, ".xml")
     listed = [(n, part.path / f"{line.split()[0]}.xml") for n, line in read_lines(part.listing)]
     there = set(files_in(part.path, ".xml"))
     for number, file in listed:
         if file not in there:
-            faults.append(Fault("listed file without XML", f"{part.listing}:{number}", file.stem))
+            issues.append(
+                reading_issue(
+                    "file-missing", "listed file without XML", f"{part.listing}:{number}", file.stem
+                )
+            )
     found = [file for _, file in listed if file in there]
     if listed and not found:
         raise DataError(
@@ -222,7 +229,7 @@ def _files(part: VocSplit, faults: list[Fault]) -> Iterable[Path]:
 
 
 def _image(
-    file: Path, root: ElementTree.Element, index: ImageIndex, faults: list[Fault]
+    file: Path, root: ElementTree.Element, index: ImageIndex, issues: list[Issue]
 ) -> Item | None:
     name = (root.findtext("filename") or "").strip()
     path = index.find(file.stem) or index.find(name)
@@ -230,7 +237,7 @@ def _image(
     if not all(n is not None and 0 < n < math.inf for n in size):
         size = (image_size(path) if path else None) or (None, None)
     if size[0] is None or size[1] is None:
-        faults.append(Fault("image of unknown size", str(file), name))
+        issues.append(reading_issue("image-unreadable", "image of unknown size", str(file), name))
         return None
     return {
         "file_name": str(path or index.folders[0] / (name or file.stem)),
@@ -245,14 +252,15 @@ def _objects(
     root: ElementTree.Element,
     image: Item,
     from_one: bool,
-    faults: list[Fault],
+    issues: list[Issue],
 ) -> Iterator[Item]:
     for number, item in enumerate(root.iter("object"), start=1):
         name = (item.findtext("name") or "").strip()
         box, mode = _box(item, from_one)
         if box is None or not name:
-            kind = "object without a box" if name else "object without a name"
-            faults.append(Fault(kind, f"{file}:object {number}", image["file_name"], name))
+            what = "object without a box" if name else "object without a name"
+            where = f"{file}:object {number}"
+            issues.append(reading_issue("record-broken", what, where, image["file_name"], name))
             continue
         found = {"bbox": box, "bbox_mode": mode, "category": name, "iscrowd": 0}
         if (item.findtext("difficult") or "0").strip() not in ("0", "Unspecified", ""):

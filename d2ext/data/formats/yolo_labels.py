@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.formats.corners import rotated_box
-from d2ext.data.formats.dataset_split import DatasetSplit, Fault, Item
-from d2ext.data.formats.image_files import image_size, lines_or_fault
+from d2ext.data.formats.dataset_split import DatasetSplit, Item
+from d2ext.data.formats.image_files import image_size, lines_or_issue
+from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
@@ -16,7 +17,7 @@ _NORMALISED = 2.0  # greater numbers cannot be meant as shares of the image's si
 
 
 def read_labels(dataset: DatasetSplit, files: Sequence[tuple[Path, Path]], kpt_shape: Any) -> None:
-    """Fill `dataset` with images, annotations, faults, task, and classes if nobody named them.
+    """Fill `dataset` with images, annotations, issues, task, and classes if nobody named them.
 
     Args:
         dataset: without images yet.
@@ -29,7 +30,9 @@ def read_labels(dataset: DatasetSplit, files: Sequence[tuple[Path, Path]], kpt_s
     for file, labels in files:
         size = image_size(file)
         if size is None:
-            dataset.faults.append(Fault("unreadable image", str(file), str(file)))
+            dataset.issues.append(
+                reading_issue("image-unreadable", "unreadable image", str(file), str(file))
+            )
             continue
         image = _image(file, size, labels, len(pending) + 1)
         pending.append((image, _parse(labels, image, dataset)))
@@ -61,15 +64,15 @@ def _parse(file: Path, image: Item, dataset: DatasetSplit) -> list[Label]:
     if not image["annotated_in"]:
         return []
     found = []
-    for line, text in lines_or_fault(file, dataset.faults, image["file_name"]):
+    for line, text in lines_or_issue(file, dataset.issues, image["file_name"]):
         words = text.split()
         try:
             index, numbers = float(words[0]), [float(word) for word in words[1:]]
         except ValueError:
-            _tell(dataset, "label that is not numbers", image, line, text)
+            _report(dataset, "record-broken", "label that is not numbers", image, line, text)
             continue
         if not 0 <= index < MOST_CLASSES or index != int(index):
-            _tell(dataset, "label without a class index", image, line, text)
+            _report(dataset, "record-broken", "label without a class index", image, line, text)
         else:
             found.append((line, int(index), numbers))
     return found
@@ -100,14 +103,28 @@ def _add(
 ) -> None:
     line, index, numbers = label
     if index >= len(dataset.classes):
-        _tell(dataset, "unknown class", image, line, f"index {index} of {len(dataset.classes)}")
+        _report(
+            dataset,
+            "class-unknown",
+            "unknown class",
+            image,
+            line,
+            f"index {index} of {len(dataset.classes)}",
+        )
         return
     if numbers and max(numbers) > _NORMALISED:
-        _tell(dataset, "label that is not normalised", image, line, f"{max(numbers)} is above 1")
+        _report(
+            dataset,
+            "record-broken",
+            "label that is not normalised",
+            image,
+            line,
+            f"{max(numbers)} is above 1",
+        )
         return
     found = _shape(numbers, image["width"], image["height"], oriented, keypoints)
     if found is None:
-        _tell(dataset, f"label of {len(numbers) + 1} numbers", image, line)
+        _report(dataset, "record-broken", f"label of {len(numbers) + 1} numbers", image, line)
         return
     found |= {"category_id": index, "iscrowd": 0, "record": line}
     image["annotations"].append(found)
@@ -161,6 +178,8 @@ def _task(dataset: DatasetSplit, oriented: bool) -> Any:
     return "masks" if any("segmentation" in item for item in items) else "boxes"
 
 
-def _tell(dataset: DatasetSplit, kind: str, image: Item, line: int, detail: str = "") -> None:
+def _report(
+    dataset: DatasetSplit, code: str, what: str, image: Item, line: int, found: str = ""
+) -> None:
     where = f"{image['annotated_in']}:{line}"
-    dataset.faults.append(Fault(kind, where, image["file_name"], detail[:80]))
+    dataset.issues.append(reading_issue(code, what, where, image["file_name"], found[:80]))

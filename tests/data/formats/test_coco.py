@@ -88,12 +88,14 @@ def test_what_cannot_be_read_is_left_out_and_told(tmp_path):
     items = [{"bbox": [1, 2, 3, 4], **item} for item in (*wrong, {})]
     source = load_split(write(tmp_path / "all.json", document(items)))
     assert source.num_annotations == 1
-    assert [fault.kind for fault in source.faults] == [
-        "annotation of an unknown image",
-        "unknown category",
-        "box that is not four numbers",
+    assert [issue.code for issue in source.issues] == [
+        "object-orphan",
+        "class-unknown",
+        "record-broken",
     ]
-    assert source.faults[1].where.endswith("all.json:2")
+    assert "annotation of an unknown image" in source.issues[0].detail
+    assert "box that is not four numbers" in source.issues[2].detail
+    assert source.issues[1].where.endswith("all.json:2")
 
 
 @pytest.mark.parametrize("odd", [None, [1], {}, "x", True])
@@ -107,7 +109,7 @@ def test_odd_ids_are_faults_not_crashes(tmp_path, odd, place):
     content[section][0][key] = odd
     source = load_split(write(tmp_path / "all.json", content))
     assert len(source.images) == 1
-    assert source.faults
+    assert source.issues
 
 
 @pytest.mark.parametrize("section", ["images", "annotations"])

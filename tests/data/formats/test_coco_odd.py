@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2ext.data.checks.run import check_sources
+from d2ext.data.checks.check import check_splits
 from d2ext.data.formats import load_splits
 from d2ext.errors import UserError
 
@@ -68,7 +68,7 @@ def planted(place: tuple, odd: Any) -> dict:
 def outcome(path: Path) -> str:
     """What the check says, or why the file is refused."""
     try:
-        return check_sources(load_splits(path)).text(5)
+        return check_splits(load_splits(path)).text(5)
     except UserError as error:
         return str(error)
 

@@ -39,8 +39,8 @@ def test_splits_are_found_inside_and_outside(tmp_path, layout):
 def test_a_wrong_line_is_told(tmp_path):
     save_image(tmp_path / "images" / "a.png")
     write(tmp_path / "labelTxt" / "a.txt", f"{LINE}1 2 3 ship 0\n")
-    (fault,) = load_split(tmp_path).faults
-    assert fault.where.endswith("a.txt:2")
+    (issue,) = load_split(tmp_path).issues
+    assert issue.where.endswith("a.txt:2")
 
 
 def test_images_that_are_nowhere_are_told(tmp_path):

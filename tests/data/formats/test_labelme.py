@@ -42,14 +42,17 @@ def test_lines_and_points_are_told(tmp_path):
     source = load_split(
         labelme(tmp_path, shape("line", [[1, 1], [2, 2]]), shape("rectangle", [[1, 1], [2, 2]]))
     )
-    (fault,) = source.faults
-    assert fault.kind == "shape that is no region: line"
-    assert fault.where.endswith("a.json:shape 1")
+    (issue,) = source.issues
+    assert issue.code == "record-broken"
+    assert issue.detail.startswith("shape that is no region: line")
+    assert issue.where.endswith("a.json:shape 1")
 
 
 def test_a_broken_file_is_told_and_the_others_are_read(tmp_path):
     labelme(tmp_path, shape("rectangle", [[1, 1], [2, 2]]))
     write(tmp_path / "b.json", '{"shapes": [')
     source = load_split(tmp_path)
-    assert [fault.kind for fault in source.faults] == ["broken labelme file"]
+    (issue,) = source.issues
+    assert issue.code == "file-unreadable"
+    assert issue.detail.startswith("broken labelme file")
     assert len(source.images) == 1

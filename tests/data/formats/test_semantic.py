@@ -38,7 +38,7 @@ def test_masks_of_indices_are_used_as_they_are(tmp_path):
     source = load_split(tmp_path)
     assert (source.task, source.classes, source.ignore_label) == ("semantic", ("road", "roof"), 255)
     assert source.images[0]["sem_seg_file_name"] == str(tmp_path / "masks" / "a.png")
-    assert source.faults == []
+    assert source.issues == []
 
 
 def test_ids_of_a_list_become_indices(tmp_path):
@@ -64,7 +64,10 @@ def test_colours_become_indices_and_unknown_ones_are_told(tmp_path):
     write(tmp_path / "class_dict.csv", "name,r,g,b\nroad,255,0,0\nroof,0,0,255\n")
     source = load_split(tmp_path)
     assert pixels(source) == [[0, 1], [1, 255]]
-    assert [(f.kind, f.detail) for f in source.faults] == [("unknown colour", "#010203, 1 pixels")]
+    (issue,) = source.issues
+    assert issue.code == "labels-unlisted"
+    assert issue.detail.startswith("unknown colour")
+    assert issue.detail.endswith(": #010203, 1 pixels")
 
 
 def test_colours_without_a_list_are_a_class_each(tmp_path):
@@ -77,7 +80,7 @@ def test_values_beyond_the_list_are_told_and_ignored(tmp_path):
     write(masks(tmp_path, [[0, 1], [5, 5]]) / "classes.txt", "road\nroof\n")
     source = load_split(tmp_path)
     assert pixels(source) == [[0, 1], [255, 255]]
-    assert source.faults[0].detail == "5, 2 pixels"
+    assert source.issues[0].detail.endswith(": 5, 2 pixels")
 
 
 @pytest.mark.parametrize("foreground", [1, 255])
@@ -100,7 +103,8 @@ def test_masks_are_paired_by_name_whatever_their_ending(tmp_path):
     save_mask(tmp_path / "train_labels" / "0001_L.png", [[0, 1], [1, 1]])
     source = load_split(tmp_path)
     assert len(source.images) == 1
-    assert [fault.kind for fault in source.faults] == ["image without a mask"]
+    assert [issue.code for issue in source.issues] == ["labels-missing"]
+    assert "image without a mask" in source.issues[0].detail
 
 
 def test_photos_in_place_of_masks_are_refused(tmp_path):
@@ -116,7 +120,8 @@ def test_a_mask_cut_short_is_a_fault_of_one_image(tmp_path):
     file = save_mask(tmp_path / "masks" / "b.png", noise)
     file.write_bytes(file.read_bytes()[:1000])
     source = load_split(tmp_path)
-    assert [fault.kind for fault in source.faults] == ["unreadable mask"]
+    assert [issue.code for issue in source.issues] == ["labels-missing"]
+    assert "unreadable mask" in source.issues[0].detail
     assert len(source.images) == 1
 
 
@@ -136,7 +141,7 @@ def test_masks_beside_their_images_are_told_apart_by_their_ending(tmp_path):
     assert splits["train"].classes == ("road", "roof")
     assert splits["train"].images[0]["file_name"].endswith("a.jpg")
     assert splits["train"].images[0]["sem_seg_file_name"].endswith("a_mask.png")
-    assert splits["train"].faults == []
+    assert splits["train"].issues == []
 
 
 def test_an_image_named_as_a_mask_makes_no_data_set(tmp_path):

@@ -44,10 +44,12 @@ def test_wrong_rows_are_told_with_their_line(tmp_path):
         "image,xmin,ymin,xmax,ymax,label\na.png,1,2,5,8,cat\na.png,1,x,5,8,cat\nz.png,1,2,3,4,c\n"
     )
     source = load_split(table(tmp_path, text))
-    assert [(f.kind, f.where[-2:]) for f in source.faults] == [
-        ("row without four numbers", ":3"),
-        ("image not found", ":4"),
+    assert [(issue.code, issue.where[-2:]) for issue in source.issues] == [
+        ("record-broken", ":3"),
+        ("image-missing", ":4"),
     ]
+    assert "row without four numbers" in source.issues[0].detail
+    assert "image not found" in source.issues[1].detail
 
 
 def test_tables_named_as_splits_are_splits(tmp_path):

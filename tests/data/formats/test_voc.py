@@ -52,9 +52,10 @@ def test_image_sets_are_splits_and_lists_of_classes_are_not(tmp_path):
 def test_a_listed_image_without_xml_is_told_with_its_line(tmp_path):
     voc(tmp_path, a=voc_box("cat", "1 1 2 2"))
     write(tmp_path / "ImageSets" / "Main" / "train.txt", "a\nmissing\n")
-    (fault,) = load_split(tmp_path, "train").faults
-    assert fault.kind == "listed file without XML"
-    assert fault.where.endswith("train.txt:2")
+    (issue,) = load_split(tmp_path, "train").issues
+    assert issue.code == "file-missing"
+    assert "listed file without XML" in issue.detail
+    assert issue.where.endswith("train.txt:2")
 
 
 def test_a_folder_of_xml_beside_images_is_recognised_in_each_split(tmp_path):
@@ -107,15 +108,18 @@ def test_broken_xml_and_entities_are_a_fault_of_one_file(tmp_path, content):
     voc(tmp_path, a=voc_box("cat", "1 1 5 5"))
     write(tmp_path / "Annotations" / "b.xml", content)
     source = load_split(tmp_path)
-    assert [fault.kind for fault in source.faults] == ["broken XML"]
+    (issue,) = source.issues
+    assert issue.code == "file-unreadable"
+    assert issue.detail.startswith("broken XML")
     assert len(source.images) == 1
 
 
 def test_an_object_without_a_box_is_told_with_its_number(tmp_path):
     voc(tmp_path, a=voc_box("cat", "1 1 5 5") + "<object><name>dog</name></object>")
-    (fault,) = load_split(tmp_path).faults
-    assert fault.kind == "object without a box"
-    assert fault.where.endswith("a.xml:object 2")
+    (issue,) = load_split(tmp_path).issues
+    assert issue.code == "record-broken"
+    assert "object without a box" in issue.detail
+    assert issue.where.endswith("a.xml:object 2")
 
 
 def test_a_list_of_names_that_are_all_missing_is_refused(tmp_path):

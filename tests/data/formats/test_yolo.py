@@ -98,7 +98,7 @@ def test_keypoints_follow_kpt_shape(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "kind"),
+    ("line", "what"),
     [
         ("1 0.5 0.5", "label of 3 numbers"),
         ("1 0.5 0.5 0.2 x", "label that is not numbers"),
@@ -111,23 +111,27 @@ def test_keypoints_follow_kpt_shape(tmp_path):
         ("1 16 12 8 12", "label that is not normalised"),
     ],
 )
-def test_a_wrong_line_is_told_and_the_others_are_read(tmp_path, line, kind):
+def test_a_wrong_line_is_told_and_the_others_are_read(tmp_path, line, what):
     source = load_split(yolo(tmp_path, f"\n{line}\n{BOX}"))
-    assert [fault.kind for fault in source.faults] == [kind]
-    assert source.faults[0].where.endswith("a.txt:2")
+    (issue,) = source.issues
+    assert issue.code == ("class-unknown" if what == "unknown class" else "record-broken")
+    assert issue.detail.startswith(what)
+    assert source.issues[0].where.endswith("a.txt:2")
     assert len(objects(source)) == 1
 
 
 def test_labels_that_are_no_text_are_a_fault_of_one_file(tmp_path):
     (yolo(tmp_path) / "labels" / "train" / "a.txt").write_bytes(b"\xff\xfe\x00")
-    assert [fault.kind for fault in load_split(tmp_path / "data.yaml").faults] == [
-        "unreadable labels"
-    ]
+    (issue,) = load_split(tmp_path / "data.yaml").issues
+    assert issue.code == "file-unreadable"
+    assert issue.detail.startswith("unreadable labels")
 
 
 def test_an_image_that_cannot_be_read_is_told(tmp_path):
     write(yolo(tmp_path) / "images" / "train" / "b.png", "no image")
-    assert [fault.kind for fault in load_split(tmp_path).faults] == ["unreadable image"]
+    (issue,) = load_split(tmp_path).issues
+    assert issue.code == "image-unreadable"
+    assert "unreadable image" in issue.detail
 
 
 def test_folders_without_a_yaml_take_names_from_classes_txt(tmp_path):
@@ -191,9 +195,10 @@ def test_a_test_split_that_an_export_names_but_does_not_bring_is_told(tmp_path):
     yaml = "train: ../images/train\ntest: ../images/test\nnames: [cat, dog]\n"
     splits = load_splits(yolo(tmp_path, yaml=yaml))
     assert list(splits) == ["train"]
-    (fault,) = splits["train"].faults
-    assert fault.kind == "split that cannot be read"
-    assert "images/test does not exist. Tried: " in fault.detail
+    (issue,) = splits["train"].issues
+    assert issue.code == "split-missing"
+    assert "split that cannot be read" in issue.detail
+    assert "images/test does not exist. Tried: " in issue.detail
 
 
 def test_a_test_split_that_is_asked_for_has_to_be_there(tmp_path):

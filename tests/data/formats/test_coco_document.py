@@ -148,5 +148,5 @@ def test_a_file_without_any_good_box_says_why(coco):
     coco.document["annotations"][1]["bbox"][0] = math.nan
     text = message(coco.write())
     assert "none of the 2 annotations can be used" in text
-    assert "1 box without area" in text
-    assert "1 box with a non-finite number" in text
+    assert "1 box-empty" in text
+    assert "1 box-nonfinite" in text

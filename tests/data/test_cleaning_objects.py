@@ -7,7 +7,7 @@ import math
 import pytest
 from pycocotools.coco import COCO
 
-from d2ext.data import register_coco, write_faults
+from d2ext.data import register_coco, write_dropped
 from d2ext.errors import OutputError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
@@ -25,39 +25,48 @@ def read_again() -> COCO:
 
 
 @pytest.mark.parametrize(
-    ("box", "reason"),
+    ("box", "code"),
     [
-        ([1, 1, 0, 5], "box without area"),
-        ([1, 1, 5, -3], "box without area"),
-        ([1, math.nan, 5, 5], "box with a non-finite number"),
-        ([1, 1, math.inf, 5], "box with a non-finite number"),
-        ([32, 1, 5, 5], "box outside of the image"),
-        ([1, 24, 5, 5], "box outside of the image"),
-        ([-6, 1, 6, 5], "box outside of the image"),
-        ([1, -5, 5, 4], "box outside of the image"),
+        ([1, 1, 0, 5], "box-empty"),
+        ([1, 1, 5, -3], "box-empty"),
+        ([1, math.nan, 5, 5], "box-nonfinite"),
+        ([1, 1, math.inf, 5], "box-nonfinite"),
+        ([32, 1, 5, 5], "box-outside"),
+        ([1, 24, 5, 5], "box-outside"),
+        ([-6, 1, 6, 5], "box-outside"),
+        ([1, -5, 5, 4], "box-outside"),
     ],
 )
-def test_a_bad_box_is_dropped_and_listed(coco, tmp_path, caplog, box, reason):
+def test_a_bad_box_is_dropped_and_listed(coco, tmp_path, caplog, box, code):
     coco.add_box(2, box, area=1)
     before = coco.write().annotations.read_bytes()
     with caplog.at_level(logging.WARNING, logger="d2ext"):
         assert [len(item["annotations"]) for item in load(coco)] == [1, 1, 0]
-    assert f"dropped 1 annotations: 1 {reason}" in caplog.text
+    assert f"dropped 1 annotations: 1 {code}" in caplog.text
     assert len(read_again().anns) == 2
     assert coco.annotations.read_bytes() == before
 
-    (path,) = write_faults(tmp_path / "out")
+    (path,) = write_dropped(tmp_path / "out")
     assert path == tmp_path / "out" / "data_faults" / "set_under_test.json"
     (entry,) = json.loads(path.read_text())
-    shown = [value if math.isfinite(value) else str(value) for value in box]
-    assert entry == {"annotation": 3, "image": "b.png", "bbox": shown, "reason": reason}
+    x, y, width, height = box
+    shown = [v if math.isfinite(v) else str(v) for v in map(float, (x, y, x + width, y + height))]
+    where = f"{coco.annotations}:3"
+    assert {key: entry[key] for key in ("code", "split", "record", "where", "box")} == {
+        "code": code,
+        "split": NAME,
+        "record": 3,
+        "where": where,
+        "box": shown,
+    }
+    assert entry["image"] == str(coco.images / "b.png")
 
 
 @pytest.mark.parametrize("box", [[-3, -3, 5, 5], [30, 20, 9, 9], [0, 0, 32, 24], [3, 3, 0.2, 1]])
 def test_a_box_that_reaches_into_the_image_stays(coco, tmp_path, box):
     coco.add_box(2, box)
     assert len(load(coco)[1]["annotations"]) == 2
-    assert write_faults(tmp_path) == []
+    assert write_dropped(tmp_path) == []
 
 
 def test_faults_stay_listed_when_the_set_is_loaded_again(coco, tmp_path, caplog):
@@ -66,7 +75,7 @@ def test_faults_stay_listed_when_the_set_is_loaded_again(coco, tmp_path, caplog)
         load(coco)
         DatasetCatalog.get(NAME)
     assert caplog.text.count("dropped") == 1
-    assert len(write_faults(tmp_path)) == 1
+    assert len(write_dropped(tmp_path)) == 1
 
 
 def test_the_list_of_faults_needs_a_folder_that_can_be_written(coco, tmp_path):
@@ -74,7 +83,7 @@ def test_the_list_of_faults_needs_a_folder_that_can_be_written(coco, tmp_path):
     load(coco)
     (tmp_path / "file").touch()
     with pytest.raises((OutputError, OSError)):
-        write_faults(tmp_path / "file")
+        write_dropped(tmp_path / "file")
 
 
 @pytest.mark.parametrize("first_id", [0, None, "x1"])
@@ -106,7 +115,7 @@ def test_empty_polygons_in_a_file_of_boxes_are_no_fault(coco, tmp_path):
     for item in coco.document["annotations"]:
         item["segmentation"] = [[]]
     assert [len(item["annotations"]) for item in load(coco)] == [1, 1, 0]
-    assert write_faults(tmp_path) == []
+    assert write_dropped(tmp_path) == []
 
 
 def test_an_empty_polygon_among_masks_is_dropped_as_detectron2_does(coco, tmp_path):
@@ -115,7 +124,7 @@ def test_an_empty_polygon_among_masks_is_dropped_as_detectron2_does(coco, tmp_pa
     theirs = load_coco_json(str(coco.write().annotations), str(coco.images))
     dicts = load(coco)
     assert [len(d["annotations"]) for d in dicts] == [len(d["annotations"]) for d in theirs]
-    assert "three points" in write_faults(tmp_path)[0].read_text()
+    assert "three points" in write_dropped(tmp_path)[0].read_text()
     assert len(read_again().anns) == 1
 
 
