@@ -1,4 +1,4 @@
-"""The check command: find faults in data sets and write a repaired copy."""
+"""The check command: report the issues of data sets and write a fixed copy."""
 
 import argparse
 import os
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2ext.config import load_config
-from d2ext.data.checks.fix import write_repaired
-from d2ext.data.checks.run import check_sources
-from d2ext.data.checks.sizes import InputSize
-from d2ext.data.flags import named_sources
-from d2ext.data.sources import Source
+from d2ext.data.checks.check import check_splits
+from d2ext.data.checks.fixed_copy import write_fixed_copy
+from d2ext.data.checks.input_size import InputSize
+from d2ext.data.dataset_paths import load_named_splits
+from d2ext.data.formats import DatasetSplit
 from d2ext.engine.auto import Machine
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.input_size import input_size
@@ -23,8 +23,8 @@ examples:
   python tools/check_data.py my/data --config-file configs/dyhead_swint.yaml --report faults.json
   python tools/check_data.py my/data --fix my/repaired
 
-PATH is a file or folder in any format that --train takes. Exit status: 0 no faults but notes,
-1 faults, 2 the data or the arguments are unusable.
+PATH is a file or folder in any format that --train takes. Exit status: 0 no issues but notes,
+1 issues, 2 the data or the arguments are unusable.
 """
 
 
@@ -38,15 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
-    sources = named_sources(args.path, args.val)
+    sources = load_named_splits(args.path, args.val)
     model = _model(args, next(iter(sources.values()))) if args.config_file else None
-    report = check_sources(sources, model=model, progress=sys.stderr.isatty() or args.progress)
+    report = check_splits(sources, model=model, progress=sys.stderr.isatty() or args.progress)
     print(report.text(args.show))
     if args.report:
         report.write(args.report)
         print(f"written: {args.report}")
     if args.fix:
-        for line in write_repaired(sources, report, args.fix):
+        for line in write_fixed_copy(sources, report, args.fix):
             print(line)
     return 0 if report.clean else 1
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def argument_parser() -> argparse.ArgumentParser:
     """Build the argument parser of tools/check_data.py."""
     parser = argparse.ArgumentParser(
-        description="Find faults in a data set before it is trained on.",
+        description="Find issues of a data set before it is trained on.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -67,7 +67,7 @@ def argument_parser() -> argparse.ArgumentParser:
         help="evaluation data, compared with the training data; may be repeated",
     )
     parser.add_argument("--config-file", help="config of a model; finds objects it cannot learn")
-    parser.add_argument("--report", type=Path, metavar="JSON", help="write all faults to this file")
+    parser.add_argument("--report", type=Path, metavar="JSON", help="write all issues to this file")
     parser.add_argument(
         "--fix", type=Path, metavar="OUT", help="write a repaired copy, as COCO JSON with images"
     )
@@ -79,7 +79,7 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _model(args: argparse.Namespace, source: Source) -> InputSize:
+def _model(args: argparse.Namespace, source: DatasetSplit) -> InputSize:
     cfg = load_config(args.config_file, args.opts)
     device = choose_device(cfg.MODEL.DEVICE, 1)[0].partition(":")[0]
     machine = Machine(device, 1, os.cpu_count() or 1, native_bfloat16(device))

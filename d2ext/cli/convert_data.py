@@ -7,7 +7,7 @@ from pathlib import Path
 
 from d2ext.data.conversion.convert import WRITERS, read_plans, write_folder
 from d2ext.data.conversion.plan import Losses
-from d2ext.data.flags import parse_dataset_flag
+from d2ext.data.dataset_paths import parse_dataset_flag
 
 EXAMPLES = """\
 examples:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     losses: Losses = Counter()
     plans = read_plans(path, images, losses)
     for each in plans:
-        print(each.source.describe())
+        print(each.dataset.describe())
     write_folder(Path(args.out), plans, WRITERS[args.to], losses, link=args.images == "link")
     for what, count in sorted(losses.items()):
         if count:

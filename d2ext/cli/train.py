@@ -5,7 +5,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from d2ext.engine.launch import launch
+from d2ext.data.catalog import forget_datasets
+from d2ext.engine.launch import launch, starts_processes
 from d2ext.engine.prepare import prepare
 from d2ext.engine.train import run
 from detectron2.engine import default_argument_parser
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = argument_parser().parse_args(argv)
     spec = prepare(args)
+    if starts_processes(args):
+        forget_datasets()  # each process reads the data itself, and this one only waits
     words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
     spec.notes.insert(0, f"command: {shlex.join(words)}")
     launch(run, args, spec, device=spec.cfg.MODEL.DEVICE)

@@ -4,8 +4,8 @@ from detectron2.config import CfgNode
 
 
 def add_datasets_config(cfg: CfgNode) -> None:
-    """Add `DATASETS`, read by `d2ext.data.flags`."""
-    cfg.DATASETS.REGISTER = []  # [name, path, image folder, split, share]; two are optional
+    """Add `DATASETS`, read by `d2ext.data.dataset_paths`."""
+    cfg.DATASETS.REGISTER = []  # mappings: name, path; images, split, holdout (part, share, seed)
     cfg.DATASETS.CLASSES = []  # their classes in order; others are dropped; []: as in the files
     cfg.DATASETS.FINAL = ()  # evaluated once after a training, with the best weights
 
