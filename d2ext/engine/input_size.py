@@ -12,6 +12,7 @@ from d2ext.data import DatasetStats
 from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.input_size import InputSize
 from d2ext.data.formats import DatasetSplit
+from d2ext.data.formats.dataset_split import PIXEL_TASKS
 from d2ext.engine.auto import Machine, resolve_auto
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -46,7 +47,7 @@ def stats_of(dataset: DatasetSplit) -> DatasetStats:
     context = CheckContext("", dataset)
     counted = context.usable & ~context.crowd
     owners = context.owners[counted]
-    semantic = dataset.task in ("semantic", "panoptic")
+    semantic = dataset.task in PIXEL_TASKS
     return DatasetStats(
         class_names=dataset.classes,
         image_sizes=context.image_sizes.astype(np.int64),

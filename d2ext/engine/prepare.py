@@ -21,13 +21,13 @@ from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import load_config
 from d2ext.config.load import find_config
-from d2ext.data import DatasetStats, dataset_stats, write_dropped
+from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
 from d2ext.data.catalog import describe_datasets, reading_ahead
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.auto import Machine, check_auto, describe, inherit_auto, resolve_auto
 from d2ext.engine.check_before_training import check_before_training
 from d2ext.engine.compatibility import check_compatibility
-from d2ext.engine.dataset_arguments import use_data_sets
+from d2ext.engine.dataset_arguments import find_datasets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
 from d2ext.engine.param_groups import read_rules
@@ -58,8 +58,8 @@ class RunSpec:
 def prepare(args: argparse.Namespace) -> RunSpec:
     """Resolve and check everything that training or evaluation needs.
 
-    `cfg` is written in this function alone: by the assignments below and by the functions named
-    resolve, inherit, align and use, which change it in place. Everything else returns values.
+    `cfg` is written in this function alone: by the assignments below, and in place by
+    `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return values.
 
     Raises:
         UserError: with one message that names the file or key and the remedy.
@@ -67,7 +67,9 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     config_file = find_config(args.config_file)
     cfg = read_config(config_file, args.opts)
     notes = [f"d2ext {__version__}, detectron2 {provider()}, torch {torch.__version__}"]
-    notes += [EXTENSION_STATE, *use_data_sets(cfg, args)]
+    cfg.DATASETS, found = find_datasets(cfg, args)
+    register_datasets(cfg)
+    notes += [EXTENSION_STATE, *found]
 
     cfg.MODEL.DEVICE, device_note = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     notes += [device_note] if device_note else []
@@ -82,7 +84,9 @@ def prepare(args: argparse.Namespace) -> RunSpec:
         notes.append(f"auto values: as in {weights_to_inherit(cfg, args)}")
 
     classes = saved.get("thing_classes") if args.eval_only else None
-    notes += align_classes(cfg, args.eval_only, classes)
+    cfg.DATASETS.CLASSES, aligned = align_classes(cfg, args.eval_only, classes)
+    register_datasets(cfg)  # again only where classes were aligned; else it has no effect
+    notes += aligned
     stats = read_stats(cfg, args.eval_only)  # in the aligned order of classes
     check_classes(classes, stats.class_names)
     notes += data_notes(cfg)

@@ -10,6 +10,7 @@ from d2ext.data.augmentation.annotated_image import upright_box
 from d2ext.data.checks.check import check_splits
 from d2ext.data.checks.report import Report
 from d2ext.data.formats import DatasetSplit
+from d2ext.data.formats.dataset_split import PIXEL_TASKS
 from d2ext.data.issues import Issue
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
@@ -43,7 +44,7 @@ def write_data_page(
     first = next(iter(sources.values()))
     page = Page(f"{first.format} data set {first.path.resolve().name}")
     _add_overview(page, sources, report)
-    if first.task in ("semantic", "panoptic"):
+    if first.task in PIXEL_TASKS:
         _add_labelled(page, sources)
     else:
         _add_objects(page, sources)
