@@ -55,7 +55,7 @@ def run(tmp_path):
     return folder
 
 
-def test_everything_that_is_known_stands_there(run):
+def test_the_page_has_speed_curves_precision_and_mistakes(run):
     main([str(run)])
     page = (run / "report.html").read_text(encoding="utf-8")
     for text in (
