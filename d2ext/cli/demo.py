@@ -8,7 +8,8 @@ from d2ext.config import load_config
 from d2ext.errors import ConfigError
 from d2ext.inference.camera import watch
 from d2ext.inference.inputs import find_inputs
-from d2ext.inference.predict import Job, Predictor
+from d2ext.inference.predict import Job
+from d2ext.inference.predictor import Predictor
 
 EXAMPLES = """\
 examples:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = Predictor(load_config(args.config_file, args.opts))
     job = Job(predictor, output, args.confidence)
     if args.camera is not None:
-        watch(args.camera, output, lambda frame, stopwatch: job.picture(frame, stopwatch)[0])
+        watch(args.camera, output, lambda frame, stopwatch: job.predict(frame, stopwatch).picture)
         return
     job.run(inputs)
     job.report(len(inputs))

@@ -62,7 +62,7 @@ def find_config(path: str | Path) -> Path:
     raise ConfigError(f"{path}: no such config file. Those of d2ext: {', '.join(known)}.")
 
 
-def class_counts(cfg: CfgNode) -> dict[str, int]:
+def num_classes_keys(cfg: CfgNode) -> dict[str, int]:
     """The keys that hold a number of thing classes, one a kind of head, and their values."""
     return {
         key: value
@@ -171,4 +171,4 @@ def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:
     # A key whose own default is "auto", such as DATALOADER.MAPPER, is left to whoever reads it.
     own = {key for key, value in _leaves(cfg) if value == AUTO}
     auto = {key for key, value in given.items() if value == AUTO} - own
-    return auto | {key for key in class_counts(cfg) if key not in given}
+    return auto | {key for key in num_classes_keys(cfg) if key not in given}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from d2ext.config.load import class_counts
+from d2ext.config.load import num_classes_keys
 from d2ext.data.statistics import DatasetStats
 from d2ext.errors import ConfigError
 from d2ext.registry import ExtensionRegistry
@@ -93,7 +93,7 @@ def check_auto(cfg: CfgNode) -> None:
     Raises:
         ConfigError: a key of `cfg.AUTO` has none and is not a class count.
     """
-    counts = class_counts(cfg)
+    counts = num_classes_keys(cfg)
     unknown = [key for key in cfg.AUTO if key not in _RULES and key not in counts]
     if unknown:
         raise ConfigError(

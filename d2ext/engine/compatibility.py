@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from d2ext.config import load_config
-from d2ext.config.load import class_counts, read_tree
+from d2ext.config.load import num_classes_keys, read_tree
 from d2ext.config.paths import config_root
 from d2ext.data import DatasetStats
 from d2ext.engine.auto import COCO_KEYPOINTS
@@ -58,7 +58,7 @@ def recipes_for(annotated: Collection[str]) -> list[tuple[str, list[str]]]:
 
 
 def _check_class_counts(cfg: CfgNode, stats: DatasetStats) -> None:
-    for key, given in class_counts(cfg).items():
+    for key, given in num_classes_keys(cfg).items():
         if key not in cfg.AUTO and given != len(stats.class_names):
             raise ConfigError(
                 f"{key} is {given}, but the data has {len(stats.class_names)} classes "

@@ -1,4 +1,4 @@
-"""What a config's model makes of the sizes of objects."""
+"""Input sizes, stride and anchors of a config's model, for the check of object sizes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,12 +18,12 @@ from detectron2.modeling import build_model
 
 
 def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
-    """Input sizes, finest stride and anchors of a config's model, for one data set.
+    """Return input sizes, finest stride and anchors of a config's model for a data set.
 
     Args:
-        cfg: may have `auto` values, which follow from the data; not changed.
-        source: what it would learn from.
-        machine: what it would run on.
+        cfg: may have `auto` values, which are derived from the data; not changed.
+        source: the training data.
+        machine: the hardware for `auto` values.
     """
     cfg = cfg.clone()
     resolve_auto(cfg, stats_of(source), machine)
@@ -42,7 +42,7 @@ def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
 
 
 def stats_of(source: Source) -> DatasetStats:
-    """What `auto` values follow from."""
+    """Compute the statistics from which `auto` values are derived."""
     subject = Subject("", source)
     counted = subject.usable & ~subject.crowd
     owners = subject.owners[counted]
@@ -64,7 +64,7 @@ def _finest_stride(model: nn.Module) -> int:
 
 
 def _anchors(modules: Iterable[nn.Module]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Square roots of the areas, and height by width, of all anchors in a model."""
+    """Return square roots of areas and aspect ratios (height / width) of a model's anchors."""
     sizes, ratios = set(), set()
     for module in modules:
         for cell in getattr(module, "cell_anchors", ()):

@@ -1,4 +1,4 @@
-"""The picture of a data set: objects per class, and how large they are."""
+"""Figure of a data set: objects per class and their sizes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,18 +11,18 @@ from matplotlib.ticker import EngFormatter, FuncFormatter
 from d2ext.data.statistics import DatasetStats
 from d2ext.visualization.figures import COLORS, FAINT, INK, figure, tidy
 
-_MOST_CLASSES = 120  # more are cut down to the most and least frequent
-_ROWS = 30  # classes in a column
-_SMALL, _LARGE = 32, 96  # limits of COCO's sizes: square roots of areas, in pixels
+_MOST_CLASSES = 120  # of more, the most and the least frequent are shown
+_ROWS = 30  # classes per column
+_SMALL, _LARGE = 32, 96  # COCO's limits between sizes: square roots of areas, in pixels
 
 
 def save_class_counts(stats: DatasetStats | Mapping[str, DatasetStats], path: str | Path) -> None:
-    """Draw the objects of each class and the distribution of sizes.
+    """Draw the number of objects per class and the distribution of their sizes.
 
     Args:
-        stats: of a data set, or of several with the same classes by their names, e.g.
-            {"train": ..., "val": ...}; the first one decides the order.
-        path: .png.
+        stats: of one data set, or by name of several with the same classes, e.g.
+            {"train": ..., "val": ...}; classes are sorted by frequency in the first.
+        path: .png to write.
     """
     sets = dict(stats) if isinstance(stats, Mapping) else {"": stats}
     names, counts = _frequent_first(sets)
@@ -43,7 +43,7 @@ def save_class_counts(stats: DatasetStats | Mapping[str, DatasetStats], path: st
 
 
 def _scale_counts(axes: Axes, counts: np.ndarray) -> None:
-    """Logarithmic where one class dwarfs the others."""
+    """Choose a logarithmic axis if one class dwarfs the others."""
     most = max(1, counts.max(initial=0))
     if most > 30 * max(1.0, np.median(counts[0])):
         axes.set_xscale("symlog", linthresh=1)
@@ -87,7 +87,7 @@ def _draw_bars(axes: Axes, names: list[str], counts: Mapping[str, np.ndarray]) -
 
 
 def _draw_sizes(axes: Axes, sets: Mapping[str, DatasetStats]) -> None:
-    """A histogram over the square roots of the boxes' areas, and the share of each size."""
+    """Draw a histogram of the square roots of the boxes' areas, and the share of each size."""
     tidy(axes, "sizes of boxes", grid="x")
     sides = {n: np.sqrt(np.prod(f.object_sizes, axis=1, dtype=float)) for n, f in sets.items()}
     everything = np.concatenate(list(sides.values())).clip(1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from d2ext.config import load_config
-from d2ext.config.load import class_counts
+from d2ext.config.load import num_classes_keys
 from d2ext.engine.auto import (
     _RULES,
     Machine,
@@ -51,7 +51,7 @@ def test_a_key_without_a_rule_is_refused(tmp_path):
 
 def test_class_counts_follow_the_data(cfg):
     resolve_auto(cfg, stats(100, 640, 480, classes=5), CPU)
-    assert set(class_counts(cfg).values()) == {5}
+    assert set(num_classes_keys(cfg).values()) == {5}
 
 
 def test_a_cpu_trains_on_images_smaller_than_they_are(cfg):

@@ -85,3 +85,8 @@ def test_every_object_and_detection_stands_in_the_matrix_once():
 def test_images_without_anything():
     verdicts, _ = judge([record(1), record(2, (A, 1, 0))], [], METADATA)
     assert [(v.truth, v.found) for v in verdicts] == [(1, None)]
+
+
+def test_objects_without_a_box_are_ignored():
+    record = {"image_id": 1, "annotations": [{"category_id": 0, "bbox_3d": [0.0] * 9}]}
+    assert judge([record], [], {})[0] == []

@@ -10,7 +10,7 @@ import torch
 import d2ext
 from d2ext.checkpoint import Checkpointer, convert_official, load_for_evaluation
 from d2ext.config import load_config
-from d2ext.inference.predict import Predictor
+from d2ext.inference.predictor import Predictor
 from d2ext.parity import recipe, run_case
 from detectron2.data.detection_utils import read_image
 
@@ -74,7 +74,7 @@ def test_the_published_weights_find_what_their_own_code_finds():
     predictor = Predictor(load_config(CONFIG, ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights]))
     expected = json.loads((REAL / "expected_detections.json").read_text(encoding="utf-8"))
     for name, detections in expected["detections"].items():
-        found = predictor(read_image(str(REAL / name), "RGB"))
+        found = predictor(read_image(str(REAL / name), "RGB"))["instances"]
         found = found[found.scores > expected["threshold"]]
         assert found.pred_classes.tolist() == [d["class_index"] for d in detections]
         boxes = np.array([d["box"] for d in detections])

@@ -24,6 +24,11 @@ def test_a_metric_of_several_data_sets_is_found_by_its_end() -> None:
     assert score.best == 2.0
 
 
+def test_of_several_data_sets_the_first_counts() -> None:
+    score = BestScore("bbox/AP")
+    assert score.value_in({"coco_validation/bbox/AP": 1.0, "val_2/bbox/AP": 2.0}) == 1.0
+
+
 def test_no_number_is_never_the_best(caplog: pytest.LogCaptureFixture) -> None:
     score = BestScore("bbox/AP")
     assert not score.update({"bbox/AP": math.nan})
