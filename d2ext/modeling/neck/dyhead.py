@@ -79,13 +79,8 @@ class DyHead(Backbone):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         dyhead = cfg.MODEL.DYHEAD
         backbone = get_registered(BACKBONE_REGISTRY, "MODEL.DYHEAD.BACKBONE", dyhead.BACKBONE)
-        return {
-            "backbone": backbone(cfg, input_shape),
-            "num_blocks": dyhead.NUM_BLOCKS,
-            "size_divisibility": dyhead.SIZE_DIVISIBILITY,
-            "coarse_offsets": dyhead.COARSE_OFFSETS,
-            "use_checkpoint": dyhead.USE_CHECKPOINT,
-        }
+        options = {key.lower(): value for key, value in dyhead.items()}
+        return {**options, "backbone": backbone(cfg, input_shape)}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the refined levels of (B, 3, H, W) images, each (B, channels, h, w)."""
