@@ -69,6 +69,12 @@ def add_dyhead_config(cfg: CfgNode) -> None:
     dyhead.SIZE_DIVISIBILITY = 128  # images are padded to multiples of it, in pixels; 32 at least
 
 
+def add_dense_head_config(cfg: CfgNode) -> None:
+    """`MODEL.DENSE_HEAD`, read by `d2ext.modeling.meta_arch.dense_detector`."""
+    cfg.MODEL.DENSE_HEAD = CfgNode()
+    cfg.MODEL.DENSE_HEAD.NAME = "ATSSHead"  # head of META_ARCHITECTURE DenseDetector, by its name
+
+
 def add_atss_config(cfg: CfgNode) -> None:
     """`MODEL.ATSS`, read by `d2ext.modeling.dense_heads.atss`."""
     atss = cfg.MODEL.ATSS = CfgNode()
@@ -149,6 +155,7 @@ ALL = (
     add_auto_config,
     add_backbone_config,
     add_dyhead_config,
+    add_dense_head_config,
     add_atss_config,
     add_fcos_config,
     add_solver_config,

@@ -44,7 +44,7 @@ class RetinaNetExporter(Exporter):
 
 
 class DenseExporter(Exporter):
-    """A `OneStageDetector`; a subclass names the head's outputs and decodes them."""
+    """A `DenseDetector`; a subclass names the head's outputs and decodes them."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from d2ext.modeling.lookup import registered
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
@@ -16,5 +17,9 @@ They have `forward(features) -> predictions`, `losses(predictions, instances) ->
 
 
 def build_dense_head(name: str, cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> nn.Module:
-    """The head registered as `name` on features of `input_shapes`."""
-    return DENSE_HEAD_REGISTRY.get(name)(cfg, input_shapes)
+    """Build the head registered as `name` on features of `input_shapes`.
+
+    Raises:
+        ConfigError: no head of that name is registered.
+    """
+    return registered(DENSE_HEAD_REGISTRY, "MODEL.DENSE_HEAD.NAME", name)(cfg, input_shapes)

@@ -10,25 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2ext.modeling.meta_arch.one_stage import OneStageDetector
+from d2ext.modeling.meta_arch import DenseDetector
 from d2ext.projects.yolo_fastest.modeling.decoding import RawLevel
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 
 GREY = 114 / 255  # what normalised images are padded with
 
 
 @META_ARCH_REGISTRY.register()
-class YoloFastest(OneStageDetector):
+class YoloFastest(DenseDetector):
     """A backbone with a `LightNeck` and a `YoloFastestHead`.
 
     Args:
         train_scales: one of these factors is drawn for each training batch and its images are
             resized by it.
         clip_boxes: detections end at the image's border; the published ones go beyond it.
-        options: those of `OneStageDetector`.
+        options: those of `DenseDetector`.
     """
 
     head_name = "YoloFastestHead"
@@ -46,8 +45,8 @@ class YoloFastest(OneStageDetector):
         own = {"train_scales": yolo.TRAIN_SCALES, "clip_boxes": yolo.CLIP_BOXES}
         return {**super().from_config(cfg), **own}
 
-    def forward(self, batch: list[dict]) -> dict[str, Tensor] | list[dict[str, Instances]]:
-        """As `OneStageDetector`; in training at a scale drawn for the batch."""
+    def forward(self, batch: list[dict]) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """As `DenseDetector`; in training at a scale drawn for the batch."""
         if self.training and self.train_scales != (1.0,):
             drawn = int(torch.randint(len(self.train_scales), ()))
             batch = [_rescaled(item, self.train_scales[drawn]) for item in batch]
@@ -83,13 +82,13 @@ class YoloFastest(OneStageDetector):
         rows = pixels.flatten(2).to(mean.dtype, copy=True).sub_(mean).div_(std)
         return rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
-    def postprocess(self, found: Instances, height: int, width: int) -> Instances:
+    def postprocess(self, found: Instances, height: int, width: int) -> dict[str, Instances]:
         if self.clip_boxes:
-            return detector_postprocess(found, height, width)
+            return super().postprocess(found, height, width)
         own_height, own_width = found.image_size
         result = Instances((height, width), **found.get_fields())
         result.pred_boxes.scale(width / own_width, height / own_height)
-        return result
+        return {"instances": result}
 
 
 def _rescaled(item: dict, scale: float) -> dict:

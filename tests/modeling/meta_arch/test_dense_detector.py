@@ -2,7 +2,9 @@ import pytest
 import torch
 from modeling.tiny import some_input, tiny_config
 
-from d2ext.modeling.meta_arch import ATSS
+from d2ext.errors import ConfigError
+from d2ext.modeling.dense_heads import ATSSHead, FCOSHead
+from d2ext.modeling.meta_arch import ATSS, FCOS
 from detectron2.modeling import build_model
 
 
@@ -79,3 +81,24 @@ def test_the_same_weights_and_image_give_the_same_losses_twice(model: ATSS):
     batch = [some_input(64, 64, 3)]
     first, second = model(batch), model(batch)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(("architecture", "head"), [(ATSS, ATSSHead), (FCOS, FCOSHead)])
+def test_the_config_chooses_the_head_of_a_dense_detector(architecture, head):
+    cfg = tiny_config()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DENSE_HEAD.NAME = "DenseDetector", head.__name__
+    torch.manual_seed(0)
+    chosen = build_model(cfg)
+    assert isinstance(chosen.head, head)
+    cfg.MODEL.META_ARCHITECTURE = architecture.__name__
+    torch.manual_seed(0)
+    named, weights = build_model(cfg).state_dict(), chosen.state_dict()
+    assert list(named) == list(weights)
+    assert all(torch.equal(named[name], weights[name]) for name in named)
+
+
+def test_a_head_that_is_not_registered_is_named():
+    cfg = tiny_config()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DENSE_HEAD.NAME = "DenseDetector", "ATSHead"
+    with pytest.raises(ConfigError, match=r"MODEL\.DENSE_HEAD\.NAME: 'ATSHead'.*ATSSHead\?"):
+        build_model(cfg)
