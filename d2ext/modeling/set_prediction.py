@@ -1,7 +1,7 @@
 """Predictions and targets of models that predict a set of objects, one object per query."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,6 +51,13 @@ class SetPredictions:
         last = len(self.logits) - 1
         return [f"{prefix}_{layer}" if layer < last else prefix for layer in range(last + 1)]
 
+    def last_layer(self) -> "SetPredictions":
+        """Return the predictions of the last layer alone."""
+        matches = self.matches
+        if matches is not None:
+            matches = Matches(matches.image, matches.query[-1:], matches.target[-1:])
+        return replace(self, logits=self.logits[-1:], boxes=self.boxes[-1:], matches=matches)
+
 
 @dataclass
 class SetTargets:
@@ -66,20 +73,24 @@ class SetTargets:
     classes: Tensor
     boxes: Tensor
     counts: list[int]
-    image_names: list[str] = field(default_factory=list)
+    image_names: list[str]
 
     @classmethod
-    def from_instances(
-        cls, instances: Sequence[Instances], device: torch.device, image_names: Sequence[str] = ()
-    ) -> "SetTargets":
-        """Build the targets from `gt_classes` and `gt_boxes` (XYXY pixels of `image_size`)."""
-        boxes = [_normalized_boxes(each) for each in instances]
-        classes = [each.gt_classes for each in instances]
+    def from_instances(cls, instances: Instances, image_name: str = "") -> "SetTargets":
+        """Build one image's targets from `gt_classes` and `gt_boxes` (XYXY pixels)."""
+        height, width = instances.image_size
+        boxes = xyxy_to_cxcywh(instances.gt_boxes.tensor.float())
+        size = boxes.new_tensor([width, height, width, height])
+        return cls(instances.gt_classes, boxes / size, [len(instances)], [image_name])
+
+    @classmethod
+    def cat(cls, targets: Sequence["SetTargets"]) -> "SetTargets":
+        """Concatenate the targets of several images."""
         return cls(
-            torch.cat(classes).to(device, non_blocking=True),
-            torch.cat(boxes).to(device, non_blocking=True),
-            [len(each) for each in instances],
-            list(image_names),
+            torch.cat([each.classes for each in targets]),
+            torch.cat([each.boxes for each in targets]),
+            [count for each in targets for count in each.counts],
+            [name for each in targets for name in each.image_names],
         )
 
     def image_index(self) -> Tensor:
@@ -88,7 +99,6 @@ class SetTargets:
         return index.to(self.boxes.device, non_blocking=True)
 
 
-def _normalized_boxes(instances: Instances) -> Tensor:
-    height, width = instances.image_size
-    boxes = instances.gt_boxes.tensor.float()
-    return xyxy_to_cxcywh(boxes) / boxes.new_tensor([width, height, width, height])
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Convert half types to float32: matching and losses overflow or round in them."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

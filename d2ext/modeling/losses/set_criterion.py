@@ -14,7 +14,7 @@ from torch import Tensor
 from d2ext.modeling.losses.boxes import cxcywh_to_xyxy, generalized_iou
 from d2ext.modeling.losses.normalizer import mean_over_processes
 from d2ext.modeling.matching.hungarian import HungarianMatcher
-from d2ext.modeling.set_prediction import Matches, SetPredictions, SetTargets
+from d2ext.modeling.set_prediction import Matches, SetPredictions, SetTargets, at_least_float32
 from d2ext.ops import sigmoid_focal_loss
 
 
@@ -39,7 +39,10 @@ class SetCriterion:
     ) -> dict[str, Tensor]:
         """Compute the weighted losses, e.g. "loss_ce", "loss_ce_0", "loss_ce_enc"."""
         matches = self.match(predictions, targets)
-        losses = self.losses(predictions, targets, matches)
+        return self.weighted(self.losses(predictions, targets, matches))
+
+    def weighted(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Multiply unweighted losses by the weight of their kind, e.g. of "loss_ce"."""
         return {
             name: loss * self.weights["_".join(name.split("_", 2)[:2])]
             for name, loss in losses.items()
@@ -81,7 +84,7 @@ class SetCriterion:
         self, group: SetPredictions, targets: SetTargets, pairs: Matches, divisor: Tensor
     ) -> Tensor:
         """Return the class loss of each layer, (L,)."""
-        logits = group.logits.float()
+        logits = at_least_float32(group.logits)
         softmax = self.matcher.classification == "softmax"
         background = logits.shape[-1] - softmax
         expected = logits.new_full(logits.shape[:-1], background, dtype=torch.int64)
@@ -102,7 +105,7 @@ class SetCriterion:
         self, group: SetPredictions, targets: SetTargets, pairs: Matches, divisor: Tensor
     ) -> dict[str, Tensor]:
         """Return the L1 and the GIoU loss of each layer, (L,) each."""
-        boxes = group.boxes.float()[_layers(pairs), pairs.image, pairs.query]  # (L, M, 4)
+        boxes = at_least_float32(group.boxes)[_layers(pairs), pairs.image, pairs.query]  # (L, M, 4)
         expected = targets.boxes[pairs.target]
         giou = generalized_iou(
             cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(expected), self.matcher.giou_eps

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from d2ext.errors import UserError
 from d2ext.modeling.losses.boxes import cxcywh_to_xyxy, generalized_iou
-from d2ext.modeling.set_prediction import Matches, SetPredictions, SetTargets
+from d2ext.modeling.set_prediction import Matches, SetPredictions, SetTargets, at_least_float32
 
 LOG_EPS = 1e-8  # inside the logarithms of the published focal cost
 
@@ -57,11 +57,11 @@ class HungarianMatcher:
             classes = targets.classes
             if predictions.class_agnostic:
                 classes = torch.zeros_like(classes)
-            boxes = predictions.boxes.float()[:, image].transpose(0, 1)  # (T, L, Q, 4)
+            boxes = at_least_float32(predictions.boxes)[:, image].transpose(0, 1)  # (T, L, Q, 4)
             own = targets.boxes[:, None, None]
             distance = (boxes - own).abs().sum(-1)
             giou = generalized_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(own), self.giou_eps)
-            class_cost = self._class_cost(predictions.logits.float(), image, classes)
+            class_cost = self._class_cost(at_least_float32(predictions.logits), image, classes)
             return (
                 self.class_weight * class_cost + self.l1_weight * distance - self.giou_weight * giou
             )
@@ -138,7 +138,8 @@ def _check_finite(costs: np.ndarray, image: int, targets: SetTargets, names: Seq
     if not bad.any():
         return
     layer = names[int(bad.argmax())].lstrip("_") or "final"
-    file = f" ({targets.image_names[image]})" if targets.image_names else ""
+    name = targets.image_names[image]
+    file = f" ({name})" if name else ""
     raise UserError(
         f"the matching cost of layer {layer} with the objects of image {image} of the batch{file} "
         "is not finite: the predictions have diverged, or a box of the image is not finite. Lower "
