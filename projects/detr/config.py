@@ -38,7 +38,14 @@ def add_detr_config(cfg: CfgNode) -> None:
     loss.CLASS_WEIGHT = 1.0
     loss.L1_WEIGHT = 5.0
     loss.GIOU_WEIGHT = 2.0
+    loss.MASK_WEIGHT = 1.0  # of the focal mask loss
+    loss.DICE_WEIGHT = 1.0  # of the dice mask loss
     loss.GIOU_EPS = 0.0  # added to the areas of the GIoU in matcher and loss
+
+    masks = detr.MASK_HEAD = CfgNode()  # of DETR, Conditional and DAB-DETR with MODEL.MASK_ON
+    masks.IN_FEATURES = ["res4", "res3", "res2"]  # finer maps of the backbone, coarsest first
+    masks.FREEZE_DETECTOR = False  # only the mask head learns; boxes come from MODEL.WEIGHTS
+    masks.THRESH_TEST = 0.5  # probability of a pixel that belongs to the mask
 
     dab = cfg.MODEL.DAB_DETR = CfgNode()
     dab.NUM_PATTERNS = 0  # learned contents that each anchor is combined with; 0: one of zeros

@@ -4,6 +4,8 @@ Sources: https://github.com/facebookresearch/detr, https://github.com/Atten4Vis/
 https://github.com/IDEA-Research/DAB-DETR
 """
 
+import re
+
 from d2ext.checkpoint.layouts.layout import IMAGENET_RGB, Layout, Renaming, Weights, has
 from d2ext.checkpoint.layouts.torchvision_resnet import TORCHVISION_RESNET
 
@@ -17,6 +19,12 @@ def _in_backbone(renaming: Renaming) -> Renaming:
     return pattern.replace("^", r"(?<=^backbone\.)"), replacement
 
 
+def _mask_layer(found: re.Match[str]) -> str:
+    """Rename numbered layers of the mask head: they count from 1, lists from 0."""
+    kinds = {"lay": "convs", "gn": "norms", "adapter": "adapters"}
+    return f"mask_head.{kinds[found[1]]}.{int(found[2]) - 1}."
+
+
 # Names that all models of the family share.
 COMMON: tuple[Renaming, ...] = (
     (r"^detr\.", ""),  # of models with a mask head
@@ -24,6 +32,9 @@ COMMON: tuple[Renaming, ...] = (
     *map(_in_backbone, TORCHVISION_RESNET.renamings),
     (r"^transformer\.", ""),
     (_LAYERS + r"(linear[12]|activation)\.", r"\1.layers.\2.feed_forward.\3."),
+    (r"^bbox_attention\.", "mask_head.attention."),
+    (r"^mask_head\.out_lay\.", "mask_head.predictor."),
+    (r"^mask_head\.(lay|gn|adapter)(\d)\.", _mask_layer),
 )
 
 _CONDITIONAL: tuple[Renaming, ...] = (

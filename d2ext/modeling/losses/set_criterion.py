@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2ext.modeling.losses.boxes import cxcywh_to_xyxy, generalized_iou
+from d2ext.modeling.losses.masks import dice_loss, mask_focal_loss
 from d2ext.modeling.losses.normalizer import mean_over_processes
 from d2ext.modeling.matching.hungarian import HungarianMatcher
 from d2ext.modeling.set_prediction import Matches, SetPredictions, SetTargets, at_least_float32
@@ -24,7 +25,8 @@ class SetCriterion:
 
     Attributes:
         matcher: assigns targets to queries; its `classification` also chooses the class loss.
-        weights: factors of "loss_ce", "loss_bbox" and "loss_giou".
+        weights: factors of "loss_ce", "loss_bbox", "loss_giou", and with masks of "loss_mask" and
+            "loss_dice".
         no_object_weight: weight of "no object" in the cross-entropy of softmax classification.
     """
 
@@ -72,6 +74,8 @@ class SetCriterion:
                 }
                 for index, suffix in enumerate(group.layer_names()):
                     losses |= {f"{name}{suffix}": values[index] for name, values in terms.items()}
+                if group.masks is not None:
+                    losses |= self._mask_losses(group.masks, targets, pairs, divisor)
         return losses
 
     @staticmethod
@@ -113,6 +117,21 @@ class SetCriterion:
         return {
             "loss_bbox": (boxes - expected).abs().sum((1, 2)) / divisor,
             "loss_giou": (1 - giou).sum(1) / divisor,
+        }
+
+    @staticmethod
+    def _mask_losses(
+        masks: Tensor, targets: SetTargets, pairs: Matches, divisor: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the focal and the dice loss of the last layer, at the size of the targets."""
+        assert targets.masks is not None
+        expected = targets.masks[pairs.target[-1]]
+        own = at_least_float32(masks[pairs.image, pairs.query[-1]])
+        own = F.interpolate(own[:, None], expected.shape[-2:], mode="bilinear").flatten(1)
+        expected = expected.flatten(1)
+        return {
+            "loss_mask": mask_focal_loss(own, expected).sum() / divisor,
+            "loss_dice": dice_loss(own, expected).sum() / divisor,
         }
 
 

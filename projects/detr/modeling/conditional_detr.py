@@ -92,13 +92,12 @@ class ConditionalDETR(SingleScaleDETR):
             "prior_prob": detr.PRIOR_PROB,
         }
 
-    def decode(self, memory: Memory) -> SetPredictions:
+    def decode(self, memory: Memory) -> tuple[SetPredictions, Tensor]:
         position = self.query_embed.weight.expand(len(memory.tokens), -1, -1)
         hidden, points = self.decoder(position, memory)
         offsets = F.pad(inverse_sigmoid(points), (0, 2))  # width and height start at nothing
-        return SetPredictions(
-            self.class_embed(hidden), (self.bbox_embed(hidden) + offsets).sigmoid()
-        )
+        boxes = (self.bbox_embed(hidden) + offsets).sigmoid()
+        return SetPredictions(self.class_embed(hidden), boxes), hidden[-1]
 
 
 def reset_heads(class_embed: nn.Linear, bbox_embed: MLP, prior_prob: float) -> None:

@@ -138,14 +138,14 @@ class DABDETR(SingleScaleDETR):
             use_checkpoint=detr.USE_CHECKPOINT,
         )
 
-    def decode(self, memory: Memory) -> SetPredictions:
+    def decode(self, memory: Memory) -> tuple[SetPredictions, Tensor]:
         queries, anchors = self._queries()
         batch = len(memory.tokens)
         hidden, entering = self.decoder(
             queries.expand(batch, -1, -1), anchors.expand(batch, -1, -1), memory, self.bbox_embed
         )
         boxes = (self.bbox_embed(hidden) + inverse_sigmoid(entering)).sigmoid()
-        return SetPredictions(self.class_embed(hidden), boxes)
+        return SetPredictions(self.class_embed(hidden), boxes), hidden[-1]
 
     def _queries(self) -> tuple[Tensor, Tensor]:
         """Return the content (Q, C) and the anchors (Q, 4), pattern by pattern."""

@@ -6,7 +6,7 @@ Source: Carion et al., "End-to-End Object Detection with Transformers", 2020, ar
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from d2ext.modeling.set_prediction import SetPredictions
 from d2ext.modeling.transformer import TransformerDecoder, TransformerDecoderLayer
@@ -45,7 +45,7 @@ class DETR(SingleScaleDETR):
         decoder = TransformerDecoder(layer, detr.DECODER_LAYERS, norm, detr.USE_CHECKPOINT)
         return {**super().from_config(cfg), "num_queries": detr.NUM_QUERIES, "decoder": decoder}
 
-    def decode(self, memory: Memory) -> SetPredictions:
+    def decode(self, memory: Memory) -> tuple[SetPredictions, Tensor]:
         position = self.query_embed.weight.expand(len(memory.tokens), -1, -1)
         hidden = self.decoder(
             torch.zeros_like(position),
@@ -54,4 +54,5 @@ class DETR(SingleScaleDETR):
             memory.position,
             memory.padding_mask,
         )
-        return SetPredictions(self.class_embed(hidden), self.bbox_embed(hidden).sigmoid())
+        boxes = self.bbox_embed(hidden).sigmoid()
+        return SetPredictions(self.class_embed(hidden), boxes), hidden[-1]

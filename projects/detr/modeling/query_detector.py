@@ -50,6 +50,11 @@ class QueryDetector(Detector):
             "deep_supervision": cfg.MODEL.DETR.DEEP_SUPERVISION,
         }
 
+    @property
+    def masks_on(self) -> bool:
+        """True if the model predicts masks and learns from `gt_masks`."""
+        return False
+
     @abstractmethod
     def predict(self, images: ImageList, targets: SetTargets | None = None) -> list[SetPredictions]:
         """Predict boxes and class logits per layer and query.
@@ -64,7 +69,7 @@ class QueryDetector(Detector):
     def targets(self, batch: list[dict]) -> list[SetTargets]:
         """Return the objects per image: classes and normalised cxcywh boxes."""
         return [
-            SetTargets.from_instances(instances, str(item.get("file_name", "")))
+            SetTargets.from_instances(instances, str(item.get("file_name", "")), self.masks_on)
             for instances, item in zip(super().targets(batch), batch, strict=True)
         ]
 
@@ -125,6 +130,8 @@ def build_criterion(cfg: CfgNode) -> SetCriterion:
         "loss_ce": loss.CLASS_WEIGHT,
         "loss_bbox": loss.L1_WEIGHT,
         "loss_giou": loss.GIOU_WEIGHT,
+        "loss_mask": loss.MASK_WEIGHT,
+        "loss_dice": loss.DICE_WEIGHT,
     }
     return SetCriterion(matcher, weights, loss.NO_OBJECT_WEIGHT)
 

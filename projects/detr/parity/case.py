@@ -18,7 +18,7 @@ from d2ext.parity import recipe
 from d2ext.parity.case import Case, Comparison
 from d2ext.projects.detr.parity.outputs import Outputs
 from detectron2.config import CfgNode
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
 
 SHOWN = 5
 TINY = 1e-30
@@ -47,6 +47,8 @@ WEIGHTS = {
     "loss_ce": "MODEL.DETR.LOSS.CLASS_WEIGHT",
     "loss_bbox": "MODEL.DETR.LOSS.L1_WEIGHT",
     "loss_giou": "MODEL.DETR.LOSS.GIOU_WEIGHT",
+    "loss_mask": "MODEL.DETR.LOSS.MASK_WEIGHT",
+    "loss_dice": "MODEL.DETR.LOSS.DICE_WEIGHT",
 }
 # Settings that have one value here.
 FIXED = {"position_embedding": ("sine", "v2"), "batch_norm_type": ("FrozenBatchNorm2d",)}
@@ -114,6 +116,8 @@ class FamilyCase(Case):
         instances = Instances(size)
         instances.gt_boxes = Boxes(torch.from_numpy(boxes))
         instances.gt_classes = torch.from_numpy(classes)
+        if self.config.get("masks"):
+            instances.gt_masks = _filled(boxes, size)
         tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float()
         return {"image": tensor, "instances": instances}
 
@@ -152,7 +156,10 @@ class FamilyCase(Case):
         cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
         cfg.MODEL.RESNETS.DEPTH = int(found[1])
         cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
-        cfg.MODEL.RESNETS.OUT_FEATURES = list(cfg.MODEL.DETR.IN_FEATURES)
+        masks = cfg.MODEL.DETR.MASK_HEAD
+        finer = masks.IN_FEATURES[::-1] if cfg.MODEL.MASK_ON else []
+        cfg.MODEL.RESNETS.OUT_FEATURES = [*finer, *cfg.MODEL.DETR.IN_FEATURES]
+        masks.FREEZE_DETECTOR = bool(self.config.get("frozen_weights"))
         if self.config.get("dilation"):
             cfg.MODEL.BACKBONE.NAME = "build_dilated_resnet_backbone"
             cfg.MODEL.RESNETS.RES5_DILATION = 2
@@ -178,6 +185,14 @@ def _merge(cfg: CfgNode, key: str, value: Any) -> None:
     for section in sections:
         node = node[section]
     node[leaf] = type(node[leaf])(value)
+
+
+def _filled(boxes: np.ndarray, size: tuple[int, int]) -> BitMasks:
+    """Return the pixels inside each box as its mask."""
+    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, np.rint(boxes).astype(int), strict=True):
+        mask[y0:y1, x0:x1] = True
+    return BitMasks(masks)
 
 
 def _finite(error: float) -> float:

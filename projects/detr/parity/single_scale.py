@@ -70,6 +70,8 @@ class SingleScaleCase(FamilyCase):
         yield from _decoded(seen["decoder"])
         yield from outputs.predictions(found)
         yield from outputs.detections(model, found, images)
+        if found.masks is not None:
+            yield from _masks(model, found, images)
 
 
 def _decoded(decoder: Any) -> Outputs:
@@ -77,6 +79,12 @@ def _decoded(decoder: Any) -> Outputs:
     yield "decoder.hs", hidden
     if reference is not None:
         yield "decoder.reference", reference
+
+
+def _masks(model: Any, found: Any, images: Any) -> Outputs:
+    yield "pred_masks", found.masks
+    for index, instances in enumerate(model.detect(images)):
+        yield f"det{index}.masks", instances.pred_masks
 
 
 def _without_padding(tokens: Tensor, mask: Tensor) -> Tensor:
