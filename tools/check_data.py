@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Find faults in a data set before it is trained on; `--help` shows examples."""
 
-from d2ext.commands import check_data
+from d2ext.cli.entry_points import check_data
 
 if __name__ == "__main__":
     check_data()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train or evaluate a detector; `--help` shows examples."""
 
-from d2ext.commands import train
+from d2ext.cli.entry_points import train
 
 if __name__ == "__main__":
     train()

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2ext.checkpoint import storage
-from d2ext.checkpoint.contents import weights_of
-from d2ext.checkpoint.matching import Match, refuse_foreign, refuse_incomplete
-from d2ext.checkpoint.official import convert
-from d2ext.checkpoint.source import Source, local_file
+from d2ext.checkpoint import file_io
+from d2ext.checkpoint.conversion import convert
+from d2ext.checkpoint.key_matching import Match, refuse_foreign, refuse_incomplete
+from d2ext.checkpoint.state_dict import extract_state_dict
+from d2ext.checkpoint.uri import WeightsURI, local_file
 from d2ext.errors import WeightsError
 from detectron2.checkpoint import DetectionCheckpointer
 
@@ -77,13 +77,13 @@ class Checkpointer(DetectionCheckpointer):
             self._write(name, {"model": weights, **kwargs})
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        storage.write_text(Path(self.save_dir, storage.LAST), last_filename_basename)
+        file_io.write_text(Path(self.save_dir, file_io.LAST), last_filename_basename)
 
     def has_checkpoint(self) -> bool:
-        return bool(storage.resumable(self.save_dir))
+        return bool(file_io.resumable(self.save_dir))
 
     def get_checkpoint_file(self) -> str:
-        return storage.last_checkpoint(self.save_dir)
+        return file_io.last_checkpoint(self.save_dir)
 
     def load(
         self, path: str, checkpointables: list[str] | None = None, *, strict: bool = False
@@ -105,8 +105,8 @@ class Checkpointer(DetectionCheckpointer):
                 "no weights to load (MODEL.WEIGHTS): the model starts from its initial ones"
             )
             return {}
-        content = storage.read_checkpoint(local_file(path))
-        if Source.parse(path).heuristics:
+        content = file_io.read_checkpoint(local_file(path))
+        if WeightsURI.parse(path).heuristics:
             content["matching_heuristics"] = True
         return self._restore(path, content, checkpointables, strict)
 
@@ -125,10 +125,10 @@ class Checkpointer(DetectionCheckpointer):
         return self._restore(path, content, None, strict=True)
 
     def _newest_readable(self) -> tuple[str, dict[str, Any]]:
-        candidates = storage.resumable(self.save_dir)
+        candidates = file_io.resumable(self.save_dir)
         for path in candidates:
             try:
-                return str(path), storage.read_checkpoint(path)
+                return str(path), file_io.read_checkpoint(path)
             except WeightsError as error:
                 logger.warning("skipped for the checkpoint before: %s", error)
         raise WeightsError(
@@ -154,7 +154,7 @@ class Checkpointer(DetectionCheckpointer):
     def _load_weights(self, content: dict[str, Any]) -> Match:
         """Copy what fits into the model; removes the weights from `content`."""
         heuristics = content.pop("matching_heuristics", False)
-        weights, state = weights_of(content), self.model.state_dict()
+        weights, state = extract_state_dict(content), self.model.state_dict()
         conversion = convert(weights, state)
         if heuristics and not conversion.known:
             return self._load_by_heuristics(weights)
@@ -176,7 +176,7 @@ class Checkpointer(DetectionCheckpointer):
         path = Path(self.save_dir, f"{name}.pth")
         for leftover in path.parent.glob(".model_*.pth"):  # of a process killed while it saved
             leftover.unlink(missing_ok=True)
-        storage.write_checkpoint(path, {**self.metadata, **content})
+        file_io.write_checkpoint(path, {**self.metadata, **content})
         logger.info("saved %s", path)
 
 
@@ -189,4 +189,4 @@ def load_for_evaluation(model: nn.Module, path: str | os.PathLike) -> dict[str, 
     if not path:
         raise WeightsError("MODEL.WEIGHTS is empty: name the weights, e.g. output/model_final.pth.")
     content = Checkpointer(model).load(str(path), checkpointables=[], strict=True)
-    return {key: content[key] for key in storage.METADATA if key in content}
+    return {key: content[key] for key in file_io.METADATA if key in content}

@@ -10,6 +10,11 @@ def add_datasets_config(cfg: CfgNode) -> None:
     cfg.DATASETS.FINAL = ()  # evaluated once, with the best weights, after a training
 
 
+def add_dataloader_config(cfg: CfgNode) -> None:
+    """`DATALOADER`, read by `d2ext.data.mappers`."""
+    cfg.DATALOADER.MAPPER = "auto"  # a registered dataset mapper; auto: the meta-architecture's
+
+
 def add_input_config(cfg: CfgNode) -> None:
     """`INPUT`, read by `d2ext.data`'s `resize`, `augment`, `mixing`, `mapper` and `slices`."""
     cfg.INPUT.RESIZE = "shortest_edge"  # Detectron2's own; to SIZE: stretch, or fit in: letterbox
@@ -30,7 +35,7 @@ def add_input_config(cfg: CfgNode) -> None:
 
 
 def add_auto_config(cfg: CfgNode) -> None:
-    """`AUTO`, read by `d2ext.config.auto`."""
+    """`AUTO`, read by `d2ext.engine.auto`."""
     cfg.AUTO = []  # keys still to be derived from data and machine; empty once resolved
 
 
@@ -44,7 +49,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     swin.MLP_RATIO = 4.0  # hidden channels of the MLP, in multiples of the block's
     swin.DROP_PATH_RATE = 0.2  # stochastic depth of the last block; linear from 0 at the first
     swin.PATCH_NORM = True  # LayerNorm after the patch embedding
-    swin.RECOMPUTE = True  # blocks in the backward pass: a third of the memory, a fifth more time
+    swin.USE_CHECKPOINT = True  # gradient checkpointing: a third of the memory, a fifth more time
     swin.OUT_FEATURES = ["stage3", "stage4", "stage5"]  # of stage2 to stage5, strides 4 to 32
 
     timm = cfg.MODEL.TIMM = CfgNode()
@@ -63,9 +68,8 @@ def add_dyhead_config(cfg: CfgNode) -> None:
     dyhead = cfg.MODEL.DYHEAD = CfgNode()
     dyhead.BACKBONE = "FPNBackbone"  # the pyramid below the dynamic head, by registered name
     dyhead.NUM_BLOCKS = 6  # blocks, each of scale, spatial and task attention
-    dyhead.CHANNELS = 256  # channels of every level, in and out; a multiple of 16
     dyhead.COARSE_OFFSETS = "flat"  # larger offsets at a coarser level: flat (published) or resize
-    dyhead.RECOMPUTE = True  # in the backward pass: half the memory for a seventh more time
+    dyhead.USE_CHECKPOINT = True  # gradient checkpointing: half the memory, a seventh more time
     dyhead.SIZE_DIVISIBILITY = 128  # images are padded to multiples of it, in pixels; 32 at least
 
 
@@ -125,9 +129,8 @@ def add_fcos_config(cfg: CfgNode) -> None:
 def add_solver_config(cfg: CfgNode) -> None:
     """`SOLVER`, read by `d2ext.engine`."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD or ADAMW
-    cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0  # learning rate of the bottom-up backbone, in BASE_LR
+    cfg.SOLVER.PARAM_GROUPS = []  # rules: pattern, lr_factor, layer_decay, weight_decay
     cfg.SOLVER.WARMUP_POWER = 4.0  # of the rate's rise where WARMUP_METHOD is "power"
-    cfg.SOLVER.WEIGHT_DECAY_POSITION = 0.0  # of position tables and relative position biases
     cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER counts
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0  # batch that LR, warm-up and steps are for; 0: as written
     cfg.SOLVER.ACCUMULATE = 1  # batches whose gradients make one step of the optimizer
@@ -145,12 +148,13 @@ def add_test_config(cfg: CfgNode) -> None:
     cfg.TEST.PATIENCE = 0  # evaluations without a better BEST_METRIC before stopping; 0: never
     cfg.TEST.SLICE_SIZE = 0  # detect in parts of this side, in pixels, beside the whole; 0: whole
     cfg.TEST.SLICE_OVERLAP = 0.2  # least share that neighbouring parts have in common
-    cfg.TEST.VIEWS_NMS_THRESH = 0.5  # IoU above which detections of several views are one
+    cfg.TEST.AUG.NMS_THRESH = 0.5  # IoU above which detections of several views are one
     cfg.TEST.PICTURES = 16  # validation images in the picture of predictions; 0: none
 
 
 ALL = (
     add_datasets_config,
+    add_dataloader_config,
     add_input_config,
     add_auto_config,
     add_backbone_config,

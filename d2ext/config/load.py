@@ -8,12 +8,13 @@ from typing import Any
 
 import yaml
 
-from d2ext.config.auto import AUTO, DERIVABLE
 from d2ext.config.defaults import ALL
 from d2ext.config.paths import config_root, project_root
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_defaults
+
+AUTO = "auto"  # the value of a key that follows from data and machine
 
 
 def get_cfg() -> CfgNode:
@@ -28,13 +29,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     """The config of a file and of `KEY VALUE` pairs, which win.
 
     A value `auto` keeps the key's default and puts the key into `cfg.AUTO`; so do class counts
-    that nobody gave. `d2ext.config.resolve_auto` derives them.
+    that nobody gave. `d2ext.engine.auto.resolve_auto` derives them.
 
     Raises:
         ConfigError: no such file, broken YAML, an unknown key or plugin, a value of another type.
     """
     found = find_config(path)
-    tree = _read_tree(found)
+    tree = read_tree(found)
     typed = _pairs(overrides)
     given = dict(_leaves(tree)) | typed
     cfg = get_cfg()
@@ -70,7 +71,12 @@ def class_counts(cfg: CfgNode) -> dict[str, int]:
     }
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
+    """Read a config file and merge it over its `_BASE_` files.
+
+    Raises:
+        ConfigError: a file is missing, unreadable, or not a plain YAML mapping.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
@@ -86,7 +92,7 @@ def _read_tree(path: Path) -> dict[str, Any]:
         base_path = path.parent / Path(base).expanduser()
         if not base_path.is_file():
             raise ConfigError(f"{path}: _BASE_: no file {base_path}.")
-        merged = _merged(merged, _read_tree(base_path))
+        merged = _merged(merged, read_tree(base_path))
     return _merged(merged, tree)
 
 
@@ -140,7 +146,6 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         return
     _check_known(cfg, key, source)
     if value == AUTO:
-        _check_derivable(key, source)
         return
     try:
         cfg.merge_from_list([key, value])
@@ -162,13 +167,8 @@ def _check_known(cfg: CfgNode, key: str, source: str) -> None:
     raise ConfigError(f"{source}: unknown key {key}; {hint}")
 
 
-def _check_derivable(key: str, source: str) -> None:
-    if key not in DERIVABLE:
-        raise ConfigError(
-            f"{source}: {key} cannot be auto. Keys that can: {', '.join(sorted(DERIVABLE))}."
-        )
-
-
 def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:
-    auto = {key for key, value in given.items() if value == AUTO}
+    # A key whose own default is "auto", such as DATALOADER.MAPPER, is left to whoever reads it.
+    own = {key for key, value in _leaves(cfg) if value == AUTO}
+    auto = {key for key, value in given.items() if value == AUTO} - own
     return auto | {key for key in class_counts(cfg) if key not in given}

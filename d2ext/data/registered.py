@@ -13,12 +13,12 @@ from typing import Any
 from d2ext.data.cache import cache_folder, cached_file
 from d2ext.data.coco import load_coco, register_coco
 from d2ext.data.conversion.coco import coco_document
-from d2ext.data.facts import dataset_facts
 from d2ext.data.leaving_out import leave_out_label_images
 from d2ext.data.repair import note_faults
 from d2ext.data.sources import Fault, Source, load_source
 from d2ext.data.sources.source import with_classes
 from d2ext.data.sources.splits import Share
+from d2ext.data.statistics import dataset_stats
 from d2ext.errors import DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -123,10 +123,10 @@ def described(names: Sequence[str]) -> list[str]:
 def _lines(name: str, entry: Entry) -> list[str]:
     if not _is_plain_coco(entry):
         return _ready(entry).lines
-    facts = dataset_facts([name])
+    stats = dataset_stats([name])
     return [
-        f"{entry.path}: COCO, {facts.num_images} images, {facts.num_objects} objects, "
-        f"{len(facts.class_names)} classes: {', '.join(facts.class_names)}"
+        f"{entry.path}: COCO, {stats.num_images} images, {stats.num_objects} objects, "
+        f"{len(stats.class_names)} classes: {', '.join(stats.class_names)}"
     ]
 
 

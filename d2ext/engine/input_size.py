@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 import d2ext.modeling  # noqa: F401 # registers the models
-from d2ext.config import Machine, resolve_auto
-from d2ext.data import DatasetFacts
+from d2ext.data import DatasetStats
 from d2ext.data.checks.sizes import InputSize
 from d2ext.data.checks.subject import Subject
 from d2ext.data.sources import Source
+from d2ext.engine.auto import Machine, resolve_auto
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
@@ -26,7 +26,7 @@ def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
         machine: what it would run on.
     """
     cfg = cfg.clone()
-    resolve_auto(cfg, facts_of(source), machine)
+    resolve_auto(cfg, stats_of(source), machine)
     cfg.MODEL.DEVICE = "cpu"
     with torch.random.fork_rng(devices=[]):
         model = build_model(cfg)
@@ -41,13 +41,13 @@ def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
     )
 
 
-def facts_of(source: Source) -> DatasetFacts:
+def stats_of(source: Source) -> DatasetStats:
     """What `auto` values follow from."""
     subject = Subject("", source)
     counted = subject.usable & ~subject.crowd
     owners = subject.owners[counted]
     semantic = source.task in ("semantic", "panoptic")
-    return DatasetFacts(
+    return DatasetStats(
         class_names=source.classes,
         image_sizes=subject.image_sizes.astype(np.int64),
         object_sizes=subject.raw_boxes[counted, 2:4],

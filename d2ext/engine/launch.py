@@ -20,7 +20,7 @@ Main = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """Where a process stands among all.
 
     Args:
@@ -63,7 +63,7 @@ def launch(main: Main, args: argparse.Namespace, *more: Any, device: str = "cuda
     world = local * args.num_machines
     if world == 1:
         return main(args, *more)
-    url = _meeting_point(args)
+    url = _init_method(args)
     return _spawn(local, world, args.machine_rank, url, backend, main, (args, *more))
 
 
@@ -73,7 +73,7 @@ def world_size(args: argparse.Namespace) -> int:
     return place.world if place else max(1, args.num_gpus) * args.num_machines
 
 
-def started_place(environment: Mapping[str, str]) -> Place | None:
+def started_place(environment: Mapping[str, str]) -> RankInfo | None:
     """The place that torchrun or SLURM gave this process; None if it was started by hand."""
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= environment.keys():
         return _torchrun_place(environment)
@@ -82,9 +82,9 @@ def started_place(environment: Mapping[str, str]) -> Place | None:
     return None
 
 
-def _torchrun_place(environment: Mapping[str, str]) -> Place:
+def _torchrun_place(environment: Mapping[str, str]) -> RankInfo:
     world = int(environment["WORLD_SIZE"])
-    return Place(
+    return RankInfo(
         rank=int(environment["RANK"]),
         world=world,
         local_rank=int(environment["LOCAL_RANK"]),
@@ -93,7 +93,7 @@ def _torchrun_place(environment: Mapping[str, str]) -> Place:
     )
 
 
-def _slurm_place(environment: Mapping[str, str]) -> Place:
+def _slurm_place(environment: Mapping[str, str]) -> RankInfo:
     world = int(environment["SLURM_STEP_NUM_TASKS"])
     nodes = int(environment.get("SLURM_STEP_NUM_NODES", 1))
     if world % nodes:
@@ -104,7 +104,7 @@ def _slurm_place(environment: Mapping[str, str]) -> Place:
     host = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
     job = int(environment.get("SLURM_JOB_ID", 0))
     port = environment.get("MASTER_PORT") or str(20000 + job % 20000)
-    return Place(
+    return RankInfo(
         rank=int(environment["SLURM_PROCID"]),
         world=world,
         local_rank=int(environment["SLURM_LOCALID"]),
@@ -121,7 +121,7 @@ def first_host(nodes: str) -> str:
     return "".join(part or "" for part in found.groups())
 
 
-def _meeting_point(args: argparse.Namespace) -> str:
+def _init_method(args: argparse.Namespace) -> str:
     if not 0 <= args.machine_rank < args.num_machines:
         raise ConfigError(
             f"--machine-rank {args.machine_rank}: must be 0 to {args.num_machines - 1} with "
@@ -144,28 +144,28 @@ def _free_port() -> int:
 def _spawn(
     local: int, world: int, machine: int, url: str, backend: str, main: Main, arguments: tuple
 ) -> None:
-    complaints = mp.get_context("spawn").SimpleQueue()
-    places = [Place(machine * local + n, world, n, local, url) for n in range(local)]
+    error_queue = mp.get_context("spawn").SimpleQueue()
+    places = [RankInfo(machine * local + n, world, n, local, url) for n in range(local)]
     try:
-        mp.spawn(_child, (places, backend, main, arguments, complaints), nprocs=local)
+        mp.spawn(_child, (places, backend, main, arguments, error_queue), nprocs=local)
     except (mp.ProcessExitedException, mp.ProcessRaisedException):
-        if not complaints.empty():
-            name, message = complaints.get()
+        if not error_queue.empty():
+            name, message = error_queue.get()
             raise getattr(errors, name, UserError)(message) from None
         raise
 
 
 def _child(
-    index: int, places: list[Place], backend: str, main: Main, arguments: tuple, complaints: Any
+    index: int, places: list[RankInfo], backend: str, main: Main, arguments: tuple, error_queue: Any
 ) -> None:
     try:
         _run(places[index], backend, main, arguments)
     except UserError as error:
-        complaints.put((type(error).__name__, str(error)))
+        error_queue.put((type(error).__name__, str(error)))
         raise
 
 
-def _run(place: Place, backend: str, main: Main, arguments: tuple) -> Any:
+def _run(place: RankInfo, backend: str, main: Main, arguments: tuple) -> Any:
     if backend == "nccl":
         torch.cuda.set_device(place.local_rank)
     dist.init_process_group(backend, place.url, rank=place.rank, world_size=place.world)

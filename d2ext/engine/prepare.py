@@ -18,17 +18,25 @@ import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext import __version__
 from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
-from d2ext.config import Machine, inherit_auto, load_config, resolve_auto
-from d2ext.config.auto import COCO_KEYPOINTS, describe
+from d2ext.config import load_config
 from d2ext.config.load import class_counts, find_config
-from d2ext.data import DatasetFacts, dataset_facts, write_faults
+from d2ext.data import DatasetStats, dataset_stats, write_faults
 from d2ext.data.registered import described
-from d2ext.engine.class_agreement import agree_on_classes
-from d2ext.engine.data_check import check_before_training
-from d2ext.engine.data_flags import use_data_sets
+from d2ext.engine.align_classes import align_classes
+from d2ext.engine.auto import (
+    COCO_KEYPOINTS,
+    Machine,
+    check_auto,
+    describe,
+    inherit_auto,
+    resolve_auto,
+)
+from d2ext.engine.check_before_training import check_before_training
+from d2ext.engine.dataset_arguments import use_data_sets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
 from d2ext.engine.schedule import resolve_schedule
+from d2ext.engine.task import check_task
 from d2ext.errors import ConfigError, OutputError
 from d2ext.ops import EXTENSION_STATE
 from detectron2.config import CfgNode
@@ -37,7 +45,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 
 @dataclass
-class Prepared:
+class RunSpec:
     """A run that is ready to start: picklable, so that every process gets the same.
 
     Args:
@@ -49,7 +57,7 @@ class Prepared:
     notes: list[str]
 
 
-def prepare(args: argparse.Namespace) -> Prepared:
+def prepare(args: argparse.Namespace) -> RunSpec:
     """Resolve and check everything that training or evaluation needs.
 
     Raises:
@@ -59,6 +67,7 @@ def prepare(args: argparse.Namespace) -> Prepared:
     notes.append(EXTENSION_STATE)
     args.config_file = str(find_config(args.config_file))
     cfg = load_config(args.config_file, args.opts)
+    check_auto(cfg)
     notes += use_data_sets(cfg, args)
     notes += _use_device(cfg, args.num_gpus)
     _check_names(cfg)
@@ -70,23 +79,21 @@ def prepare(args: argparse.Namespace) -> Prepared:
     if cfg.MODEL.WEIGHTS and not (args.resume and last_checkpoint(cfg.OUTPUT_DIR)):
         local_file(cfg.MODEL.WEIGHTS)  # here, where a download is made once and shows its progress
     notes += _inherit(cfg, args)
-    notes += agree_on_classes(
-        cfg, args.eval_only, _names_of_weights(cfg) if args.eval_only else None
-    )
-    facts = _facts(cfg, args.eval_only)
+    notes += align_classes(cfg, args.eval_only, _names_of_weights(cfg) if args.eval_only else None)
+    stats = _stats(cfg, args.eval_only)
     notes += described((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
     notes += [f"what was dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
-    _check_task(cfg, facts)
-    _check_class_counts(cfg, facts)
-    _check_keypoints(cfg, facts)
+    check_task(cfg, stats.annotated)
+    _check_class_counts(cfg, stats)
+    _check_keypoints(cfg, stats)
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
-    decided = resolve_auto(cfg, facts, machine(cfg, args))
+    decided = resolve_auto(cfg, stats, machine(cfg, args))
     notes += [describe(decided, names)] if decided else []
     if not args.eval_only:
         notes += resolve_schedule(cfg)
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
-    return Prepared(cfg, notes)
+    return RunSpec(cfg, notes)
 
 
 def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
@@ -154,60 +161,40 @@ def _names_of_weights(cfg: CfgNode) -> list[str] | None:
     return read_metadata(cfg.MODEL.WEIGHTS).get("thing_classes") if cfg.MODEL.WEIGHTS else None
 
 
-def _facts(cfg: CfgNode, eval_only: bool) -> DatasetFacts:
+def _stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:
     """Facts of the training data, or of the evaluation data where there is no training."""
     if not eval_only:
-        return dataset_facts(cfg.DATASETS.TRAIN)
+        return dataset_stats(cfg.DATASETS.TRAIN)
     if not cfg.DATASETS.TEST:
         raise ConfigError("--eval-only needs data: --val PATH")
-    test = dataset_facts(cfg.DATASETS.TEST)
+    test = dataset_stats(cfg.DATASETS.TEST)
     check_classes(_names_of_weights(cfg), test.class_names)
     return test
 
 
-def _check_task(cfg: CfgNode, facts: DatasetFacts) -> None:
-    """Whether the data have what the model learns from."""
-    architecture, needs = cfg.MODEL.META_ARCHITECTURE, {}
-    if architecture in ("SemanticSegmentor", "PanopticFPN"):
-        needs["semantic masks"] = f"MODEL.META_ARCHITECTURE {architecture}"
-    if architecture in ("ATSS", "FCOS", "GeneralizedRCNN", "PanopticFPN", "RetinaNet"):
-        needs["boxes"] = f"MODEL.META_ARCHITECTURE {architecture}"
-        needs |= {"masks": "MODEL.MASK_ON True"} if cfg.MODEL.MASK_ON else {}
-        needs |= {"keypoints": "MODEL.KEYPOINT_ON True"} if cfg.MODEL.KEYPOINT_ON else {}
-    for what, key in needs.items():
-        if facts.annotated and what not in facts.annotated:
-            raise ConfigError(
-                f"{key} learns {what}, and the data have {', '.join(sorted(facts.annotated))} "
-                "alone. Choose a config for these: configs/mask_rcnn_regnetx200m.yaml learns "
-                "boxes and masks, configs/keypoint_rcnn_regnetx200m.yaml boxes and keypoints, "
-                "configs/semantic_fpn_regnetx200m.yaml semantic masks, "
-                "configs/dyhead_regnetx200m.yaml boxes."
-            )
-
-
-def _check_class_counts(cfg: CfgNode, facts: DatasetFacts) -> None:
+def _check_class_counts(cfg: CfgNode, stats: DatasetStats) -> None:
     for key, given in class_counts(cfg).items():
-        if key not in cfg.AUTO and given != len(facts.class_names):
+        if key not in cfg.AUTO and given != len(stats.class_names):
             raise ConfigError(
-                f"{key} is {given}, but the data has {len(facts.class_names)} classes "
-                f"({', '.join(facts.class_names)}). Leave the key out: it follows the data."
+                f"{key} is {given}, but the data has {len(stats.class_names)} classes "
+                f"({', '.join(stats.class_names)}). Leave the key out: it follows the data."
             )
 
 
-def _check_keypoints(cfg: CfgNode, facts: DatasetFacts) -> None:
+def _check_keypoints(cfg: CfgNode, stats: DatasetStats) -> None:
     """How many there are, and a deviation for each where they are not COCO's."""
     if not cfg.MODEL.KEYPOINT_ON:
         return
     key, given = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
-    if key not in cfg.AUTO and given != facts.num_keypoints:
+    if key not in cfg.AUTO and given != stats.num_keypoints:
         raise ConfigError(
-            f"{key} is {given}, but objects of the data have {facts.num_keypoints}. "
+            f"{key} is {given}, but objects of the data have {stats.num_keypoints}. "
             f"{key} auto follows the data."
         )
     key, given = "TEST.KEYPOINT_OKS_SIGMAS", len(cfg.TEST.KEYPOINT_OKS_SIGMAS)
     count, whose = (given, "") if given else (COCO_KEYPOINTS, "those of COCO, ")
-    if key not in cfg.AUTO and count != facts.num_keypoints:
+    if key not in cfg.AUTO and count != stats.num_keypoints:
         raise ConfigError(
-            f"{key} has {count} values, {whose}but objects of the data have {facts.num_keypoints} "
+            f"{key} has {count} values, {whose}but objects of the data have {stats.num_keypoints} "
             f"keypoints. {key} auto takes the same for each."
         )

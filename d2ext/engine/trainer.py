@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from d2ext.checkpoint import Checkpointer, check_classes, load_for_evaluation
 from d2ext.data import build_test_loader, build_train_loader
-from d2ext.data.facts import names_of_classes
+from d2ext.data.statistics import names_of_classes
 from d2ext.engine import hooks
 from d2ext.engine.clipping import build_clip
 from d2ext.engine.devices import wrap_model
 from d2ext.engine.ema import WeightAverage
 from d2ext.engine.metrics_file import MetricsFile
+from d2ext.engine.mixed_precision import autocast_dtype
 from d2ext.engine.optimizer import build_optimizer
-from d2ext.engine.precision import autocast_dtype
 from d2ext.engine.train_step import Batch, TrainStep
 from d2ext.engine.validation import build_loss_loader, validation_losses
 from d2ext.engine.warmup import build_lr_scheduler
 from d2ext.errors import UserError
-from d2ext.evaluation import build_evaluator, with_views
+from d2ext.evaluation import build_evaluator
+from d2ext.modeling.test_time_augmentation import with_tta
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
@@ -214,7 +215,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> Any:
         """DefaultTrainer's, in several views where TEST.AUG or TEST.SLICE_SIZE ask for them."""
-        return super().test(cfg, with_views(cfg, model), evaluators)
+        return super().test(cfg, with_tta(cfg, model), evaluators)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from d2ext.data.mapper import build_loss_mapper
+from d2ext.data.mappers import build_mapper
 from d2ext.engine.seeding import seed_step
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
@@ -19,7 +19,7 @@ PREFIX = "val/"
 
 def build_loss_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
     """Every image once, resized as for testing, with the annotations that losses need."""
-    loader = build_detection_test_loader(cfg, dataset_name, mapper=build_loss_mapper(cfg))
+    loader = build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, "validation"))
     loader.generator = torch.Generator()  # else it draws from the training's random numbers
     return loader
 

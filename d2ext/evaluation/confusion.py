@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from d2ext.evaluation.drawing import NamedClasses
-from d2ext.evaluation.predictions import score_threshold
+from d2ext.visualization.drawing import NamedClasses
+from d2ext.visualization.predictions import score_threshold
 from detectron2.structures import BoxMode
 
 IOU = 0.5

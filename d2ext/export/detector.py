@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from d2ext.data.resize import ResizeTo
+from d2ext.data.augmentation.resize import ResizeTo
 from d2ext.errors import WeightsError
 from d2ext.export.formats import METADATA_KEY, need_onnx, open_session
 from detectron2.data import transforms as T

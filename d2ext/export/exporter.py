@@ -2,30 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
+from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
 from detectron2.structures import Instances
 
 _EXPORTERS: dict[type[nn.Module], type["Exporter"]] = {}
 _Class = TypeVar("_Class", bound=type["Exporter"])
-
-
-@dataclass
-class Levels:
-    """Decoded predictions of every cell, level by level.
-
-    Attributes:
-        boxes: of each level, (B, A_l, 4) XYXY in pixels of the input.
-        scores: of each level, (B, A_l, classes) in 0..1; 0 where a class is below the model's
-            threshold.
-    """
-
-    boxes: list[Tensor]
-    scores: list[Tensor]
 
 
 class Exporter(ABC, nn.Module):
@@ -36,9 +22,7 @@ class Exporter(ABC, nn.Module):
     """
 
     clip: bool = True  # end boxes at the border of the image
-    nms_thresh: float  # IoU above which the lower of two detections of a class goes
-    topk_candidates: int  # of each level, before NMS
-    max_detections: int  # of an image
+    postprocess: PostProcess
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -70,7 +54,7 @@ class Exporter(ABC, nn.Module):
         """Normalised images -> raw outputs by name, each level by level."""
 
     @abstractmethod
-    def decode(self, raw: dict[str, list[Tensor]]) -> Levels:
+    def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:
         """What `head` gives -> boxes and scores."""
 
 

@@ -6,10 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
-from d2ext.export.exporter import Exporter, Levels
+from d2ext.export.exporter import Exporter
 from d2ext.export.suppression import keep_best
+from d2ext.modeling.dense_heads import LevelPredictions
 
 WHERE = ("inside", "none")
+# Candidates per level where the model has no limit: the shapes of a graph are fixed, and more than
+# these hardly ever pass the threshold.
+MOST = 1000
 
 
 def build_graph(exporter: Exporter, nms: str, decode: str, for_onnx: bool) -> "Graph":
@@ -87,10 +91,11 @@ class Detections(Graph):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         levels = self.exporter.decode(self.exporter.head(self.exporter.normalize(images)))
-        boxes, scores, classes = best_of_levels(levels, self.exporter.topk_candidates)
+        postprocess = self.exporter.postprocess
+        boxes, scores, classes = best_of_levels(levels, postprocess.topk_candidates or MOST)
         num_classes = levels.scores[0].shape[-1]
-        keep = self.keep(boxes, scores, classes, num_classes, self.exporter.nms_thresh)
-        scores, index = padded_topk(torch.where(keep, scores, 0.0), self.exporter.max_detections)
+        keep = self.keep(boxes, scores, classes, num_classes, postprocess.nms_thresh)
+        scores, index = padded_topk(torch.where(keep, scores, 0.0), postprocess.max_detections)
         boxes = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
         found = scores > 0
         if self.exporter.clip:
@@ -106,7 +111,7 @@ def clipped(boxes: Tensor, height: int, width: int) -> Tensor:
     return torch.stack(sides, dim=-1)
 
 
-def best_of_levels(levels: Levels, topk: int) -> tuple[Tensor, Tensor, Tensor]:
+def best_of_levels(levels: LevelPredictions, topk: int) -> tuple[Tensor, Tensor, Tensor]:
     """The `topk` of each level: boxes (B, K, 4), scores (B, K) and classes (B, K)."""
     parts = []
     for boxes, scores in zip(levels.boxes, levels.scores, strict=True):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from d2ext.modeling.lookup import registered
+from d2ext.modeling.lookup import get_registered
 from detectron2.config import CfgNode
 from detectron2.modeling import (
     META_ARCH_REGISTRY,
@@ -42,7 +42,7 @@ def required_annotations(cfg: CfgNode) -> dict[str, str]:
         ConfigError: no architecture of that name is registered.
     """
     name = cfg.MODEL.META_ARCHITECTURE
-    model_class: Any = registered(META_ARCH_REGISTRY, "MODEL.META_ARCHITECTURE", name)
+    model_class: Any = get_registered(META_ARCH_REGISTRY, "MODEL.META_ARCHITECTURE", name)
     if hasattr(model_class, "required_annotations"):
         return model_class.required_annotations(cfg)
     for base in getattr(model_class, "__mro__", ()):

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
-from d2ext.evaluation.figures import COLORS, FAINT, svg, tidy
+from d2ext.visualization.figures import COLORS, FAINT, svg, tidy
 
 Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
 _WIDTH, _HEIGHT = 4.2, 3.0  # inches

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from d2ext.evaluation.drawing import Mark, draw
+from d2ext.visualization.drawing import Mark, draw
 
 _SIDE = 240  # pixels of a picture's longer side
 _LEAST = 32  # pixels of the image that are shown at least

@@ -1,21 +1,19 @@
 """The page about a data set: what is in it, and what is wrong with it."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from d2ext.data.augmentation.annotated_image import upright_box
 from d2ext.data.checks.report import Fault, Report
 from d2ext.data.checks.run import check_sources
-from d2ext.data.flags import named_sources
-from d2ext.data.picture import upright_box
 from d2ext.data.sources import Source
-from d2ext.evaluation.drawing import Color, Mark, class_name, color_of, marks_of_annotations
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
 from d2ext.pages.page import Page
+from d2ext.visualization.drawing import Color, Mark, class_name, color_of, marks_of_annotations
 from detectron2.data.detection_utils import read_image
 
 NAME = "index.html"
@@ -25,36 +23,6 @@ _BARS = 60  # classes in the chart of counts
 _FAULTS = 6  # pictures of a kind of fault
 _LINES = 12  # places of a kind of fault
 _HEAT = 48  # cells of the map of positions, each way
-
-EXAMPLES = """\
-examples:
-  python tools/show_data.py my/data --out page/
-  python tools/show_data.py my/train.json:my/images --out page/
-
-Written is page/index.html, which opens without a network: counts, sizes, shapes and places of the
-objects, examples of every class, and every fault that tools/check_data.py finds.
-"""
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the page of a data set.
-
-    Raises:
-        UserError: the data cannot be read, or the page cannot be written.
-    """
-    parser = argparse.ArgumentParser(
-        description="Write a page about a data set.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("path", help="a data set of any known format")
-    parser.add_argument("--out", type=Path, default=Path("page"), help="folder of the page")
-    args = parser.parse_args(argv)
-    sources = named_sources(args.path, [])
-    for source in sources.values():
-        print(source.describe())
-    write_data_page(sources, args.out / NAME, progress=True)
-    print(f"written: {args.out / NAME}")
 
 
 def write_data_page(sources: Mapping[str, Source], path: Path, *, progress: bool = False) -> None:

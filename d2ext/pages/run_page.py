@@ -1,6 +1,5 @@
 """The page about a run: what was trained, how it went, what the model gets wrong."""
 
-import argparse
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +12,12 @@ from d2ext.config import load_config
 from d2ext.data import register_datasets
 from d2ext.errors import DataError
 from d2ext.evaluation.confusion import IOU, Verdict, confusion_matrix, judge
-from d2ext.evaluation.curves import read_metrics, smoothed
-from d2ext.evaluation.drawing import Mark, class_name, color_of, marks_of_annotations
-from d2ext.evaluation.precision import Precision, measure
+from d2ext.evaluation.precision_recall import Precision, measure
 from d2ext.pages import charts
 from d2ext.pages.crops import crop
 from d2ext.pages.page import Page
+from d2ext.visualization.curves import read_metrics, smoothed
+from d2ext.visualization.drawing import Mark, class_name, color_of, marks_of_annotations
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
@@ -28,35 +27,6 @@ _MISTAKES = 18  # pictures of each kind
 _GREY = (60, 60, 66)
 _CURVES = 8  # classes in a chart of curves
 _CONFUSED = 30  # classes in a table; more are cut down to those most often confused
-
-EXAMPLES = """\
-example:
-  python tools/report.py output
-  python tools/report.py output --out report.html
-
-Written is one page that opens without a network: curves, AP by class and size, precision-recall
-curves, the confusion matrix, the most confident mistakes as pictures, speed, memory, the command
-and the versions.
-"""
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the page of a run.
-
-    Raises:
-        UserError: the folder is none of a run, its data are gone, or the page cannot be written.
-    """
-    parser = argparse.ArgumentParser(
-        description="Write a page about a run.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, help="OUTPUT_DIR of a training or evaluation")
-    parser.add_argument("--out", type=Path, help="the page (default: report.html in the folder)")
-    args = parser.parse_args(argv)
-    path = args.out or args.folder / "report.html"
-    write_run_page(args.folder, path)
-    print(f"written: {path}")
 
 
 def write_run_page(folder: Path, path: Path) -> None:

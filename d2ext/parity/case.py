@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.checkpoint import convert_official
-from d2ext.checkpoint.matching import match
+from d2ext.checkpoint.key_matching import match
 from d2ext.errors import DataError
 from d2ext.parity import recipe
 from detectron2.structures import Boxes, Instances

@@ -31,7 +31,7 @@ def dyhead_block(case: Case) -> dict[str, Tensor]:
     """One block of the dynamic head on levels of made-up features."""
     cfg = get_cfg()
     DYHEAD.merge(cfg, "config", case.config)
-    block = DyHeadBlock(cfg.MODEL.DYHEAD.CHANNELS, cfg.MODEL.DYHEAD.COARSE_OFFSETS)
+    block = DyHeadBlock(case.config["channels"], cfg.MODEL.DYHEAD.COARSE_OFFSETS)
     whole = nn.ModuleDict({"blocks": nn.ModuleList([block])})
     parameters = case.load(whole, prefix="dyhead_tower.0.")
     shapes = case.facts["input"]["features"]

@@ -80,7 +80,7 @@ DYHEAD = Section(
     renamed={"blocks": "NUM_BLOCKS", "num_convs": "NUM_BLOCKS"},
     fixed={"group_norm_groups": 16, "dynamic_relu_reduction": 4, "deformable_groups": 1},
     ignored=("words",),
-    elsewhere=("levels",),
+    elsewhere=("levels", "channels"),
 )
 PARTS = {
     "fpn": Section("MODEL.FPN", renamed={"fuse": "FUSE_TYPE"}, elsewhere=("norm",)),
@@ -199,6 +199,8 @@ def _set_swin(cfg: CfgNode, settings: Settings, shapes: Shapes) -> None:
 def _set_dyhead(cfg: CfgNode, settings: Settings, shapes: Shapes) -> None:
     cfg.MODEL.DYHEAD.BACKBONE, cfg.MODEL.BACKBONE.NAME = cfg.MODEL.BACKBONE.NAME, "DyHead"
     cfg.MODEL.DYHEAD.SIZE_DIVISIBILITY = settings["size_divisibility"]
+    width = cfg.MODEL.FPN.OUT_CHANNELS
+    check_fixed("config.dyhead.channels", settings["dyhead"].get("channels", width), width)
 
 
 def _set_anchors(cfg: CfgNode, settings: Settings, shapes: Shapes) -> None:

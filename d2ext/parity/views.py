@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d2ext.modeling.dense_heads import PostProcess
 from d2ext.modeling.meta_arch import ATSS, FCOS
 from d2ext.parity.case import Case
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
@@ -44,10 +45,12 @@ class View:
 
     def use_alternative(self, settings: dict[str, Any]) -> None:
         """Set other thresholds."""
-        head = self.model.head
-        head.score_thresh, head.nms_thresh = settings["score_threshold"], settings["nms_threshold"]
-        head.topk_candidates = settings["pre_nms_topk"]
-        head.max_detections = settings["max_detections"]
+        self.model.head.postprocess = PostProcess(
+            score_thresh=settings["score_threshold"],
+            topk_candidates=settings["pre_nms_topk"],
+            nms_thresh=settings["nms_threshold"],
+            max_detections=settings["max_detections"],
+        )
 
     def detections(self, kind: str, index: int, found: Instances, seen: Seen) -> Outputs:
         """Detections of an image in the authors' order."""
@@ -68,7 +71,7 @@ class ATSSView(View):
 
     def assigned(self, head: Any) -> Outputs:
         for index, truth in enumerate(self.truth):
-            targets = self.model.head.targets(head.anchors, [truth])
+            targets = self.model.head.criterion.targets(head.anchors, [truth])
             yield f"assign{index}.index", targets.positive[0].nonzero()[:, 0]
             yield f"assign{index}.class", targets.classes
             yield f"assign{index}.ignored", torch.tensor(0)  # anchors are positive or negative
@@ -84,7 +87,7 @@ class FCOSView(View):
     def assigned(self, head: Any) -> Outputs:
         strides = torch.cat(self._of_locations(head, self.model.head.strides))
         for index, truth in enumerate(self.truth):
-            targets = self.model.head.targets(head.locations, [truth])
+            targets = self.model.head.criterion.targets(head.locations, [truth])
             positive = targets.positive[0]
             yield f"assign{index}.index", positive.nonzero()[:, 0]
             yield f"assign{index}.class", targets.classes

@@ -1,7 +1,7 @@
 """YOLO-FastestV2: a detector of a quarter of a million parameters, for machines without a GPU."""
 
-from d2ext.config import register_auto
-from d2ext.projects.yolo_fastest import export, modeling  # noqa: F401  (register)
+from d2ext.engine.auto import register_auto
+from d2ext.projects.yolo_fastest import export, layout, modeling  # noqa: F401  (register)
 from d2ext.projects.yolo_fastest.anchors import anchors_for
 from detectron2.config import CfgNode
 

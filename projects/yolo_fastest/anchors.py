@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
-from d2ext.config import Machine, Reasoned
-from d2ext.config.auto import Facts
-from d2ext.data.resize import resize_to
+from d2ext.data import DatasetStats
+from d2ext.data.augmentation.resize import resize_to
+from d2ext.engine.auto import Machine, Reasoned
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 
@@ -17,7 +17,7 @@ ROUNDS = 100  # of each start
 Sizes = NDArray[np.float64]  # (N, 2) widths and heights, pixels
 
 
-def anchors_for(cfg: CfgNode, facts: Facts, machine: Machine | None = None) -> Reasoned:
+def anchors_for(cfg: CfgNode, stats: DatasetStats, machine: Machine | None = None) -> Reasoned:
     """The rule behind `MODEL.YOLO_FASTEST.ANCHORS: auto`.
 
     Returns:
@@ -26,7 +26,7 @@ def anchors_for(cfg: CfgNode, facts: Facts, machine: Machine | None = None) -> R
     """
     yolo = cfg.MODEL.YOLO_FASTEST
     default = np.array(yolo.ANCHORS, dtype=np.float64)  # (L, A, 2)
-    sizes = input_sizes(cfg, facts)
+    sizes = input_sizes(cfg, stats)
     if len(np.unique(sizes, axis=0)) < default[..., 0].size:
         return Reasoned(default.tolist(), "as they were: too few boxes to compute anchors from")
     found = best_anchors(sizes, default[..., 0].size, yolo.MATCH_RATIO)
@@ -35,14 +35,14 @@ def anchors_for(cfg: CfgNode, facts: Facts, machine: Machine | None = None) -> R
     return Reasoned(anchors, f"of {len(sizes)} boxes; best possible recall {recall:.4f}")
 
 
-def input_sizes(cfg: CfgNode, facts: Facts) -> Sizes:
+def input_sizes(cfg: CfgNode, stats: DatasetStats) -> Sizes:
     """Widths and heights of all boxes in the network's input, which have any."""
     resize = resize_to(cfg)
     if resize is None:
         raise ConfigError("anchors can be computed where INPUT.RESIZE is stretch or letterbox.")
-    after = [resize.size_of(height, width)[::-1] for width, height in facts.image_sizes]
-    scales = np.array(after).reshape(-1, 2) / facts.image_sizes
-    sizes = facts.object_sizes * scales[facts.object_images]
+    after = [resize.size_of(height, width)[::-1] for width, height in stats.image_sizes]
+    scales = np.array(after).reshape(-1, 2) / stats.image_sizes
+    sizes = stats.object_sizes * scales[stats.object_images]
     return sizes[(sizes > 0).all(axis=1)]
 
 

@@ -10,9 +10,9 @@ an anchor near enough to their size to be learned.
 import argparse
 from collections.abc import Sequence
 
-import d2ext.commands  # noqa: F401  (silences what users cannot help)
+import d2ext.cli.entry_points  # noqa: F401  (silences what users cannot help)
 from d2ext.config import load_config
-from d2ext.data import dataset_facts, register_datasets
+from d2ext.data import dataset_stats, register_datasets
 from d2ext.data.flags import flag_entry
 from d2ext.errors import DataError, exit_on_user_error
 from d2ext.projects.yolo_fastest.anchors import anchors_for
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, flag in zip(cfg.DATASETS.TRAIN, args.train, strict=True):
         cfg.DATASETS.REGISTER.append([name, *flag_entry(flag, "train")[0], ""])
     register_datasets(cfg)
-    facts = dataset_facts(cfg.DATASETS.TRAIN)
+    facts = dataset_stats(cfg.DATASETS.TRAIN)
     if not facts.num_objects:
         raise DataError(f"{', '.join(args.train)}: no boxes to compute anchors from.")
     anchors = anchors_for(cfg, facts)

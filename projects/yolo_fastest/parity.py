@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import d2ext.projects.yolo_fastest as project
 from d2ext.checkpoint import Checkpointer, read_checkpoint
-from d2ext.checkpoint.contents import weights_of
+from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.config import get_cfg
-from d2ext.data.resize import ResizeTo
+from d2ext.data.augmentation.resize import ResizeTo
 from d2ext.parity import recipe
 from d2ext.parity.case import Case, Comparison
 from d2ext.projects.yolo_fastest.modeling import RawLevel
@@ -171,7 +171,7 @@ class PhotoCase(YoloCase):
         self.folder = folder
 
     def published(self) -> dict[str, Tensor]:
-        return weights_of(read_checkpoint(self.folder / self.config["weights"]))
+        return extract_state_dict(read_checkpoint(self.folder / self.config["weights"]))
 
     def outputs(self) -> Outputs:
         model = self.model()
@@ -194,7 +194,7 @@ class PhotoCase(YoloCase):
         yield from raw_outputs(model, model.head(model.backbone(images)), f"{name}.head.")
         height, width = photo.shape[:2]
         for setting in self.config["settings"]:
-            model.head.score_thresh = float(setting.removeprefix("conf"))
+            model.head.postprocess.score_thresh = float(setting.removeprefix("conf"))
             here = model([item])[0]["instances"]
             prefix = f"{name}.{setting}."
             yield f"{prefix}boxes_{self._size()[1]}", here.pred_boxes.tensor

@@ -2,12 +2,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkpoint.server import Server, serving
 
 from d2ext.checkpoint import download as downloading
 from d2ext.checkpoint.download import download
 from d2ext.errors import WeightsError
 from detectron2.utils.file_io import PathManager
+from tests.helpers.server import Server, serving
 
 CONTENT = bytes(range(256)) * 40
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from registered import free_names
 
 import d2ext.data  # noqa: F401  (registers the built-in sets)
 from d2ext.config import get_cfg
 from d2ext.data import repair
 from detectron2.config import CfgNode
+from tests.helpers.catalog import free_names
 
 
 @dataclass

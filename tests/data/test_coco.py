@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from d2ext.data import build_test_loader, build_train_loader, dataset_facts, register_coco
+from d2ext.data import build_test_loader, build_train_loader, dataset_stats, register_coco
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
@@ -30,7 +30,7 @@ def test_category_ids_need_no_order_and_no_continuity(coco):
     for item, category in zip(coco.document["annotations"], (7, 900), strict=True):
         item["category_id"] = category
     dicts = load(coco.write())
-    assert dataset_facts(["set_under_test"]).class_names == ("cat", "dog")
+    assert dataset_stats(["set_under_test"]).class_names == ("cat", "dog")
     assert [item["annotations"][0]["category_id"] for item in dicts[:2]] == [0, 1]
 
 
@@ -79,7 +79,7 @@ def test_crowd_regions_are_neither_trained_on_nor_counted(coco, cfg):
     coco.add_box(3, [1, 1, 20, 20], iscrowd=1)
     item = load(coco.write())[2]
     assert item["annotations"][0]["iscrowd"] == 1
-    assert dataset_facts(["set_under_test"]).empty_images == 1
+    assert dataset_stats(["set_under_test"]).empty_images == 1
     assert len(DatasetMapper(cfg, is_train=True)(item)["instances"]) == 0
 
 
@@ -112,7 +112,7 @@ def test_a_file_that_was_changed_is_read_anew(coco):
 
 def test_sets_registered_by_detectron2s_function_load_too(coco, cfg):
     register_coco_instances("users_own", {}, str(coco.annotations), str(coco.images))
-    assert dataset_facts(["users_own"]).class_counts.tolist() == [1, 1]
+    assert dataset_stats(["users_own"]).class_counts.tolist() == [1, 1]
     cfg.DATASETS.TRAIN = ("users_own",)
     assert len(next(iter(build_train_loader(cfg)))) == 2
 
@@ -124,4 +124,4 @@ def test_a_freed_name_can_be_given_to_other_classes(coco, names):
     for category, name in zip(coco.document["categories"], names, strict=True):
         category["name"] = name
     load(coco.write())
-    assert dataset_facts(["set_under_test"]).class_names == names
+    assert dataset_stats(["set_under_test"]).class_names == names

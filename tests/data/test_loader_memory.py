@@ -3,13 +3,13 @@
 import pickle
 
 import pytest
-from reading import ROLLUP, Reads
 from torch.utils.data import DataLoader
 
 from d2ext.data.loader import SeededDataset
 from d2ext.data.sampling import Sample
 from detectron2.data import DatasetFromList
 from detectron2.structures import BoxMode
+from tests.helpers.memory import ROLLUP, Reads
 
 IMAGES, OBJECTS = 8_000, 20
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data.sources.folders import save_image, voc_box, voc_xml, write
 from PIL import Image
 
-from d2ext.data import dataset_facts, write_faults
+from d2ext.data import dataset_stats, write_faults
 from d2ext.data.registered import Entry, described, register_source
 from d2ext.errors import DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
+from tests.helpers.dataset_folders import save_image, voc_box, voc_xml, write
 
 DOG, CAT = (voc_box(name, "3 4 12 13") for name in ("dog", "cat"))
 
@@ -46,9 +46,9 @@ def test_rotated_boxes_say_so(tmp_path):
     assert image["annotations"][0]["bbox_mode"] == BoxMode.XYWHA_ABS
     assert image["annotations"][0]["bbox"] == pytest.approx([8, 6, 8, 4, 0])
     assert MetadataCatalog.get("mine").evaluator_type == "coco_rotated"
-    facts = dataset_facts(["mine"])
-    assert facts.object_sizes.tolist() == [[8, 4]]
-    assert facts.annotated == {"boxes"}
+    stats = dataset_stats(["mine"])
+    assert stats.object_sizes.tolist() == [[8, 4]]
+    assert stats.annotated == {"boxes"}
 
 
 def test_semantic_masks_have_stuff_classes(tmp_path):
@@ -60,9 +60,9 @@ def test_semantic_masks_have_stuff_classes(tmp_path):
     (image,) = DatasetCatalog.get("mine")
     assert image["sem_seg_file_name"] == str(tmp_path / "masks" / "a.png")
     assert MetadataCatalog.get("mine").stuff_classes == ["road", "roof"]
-    facts = dataset_facts(["mine"])
-    assert facts.class_names == facts.stuff_names == ("road", "roof")
-    assert (facts.annotated, facts.empty_images) == ({"semantic masks"}, 0)
+    stats = dataset_stats(["mine"])
+    assert stats.class_names == stats.stuff_names == ("road", "roof")
+    assert (stats.annotated, stats.empty_images) == ({"semantic masks"}, 0)
 
 
 def test_what_was_recognised_is_one_line(tmp_path):

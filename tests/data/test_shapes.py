@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
-from d2ext.data import dataset_facts
+from d2ext.data import dataset_stats
 from d2ext.data.shapes import SPLITS, register_shapes
 from d2ext.data.shapes_render import CLASSES, VERSION, render
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -35,4 +35,4 @@ def test_the_validation_split_is_rendered_once_and_is_valid_coco(own_cache):
     written = (own_cache / f"shapes-{VERSION}").stat().st_mtime_ns
     DatasetCatalog.get("shapes_val")
     assert (own_cache / f"shapes-{VERSION}").stat().st_mtime_ns == written
-    assert dataset_facts(["shapes_val"]).num_images == len(dicts)
+    assert dataset_stats(["shapes_val"]).num_images == len(dicts)

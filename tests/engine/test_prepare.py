@@ -3,13 +3,13 @@ from argparse import Namespace
 
 import pytest
 import torch
-from engine.tiny import CLASSES, write_data
 
+from d2ext.cli.train import argument_parser
 from d2ext.config.load import class_counts
 from d2ext.engine.prepare import prepare
-from d2ext.engine.train import argument_parser
 from d2ext.errors import ConfigError, DataError, OutputError, WeightsError
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from tests.helpers.training import CLASSES, write_data
 
 CONFIG = "configs/dyhead_swint.yaml"
 

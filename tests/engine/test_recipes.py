@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from data.sources.folders import save_image, write
 from PIL import Image
 
-from d2ext.engine.train import main
+from d2ext.cli.train import main
 from d2ext.errors import ConfigError
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from tests.helpers.dataset_folders import save_image, write
 
 SIDE = 64
 

@@ -11,7 +11,6 @@ import torch
 import d2ext
 from d2ext.engine.hooks.metrics import CLOCK
 
-TESTS = Path(__file__).parents[1]
 OPTIONS = ("SOLVER.EMA.ENABLED", "True", "SOLVER.ACCUMULATE", "2", "TEST.VAL_LOSS", "True")
 OPTIONS += ("SOLVER.OPTIMIZER", "ADAMW", "SOLVER.CLIP_GRADIENTS.ENABLED", "True")
 OPTIONS += ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model", "TEST.PATIENCE", "9")
@@ -19,9 +18,9 @@ OPTIONS += ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model", "TEST.PATIENCE", "9
 
 def train(folder: Path, *arguments: str) -> int:
     """The exit code of a training in its own process."""
-    paths = [str(Path(d2ext.__file__).parents[1]), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(d2ext.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-m", "engine.tiny", str(folder), *arguments, *OPTIONS]
+    command = [sys.executable, "-m", "tests.helpers.training", str(folder), *arguments, *OPTIONS]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode

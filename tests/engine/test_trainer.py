@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from engine.tiny import CLASSES, TinyTrainer, tiny_cfg
 
 from d2ext.checkpoint import read_metadata
 from d2ext.config import get_cfg
@@ -17,6 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.utils.events import get_event_storage
+from tests.helpers.training import CLASSES, TinyTrainer, tiny_cfg
 
 Make = Callable[..., TinyTrainer]
 

@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 import torch
-from engine.tiny import tiny_cfg
 from torch import Tensor, nn
 
 from d2ext.engine.validation import build_loss_loader, losses_without_learning, validation_losses
+from tests.helpers.training import tiny_cfg
 
 
 class Detector(nn.Module):

@@ -2,7 +2,7 @@ import pytest
 
 from d2ext.config import get_cfg
 from d2ext.errors import ConfigError
-from d2ext.evaluation import build_evaluator
+from d2ext.evaluation import build_evaluator, register_evaluator
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, RotatedCOCOEvaluator, SemSegEvaluator
 
@@ -52,3 +52,11 @@ def test_semantic_masks_are_measured_by_iou_of_pixels(name, tmp_path):
         evaluator_type="sem_seg", stuff_classes=["road"], ignore_label=255
     )
     assert isinstance(build_evaluator(get_cfg(), name, tmp_path), SemSegEvaluator)
+
+
+def test_a_registered_type_is_built_with_config_name_and_folder(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("d2ext.evaluation.build._BUILDERS", {})
+    MetadataCatalog.get(name).set(evaluator_type="boxes_in_space")
+    register_evaluator("boxes_in_space", lambda *given: given)
+    cfg = get_cfg()
+    assert build_evaluator(cfg, name, tmp_path) == (cfg, name, str(tmp_path))

@@ -5,12 +5,12 @@ import json
 import onnx
 import pytest
 import torch
-from export.tiny import some_images, tiny_detector
 
 from d2ext.export import exporter_for
 from d2ext.export.check import compare
 from d2ext.export.formats import METADATA, load, save
 from d2ext.export.graph import build_graph
+from tests.helpers.detectors import some_images, tiny_detector
 
 BATCHES = [(1, 256, 256), (3, 320, 288)]
 FIXED = [(1, 256, 320), (3, 256, 320)]

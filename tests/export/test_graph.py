@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from export.tiny import some_images, tiny_detector
 
 from d2ext.errors import ConfigError
 from d2ext.export import exporter_for
 from d2ext.export.check import compare_detections
-from d2ext.export.graph import Levels, best_of_levels, build_graph, clipped, padded_topk
+from d2ext.export.graph import best_of_levels, build_graph, clipped, padded_topk
+from d2ext.modeling.dense_heads import LevelPredictions
+from tests.helpers.detectors import some_images, tiny_detector
 
 NAMES = ["RetinaNet", "ATSS", "FCOS", "DyHead"]
 
@@ -68,7 +69,8 @@ def test_suppression_needs_decoding(exporter):
 def test_the_best_of_each_level_carry_their_class():
     boxes = torch.arange(8.0).view(1, 2, 4)
     scores = torch.tensor([[[0.1, 0.9, 0.0], [0.8, 0.2, 0.3]]])
-    found, best, classes = best_of_levels(Levels([boxes, boxes], [scores, scores]), topk=2)
+    levels = LevelPredictions([boxes, boxes], [scores, scores])
+    found, best, classes = best_of_levels(levels, topk=2)
     torch.testing.assert_close(best, torch.tensor([[0.9, 0.8, 0.9, 0.8]]))
     assert classes.tolist() == [[1, 0, 1, 0]]
     assert found[0, :2].tolist() == boxes[0].tolist()

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from modeling.tiny import HEADS, LEVELS, head_config, some_input
 
 from d2ext._detectron2 import provider
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from tests.helpers.models import HEADS, LEVELS, head_config, some_input
 
 NARROW = ("STEM_OUT_CHANNELS", 16, "RES2_OUT_CHANNELS", 32, "WIDTH_PER_GROUP", 8)
 RESNETS = {
@@ -104,7 +104,6 @@ def test_heads_on_one_feature_of_a_backbone(feature, head, dyhead):
     set_resnet(cfg, NARROW)
     cfg.MODEL.RESNETS.OUT_FEATURES = [feature]
     cfg.MODEL.DYHEAD.BACKBONE = "build_resnet_backbone"
-    cfg.MODEL.DYHEAD.CHANNELS = {"res4": 128, "res5": 256}[feature]
     if not dyhead:
         cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
     train_a_step(cfg, without=(".coarser.", ".finer."))  # of neighbours that a lone level lacks
@@ -127,6 +126,6 @@ def test_faster_rcnn_of_c4_and_of_a_dilated_c5(dilation):
 @pytest.mark.parametrize("loss", ["smooth_l1", "giou"])
 def test_retinanet_with_norms_and_box_losses(loss, norm):
     cfg = head_config("RetinaNet", LEVELS)
-    cfg.MODEL.FPN.OUT_CHANNELS = cfg.MODEL.DYHEAD.CHANNELS = 64
+    cfg.MODEL.FPN.OUT_CHANNELS = 64
     cfg.MODEL.RETINANET.NORM, cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE = norm, loss
     train_a_step(cfg)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from modeling.tiny import LEVELS, head_config
 
 from detectron2.modeling import build_model
+from tests.helpers.models import LEVELS, head_config
 
 
 @pytest.mark.slow

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from modeling.tiny import HEADS, LEVELS, head_config, some_input
 from torch import nn
 
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
+from tests.helpers.models import HEADS, LEVELS, head_config, some_input
 
 MODELS = [f"{neck}{head}" for head in HEADS for neck in ("DyHead on ", "")]
 
@@ -20,7 +20,7 @@ def build(name: str) -> nn.Module:
         cfg.MODEL.BACKBONE.NAME = "FPNBackbone"
     if name.endswith("RetinaNet"):
         cfg.MODEL.RETINANET.NORM, cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE = "GN", "giou"
-        cfg.MODEL.FPN.OUT_CHANNELS = cfg.MODEL.DYHEAD.CHANNELS = 64  # two a group of the norm
+        cfg.MODEL.FPN.OUT_CHANNELS = 64  # two a group of the norm
     return build_model(cfg)
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from ops.exporting import check_export
-from ops.rotated import shapely_iou, some_boxes
 from torch import Tensor
 
 from d2ext.ops import box_iou_rotated, matched_iou_rotated, reference
+from tests.helpers.op_export import check_export
+from tests.helpers.rotated_boxes import shapely_iou, some_boxes
 
 
 def variants() -> dict[str, tuple[Tensor, Tensor]]:

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from ops.exporting import check_export
 from torch import Tensor
 
 from d2ext.ops import deform_conv2d, reference
+from tests.helpers.op_export import check_export
 
 
 class Case(NamedTuple):

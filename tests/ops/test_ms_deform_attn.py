@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from ops.exporting import check_export
 from torch import Tensor
 
 from d2ext.ops import ms_deform_attn, reference
+from tests.helpers.op_export import check_export
 
 
 class Case(NamedTuple):

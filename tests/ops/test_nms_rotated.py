@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torchvision
-from ops.exporting import check_export
-from ops.rotated import shapely_iou, some_boxes
 from torch import Tensor
 
 from d2ext.ops import batched_nms_rotated, nms_rotated, reference
+from tests.helpers.op_export import check_export
+from tests.helpers.rotated_boxes import shapely_iou, some_boxes
 
 
 def some_scores(count: int, device="cpu") -> Tensor:

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from ops.exporting import check_export
 from torch import Tensor
 
 from d2ext.ops import reference, roi_align, roi_align_rotated
+from tests.helpers.op_export import check_export
 
 
 class Case(NamedTuple):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from ops.exporting import check_export
-from ops.rotated import some_boxes
 
 from d2ext.ops import reference, rotated_corners
+from tests.helpers.op_export import check_export
+from tests.helpers.rotated_boxes import some_boxes
 
 
 def test_without_an_angle_they_go_clockwise_from_the_top_left(device):

@@ -4,10 +4,10 @@ import fvcore.nn
 import pytest
 import torch
 import torch.nn.functional as F
-from ops.exporting import check_export
 from torch import Tensor
 
 from d2ext.ops import EXTENSION_STATE, reference, sigmoid_focal_loss
+from tests.helpers.op_export import check_export
 
 NUM_CLASSES = 5
 # Nothing, one number, a tile's rest, several tiles and chunks.

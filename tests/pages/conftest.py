@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from registered import free_names
+
+from tests.helpers.catalog import free_names
 
 
 @pytest.fixture(autouse=True)

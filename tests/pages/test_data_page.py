@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from browser import assert_fits, needs_browser
 from PIL import Image
 
+from d2ext.cli.show_data import main
 from d2ext.errors import DataError
-from d2ext.pages.data_page import main
+from tests.helpers.browser import assert_fits, needs_browser
 
 
 @pytest.fixture

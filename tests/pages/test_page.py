@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 
-from d2ext.evaluation.drawing import Mark
 from d2ext.pages import charts
 from d2ext.pages.crops import crop
 from d2ext.pages.page import Page
+from d2ext.visualization.drawing import Mark
 
 
 def written(page, tmp_path):

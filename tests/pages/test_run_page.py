@@ -4,10 +4,11 @@ import json
 import shutil
 
 import pytest
-from browser import assert_fits, needs_browser
 
+from d2ext.cli.report import main
 from d2ext.errors import DataError
-from d2ext.pages.run_page import main, write_run_page
+from d2ext.pages.run_page import write_run_page
+from tests.helpers.browser import assert_fits, needs_browser
 
 
 @pytest.fixture

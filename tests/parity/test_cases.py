@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from d2ext._detectron2 import provider
+from d2ext.cli.parity import main
 from d2ext.errors import DataError
 from d2ext.parity import run_case
 from d2ext.parity.case import Case
-from d2ext.parity.command import main
 
 FOLDER = Path(__file__).parent
 BUNDLED_ONLY = pytest.mark.skipif(

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine.tiny import write_data
 
+from d2ext.cli.check_data import main
+from d2ext.cli.train import main as train
 from d2ext.data.checks.kinds import KINDS, SEVERITIES
 from d2ext.data.checks.sizes import InputSize
-from d2ext.engine.check_data import main
-from d2ext.engine.train import main as train
 from d2ext.errors import UserError
 from detectron2.data import DatasetCatalog
+from tests.helpers.training import write_data
 
 TOOL = Path(__file__).parents[2] / "tools" / "check_data.py"
 SMALL = [
     *("MODEL.DEVICE", "cpu", "MODEL.SWIN.EMBED_DIM", "16", "MODEL.SWIN.DEPTHS", "[1, 1, 1, 1]"),
     *("MODEL.SWIN.NUM_HEADS", "[1, 1, 2, 2]", "MODEL.FPN.OUT_CHANNELS", "32"),
-    *("MODEL.DYHEAD.CHANNELS", "32", "MODEL.DYHEAD.NUM_BLOCKS", "1"),
+    *("MODEL.DYHEAD.NUM_BLOCKS", "1"),
     *("INPUT.MIN_SIZE_TRAIN", "(64,)", "SOLVER.IMS_PER_BATCH", "2"),
 ]
 CONFIG = ["--config-file", "configs/dyhead_swint.yaml"]

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from engine.tiny import CLASSES, write_data
 
-from d2ext.engine import predict
-from d2ext.engine.train import main
+from d2ext.cli import demo
+from d2ext.cli.train import main
 from detectron2.data import DatasetCatalog
+from tests.helpers.training import CLASSES, write_data
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = [
     *("MODEL.DEVICE", "cpu"),
     *("MODEL.SWIN.EMBED_DIM", "16", "MODEL.SWIN.DEPTHS", "[1, 1, 1, 1]"),
     *("MODEL.SWIN.NUM_HEADS", "[1, 1, 2, 2]", "MODEL.FPN.OUT_CHANNELS", "32"),
-    *("MODEL.DYHEAD.CHANNELS", "32", "MODEL.DYHEAD.NUM_BLOCKS", "1"),
+    *("MODEL.DYHEAD.NUM_BLOCKS", "1"),
     *("MODEL.ATSS.SCORE_THRESH_TEST", "0.001", "INPUT.MIN_SIZE_TRAIN", "(64,)"),
     *("SOLVER.MAX_EPOCHS", "2", "SOLVER.IMS_PER_BATCH", "2", "TEST.EVAL_PERIOD", "3"),
 ]
@@ -82,7 +82,7 @@ def test_a_trained_model_is_evaluated_and_predicts(tmp_path, flag):
     assert (out / "config.yaml").read_bytes() == before
     images = ["--input", str(tmp_path / "data"), "--output", str(tmp_path / "found")]
     config = ["--config-file", str(out / "config.yaml")]
-    predict.main([*config, *images, "--confidence", "0", *weights])
+    demo.main([*config, *images, "--confidence", "0", *weights])
     found = json.loads((tmp_path / "found" / "predictions.json").read_text(encoding="utf-8"))
     assert found["classes"] == list(CLASSES)
     assert len(found["images"]) == 6

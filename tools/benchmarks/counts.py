@@ -13,7 +13,8 @@ from fvcore.nn.jit_handles import get_shape
 from torch import nn
 
 import d2ext.modeling  # noqa: F401
-from d2ext.config import Machine, load_config, resolve_auto
+from d2ext.config import load_config
+from d2ext.engine.auto import Machine, resolve_auto
 from detectron2.modeling import build_model
 from detectron2.utils.analysis import FlopCountAnalysis
 

@@ -68,14 +68,14 @@ def problem(
 def _keeping(model: nn.Module) -> Iterator[None]:
     """The backbone keeps for the backward pass what it computes."""
     blocks = [module for module in model.modules() if isinstance(module, SwinBlock)]
-    before = [block.recompute for block in blocks]
+    before = [block.use_checkpoint for block in blocks]
     for block in blocks:
-        block.recompute = False
+        block.use_checkpoint = False
     try:
         yield
     finally:
         for block, again in zip(blocks, before, strict=True):
-            block.recompute = again
+            block.use_checkpoint = again
 
 
 def _run(model: nn.Module, image: Tensor) -> Tensor:

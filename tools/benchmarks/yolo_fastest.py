@@ -15,7 +15,7 @@ from torch import Tensor
 
 import d2ext.modeling  # noqa: F401
 from d2ext.config import load_config
-from d2ext.engine.predict import Predictor
+from d2ext.inference.predict import Predictor
 from detectron2.data.detection_utils import read_image
 
 CONFIG = Path(__file__).parents[2] / "projects/yolo_fastest/configs/yolo_fastest_v2_coco.yaml"

@@ -1,4 +1,4 @@
-"""How a code base names the weights that it publishes."""
+"""The layout of a published checkpoint: how a code base names its parameters."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,16 +18,17 @@ Renaming = tuple[str, str | Callable[[re.Match[str]], str]]
 
 @dataclass(frozen=True)
 class Layout:
-    """One code base's names, and what d2ext and Detectron2 call the same.
+    """The parameter names of one code base, and how they become those of d2ext and Detectron2.
 
     Args:
         name: for messages.
-        recognise: whether a file's tensors, by their names, are of this layout.
-        renamings: regular expressions and what takes the place of each find, in this order.
-        unused: regular expressions that fully match names no model of ours has.
-        bare: the file is of a backbone alone; in a model it goes where that has its backbone.
-        computed: tensors that the names of the file imply, by our names.
-        expects: config values that the weights were trained with.
+        recognise: returns True if a state dict, by its names, has this layout.
+        renamings: (regular expression, replacement) pairs, applied in this order.
+        unused: regular expressions that fully match names without a counterpart in our models.
+        bare: the file holds a backbone alone; its names get the prefix that the backbone has in
+            the model.
+        computed: returns tensors that the names of the file imply, by our names.
+        expects: config values that the weights were trained with, for messages.
     """
 
     name: str
@@ -39,16 +40,35 @@ class Layout:
     expects: str = ""
 
     def rename(self, name: str) -> str:
-        """Our name of what the layout calls `name`."""
+        """Return our name of the parameter that the layout calls `name`."""
         for pattern, replacement in self.renamings:
             name = re.sub(pattern, replacement, name)
         return name
 
     def leaves_out(self, name: str) -> bool:
-        """No model of ours has a place for `name`."""
+        """Return True if no model of ours has a parameter for `name`."""
         return any(re.fullmatch(pattern, name) for pattern in self.unused)
 
 
+_LAYOUTS: list[Layout] = []
+
+
+def register_layout(layout: Layout) -> Layout:
+    """Make a layout known to `MODEL.WEIGHTS` and tools/convert_weights.py; return it.
+
+    The last one registered is tried first, so that a project's layout wins over those of d2ext
+    whose names it shares. A project registers its layouts in a module `layout`, which
+    tools/convert_weights.py imports when it runs without a config.
+    """
+    _LAYOUTS.insert(0, layout)
+    return layout
+
+
+def registered_layouts() -> tuple[Layout, ...]:
+    """Return all layouts in the order in which they are tried."""
+    return tuple(_LAYOUTS)
+
+
 def has(weights: Weights, *patterns: str) -> bool:
-    """Each pattern fully matches some name."""
+    """Return True if each pattern fully matches some name."""
     return all(any(re.fullmatch(pattern, name) for name in weights) for pattern in patterns)

@@ -39,7 +39,7 @@ def load(part: Part) -> Source:
     source = Source(FORMAT, part.path, part.split, "semantic", (), [])
     for image, mask in mask_pairs(part, source.faults):
         _add(source, image, mask)
-    _settle(source, listed_classes(part), part.all_masks)
+    _resolve_classes(source, listed_classes(part), part.all_masks)
     return source
 
 
@@ -76,7 +76,7 @@ def read_mask_list(part: JsonPart, document: Item) -> Source:
         raise DataError(f"{part.path}: its masks are in none of {', '.join(map(str, folders))}.")
     source.ignore_label = int(document.get("ignore_label", IGNORE))
     masks = [Path(image["sem_seg_file_name"]) for image in source.images]
-    _settle(source, of_categories(document.get("categories", [])), masks)
+    _resolve_classes(source, of_categories(document.get("categories", [])), masks)
     return source
 
 
@@ -97,7 +97,7 @@ def _add(source: Source, image: Path, mask: Path) -> None:
     )
 
 
-def _settle(source: Source, classes: ClassList | None, masks: Sequence[Path]) -> None:
+def _resolve_classes(source: Source, classes: ClassList | None, masks: Sequence[Path]) -> None:
     """Name the classes, and point to copies of the masks where these don't hold indices."""
     modes = [mode_of(image["sem_seg_file_name"]) for image in source.images]
     for image, mode in zip(source.images, modes, strict=True):

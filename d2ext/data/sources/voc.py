@@ -98,7 +98,7 @@ def load(part: Part) -> Source:
             image["annotations"] = list(_objects(file, root, image, from_one, faults))
     for image_id, image in enumerate(parsed, start=1):
         image["image_id"] = image_id
-    rotated = _settle(parsed)
+    rotated = _resolve_classes(parsed)
     return Source(
         format=FORMAT,
         path=part.path,
@@ -282,7 +282,7 @@ def _degrees(clockwise: float) -> float:
     return (180 - math.degrees(clockwise)) % 360 - 180
 
 
-def _settle(images: list[Item]) -> bool:
+def _resolve_classes(images: list[Item]) -> bool:
     """Whether any box has an angle; then all others get one, of 0."""
     items = [item for image in images for item in image["annotations"]]
     rotated = any(item["bbox_mode"] == BoxMode.XYWHA_ABS for item in items)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from d2ext.data import dataset_facts
-from d2ext.evaluation import save_class_counts, save_curves, save_predictions
+from d2ext.data import dataset_stats
+from d2ext.visualization import save_class_counts, save_curves, save_predictions
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
@@ -24,10 +24,10 @@ class SavePictures(HookBase):
 
     def before_train(self) -> None:
         sets = {"train": self.cfg.DATASETS.TRAIN, "val": self.cfg.DATASETS.TEST}
-        facts = {split: dataset_facts(names) for split, names in sets.items() if names}
-        if any(found.num_objects for found in facts.values()):  # none in semantic masks
+        stats = {split: dataset_stats(names) for split, names in sets.items() if names}
+        if any(found.num_objects for found in stats.values()):  # none in semantic masks
             with _drawing(self.folder / "class_counts.png") as picture:
-                save_class_counts(facts, picture)
+                save_class_counts(stats, picture)
 
     def after_train(self) -> None:
         metrics = self.folder / "metrics.json"

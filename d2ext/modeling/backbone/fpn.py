@@ -12,7 +12,7 @@ from fvcore.nn.weight_init import c2_xavier_fill
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
-from d2ext.modeling.lookup import registered
+from d2ext.modeling.lookup import get_registered
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
@@ -65,7 +65,7 @@ class FPNBackbone(FPN):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         fpn = cfg.MODEL.FPN
-        bottom_up = registered(BACKBONE_REGISTRY, "MODEL.FPN.BOTTOM_UP", fpn.BOTTOM_UP)
+        bottom_up = get_registered(BACKBONE_REGISTRY, "MODEL.FPN.BOTTOM_UP", fpn.BOTTOM_UP)
         return {
             "bottom_up": bottom_up(cfg, input_shape),
             "in_features": fpn.IN_FEATURES,

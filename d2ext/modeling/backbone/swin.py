@@ -33,7 +33,8 @@ class SwinTransformer(Backbone):
         mlp_ratio: hidden channels of the MLP, in multiples of the block's.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
         patch_norm: a LayerNorm follows the patch embedding.
-        recompute: run the blocks again in the backward pass instead of keeping what they compute.
+        use_checkpoint: gradient checkpointing: run the blocks again in the backward pass instead of
+            keeping what they compute.
         out_features: names of the feature maps to return.
     """
 
@@ -49,7 +50,7 @@ class SwinTransformer(Backbone):
         mlp_ratio: float,
         drop_path_rate: float,
         patch_norm: bool,
-        recompute: bool,
+        use_checkpoint: bool,
         out_features: Sequence[str],
     ) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class SwinTransformer(Backbone):
                 window_size=window_size,
                 mlp_ratio=mlp_ratio,
                 drop_paths=drop_paths[sum(depths[:i]) : sum(depths[: i + 1])],
-                recompute=recompute,
+                use_checkpoint=use_checkpoint,
                 downsample=i + 1 < len(names),
             )
             for i, name in enumerate(names)
@@ -130,7 +131,7 @@ class SwinStage(nn.Module):
         window_size: int,
         mlp_ratio: float,
         drop_paths: Sequence[float],
-        recompute: bool,
+        use_checkpoint: bool,
         downsample: bool,
     ) -> None:
         super().__init__()
@@ -143,7 +144,7 @@ class SwinStage(nn.Module):
                     shift=window_size // 2 if i % 2 else 0,
                     mlp_ratio=mlp_ratio,
                     drop_path=drop_path,
-                    recompute=recompute,
+                    use_checkpoint=use_checkpoint,
                 )
                 for i, drop_path in enumerate(drop_paths)
             )
@@ -168,10 +169,10 @@ class SwinBlock(nn.Module):
         shift: int,
         mlp_ratio: float,
         drop_path: float,
-        recompute: bool,
+        use_checkpoint: bool,
     ) -> None:
         super().__init__()
-        self.recompute = recompute
+        self.use_checkpoint = use_checkpoint
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, num_heads, window_size, shift)
         self.norm2 = nn.LayerNorm(dim)
@@ -180,7 +181,7 @@ class SwinBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, dim) -> the same shape."""
-        if self.recompute and self.training and torch.is_grad_enabled():
+        if self.use_checkpoint and self.training and torch.is_grad_enabled():
             return checkpoint(self._transform, tokens, use_reentrant=False)
         return self._transform(tokens)
 

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from d2ext.errors import ConfigError
 from d2ext.modeling.init import init_normal
-from d2ext.modeling.lookup import registered
+from d2ext.modeling.lookup import get_registered
 from d2ext.ops import deform_conv2d, flat_read
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -43,13 +43,13 @@ class DyHead(Backbone):
     """Blocks of attention on the levels of a pyramid; names, strides and shapes stay as they are.
 
     Args:
-        backbone: gives the pyramid; every level has `channels` channels and twice the stride of
-            the one before.
-        num_blocks: how many blocks follow each other.
-        channels: channels of every level; a multiple of 16.
+        backbone: the pyramid; its levels have the same number of channels, a multiple of 16, and
+            each has twice the stride of the one before.
+        num_blocks: blocks, one after the other.
         size_divisibility: images are padded to a multiple of this, in pixels.
         coarse_offsets: one of `COARSE_OFFSETS`.
-        recompute: attend again in the backward pass instead of keeping a dozen maps of every level.
+        use_checkpoint: gradient checkpointing: attend again in the backward pass instead of keeping
+            a dozen maps per level.
     """
 
     @configurable
@@ -58,10 +58,9 @@ class DyHead(Backbone):
         *,
         backbone: Backbone,
         num_blocks: int,
-        channels: int,
         size_divisibility: int,
         coarse_offsets: str,
-        recompute: bool,
+        use_checkpoint: bool,
     ) -> None:
         super().__init__()
         if coarse_offsets not in COARSE_OFFSETS:
@@ -69,29 +68,23 @@ class DyHead(Backbone):
                 f"MODEL.DYHEAD.COARSE_OFFSETS: {coarse_offsets!r} is none of "
                 f"{', '.join(COARSE_OFFSETS)}"
             )
-        for name, shape in backbone.output_shape().items():
-            if shape.channels != channels:
-                raise ConfigError(
-                    f"MODEL.DYHEAD.CHANNELS is {channels}, but level {name} below has "
-                    f"{shape.channels} channels (MODEL.FPN.OUT_CHANNELS)"
-                )
         self.backbone = backbone
+        channels = _common_channels(backbone.output_shape())
         self.blocks = nn.ModuleList(
-            DyHeadBlock(channels, coarse_offsets, recompute) for _ in range(num_blocks)
+            DyHeadBlock(channels, coarse_offsets, use_checkpoint) for _ in range(num_blocks)
         )
         self._size_divisibility = size_divisibility
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         dyhead = cfg.MODEL.DYHEAD
-        backbone = registered(BACKBONE_REGISTRY, "MODEL.DYHEAD.BACKBONE", dyhead.BACKBONE)
+        backbone = get_registered(BACKBONE_REGISTRY, "MODEL.DYHEAD.BACKBONE", dyhead.BACKBONE)
         return {
             "backbone": backbone(cfg, input_shape),
             "num_blocks": dyhead.NUM_BLOCKS,
-            "channels": dyhead.CHANNELS,
             "size_divisibility": dyhead.SIZE_DIVISIBILITY,
             "coarse_offsets": dyhead.COARSE_OFFSETS,
-            "recompute": dyhead.RECOMPUTE,
+            "use_checkpoint": dyhead.USE_CHECKPOINT,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -110,12 +103,26 @@ class DyHead(Backbone):
         return self._size_divisibility
 
 
+def _common_channels(shapes: dict[str, ShapeSpec]) -> int:
+    widths = {name: int(shape.channels or 0) for name, shape in shapes.items()}
+    first = next(iter(widths.values()))
+    if set(widths.values()) != {first} or first % NORM_GROUPS:
+        raise ConfigError(
+            f"MODEL.DYHEAD.BACKBONE: levels need the same number of channels, a multiple of "
+            f"{NORM_GROUPS}, not {', '.join(f'{k} {v}' for k, v in widths.items())} "
+            "(MODEL.FPN.OUT_CHANNELS sets it for FPNBackbone)"
+        )
+    return first
+
+
 class DyHeadBlock(nn.Module):
     """One block: spatial, then scale, then task attention on each level (figure 2)."""
 
-    def __init__(self, channels: int, coarse_offsets: str = "flat", recompute: bool = True) -> None:
+    def __init__(
+        self, channels: int, coarse_offsets: str = "flat", use_checkpoint: bool = True
+    ) -> None:
         super().__init__()
-        self.recompute = recompute
+        self.use_checkpoint = use_checkpoint
         self.spatial = SpatialAttention(channels, coarse_offsets)
         self.scale = ScaleAttention(channels)
         self.task = TaskAttention(channels)
@@ -125,7 +132,7 @@ class DyHeadBlock(nn.Module):
         return [self._refined(levels, index) for index in range(len(levels))]
 
     def _refined(self, levels: Sequence[Tensor], index: int) -> Tensor:
-        if not (self.recompute and self.training and torch.is_grad_enabled()):
+        if not (self.use_checkpoint and self.training and torch.is_grad_enabled()):
             return self._attend(index, *levels)
         return checkpoint(
             self._attend, index, *levels, use_reentrant=False, preserve_rng_state=False

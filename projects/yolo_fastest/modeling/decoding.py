@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, nms
 
+from d2ext.modeling.dense_heads import PostProcess
+
 CLASS_SHIFT = 4096.0  # pixels between the classes in NMS; larger than any input
 
 
@@ -99,28 +101,26 @@ def detect(
     levels: Sequence[RawLevel],
     anchors: Tensor,
     strides: Sequence[int],
-    *,
-    score_thresh: float,
-    nms_thresh: float,
-    max_detections: int,
+    postprocess: PostProcess,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Boxes (K, 4) XYXY in pixels, scores (K,) and classes (K,) of each image, best first."""
     parts = [
-        _promising(level, sizes, stride, score_thresh)
+        _promising(level, sizes, stride, postprocess.score_thresh)
         for level, sizes, stride in zip(levels, anchors, strides, strict=True)
     ]
     # All levels at once: on a CPU few boxes cost as much as many.
     image, objectness, logits, raw, cells, sizes, steps = map(torch.cat, zip(*parts, strict=True))
     probability, classes = logits.softmax(dim=1).max(dim=1)
     scores = objectness * probability
-    good = (scores > score_thresh).nonzero()[:, 0]
+    good = (scores > postprocess.score_thresh).nonzero()[:, 0]
     boxes = boxes_of(raw[good], cells[good], sizes[good], steps[good])
     boxes = box_convert(boxes, "cxcywh", "xyxy")
     image, scores, classes = image[good], scores[good], classes[good]
     found = []
     for index in range(len(levels[0].box)):
         own = (image == index).nonzero()[:, 0]
-        kept = own[suppress(boxes[own], scores[own], classes[own], nms_thresh)[:max_detections]]
+        kept = own[suppress(boxes[own], scores[own], classes[own], postprocess.nms_thresh)]
+        kept = kept[: postprocess.max_detections]
         found.append((boxes[kept], scores[kept], classes[kept]))
     return found
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from d2ext.errors import ConfigError
-from d2ext.modeling.dense_heads import DENSE_HEAD_REGISTRY
-from d2ext.modeling.dense_heads.common import prior_bias
+from d2ext.modeling.dense_heads import DENSE_HEAD_REGISTRY, PostProcess
+from d2ext.modeling.dense_heads.dense_head import head_options
+from d2ext.modeling.init import prior_bias
 from d2ext.projects.yolo_fastest.modeling.complete_iou import complete_iou
 from d2ext.projects.yolo_fastest.modeling.decoding import RawLevel, detect, relative_boxes
 from d2ext.projects.yolo_fastest.modeling.matching import Positives, match_cells
@@ -57,9 +58,7 @@ class YoloFastestHead(nn.Module):
         objectness_balance: further factor of it for each level.
         class_weight: of the class loss.
         prior_prob: the objectness that training starts from.
-        score_thresh: detections score more than this.
-        nms_thresh: IoU above which the lower of two detections of a class goes.
-        max_detections: detections of an image.
+        postprocess: the thresholds of detections; NMS takes every candidate.
     """
 
     anchors: Tensor
@@ -78,9 +77,7 @@ class YoloFastestHead(nn.Module):
         objectness_balance: Sequence[float],
         class_weight: float,
         prior_prob: float,
-        score_thresh: float,
-        nms_thresh: float,
-        max_detections: int,
+        postprocess: PostProcess,
     ) -> None:
         super().__init__()
         self.levels = [n.removesuffix("_class") for n in input_shapes if n.endswith("_class")]
@@ -92,8 +89,7 @@ class YoloFastestHead(nn.Module):
         self.match_ratio, self.neighbor_reach = match_ratio, neighbor_reach
         self.box_weight, self.class_weight = box_weight, class_weight
         self.objectness_weights = [objectness_weight * part for part in objectness_balance]
-        self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
-        self.max_detections = max_detections
+        self.postprocess = postprocess
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), False)
         channels, count = int(shapes[0].channels or 0), self.anchors.shape[1]
         self.box = nn.Conv2d(channels, 4 * count, 1)
@@ -103,22 +99,9 @@ class YoloFastestHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> dict:
-        yolo = cfg.MODEL.YOLO_FASTEST
-        return {
-            "input_shapes": input_shapes,
-            "num_classes": yolo.NUM_CLASSES,
-            "anchors": yolo.ANCHORS,
-            "match_ratio": yolo.MATCH_RATIO,
-            "neighbor_reach": yolo.NEIGHBOR_REACH,
-            "box_weight": yolo.BOX_WEIGHT,
-            "objectness_weight": yolo.OBJECTNESS_WEIGHT,
-            "objectness_balance": yolo.OBJECTNESS_BALANCE,
-            "class_weight": yolo.CLASS_WEIGHT,
-            "prior_prob": yolo.PRIOR_PROB,
-            "score_thresh": yolo.SCORE_THRESH_TEST,
-            "nms_thresh": yolo.NMS_THRESH_TEST,
-            "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
-        }
+        options = head_options(cfg, cfg.MODEL.YOLO_FASTEST, input_shapes)
+        of_detector = "train_scales", "clip_boxes"
+        return {name: value for name, value in options.items() if name not in of_detector}
 
     def forward(self, features: dict[str, Tensor]) -> list[RawLevel]:
         """Features of both branches of each level -> raw outputs of each level."""
@@ -176,14 +159,7 @@ class YoloFastestHead(nn.Module):
         Args:
             image_sizes: (height, width) of each image without padding.
         """
-        found = detect(
-            predictions,
-            self.anchors,
-            self.strides,
-            score_thresh=self.score_thresh,
-            nms_thresh=self.nms_thresh,
-            max_detections=self.max_detections,
-        )
+        found = detect(predictions, self.anchors, self.strides, self.postprocess)
         return [
             Instances(size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
             for size, (boxes, scores, classes) in zip(image_sizes, found, strict=True)

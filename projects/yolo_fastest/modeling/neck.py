@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2ext.modeling.lookup import registered
+from d2ext.modeling.lookup import get_registered
 from d2ext.projects.yolo_fastest.modeling.layers import conv
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -70,7 +70,7 @@ class LightNeck(Backbone):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         neck = cfg.MODEL.LIGHT_NECK
-        bottom_up = registered(BACKBONE_REGISTRY, "MODEL.LIGHT_NECK.BOTTOM_UP", neck.BOTTOM_UP)
+        bottom_up = get_registered(BACKBONE_REGISTRY, "MODEL.LIGHT_NECK.BOTTOM_UP", neck.BOTTOM_UP)
         return {
             "bottom_up": bottom_up(cfg, input_shape),
             "in_features": neck.IN_FEATURES,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2ext.config import Machine, load_config, resolve_auto
-from d2ext.config.auto import describe
+from d2ext.config import load_config
+from d2ext.engine.auto import Machine, describe, resolve_auto
 from d2ext.errors import ConfigError, UserError
 from d2ext.projects.yolo_fastest import compute_anchors
 from d2ext.projects.yolo_fastest.anchors import best_anchors, best_possible_recall, input_sizes
@@ -16,7 +16,7 @@ CONFIG = "projects/yolo_fastest/configs/yolo_fastest_v2.yaml"
 CENTERS = np.array([[10, 10], [20, 40], [60, 30], [90, 90], [200, 80], [300, 300]])
 
 
-def facts_of(sizes: np.ndarray, image: tuple[int, int] = (352, 352)) -> SimpleNamespace:
+def stats_of(sizes: np.ndarray, image: tuple[int, int] = (352, 352)) -> SimpleNamespace:
     return SimpleNamespace(
         class_names=("one",),
         image_sizes=np.tile(image, (len(sizes), 1)),
@@ -50,16 +50,16 @@ def test_recall_counts_boxes_within_the_ratio_on_both_sides():
 )
 def test_boxes_are_measured_in_the_networks_input(kind, expected):
     cfg = load_config(CONFIG, ["INPUT.RESIZE", kind])
-    wide = facts_of(np.array([[100, 50]]), image=(1000, 1000))
+    wide = stats_of(np.array([[100, 50]]), image=(1000, 1000))
     np.testing.assert_allclose(input_sizes(cfg, wide), [expected])
-    flat = facts_of(np.array([[100, 50]]), image=(1000, 500))
+    flat = stats_of(np.array([[100, 50]]), image=(1000, 500))
     assert input_sizes(cfg, flat)[0, 1] == pytest.approx(35.2 if kind == "stretch" else 17.6)
 
 
 def test_auto_writes_anchors_for_both_levels_and_says_how_good_they_are():
     cfg = load_config(CONFIG)
     assert "MODEL.YOLO_FASTEST.ANCHORS" in cfg.AUTO
-    decided = resolve_auto(cfg, facts_of(around_centers()), Machine("cpu", 1, 2, False))
+    decided = resolve_auto(cfg, stats_of(around_centers()), Machine("cpu", 1, 2, False))
     assert "of 120 boxes; best possible recall 1.0000" in describe(decided, ["train"])
     found = np.array(cfg.MODEL.YOLO_FASTEST.ANCHORS)
     np.testing.assert_allclose(found, CENTERS.reshape(2, 3, 2), rtol=0.05)
@@ -68,14 +68,14 @@ def test_auto_writes_anchors_for_both_levels_and_says_how_good_they_are():
 def test_too_few_boxes_leave_the_published_ones():
     cfg = load_config(CONFIG)
     published = np.array(cfg.MODEL.YOLO_FASTEST.ANCHORS)
-    resolve_auto(cfg, facts_of(np.array([[10, 10]] * 9)), Machine("cpu", 1, 2, False))
+    resolve_auto(cfg, stats_of(np.array([[10, 10]] * 9)), Machine("cpu", 1, 2, False))
     np.testing.assert_allclose(cfg.MODEL.YOLO_FASTEST.ANCHORS, published)
 
 
 def test_another_resizing_is_refused():
     cfg = load_config(CONFIG, ["INPUT.RESIZE", "shortest_edge"])
     with pytest.raises(ConfigError, match=r"INPUT\.RESIZE"):
-        input_sizes(cfg, facts_of(around_centers()))
+        input_sizes(cfg, stats_of(around_centers()))
 
 
 @pytest.fixture

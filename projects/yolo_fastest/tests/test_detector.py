@@ -1,10 +1,10 @@
 import pytest
 import torch
-from modeling.tiny import some_input
 
 from d2ext.errors import ConfigError
 from d2ext.projects.yolo_fastest.modeling import decode
 from detectron2.structures import Boxes, Instances
+from tests.helpers.models import some_input
 
 
 def test_it_has_the_published_number_of_parameters(build):
@@ -26,7 +26,7 @@ def test_outputs_have_a_map_a_level_and_three_anchors(build):
 def test_detections_are_in_pixels_of_the_output(build):
     torch.manual_seed(0)
     model = build(SCORE_THRESH_TEST=0.0, NMS_THRESH_TEST=1.0).eval()
-    model.head.max_detections = 10_000
+    model.head.postprocess.max_detections = 10_000
     image = some_input(64, 96, 0)["image"]
     (found,) = model([{"image": image, "height": 128, "width": 288}])
     dense = decode(model.raw(image[None]), model.head.anchors, model.head.strides)

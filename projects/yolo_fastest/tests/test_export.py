@@ -1,11 +1,11 @@
 import pytest
 import torch
-from modeling.tiny import some_input
 
 from d2ext.export import exporter_for
 from d2ext.export.check import compare
 from d2ext.export.formats import load, save
 from d2ext.export.graph import build_graph
+from tests.helpers.models import some_input
 
 
 def images(count):

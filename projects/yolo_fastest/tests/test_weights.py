@@ -10,7 +10,7 @@ import torch
 import d2ext
 from d2ext.checkpoint import Checkpointer, convert_official, load_for_evaluation
 from d2ext.config import load_config
-from d2ext.engine.predict import Predictor
+from d2ext.inference.predict import Predictor
 from d2ext.parity import recipe, run_case
 from detectron2.data.detection_utils import read_image
 

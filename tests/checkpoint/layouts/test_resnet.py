@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from d2ext.checkpoint import Checkpointer
-from d2ext.checkpoint.official import convert
+from d2ext.checkpoint.conversion import convert
 from d2ext.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import build_resnet_backbone

@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.checks.garden import Garden, picture
 
 from d2ext.config import get_cfg
 from d2ext.data.flags import register_entries
-from d2ext.data.mapper import build_train_mapper
+from d2ext.data.mappers.default import build_train_mapper
 from detectron2.data import DatasetCatalog
+from tests.helpers.planted_dataset import PlantedDataset, picture
 
 
 @pytest.fixture
-def garden(tmp_path: Path) -> Garden:
+def garden(tmp_path: Path) -> PlantedDataset:
     """Six images to learn from and three to evaluate on, two boxes of two classes in each."""
     (tmp_path / "data").mkdir()
-    made = Garden(tmp_path / "data")
+    made = PlantedDataset(tmp_path / "data")
     for split, count, seed in (("train", 6, 0), ("val", 3, 100)):
         categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
         document = {"info": {}, "images": [], "annotations": [], "categories": categories}

@@ -1,9 +1,8 @@
 """Which data set a repeated picture is told of."""
 
-from data.checks.garden import picture
-
 from d2ext.data.checks.run import check_sources
 from d2ext.data.flags import named_sources
+from tests.helpers.planted_dataset import picture
 
 
 def test_data_to_evaluate_on_are_no_leak_of_each_other(garden):

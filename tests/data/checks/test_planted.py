@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from data.checks.garden import HEIGHT, WIDTH, Garden, picture
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -15,6 +14,7 @@ from d2ext.data.checks.fix import write_repaired
 from d2ext.data.checks.kinds import KINDS
 from d2ext.data.flags import named_sources
 from d2ext.errors import DataError
+from tests.helpers.planted_dataset import HEIGHT, WIDTH, PlantedDataset, picture
 
 REFUSED = -1  # training says what is wrong and does not start; a repaired copy can be learned from
 
@@ -32,56 +32,58 @@ class Plant(NamedTuple):
     """
 
     code: str
-    plant: Callable[[Garden], object]
+    plant: Callable[[PlantedDataset], object]
     told: list[str]
     left: int = 6
     copied: int = 6
     count: int = 1
 
 
-def content(number: int, data: bytes | Callable[[bytes], bytes]) -> Callable[[Garden], None]:
+def content(
+    number: int, data: bytes | Callable[[bytes], bytes]
+) -> Callable[[PlantedDataset], None]:
     """Replaces the bytes of an image."""
 
-    def plant(garden: Garden) -> None:
+    def plant(garden: PlantedDataset) -> None:
         path = garden.file(number)
         path.write_bytes(data(path.read_bytes()) if callable(data) else data)
 
     return plant
 
 
-def saved(number: int, image: Image.Image, **options: object) -> Callable[[Garden], None]:
+def saved(number: int, image: Image.Image, **options: object) -> Callable[[PlantedDataset], None]:
     """Replaces an image by another picture, in the format that the name of the file says."""
     return lambda garden: image.save(garden.file(number), **options)
 
 
-def oriented(value: int) -> Callable[[Garden], None]:
+def oriented(value: int) -> Callable[[PlantedDataset], None]:
     exif = Image.Exif()
     exif[0x0112] = value
     return lambda garden: picture(1).save(garden.file(1), exif=exif)
 
 
-def added(content: Image.Image | bytes, name: str) -> Callable[[Garden], None]:
+def added(content: Image.Image | bytes, name: str) -> Callable[[PlantedDataset], None]:
     """One more image, with a box."""
     return lambda garden: garden.add_box(garden.add_image(content, name), [5, 5, 20, 20])
 
 
-def boxed(*box: float, category: int = 1, **more: object) -> Callable[[Garden], None]:
+def boxed(*box: float, category: int = 1, **more: object) -> Callable[[PlantedDataset], None]:
     """One more box in the second image."""
     return lambda garden: garden.add_box(2, list(box), category, **more)
 
 
-def changed(number: int, **values: object) -> Callable[[Garden], None]:
+def changed(number: int, **values: object) -> Callable[[PlantedDataset], None]:
     return lambda garden: garden.annotation(number).update(values)
 
 
-def lost(number: int, key: str) -> Callable[[Garden], None]:
+def lost(number: int, key: str) -> Callable[[PlantedDataset], None]:
     return lambda garden: garden.annotation(number).pop(key)
 
 
-def classes(*names: str, **more: object) -> Callable[[Garden], None]:
+def classes(*names: str, **more: object) -> Callable[[PlantedDataset], None]:
     """The names of the classes in both data sets; those beyond the second get one object each."""
 
-    def plant(garden: Garden) -> None:
+    def plant(garden: PlantedDataset) -> None:
         for split in ("train", "val"):
             found = [{"id": n, "name": name, **more} for n, name in enumerate(names, start=1)]
             garden.document(split)["categories"] = found
@@ -92,8 +94,8 @@ def classes(*names: str, **more: object) -> Callable[[Garden], None]:
     return plant
 
 
-def unused_class(name: str, **of_others: object) -> Callable[[Garden], None]:
-    def plant(garden: Garden) -> None:
+def unused_class(name: str, **of_others: object) -> Callable[[PlantedDataset], None]:
+    def plant(garden: PlantedDataset) -> None:
         for split in ("train", "val"):
             items = garden.document(split)["categories"]
             for item in items:
@@ -103,10 +105,10 @@ def unused_class(name: str, **of_others: object) -> Callable[[Garden], None]:
     return plant
 
 
-def masked(change: Callable[[Garden], object]) -> Callable[[Garden], None]:
+def masked(change: Callable[[PlantedDataset], object]) -> Callable[[PlantedDataset], None]:
     """Gives every object a rectangular polygon before spoiling one."""
 
-    def plant(garden: Garden) -> None:
+    def plant(garden: PlantedDataset) -> None:
         for split in ("train", "val"):
             for item in garden.document(split)["annotations"]:
                 x, y, w, h = item["bbox"]
@@ -116,7 +118,7 @@ def masked(change: Callable[[Garden], object]) -> Callable[[Garden], None]:
     return plant
 
 
-def with_polygons(*polygons: list[float], number: int = 2) -> Callable[[Garden], None]:
+def with_polygons(*polygons: list[float], number: int = 2) -> Callable[[PlantedDataset], None]:
     return masked(changed(number, segmentation=list(polygons)))
 
 
@@ -125,8 +127,8 @@ def run_lengths(mask: np.ndarray) -> dict:
     return {"size": found["size"], "counts": found["counts"].decode()}
 
 
-def with_keypoints(values: list[float]) -> Callable[[Garden], None]:
-    def plant(garden: Garden) -> None:
+def with_keypoints(values: list[float]) -> Callable[[PlantedDataset], None]:
+    def plant(garden: PlantedDataset) -> None:
         for split in ("train", "val"):
             document = garden.document(split)
             for item in document["categories"]:
@@ -138,10 +140,10 @@ def with_keypoints(values: list[float]) -> Callable[[Garden], None]:
     return plant
 
 
-def rotated(scale: float = 1.0, *box: float) -> Callable[[Garden], None]:
+def rotated(scale: float = 1.0, *box: float) -> Callable[[PlantedDataset], None]:
     """Gives every box an angle, times `scale`, and the third box other values."""
 
-    def plant(garden: Garden) -> None:
+    def plant(garden: PlantedDataset) -> None:
         for split in ("train", "val"):
             for n, item in enumerate(garden.document(split)["annotations"]):
                 x, y, w, h = item["bbox"]
@@ -152,23 +154,23 @@ def rotated(scale: float = 1.0, *box: float) -> Callable[[Garden], None]:
     return plant
 
 
-def all_boxes(change: Callable[[list[float]], list[float]]) -> Callable[[Garden], None]:
-    def plant(garden: Garden) -> None:
+def all_boxes(change: Callable[[list[float]], list[float]]) -> Callable[[PlantedDataset], None]:
+    def plant(garden: PlantedDataset) -> None:
         for item in garden.train["annotations"]:
             item["bbox"] = change(item["bbox"])
 
     return plant
 
 
-def listed_twice(garden: Garden) -> None:
+def listed_twice(garden: PlantedDataset) -> None:
     garden.train["images"].append({**garden.train["images"][1], "id": 77})
     garden.add_box(77, [9, 9, 9, 9])
 
 
-def copied(split: str, again: Callable[[bytes], bytes] = bytes) -> Callable[[Garden], None]:
+def copied(split: str, again: Callable[[bytes], bytes] = bytes) -> Callable[[PlantedDataset], None]:
     """One more image in `split`, made of the second one to learn from."""
 
-    def plant(garden: Garden) -> None:
+    def plant(garden: PlantedDataset) -> None:
         made = again(garden.file(1).read_bytes())
         number = garden.add_image(made, "again.jpg", split)
         garden.add_box(number, [30, 20, 20, 20], 1, split)
@@ -182,7 +184,7 @@ def recoded(content: bytes) -> bytes:
     return out.getvalue()
 
 
-def many(garden: Garden) -> None:
+def many(garden: PlantedDataset) -> None:
     """250 small cats in a picture of their own, with a class that has two objects."""
     number = garden.add_image(picture(50, 640, 480), "many.jpg")
     for n in range(250):
@@ -190,10 +192,10 @@ def many(garden: Garden) -> None:
     classes("cat", "dog", "bird")(garden)
 
 
-def herd(spoil: Callable[[Garden, int], None]) -> Callable[[Garden], None]:
+def herd(spoil: Callable[[PlantedDataset, int], None]) -> Callable[[PlantedDataset], None]:
     """40 images of ten cats and dogs, and one more that `spoil` fills."""
 
-    def plant(garden: Garden) -> None:
+    def plant(garden: PlantedDataset) -> None:
         for n in range(41):
             image = garden.add_image(picture(200 + n), f"herd_{n}.jpg")
             if n == 40:
@@ -205,25 +207,25 @@ def herd(spoil: Callable[[Garden, int], None]) -> Callable[[Garden], None]:
     return plant
 
 
-def two_cats(garden: Garden, image: int) -> None:
+def two_cats(garden: PlantedDataset, image: int) -> None:
     garden.add_box(image, [2, 2, 9, 9], 1)
     garden.add_box(image, [20, 2, 9, 9], 2)
 
 
-def dogs_only(garden: Garden, image: int) -> None:
+def dogs_only(garden: PlantedDataset, image: int) -> None:
     for k in range(9):
         garden.add_box(image, [6 * k, 4 + k, 5, 9], 2)
 
 
-def orphaned_classes(garden: Garden) -> None:
+def orphaned_classes(garden: PlantedDataset) -> None:
     garden.val["annotations"] = [a for a in garden.val["annotations"] if a["category_id"] == 1]
 
 
-def untrained(garden: Garden) -> None:
+def untrained(garden: PlantedDataset) -> None:
     garden.train["annotations"] = [a for a in garden.train["annotations"] if a["category_id"] == 1]
 
 
-def other_order(garden: Garden) -> None:
+def other_order(garden: PlantedDataset) -> None:
     garden.val["categories"] = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
 
 
@@ -250,7 +252,7 @@ def huge() -> bytes:
     return out.getvalue()
 
 
-def replace_by_huge(garden: Garden) -> None:
+def replace_by_huge(garden: PlantedDataset) -> None:
     garden.file(1).write_bytes(huge())
 
 

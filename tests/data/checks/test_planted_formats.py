@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from data.checks.garden import picture
 from PIL import Image
 
 from d2ext.data.checks.fix import write_repaired
 from d2ext.data.checks.report import Report
 from d2ext.data.checks.run import check_sources
 from d2ext.data.flags import named_sources
+from tests.helpers.planted_dataset import picture
 
 COUNT = 5  # images
 IMAGE, LABELS = "images/2.jpg", "labels/2.txt"

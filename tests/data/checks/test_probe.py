@@ -4,13 +4,13 @@ import io
 
 import numpy as np
 import pytest
-from data.checks.garden import picture
 from PIL import Image
 
 from d2ext.data.checks import probe_cache
 from d2ext.data.checks.duplicates import MAX_BITS, alike, difference_hash
 from d2ext.data.checks.probe import Probe, probe
 from d2ext.data.checks.probe_cache import probe_images
+from tests.helpers.planted_dataset import picture
 
 
 def jpeg(image: Image.Image, **options: object) -> bytes:

@@ -3,13 +3,13 @@
 import math
 
 import pytest
-from data.sources.folders import save_image, write
 from hypothesis import given
 from hypothesis import strategies as st
 
 from d2ext.data.sources import load_source, load_splits
 from d2ext.data.sources.corners import corners_of, long_side_first, rotated_box
 from d2ext.errors import DataError
+from tests.helpers.dataset_folders import save_image, write
 
 LINE = "4 4 12 4 12 8 4 8 small-vehicle 1\n"
 BOXES = st.tuples(

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from data.sources.folders import save_image, write
 
 from d2ext.data.sources import load_source
+from tests.helpers.dataset_folders import save_image, write
 
 
 def labelme(folder, *shapes, name="a"):

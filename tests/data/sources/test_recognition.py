@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from data.sources.folders import save_image, voc_box, voc_xml, write
 
 from d2ext.data.sources import load_source, with_classes
 from d2ext.errors import DataError
+from tests.helpers.dataset_folders import save_image, voc_box, voc_xml, write
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "bccd"
 BOXES = {"a": [("dog", 3, 4, 10, 9), ("cat", 12, 6, 8, 12)], "b": [("cat", 1, 2, 5, 6)]}

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from data.sources.folders import save_image, write
 from PIL import Image
 
 from d2ext.data.sources import load_source, load_splits
 from d2ext.errors import DataError
+from tests.helpers.dataset_folders import save_image, write
 
 VALUES = [[0, 1], [1, 255]]
 

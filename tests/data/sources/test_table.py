@@ -1,10 +1,10 @@
 """Tables of boxes: headers, delimiters, shares, and wrong rows."""
 
 import pytest
-from data.sources.folders import save_image, write
 
 from d2ext.data.sources import load_source, load_splits
 from d2ext.errors import DataError
+from tests.helpers.dataset_folders import save_image, write
 
 
 def table(folder, text, name="boxes.csv"):

@@ -3,10 +3,10 @@
 import math
 
 import pytest
-from data.sources.folders import save_image, voc_box, voc_xml, write
 
 from d2ext.data.sources import load_source, load_splits
 from d2ext.errors import DataError
+from tests.helpers.dataset_folders import save_image, voc_box, voc_xml, write
 
 
 def voc(folder, **files):

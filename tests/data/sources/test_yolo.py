@@ -1,11 +1,11 @@
 """YOLO: where data.yaml's paths lead, and every kind of label line."""
 
 import pytest
-from data.sources.folders import save_image, write
 
 from d2ext.data.sources import load_source, load_splits
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
+from tests.helpers.dataset_folders import save_image, write
 
 BOX = "1 0.5 0.5 0.25 0.5\n"  # [12, 6, 8, 12] of 32 x 24
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from modeling.tiny import tiny_config
 
 from d2ext.errors import ConfigError
 from d2ext.modeling.backbone import FPNBackbone
 from detectron2.layers import ShapeSpec
+from tests.helpers.models import tiny_config
 
 
 def test_levels_p3_to_p7_on_a_swin():

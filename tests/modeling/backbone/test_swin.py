@@ -24,7 +24,7 @@ def tiny_swin(**changes: object) -> SwinTransformer:
         "mlp_ratio": 2.0,
         "drop_path_rate": 0.0,
         "patch_norm": True,
-        "recompute": True,
+        "use_checkpoint": True,
         "out_features": ["stage2", "stage3", "stage4", "stage5"],
     }
     return SwinTransformer(**{**options, **changes})
@@ -42,7 +42,7 @@ def test_every_image_size_gives_maps_of_a_quarter_to_a_thirty_second(size: tuple
 def test_what_is_computed_again_in_training_gives_the_gradients_of_what_is_kept():
     found = []
     for again in (True, False):
-        model = tiny_swin(recompute=again, drop_path_rate=0.5)
+        model = tiny_swin(use_checkpoint=again, drop_path_rate=0.5)
         torch.manual_seed(1)  # of stochastic depth, which has to fall alike both times
         images = torch.rand(4, 3, 64, 64)
         loss = sum(feature.square().sum() for feature in model(images).values())

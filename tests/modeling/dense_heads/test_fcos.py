@@ -1,11 +1,11 @@
 import pytest
 import torch
-from modeling.tiny import some_input, tiny_config
 
 from d2ext.errors import ConfigError
 from d2ext.modeling.dense_heads import FCOSHead, build_dense_head
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances, pairwise_iou
+from tests.helpers.models import some_input, tiny_config
 
 NAMES = ("p3", "p4", "p5", "p6", "p7")
 
@@ -97,7 +97,7 @@ def test_tiny_whole_and_very_many_boxes_are_finite(boxes):
 def test_what_has_to_be_predicted_decodes_to_the_boxes():
     head, instances = build(SCORE_THRESH_TEST=0.5), truth(4)
     found = head(features(1))
-    targets = head.targets(found.locations, instances)
+    targets = head.criterion.targets(found.locations, instances)
     logits = torch.full((1, targets.positive.shape[1], 3), -20.0)
     logits[targets.positive, targets.classes] = 20.0
     ltrb = torch.zeros(1, targets.positive.shape[1], 4)

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from modeling.tiny import some_input, tiny_config
 
 from d2ext.errors import ConfigError
 from d2ext.modeling.dense_heads import ATSSHead, FCOSHead
 from d2ext.modeling.meta_arch import ATSS, FCOS
 from detectron2.modeling import build_model
+from tests.helpers.models import some_input, tiny_config
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_one_step_lowers_the_loss(model: ATSS):
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 95), (17, 64)])
 def test_every_image_size_is_detected_on(model: ATSS, size: tuple[int, int]):
-    model.eval().head.score_thresh = 0.0
+    model.eval().head.postprocess.score_thresh = 0.0
     image = some_input(*size, 0)
     with torch.no_grad():
         (found,) = model([image])
@@ -40,7 +40,7 @@ def test_every_image_size_is_detected_on(model: ATSS, size: tuple[int, int]):
 
 
 def test_boxes_come_back_in_the_asked_size(model: ATSS):
-    model.eval().head.score_thresh = 0.0
+    model.eval().head.postprocess.score_thresh = 0.0
     image = some_input(64, 64, 0)
     with torch.no_grad():
         (plain,) = model([image])
@@ -52,7 +52,7 @@ def test_boxes_come_back_in_the_asked_size(model: ATSS):
 
 
 def test_images_of_one_size_give_the_same_detections_alone_and_in_a_batch(model: ATSS):
-    model.eval().head.score_thresh = 0.011
+    model.eval().head.postprocess.score_thresh = 0.011
     batch = [some_input(64, 96, 0, seed=seed) for seed in range(3)]
     with torch.no_grad():
         together, alone = model(batch)[1]["instances"], model(batch[1:2])[0]["instances"]

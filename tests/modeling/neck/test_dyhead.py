@@ -1,6 +1,5 @@
 import pytest
 import torch
-from modeling.tiny import tiny_config
 from torch import Tensor
 
 from d2ext.errors import ConfigError
@@ -8,6 +7,7 @@ from d2ext.modeling.neck import DyHead, DyHeadBlock
 from d2ext.modeling.neck.dyhead import ScaleAttention, TaskAttention
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
+from tests.helpers.models import tiny_config
 
 IMAGE = ShapeSpec(channels=3)
 
@@ -39,7 +39,7 @@ def test_levels_keep_their_sizes_and_get_finite_gradients(sizes: list[tuple[int,
 def test_what_is_computed_again_in_training_gives_the_gradients_of_what_is_kept():
     block, found = DyHeadBlock(32), []  # in training, as every new module
     torch.nn.init.normal_(block.spatial.offset.weight, std=0.05)
-    for block.recompute in (True, False):
+    for block.use_checkpoint in (True, False):
         outputs = block(pyramid((8, 8), (4, 4)))
         loss = sum(output.square().sum() for output in outputs)
         found.append(torch.autograd.grad(loss, list(block.parameters())))
@@ -140,8 +140,11 @@ def test_it_wraps_the_pyramid_that_the_config_names():
         DyHead(cfg, IMAGE)
 
 
-def test_channels_that_differ_from_the_pyramid_are_refused():
+def test_levels_of_different_or_unsuitable_channels_are_refused():
     cfg = tiny_config()
-    cfg.MODEL.FPN.OUT_CHANNELS = 48
-    with pytest.raises(ConfigError, match=r"MODEL\.DYHEAD\.CHANNELS is 32.*48"):
+    cfg.MODEL.FPN.OUT_CHANNELS = 40
+    with pytest.raises(ConfigError, match=r"multiple of 16.* p3 40, p4 40.*FPN\.OUT_CHANNELS"):
+        DyHead(cfg, IMAGE)
+    cfg.MODEL.DYHEAD.BACKBONE = "SwinTransformer"
+    with pytest.raises(ConfigError, match=r"same number of channels.*stage3 32, stage4 64"):
         DyHead(cfg, IMAGE)

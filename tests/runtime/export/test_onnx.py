@@ -4,12 +4,12 @@ import io
 
 import pytest
 import torch
-from made_up import image as picture
-from runtime.export.detectors import model_of
-from runtime.export.test_tracing import assert_same, results
 
 from d2ext._detectron2 import provider
 from detectron2.export import STABLE_ONNX_OPSET_VERSION, TracingAdapter
+from tests.helpers.runtime_detectors import model_of
+from tests.helpers.weights import image as picture
+from tests.runtime.export.test_tracing import assert_same, results
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

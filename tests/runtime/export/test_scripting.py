@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from made_up import image as picture
-from runtime.export.detectors import model_of
 from torch import Tensor, nn
 
 from detectron2.export import scripting_with_instances
@@ -11,6 +9,8 @@ from detectron2.export.torchscript import patch_instances
 from detectron2.export.torchscript_patch import freeze_training_mode
 from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Boxes, Instances
+from tests.helpers.runtime_detectors import model_of
+from tests.helpers.weights import image as picture
 
 testing = pytest.importorskip("detectron2.utils.testing", reason="it needs pkg_resources")
 assert_instances_allclose = testing.assert_instances_allclose

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from made_up import image as picture
-from runtime.export.detectors import VARIANTS, model_of
 from torch import nn
 
 from detectron2.export import TracingAdapter
 from detectron2.structures import Instances
+from tests.helpers.runtime_detectors import VARIANTS, model_of
+from tests.helpers.weights import image as picture
 
 testing = pytest.importorskip("detectron2.utils.testing", reason="it needs pkg_resources")
 assert_instances_allclose = testing.assert_instances_allclose

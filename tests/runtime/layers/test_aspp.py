@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from made_up import fill, image
 from torch import nn
 from torch.nn import functional as F
 
 import d2ext  # noqa: F401
 from detectron2.layers import ASPP
+from tests.helpers.weights import fill, image
 
 
 def features() -> torch.Tensor:

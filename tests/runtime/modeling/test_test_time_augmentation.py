@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runtime.modeling.tiny_rcnn import batch, tiny_config, tiny_model
 
 from detectron2.modeling import DatasetMapperTTA, GeneralizedRCNNWithTTA
+from tests.helpers.runtime_rcnn import batch, tiny_config, tiny_model
 
 CHANGES = {"TEST__AUG__MIN_SIZES": (64, 96), "TEST__AUG__MAX_SIZE": 120}
 

@@ -1,13 +1,13 @@
 """A training from given weights, data and seed has the losses that Detectron2 has."""
 
 import pytest
-from runtime.modeling.tiny_rcnn import batch, tiny_config, tiny_model
 
 import d2ext  # noqa: F401
 from detectron2.engine import SimpleTrainer
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
+from tests.helpers.runtime_rcnn import batch, tiny_config, tiny_model
 
 CHANGES = {
     "MODEL__MASK_ON": True,

@@ -1,10 +1,10 @@
 """MViT: Detectron2's names and numbers."""
 
 import pytest
-from made_up import fill, image
 
 import d2ext  # noqa: F401
 from detectron2.modeling import MViT
+from tests.helpers.weights import fill, image
 
 LAST = (1, 3, 4, 5)  # so the fourth stage has one block
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from made_up import fill, image
 
 import d2ext  # noqa: F401
 from detectron2.layers import FrozenBatchNorm2d
@@ -16,6 +15,7 @@ from detectron2.modeling.backbone.regnet import (
     adjust_block_compatibility,
     generate_regnet_parameters,
 )
+from tests.helpers.weights import fill, image
 
 
 def regnet(**options: object) -> RegNet:

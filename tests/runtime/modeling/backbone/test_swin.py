@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from made_up import fill, image
 
 import d2ext  # noqa: F401
 from d2ext._detectron2 import provider
 from detectron2.modeling import SwinTransformer
+from tests.helpers.weights import fill, image
 
 
 def swin(**options: object) -> SwinTransformer:

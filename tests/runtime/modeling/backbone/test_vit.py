@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from made_up import fill, image
 
 import d2ext  # noqa: F401
 from d2ext._detectron2 import provider
 from detectron2.modeling import MViT, SimpleFeaturePyramid, ViT, get_vit_lr_decay_rate
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.utils import get_rel_pos, window_partition, window_unpartition
+from tests.helpers.weights import fill, image
 
 WINDOWS = {
     "use_rel_pos": True,

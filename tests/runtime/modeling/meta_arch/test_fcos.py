@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-from made_up import fill
-from made_up import image as picture
 from torch.nn import functional as F
 
 import d2ext  # noqa: F401
@@ -14,6 +12,8 @@ from detectron2.modeling import FCOS, Backbone
 from detectron2.modeling.meta_arch.fcos import FCOSHead
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
+from tests.helpers.weights import fill
+from tests.helpers.weights import image as picture
 
 STRIDES = {"p3": 8, "p4": 16, "p5": 32}
 # What Detectron2 gives.

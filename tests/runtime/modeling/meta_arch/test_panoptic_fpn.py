@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from made_up import fill
-from made_up import image as picture
 
 import d2ext  # noqa: F401
 from detectron2.config import CfgNode, get_cfg
@@ -11,6 +9,8 @@ from detectron2.modeling import PanopticFPN, build_model
 from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
+from tests.helpers.weights import fill
+from tests.helpers.weights import image as picture
 
 # What Detectron2 gives.
 EXPECTED_LOSS = 2.3058288  # of the semantic head

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from runtime.modeling.tiny_rcnn import batch, tiny_model
 
 from d2ext._detectron2 import provider
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
+from tests.helpers.runtime_rcnn import batch, tiny_model
 
 
 @dataclass

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from made_up import fill, image
 
 import d2ext  # noqa: F401
 from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, SemanticSegmentor, build_model
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
+from tests.helpers.weights import fill, image
 
 # What Detectron2 gives.
 EXPECTED_SCORES = [1.997268, 2.227377, -0.645702, 1.063671, -2.705223]

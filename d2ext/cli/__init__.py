@@ -1,0 +1,1 @@
+"""The commands, one module each: argument parser and `main`; the work is done by other packages."""

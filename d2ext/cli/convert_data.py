@@ -1,0 +1,57 @@
+"""The command that converts a data set to another format."""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from d2ext.data.conversion.convert import WRITERS, read_plans, write_folder
+from d2ext.data.conversion.plan import Losses
+from d2ext.data.flags import parse_dataset_flag
+
+EXAMPLES = """\
+examples:
+  python tools/convert_data.py my/voc --to coco my/coco
+  python tools/convert_data.py my/train.json:my/images --to yolo my/yolo --images copy
+
+What the target cannot hold is counted and said. SOURCE is left as it is; OUT must be new or empty,
+and appears when it is complete.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert as the arguments say.
+
+    Raises:
+        UserError: the source cannot be read or does not fit, or OUT is in use.
+    """
+    args = argument_parser().parse_args(argv)
+    path, images = parse_dataset_flag(args.source)
+    losses: Losses = Counter()
+    plans = read_plans(path, images, losses)
+    for each in plans:
+        print(each.source.describe())
+    write_folder(Path(args.out), plans, WRITERS[args.to], losses, link=args.images == "link")
+    for what, count in sorted(losses.items()):
+        if count:
+            print(f"  {args.to} does not hold: {count} {what}")
+    print(f"written: {args.out}")
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments of tools/convert_data.py."""
+    parser = argparse.ArgumentParser(
+        description="Convert a data set of any known format to COCO, YOLO or Pascal VOC.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="PATH or ANNOTATIONS:IMAGES")
+    parser.add_argument("--to", required=True, choices=sorted(WRITERS))
+    parser.add_argument("out", metavar="OUT", help="a new or empty folder")
+    parser.add_argument(
+        "--images",
+        choices=("link", "copy"),
+        default="link",
+        help="hard links take no space, and become copies on another disk (default: link)",
+    )
+    return parser

@@ -1,0 +1,75 @@
+"""The prediction command: detect objects in images, videos or a camera's frames."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from d2ext.config import load_config
+from d2ext.errors import ConfigError
+from d2ext.inference.camera import watch
+from d2ext.inference.inputs import find_inputs
+from d2ext.inference.predict import Job, Predictor
+
+EXAMPLES = """\
+examples:
+  python tools/demo.py --config-file configs/dyhead_swint.yaml --input a.jpg photos/ "*.mp4" \\
+      --output predictions --confidence 0.4 MODEL.WEIGHTS output/model_final.pth
+  python tools/demo.py --config-file configs/dyhead_swint.yaml --camera 0 \\
+      MODEL.WEIGHTS output/model_final.pth
+
+Written are the images and videos with their detections drawn in, and predictions.json: for every
+image, and every frame of a video, its detections, each with its box (x0, y0, x1, y1 in pixels),
+score, class and, if the model gives some, mask (COCO run lengths) and keypoints (x, y, score). Of a
+camera, the video alone. A model that labels pixels gives a region a class: its mask, the box around
+it, and as score the mean probability of its pixels.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Predict as the arguments say.
+
+    Raises:
+        UserError: config, weights or inputs are missing or wrong; for images that cannot be read,
+            after all others are done.
+    """
+    args = argument_parser().parse_args(argv)
+    if not 0 <= args.confidence <= 1:
+        raise ConfigError(f"--confidence is a score from 0 to 1, got {args.confidence}.")
+    output = Path(args.output)
+    inputs = find_inputs(args.input, output) if args.input else {}
+    predictor = Predictor(load_config(args.config_file, args.opts))
+    job = Job(predictor, output, args.confidence)
+    if args.camera is not None:
+        watch(args.camera, output, lambda frame, stopwatch: job.picture(frame, stopwatch)[0])
+        return
+    job.run(inputs)
+    job.report(len(inputs))
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments of tools/demo.py."""
+    parser = argparse.ArgumentParser(
+        description="Find objects in images with a trained model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config-file", required=True, help="the config of the training, e.g. output/config.yaml"
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", nargs="+", help="images, videos, folders of them, patterns")
+    source.add_argument("--camera", type=int, metavar="INDEX", help="a camera; the first is 0")
+    parser.add_argument("--output", default="predictions", help="folder for what is written")
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=0.5,
+        help="least score of a detection (default: 0.5); the model has a lower limit of its own",
+    )
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="config values; MODEL.WEIGHTS is needed",
+    )
+    return parser

@@ -1,0 +1,72 @@
+"""The commands that `pip install` provides, `d2ext-train`...; `tools/` calls them."""
+
+import warnings
+from typing import NoReturn
+
+from d2ext.errors import exit_on_user_error
+
+# fvcore scripts a function when it is imported, which PyTorch has deprecated; no user can help it.
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+
+
+def train() -> NoReturn:
+    """Train or evaluate a detector."""
+    from d2ext.cli.train import main
+
+    exit_on_user_error(main)
+
+
+def demo() -> NoReturn:
+    """Find objects in images."""
+    from d2ext.cli.demo import main
+
+    exit_on_user_error(main)
+
+
+def export() -> NoReturn:
+    """Write a model as a file that runs without d2ext."""
+    from d2ext.cli.export import main
+
+    exit_on_user_error(main)
+
+
+def parity() -> NoReturn:
+    """Compare models with their authors' code."""
+    from d2ext.cli.parity import main
+
+    exit_on_user_error(main)
+
+
+def convert_weights() -> NoReturn:
+    """Convert a published checkpoint."""
+    from d2ext.cli.convert_weights import main
+
+    exit_on_user_error(main)
+
+
+def show_data() -> NoReturn:
+    """Write a page about a data set."""
+    from d2ext.cli.show_data import main
+
+    exit_on_user_error(main)
+
+
+def report() -> NoReturn:
+    """Write a page about a run."""
+    from d2ext.cli.report import main
+
+    exit_on_user_error(main)
+
+
+def check_data() -> NoReturn:
+    """Find faults in a data set."""
+    from d2ext.cli.check_data import main
+
+    exit_on_user_error(main)
+
+
+def convert_data() -> NoReturn:
+    """Convert a data set to another format."""
+    from d2ext.cli.convert_data import main
+
+    exit_on_user_error(main)

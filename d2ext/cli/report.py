@@ -1,0 +1,36 @@
+"""The command that writes an HTML page about a training run."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from d2ext.pages.run_page import write_run_page
+
+EXAMPLES = """\
+example:
+  python tools/report.py output
+  python tools/report.py output --out report.html
+
+Written is one page that opens without a network: curves, AP by class and size, precision-recall
+curves, the confusion matrix, the most confident mistakes as pictures, speed, memory, the command
+and the versions.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page of a run.
+
+    Raises:
+        UserError: the folder is none of a run, its data are gone, or the page cannot be written.
+    """
+    parser = argparse.ArgumentParser(
+        description="Write a page about a run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="OUTPUT_DIR of a training or evaluation")
+    parser.add_argument("--out", type=Path, help="the page (default: report.html in the folder)")
+    args = parser.parse_args(argv)
+    path = args.out or args.folder / "report.html"
+    write_run_page(args.folder, path)
+    print(f"written: {path}")

@@ -1,0 +1,38 @@
+"""The command that writes an HTML page about a data set."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from d2ext.data.flags import named_sources
+from d2ext.pages.data_page import NAME, write_data_page
+
+EXAMPLES = """\
+examples:
+  python tools/show_data.py my/data --out page/
+  python tools/show_data.py my/train.json:my/images --out page/
+
+Written is page/index.html, which opens without a network: counts, sizes, shapes and places of the
+objects, examples of every class, and every fault that tools/check_data.py finds.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page of a data set.
+
+    Raises:
+        UserError: the data cannot be read, or the page cannot be written.
+    """
+    parser = argparse.ArgumentParser(
+        description="Write a page about a data set.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", help="a data set of any known format")
+    parser.add_argument("--out", type=Path, default=Path("page"), help="folder of the page")
+    args = parser.parse_args(argv)
+    sources = named_sources(args.path, [])
+    for source in sources.values():
+        print(source.describe())
+    write_data_page(sources, args.out / NAME, progress=True)
+    print(f"written: {args.out / NAME}")

@@ -1,0 +1,96 @@
+"""Conversion of a whole data set to another format, all splits at once."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from d2ext.data.conversion.coco import coco_document
+from d2ext.data.conversion.plan import Losses, Plan, plan
+from d2ext.data.conversion.voc import write_voc
+from d2ext.data.conversion.yolo import write_yolo
+from d2ext.data.sources import load_splits, with_classes
+from d2ext.errors import DataError, OutputError
+
+Writer = Callable[[Path, Sequence[Plan], Losses], dict[str, Path]]
+
+
+def read_plans(path: Path, images: Path | None, losses: Losses) -> list[Plan]:
+    """All splits of a data set, with the same classes.
+
+    Raises:
+        DataError: it cannot be read, or holds masks of pixels instead of objects.
+    """
+    sources = load_splits(path, images=images)
+    classes = max((source.classes for source in sources.values()), key=len)
+    missing = {name for s in sources.values() for name in s.classes} - set(classes)
+    classes += tuple(sorted(missing))
+    taken: set[str] = set()
+    plans = []
+    for split, source in sources.items():
+        if source.task in ("semantic", "panoptic"):
+            raise DataError(
+                f"{path}: {source.task} masks have no objects to convert; COCO's boxes, YOLO and "
+                "Pascal VOC hold objects."
+            )
+        plans.append(plan(with_classes(source, classes), split, losses, taken))
+    return plans
+
+
+def write_folder(
+    out: Path, plans: Sequence[Plan], write: Writer, losses: Losses, *, link: bool
+) -> None:
+    """Write a data set into `out`, complete or not at all.
+
+    Raises:
+        OutputError: there is something in `out`, or it cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out}: is there already and not empty. Name a new folder.")
+    part = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        part.mkdir(parents=True)
+        places = write(part, plans, losses)
+        for each in plans:
+            _place_images(each, places[each.split], losses, link)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_coco(folder: Path, plans: Sequence[Plan], losses: Losses) -> dict[str, Path]:
+    """Write annotations/instances_<split>.json; returns where the images of each split belong."""
+    places = {plan.split: folder / "images" / plan.split for plan in plans}
+    (folder / "annotations").mkdir()
+    for each in plans:
+        document = coco_document(each.source)
+        for image, name in zip(document["images"], each.names, strict=True):
+            image["file_name"] = name
+        name = "_".join(filter(None, ("instances", each.split)))
+        text = json.dumps(document, ensure_ascii=False)
+        (folder / "annotations" / f"{name}.json").write_text(text, encoding="utf-8")
+    return places
+
+
+def _place_images(each: Plan, folder: Path, losses: Losses, link: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for image, name in zip(each.source.images, each.names, strict=True):
+        source = Path(image["file_name"])
+        if not source.is_file():
+            losses["images that are not there"] += 1
+            continue
+        try:
+            if not link:
+                raise OSError
+            os.link(source.resolve(), folder / name)
+        except OSError:
+            shutil.copyfile(source, folder / name)
+
+
+WRITERS: dict[str, Writer] = {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}

@@ -1,0 +1,71 @@
+"""One list of classes for all data sets of a run, whatever order each of them has."""
+
+from collections.abc import Sequence
+
+from d2ext.checkpoint import check_classes
+from d2ext.data.flags import register_datasets
+from d2ext.data.statistics import DatasetStats, dataset_stats
+from d2ext.errors import DataError
+from detectron2.config import CfgNode
+
+
+def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = None) -> list[str]:
+    """Where data sets that flags named have other classes, write DATASETS.CLASSES; log lines.
+
+    The classes are those of the training set that has all of them; a set may lack some, or list
+    some of which it has no object.
+
+    Args:
+        eval_only: the training data don't count.
+        given: the classes of the weights that are evaluated, if they are known.
+    Raises:
+        DataError: a set has objects of a class that the others don't have (with the difference).
+        WeightsError: the same of data and weights.
+    """
+    train = () if eval_only else cfg.DATASETS.TRAIN
+    names = (*train, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL)
+    if cfg.DATASETS.CLASSES or not names:
+        return []
+    stats = {name: dataset_stats([name]) for name in names}
+    classes = tuple(given) if given is not None else _common(train, stats)
+    others = [name for name in names if stats[name].class_names != classes]
+    ours = {entry[0] for entry in cfg.DATASETS.REGISTER}
+    for name in others:
+        extra = _with_objects(stats[name]) - set(classes)
+        if extra or name not in ours:
+            check_classes(given, stats[name].class_names)
+            raise DataError(_difference(name, stats[name].class_names, classes))
+    if not others:
+        return []
+    cfg.DATASETS.CLASSES = list(classes)
+    register_datasets(cfg)
+    return [f"{', '.join(others)}: classes matched by name to {', '.join(classes)}"]
+
+
+def _common(train: Sequence[str], stats: dict[str, DatasetStats]) -> tuple[str, ...]:
+    """The longest list of the training data, or of all data where there is no training."""
+    lists = [stats[name].class_names for name in train] or [f.class_names for f in stats.values()]
+    return max(lists, key=len)
+
+
+def _with_objects(stats: DatasetStats) -> set[str]:
+    """Classes that occur; of semantic masks all, as nobody has counted their pixels."""
+    if not stats.num_objects:
+        return set(stats.class_names)
+    return {
+        name for name, n in zip(stats.class_names, stats.class_counts.tolist(), strict=True) if n
+    }
+
+
+def _difference(name: str, names: Sequence[str], classes: Sequence[str]) -> str:
+    extra, missing = set(names) - set(classes), set(classes) - set(names)
+    order = "" if extra or missing else " The names are the same, their order differs."
+    return (
+        f"{name} and the training data have other classes. Only in {name}: {_listed(extra)}; only "
+        f"in the training data: {_listed(missing)}.{order} Give all the same classes, or name the "
+        f'ones to use, DATASETS.CLASSES "{list(classes)}": objects of others are left out.'
+    )
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,98 @@
+"""The images and videos that a command's arguments name, and names for what is made of them."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+
+from d2ext.data.sources.files import IMAGE_SUFFIXES
+from d2ext.errors import DataError
+from d2ext.inference import video
+
+_WRITABLE = (".jpeg", ".jpg", ".png", ".webp")
+
+
+def find_images(inputs: Sequence[str], output: Path, flag: str = "--input") -> dict[Path, PurePath]:
+    """As `find_inputs`, without videos in folders."""
+    return find_inputs(inputs, output, flag, IMAGE_SUFFIXES)
+
+
+def find_inputs(
+    inputs: Sequence[str],
+    output: Path,
+    flag: str = "--input",
+    suffixes: Sequence[str] = (*IMAGE_SUFFIXES, *video.SUFFIXES),
+) -> dict[Path, PurePath]:
+    """Images and videos and where in `output` their pictures go; no two to the same place.
+
+    Args:
+        inputs: files of any suffix; folders, searched with their subfolders by suffix;
+            patterns such as `*.png`, for shells that don't expand them.
+        output: whatever lies in it is left out: it was made by an earlier call.
+        flag: named in messages.
+        suffixes: of files in folders.
+
+    Returns:
+        file -> relative path; that of a file from a folder is its path in the folder.
+
+    Raises:
+        DataError: an input does not exist, or there is no image in all of them.
+    """
+    found: dict[Path, PurePath] = {}
+    taken: set[str] = set()
+    for text in inputs:
+        for file, name in _expand(text, flag, suffixes):
+            if file not in found and not _is_below(file, output):
+                found[file] = _unique(name, taken)
+    if not found:
+        raise DataError(
+            f"{flag} {' '.join(inputs)}: nothing to read there, other than what may lie in the "
+            f"output folder {output}. Suffixes in folders: {' '.join(suffixes)}."
+        )
+    return found
+
+
+def _expand(text: str, flag: str, suffixes: Sequence[str]) -> Iterator[tuple[Path, PurePath]]:
+    path = Path(text)
+    if path.is_dir():
+        yield from ((file, file.relative_to(path)) for file in _files_below(path, suffixes))
+    elif os.path.lexists(path):
+        yield path, PurePath(path.name)
+    elif matches := sorted(glob.glob(str(path), recursive=True)):
+        for match in matches:
+            yield from _expand(match, flag, suffixes)
+    else:
+        raise DataError(_missing(text, flag))
+
+
+def _files_below(folder: Path, suffixes: Sequence[str]) -> Iterable[Path]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes)
+    hidden = (
+        any(part.startswith(".") for part in file.relative_to(folder).parts) for file in files
+    )
+    return [file for file, skip in zip(files, hidden, strict=True) if not skip]
+
+
+def _missing(text: str, flag: str) -> str:
+    if text.isupper() or text.split(".")[0] in ("MODEL", "INPUT", "TEST", "DATASETS"):
+        return (
+            f"{flag} {text}: no such file. Config values come last, after another flag: "
+            f"{flag} a.jpg --output out MODEL.WEIGHTS model_final.pth"
+        )
+    return f"{flag} {text}: no such file or folder, and no file matches it as a pattern."
+
+
+def _is_below(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
+
+
+def _unique(name: PurePath, taken: set[str]) -> PurePath:
+    """`name`, with a number if it is taken; file systems may not tell cases apart."""
+    suffix = name.suffix if name.suffix.lower() in _WRITABLE else ".png"
+    suffix = video.WRITTEN if name.suffix.lower() in video.SUFFIXES else suffix
+    candidate, number = name.with_suffix(suffix), 1
+    while candidate.as_posix().casefold() in taken:
+        number += 1
+        candidate = name.with_name(f"{name.stem}_{number}{suffix}")
+    taken.add(candidate.as_posix().casefold())
+    return candidate

@@ -1,0 +1,212 @@
+"""Detecting in several views of an image: sizes, mirror images and, of large ones, parts."""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from d2ext.data.augmentation.resize import resize_to
+from d2ext.data.augmentation.slices import Region, slice_options, slices_of
+from d2ext.errors import ConfigError
+from d2ext.ops import batched_nms_rotated
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import read_image
+from detectron2.layers import batched_nms
+from detectron2.structures import Boxes, Instances, RotatedBoxes
+
+Item = dict[str, Any]
+_TOUCH = 1.0  # pixels: a box that ends this near to a cut is cut itself
+
+
+def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """The model, detecting in several views if `TEST.AUG` or `TEST.SLICE_SIZE` ask for it.
+
+    Raises:
+        ConfigError: a value is out of its range, or the model predicts what cannot be merged.
+    """
+    size, overlap = slice_options(cfg.TEST, "TEST")
+    if not size and not cfg.TEST.AUG.ENABLED:
+        return model
+    if cfg.MODEL.KEYPOINT_ON:
+        raise ConfigError("TEST.AUG and TEST.SLICE_SIZE merge boxes and masks, not keypoints.")
+    many = cfg.TEST.AUG
+    return TestTimeAugmentation(
+        model,
+        resizes=_resizes(cfg),
+        mirrored=many.ENABLED and many.FLIP,
+        slice_size=size,
+        slice_overlap=overlap,
+        image_format=cfg.INPUT.FORMAT,
+        nms_thresh=cfg.TEST.AUG.NMS_THRESH,
+        max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
+    )
+
+
+def _resizes(cfg: CfgNode) -> list[T.Augmentation]:
+    many, own = cfg.TEST.AUG, resize_to(cfg)
+    if many.ENABLED:
+        return [T.ResizeShortestEdge(side, many.MAX_SIZE) for side in many.MIN_SIZES]
+    return [own or T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)]
+
+
+class TestTimeAugmentation(nn.Module):
+    """Detections of a model in several views of an image, merged by NMS within each class.
+
+    A view is the whole image or a slice, mirrored or not, at one of several sizes. What a slice
+    cuts off is left to its neighbour or to the whole image.
+
+    Args:
+        model: Detectron2's input and output format; gives `pred_boxes` (or rotated ones), `scores`,
+            `pred_classes` and maybe `pred_masks`.
+        resizes: sizes of each view.
+        mirrored: views from left to right, too.
+        slice_size: side of a slice in pixels; 0: none.
+        slice_overlap: see `slices_of`.
+        image_format: "RGB" or "BGR", as the model takes it.
+        nms_thresh: IoU.
+        max_detections: kept of an image, the best.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        resizes: list[T.Augmentation],
+        mirrored: bool,
+        slice_size: int,
+        slice_overlap: float,
+        image_format: str,
+        nms_thresh: float,
+        max_detections: int,
+    ) -> None:
+        super().__init__()
+        self.model, self.resizes = model, resizes
+        self.flips = (False, True) if mirrored else (False,)
+        self.slice_size, self.slice_overlap = slice_size, slice_overlap
+        self.image_format = image_format
+        self.nms_thresh, self.max_detections = nms_thresh, max_detections
+
+    def forward(self, batch: list[Item]) -> list[Item]:
+        """As the model, in the image's own pixels: it is read again from "file_name" where the
+        dict has one, since "image" may have been shrunk already."""
+        return [{"instances": self._detect(item)} for item in batch]
+
+    def _detect(self, item: Item) -> Instances:
+        image = _pixels(item, self.image_format)
+        found = [
+            self._in_view(image, region, resize, flip)
+            for region, resize, flip in product(self._regions(image), self.resizes, self.flips)
+        ]
+        return self._merged(found)
+
+    def _regions(self, image: np.ndarray) -> list[Region]:
+        height, width = image.shape[:2]
+        whole = (0, 0, width, height)
+        if not self.slice_size:
+            return [whole]
+        return list(
+            dict.fromkeys([whole, *slices_of(height, width, self.slice_size, self.slice_overlap)])
+        )
+
+    def _in_view(
+        self, image: np.ndarray, region: Region, resize: T.Augmentation, flip: bool
+    ) -> "_Found":
+        x0, y0, x1, y1 = region
+        part = image[y0:y1, x0:x1]
+        part = np.ascontiguousarray(part[:, ::-1] if flip else part)
+        pixels = resize.get_transform(part).apply_image(part)
+        tensor = torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        output = self.model([{"image": tensor, "height": y1 - y0, "width": x1 - x0}])[0]
+        if "instances" not in output:
+            raise ConfigError("TEST.AUG and TEST.SLICE_SIZE are for models that detect objects.")
+        found = _Found(output["instances"], region, image.shape[:2])
+        return (found.mirrored() if flip else found).without_cut()
+
+    def _merged(self, views: list["_Found"]) -> Instances:
+        boxes = torch.cat([view.boxes() for view in views])
+        scores = torch.cat([view.instances.scores for view in views])
+        classes = torch.cat([view.instances.pred_classes for view in views])
+        nms = batched_nms_rotated if boxes.shape[1] == 5 else batched_nms
+        keep = nms(boxes.float(), scores, classes, self.nms_thresh)[: self.max_detections]
+        merged = Instances(views[0].image_size)
+        merged.pred_boxes = type(views[0].instances.pred_boxes)(boxes[keep])
+        merged.scores, merged.pred_classes = scores[keep], classes[keep]
+        if all(view.instances.has("pred_masks") for view in views):
+            merged.pred_masks = _masks(views, keep)
+        return merged
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Detections in a region of an image.
+
+    Args:
+        instances: in the region's pixels.
+        region: in the image's pixels.
+        image_size: (height, width) in pixels.
+    """
+
+    instances: Instances
+    region: Region
+    image_size: tuple[int, int]
+
+    def boxes(self) -> Tensor:
+        """(N, 4) XYXY or (N, 5) XYWHA in the image."""
+        boxes = self.instances.pred_boxes.tensor.clone()
+        shift = boxes.new_tensor(self.region[:2])
+        boxes[:, :2] += shift
+        if boxes.shape[1] == 4:
+            boxes[:, 2:] += shift
+        return boxes
+
+    def mirrored(self) -> "_Found":
+        """The same detections, of the region as it is not mirrored."""
+        width = self.region[2] - self.region[0]
+        flipped = Instances(self.instances.image_size, **self.instances.get_fields())
+        boxes = self.instances.pred_boxes.tensor.clone()
+        if boxes.shape[1] == 5:
+            boxes[:, 0], boxes[:, 4] = width - boxes[:, 0], -boxes[:, 4]
+            flipped.pred_boxes = RotatedBoxes(boxes)
+        else:
+            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+            flipped.pred_boxes = Boxes(boxes)
+        if flipped.has("pred_masks"):
+            flipped.pred_masks = flipped.pred_masks.flip(-1)
+        return _Found(flipped, self.region, self.image_size)
+
+    def without_cut(self) -> "_Found":
+        """Without what ends where the region does and the image goes on."""
+        boxes = self.instances.pred_boxes.tensor
+        if boxes.shape[1] == 5:
+            return self  # a rotated box reaches beyond a cut instead of ending there
+        x0, y0, x1, y1 = self.region
+        height, width = self.image_size
+        cut = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+        cut |= (boxes[:, 0] < _TOUCH) if x0 > 0 else False
+        cut |= (boxes[:, 1] < _TOUCH) if y0 > 0 else False
+        cut |= (boxes[:, 2] > x1 - x0 - _TOUCH) if x1 < width else False
+        cut |= (boxes[:, 3] > y1 - y0 - _TOUCH) if y1 < height else False
+        return _Found(self.instances[~cut], self.region, self.image_size)
+
+
+def _pixels(item: Item, image_format: str) -> np.ndarray:
+    """(H, W, 3) uint8, of full size where it can be had."""
+    if "file_name" in item:
+        return read_image(item["file_name"], format=image_format)
+    return item["image"].permute(1, 2, 0).cpu().numpy()
+
+
+def _masks(views: list[_Found], keep: Tensor) -> Tensor:
+    """(N, H, W) bool masks of the kept detections, in the image."""
+    height, width = views[0].image_size
+    owners = [(view, i) for view in views for i in range(len(view.instances))]
+    masks = torch.zeros((len(keep), height, width), dtype=torch.bool)
+    for mask, position in zip(masks, keep.tolist(), strict=True):
+        view, index = owners[position]
+        x0, y0, x1, y1 = view.region
+        mask[y0:y1, x0:x1] = view.instances.pred_masks[index].cpu()
+    return masks.to(keep.device)

@@ -1,0 +1,128 @@
+"""The picture of a training: losses, learning rate and AP over iterations."""
+
+import json
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from d2ext.visualization.figures import COLORS, FAINT, figure, tidy
+
+Series = tuple[np.ndarray, np.ndarray]  # iterations and values, both (N,)
+
+_AP_LINES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def save_curves(metrics_json: str | Path, path: str | Path) -> None:
+    """Draw what `metrics.json` holds: whatever is missing in it is left out of the picture.
+
+    Read are `total_loss`, `*loss*`, the same below `val/`, `lr`, and the `AP*` of any task.
+    """
+    series = read_metrics(metrics_json)
+    terms = sorted(k for k in series if "loss" in k and k != "total_loss" and "/" not in k)
+    with figure(path, 12, 8) as drawn:
+        panels = drawn.subplots(2, 2).flat
+        _draw_losses(panels[0], series, ["total_loss"], "total loss")
+        _draw_losses(panels[1], series, terms, "loss terms")
+        _draw_precision(panels[2], series)
+        _draw_rate(panels[3], series)
+
+
+def read_metrics(metrics_json: str | Path) -> dict[str, Series]:
+    """Every metric as a series over iterations.
+
+    A line that was cut short by a kill is passed over. After a resume iterations come twice: the
+    later one counts.
+    """
+    values: dict[str, dict[int, float]] = {}
+    for line in Path(metrics_json).read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if not isinstance(row, dict) or "iteration" not in row:
+            continue
+        for key, value in row.items():
+            if isinstance(value, int | float) and key != "iteration":
+                values.setdefault(key, {})[row["iteration"]] = value
+    return {key: _as_series(points) for key, points in values.items()}
+
+
+def _as_series(points: dict[int, float]) -> Series:
+    ordered = sorted(points.items())
+    return np.array([i for i, _ in ordered]), np.array([float(v) for _, v in ordered])
+
+
+def _draw_losses(axes: Axes, series: dict[str, Series], keys: Sequence[str], title: str) -> None:
+    """Training losses as lines, in the same colour those of validation as dots."""
+    tidy(axes, title)
+    shown = [key for key in keys if key in series]
+    for key, color in zip(shown, cycle(COLORS), strict=False):
+        iterations, values = series[key]
+        axes.plot(iterations, values, color=color, alpha=0.25, linewidth=1)
+        style = "-" if len(values) > 1 else "o"
+        axes.plot(iterations, smoothed(values), style, color=color, lw=1.8, label=key)
+        if f"val/{key}" in series:
+            axes.plot(*series[f"val/{key}"], "o:", color=color, markersize=4, label=f"val/{key}")
+    _finish(axes)
+    if shown:
+        _cut_off_outliers(axes, np.concatenate([series[key][1] for key in shown]))
+
+
+def _draw_precision(axes: Axes, series: dict[str, Series]) -> None:
+    """AP of every task and data set; those of the sizes with thin lines."""
+    tidy(axes, "average precision")
+    keys = [key for name in _AP_LINES for key in series if key.rpartition("/")[2] == name]
+    for key, color in zip(keys, cycle(COLORS), strict=False):
+        iterations, values = series[key]
+        thin = key.rpartition("/")[2] in _AP_LINES[3:]
+        label = f"{key}  {values[-1]:.1f}"
+        style = ".--" if thin else "o-"
+        axes.plot(iterations, values, style, color=color, lw=1 if thin else 2, ms=4, label=label)
+    _finish(axes)
+
+
+def _draw_rate(axes: Axes, series: dict[str, Series]) -> None:
+    tidy(axes, "learning rate")
+    if "lr" in series:
+        axes.plot(*series["lr"], color=COLORS[0], linewidth=1.8)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    """Legend and limits, or a word where there is nothing to see."""
+    values = np.concatenate([[np.nan], *(line.get_ydata() for line in axes.lines)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        while axes.lines:
+            axes.lines[0].remove()
+        axes.set_axis_off()
+        place: Any = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        axes.text(0.5, 0.5, "nothing measured yet", color=FAINT, **place)
+        return
+    axes.set_xlabel("iteration")
+    if values.min() >= 0:
+        axes.set_ylim(0, 1.08 * values.max() + 1e-12)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=9)
+
+
+def _cut_off_outliers(axes: Axes, values: np.ndarray) -> None:
+    """The first, huge losses must not flatten the rest."""
+    finite = values[np.isfinite(values)]
+    if len(finite) > 20 and finite.max() > 2 * np.quantile(finite, 0.98) > 0:
+        axes.set_ylim(top=1.5 * np.quantile(finite, 0.98))
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Mean over a centred window of a twentieth of the series; NaN where all of it is NaN."""
+    radius = max(1, len(values) // 40)
+    known = np.isfinite(values)
+    kernel = np.ones(2 * radius + 1)
+    total = np.convolve(np.where(known, values, 0.0), kernel)[radius:-radius]
+    count = np.convolve(known, kernel)[radius:-radius]
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)

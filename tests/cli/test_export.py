@@ -1,0 +1,98 @@
+import json
+
+import pytest
+import torch
+
+from d2ext.cli.export import main
+from d2ext.errors import ConfigError, DataError
+from d2ext.export import check
+from d2ext.export.check import ExportError
+from d2ext.export.formats import METADATA
+from tests.helpers.detectors import tiny_detector
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Calls the command in a folder with a config and weights."""
+    monkeypatch.chdir(tmp_path)
+    model, cfg = tiny_detector("ATSS")
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": model.state_dict(), "thing_classes": ["a", "b", "c"]}, "weights.pth")
+
+    def call(*options, output="model.pt", kind="torchscript"):
+        base = ["--config-file", "config.yaml", "--format", kind, *options, "--output", output]
+        main([*base, "MODEL.WEIGHTS", "weights.pth"])
+
+    return call
+
+
+def stored():
+    extra = {METADATA: ""}
+    module = torch.jit.load("model.pt", _extra_files=extra)
+    return module, json.loads(extra[METADATA])
+
+
+def test_the_file_says_how_it_wants_to_be_used(run, capsys):
+    run()
+    _, metadata = stored()
+    assert metadata["classes"] == ["a", "b", "c"]
+    assert metadata["channel_order"] == "BGR"
+    assert (metadata["size"], metadata["stride"], metadata["smallest"]) == (None, 32, 256)
+    assert (metadata["resize"], metadata["shortest"], metadata["longest"]) == (
+        "shortest_edge",
+        800,
+        1333,
+    )
+    assert metadata["padding"] == pytest.approx([103.53, 116.28, 123.675])
+    assert metadata["outputs"] == ["boxes", "scores", "classes"]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("1 x 3 x 256 x 320: ")
+    assert printed[1].startswith("3 x 3 x 288 x 256: ")
+    assert printed[2].startswith("written: model.pt")
+
+
+def test_a_fixed_size_and_raw_outputs(run):
+    run("--size", "256", "288", "--decode", "none")
+    module, metadata = stored()
+    assert (metadata["size"], metadata["resize"]) == ([256, 288], "letterbox")
+    assert metadata["outputs"] == ["anchors", "logits", "deltas", "centerness"]
+    assert (metadata["nms"], metadata["decode"]) == ("none", "none")
+    assert module(torch.zeros(2, 3, 256, 288))[1].shape[::2] == (2, 3)
+
+
+def test_a_file_that_differs_from_the_model_does_not_replace_what_was_there(
+    run, tmp_path, monkeypatch
+):
+    (tmp_path / "model.pt").write_text("before")
+    monkeypatch.setattr(check, "RAW_TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match=r"model\.pt: not written; .*boxes differs by"):
+        run("--nms", "none")
+    assert (tmp_path / "model.pt").read_text() == "before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.yaml", "model.pt", "weights.pth"]
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "message"),
+    [
+        ((), {"output": "model.onnx"}, r"named \*\.pt"),
+        (("--nms", "inside", "--decode", "none"), {}, "--nms none"),
+        (("--size", "250", "320"), {}, "multiples of 32"),
+        (("--int8",), {}, "--int8 needs --format onnx"),
+        (("--evaluate", "a.json:b"), {}, "--evaluate needs --format onnx"),
+    ],
+)
+def test_a_mistake_is_one_message(run, tmp_path, options, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        run(*options, **changes)
+    assert not list(tmp_path.glob("model*"))
+
+
+def test_images_that_are_not_there_are_named(run):
+    with pytest.raises(DataError, match=r"--images none\.jpg"):
+        run("--images", "none.jpg")
+
+
+def test_a_data_set_that_is_not_there_is_named_before_the_export(run, tmp_path):
+    with pytest.raises(DataError, match=r"none\.json"):
+        run("--evaluate", "none.json:images", output="model.onnx", kind="onnx")
+    assert not list(tmp_path.glob("model*"))

@@ -1,0 +1,148 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from d2ext.config import load_config
+from d2ext.config.load import class_counts
+from d2ext.engine.auto import (
+    _RULES,
+    Machine,
+    check_auto,
+    inherit_auto,
+    register_auto,
+    resolve_auto,
+)
+from d2ext.errors import ConfigError
+
+CPU = Machine(device="cpu", processes=1, cores=2, bfloat16=True)
+GPU = Machine(device="cuda", processes=1, cores=8, bfloat16=True)
+
+
+def stats(count, width, height, classes=3, objects=64, run_lengths=False, keypoints=0):
+    names = tuple(f"class {n}" for n in range(classes))
+    return SimpleNamespace(
+        class_names=names,
+        stuff_names=names,
+        image_sizes=np.tile([[width, height]], (count, 1)),
+        object_sizes=np.full((5, 2), objects),
+        run_lengths=run_lengths,
+        num_keypoints=keypoints,
+    )
+
+
+@pytest.fixture
+def cfg():
+    return load_config("configs/dyhead_swint.yaml")
+
+
+def test_everything_is_plain_afterwards(cfg):
+    resolve_auto(cfg, stats(100, 640, 480), CPU)
+    assert cfg.AUTO == []
+
+
+def test_a_key_without_a_rule_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("SOLVER: {STEPS: auto}")
+    with pytest.raises(ConfigError, match=r"SOLVER\.STEPS cannot be auto"):
+        check_auto(load_config(path))
+
+
+def test_class_counts_follow_the_data(cfg):
+    resolve_auto(cfg, stats(100, 640, 480, classes=5), CPU)
+    assert set(class_counts(cfg).values()) == {5}
+
+
+def test_a_cpu_trains_on_images_smaller_than_they_are(cfg):
+    resolve_auto(cfg, stats(100, 160, 128), CPU)
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (96,)
+    assert cfg.INPUT.MIN_SIZE_TEST == 96
+
+
+@pytest.mark.parametrize(("machine", "again"), [(CPU, False), (GPU, True)])
+def test_memory_is_saved_by_computing_again_where_images_are_large(cfg, machine, again):
+    resolve_auto(cfg, stats(100, 640, 480), machine)
+    assert cfg.MODEL.DYHEAD.USE_CHECKPOINT is again
+    assert cfg.MODEL.SWIN.USE_CHECKPOINT is again
+
+
+def test_a_gpu_trains_on_large_images_at_the_papers_size(cfg):
+    resolve_auto(cfg, stats(100_000, 1920, 1080), GPU)
+    assert cfg.INPUT.MIN_SIZE_TEST == 800
+    assert cfg.INPUT.MAX_SIZE_TEST == 1334
+    assert max(cfg.INPUT.MIN_SIZE_TRAIN) == 800
+    assert cfg.SOLVER.IMS_PER_BATCH == 2
+
+
+def test_a_given_batch_size_sets_the_learning_rate(cfg):
+    given = load_config("configs/dyhead_swint.yaml", ["SOLVER.IMS_PER_BATCH", "2"])
+    resolve_auto(cfg, stats(1000, 160, 128), CPU)
+    resolve_auto(given, stats(1000, 160, 128), CPU)
+    assert given.SOLVER.IMS_PER_BATCH == 2
+    assert given.SOLVER.BASE_LR < cfg.SOLVER.BASE_LR
+
+
+def test_a_few_images_still_make_several_batches_an_epoch(cfg):
+    resolve_auto(cfg, stats(16, 160, 128), CPU)
+    assert cfg.SOLVER.IMS_PER_BATCH == 2
+
+
+def test_what_the_weights_were_trained_with_is_kept(cfg):
+    inherit_auto(cfg, "INPUT: {MIN_SIZE_TEST: 96}\nMODEL: {ATSS: {NUM_CLASSES: 9}}")
+    assert cfg.INPUT.MIN_SIZE_TEST == 96
+    assert cfg.MODEL.ATSS.NUM_CLASSES == 9
+    assert "INPUT.MIN_SIZE_TEST" not in cfg.AUTO
+    assert "INPUT.MAX_SIZE_TEST" in cfg.AUTO
+
+
+def test_mixed_precision_is_for_devices_that_have_it(cfg):
+    slow = load_config("configs/dyhead_swint.yaml")
+    resolve_auto(cfg, stats(100, 160, 128), CPU)
+    resolve_auto(slow, stats(100, 160, 128), Machine("cpu", 1, 2, bfloat16=False))
+    assert cfg.SOLVER.AMP.ENABLED
+    assert not slow.SOLVER.AMP.ENABLED
+
+
+def test_small_images_get_small_anchors(cfg):
+    resolve_auto(cfg, stats(100, 160, 128), CPU)
+    assert cfg.MODEL.ANCHOR_GENERATOR.SIZES == [[32], [64], [128], [256], [512]]
+
+
+@pytest.mark.parametrize(("objects", "side"), [(64, 256), (20, 416), (8, 512)])
+def test_small_objects_keep_16_pixels_on_a_cpu_where_the_images_have_them(cfg, objects, side):
+    machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
+    resolve_auto(cfg, stats(100, 640, 512, objects=objects), machine)
+    assert side == cfg.INPUT.MIN_SIZE_TEST
+
+
+@pytest.mark.parametrize(("run_lengths", "form"), [(True, "bitmask"), (False, "polygon")])
+def test_masks_are_bitmaps_where_the_data_have_run_lengths(run_lengths, form):
+    cfg = load_config("configs/mask_rcnn_regnetx200m.yaml")
+    machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
+    resolve_auto(cfg, stats(100, 640, 512, run_lengths=run_lengths), machine)
+    assert form == cfg.INPUT.MASK_FORMAT
+
+
+@pytest.mark.parametrize(("keypoints", "sigmas"), [(17, 0), (3, 3)])
+def test_keypoints_follow_the_data_and_those_of_coco_have_its_deviations(keypoints, sigmas):
+    cfg = load_config("configs/keypoint_rcnn_regnetx200m.yaml")
+    resolve_auto(cfg, stats(100, 640, 512, keypoints=keypoints), CPU)
+    assert keypoints == cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    assert len(cfg.TEST.KEYPOINT_OKS_SIGMAS) == sigmas
+
+
+def test_a_semantic_head_has_as_many_classes_as_the_masks():
+    cfg = load_config("configs/semantic_fpn_regnetx200m.yaml")
+    machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
+    resolve_auto(cfg, stats(10, 640, 512, classes=5), machine)
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 5
+
+
+def test_a_registered_rule_reads_the_values_of_keys_registered_earlier(tmp_path, monkeypatch):
+    monkeypatch.setattr("d2ext.engine.auto._RULES", dict(_RULES))
+    register_auto("SOLVER.MOMENTUM", lambda cfg, stats, machine: cfg.INPUT.MAX_SIZE_TRAIN / 1000)
+    path = tmp_path / "config.yaml"
+    path.write_text("{SOLVER: {MOMENTUM: auto}, INPUT: {MAX_SIZE_TRAIN: auto}}")
+    cfg = load_config(path)
+    resolve_auto(cfg, stats(100, 160, 128), CPU)
+    assert pytest.approx(0.16) == cfg.SOLVER.MOMENTUM

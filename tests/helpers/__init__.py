@@ -1,0 +1,1 @@
+"""What several test files share: tiny models, made-up data, stand-ins."""
