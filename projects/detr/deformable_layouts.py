@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2ext.checkpoint.layouts.layout import IMAGENET_RGB, Layout, Renaming, Weights, has
-from d2ext.projects.detr.layouts import COMMON
+from d2ext.projects.detr.single_scale_layouts import COMMON
 
 _SAMPLING = r"transformer\.decoder\.layers\.0\.cross_attn\.sampling_offsets\.weight"
 _EXPECTS = f"{IMAGENET_RGB}, MODEL.RESNETS.STRIDE_IN_1X1 False"
@@ -112,3 +112,5 @@ def _detrex_dino(num_maps: int) -> Layout:
 
 
 DETREX_DINO_4SCALE, DETREX_DINO_5SCALE = _detrex_dino(3), _detrex_dino(4)
+
+ALL = (DEFORMABLE_DETR, DAB_DEFORMABLE_DETR, DINO, DETREX_DINO_4SCALE, DETREX_DINO_5SCALE)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d2ext.modeling.losses.boxes import cxcywh_to_xyxy, generalized_iou
 from d2ext.modeling.losses.masks import dice_loss, mask_focal_loss
-from d2ext.modeling.losses.normalizer import mean_over_processes
+from d2ext.modeling.losses.reduce_mean import reduce_mean
 from d2ext.modeling.matching.hungarian import HungarianMatcher
 from d2ext.modeling.set_prediction import Matches, SetPredictions, SetTargets, at_least_float32
 from d2ext.ops import sigmoid_focal_loss
@@ -82,7 +82,7 @@ class SetCriterion:
     def num_boxes(targets: SetTargets) -> Tensor:
         """Return the mean over processes of the number of boxes, at least 1."""
         total = torch.as_tensor(float(len(targets.boxes)), device=targets.boxes.device)
-        return mean_over_processes(total).clamp(min=1)
+        return reduce_mean(total).clamp(min=1)
 
     def _class_loss(
         self, group: SetPredictions, targets: SetTargets, pairs: Matches, divisor: Tensor
@@ -145,4 +145,4 @@ def _cross_entropy(logits: Tensor, expected: Tensor, no_object_weight: float) ->
     weights[-1] = no_object_weight
     loss = F.cross_entropy(logits.flatten(0, 2), expected.flatten(), weights, reduction="none")
     total = weights[expected].flatten(1).sum(1)
-    return loss.view(len(logits), -1).sum(1) / mean_over_processes(total)
+    return loss.view(len(logits), -1).sum(1) / reduce_mean(total)

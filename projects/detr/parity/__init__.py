@@ -7,7 +7,8 @@ from typing import Any
 from d2ext.checkpoint.layouts import Layout
 from d2ext.errors import DataError
 from d2ext.parity.case import Comparison
-from d2ext.projects.detr import deformable_layouts, layouts
+from d2ext.projects.detr import deformable_layouts
+from d2ext.projects.detr import single_scale_layouts as layouts
 from d2ext.projects.detr.parity.case import FamilyCase
 from d2ext.projects.detr.parity.multi_scale import MultiScaleCase
 from d2ext.projects.detr.parity.single_scale import SingleScaleCase

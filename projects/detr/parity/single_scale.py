@@ -9,7 +9,7 @@ from d2ext.modeling.meta_arch import padding_mask
 from d2ext.modeling.set_prediction import SetTargets
 from d2ext.modeling.transformer import resize_mask
 from d2ext.parity.detectors import watch
-from d2ext.projects.detr import layouts
+from d2ext.projects.detr import single_scale_layouts as layouts
 from d2ext.projects.detr.parity import outputs
 from d2ext.projects.detr.parity.case import FamilyCase
 from d2ext.projects.detr.parity.outputs import Outputs

@@ -91,3 +91,5 @@ DAB_DETR = Layout(
     unused=(r"(detr\.)?transformer\.decoder\.bbox_embed\..*",),
     expects=_EXPECTS,
 )
+
+ALL = (DETR, CONDITIONAL_DETR, DAB_DETR)
