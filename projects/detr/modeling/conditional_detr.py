@@ -80,6 +80,7 @@ class ConditionalDETR(SingleScaleDETR):
         self.query_embed = nn.Embedding(num_queries, options["channels"])
         reset_xavier(decoder)
         reset_heads(self.class_embed, self.bbox_embed, prior_prob)
+        self.freeze()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

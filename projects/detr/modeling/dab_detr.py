@@ -115,6 +115,7 @@ class DABDETR(SingleScaleDETR):
         self.patterns = nn.Embedding(num_patterns, options["channels"]) if num_patterns else None
         reset_xavier(decoder)
         reset_heads(self.class_embed, self.bbox_embed, prior_prob)
+        self.freeze()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class DETR(SingleScaleDETR):
         self.decoder = decoder
         self.query_embed = nn.Embedding(num_queries, options["channels"])
         reset_xavier(decoder)
+        self.freeze()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class QueryDetector(Detector):
         options: those of `Detector`.
     """
 
+    dataset_mapper = "detr"
+
     @configurable
     def __init__(
         self,

@@ -121,15 +121,20 @@ class SingleScaleDETR(QueryDetector):
     def masks_on(self) -> bool:
         return self.mask_head is not None
 
+    def freeze(self) -> None:
+        """Freeze all but the mask head if the config asks; called when all parts are built."""
+        if self.freeze_detector:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(name.startswith("mask_head."))
+
     @abstractmethod
     def decode(self, memory: Memory) -> tuple[SetPredictions, Tensor]:
         """Predict from the encoder's output; also return the last decoder output, (B, Q, C)."""
 
     def predict(self, images: ImageList, targets: SetTargets | None = None) -> list[SetPredictions]:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
-            features = self.backbone(images.tensor)
-            memory = self.encode(features[self.in_feature], images)
-            found, hidden = self.decode(memory)
+        features = self.backbone(images.tensor)
+        memory = self.encode(features[self.in_feature], images)
+        found, hidden = self.decode(memory)
         if self.mask_head is not None:
             finer = [features[name] for name in self.mask_features]
             found.masks = self.mask_head(

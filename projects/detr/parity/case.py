@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import d2ext.projects.detr as project
-from d2ext.checkpoint.layouts import Layout
 from d2ext.checkpoint.key_matching import match
+from d2ext.checkpoint.layouts import Layout
 from d2ext.config import get_cfg
 from d2ext.errors import DataError
 from d2ext.parity import recipe
