@@ -36,7 +36,7 @@ from d2ext.engine.dataset_arguments import use_data_sets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
 from d2ext.engine.schedule import resolve_schedule
-from d2ext.engine.task import check_task
+from d2ext.engine.task import check_model_data, check_task
 from d2ext.errors import ConfigError, OutputError
 from d2ext.ops import EXTENSION_STATE
 from detectron2.config import CfgNode
@@ -91,7 +91,7 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     decided = resolve_auto(cfg, stats, machine(cfg, args))
     notes += [describe(decided, names)] if decided else []
     if not args.eval_only:
-        notes += resolve_schedule(cfg)
+        notes += resolve_schedule(cfg) + check_model_data(cfg, stats)
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
     return RunSpec(cfg, notes)
 

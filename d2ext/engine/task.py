@@ -5,9 +5,11 @@ from collections.abc import Collection
 from d2ext.config import load_config
 from d2ext.config.load import read_tree
 from d2ext.config.paths import config_root
+from d2ext.data import DatasetStats
 from d2ext.errors import ConfigError
 from d2ext.modeling.required_annotations import required_annotations
 from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY
 
 
 def check_task(cfg: CfgNode, annotated: Collection[str]) -> None:
@@ -25,6 +27,16 @@ def check_task(cfg: CfgNode, annotated: Collection[str]) -> None:
                 f"{setting} learns {kind}, and the data have only {_listed(sorted(annotated))}. "
                 f"Choose a config for these: {', '.join(recipes) or 'none in configs/ fits'}."
             )
+
+
+def check_model_data(cfg: CfgNode, stats: DatasetStats) -> list[str]:
+    """Run the check of the training data that the meta-architecture has; see `Detector.check_data`.
+
+    Returns:
+        Lines for the log.
+    """
+    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return architecture.check_data(cfg, stats) if hasattr(architecture, "check_data") else []
 
 
 def recipes_for(annotated: Collection[str]) -> list[tuple[str, list[str]]]:
