@@ -63,6 +63,8 @@ class Checkpointer(DetectionCheckpointer):
         self._saved = self._saved[len(old) :]
         own = {"model": self.model.state_dict(), "checkpoints": self._saved}
         self._write(name, {**own, **states, **kwargs})
+        # The tag moves and old files go only after the new file is complete: a run that is killed
+        # here resumes from one of them.
         self.tag_last_checkpoint(f"{name}.pth")
         for other in old:
             Path(self.save_dir, f"{other}.pth").unlink(missing_ok=True)
@@ -159,6 +161,7 @@ class Checkpointer(DetectionCheckpointer):
         if heuristics and not conversion.known:
             return self._load_by_heuristics(weights)
         found = conversion.match(state)
+        # Copied one by one: load_state_dict would refuse tensors of other shapes.
         with torch.no_grad():
             for name in found.matched:
                 state[name].copy_(conversion.weights[name])

@@ -109,6 +109,7 @@ def _places(weights: Weights, model: Weights) -> dict[str, str]:
 
     The prefix is the one under which most tensors have the shapes of the file.
     """
+    # By vote: a short name such as "bias" fits behind many prefixes by accident.
     spots = {_flat(name): name for name in model}
     flat = {_flat(name): name for name in weights}
     votes = Counter(

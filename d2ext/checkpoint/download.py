@@ -109,6 +109,7 @@ class _Part:
     def _request(self, url: str) -> Request:
         headers = {"User-Agent": "d2ext", "Accept-Encoding": "identity"}
         if self.size:
+            # If-Range: a file that has changed on the server comes whole, not as a mixed rest.
             headers["Range"] = f"bytes={self.size}-"
             if self.version.exists():
                 headers["If-Range"] = self.version.read_text(encoding="utf-8")

@@ -63,6 +63,7 @@ def write_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
             torch.save(content, file)
         except RuntimeError as error:
             raise (file.error or error) from error
+        # On disk before the rename: a power cut must not leave a complete name on partial data.
         file.flush()
         os.fsync(file.fileno())
 
@@ -118,6 +119,7 @@ def _age(path: Path) -> tuple[int, str]:
 
 def _read_torch(path: Path, mmap: bool) -> Any:
     zipped = zipfile.is_zipfile(path)
+    # What published checkpoints hold besides tensors; none of it runs code when it is unpickled.
     harmless = [argparse.Namespace, collections.defaultdict, *_numpy_classes()]
     with torch.serialization.safe_globals(harmless):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)

@@ -33,5 +33,6 @@ def _is_tensor(value: Any) -> bool:
 def _as_tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
+    # torch takes neither arrays of the other byte order nor read-only ones.
     native = value.dtype.newbyteorder("=")
     return torch.from_numpy(np.require(value, native, requirements=["C", "W"]))

@@ -26,7 +26,7 @@ from d2ext.data.catalog import describe_datasets, reading_ahead
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.auto import Machine, check_auto, describe, inherit_auto, resolve_auto
 from d2ext.engine.check_before_training import check_before_training
-from d2ext.engine.compatibility import check_compatibility
+from d2ext.engine.compatibility import check_compatibility, check_training_data
 from d2ext.engine.dataset_arguments import find_datasets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
@@ -97,6 +97,7 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
     notes += [describe(decided, names)] if decided else []
     if not args.eval_only:
+        notes += check_training_data(cfg, stats)
         notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
     return RunSpec(cfg, notes, str(config_file))

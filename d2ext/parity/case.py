@@ -96,6 +96,7 @@ class Case:
         if missing:
             raise DataError(f"{self.name}: entries.json lacks {', '.join(missing[:SHOWN])} (ours)")
         model.load_state_dict(converted, strict=False)
+        # Conversion renames tensors without copying them, so that identity links both names.
         ours = {id(value): name for name, value in converted.items()}
         here = dict(model.named_parameters()) | dict(model.named_buffers())
         names = {name: ours.get(id(value), "") for name, value in published.items()}

@@ -164,6 +164,7 @@ class FCOSOutputs(DetectorOutputs):
         boxes.clip(found.image_size)
         probability = torch.cat([logits[index] for logits in head.logits]).sigmoid()
         quality = torch.cat([quality[index] for quality in head.quality]).sigmoid()
+        # Scores also tell locations with identical boxes apart.
         scores = (probability[:, found.pred_classes] * quality[:, None]).sqrt()  # (L, N)
         apart = torch.cdist(boxes.tensor, found.pred_boxes.tensor, p=torch.inf)
         return (apart + (scores - found.scores).abs()).argmin(dim=0)

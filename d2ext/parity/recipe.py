@@ -21,6 +21,7 @@ def fill(name: str, shape: Sequence[int]) -> np.ndarray:
     Matrices and kernels are normal with variance 1 / fan-in, so activations neither die
     nor explode; norm scales stay near 1, running variances stay positive.
     """
+    # Seeded by the name: the values do not depend on the order or number of parameters.
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     noise = rng.standard_normal(tuple(shape)).astype(np.float32)
     if name.endswith("running_var"):

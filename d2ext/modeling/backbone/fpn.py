@@ -66,15 +66,8 @@ class FPNBackbone(FPN):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         fpn = cfg.MODEL.FPN
         bottom_up = get_registered(BACKBONE_REGISTRY, "MODEL.FPN.BOTTOM_UP", fpn.BOTTOM_UP)
-        return {
-            "bottom_up": bottom_up(cfg, input_shape),
-            "in_features": fpn.IN_FEATURES,
-            "out_channels": fpn.OUT_CHANNELS,
-            "norm": fpn.NORM,
-            "fuse_type": fpn.FUSE_TYPE,
-            "top_levels": fpn.TOP_LEVELS,
-            "top_feature": fpn.TOP_FEATURE,
-        }
+        options = {key.lower(): value for key, value in fpn.items()}
+        return {**options, "bottom_up": bottom_up(cfg, input_shape)}
 
 
 class CoarseLevels(nn.Module):

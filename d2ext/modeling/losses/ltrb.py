@@ -17,6 +17,8 @@ def ltrb_iou(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (N,) and (N,).
     """
+    # Both boxes contain the location, so that their overlap is between the nearer sides and their
+    # hull between the farther ones.
     inner = torch.minimum(predicted, target)
     hull = _area(torch.maximum(predicted, target))
     intersection = _area(inner)

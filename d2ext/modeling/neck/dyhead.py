@@ -79,13 +79,8 @@ class DyHead(Backbone):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         dyhead = cfg.MODEL.DYHEAD
         backbone = get_registered(BACKBONE_REGISTRY, "MODEL.DYHEAD.BACKBONE", dyhead.BACKBONE)
-        return {
-            "backbone": backbone(cfg, input_shape),
-            "num_blocks": dyhead.NUM_BLOCKS,
-            "size_divisibility": dyhead.SIZE_DIVISIBILITY,
-            "coarse_offsets": dyhead.COARSE_OFFSETS,
-            "use_checkpoint": dyhead.USE_CHECKPOINT,
-        }
+        options = {key.lower(): value for key, value in dyhead.items()}
+        return {**options, "backbone": backbone(cfg, input_shape)}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the refined levels of (B, 3, H, W) images, each (B, channels, h, w)."""
@@ -134,6 +129,7 @@ class DyHeadBlock(nn.Module):
     def _refined(self, levels: Sequence[Tensor], index: int) -> Tensor:
         if not (self.use_checkpoint and self.training and torch.is_grad_enabled()):
             return self._attend(index, *levels)
+        # Nothing in a block is random, so that the state of the generators need not be kept.
         return checkpoint(
             self._attend, index, *levels, use_reentrant=False, preserve_rng_state=False
         )
@@ -211,6 +207,7 @@ class ScaleAttention(nn.Module):
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """Average views (B, C, h, w)."""
+        # The division goes to the weights, one number per image, not to the maps.
         weights = [self.weight_of(view) / len(views) for view in views]
         mean = views[0] * weights[0]
         for view, weight in zip(views[1:], weights[1:], strict=True):

@@ -71,13 +71,8 @@ class LightNeck(Backbone):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         neck = cfg.MODEL.LIGHT_NECK
         bottom_up = get_registered(BACKBONE_REGISTRY, "MODEL.LIGHT_NECK.BOTTOM_UP", neck.BOTTOM_UP)
-        return {
-            "bottom_up": bottom_up(cfg, input_shape),
-            "in_features": neck.IN_FEATURES,
-            "channels": neck.CHANNELS,
-            "kernel_size": neck.KERNEL_SIZE,
-            "norm": neck.NORM,
-        }
+        options = {key.lower(): value for key, value in neck.items()}
+        return {**options, "bottom_up": bottom_up(cfg, input_shape)}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute (B, channels, h, w) features per branch and level of (B, 3, H, W) images."""

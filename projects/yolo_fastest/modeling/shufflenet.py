@@ -25,11 +25,11 @@ class ShuffleNetV2(Backbone):
 
     Args:
         in_channels: channels of the image.
-        stem_channels: of the first convolution.
-        stage_channels: of each stage; even.
-        stage_repeats: units of each stage, the first of which halves the resolution.
+        stem_channels: channels of the first convolution.
+        stage_channels: channels per stage; even.
+        stage_repeats: units per stage, the first of which halves the resolution.
         norm: a name of `detectron2.layers.get_norm`.
-        out_features: names of the stages to give.
+        out_features: names of the stages to return.
     """
 
     @configurable
