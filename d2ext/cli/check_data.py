@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: the data or the config cannot be read at all, or an output cannot be written.
     """
     parser = argument_parser()
-    args = parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(argv)  # options may follow KEY VALUE pairs
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
     sources = load_named_splits(args.path, args.val)

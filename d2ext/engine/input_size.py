@@ -29,6 +29,7 @@ def input_size(cfg: CfgNode, dataset: DatasetSplit, machine: Machine) -> InputSi
     cfg = cfg.clone()
     resolve_auto(cfg, stats_of(dataset), machine)
     cfg.MODEL.DEVICE = "cpu"
+    # Initialising weights draws random numbers, which must not change those of a training.
     with torch.random.fork_rng(devices=[]):
         model = build_model(cfg)
     sides = sorted(cfg.INPUT.MIN_SIZE_TRAIN)

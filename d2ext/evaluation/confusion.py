@@ -98,6 +98,7 @@ def _of_image(
     in_crowd = _overlaps(boxes, crowds, crowd=True).max(axis=1, initial=0) >= IOU
     verdicts, claimed = [], set()
     for row, (score, class_id, box) in enumerate(found):
+        # Of any class: a wrong class is a confusion, not a false and a missed detection.
         best = int(overlaps[row].argmax()) if objects else -1
         truth = None
         if objects and overlaps[row, best] >= IOU and best not in claimed:
