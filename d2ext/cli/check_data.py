@@ -1,4 +1,4 @@
-"""The check command: data sets in, their faults out, a repaired copy if asked for."""
+"""The check command: report the issues of data sets, write a fixed copy if asked for."""
 
 import argparse
 import os
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2ext.config import load_config
-from d2ext.data.checks.fix import write_repaired
-from d2ext.data.checks.run import check_sources
-from d2ext.data.checks.sizes import InputSize
+from d2ext.data.checks.check import check_splits
+from d2ext.data.checks.fixed_copy import write_fixed_copy
+from d2ext.data.checks.input_size import InputSize
 from d2ext.data.dataset_paths import load_named_splits
 from d2ext.data.formats import DatasetSplit
 from d2ext.engine.auto import Machine
@@ -24,7 +24,7 @@ examples:
   python tools/check_data.py my/data --fix my/repaired
 
 PATH is a file or folder in any format that --train takes. Exit status: 0 nothing but notes,
-1 faults, 2 the data or the arguments cannot be used at all.
+1 issues, 2 the data or the arguments cannot be used at all.
 """
 
 
@@ -40,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("KEY VALUE pairs need --config-file")
     sources = load_named_splits(args.path, args.val)
     model = _model(args, next(iter(sources.values()))) if args.config_file else None
-    report = check_sources(sources, model=model, progress=sys.stderr.isatty() or args.progress)
+    report = check_splits(sources, model=model, progress=sys.stderr.isatty() or args.progress)
     print(report.text(args.show))
     if args.report:
         report.write(args.report)
         print(f"written: {args.report}")
     if args.fix:
-        for line in write_repaired(sources, report, args.fix):
+        for line in write_fixed_copy(sources, report, args.fix):
             print(line)
     return 0 if report.clean else 1
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def argument_parser() -> argparse.ArgumentParser:
     """The arguments of tools/check_data.py."""
     parser = argparse.ArgumentParser(
-        description="Find faults in a data set before it is trained on.",
+        description="Find issues of a data set before it is trained on.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -67,7 +67,7 @@ def argument_parser() -> argparse.ArgumentParser:
         help="data to evaluate on, compared with the former; may be repeated",
     )
     parser.add_argument("--config-file", help="a config, for objects too small or large for it")
-    parser.add_argument("--report", type=Path, metavar="JSON", help="write all faults there")
+    parser.add_argument("--report", type=Path, metavar="JSON", help="write all issues there")
     parser.add_argument(
         "--fix", type=Path, metavar="OUT", help="write a repaired copy, as COCO JSON with images"
     )

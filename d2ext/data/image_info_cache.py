@@ -20,7 +20,7 @@ from d2ext.files import replacing
 _VERSION = 1  # of the cached files: raise it when `ImageInfo` changes
 _COLUMNS = ("problem", "detail", "size", "orientation", "format", "mode", "frames", "blank")
 
-File = TypeVar("File", bound=str | os.PathLike)
+File = TypeVar("File", str, Path)
 
 
 def read_image_infos(
@@ -42,7 +42,7 @@ def read_image_infos(
     return found
 
 
-def _state(files: Sequence[str | os.PathLike]) -> str:
+def _state(files: Sequence[str] | Sequence[Path]) -> str:
     """Hash the paths, modification times and sizes of the files."""
     digest = hashlib.sha256(str(_VERSION).encode())
     for file in files:

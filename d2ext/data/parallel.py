@@ -1,5 +1,6 @@
 """Calling a function with many files, on all cores."""
 
+import gc
 import os
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
@@ -36,11 +37,17 @@ def map_files(
         # change what a seeded run draws next.
         generator=torch.Generator(),
     )
-    results: list[Result] = []
-    with tqdm(total=len(unique), unit="file", desc=progress, disable=not progress) as bar:
-        for batch in loader:
-            results += batch
-            bar.update(len(batch))
+    # A collection in a worker writes to every object it visits; frozen ones it does not visit, so
+    # that the pages of the parent's memory stay shared.
+    gc.freeze()
+    try:
+        results: list[Result] = []
+        with tqdm(total=len(unique), unit="file", desc=progress, disable=not progress) as bar:
+            for batch in loader:
+                results += batch
+                bar.update(len(batch))
+    finally:
+        gc.unfreeze()
     return dict(zip(unique, results, strict=True))
 
 

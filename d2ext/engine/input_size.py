@@ -9,8 +9,8 @@ from torch import nn
 
 import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.data import DatasetStats
-from d2ext.data.checks.sizes import InputSize
-from d2ext.data.checks.subject import Subject
+from d2ext.data.checks.context import CheckContext
+from d2ext.data.checks.input_size import InputSize
 from d2ext.data.formats import DatasetSplit
 from d2ext.engine.auto import Machine, resolve_auto
 from detectron2.config import CfgNode
@@ -43,16 +43,16 @@ def input_size(cfg: CfgNode, dataset: DatasetSplit, machine: Machine) -> InputSi
 
 def stats_of(dataset: DatasetSplit) -> DatasetStats:
     """What `auto` values follow from."""
-    subject = Subject("", dataset)
-    counted = subject.usable & ~subject.crowd
-    owners = subject.owners[counted]
+    context = CheckContext("", dataset)
+    counted = context.usable & ~context.crowd
+    owners = context.owners[counted]
     semantic = dataset.task in ("semantic", "panoptic")
     return DatasetStats(
         class_names=dataset.classes,
-        image_sizes=subject.image_sizes.astype(np.int64),
-        object_sizes=subject.raw_boxes[counted, 2:4],
+        image_sizes=context.image_sizes.astype(np.int64),
+        object_sizes=context.raw_boxes[counted, 2:4],
         object_images=owners,
-        class_counts=np.bincount(subject.labels[counted], minlength=len(dataset.classes)),
+        class_counts=np.bincount(context.labels[counted], minlength=len(dataset.classes)),
         empty_images=len(dataset.images) - len(np.unique(owners)),
         stuff_names=dataset.classes if semantic else (),
     )

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from d2ext.data.annotated_image import upright_box
-from d2ext.data.checks.report import Fault, Report
-from d2ext.data.checks.run import check_sources
+from d2ext.data.checks.check import check_splits
+from d2ext.data.checks.report import Report
 from d2ext.data.formats import DatasetSplit
+from d2ext.data.issues import Issue
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
 from d2ext.pages.page import Page
@@ -20,8 +21,8 @@ NAME = "index.html"
 _EXAMPLES = 6  # pictures of a class
 _CLASSES = 60  # classes with pictures
 _BARS = 60  # classes in the chart of counts
-_FAULTS = 6  # pictures of a kind of fault
-_LINES = 12  # places of a kind of fault
+_ISSUES = 6  # pictures of a kind of issue
+_LINES = 12  # places of a kind of issue
 _HEAT = 48  # cells of the map of positions, each way
 
 
@@ -37,7 +38,7 @@ def write_data_page(
     Raises:
         OutputError: the page cannot be written.
     """
-    report = check_sources(sources, progress=progress)
+    report = check_splits(sources, progress=progress)
     first = next(iter(sources.values()))
     page = Page(f"{first.format} data set {first.path.resolve().name}")
     _add_overview(page, sources, report)
@@ -46,7 +47,7 @@ def write_data_page(
     else:
         _add_objects(page, sources)
         _add_classes(page, sources)
-    _add_faults(page, report)
+    _add_issues(page, report)
     page.write(path)
 
 
@@ -192,34 +193,34 @@ def _tinted(image: dict[str, Any], source: DatasetSplit) -> tuple[np.ndarray, st
     return whole(pixels, marks), Path(image["file_name"]).name
 
 
-def _add_faults(page: Page, report: Report) -> None:
-    page.heading("Faults")
-    if not report.faults:
+def _add_issues(page: Page, report: Report) -> None:
+    page.heading("Issues")
+    if not report.issues:
         page.text("none found")
-    for kind, faults in report.by_kind().items():
-        page.heading(f"{kind.code}: {len(faults)}", 3)
+    for kind, issues in report.by_kind().items():
+        page.heading(f"{kind.code}: {len(issues)}", 3)
         page.text(f"{kind.severity}: {kind}", kind.severity)
-        page.items(f"{fault.where}: {fault.detail}" for fault in faults[:_LINES])
-        if len(faults) > _LINES:
-            page.text(f"and {len(faults) - _LINES} more", "faint")
-        shown = [found for found in map(_fault_picture, faults[: 3 * _FAULTS]) if found]
+        page.items(f"{issue.where}: {issue.detail}" for issue in issues[:_LINES])
+        if len(issues) > _LINES:
+            page.text(f"and {len(issues) - _LINES} more", "faint")
+        shown = [found for found in map(_issue_picture, issues[: 3 * _ISSUES]) if found]
         if shown:
-            page.pictures(shown[:_FAULTS])
+            page.pictures(shown[:_ISSUES])
 
 
-def _fault_picture(fault: Fault) -> tuple[np.ndarray, str] | None:
-    pixels = _read(str(fault.image)) if fault.image else None
+def _issue_picture(issue: Issue) -> tuple[np.ndarray, str] | None:
+    pixels = _read(str(issue.image)) if issue.image else None
     if pixels is None:
         return None
-    caption = f"{Path(str(fault.image)).name}: {fault.detail}"
-    if fault.box is None or not np.isfinite(fault.box).all():
+    caption = f"{Path(str(issue.image)).name}: {issue.detail}"
+    if issue.box is None or not np.isfinite(issue.box).all():
         return whole(pixels, [], 240), caption
-    mark = Mark(fault.box, color_of(0, {}), class_name(0, {"thing_classes": [fault.code]}))
-    return crop(pixels, fault.box, [mark]), caption
+    mark = Mark(issue.box, color_of(0, {}), class_name(0, {"thing_classes": [issue.code]}))
+    return crop(pixels, issue.box, [mark]), caption
 
 
 def _read(file_name: str) -> np.ndarray | None:
-    """(H, W, 3) RGB, or None for what cannot be read: the faults tell of it."""
+    """Read (H, W, 3) RGB pixels; None if they cannot be read, which the issues report."""
     try:
         return read_image(file_name, format="RGB")
     except (OSError, SyntaxError, ValueError):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from d2ext.data import image_info_cache
-from d2ext.data.checks.duplicates import MAX_BITS, alike, difference_hash
+from d2ext.data.checks.duplicates import MAX_BITS, difference_hash, most_alike
 from d2ext.data.image_info import ImageInfo, read_image_info
 from d2ext.data.image_info_cache import read_image_infos
 from tests.helpers.planted_dataset import picture
@@ -58,7 +58,7 @@ def test_an_upright_picture_and_one_that_exif_turns_upright_are_alike(tmp_path):
     found = [read_image_info(tmp_path / name) for name in ("a.png", "b.png")]
     assert [one.upright_size for one in found] == [(64, 48), (64, 48)]
     pictures = np.stack([one.thumbnail for one in found if one.thumbnail is not None])
-    assert [(later, earlier) for later, earlier, _ in alike(pictures)] == [(1, 0)]
+    assert [(later, earlier) for later, earlier, _ in most_alike(pictures)] == [(1, 0)]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
@@ -83,13 +83,13 @@ def test_brightness_and_scale_do_not_hide_a_duplicate(tmp_path):
         image.save(tmp_path / f"{name}.png")
     found = [read_image_info(tmp_path / f"{name}.png").thumbnail for name in "abc"]
     pictures = np.stack([p for p in found if p is not None])
-    assert [(later, earlier) for later, earlier, _ in alike(pictures)] == [(1, 0), (2, 0)]
+    assert [(later, earlier) for later, earlier, _ in most_alike(pictures)] == [(1, 0), (2, 0)]
 
 
 def test_other_pictures_are_not_alike(tmp_path):
     images = [np.asarray(picture(seed, 16, 16).convert("L")) for seed in range(1500)]
     bits = difference_hash(np.stack(images))
-    pairs = list(alike(np.stack(images)))
+    pairs = list(most_alike(np.stack(images)))
     assert len(pairs) < 3
     assert (bits[0] != bits[1]).sum() > MAX_BITS
 
