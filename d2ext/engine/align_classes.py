@@ -1,16 +1,16 @@
-"""One list of classes for all data sets of a run, whatever order each of them has."""
+"""Alignment of classes: one list for all data sets of a run, matched by name."""
 
 from collections.abc import Sequence
 
 from d2ext.checkpoint import check_classes
-from d2ext.data.flags import register_datasets
+from d2ext.data.dataset_paths import register_datasets
 from d2ext.data.statistics import DatasetStats, dataset_stats
 from d2ext.errors import DataError
 from detectron2.config import CfgNode
 
 
 def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = None) -> list[str]:
-    """Where data sets that flags named have other classes, write DATASETS.CLASSES; log lines.
+    """Write DATASETS.CLASSES where data sets of DATASETS.REGISTER have different classes.
 
     The classes are those of the training set that has all of them; a set may lack some, or list
     some of which it has no object.
@@ -18,6 +18,8 @@ def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = N
     Args:
         eval_only: the training data don't count.
         given: the classes of the weights that are evaluated, if they are known.
+    Returns:
+        Lines for the log.
     Raises:
         DataError: a set has objects of a class that the others don't have (with the difference).
         WeightsError: the same of data and weights.
@@ -29,7 +31,7 @@ def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = N
     stats = {name: dataset_stats([name]) for name in names}
     classes = tuple(given) if given is not None else _common(train, stats)
     others = [name for name in names if stats[name].class_names != classes]
-    ours = {entry[0] for entry in cfg.DATASETS.REGISTER}
+    ours = {entry["name"] for entry in cfg.DATASETS.REGISTER}
     for name in others:
         extra = _with_objects(stats[name]) - set(classes)
         if extra or name not in ours:
@@ -43,13 +45,13 @@ def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = N
 
 
 def _common(train: Sequence[str], stats: dict[str, DatasetStats]) -> tuple[str, ...]:
-    """The longest list of the training data, or of all data where there is no training."""
+    """Return the longest class list of the training data, or of all data without a training."""
     lists = [stats[name].class_names for name in train] or [f.class_names for f in stats.values()]
     return max(lists, key=len)
 
 
 def _with_objects(stats: DatasetStats) -> set[str]:
-    """Classes that occur; of semantic masks all, as nobody has counted their pixels."""
+    """Return the classes with an object; all of semantic masks, whose pixels are not counted."""
     if not stats.num_objects:
         return set(stats.class_names)
     return {

@@ -1,10 +1,10 @@
-"""What `--train`, `--val` and `--test` say, written into a config's DATASETS."""
+"""The flags `--train`, `--val` and `--test`, written into a config's DATASETS."""
 
 import argparse
 from collections.abc import Sequence
 
-from d2ext.data.flags import flag_entry, register_datasets
-from d2ext.data.sources.splits import Share
+from d2ext.data.dataset_paths import dataset_flag_spec, register_datasets
+from d2ext.data.formats.holdout import Holdout
 from d2ext.errors import DataError
 from detectron2.config import CfgNode
 
@@ -13,8 +13,10 @@ _EXAMPLE = "--train PATH --val PATH"
 
 
 def use_data_sets(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
-    """Let the flags replace the config's data sets, and register them all; lines for the log.
+    """Replace the config's data sets by those of the flags, and register them all.
 
+    Returns:
+        Lines for the log.
     Raises:
         DataError: a path is missing, not recognised, or without the split that is asked for.
     """
@@ -50,29 +52,29 @@ def _hints(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
 
 
 def _register(cfg: CfgNode, split: str, flags: Sequence[str]) -> list[str]:
-    """Add entries for flags; returns the splits of the last."""
+    """Add the data sets of a flag to the config; return the splits that the last one has."""
     splits: list[str] = []
     names = tuple(split if n == 0 else f"{split}_{n + 1}" for n in range(len(flags)))
     for name, flag in zip(names, flags, strict=True):
-        entry, splits = flag_entry(flag, split)
-        cfg.DATASETS.REGISTER.append([name, *entry, ""])
+        spec, splits = dataset_flag_spec(flag, split)
+        cfg.DATASETS.REGISTER.append(spec.as_mapping(name))
     cfg.DATASETS[_KEYS[split]] = names
     return splits
 
 
 def _find_validation(cfg: CfgNode, flag: str, splits: Sequence[str]) -> list[str]:
-    """Evaluate on the validation, or else the test split that lies beside the training split."""
+    """Evaluate on the validation, or else the test split of the same data set."""
     found = next((split for split in ("val", "test") if split in splits), None)
     if found is None:
         return []
-    _, path, images, _, _ = cfg.DATASETS.REGISTER[-1]
-    cfg.DATASETS.REGISTER.append(["val", path, images, found, ""])
+    train = cfg.DATASETS.REGISTER[-1]
+    cfg.DATASETS.REGISTER.append({**train, "name": "val", "split": found})
     cfg.DATASETS.TEST = ("val",)
-    return [f"{path}: has a split {found}, too: the model is evaluated on it"]
+    return [f"{train['path']}: has a split {found}, too: the model is evaluated on it"]
 
 
 def _share(flags: Sequence[str]) -> float | None:
-    """The number that `--val` gives in place of a path."""
+    """Return the number that `--val` gives in place of a path."""
     if len(flags) != 1:
         return None
     try:
@@ -82,17 +84,17 @@ def _share(flags: Sequence[str]) -> float | None:
 
 
 def _hold_out(cfg: CfgNode, share: float, training: bool) -> list[str]:
-    """Part every training set in two, one share for evaluation."""
+    """Split every training set in two: a share is held out for evaluation."""
     if not training:
         raise DataError(f"--val {share}: holds out a part of what --train names; give that, too.")
     if not 0 < share < 1:
         raise DataError(f"--val {share}: a share of the images is between 0 and 1, or a path.")
     seed = max(0, cfg.SEED)
     held = []
-    for entry in [e for e in cfg.DATASETS.REGISTER if e[0] in cfg.DATASETS.TRAIN]:
-        name = entry[0].replace("train", "val", 1)
-        held.append([name, *entry[1:4], str(Share(True, share, seed))])
-        entry[4] = str(Share(False, share, seed))
+    for entry in [e for e in cfg.DATASETS.REGISTER if e["name"] in cfg.DATASETS.TRAIN]:
+        name = entry["name"].replace("train", "val", 1)
+        held.append({**entry, "name": name, "holdout": Holdout("val", share, seed).as_mapping()})
+        entry["holdout"] = Holdout("train", share, seed).as_mapping()
     cfg.DATASETS.REGISTER += held
-    cfg.DATASETS.TEST = tuple(entry[0] for entry in held)
+    cfg.DATASETS.TEST = tuple(entry["name"] for entry in held)
     return [f"held out for evaluation: {share:.0%} of the training images, chosen by seed {seed}"]

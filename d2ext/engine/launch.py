@@ -73,6 +73,11 @@ def world_size(args: argparse.Namespace) -> int:
     return rank.world if rank else max(1, args.num_gpus) * args.num_machines
 
 
+def starts_processes(args: argparse.Namespace) -> bool:
+    """Return true if `launch` starts processes and runs `main` in them, not in this one."""
+    return started_rank(os.environ) is None and world_size(args) > 1
+
+
 def started_rank(environment: Mapping[str, str]) -> RankInfo | None:
     """Return the rank that torchrun or SLURM assigned; None if neither started the process."""
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= environment.keys():

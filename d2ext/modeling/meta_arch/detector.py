@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from d2ext.data import DatasetStats
 from d2ext.modeling.required_annotations import instance_annotations
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import Backbone, build_backbone
@@ -65,6 +66,20 @@ class Detector(ABC, nn.Module):
         words that data sets report: "boxes", "masks", "keypoints", "semantic masks", ...
         """
         return instance_annotations(cfg)
+
+    @classmethod
+    def check_data(cls, cfg: CfgNode, stats: DatasetStats) -> list[str]:
+        """Check the training data against the config before training starts.
+
+        Args:
+            cfg: plain values only.
+            stats: statistics of the training data.
+        Returns:
+            Lines for the log.
+        Raises:
+            ConfigError: such a model cannot learn these data.
+        """
+        return []
 
     @property
     def device(self) -> torch.device:
