@@ -33,6 +33,7 @@ class Conversion:
         unused: the file's names of tensors that no model of ours needs.
         unplaced: the file's names of tensors that this model lacks.
         resized: our names of tensors that were interpolated to another window size.
+        selected: our names of tensors of which only the rows of the model's classes are used.
     """
 
     layout: Layout
@@ -40,6 +41,7 @@ class Conversion:
     unused: list[str] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
+    selected: list[str] = field(default_factory=list)
 
     @property
     def known(self) -> bool:
@@ -53,6 +55,7 @@ class Conversion:
         found.unexpected += self.unplaced
         found.unused += self.unused
         found.resized += self.resized
+        found.selected += self.selected
         return found
 
 
@@ -99,6 +102,9 @@ def _converted(weights: Weights, layout: Layout, model: Weights | None) -> Conve
         elif model is not None and place.endswith(BIASES) and place in model:
             result.weights[place] = fit_biases(tensor, model[place].shape)
             result.resized += [place] if result.weights[place] is not tensor else []
+        elif model is not None and place in model:
+            result.weights[place] = layout.select_rows(place, tensor, model[place].shape)
+            result.selected += [place] if result.weights[place] is not tensor else []
         else:
             result.weights[place] = tensor
     return result

@@ -25,6 +25,7 @@ class Match:
         mismatched: names with another shape: (name, shape in the file, shape in the model).
         unused: names of the file that no model needs.
         resized: matched names whose tensors were interpolated to another window size.
+        selected: matched names of tensors of which only some rows are used.
         layout: name of the file's layout.
         expects: config values that such weights were trained with.
     """
@@ -35,6 +36,7 @@ class Match:
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
+    selected: list[str] = field(default_factory=list)
     layout: str = "d2ext"
     expects: str = ""
 
@@ -57,6 +59,7 @@ class Match:
         ]
         lines = [f"layout {self.layout}: {len(self.matched)} tensors matched"]
         lines += _listed("interpolated to other windows", self.resized, _alike(self.resized))
+        lines += _listed("cut to the model's classes", self.selected, _alike(self.selected))
         lines += _listed("left fresh, of another shape", shapes, shapes)
         lines += _listed("left fresh, not in the file", self.missing, _alike(self.missing))
         lines += _listed("unused, not in the model", self.unexpected, _alike(self.unexpected))

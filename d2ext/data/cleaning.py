@@ -227,9 +227,9 @@ def _object_codes(
         found |= dict.fromkeys(np.flatnonzero(mask).tolist(), code)
     for number, item in enumerate(objects):
         segmentation = item.get("segmentation")
-        if segmentation == []:
+        if type(segmentation) is list and not segmentation:
             found.setdefault(number, "mask-polygon")
-        elif isinstance(segmentation, dict):
+        elif type(segmentation) is dict:
             width, height = sizes[owners[number]]
             if list(segmentation["size"]) != [height, width]:
                 found.setdefault(number, "mask-size")

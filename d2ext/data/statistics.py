@@ -171,13 +171,17 @@ def _objects(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _sizes(objects: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     """Return the (N, 2) widths and heights of boxes, rotated or not."""
-    sizes = [
-        item["bbox"][2:4]
-        if item["bbox_mode"] in (BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS)
-        else BoxMode.convert(item["bbox"], item["bbox_mode"], BoxMode.XYWH_ABS)[2:4]
-        for item in objects
-    ]
-    return np.array(sizes, dtype=np.float64).reshape(-1, 2)
+    boxes = [item["bbox"] for item in objects]
+    if not {item["bbox_mode"] for item in objects} <= {BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS}:
+        boxes = [_with_size(item) for item in objects]
+    return np.array([box[2:4] for box in boxes], dtype=np.float64).reshape(-1, 2)
+
+
+def _with_size(item: dict[str, Any]) -> list[float]:
+    box, mode = item["bbox"], item["bbox_mode"]
+    if mode == BoxMode.XYWHA_ABS:
+        return box
+    return list(BoxMode.convert(box, mode, BoxMode.XYWH_ABS))
 
 
 def _check_classes(name: str, classes: Sequence[str], other: str, others: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from d2ext.data.checks.semantic import (
     check_segment_maps,
 )
 from d2ext.data.formats import DatasetSplit
+from d2ext.data.formats.coco_document import collection_paused
 from d2ext.data.image_info import ImageInfo
 from d2ext.data.image_info_cache import read_image_infos
 
@@ -91,11 +92,12 @@ def check_splits(
     """
     infos = _read_image_infos(splits.values(), cached, "images" if progress else "")
     contexts = [CheckContext(name, split, infos, model, progress) for name, split in splits.items()]
-    for context in contexts:
-        for check in _CHECKS:
-            check(context)
-    check_duplicates(contexts)
-    check_class_lists(contexts)
+    with collection_paused():
+        for context in contexts:
+            for check in _CHECKS:
+                check(context)
+        check_duplicates(contexts)
+        check_class_lists(contexts)
     return Report(
         {context.name: _summarise(context) for context in contexts},
         [issue for context in contexts for issue in context.issues],

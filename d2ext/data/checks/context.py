@@ -90,8 +90,8 @@ class CheckContext:
     @cached_property
     def image_sizes(self) -> Floats:
         """(M, 2) width and height of the images as annotated, in pixels."""
-        sizes = [(image["width"], image["height"]) for image in self.images]
-        return np.array(sizes, dtype=np.float64).reshape(-1, 2)
+        sides = [image[key] for image in self.images for key in ("width", "height")]
+        return np.array(sides, dtype=np.float64).reshape(-1, 2)
 
     @cached_property
     def frames(self) -> Floats:

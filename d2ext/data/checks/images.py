@@ -109,9 +109,9 @@ def _size_text(size: tuple[int, int]) -> str:
 
 def check_unused_files(context: CheckContext) -> None:
     """Report images that lie beside the listed ones, and label files without an image."""
+    used = _normalised(context.image_info)
     folders = dict.fromkeys(os.path.dirname(item["file_name"]) for item in context.images)
     images = [file for folder in folders for file in _files_in(folder, _KNOWN_SUFFIXES)]
-    used = _normalised(context.image_info)
     for file in images:
         if file not in used:
             context.add("image-unused", file, "not listed", file)
@@ -141,16 +141,19 @@ def _files_in(folder: str, suffixes: Iterable[str]) -> list[str]:
         names = sorted(os.listdir(folder or "."))
     except OSError:
         return []
+    folder = str(Path(folder))
     return [
-        str(Path(folder, name))
+        os.path.join(folder, name)
         for name in names
         if name[0] != "." and os.path.splitext(name)[1].lower() in suffixes
     ]
 
 
 def _normalised(files: Iterable[str]) -> set[str]:
-    """Return paths as `Path` writes them; splits may spell one folder in different ways."""
-    return {str(Path(file)) for file in files}
+    """Write the folders of files as `Path` does: splits may spell one folder in two ways."""
+    parts = [os.path.split(file) for file in files]
+    folders = {folder: str(Path(folder)) for folder in {folder for folder, _ in parts}}
+    return {os.path.join(folders[folder], name) for folder, name in parts}
 
 
 def _stem(file: str) -> str:

@@ -109,18 +109,10 @@ def _measure_polygons(masks: Sequence[Sequence[Sequence[float]]]) -> _Polygons:
 
 
 def _crossing(points: Floats, lengths: Integers) -> Mask:
-    """Return whether the outlines of polygons of (P, 2) points and (R,) lengths cross themselves.
-
-    Triangles cannot.
-    """
-    crossing = np.zeros(len(lengths), dtype=bool)
-    tested = np.flatnonzero(lengths > 3)
-    ring_of_point = np.repeat(np.arange(len(lengths)), lengths)
-    kept = lengths[ring_of_point] > 3
-    numbering = np.cumsum(lengths > 3) - 1
-    outlines = shapely.linearrings(points[kept], indices=numbering[ring_of_point[kept]])
-    crossing[tested] = ~shapely.is_valid(shapely.polygons(outlines))
-    return crossing
+    """Return a mask of the polygons, of (P, 2) points and (R,) lengths, that cross themselves."""
+    outlines = shapely.linearrings(points, indices=np.repeat(np.arange(len(lengths)), lengths))
+    # A triangle cannot; one without area is no simple outline either.
+    return ~shapely.is_simple(outlines) & (lengths > 3)
 
 
 def _report_parts(context: CheckContext, number: int, parts: int) -> None:

@@ -28,9 +28,13 @@ def id_issues(file: str, document: Item, *, objects: bool = True) -> list[Issue]
 
 
 def _repeated(file: str, code: str, items: Sequence[Item]) -> list[Issue]:
-    counts = Counter(_hashable(item["id"]) for item in items if item.get("id") is not None)
-    if len(counts) == counts.total():
-        return []
+    ids = [item["id"] for item in items if item.get("id") is not None]
+    try:
+        if len(set(ids)) == len(ids):
+            return []
+    except TypeError:  # some are lists
+        pass
+    counts = Counter(map(_hashable, ids))
     found = []
     for value, count in counts.items():
         if count > 1:
