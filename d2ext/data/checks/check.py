@@ -91,7 +91,10 @@ def check_splits(
         cached: do not read images again that were read on this machine and did not change since.
     """
     infos = _read_image_infos(splits.values(), cached, "images" if progress else "")
-    contexts = [CheckContext(name, split, infos, model, progress) for name, split in splits.items()]
+    unread = {issue.where for split in splits.values() for issue in split.issues}
+    contexts = [
+        CheckContext(name, split, infos, unread, model, progress) for name, split in splits.items()
+    ]
     with collection_paused():
         for context in contexts:
             for check in _CHECKS:

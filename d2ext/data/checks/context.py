@@ -1,6 +1,6 @@
 """`CheckContext`: what a check works on: a split as arrays, and the issues found so far."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -24,6 +24,7 @@ class CheckContext:
         name: of the split, such as "train".
         split: as it was read; never changed.
         image_info: of every image that the split lists, by file name.
+        files_with_issues: those that any of the splits could not read or place.
         model: what the model makes of the sizes of objects, if that is to be checked.
         progress: show progress bars on stderr.
     """
@@ -31,6 +32,7 @@ class CheckContext:
     name: str
     split: DatasetSplit
     image_info: Mapping[str, ImageInfo] = field(default_factory=dict)
+    files_with_issues: Collection[str] = ()
     model: InputSize | None = None
     progress: bool = False
     issues: list[Issue] = field(default_factory=list)

@@ -117,9 +117,8 @@ def check_unused_files(context: CheckContext) -> None:
             context.add("image-unused", file, "not listed", file)
     labels = _label_files(context)
     stems = {_stem(file) for file in (*images, *used)} if labels else set()
-    known = {issue.where for issue in context.split.issues}
     for file in labels:
-        if _stem(file) not in stems and file not in known:
+        if _stem(file) not in stems and file not in context.files_with_issues:
             context.add("annotation-orphan", file, f"no image is named {_stem(file)}")
 
 

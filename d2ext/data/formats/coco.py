@@ -127,7 +127,7 @@ class _Reader:
         area = get("area")
         if isinstance(area, (int, float)) and math.isfinite(area):
             found["area"] = area
-        if "area" not in found or crowd is None or "ignore" in item or box is not item["bbox"]:
+        if "area" not in found or crowd is None or "ignore" in item or box is not get("bbox"):
             self.is_complete = False
         if "keypoints" in item or "difficult" in item:
             self._add_rest(item, found, image)
