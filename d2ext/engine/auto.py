@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from d2ext.config.load import class_counts
+from d2ext.config.load import num_classes_keys
 from d2ext.data.statistics import DatasetStats
 from d2ext.errors import ConfigError
+from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 
 COCO_KEYPOINTS = 17
@@ -49,13 +50,13 @@ class Reasoned:
 
 Rule = Callable[[CfgNode, DatasetStats, Machine], Any]
 
-_RULES: dict[str, Rule] = {}
+_RULES: ExtensionRegistry[str, Rule] = ExtensionRegistry("rule for auto")
 
 
 def register_auto(key: str, rule: Rule) -> None:
     """Register the rule that derives a config key from `auto`.
 
-    A project calls it in its `add_config`. A key that is already registered gets the new rule.
+    A project calls it when it is imported.
 
     Args:
         key: full name, e.g. "SOLVER.BASE_LR"; its default in the config sets the type.
@@ -63,8 +64,10 @@ def register_auto(key: str, rule: Rule) -> None:
             where nothing is trained) and the machine. It returns the value, or a `Reasoned` value
             whose reason is logged, and changes nothing. Rules run in the order of registration,
             so the config holds the values of all keys registered earlier.
+    Raises:
+        ValueError: the key has a rule.
     """
-    _RULES[key] = rule
+    _RULES.register(key, rule)
 
 
 def resolve_auto(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def resolve_auto(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> dict[st
     """
     decided: dict[str, Any] = {}
     for key in [k for k in _RULES if k in cfg.AUTO]:
-        found = decided[key] = _RULES[key](cfg, stats, machine)
+        found = decided[key] = _RULES.get(key, key)(cfg, stats, machine)
         _write(cfg, key, found.value if isinstance(found, Reasoned) else found)
     for key in [k for k in cfg.AUTO if k not in _RULES]:  # class counts: see `check_auto`
         decided[key] = len(stats.class_names)
@@ -90,7 +93,7 @@ def check_auto(cfg: CfgNode) -> None:
     Raises:
         ConfigError: a key of `cfg.AUTO` has none and is not a class count.
     """
-    counts = class_counts(cfg)
+    counts = num_classes_keys(cfg)
     unknown = [key for key in cfg.AUTO if key not in _RULES and key not in counts]
     if unknown:
         raise ConfigError(
@@ -169,6 +172,7 @@ def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     per_process = 4
     if machine.device == "cuda":
         per_process = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
+    # At least eight batches per epoch, so that a tiny data set is not one batch.
     fitting = max(1, len(stats.image_sizes) // (8 * machine.processes))
     return machine.processes * min(per_process, fitting)
 
@@ -252,6 +256,7 @@ def _num_keypoints(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
 
 def _keypoint_sigmas(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[float]:
     """Choose OKS sigmas: COCO's own (an empty list) for 17 keypoints, else their mean for each."""
+    # COCO publishes a sigma for each of its own keypoints only; 0.067 is their mean.
     return [] if stats.num_keypoints == COCO_KEYPOINTS else [0.067] * stats.num_keypoints
 
 

@@ -1,9 +1,9 @@
-"""Which detections are right, and what the others are mistaken for.
+"""Confusion matrix: match detections to ground truth regardless of class.
 
-One definition, used everywhere: detections of a score of at least `score_threshold`, which lets
-through as many as there are objects, are taken by falling score; each claims the object that it
-overlaps most, of any class, if that is not claimed yet and the IoU is at least 0.5. A detection
-that claims nothing but lies in a crowd region (by half of itself) does not count.
+Detections are matched in the order of falling score, from `score_threshold` on, which as many reach
+as there are objects. Each is matched to the object that it overlaps most, of any class, if that
+object is unmatched and the IoU is at least 0.5. An unmatched detection that lies in a crowd region
+by half of its area is ignored. Objects without a box are ignored, too.
 """
 
 from collections import defaultdict
@@ -23,13 +23,13 @@ IOU = 0.5
 
 @dataclass(frozen=True)
 class Verdict:
-    """A detection or an object that was missed.
+    """A detection, matched or not, or a missed object.
 
     Args:
-        image: position of the image among the records.
+        image: index of the image among the records.
         box: XYXY pixels.
         score: of the detection; 0 for a missed object.
-        truth: class of the object; None where there is none.
+        truth: class of the matched object; None for an unmatched detection.
         found: class of the detection; None for a missed object.
     """
 
@@ -49,18 +49,18 @@ def judge(
     results: Sequence[dict[str, Any]],
     metadata: NamedClasses,
 ) -> tuple[list[Verdict], float]:
-    """Every detection above the threshold and every missed object; see the module.
+    """Match the detections of a data set to its objects; the module says how.
 
     Args:
         records: Detectron2's dicts of a data set.
         results: detections in COCO's results format.
         metadata: of the data set.
     Returns:
-        Verdicts image by image, and the threshold.
+        Verdicts ordered by image, and the score threshold.
     """
     contiguous = metadata.get("thing_dataset_id_to_contiguous_id", None) or {}
-    objects = sum(not a.get("iscrowd", 0) for r in records for a in r.get("annotations", ()))
-    threshold = score_threshold(results, objects)
+    objects = [a for record in records for a in record.get("annotations", ()) if "bbox" in a]
+    threshold = score_threshold(results, sum(not a.get("iscrowd", 0) for a in objects))
     by_image = defaultdict(list)
     for item in results:
         if item["score"] >= threshold:
@@ -74,9 +74,9 @@ def judge(
 
 
 def confusion_matrix(verdicts: Sequence[Verdict], classes: int) -> np.ndarray:
-    """(classes + 1, classes + 1) counts: rows by the true class, columns by the found one.
+    """Count verdicts in a (classes + 1, classes + 1) matrix: rows true, columns predicted class.
 
-    The last row is "nothing is there", the last column "missed".
+    The last row holds unmatched detections, the last column missed objects.
     """
     matrix = np.zeros((classes + 1, classes + 1), dtype=np.int64)
     for verdict in verdicts:
@@ -89,7 +89,7 @@ def confusion_matrix(verdicts: Sequence[Verdict], classes: int) -> np.ndarray:
 def _of_image(
     position: int, record: Mapping[str, Any], found: list[tuple[float, int, list[float]]]
 ) -> list[Verdict]:
-    everything = record.get("annotations", ())
+    everything = [a for a in record.get("annotations", ()) if "bbox" in a]
     objects = [a for a in everything if not a.get("iscrowd", 0)]
     crowds = [a for a in everything if a.get("iscrowd", 0)]
     found = sorted(found, key=lambda item: -item[0])
@@ -98,6 +98,7 @@ def _of_image(
     in_crowd = _overlaps(boxes, crowds, crowd=True).max(axis=1, initial=0) >= IOU
     verdicts, claimed = [], set()
     for row, (score, class_id, box) in enumerate(found):
+        # Of any class: a wrong class is a confusion, not a false and a missed detection.
         best = int(overlaps[row].argmax()) if objects else -1
         truth = None
         if objects and overlaps[row, best] >= IOU and best not in claimed:
@@ -113,7 +114,7 @@ def _of_image(
 
 
 def _overlaps(boxes: np.ndarray, objects: Sequence[Mapping[str, Any]], crowd: bool) -> np.ndarray:
-    """(N, M) IoU, or of crowds the share of each box that lies in them."""
+    """Return (N, M) IoU; for crowds the share of each box's area inside of them."""
     if not len(boxes) or not objects:
         return np.zeros((len(boxes), len(objects)))
     others = np.array([_xywh(a) for a in objects], dtype=float)

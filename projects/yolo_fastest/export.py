@@ -1,4 +1,4 @@
-"""YOLO-FastestV2 as `tools/export.py` sees it."""
+"""The exporter of YOLO-FastestV2."""
 
 import copy
 from typing import Any
@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2ext.export import Exporter, register_exporter
+from d2ext.export import NMSExporter, register_exporter
 from d2ext.modeling.dense_heads import LevelPredictions
 from d2ext.projects.yolo_fastest.modeling import RawLevel, YoloFastest, decode
 
 
 @register_exporter(YoloFastest)
-class YoloFastestExporter(Exporter):
+class YoloFastestExporter(NMSExporter):
     """Raw outputs: the maps of `RawLevel`, (B, channels, cells); every box has one class."""
 
     def __init__(self, model: Any) -> None:
@@ -46,7 +46,7 @@ class YoloFastestExporter(Exporter):
 
 @torch.no_grad()
 def _scaled(model: Any) -> nn.Module:
-    """A backbone that takes pixels in 0..255 as `model`'s takes them divided by `pixel_std`."""
+    """Fold `pixel_std` into the stem: the backbone then takes pixels in 0..255."""
     backbone = copy.deepcopy(model.backbone)
     backbone.bottom_up.stem.weight /= model.pixel_std.view(1, -1, 1, 1)
     return backbone

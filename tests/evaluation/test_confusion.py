@@ -25,7 +25,7 @@ def detection(image, box, category, score):
 A, B, FAR = [10, 10, 30, 30], [50, 50, 90, 90], [10, 60, 30, 80]
 
 
-def test_right_wrong_and_missed():
+def test_detections_are_right_wrong_or_missed():
     records = [record(5, (A, 0, 0), (B, 1, 0), (FAR, 0, 0))]
     results = [
         detection(5, A, 3, 0.9),  # a cat found
@@ -54,13 +54,13 @@ def test_detections_in_a_crowd_do_not_count():
     assert [(v.truth, v.found) for v in verdicts] == [(1, 1), (0, None)]
 
 
-def test_too_little_overlap_is_none():
+def test_overlap_below_the_threshold_is_no_match():
     records = [record(1, (A, 0, 0))]
     verdicts, _ = judge(records, [detection(1, [20, 10, 40, 30], 3, 0.9)], METADATA)
     assert [(v.truth, v.found) for v in verdicts] == [(None, 0), (0, None)]
 
 
-def test_every_object_and_detection_stands_in_the_matrix_once():
+def test_every_object_and_detection_is_counted_once():
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 60, (40, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(10, 40, (40, 2))], axis=1).tolist()
@@ -82,6 +82,11 @@ def test_every_object_and_detection_stands_in_the_matrix_once():
     assert matrix[:, :2].sum() == 40
 
 
-def test_images_without_anything():
+def test_without_detections_every_object_is_missed():
     verdicts, _ = judge([record(1), record(2, (A, 1, 0))], [], METADATA)
     assert [(v.truth, v.found) for v in verdicts] == [(1, None)]
+
+
+def test_objects_without_a_box_are_ignored():
+    record = {"image_id": 1, "annotations": [{"category_id": 0, "bbox_3d": [0.0] * 9}]}
+    assert judge([record], [], {})[0] == []

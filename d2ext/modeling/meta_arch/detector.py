@@ -45,6 +45,7 @@ class Detector(ABC, nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.input_format = backbone, input_format
+        # Not persistent: they belong to the config, not to the weights.
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
@@ -124,6 +125,7 @@ class Detector(ABC, nn.Module):
     def preprocess(self, batch: list[dict]) -> ImageList:
         """Normalise the images and pad them on the right and bottom to one size."""
         images = [item["image"].to(self.device) for item in batch]
+        # Normalised before the padding, so that `pad_value` is what the network sees.
         return ImageList.from_tensors(
             [(image - self.pixel_mean) / self.pixel_std for image in images],
             self.backbone.size_divisibility,
