@@ -143,7 +143,12 @@ class Detector(ABC, nn.Module):
 
 
 def padding_mask(images: ImageList) -> Tensor:
-    """Return a (B, H, W) bool mask of a batch that is True at padding, as attention takes it."""
+    """Return a (B, H, W) bool mask of a batch that is True at padding, as attention takes it.
+
+    A batch without `image_sizes`, whose number of images an export leaves open, is not padded.
+    """
+    if not images.image_sizes:
+        return images.tensor.new_zeros(images.tensor[:, 0].shape, dtype=torch.bool)
     mask = images.tensor.new_ones(images.tensor[:, 0].shape, dtype=torch.bool)
     for index, (height, width) in enumerate(images.image_sizes):
         mask[index, :height, :width] = False

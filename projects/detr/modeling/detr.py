@@ -65,7 +65,7 @@ class DETR(SingleScaleDETR):
         return notes
 
     def decode(self, memory: Memory) -> tuple[SetPredictions, Tensor]:
-        position = self.query_embed.weight.expand(len(memory.tokens), -1, -1)
+        position = self.query_embed.weight.expand(memory.tokens.shape[0], -1, -1)
         hidden = self.decoder(
             torch.zeros_like(position),
             position,
