@@ -73,9 +73,9 @@ def build_param_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     """Build the parameter groups of an optimizer.
 
     First come Detectron2's own keys: WEIGHT_DECAY, WEIGHT_DECAY_NORM (norm layers by their type),
-    WEIGHT_DECAY_BIAS and BIAS_LR_FACTOR; position tables do not decay. Then the rules of PARAM_GROUPS run in order: of several
-    rules that match a parameter, the last one that sets the learning rate decides on it, and
-    likewise the last one that sets the weight decay.
+    WEIGHT_DECAY_BIAS and BIAS_LR_FACTOR; position tables do not decay. Then the rules of
+    PARAM_GROUPS run in order: of several rules that match a parameter, the last one that sets the
+    learning rate decides on it, and likewise the last one that sets the weight decay.
 
     Returns:
         One group per distinct setting; frozen parameters are in none.

@@ -47,7 +47,7 @@ def check_difficult(context: CheckContext) -> None:
 
 
 def boxes_are_corners(boxes: Floats, frames: Floats) -> bool:
-    """Return whether (N, 4) boxes read as XYWH are XYXY.
+    """Return true if (N, 4) boxes read as XYWH are XYXY.
 
     As XYWH half of them leave the image, as two corners none does.
     """
@@ -57,7 +57,7 @@ def boxes_are_corners(boxes: Floats, frames: Floats) -> bool:
 
 
 def boxes_are_normalised(boxes: Floats, frames: Floats) -> bool:
-    """Return whether (N, 4) boxes are normalised by the image size instead of in pixels."""
+    """Return true if (N, 4) boxes are normalised by the image size instead of in pixels."""
     return bool(len(boxes) >= _FEW and boxes.min() >= 0 and boxes.max() <= 1 and frames.min() > 8)
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from d2ext.data.checks.context import CheckContext
+from d2ext.text import join_sorted
 
 _RARE = 100  # times fewer objects than the most frequent class has
 _BACKGROUND = frozenset(
@@ -104,7 +105,7 @@ def _classes_with_objects(context: CheckContext) -> set[str]:
 
 
 def _quoted(names: Collection[str]) -> str:
-    return ", ".join(map(repr, sorted(names))) or "none"
+    return join_sorted(map(repr, names))
 
 
 def _add(context: CheckContext, code: str, name: str, detail: str) -> None:

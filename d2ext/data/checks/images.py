@@ -108,7 +108,7 @@ def _size_text(size: tuple[int, int]) -> str:
 
 
 def check_unused_files(context: CheckContext) -> None:
-    """Report images that lie beside the listed ones, and label files without an image."""
+    """Report images in the same folders that are not listed, and label files without an image."""
     used = _normalised(context.image_info)
     folders = dict.fromkeys(os.path.dirname(item["file_name"]) for item in context.images)
     images = [file for folder in folders for file in _files_in(folder, _KNOWN_SUFFIXES)]
