@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from d2ext.checkpoint import file_io
 from d2ext.checkpoint.conversion import convert
-from d2ext.checkpoint.key_matching import Match, refuse_foreign, refuse_incomplete
+from d2ext.checkpoint.key_matching import (
+    Match,
+    refuse_foreign,
+    refuse_incomplete,
+    refuse_other_architecture,
+)
 from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.checkpoint.uri import WeightsURI, local_file
 from d2ext.errors import WeightsError
@@ -142,6 +147,7 @@ class Checkpointer(DetectionCheckpointer):
         self, path: str, content: dict[str, Any], checkpointables: list[str] | None, strict: bool
     ) -> dict[str, Any]:
         found = self._load_weights(content)
+        refuse_other_architecture(path, found, self.model)
         refuse_foreign(path, found)
         if strict:
             refuse_incomplete(path, found)

@@ -52,6 +52,7 @@ class Conversion:
         """Match the converted tensors with those of `model`."""
         found = match(self.weights, model)
         found.layout, found.expects = self.layout.name, self.layout.expects
+        found.architecture = self.layout.architecture
         found.unexpected += self.unplaced
         found.unused += self.unused
         found.resized += self.resized

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from torch import nn
+
 from d2ext.checkpoint.layouts import Weights, registered_layouts
 from d2ext.errors import WeightsError
 
@@ -28,6 +30,7 @@ class Match:
         selected: matched names of tensors of which only some rows are used.
         layout: name of the file's layout.
         expects: config values that such weights were trained with.
+        architecture: the only meta-architecture that such weights are for; "" for any.
     """
 
     matched: list[str] = field(default_factory=list)
@@ -39,6 +42,7 @@ class Match:
     selected: list[str] = field(default_factory=list)
     layout: str = "d2ext"
     expects: str = ""
+    architecture: str = ""
 
     @property
     def complete(self) -> bool:
@@ -120,6 +124,20 @@ def refuse_foreign(path: str | PurePath, found: Match) -> None:
         f"{path}: weights of another model{unknown}; compare MODEL in the config.\n"
         f"  {found.summary()}"
     )
+
+
+def refuse_other_architecture(path: str | PurePath, found: Match, model: nn.Module) -> None:
+    """Refuse weights of another meta-architecture, many of whose names may be the model's.
+
+    Raises:
+        WeightsError: the layout of the file is that of another meta-architecture alone.
+    """
+    names = [kind.__name__ for kind in type(model).__mro__]
+    if found.architecture and found.architecture not in names:
+        raise WeightsError(
+            f"{path}: weights of {found.layout}, but MODEL.META_ARCHITECTURE is {names[0]}: set "
+            f"it to {found.architecture}, or take weights of {names[0]}."
+        )
 
 
 def refuse_incomplete(path: str | PurePath, found: Match) -> None:

@@ -41,6 +41,7 @@ def _recognise_dino(weights: Weights) -> bool:
 
 DEFORMABLE_DETR = Layout(
     name="Deformable DETR",
+    architecture="DeformableDETR",
     recognise=_recognise_deformable,
     renamings=_DEFORMABLE,
     unused=_TWICE,
@@ -50,6 +51,7 @@ DEFORMABLE_DETR = Layout(
 
 DAB_DEFORMABLE_DETR = Layout(
     name="DAB-Deformable-DETR",
+    architecture="DABDeformableDETR",
     recognise=_recognise_dab,
     renamings=_DEFORMABLE,
     unused=_TWICE,
@@ -59,6 +61,7 @@ DAB_DEFORMABLE_DETR = Layout(
 
 DINO = Layout(
     name="DINO",
+    architecture="DINO",
     recognise=_recognise_dino,
     renamings=_DEFORMABLE,
     unused=_TWICE,
@@ -83,6 +86,7 @@ def _detrex_dino(num_maps: int) -> Layout:
     extra = f"levels.input_proj.{num_maps}."
     return Layout(
         name=f"detrex DINO ({num_maps + 1} scales)",
+        architecture="DINO",
         recognise=lambda weights: _recognise_detrex(weights, num_maps),
         renamings=(
             (r"^neck\.convs\.(\d+)\.conv\.", r"levels.input_proj.\1.0."),

@@ -69,6 +69,7 @@ def _recognise_dab(weights: Weights) -> bool:
 
 DETR = Layout(
     name="DETR",
+    architecture="DETR",
     recognise=_recognise_detr,
     renamings=COMMON,
     expects=_EXPECTS,
@@ -77,6 +78,7 @@ DETR = Layout(
 
 CONDITIONAL_DETR = Layout(
     name="Conditional DETR",
+    architecture="ConditionalDETR",
     recognise=_recognise_conditional,
     renamings=_CONDITIONAL,
     expects=_EXPECTS,
@@ -85,6 +87,7 @@ CONDITIONAL_DETR = Layout(
 
 DAB_DETR = Layout(
     name="DAB-DETR",
+    architecture="DABDETR",
     recognise=_recognise_dab,
     renamings=(
         *_CONDITIONAL,
