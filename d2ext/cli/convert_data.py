@@ -14,16 +14,16 @@ examples:
   python tools/convert_data.py my/voc --to coco my/coco
   python tools/convert_data.py my/train.json:my/images --to yolo my/yolo --images copy
 
-What the target cannot hold is counted and said. SOURCE is left as it is; OUT must be new or empty,
-and appears when it is complete.
+What the target format cannot represent is counted and listed. SOURCE is not changed; OUT must be
+new or empty, and appears when it is complete.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert as the arguments say.
+    """Convert a data set as the arguments say.
 
     Raises:
-        UserError: the source cannot be read or does not fit, or OUT is in use.
+        UserError: the source cannot be read or does not suit the format, or OUT is not empty.
     """
     args = argument_parser().parse_args(argv)
     path, images = parse_dataset_flag(args.source)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/convert_data.py."""
+    """Build the argument parser of tools/convert_data.py."""
     parser = argparse.ArgumentParser(
         description="Convert a data set of any known format to COCO, YOLO or Pascal VOC.",
         epilog=EXAMPLES,

@@ -12,7 +12,7 @@ examples:
   python tools/show_data.py my/data --out page/
   python tools/show_data.py my/train.json:my/images --out page/
 
-Written is page/index.html, which opens without a network: counts, sizes, shapes and places of the
+The page, page/index.html, opens without a network: counts, sizes, shapes and positions of the
 objects, examples of every class, and every issue that tools/check_data.py finds.
 """
 

@@ -249,6 +249,7 @@ def _describe(name: str, loaded: _Loaded) -> None:
         set_metadata(name, ignore_label=dataset.ignore_label)
         return
     kind = "coco_rotated" if dataset.task == "rotated" else "coco"
+    kind = dataset.metadata.get("evaluator_type", kind)  # a format may name its own evaluator
     ids = {number: index for index, number in enumerate(category_ids(dataset))}
     set_metadata(
         name,

@@ -1,7 +1,7 @@
-"""Loaders whose data depend on the seed and the position alone.
+"""Data loaders that are deterministic per sample.
 
-The n-th sample of a run, random augmentations included, is a function of `SEED` and n: not of the
-number of workers, of what other code drew, or of where the run was interrupted.
+The n-th sample of a run, random augmentations included, depends on `SEED` and n alone. It does not
+depend on the number of workers, on other code's random draws or on where a run was resumed.
 """
 
 import random
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from d2ext.data.augmentation.slices import slice_dataset, slice_options
 from d2ext.data.dataset_paths import register_specs
-from d2ext.data.mapper import build_test_mapper, build_train_mapper
-from d2ext.data.sampling import Sample, SampleStream, training_sampler
-from d2ext.data.slices import slice_options, sliced
+from d2ext.data.mappers import build_mapper
+from d2ext.data.sampling import Sample, SampleStream, build_training_sampler
 from d2ext.data.statistics import dataset_stats
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
@@ -37,12 +37,12 @@ Mapper = Callable[[Item], Item]
 def build_train_loader(
     cfg: CfgNode, start_iteration: int = 0, *, mapper: Mapper | None = None
 ) -> DataLoader:
-    """An endless loader of this process's share of `SOLVER.IMS_PER_BATCH`.
+    """Build the endless training loader of this process's share of `SOLVER.IMS_PER_BATCH`.
 
     Args:
         cfg: reads DATASETS, DATALOADER, INPUT, SEED and SOLVER.IMS_PER_BATCH.
-        start_iteration: batches to leave out: the rest is as if they had been read.
-        mapper: Detectron2's dict -> what the model takes; `build_train_mapper(cfg)` if not given.
+        start_iteration: number of batches to skip, as if they had been read.
+        mapper: dict of an image -> what the model takes; by default that of `DATALOADER.MAPPER`.
     Returns:
         A loader of lists of Detectron2's dicts. Each pass over it starts at `start_iteration`.
     Raises:
@@ -55,31 +55,31 @@ def build_train_loader(
     dicts = _train_dicts(cfg)
     wide = [item["width"] > item["height"] for item in dicts]
     stream = SampleStream(
-        sampler=training_sampler(cfg, dicts),
+        sampler=build_training_sampler(cfg, dicts),
         batch_size=_batch_per_process(cfg),
         groups=wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
         start=start_iteration,
     )
     items = DatasetFromList(dicts, copy=False)
     return DataLoader(
-        SeededDataset(items, mapper or build_train_mapper(cfg, items), cfg.SEED),
+        SeededDataset(items, mapper or build_mapper(cfg, "train", items), cfg.SEED),
         batch_sampler=stream,
         **_loading(cfg),
     )
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
-    """Detectron2's loader of every image once, one at a time, shared among the processes.
+    """Build Detectron2's test loader: every image once, batches of one, split over processes.
 
-    It draws nothing from the global random state, so that evaluating does not change a training.
+    It draws nothing from the global random state, so that evaluation does not change a training.
     """
-    loader = build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg))
+    loader = build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, "test"))
     loader.generator = torch.Generator()
     return loader
 
 
 def iterations_per_epoch(cfg: CfgNode) -> int:
-    """Batches of `SOLVER.IMS_PER_BATCH` that show every training image about once."""
+    """Return the number of batches per epoch, at `SOLVER.IMS_PER_BATCH` images per batch."""
     if cfg.INPUT.SLICE_SIZE:
         return max(1, ceil(len(_train_dicts(cfg)) / cfg.SOLVER.IMS_PER_BATCH))
     stats = dataset_stats(cfg.DATASETS.TRAIN)
@@ -88,7 +88,7 @@ def iterations_per_epoch(cfg: CfgNode) -> int:
 
 
 class SeededDataset(Dataset):
-    """Maps samples under random generators seeded for each one.
+    """A map-style data set that seeds the random generators for every sample.
 
     Args:
         items: Detectron2's dicts by position.
@@ -119,7 +119,7 @@ class SeededDataset(Dataset):
 
 @contextmanager
 def seeded(*seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's CPU generators from `seed`, and put them back after."""
+    """Seed Python's, NumPy's and torch's CPU generators; restore their states at the end."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = np.random.SeedSequence(seed).generate_state(4, np.uint64).tolist()
     random.seed(words[0])
@@ -148,7 +148,7 @@ def _train_dicts(cfg: CfgNode) -> list[Item]:
         proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if proposals else None,
     )
     size, overlap = slice_options(cfg.INPUT, "INPUT")
-    return sliced(dicts, size, overlap) if size else dicts
+    return slice_dataset(dicts, size, overlap) if size else dicts
 
 
 def _batch_per_process(cfg: CfgNode) -> int:
@@ -162,12 +162,12 @@ def _batch_per_process(cfg: CfgNode) -> int:
 
 
 def _loading(cfg: CfgNode) -> dict[str, Any]:
-    """How to load, whatever is loaded."""
+    """Return the DataLoader options that do not depend on the data."""
     workers = cfg.DATALOADER.NUM_WORKERS
     return {
         "num_workers": workers,
         "persistent_workers": workers > 0,
-        "collate_fn": _as_list,
+        "collate_fn": _collate,
         "pin_memory": cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available(),
         "worker_init_fn": partial(
             _prepare_worker, list(cfg.DATASETS.REGISTER), list(cfg.DATASETS.CLASSES)
@@ -176,11 +176,11 @@ def _loading(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
-def _as_list(items: list[Item]) -> list[Item]:
-    """No collation: models take images of any size."""
+def _collate(items: list[Item]) -> list[Item]:
+    """Collate a batch as a list: models take images of any size and pad them themselves."""
     return items
 
 
 def _prepare_worker(entries: list[Item], classes: list[str], worker: int) -> None:
-    """Spawned workers start without the names that the config registers."""
+    """Register the config's data sets in a worker: a spawned one starts with an empty catalog."""
     register_specs(entries, classes)

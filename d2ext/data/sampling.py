@@ -1,33 +1,33 @@
-"""Which image comes when: an endless stream of samples, cut into batches."""
+"""Training samplers: the order of the images, as an endless stream of batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 from torch.utils.data import Sampler
 
-from d2ext.errors import ConfigError
+from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 
 
 class Sample(NamedTuple):
-    """The `number`-th sample of a run, counted over all processes, is the image at `position`."""
+    """One sample: its `number` in the run, over all processes, and its `position` in the data."""
 
     number: int
     position: int
 
 
 class SampleStream(Sampler[list[Sample]]):
-    """Endless batches of one process.
+    """A batch sampler: the endless batches of one process.
 
     Args:
         sampler: endless indices of this process, a function of the seed alone.
         batch_size: samples in a batch.
-        groups: for each index, the group it belongs to; a batch has samples of one group. None:
-            batches are cut as the samples come.
-        start: batches to leave out.
+        groups: the group of each position; a batch holds samples of one group, such as wide images.
+            None: batches are cut as the samples come.
+        start: number of batches to skip.
     """
 
     def __init__(
@@ -56,17 +56,32 @@ class SampleStream(Sampler[list[Sample]]):
                 yield waiting.pop(group)
 
 
-def training_sampler(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
-    """The sampler named by `DATALOADER.SAMPLER_TRAIN`, seeded with `SEED`.
+TrainingSamplerBuilder = Callable[[CfgNode, list[dict[str, Any]]], Sampler[int]]
+
+_SAMPLERS: ExtensionRegistry[str, TrainingSamplerBuilder] = ExtensionRegistry("training sampler")
+
+
+def register_sampler(name: str, builder: TrainingSamplerBuilder) -> None:
+    """Register a training sampler under the name that `DATALOADER.SAMPLER_TRAIN` chooses it by.
+
+    `builder(cfg, dicts)` is called with Detectron2's dicts of the training set, after filtering. It
+    returns an endless sampler of this process's share of their positions. The order must depend on
+    `cfg.SEED` alone: a resumed run replays it from the start.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    _SAMPLERS.register(name, builder)
+
+
+def build_training_sampler(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
+    """Build the sampler named by `DATALOADER.SAMPLER_TRAIN`, seeded with `SEED`.
 
     Raises:
         ConfigError: there is no such sampler.
     """
     name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name not in _SAMPLERS:
-        known = ", ".join(_SAMPLERS)
-        raise ConfigError(f"DATALOADER.SAMPLER_TRAIN: {name!r} is unknown. Known: {known}.")
-    return _SAMPLERS[name](cfg, dicts)
+    return _SAMPLERS.get(name, "DATALOADER.SAMPLER_TRAIN")(cfg, dicts)
 
 
 def _uniform(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
@@ -80,7 +95,5 @@ def _repeat_factor(cfg: CfgNode, dicts: list[dict[str, Any]]) -> Sampler[int]:
     return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
 
 
-_SAMPLERS = {
-    "TrainingSampler": _uniform,
-    "RepeatFactorTrainingSampler": _repeat_factor,
-}
+register_sampler("TrainingSampler", _uniform)
+register_sampler("RepeatFactorTrainingSampler", _repeat_factor)

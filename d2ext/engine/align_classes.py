@@ -3,24 +3,26 @@
 from collections.abc import Sequence
 
 from d2ext.checkpoint import check_classes
-from d2ext.data.dataset_paths import register_datasets
 from d2ext.data.statistics import DatasetStats, dataset_stats
 from d2ext.errors import DataError
 from d2ext.text import join_sorted
 from detectron2.config import CfgNode
 
 
-def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = None) -> list[str]:
-    """Write DATASETS.CLASSES where data sets of DATASETS.REGISTER have different classes.
+def align_classes(
+    cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Choose DATASETS.CLASSES if the data sets of DATASETS.REGISTER have different classes.
 
     The classes are those of the training set that has all of them; a set may lack some, or list
     some of which it has no object.
 
     Args:
+        cfg: its data sets are registered; not changed.
         eval_only: the training data don't count.
         given: the classes of the weights that are evaluated, if they are known.
     Returns:
-        Lines for the log.
+        The value of DATASETS.CLASSES, [] if all data sets have the same, and lines for the log.
     Raises:
         DataError: a set has objects of a class that the others don't have (with the difference).
         WeightsError: the same of data and weights.
@@ -28,7 +30,7 @@ def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = N
     train = () if eval_only else cfg.DATASETS.TRAIN
     names = (*train, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL)
     if cfg.DATASETS.CLASSES or not names:
-        return []
+        return cfg.DATASETS.CLASSES, []
     stats = {name: dataset_stats([name]) for name in names}
     classes = tuple(given) if given is not None else _common(train, stats)
     others = [name for name in names if stats[name].class_names != classes]
@@ -39,10 +41,8 @@ def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = N
             check_classes(given, stats[name].class_names)
             raise DataError(_difference(name, stats[name].class_names, classes))
     if not others:
-        return []
-    cfg.DATASETS.CLASSES = list(classes)
-    register_datasets(cfg)
-    return [f"{', '.join(others)}: classes matched by name to {', '.join(classes)}"]
+        return [], []
+    return list(classes), [f"{', '.join(others)}: classes matched by name to {', '.join(classes)}"]
 
 
 def _common(train: Sequence[str], stats: dict[str, DatasetStats]) -> tuple[str, ...]:

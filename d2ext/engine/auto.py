@@ -1,4 +1,4 @@
-"""`auto` values: what depends on the data or the machine, derived once and then plain numbers."""
+"""Resolve `auto` values: numbers derived from dataset statistics and the machine."""
 
 import logging
 import math
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from d2ext.config.load import class_counts
+from d2ext.config.load import num_classes_keys
 from d2ext.data.statistics import DatasetStats
 from d2ext.errors import ConfigError
+from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 
 COCO_KEYPOINTS = 17
@@ -21,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Machine:
-    """What is known of the machine.
+    """The hardware that a run uses.
 
     Args:
         device: "cpu" or "cuda".
-        processes: training processes on all machines together.
-        cores: CPU cores for each process.
+        processes: number of training processes over all machines.
+        cores: CPU cores per process.
         bfloat16: the device computes in bfloat16 without emulation.
     """
 
@@ -38,7 +39,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Reasoned:
-    """A derived value that the log says more of."""
+    """A derived value with an explanation for the log."""
 
     value: Any
     reason: str
@@ -47,16 +48,39 @@ class Reasoned:
         return f"{self.value} ({self.reason})"
 
 
-def resolve_auto(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> dict[str, Any]:
-    """Replace every key of `cfg.AUTO` by a plain value; returns what was decided.
+Rule = Callable[[CfgNode, DatasetStats, Machine], Any]
 
-    Keys are derived in the order of `DERIVABLE`: later rules read what earlier ones wrote.
+_RULES: ExtensionRegistry[str, Rule] = ExtensionRegistry("rule for auto")
+
+
+def register_auto(key: str, rule: Rule) -> None:
+    """Register the rule that derives a config key from `auto`.
+
+    A project calls it when it is imported.
+
+    Args:
+        key: full name, e.g. "SOLVER.BASE_LR"; its default in the config sets the type.
+        rule: called with the config, the statistics of the training data (of the evaluation data
+            where nothing is trained) and the machine. It returns the value, or a `Reasoned` value
+            whose reason is logged, and changes nothing. Rules run in the order of registration,
+            so the config holds the values of all keys registered earlier.
+    Raises:
+        ValueError: the key has a rule.
+    """
+    _RULES.register(key, rule)
+
+
+def resolve_auto(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> dict[str, Any]:
+    """Replace every key of `cfg.AUTO` in place by a plain value.
+
+    Returns:
+        The derived values by key.
     """
     decided: dict[str, Any] = {}
-    for key in [k for k in DERIVABLE if k in cfg.AUTO]:
-        found = decided[key] = DERIVABLE[key](cfg, stats, machine)
+    for key in [k for k in _RULES if k in cfg.AUTO]:
+        found = decided[key] = _RULES.get(key, key)(cfg, stats, machine)
         _write(cfg, key, found.value if isinstance(found, Reasoned) else found)
-    for key in [k for k in cfg.AUTO if k not in DERIVABLE]:  # class counts
+    for key in [k for k in cfg.AUTO if k not in _RULES]:  # class counts: see `check_auto`
         decided[key] = len(stats.class_names)
         _write(cfg, key, decided[key])
     cfg.AUTO = []
@@ -67,21 +91,21 @@ def check_auto(cfg: CfgNode) -> None:
     """Check that every key given as `auto` has a rule.
 
     Raises:
-        ConfigError: a key of `cfg.AUTO` cannot be derived.
+        ConfigError: a key of `cfg.AUTO` has none and is not a class count.
     """
-    counts = class_counts(cfg)
-    unknown = [key for key in cfg.AUTO if key not in DERIVABLE and key not in counts]
+    counts = num_classes_keys(cfg)
+    unknown = [key for key in cfg.AUTO if key not in _RULES and key not in counts]
     if unknown:
         raise ConfigError(
-            f"{unknown[0]} cannot be auto. Keys that can: {', '.join(sorted(DERIVABLE))}."
+            f"{unknown[0]} cannot be auto. Keys that can: {', '.join(sorted(_RULES))}."
         )
 
 
 def inherit_auto(cfg: CfgNode, dumped: str) -> None:
-    """Take keys of `cfg.AUTO` from the config that weights were trained with.
+    """Copy the keys of `cfg.AUTO` from the config that weights were trained with, in place.
 
     Args:
-        dumped: YAML, as `cfg.dump()` gives it.
+        dumped: YAML text, as written by `cfg.dump()`. Keys that it lacks remain `auto`.
     """
     tree = yaml.safe_load(dumped)
     for key in list(cfg.AUTO):
@@ -91,149 +115,10 @@ def inherit_auto(cfg: CfgNode, dumped: str) -> None:
             cfg.AUTO.remove(key)
 
 
-def _short_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """The images' own short side: half as much again for a GPU, less for a CPU; multiple of 32.
-
-    For a CPU it is less only as far as half of the objects keep 16 pixels.
-    """
-    native = float(np.median(stats.image_sizes.min(axis=1)))
-    if machine.device == "cuda":
-        return max(64, 32 * round(min(800.0, 1.5 * native) / 32))
-    typical = np.median(np.sqrt(stats.object_sizes.prod(axis=1))) if len(stats.object_sizes) else 64
-    legible = native * min(1.0, 16 / max(1.0, float(typical)))
-    return max(64, 32 * round(max(min(256.0, 0.8 * native), min(800.0, legible)) / 32))
-
-
-def _min_size_train(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int, ...]:
-    """The short side and, on a GPU, smaller ones down to 60% of it, for scale jitter."""
-    side = _short_side(cfg, stats, machine)
-    if machine.device == "cpu":
-        return (side,)
-    return tuple(range(32 * round(0.6 * side / 32), side + 1, 32))
-
-
-def _max_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Five thirds of the short side, as 1333 is to 800."""
-    return math.ceil(_short_side(cfg, stats, machine) * 5 / 3)
-
-
-def _anchor_sizes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[list[int]]:
-    """Eight strides, as published, for images of 512 pixels and more; four for smaller ones."""
-    base = 64 if cfg.INPUT.MIN_SIZE_TEST >= 512 else 32
-    return [[base * 2**level] for level in range(5)]
-
-
-def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Two 800-pixel images a GPU and more small ones, four on a CPU; at most 1/8 of all."""
-    per_process = 4
-    if machine.device == "cuda":
-        per_process = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
-    fitting = max(1, len(stats.image_sizes) // (8 * machine.processes))
-    return machine.processes * min(per_process, fitting)
-
-
-def _recompute(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
-    """Where images are large: small ones leave memory that is better spent on speed."""
-    return max(cfg.INPUT.MIN_SIZE_TRAIN) >= 512
-
-
-def _epochs(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """As many as show the model 120,000 images on a GPU and 2,400 on a CPU, within bounds."""
-    count = len(stats.image_sizes)
-    if machine.device == "cuda":
-        return min(100, max(12, math.ceil(120_000 / count)))
-    return min(100, max(3, math.ceil(2_400 / count)))
-
-
-def _drop_path(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> float:
-    """The published 0.2 from 100,000 images on, in proportion below: short trainings underfit."""
-    images = _iterations(cfg, stats) * cfg.SOLVER.IMS_PER_BATCH
-    return round(0.2 * min(1.0, images / 100_000), 2)
-
-
-def _mixed_precision(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
-    """Where bfloat16 is native; emulated it would cost time instead of saving it."""
-    return machine.bfloat16
-
-
-def _learning_rate(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> float:
-    """AdamW: 2e-4 at 16 images, by the square root of the batch; SGD: 0.01 at 16, in proportion."""
-    ratio = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE / 16
-    adaptive = cfg.SOLVER.OPTIMIZER == "ADAMW"
-    return float(f"{2e-4 * math.sqrt(ratio) if adaptive else 0.01 * ratio:.3g}")
-
-
-def _iterations(cfg: CfgNode, stats: DatasetStats) -> int:
-    per_epoch = math.ceil(len(stats.image_sizes) / cfg.SOLVER.IMS_PER_BATCH)
-    return cfg.SOLVER.MAX_EPOCHS * per_epoch if cfg.SOLVER.MAX_EPOCHS else cfg.SOLVER.MAX_ITER
-
-
-def _warmup(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """A twentieth of the training, at most 1000 iterations."""
-    return min(1000, max(1, _iterations(cfg, stats) // 20))
-
-
-def _period(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Ten times in a training on a GPU, four on a CPU; not more often than once an epoch."""
-    per_epoch = math.ceil(len(stats.image_sizes) / cfg.SOLVER.IMS_PER_BATCH)
-    times = 10 if machine.device == "cuda" else 4
-    return max(per_epoch, math.ceil(_iterations(cfg, stats) / times))
-
-
-def _workers(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """One a core up to four; none on a CPU, where training itself uses the cores."""
-    return min(4, max(0, machine.cores - 1)) if machine.device == "cuda" else 0
-
-
-def _mask_format(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:
-    """Bitmaps where the data have some: run lengths cannot become polygons."""
-    return "bitmask" if stats.run_lengths else "polygon"
-
-
-def _pixel_classes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Those of the semantic masks."""
-    return len(stats.stuff_names)
-
-
-def _num_keypoints(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Those of an object of the data."""
-    return stats.num_keypoints
-
-
-def _keypoint_sigmas(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[float]:
-    """COCO's own for as many keypoints as COCO has, else their mean for each."""
-    return [] if stats.num_keypoints == COCO_KEYPOINTS else [0.067] * stats.num_keypoints
-
-
-Rule = Callable[[CfgNode, DatasetStats, Machine], Any]
-
-DERIVABLE: dict[str, Rule] = {
-    "INPUT.MIN_SIZE_TRAIN": _min_size_train,
-    "INPUT.MAX_SIZE_TRAIN": _max_size,
-    "INPUT.MIN_SIZE_TEST": _short_side,
-    "INPUT.MAX_SIZE_TEST": _max_size,
-    "INPUT.MASK_FORMAT": _mask_format,
-    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": _pixel_classes,
-    "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": _num_keypoints,
-    "TEST.KEYPOINT_OKS_SIGMAS": _keypoint_sigmas,
-    "MODEL.ANCHOR_GENERATOR.SIZES": _anchor_sizes,
-    "MODEL.DYHEAD.RECOMPUTE": _recompute,
-    "MODEL.SWIN.RECOMPUTE": _recompute,
-    "DATALOADER.NUM_WORKERS": _workers,
-    "SOLVER.IMS_PER_BATCH": _batch_size,
-    "SOLVER.MAX_EPOCHS": _epochs,
-    "SOLVER.BASE_LR": _learning_rate,
-    "SOLVER.AMP.ENABLED": _mixed_precision,
-    "MODEL.SWIN.DROP_PATH_RATE": _drop_path,
-    "SOLVER.WARMUP_ITERS": _warmup,
-    "SOLVER.CHECKPOINT_PERIOD": _period,
-    "TEST.EVAL_PERIOD": _period,
-}
-
-
-def register_auto(key: str, rule: Rule) -> None:
-    """Let `auto` stand for `key` of a plugin's section; `rule` reads what earlier ones wrote."""
-    DERIVABLE[key] = rule
+def describe(decided: dict[str, Any], names: Sequence[str]) -> str:
+    """Format derived values for the log, one line per key."""
+    lines = [f"  {key} = {value}" for key, value in decided.items()]
+    return f"derived from {', '.join(names)} and this machine:\n" + "\n".join(lines)
 
 
 def _read(tree: Any, key: str) -> Any:
@@ -246,7 +131,153 @@ def _write(cfg: CfgNode, key: str, value: Any) -> None:
     cfg.merge_from_list([key, value])
 
 
-def describe(decided: dict[str, Any], names: Sequence[str]) -> str:
-    """One line a derived value, for the log."""
-    lines = [f"  {key} = {value}" for key, value in decided.items()]
-    return f"derived from {', '.join(names)} and this machine:\n" + "\n".join(lines)
+def _short_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Derive the test size, a multiple of 32, from the median short side of the images.
+
+    A GPU gets 1.5 times the native size, at most 800. A CPU gets 0.8 times of it, at most 256,
+    unless the median object would then be smaller than 16 pixels.
+    """
+    native = float(np.median(stats.image_sizes.min(axis=1)))
+    if machine.device == "cuda":
+        return max(64, 32 * round(min(800.0, 1.5 * native) / 32))
+    typical = np.median(np.sqrt(stats.object_sizes.prod(axis=1))) if len(stats.object_sizes) else 64
+    legible = native * min(1.0, 16 / max(1.0, float(typical)))
+    return max(64, 32 * round(max(min(256.0, 0.8 * native), min(800.0, legible)) / 32))
+
+
+def _min_size_train(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int, ...]:
+    """Derive the training sizes: on a GPU every multiple of 32 from 60 % of the test size on."""
+    side = _short_side(cfg, stats, machine)
+    if machine.device == "cpu":
+        return (side,)
+    return tuple(range(32 * round(0.6 * side / 32), side + 1, 32))
+
+
+def _max_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Derive the long side: five thirds of the short side, the ratio of 1333 to 800."""
+    return math.ceil(_short_side(cfg, stats, machine) * 5 / 3)
+
+
+def _anchor_sizes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[list[int]]:
+    """Derive anchor sizes: 8 strides from 512 pixels on, as published; 4 strides below."""
+    base = 64 if cfg.INPUT.MIN_SIZE_TEST >= 512 else 32
+    return [[base * 2**level] for level in range(5)]
+
+
+def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Derive the batch size: per GPU 2 images of 800 pixels (more if smaller), per CPU 4.
+
+    A batch holds at most 1/8 of the data set.
+    """
+    per_process = 4
+    if machine.device == "cuda":
+        per_process = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
+    # At least eight batches per epoch, so that a tiny data set is not one batch.
+    fitting = max(1, len(stats.image_sizes) // (8 * machine.processes))
+    return machine.processes * min(per_process, fitting)
+
+
+def _use_checkpoint(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
+    """Switch gradient checkpointing on from 512 pixels on; smaller inputs fit into memory."""
+    return max(cfg.INPUT.MIN_SIZE_TRAIN) >= 512
+
+
+def _epochs(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Derive the epochs that show 120,000 images on a GPU or 2,400 on a CPU; at most 100."""
+    count = len(stats.image_sizes)
+    if machine.device == "cuda":
+        return min(100, max(12, math.ceil(120_000 / count)))
+    return min(100, max(3, math.ceil(2_400 / count)))
+
+
+def _drop_path(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> float:
+    """Derive the drop path rate: 0.2 from 100,000 images seen on, proportionally less below.
+
+    Short trainings underfit, and stochastic depth would slow them further.
+    """
+    images = _iterations(cfg, stats) * cfg.SOLVER.IMS_PER_BATCH
+    return round(0.2 * min(1.0, images / 100_000), 2)
+
+
+def _mixed_precision(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
+    """Enable mixed precision where bfloat16 is native; emulation would be slower than float32."""
+    return machine.bfloat16
+
+
+def _learning_rate(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> float:
+    """Derive the learning rate from the batch size: AdamW 2e-4, SGD 0.01 for 16 images.
+
+    AdamW scales by the square root of the batch size, SGD linearly.
+    """
+    ratio = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE / 16
+    adaptive = cfg.SOLVER.OPTIMIZER == "ADAMW"
+    return float(f"{2e-4 * math.sqrt(ratio) if adaptive else 0.01 * ratio:.3g}")
+
+
+def _iterations(cfg: CfgNode, stats: DatasetStats) -> int:
+    per_epoch = math.ceil(len(stats.image_sizes) / cfg.SOLVER.IMS_PER_BATCH)
+    return cfg.SOLVER.MAX_EPOCHS * per_epoch if cfg.SOLVER.MAX_EPOCHS else cfg.SOLVER.MAX_ITER
+
+
+def _warmup(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Derive the warm-up: 5 % of the training, at most 1000 iterations."""
+    return min(1000, max(1, _iterations(cfg, stats) // 20))
+
+
+def _period(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Derive the evaluation period: 10 times per training on a GPU, 4 on a CPU.
+
+    It is never shorter than an epoch.
+    """
+    per_epoch = math.ceil(len(stats.image_sizes) / cfg.SOLVER.IMS_PER_BATCH)
+    times = 10 if machine.device == "cuda" else 4
+    return max(per_epoch, math.ceil(_iterations(cfg, stats) / times))
+
+
+def _workers(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Derive the data workers: up to 4 for a GPU; 0 on a CPU, whose cores train."""
+    return min(4, max(0, machine.cores - 1)) if machine.device == "cuda" else 0
+
+
+def _mask_format(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:
+    """Choose bitmasks where the data have run lengths, which cannot become polygons."""
+    return "bitmask" if stats.run_lengths else "polygon"
+
+
+def _pixel_classes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Count the classes of the semantic masks."""
+    return len(stats.stuff_names)
+
+
+def _num_keypoints(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Return the number of keypoints per object of the data."""
+    return stats.num_keypoints
+
+
+def _keypoint_sigmas(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[float]:
+    """Choose OKS sigmas: COCO's own (an empty list) for 17 keypoints, else their mean for each."""
+    # COCO publishes a sigma for each of its own keypoints only; 0.067 is their mean.
+    return [] if stats.num_keypoints == COCO_KEYPOINTS else [0.067] * stats.num_keypoints
+
+
+# The order matters: a rule reads the values of the keys above it.
+register_auto("INPUT.MIN_SIZE_TRAIN", _min_size_train)
+register_auto("INPUT.MAX_SIZE_TRAIN", _max_size)
+register_auto("INPUT.MIN_SIZE_TEST", _short_side)
+register_auto("INPUT.MAX_SIZE_TEST", _max_size)
+register_auto("INPUT.MASK_FORMAT", _mask_format)
+register_auto("MODEL.SEM_SEG_HEAD.NUM_CLASSES", _pixel_classes)
+register_auto("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", _num_keypoints)
+register_auto("TEST.KEYPOINT_OKS_SIGMAS", _keypoint_sigmas)
+register_auto("MODEL.ANCHOR_GENERATOR.SIZES", _anchor_sizes)
+register_auto("MODEL.DYHEAD.USE_CHECKPOINT", _use_checkpoint)
+register_auto("MODEL.SWIN.USE_CHECKPOINT", _use_checkpoint)
+register_auto("DATALOADER.NUM_WORKERS", _workers)
+register_auto("SOLVER.IMS_PER_BATCH", _batch_size)
+register_auto("SOLVER.MAX_EPOCHS", _epochs)
+register_auto("SOLVER.BASE_LR", _learning_rate)
+register_auto("SOLVER.AMP.ENABLED", _mixed_precision)
+register_auto("MODEL.SWIN.DROP_PATH_RATE", _drop_path)
+register_auto("SOLVER.WARMUP_ITERS", _warmup)
+register_auto("SOLVER.CHECKPOINT_PERIOD", _period)
+register_auto("TEST.EVAL_PERIOD", _period)

@@ -1,5 +1,5 @@
-"""Evaluators: from a data set's `evaluator_type` to the metrics of predictions on it."""
+"""Evaluators by `evaluator_type`, confusion matrix and precision-recall curves."""
 
-from d2ext.evaluation.build import build_evaluator
+from d2ext.evaluation.build import build_evaluator, register_evaluator
 
-__all__ = ["build_evaluator"]
+__all__ = ["build_evaluator", "register_evaluator"]

@@ -1,4 +1,4 @@
-"""A model made leaner for evaluation alone."""
+"""Fusing convolutions and batch norms for inference."""
 
 from typing import Any, TypeVar
 
@@ -11,11 +11,11 @@ from detectron2.layers import Conv2d
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def streamline(model: Module) -> Module:
-    """Fold norms into convolutions and call chains of them directly, in place; returns the model.
+def fuse_for_inference(model: Module) -> Module:
+    """Fuse norms into convolutions and chain these, in place; return the model.
 
-    What the model computes stays the same but for rounding. It cannot be trained afterwards, nor
-    take weights of the model that it was.
+    Outputs stay the same up to rounding. The model can neither be trained nor load a checkpoint
+    afterwards.
 
     Args:
         model: in evaluation mode.
@@ -25,16 +25,16 @@ def streamline(model: Module) -> Module:
 
 @torch.no_grad()
 def fuse_norms(model: Module) -> Module:
-    """Fold batch norms into Detectron2's convolutions before them, in place; returns the model.
+    """Fold batch norms into the convolutions before them, in place; return the model.
 
-    What the model computes stays the same but for rounding. It cannot be trained afterwards, nor
-    take weights of the model that it was.
+    Convolutions are Detectron2's `Conv2d` with their `norm`.
 
     Args:
         model: in evaluation mode.
     """
     convolutions: list[Any] = [module for module in model.modules() if isinstance(module, Conv2d)]
     for layer in convolutions:
+        # Other norms depend on the input, so that no constant kernel can hold them.
         if isinstance(layer.norm, nn.BatchNorm2d):
             fused = fuse_conv_bn_eval(layer, layer.norm)
             layer.weight, layer.bias, layer.norm = fused.weight, fused.bias, None
@@ -42,9 +42,7 @@ def fuse_norms(model: Module) -> Module:
 
 
 def chain_convolutions(model: Module) -> Module:
-    """Replace each `nn.Sequential` of Detectron2's convolutions without norms by a `ConvChain`, in
-    place; returns the model.
-    """
+    """Replace each sequence of plain `Conv2d` by a `ConvChain`, in place; return the model."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Sequential and all(_is_plain(layer) for layer in child):
@@ -53,11 +51,12 @@ def chain_convolutions(model: Module) -> Module:
 
 
 class ConvChain(nn.Sequential):
-    """Convolutions one after the other by direct calls: those of modules take longer than some
-    small convolutions do.
+    """Convolutions one after the other, called as functions.
+
+    The call of a module takes longer than some small convolutions do.
 
     Args:
-        layers: of `detectron2.layers.Conv2d`, without norm.
+        layers: `detectron2.layers.Conv2d` without norm.
     """
 
     def __init__(self, *layers: Any) -> None:
@@ -68,7 +67,7 @@ class ConvChain(nn.Sequential):
         ]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> what the last layer makes of it."""
+        """Apply the layers to (B, C, H, W) features."""
         for arguments, activation in self.calls:
             x = torch.conv2d(x, *arguments)
             if activation is not None:

@@ -1,4 +1,4 @@
-"""Finding registered parts by the names that a config gives."""
+"""Registry lookup by the names that a config gives."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -8,11 +8,11 @@ from d2ext.errors import ConfigError
 from detectron2.utils.registry import Registry
 
 
-def registered(registry: Registry, key: str, name: str) -> Callable[..., Any]:
-    """What is registered as `name`, the value of the config's `key`.
+def get_registered(registry: Registry, key: str, name: str) -> Callable[..., Any]:
+    """Look up `name`, the value of the config's `key`, in a registry.
 
     Raises:
-        ConfigError: nothing is.
+        ConfigError: nothing is registered by that name.
     """
     if name in registry:
         return registry.get(name)

@@ -1,4 +1,4 @@
-"""The page about a data set: what is in it, and what is wrong with it."""
+"""HTML page about a data set: counts, examples per class, and its faults."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,24 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from d2ext.data.annotated_image import upright_box
+from d2ext.data.augmentation.annotated_image import upright_box
 from d2ext.data.checks.check import check_splits
 from d2ext.data.checks.report import Report
 from d2ext.data.formats import DatasetSplit
+from d2ext.data.formats.dataset_split import PIXEL_TASKS
 from d2ext.data.issues import Issue
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
 from d2ext.pages.page import Page
-from d2ext.visualization.drawing import Color, Mark, class_name, color_of, marks_of_annotations
+from d2ext.visualization.drawing import Color, Mark, class_name, color_of
+from d2ext.visualization.marks import marks_of_annotations
 from detectron2.data.detection_utils import read_image
 
 NAME = "index.html"
-_EXAMPLES = 6  # pictures of a class
+_EXAMPLES = 6  # pictures per class
 _CLASSES = 60  # classes with pictures
 _BARS = 60  # classes in the chart of counts
-_ISSUES = 6  # pictures of a kind of issue
-_LINES = 12  # places of a kind of issue
-_HEAT = 48  # cells of the map of positions, each way
+_ISSUES = 6  # pictures per kind of issue
+_LINES = 12  # places per kind of issue
+_HEAT = 48  # cells per side of the heat map of positions
 
 
 def write_data_page(
@@ -34,7 +36,7 @@ def write_data_page(
     Args:
         sources: by split.
         path: of the page.
-        progress: show a bar while images are checked.
+        progress: show a progress bar while images are checked.
     Raises:
         OutputError: the page cannot be written.
     """
@@ -42,7 +44,7 @@ def write_data_page(
     first = next(iter(sources.values()))
     page = Page(f"{first.format} data set {first.path.resolve().name}")
     _add_overview(page, sources, report)
-    if first.task in ("semantic", "panoptic"):
+    if first.task in PIXEL_TASKS:
         _add_labelled(page, sources)
     else:
         _add_objects(page, sources)
@@ -64,10 +66,10 @@ def _add_overview(page: Page, sources: Mapping[str, DatasetSplit], report: Repor
 
 
 def _objects(source: DatasetSplit) -> list[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
-    """(image, annotation, XYXY) of every object with a box that can be drawn."""
+    """Return (image, annotation, XYXY) of every object with a finite box; crowds are left out."""
     found = []
     for image in source.images:
-        for annotation in image["annotations"]:
+        for annotation in (a for a in image["annotations"] if "bbox" in a):
             box = upright_box(annotation)
             if np.isfinite(box).all() and not annotation.get("iscrowd", 0):
                 found.append((image, annotation, box))
@@ -91,13 +93,13 @@ def _add_objects(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
 
 
 def _boxes(source: DatasetSplit) -> np.ndarray:
-    """(N, 6): XYXY in pixels, width and height of the image."""
+    """Return (N, 6): XYXY in pixels, then width and height of the image."""
     rows = [[*box, image["width"], image["height"]] for image, _, box in _objects(source)]
     return np.array(rows, dtype=float).reshape(-1, 6)
 
 
 def _class_chart(sources: Mapping[str, DatasetSplit]) -> bytes:
-    """The most frequent classes first."""
+    """Draw the number of objects per class, the most frequent first."""
     names = next(iter(sources.values())).classes
     counts = {name: _class_counts(source, names) for name, source in sources.items()}
     total = np.sum(list(counts.values()), axis=0)
@@ -118,7 +120,7 @@ def _class_counts(source: DatasetSplit, names: Sequence[str]) -> np.ndarray:
 
 
 def _coverage(boxes: np.ndarray) -> np.ndarray:
-    """(cells, cells) how many objects cover each part of their image."""
+    """Return (cells, cells): how many objects cover each part of their image."""
     counts = np.zeros((_HEAT, _HEAT), dtype=int)
     size = np.concatenate([boxes[:, 4:], boxes[:, 4:]], axis=1).clip(1)
     for x0, y0, x1, y1 in (boxes[:, :4] / size * _HEAT).clip(0, _HEAT):
@@ -127,7 +129,7 @@ def _coverage(boxes: np.ndarray) -> np.ndarray:
 
 
 def _add_classes(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
-    """Examples of every class, spread over the first split that has any."""
+    """Add examples of every class, spread over the first split."""
     page.heading("Examples of every class")
     source = next(iter(sources.values()))
     objects = _objects(source)
@@ -157,7 +159,7 @@ def _example(
 
 
 def _add_labelled(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
-    """Images with their pixels in the colours of their classes."""
+    """Add images whose pixels have the colours of their classes."""
     for name, source in sources.items():
         page.heading(f"Examples of {name}")
         names = {"thing_classes": source.classes}
@@ -220,7 +222,7 @@ def _issue_picture(issue: Issue) -> tuple[np.ndarray, str] | None:
 
 
 def _read(file_name: str) -> np.ndarray | None:
-    """Read (H, W, 3) RGB pixels; None if they cannot be read, which the issues report."""
+    """Read an image as (H, W, 3) RGB; None if it is unreadable, which the check reports."""
     try:
         return read_image(file_name, format="RGB")
     except (OSError, SyntaxError, ValueError):

@@ -1,6 +1,6 @@
-"""The command that computes anchors for a data set.
+r"""The command that computes anchors for a data set.
 
-    python -m d2ext.projects.yolo_fastest.compute_anchors --train my/train.json:my/images \\
+    python -m d2ext.projects.yolo_fastest.compute_anchors --train my/train.json:my/images \
         --config-file projects/yolo_fastest/configs/yolo_fastest_v2.yaml
 
 prints them as a config takes them, with the best possible recall: the share of the boxes that have
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of the command."""
+    """Build the argument parser of the command."""
     parser = argparse.ArgumentParser(description="Compute the anchors of a data set by k-means.")
     parser.add_argument("--config-file", required=True, help="input size, levels, anchors a level")
     parser.add_argument(

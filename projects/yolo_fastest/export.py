@@ -1,4 +1,4 @@
-"""YOLO-FastestV2 as `tools/export.py` sees it."""
+"""The exporter of YOLO-FastestV2."""
 
 import copy
 from typing import Any
@@ -7,19 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2ext.export import Exporter, Levels, register_exporter
+from d2ext.export import NMSExporter, register_exporter
+from d2ext.modeling.dense_heads import LevelPredictions
 from d2ext.projects.yolo_fastest.modeling import RawLevel, YoloFastest, decode
 
 
 @register_exporter(YoloFastest)
-class YoloFastestExporter(Exporter):
+class YoloFastestExporter(NMSExporter):
     """Raw outputs: the maps of `RawLevel`, (B, channels, cells); every box has one class."""
-
-    topk_candidates = 1000  # more than ever pass the threshold; the model has no such limit
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        self.nms_thresh, self.max_detections = model.head.nms_thresh, model.head.max_detections
+        self.postprocess = model.head.postprocess
         self.clip = model.clip_boxes
         self.shifted = bool(model.pixel_mean.any())
         self.backbone = model.backbone if self.shifted else _scaled(model)
@@ -36,18 +35,18 @@ class YoloFastestExporter(Exporter):
         levels = self.model.head(self.backbone(images))
         return {name: [getattr(level, name) for level in levels] for name in RawLevel._fields}
 
-    def decode(self, raw: dict[str, list[Tensor]]) -> Levels:
+    def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:
         head = self.model.head
         levels = [RawLevel(*maps) for maps in zip(*raw.values(), strict=True)]
         found = decode(levels, head.anchors, head.strides)
-        scores = torch.where(found.scores > head.score_thresh, found.scores, 0.0)
+        scores = torch.where(found.scores > self.postprocess.score_thresh, found.scores, 0.0)
         own = F.one_hot(found.classes, head.num_classes)
-        return Levels([found.boxes], [scores.unsqueeze(-1) * own])
+        return LevelPredictions([found.boxes], [scores.unsqueeze(-1) * own])
 
 
 @torch.no_grad()
 def _scaled(model: Any) -> nn.Module:
-    """A backbone that takes pixels in 0..255 as `model`'s takes them divided by `pixel_std`."""
+    """Fold `pixel_std` into the stem: the backbone then takes pixels in 0..255."""
     backbone = copy.deepcopy(model.backbone)
     backbone.bottom_up.stem.weight /= model.pixel_std.view(1, -1, 1, 1)
     return backbone

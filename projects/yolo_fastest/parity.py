@@ -1,4 +1,4 @@
-"""Cases of YOLO-FastestV2: made-up weights on made-up images, and its own weights on photos."""
+"""Parity of YOLO-FastestV2: made-up weights and images, and the published weights on photos."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 import d2ext.projects.yolo_fastest as project
 from d2ext.checkpoint import Checkpointer, read_checkpoint
-from d2ext.checkpoint.contents import weights_of
+from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.config import get_cfg
-from d2ext.data.resize import ResizeTo
+from d2ext.data.augmentation.resize import ResizeTo
 from d2ext.parity import recipe
-from d2ext.parity.case import Case, Comparison
+from d2ext.parity.case import Case
+from d2ext.parity.readers import register_parity_reader
 from d2ext.projects.yolo_fastest.modeling import RawLevel
 from d2ext.projects.yolo_fastest.modeling.decoding import dense_boxes
 from detectron2.config import CfgNode
@@ -50,23 +51,11 @@ WEIGHTS = {
 LOSSES = {"loss_box": "box", "loss_obj": "obj", "loss_cls": "cls"}
 
 
-def recognises(facts: dict[str, Any]) -> bool:
-    """Whether a `case.json` is of YOLO-FastestV2."""
-    return {"anchors", "nms_iou"} <= facts.get("config", {}).keys()
-
-
-def compare(folder: Path) -> list[Comparison]:
-    """Everything that the case in `folder` stores beside ours."""
-    made_up = (folder / "entries.json").is_file()
-    case = RecipeCase(folder) if made_up else PhotoCase(folder)
-    return case.compare_all(dict(case.outputs()))
-
-
 class YoloCase(Case):
-    """What both kinds of cases have in common."""
+    """Base of both kinds of cases."""
 
     def cfg(self) -> CfgNode:
-        """The config that the settings give, on the CPU."""
+        """Build the config of the settings, on the CPU."""
         cfg = get_cfg()
         project.add_config(cfg)
         cfg.MODEL.DEVICE = "cpu"
@@ -86,7 +75,7 @@ class YoloCase(Case):
         return cfg
 
     def model(self) -> Any:
-        """The model, its weights not yet those of the case."""
+        """Build the model, without the weights of the case."""
         model = build_model(self.cfg()).eval()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -95,11 +84,11 @@ class YoloCase(Case):
         return model
 
     def outputs(self) -> Outputs:
-        """Everything that the case may store."""
+        """Yield everything that the case may store."""
         raise NotImplementedError
 
     def trained(self, batch: list[dict]) -> Outputs:
-        """Losses and gradients with running and with batch statistics, then the statistics."""
+        """Yield losses and gradients with running and batch statistics, then the statistics."""
         model = self.model().double().train()
         parameters = self.load(model)
         for mode in ("bn_eval", "bn_train"):
@@ -121,7 +110,7 @@ class YoloCase(Case):
 
 
 class RecipeCase(YoloCase):
-    """Made-up weights, made-up images."""
+    """A case of made-up weights and images."""
 
     def outputs(self) -> Outputs:
         facts = self.facts["input"]
@@ -164,14 +153,14 @@ class RecipeCase(YoloCase):
 
 
 class PhotoCase(YoloCase):
-    """The published weights on photos, which lie beside the case."""
+    """A case of the published weights on photos, which are in its folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, files=("case.json", "golden.npz"))
         self.folder = folder
 
     def published(self) -> dict[str, Tensor]:
-        return weights_of(read_checkpoint(self.folder / self.config["weights"]))
+        return extract_state_dict(read_checkpoint(self.folder / self.config["weights"]))
 
     def outputs(self) -> Outputs:
         model = self.model()
@@ -194,7 +183,7 @@ class PhotoCase(YoloCase):
         yield from raw_outputs(model, model.head(model.backbone(images)), f"{name}.head.")
         height, width = photo.shape[:2]
         for setting in self.config["settings"]:
-            model.head.score_thresh = float(setting.removeprefix("conf"))
+            model.head.postprocess.score_thresh = float(setting.removeprefix("conf"))
             here = model([item])[0]["instances"]
             prefix = f"{name}.{setting}."
             yield f"{prefix}boxes_{self._size()[1]}", here.pred_boxes.tensor
@@ -202,7 +191,7 @@ class PhotoCase(YoloCase):
             yield from _detections(found, prefix)
 
     def _of_backbone(self, photos: dict[str, np.ndarray]) -> Outputs:
-        """Features of the ImageNet backbone alone, as a training starts from it."""
+        """Yield features of the ImageNet backbone alone, as training starts from it."""
         model = self.model()
         file = str(self.folder / self.config["backbone_weights"])
         Checkpointer(model).load(file, checkpointables=[])
@@ -223,19 +212,34 @@ class PhotoCase(YoloCase):
         ]
 
     def _size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Return (height, width) of the input."""
         width, height = self.config.get("size", SIZE)
         return height, width
 
 
+def _recognises(facts: dict[str, Any]) -> bool:
+    return {"anchors", "nms_iou"} <= facts.get("config", {}).keys()
+
+
+def _read(folder: Path) -> YoloCase:
+    made_up = (folder / "entries.json").is_file()
+    return RecipeCase(folder) if made_up else PhotoCase(folder)
+
+
+@register_parity_reader(_recognises, _read)
+def outputs(case: YoloCase) -> dict[str, Tensor]:
+    """Compute everything that the case may store, by its keys."""
+    return dict(case.outputs())
+
+
 def features(levels: dict[str, Tensor], prefix: str) -> Outputs:
-    """The backbone's levels by the authors' numbers."""
+    """Yield the backbone's levels by the authors' numbers."""
     for number, level in enumerate(levels.values(), start=FIRST_LEVEL):
         yield f"{prefix}{number}", level
 
 
 def raw_outputs(model: Any, levels: list[RawLevel], prefix: str) -> Outputs:
-    """The three raw outputs of every level."""
+    """Yield the three raw outputs of every level."""
     for stride, level in zip(model.head.strides, levels, strict=True):
         yield f"{prefix}stride{stride}.reg", level.box
         yield f"{prefix}stride{stride}.obj", level.objectness
@@ -243,7 +247,7 @@ def raw_outputs(model: Any, levels: list[RawLevel], prefix: str) -> Outputs:
 
 
 def decoded(model: Any, levels: list[RawLevel]) -> Tensor:
-    """(B, N, 5 + C): centre and size in pixels, objectness, class probabilities."""
+    """Return (B, N, 5 + C): centre and size in pixels, objectness, class probabilities."""
     parts = []
     head = model.head
     for level, anchors, stride in zip(levels, head.anchors, head.strides, strict=True):
@@ -270,7 +274,7 @@ def _detections(found: Instances, prefix: str) -> Outputs:
 
 
 def _targets(model: Any, levels: list[RawLevel], truth: list[Instances]) -> Outputs:
-    """What the loss calls positive, in the order of image, anchor, row, column, class."""
+    """Yield the positives of the loss, sorted by image, anchor, row, column, class."""
     head = model.head
     for level, targets in enumerate(head.targets(levels, truth)):
         place = (targets.image, targets.anchor, targets.cell[:, 1], targets.cell[:, 0])
@@ -284,12 +288,12 @@ def _targets(model: Any, levels: list[RawLevel], truth: list[Instances]) -> Outp
 
 
 def _stretched(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) to `size`, height and width."""
+    """Stretch (H, W, 3) pixels to `size`, (height, width)."""
     return ResizeTo(size[1], size[0], stretch=True).get_transform(pixels).apply_image(pixels)
 
 
 def _item(pixels: np.ndarray, truth: tuple[np.ndarray, np.ndarray] | None = None) -> dict:
-    """(H, W, 3) pixels in the model's own order and possibly XYXY boxes and their classes."""
+    """Build an input from (H, W, 3) pixels in the model's channel order, and optional boxes."""
     item: dict[str, Any] = {"image": torch.from_numpy(pixels.transpose(2, 0, 1).copy())}
     if truth is not None:
         item["instances"] = Instances(pixels.shape[:2])

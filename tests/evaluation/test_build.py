@@ -2,7 +2,8 @@ import pytest
 
 from d2ext.config import get_cfg
 from d2ext.errors import ConfigError
-from d2ext.evaluation import build_evaluator
+from d2ext.evaluation import build_evaluator, register_evaluator
+from d2ext.registry import ExtensionRegistry
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, RotatedCOCOEvaluator, SemSegEvaluator
 
@@ -16,9 +17,9 @@ def name():
     MetadataCatalog.remove(name)
 
 
-def test_a_type_that_nobody_knows_is_named_with_those_that_are(name):
+def test_an_unknown_evaluator_type_is_refused_with_the_known_ones(name):
     MetadataCatalog.get(name).set(evaluator_type="lvis")
-    with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis'; known: coco"):
+    with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis' is unknown.*Known: coco"):
         build_evaluator(get_cfg(), name)
 
 
@@ -36,9 +37,7 @@ def test_results_go_to_the_folder_or_to_one_of_the_data_set(name, folder, tmp_pa
 
 
 @pytest.mark.parametrize(("kind", "anchors"), [("coco_rotated", ""), ("coco", "Rotated")])
-def test_boxes_with_angles_in_data_or_model_are_measured_by_rotated_iou(
-    name, kind, anchors, tmp_path
-):
+def test_rotated_boxes_of_data_or_model_are_measured_by_rotated_iou(name, kind, anchors, tmp_path):
     annotations = tmp_path / "a.json"
     annotations.write_text('{"info": {}, "images": [], "annotations": [], "categories": []}')
     MetadataCatalog.get(name).set(json_file=str(annotations), evaluator_type=kind)
@@ -52,3 +51,11 @@ def test_semantic_masks_are_measured_by_iou_of_pixels(name, tmp_path):
         evaluator_type="sem_seg", stuff_classes=["road"], ignore_label=255
     )
     assert isinstance(build_evaluator(get_cfg(), name, tmp_path), SemSegEvaluator)
+
+
+def test_a_registered_type_is_built_with_config_name_and_folder(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("d2ext.evaluation.build._BUILDERS", ExtensionRegistry("evaluator"))
+    MetadataCatalog.get(name).set(evaluator_type="boxes_in_space")
+    register_evaluator("boxes_in_space", lambda *given: given)
+    cfg = get_cfg()
+    assert build_evaluator(cfg, name, tmp_path) == (cfg, name, str(tmp_path))

@@ -5,23 +5,25 @@ from torch import nn
 from d2ext.errors import ConfigError
 from d2ext.export import exporter as registry
 from d2ext.export import exporter_for, register_exporter
-from d2ext.export.dense import ATSSExporter
+from d2ext.export.dense import DenseExporter
 from tests.helpers.detectors import tiny_detector
 
 
 def test_a_model_without_an_exporter_is_named_beside_those_with_one():
-    with pytest.raises(ConfigError, match=r"Linear cannot be exported.*ATSS, FCOS, RetinaNet"):
+    with pytest.raises(
+        ConfigError, match=r"Linear cannot be exported.*ATSS, DenseDetector, FCOS, RetinaNet"
+    ):
         exporter_for(nn.Linear(1, 1))
 
 
-def test_a_subclass_is_exported_as_its_base_unless_it_has_its_own(monkeypatch):
+def test_a_subclass_inherits_an_exporter_unless_it_registers_one(monkeypatch):
     monkeypatch.setattr(registry, "_EXPORTERS", dict(registry._EXPORTERS))
     model, _ = tiny_detector("ATSS")
     model.__class__ = type("Child", (type(model),), {})
-    assert type(exporter_for(model)) is ATSSExporter
+    assert type(exporter_for(model)) is DenseExporter
 
     @register_exporter(type(model))
-    class Own(ATSSExporter):
+    class Own(DenseExporter):
         pass
 
     assert type(exporter_for(model)) is Own

@@ -21,7 +21,7 @@ def tiny_config() -> CfgNode:
     cfg.MODEL.SWIN.DEPTHS = [1, 1, 2, 1]
     cfg.MODEL.SWIN.NUM_HEADS = [1, 1, 2, 2]
     cfg.MODEL.FPN.IN_FEATURES = ["stage3", "stage4", "stage5"]
-    cfg.MODEL.FPN.OUT_CHANNELS = cfg.MODEL.DYHEAD.CHANNELS = 32
+    cfg.MODEL.FPN.OUT_CHANNELS = 32
     cfg.MODEL.DYHEAD.NUM_BLOCKS = 1
     cfg.MODEL.DYHEAD.SIZE_DIVISIBILITY = 32
     cfg.MODEL.ATSS.NUM_CLASSES = 3

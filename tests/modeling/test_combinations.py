@@ -104,7 +104,6 @@ def test_heads_on_one_feature_of_a_backbone(feature, head, dyhead):
     set_resnet(cfg, NARROW)
     cfg.MODEL.RESNETS.OUT_FEATURES = [feature]
     cfg.MODEL.DYHEAD.BACKBONE = "build_resnet_backbone"
-    cfg.MODEL.DYHEAD.CHANNELS = {"res4": 128, "res5": 256}[feature]
     if not dyhead:
         cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
     train_a_step(cfg, without=(".coarser.", ".finer."))  # of neighbours that a lone level lacks
@@ -127,6 +126,6 @@ def test_faster_rcnn_of_c4_and_of_a_dilated_c5(dilation):
 @pytest.mark.parametrize("loss", ["smooth_l1", "giou"])
 def test_retinanet_with_norms_and_box_losses(loss, norm):
     cfg = head_config("RetinaNet", LEVELS)
-    cfg.MODEL.FPN.OUT_CHANNELS = cfg.MODEL.DYHEAD.CHANNELS = 64
+    cfg.MODEL.FPN.OUT_CHANNELS = 64
     cfg.MODEL.RETINANET.NORM, cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE = norm, loss
     train_a_step(cfg)

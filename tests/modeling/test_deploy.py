@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from d2ext.modeling.deploy import ConvChain, fuse_norms, streamline
+from d2ext.modeling.deploy import ConvChain, fuse_for_inference, fuse_norms
 from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
 
 
@@ -34,7 +34,7 @@ def test_other_norms_stay():
     assert isinstance(frozen.norm, FrozenBatchNorm2d)
 
 
-def test_a_chain_of_convolutions_computes_the_same_and_keeps_its_weights():
+def test_a_conv_chain_computes_the_same_with_the_same_weights():
     chain = nn.Sequential(
         trained(Conv2d(3, 8, 3, stride=2, bias=False, norm=get_norm("BN", 8))),
         trained(Conv2d(8, 8, 1, groups=8, norm=get_norm("BN", 8), activation=torch.relu)),
@@ -43,7 +43,7 @@ def test_a_chain_of_convolutions_computes_the_same_and_keeps_its_weights():
     images = torch.randn(2, 3, 9, 9)
     with torch.no_grad():
         expected = model(images)
-        found = streamline(model)(images)
+        found = fuse_for_inference(model)(images)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert isinstance(model[0], ConvChain)
     assert set(model.state_dict()) == {f"0.{i}.{name}" for i in "01" for name in ("weight", "bias")}
@@ -56,4 +56,4 @@ def test_a_chain_follows_to_another_type():
 
 def test_layers_that_keep_their_norm_are_not_chained():
     model = nn.Sequential(nn.Sequential(Conv2d(3, 32, 1, bias=False, norm=get_norm("GN", 32))))
-    assert not isinstance(streamline(model)[0], ConvChain)
+    assert not isinstance(fuse_for_inference(model)[0], ConvChain)

@@ -20,7 +20,7 @@ def build(name: str) -> nn.Module:
         cfg.MODEL.BACKBONE.NAME = "FPNBackbone"
     if name.endswith("RetinaNet"):
         cfg.MODEL.RETINANET.NORM, cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE = "GN", "giou"
-        cfg.MODEL.FPN.OUT_CHANNELS = cfg.MODEL.DYHEAD.CHANNELS = 64  # two a group of the norm
+        cfg.MODEL.FPN.OUT_CHANNELS = 64  # two a group of the norm
     return build_model(cfg)
 
 

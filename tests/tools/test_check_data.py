@@ -18,7 +18,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "check_data.py"
 SMALL = [
     *("MODEL.DEVICE", "cpu", "MODEL.SWIN.EMBED_DIM", "16", "MODEL.SWIN.DEPTHS", "[1, 1, 1, 1]"),
     *("MODEL.SWIN.NUM_HEADS", "[1, 1, 2, 2]", "MODEL.FPN.OUT_CHANNELS", "32"),
-    *("MODEL.DYHEAD.CHANNELS", "32", "MODEL.DYHEAD.NUM_BLOCKS", "1"),
+    *("MODEL.DYHEAD.NUM_BLOCKS", "1"),
     *("INPUT.MIN_SIZE_TRAIN", "(64,)", "SOLVER.IMS_PER_BATCH", "2"),
 ]
 CONFIG = ["--config-file", "configs/dyhead_swint.yaml"]

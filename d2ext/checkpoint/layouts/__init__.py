@@ -1,29 +1,28 @@
-"""The layouts of published checkpoints, a file each; another one is another file and line here."""
+"""Layouts of published checkpoints, one code base per file; importing this registers them."""
 
 from d2ext.checkpoint.layouts.adelaidet_fcos import ADELAIDET_FCOS
 from d2ext.checkpoint.layouts.caffe2_resnet import CAFFE2_RESNET
 from d2ext.checkpoint.layouts.detectron2 import DETECTRON2, DETECTRON2_RESNET
 from d2ext.checkpoint.layouts.dynamic_head import DYNAMIC_HEAD
-from d2ext.checkpoint.layouts.layout import Layout, Weights
+from d2ext.checkpoint.layouts.layout import Layout, Weights, register_layout, registered_layouts
 from d2ext.checkpoint.layouts.swin import SWIN
 from d2ext.checkpoint.layouts.timm_swin import TIMM_SWIN
 from d2ext.checkpoint.layouts.torchvision_resnet import TORCHVISION_RESNET
 from d2ext.checkpoint.layouts.torchvision_swin import TORCHVISION_SWIN
-from d2ext.checkpoint.layouts.yolo_fastest import YOLO_FASTEST, YOLO_FASTEST_BACKBONE
 
-__all__ = ["LAYOUTS", "Layout", "Weights"]
+__all__ = ["Layout", "Weights", "register_layout", "registered_layouts"]
 
-# Tried in this order: those of other code bases have Detectron2's names too, beside their own.
-LAYOUTS = (
-    DYNAMIC_HEAD,
-    YOLO_FASTEST,
-    YOLO_FASTEST_BACKBONE,
-    ADELAIDET_FCOS,
-    SWIN,
-    TIMM_SWIN,
-    TORCHVISION_SWIN,
-    TORCHVISION_RESNET,
-    CAFFE2_RESNET,
-    DETECTRON2,
+# The last one is tried first. Detectron2's come first here: other code bases are built on it and
+# have its names beside their own.
+for _layout in (
     DETECTRON2_RESNET,
-)
+    DETECTRON2,
+    CAFFE2_RESNET,
+    TORCHVISION_RESNET,
+    TORCHVISION_SWIN,
+    TIMM_SWIN,
+    SWIN,
+    ADELAIDET_FCOS,
+    DYNAMIC_HEAD,
+):
+    register_layout(_layout)

@@ -12,6 +12,7 @@ from d2ext.data.conversion.plan import Losses, Plan, plan
 from d2ext.data.conversion.voc import write_voc
 from d2ext.data.conversion.yolo import write_yolo
 from d2ext.data.formats import load_splits, with_classes
+from d2ext.data.formats.dataset_split import PIXEL_TASKS
 from d2ext.errors import DataError, OutputError
 
 Writer = Callable[[Path, Sequence[Plan], Losses], dict[str, Path]]
@@ -30,7 +31,7 @@ def read_plans(path: Path, images: Path | None, losses: Losses) -> list[Plan]:
     taken: set[str] = set()
     plans = []
     for split, dataset in splits.items():
-        if dataset.task in ("semantic", "panoptic"):
+        if dataset.task in PIXEL_TASKS:
             raise DataError(
                 f"{path}: {dataset.task} masks have no objects to convert; COCO's boxes, YOLO and "
                 "Pascal VOC hold objects."

@@ -48,7 +48,8 @@ class DatasetSplit:
         notes: decisions made while reading that a user may want to know, one line each.
         ignore_label: of semantic masks, the value of pixels without a class.
         metadata: "categories" of COCO's files, as they stand there; "isthing", one bool per class,
-            of panoptic; "keypoint_names" and "keypoint_flip_map" of keypoints.
+            of panoptic; "keypoint_names" and "keypoint_flip_map" of keypoints; "evaluator_type",
+            an evaluator's registered name, where it is not the one of `task`.
         category_ids: ids of `classes` in a COCO file, ascending; () where they count from 1.
         refusal: why no training can start from these files, "" if one can.
         coco_file: a COCO file with exactly these objects, None where there is no such file.

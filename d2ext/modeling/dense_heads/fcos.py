@@ -4,25 +4,28 @@ Source: Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", 201
 with the improvements of 2020, arXiv:2006.09214: centre sampling, GIoU, distances in strides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
-from d2ext.modeling.dense_heads.common import (
-    best_detections,
+from d2ext.modeling.dense_heads.dense_head import (
+    DenseHead,
+    LevelPredictions,
     cell_centers,
-    conv_tower,
     flatten_cells,
-    prior_bias,
+    head_options,
 )
+from d2ext.modeling.dense_heads.postprocess import Candidates, PostProcess
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY
-from d2ext.modeling.init import init_normal
-from d2ext.modeling.losses import class_loss, ltrb_centerness, ltrb_iou, mean_over_processes
-from d2ext.modeling.matching import distances, match_by_location, size_ranges
+from d2ext.modeling.dense_heads.tower import conv_tower
+from d2ext.modeling.init import init_normal, prior_bias
+from d2ext.modeling.losses import dense_focal_loss, ltrb_centerness, ltrb_iou, reduce_mean
+from d2ext.modeling.matching import assign_fcos, distances, size_ranges
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances
@@ -30,6 +33,11 @@ from detectron2.structures import Instances
 QUALITIES = ("centerness", "iou")
 BRANCHES = ("box", "class")
 BOX_LOSSES = ("giou", "iou", "linear_iou")
+# Keys of MODEL.FCOS, lower-case, that `FCOSLoss` takes; the others are the head's.
+LOSS_OPTIONS = (
+    *("sizes_of_interest", "center_radius", "quality", "box_loss"),
+    *("focal_loss_alpha", "focal_loss_gamma"),
+)
 
 
 @dataclass
@@ -37,10 +45,10 @@ class FCOSPredictions:
     """Raw outputs over the levels, and the locations they refer to.
 
     Attributes:
-        locations: of each level, (L_l, 2) XY in pixels of the padded image.
-        logits: of each level, (B, L_l, classes).
-        ltrb: of each level, (B, L_l, 4) distances to the sides in strides, not negative.
-        quality: of each level, (B, L_l) logits.
+        locations: per level, (L_l, 2) XY in pixels of the padded image.
+        logits: per level, (B, L_l, classes).
+        ltrb: per level, (B, L_l, 4) distances to the sides in strides, not negative.
+        quality: per level, (B, L_l) logits.
     """
 
     locations: list[Tensor]
@@ -51,7 +59,7 @@ class FCOSPredictions:
 
 @dataclass
 class FCOSTargets:
-    """What the locations of a batch are to predict.
+    """What the locations of a batch learn.
 
     Attributes:
         positive: (B, L) bool.
@@ -65,36 +73,28 @@ class FCOSTargets:
 
 
 @DENSE_HEAD_REGISTRY.register()
-class FCOSHead(nn.Module):
+class FCOSHead(DenseHead):
     """Class, box and quality at every cell, from two towers.
 
     Args:
-        input_shapes: of the features by name.
+        input_shapes: shapes of the features by name.
         in_features: the levels to use, finest first.
         num_classes: classes, without background.
         num_shared_convs: 3x3 convolutions below both towers.
-        num_cls_convs: 3x3 convolutions of the tower for the classes.
-        num_box_convs: of that for the boxes.
-        channels: their output channels.
-        deformable_tower: the last one of each tower is deformable.
-        norm: of the towers, "GN" or another name of `detectron2.layers.get_norm`.
-        level_scales: the boxes of each level are multiplied by a learnt number.
-        sizes_of_interest: distances to the farthest side at which boxes go to the next level, in
-            pixels; one fewer than levels.
-        center_radius: half the side of the region around a box's centre that learns it, in
-            strides; 0 takes the whole box.
-        quality: what the third output estimates, one of `QUALITIES`.
-        quality_branch: the tower that it stands on, one of `BRANCHES`.
-        box_loss: one of `BOX_LOSSES`.
+        num_cls_convs: 3x3 convolutions of the class tower.
+        num_box_convs: 3x3 convolutions of the box tower.
+        channels: output channels of these convolutions.
+        deformable_tower: make the last convolution of each tower deformable.
+        norm: norm of the towers, "GN" or another name of `detectron2.layers.get_norm`.
+        level_scales: multiply the boxes of each level by a learnt factor.
+        quality_branch: the tower that quality is predicted from, one of `BRANCHES`.
+        thresh_with_quality: the score threshold is for class probability times quality.
         prior_prob: class probability that training starts from.
-        focal_loss_alpha: weight of positives in the focal loss.
-        focal_loss_gamma: its exponent.
-        score_thresh: lowest class probability of a detection.
-        thresh_with_quality: compare its product with the quality instead.
-        topk_candidates: detections kept on each level before NMS.
-        nms_thresh: IoU above which the lower of two detections of a class goes.
-        max_detections: detections of an image.
+        criterion: the losses.
+        postprocess: the thresholds of detections.
     """
+
+    criterion: "FCOSLoss"
 
     @configurable
     def __init__(
@@ -110,42 +110,24 @@ class FCOSHead(nn.Module):
         deformable_tower: bool,
         norm: str,
         level_scales: bool,
-        sizes_of_interest: Sequence[float],
-        center_radius: float,
-        quality: str,
         quality_branch: str,
-        box_loss: str,
-        prior_prob: float,
-        focal_loss_alpha: float,
-        focal_loss_gamma: float,
-        score_thresh: float,
         thresh_with_quality: bool,
-        topk_candidates: int,
-        nms_thresh: float,
-        max_detections: int,
+        prior_prob: float,
+        criterion: "FCOSLoss",
+        postprocess: PostProcess,
     ) -> None:
         super().__init__()
-        _check_choice("QUALITY", quality, QUALITIES)
         _check_choice("QUALITY_BRANCH", quality_branch, BRANCHES)
-        _check_choice("BOX_LOSS", box_loss, BOX_LOSSES)
-        if len(sizes_of_interest) != len(in_features) - 1:
-            raise ConfigError(
-                f"MODEL.FCOS.SIZES_OF_INTEREST: {len(in_features)} levels need "
-                f"{len(in_features) - 1} limits between them, not {len(sizes_of_interest)}"
-            )
         self.in_features, self.num_classes = tuple(in_features), num_classes
-        self.ranges, self.center_radius = size_ranges(sizes_of_interest), center_radius
-        self.quality_kind, self.quality_branch, self.box_loss = quality, quality_branch, box_loss
-        self.focal_loss_alpha, self.focal_loss_gamma = focal_loss_alpha, focal_loss_gamma
-        self.score_thresh, self.thresh_with_quality = score_thresh, thresh_with_quality
-        self.topk_candidates, self.nms_thresh = topk_candidates, nms_thresh
-        self.max_detections = max_detections
+        self.quality_branch, self.thresh_with_quality = quality_branch, thresh_with_quality
+        self.criterion, self.postprocess = criterion, postprocess
 
         shapes = [input_shapes[name] for name in self.in_features]
         self.strides = [int(shape.stride or 0) for shape in shapes]
         in_channels = int(shapes[0].channels or 0)
         levels = len(shapes)
         self.share_tower = conv_tower(in_channels, channels, num_shared_convs, norm, False, levels)
+        # A tower without convolutions passes its input on, and so its width.
         width = channels if num_shared_convs else in_channels
         last = (norm, deformable_tower, levels)
         self.cls_tower = conv_tower(width, channels, num_cls_convs, *last)
@@ -161,95 +143,145 @@ class FCOSHead(nn.Module):
         init_normal(self.cls_logits, bias=prior_bias(prior_prob))
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> dict:
-        fcos = cfg.MODEL.FCOS
-        return {
-            "input_shapes": input_shapes,
-            "in_features": fcos.IN_FEATURES,
-            "num_classes": fcos.NUM_CLASSES,
-            "num_shared_convs": fcos.NUM_SHARED_CONVS,
-            "num_cls_convs": fcos.NUM_CLS_CONVS,
-            "num_box_convs": fcos.NUM_BOX_CONVS,
-            "channels": fcos.CHANNELS,
-            "deformable_tower": fcos.DEFORMABLE_TOWER,
-            "norm": fcos.NORM,
-            "level_scales": fcos.LEVEL_SCALES,
-            "sizes_of_interest": fcos.SIZES_OF_INTEREST,
-            "center_radius": fcos.CENTER_RADIUS,
-            "quality": fcos.QUALITY,
-            "quality_branch": fcos.QUALITY_BRANCH,
-            "box_loss": fcos.BOX_LOSS,
-            "prior_prob": fcos.PRIOR_PROB,
-            "focal_loss_alpha": fcos.FOCAL_LOSS_ALPHA,
-            "focal_loss_gamma": fcos.FOCAL_LOSS_GAMMA,
-            "score_thresh": fcos.SCORE_THRESH_TEST,
-            "thresh_with_quality": fcos.THRESH_WITH_QUALITY,
-            "topk_candidates": fcos.TOPK_CANDIDATES_TEST,
-            "nms_thresh": fcos.NMS_THRESH_TEST,
-            "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
-        }
+    def from_config(cls, cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> dict[str, Any]:
+        options = head_options(cfg, cfg.MODEL.FCOS, input_shapes)
+        strides = [int(input_shapes[name].stride or 0) for name in options["in_features"]]
+        losses = {name: options.pop(name) for name in LOSS_OPTIONS}
+        return {**options, "criterion": FCOSLoss(strides=strides, **losses)}
 
     def forward(self, features: dict[str, Tensor]) -> FCOSPredictions:
-        """Features (B, C, h, w) by name -> predictions at every cell."""
+        """Predict at every cell of the features (B, C, h, w) by name."""
         found = FCOSPredictions([], [], [], [])
         for i, (name, stride) in enumerate(zip(self.in_features, self.strides, strict=True)):
             level = self.share_tower(features[name], i)
-            about_class, about_box = self.cls_tower(level, i), self.bbox_tower(level, i)
-            about_quality = about_box if self.quality_branch == "box" else about_class
-            ltrb = self.bbox_pred(about_box)
+            for_class, for_box = self.cls_tower(level, i), self.bbox_tower(level, i)
+            for_quality = for_box if self.quality_branch == "box" else for_class
+            ltrb = self.bbox_pred(for_box)
+            # ReLU, not the exp of 2019: distances in strides are of similar size on every level.
             ltrb = F.relu(self.scales[i] * ltrb if self.scales else ltrb)
             found.locations.append(cell_centers(level, stride))
-            found.logits.append(flatten_cells(self.cls_logits(about_class), self.num_classes))
+            found.logits.append(flatten_cells(self.cls_logits(for_class), self.num_classes))
             found.ltrb.append(flatten_cells(ltrb, 4))
-            found.quality.append(flatten_cells(self.quality(about_quality), 1).squeeze(-1))
+            found.quality.append(flatten_cells(self.quality(for_quality), 1).squeeze(-1))
         return found
 
-    def losses(self, predictions: FCOSPredictions, instances: list[Instances]) -> dict[str, Tensor]:
-        """Losses of a batch, means over the positive locations of all processes.
+    def candidates(self, predictions: FCOSPredictions, index: int) -> Iterator[Candidates]:
+        levels = zip(
+            *(self.strides, predictions.locations),
+            *(predictions.logits, predictions.ltrb, predictions.quality),
+            strict=True,
+        )
+        for stride, points, logits, ltrb, quality in levels:
+            yield self._decode_level(stride, points, logits[index], ltrb[index], quality[index])
 
-        Args:
-            instances: of each image, with `gt_boxes` and `gt_classes`; there may be none.
+    def decode_dense(
+        self,
+        locations: list[Tensor],
+        logits: list[Tensor],
+        ltrb: list[Tensor],
+        quality: list[Tensor],
+    ) -> LevelPredictions:
+        """Decode every location: the fields of `FCOSPredictions`."""
+        levels = zip(self.strides, locations, ltrb, strict=True)
+        boxes = [_ltrb_boxes(points, sides * stride) for stride, points, sides in levels]
+        scores = []
+        for level, own in zip(logits, quality, strict=True):
+            kept, product = self._scores(level, own)
+            scores.append(torch.where(kept, product, 0.0).sqrt())
+        return LevelPredictions(boxes, scores)
+
+    def _decode_level(
+        self, stride: int, points: Tensor, logits: Tensor, ltrb: Tensor, quality: Tensor
+    ) -> Candidates:
+        kept, product = self._scores(logits.float(), quality.float())
+        location, label = kept.nonzero(as_tuple=True)
+        scores, best = self.postprocess.topk(product[location, label])
+        location, label = location[best], label[best]
+        boxes = _ltrb_boxes(points[location], ltrb[location].float() * stride)
+        # The geometric mean of probability and quality, as published: it ranks like their product
+        # but keeps the scale of a probability.
+        return boxes, scores.sqrt(), label
+
+    def _scores(self, logits: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what passes the threshold, and probability times quality, both like `logits`."""
+        probability = logits.sigmoid()
+        product = probability * quality.sigmoid().unsqueeze(-1)
+        compared = product if self.thresh_with_quality else probability
+        return compared > self.postprocess.score_thresh, product
+
+
+class FCOSLoss:
+    """Assignment of locations to boxes, and the three losses of FCOS.
+
+    Args:
+        strides: strides of the levels, in pixels.
+        sizes_of_interest: distances to the farthest side at which boxes go to the next level, in
+            pixels; one fewer than levels.
+        center_radius: half the side of the region around a box's centre that learns it, in
+            strides; 0 takes the whole box.
+        quality: what the third output estimates, one of `QUALITIES`.
+        box_loss: one of `BOX_LOSSES`.
+        focal_loss_alpha: weight of positives in the focal loss.
+        focal_loss_gamma: its exponent.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: Sequence[int],
+        sizes_of_interest: Sequence[float],
+        center_radius: float,
+        quality: str,
+        box_loss: str,
+        focal_loss_alpha: float,
+        focal_loss_gamma: float,
+    ) -> None:
+        _check_choice("QUALITY", quality, QUALITIES)
+        _check_choice("BOX_LOSS", box_loss, BOX_LOSSES)
+        if len(sizes_of_interest) != len(strides) - 1:
+            raise ConfigError(
+                f"MODEL.FCOS.SIZES_OF_INTEREST: {len(strides)} levels need {len(strides) - 1} "
+                f"limits between them, not {len(sizes_of_interest)}"
+            )
+        self.strides, self.center_radius = strides, center_radius
+        self.ranges = size_ranges(sizes_of_interest)
+        self.quality, self.box_loss = quality, box_loss
+        self.focal_loss = {"alpha": focal_loss_alpha, "gamma": focal_loss_gamma}
+
+    def __call__(
+        self, predictions: FCOSPredictions, instances: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Compute the losses of a batch, means over the positive locations of all processes.
+
         Returns:
             "loss_cls" (focal), "loss_box_reg", and "loss_centerness" or "loss_iou".
         """
         targets = self.targets(predictions.locations, instances)
-        count = mean_over_processes(targets.positive.sum().float()).clamp(min=1)
+        # At least 1: a batch without boxes still learns background.
+        count = reduce_mean(targets.positive.sum().float()).clamp(min=1)
         ltrb = torch.cat(predictions.ltrb, dim=1)[targets.positive].float()
         quality = torch.cat(predictions.quality, dim=1)[targets.positive].float()
-        iou, giou = ltrb_iou(ltrb, targets.ltrb)
-        box_losses = {"giou": 1 - giou, "iou": -iou.log(), "linear_iou": 1 - iou}[self.box_loss]
-        if self.quality_kind == "iou":
-            wanted, box_loss = iou.detach(), box_losses.sum() / count
-        else:
-            wanted = ltrb_centerness(targets.ltrb)
-            norm = mean_over_processes(wanted.sum()).clamp(min=1e-6)
-            box_loss = (box_losses * wanted).sum() / norm
-        quality_loss = F.binary_cross_entropy_with_logits(quality, wanted, reduction="sum") / count
-        loss_cls = class_loss(
-            predictions.logits,
-            targets.positive,
-            targets.classes,
-            self.focal_loss_alpha,
-            self.focal_loss_gamma,
+        box_loss, wanted = self._box_loss(ltrb, targets.ltrb, count)
+        quality_loss = F.binary_cross_entropy_with_logits(quality, wanted, reduction="sum")
+        loss_cls = dense_focal_loss(
+            predictions.logits, targets.positive, targets.classes, **self.focal_loss
         )
         return {
             "loss_cls": loss_cls / count,
             "loss_box_reg": box_loss,
-            f"loss_{self.quality_kind}": quality_loss,
+            f"loss_{self.quality}": quality_loss / count,
         }
 
     @torch.no_grad()
     def targets(self, locations: list[Tensor], instances: list[Instances]) -> FCOSTargets:
-        """Match the locations to the boxes of each image."""
+        """Assign the locations to the boxes of each image."""
         points = torch.cat(locations)
         levels = zip(locations, self.strides, strict=True)
         stride = torch.cat([level.new_full((len(level), 1), step) for level, step in levels])
         positive, classes, ltrb = [], [], []
         for image in instances:
             boxes = image.gt_boxes.tensor
-            matched = match_by_location(
-                locations, self.strides, self.ranges, boxes, self.center_radius
-            )
+            matched = assign_fcos(locations, self.strides, self.ranges, boxes, self.center_radius)
             chosen = matched >= 0
             positive.append(chosen)
             classes.append(image.gt_classes[matched[chosen]])
@@ -257,46 +289,21 @@ class FCOSHead(nn.Module):
             ltrb.append(sides / stride[chosen])
         return FCOSTargets(torch.stack(positive), torch.cat(classes), torch.cat(ltrb))
 
-    def decode(
-        self, predictions: FCOSPredictions, image_sizes: Sequence[tuple[int, int]]
-    ) -> list[Instances]:
-        """Detections of each image: `pred_boxes` in its pixels, `scores`, `pred_classes`.
+    def _box_loss(self, ltrb: Tensor, wanted: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the box loss, and the (P,) quality that the third output has to predict."""
+        iou, giou = ltrb_iou(ltrb, wanted)
+        losses = {"giou": 1 - giou, "iou": -iou.log(), "linear_iou": 1 - iou}[self.box_loss]
+        if self.quality == "iou":
+            return losses.sum() / count, iou.detach()
+        weights = ltrb_centerness(wanted)
+        norm = reduce_mean(weights.sum()).clamp(min=1e-6)
+        return (losses * weights).sum() / norm, weights
 
-        Args:
-            image_sizes: (height, width) of each image without padding.
-        """
-        return [
-            self._decode_image(predictions, index, size) for index, size in enumerate(image_sizes)
-        ]
 
-    def _decode_image(
-        self, predictions: FCOSPredictions, index: int, size: tuple[int, int]
-    ) -> Instances:
-        levels = zip(
-            self.strides,
-            predictions.locations,
-            (logits[index] for logits in predictions.logits),
-            (ltrb[index] for ltrb in predictions.ltrb),
-            (quality[index] for quality in predictions.quality),
-            strict=True,
-        )
-        found = (self._decode_level(*level) for level in levels)
-        return best_detections(found, size, self.nms_thresh, self.max_detections)
-
-    def _decode_level(
-        self, stride: int, points: Tensor, logits: Tensor, ltrb: Tensor, quality: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (N, 4), scores (N,) and classes (N,) of one level, the best `topk_candidates`."""
-        probability = logits.float().sigmoid()
-        product = probability * quality.float().sigmoid()[:, None]
-        compared = product if self.thresh_with_quality else probability
-        location, label = (compared > self.score_thresh).nonzero(as_tuple=True)
-        scores = product[location, label]
-        scores, best = scores.topk(min(self.topk_candidates, len(scores)))
-        location, label = location[best], label[best]
-        before, behind = (ltrb[location].float() * stride).split(2, dim=1)
-        boxes = torch.cat((points[location] - before, points[location] + behind), dim=1)
-        return boxes, scores.sqrt(), label
+def _ltrb_boxes(points: Tensor, ltrb: Tensor) -> Tensor:
+    """Return XYXY boxes (..., 4) from points (..., 2) and distances (..., 4), in pixels."""
+    before, behind = ltrb.split(2, dim=-1)
+    return torch.cat((points - before, points + behind), dim=-1)
 
 
 def _check_choice(key: str, value: str, known: Sequence[str]) -> None:

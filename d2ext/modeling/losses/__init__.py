@@ -1,16 +1,16 @@
-"""Parts of loss functions that several heads share."""
+"""Loss functions and parts of them that several models share."""
 
 from d2ext.modeling.losses.centerness import centerness, ltrb_centerness
-from d2ext.modeling.losses.classes import class_loss
+from d2ext.modeling.losses.focal_loss import dense_focal_loss
 from d2ext.modeling.losses.ltrb import ltrb_iou
-from d2ext.modeling.losses.normalizer import mean_over_processes
+from d2ext.modeling.losses.reduce_mean import reduce_mean
 from d2ext.modeling.losses.rotated_iou import rotated_iou_loss
 
 __all__ = [
     "centerness",
-    "class_loss",
+    "dense_focal_loss",
     "ltrb_centerness",
     "ltrb_iou",
-    "mean_over_processes",
+    "reduce_mean",
     "rotated_iou_loss",
 ]

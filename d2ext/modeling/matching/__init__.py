@@ -1,6 +1,6 @@
-"""Matching of predictions or anchors to ground truth."""
+"""Assigners (matchers): which anchors, locations or predictions learn which ground truth."""
 
-from d2ext.modeling.matching.atss import match_adaptively
-from d2ext.modeling.matching.fcos import distances, match_by_location, size_ranges
+from d2ext.modeling.matching.atss import assign_atss
+from d2ext.modeling.matching.fcos import assign_fcos, distances, size_ranges
 
-__all__ = ["distances", "match_adaptively", "match_by_location", "size_ranges"]
+__all__ = ["assign_atss", "assign_fcos", "distances", "size_ranges"]

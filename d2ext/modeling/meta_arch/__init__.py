@@ -1,7 +1,6 @@
-"""Detectors as wholes; importing this registers them."""
+"""Meta-architectures: complete models; importing this registers them."""
 
-from d2ext.modeling.meta_arch.atss import ATSS
-from d2ext.modeling.meta_arch.fcos import FCOS
-from d2ext.modeling.meta_arch.one_stage import OneStageDetector
+from d2ext.modeling.meta_arch.dense_detector import ATSS, FCOS, DenseDetector
+from d2ext.modeling.meta_arch.detector import Detector, padding_mask
 
-__all__ = ["ATSS", "FCOS", "OneStageDetector"]
+__all__ = ["ATSS", "FCOS", "DenseDetector", "Detector", "padding_mask"]

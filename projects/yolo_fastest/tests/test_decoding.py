@@ -2,6 +2,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from d2ext.modeling.dense_heads import PostProcess
 from d2ext.projects.yolo_fastest.modeling import RawLevel, decode, detect
 from d2ext.projects.yolo_fastest.modeling.decoding import suppress
 
@@ -27,11 +28,11 @@ def test_zeros_decode_to_the_anchor_in_the_middle_of_its_cell():
     assert found.scores[0, -1] == pytest.approx(0.5 / 4)
 
 
-def test_what_is_detected_is_what_decoding_and_suppression_give():
+def test_detect_equals_decoding_and_nms():
     levels = some_levels()
     everything = decode(levels, ANCHORS, STRIDES)
-    limits = {"score_thresh": 0.25, "nms_thresh": 0.4, "max_detections": 20}
-    for image, found in enumerate(detect(levels, ANCHORS, STRIDES, **limits)):
+    limits = PostProcess(0.25, None, nms_thresh=0.4, max_detections=20)
+    for image, found in enumerate(detect(levels, ANCHORS, STRIDES, limits)):
         boxes, scores, classes = (part[image] for part in everything)
         good = scores > 0.25
         boxes, scores, classes = boxes[good], scores[good], classes[good]
@@ -42,13 +43,13 @@ def test_what_is_detected_is_what_decoding_and_suppression_give():
 
 
 def test_a_threshold_that_nothing_reaches_finds_nothing():
-    limits = {"score_thresh": 1.0, "nms_thresh": 0.4, "max_detections": 20}
-    for boxes, scores, classes in detect(some_levels(), ANCHORS, STRIDES, **limits):
+    limits = PostProcess(1.0, None, nms_thresh=0.4, max_detections=20)
+    for boxes, scores, classes in detect(some_levels(), ANCHORS, STRIDES, limits):
         assert boxes.shape == (0, 4)
         assert scores.shape == classes.shape == (0,)
 
 
-def test_boxes_suppress_those_of_their_own_class_alone_also_beyond_the_border():
+def test_nms_is_per_class_for_boxes_beyond_the_border_too():
     boxes = torch.tensor([[-50.0, -50, 50, 50], [-48, -50, 50, 50], [-50, -50, 50, 50]])
     kept = suppress(boxes, torch.tensor([0.5, 0.9, 0.8]), torch.tensor([1, 1, 0]), 0.4)
     assert kept.tolist() == [1, 2]

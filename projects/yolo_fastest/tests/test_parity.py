@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import d2ext
+from d2ext.modeling.dense_heads import PostProcess
 from d2ext.projects.yolo_fastest.parity import RecipeCase
 
 FOLDER = Path(d2ext.__file__).parents[1] / "tests/parity/yolo_fastest_v2"
@@ -29,7 +30,7 @@ def test_settings_reach_the_model(case):
     model = case.model()
     head = model.head
     assert head.classes.weight.shape == (7, 48, 1, 1)
-    assert (head.score_thresh, head.nms_thresh, head.max_detections) == (0.2, 0.6, 11)
+    assert head.postprocess == PostProcess(0.2, None, 0.6, 11)
     assert (head.match_ratio, head.box_weight) == (3.0, 1.0)
     assert head.objectness_weights == [128.0, 192.0]
     assert model.backbone.bottom_up.stem.norm.eps == 0.001

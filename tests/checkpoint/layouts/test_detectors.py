@@ -2,7 +2,7 @@
 
 import torch
 
-from d2ext.checkpoint.official import convert
+from d2ext.checkpoint.conversion import convert
 
 
 def renamed(layout: str, *names: str) -> list[str]:

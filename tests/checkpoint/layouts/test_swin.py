@@ -6,8 +6,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from d2ext.checkpoint.conversion import convert
 from d2ext.checkpoint.layouts.swin import fit_biases
-from d2ext.checkpoint.official import convert
 from d2ext.modeling.backbone import SwinTransformer
 
 IMAGES = torch.randn(1, 3, 128, 96, generator=torch.Generator().manual_seed(0))
@@ -24,7 +24,7 @@ def ours(window_size: int = 2) -> nn.ModuleDict:
         mlp_ratio=4.0,
         drop_path_rate=0.0,
         patch_norm=True,
-        recompute=False,
+        use_checkpoint=False,
         out_features=["stage2", "stage5"],
     )
     return nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": swin})}).eval()

@@ -1,7 +1,7 @@
 import pytest
 import timm
 
-from d2ext.checkpoint.official import convert
+from d2ext.checkpoint.conversion import convert
 from d2ext.modeling.backbone import TimmBackbone
 
 

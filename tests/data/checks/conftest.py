@@ -8,7 +8,7 @@ import pytest
 
 from d2ext.config import get_cfg
 from d2ext.data.dataset_paths import register_specs
-from d2ext.data.mapper import build_train_mapper
+from d2ext.data.mappers.default import build_train_mapper
 from detectron2.data import DatasetCatalog
 from tests.helpers.planted_dataset import PlantedDataset, picture
 

@@ -68,7 +68,7 @@ def test_losses_and_gradients_are_finite_with_and_without_boxes(counts: tuple[in
         assert parameter.grad.isfinite().all(), name
 
 
-def test_images_without_boxes_cost_nothing_but_their_classes():
+def test_images_without_boxes_have_a_class_loss_only():
     head = build()
     losses = head.losses(head(features(1)), truth(0))
     assert losses["loss_cls"] > 0
@@ -79,11 +79,12 @@ def test_images_without_boxes_cost_nothing_but_their_classes():
 def test_the_losses_of_perfect_predictions_vanish():
     head = build()
     found, instances = head(features(1)), truth(3)
-    targets = head.targets(found.anchors, instances)
+    targets = head.criterion.targets(found.anchors, instances)
     wanted = torch.full((1, targets.positive.shape[1], 3), -20.0)
     wanted[targets.positive, targets.classes] = 20.0
     deltas = torch.zeros(1, targets.positive.shape[1], 4)
-    deltas[targets.positive] = head.box_transform.get_deltas(targets.anchors, targets.boxes)
+    transform = head.criterion.box_transform
+    deltas[targets.positive] = transform.get_deltas(targets.anchors, targets.boxes)
     found.logits, found.deltas = [wanted], [deltas]
     losses = head.losses(found, instances)
     torch.testing.assert_close(losses["loss_cls"], torch.tensor(0.0))
@@ -120,5 +121,5 @@ def test_more_than_one_anchor_a_cell_is_refused():
     cfg = tiny_config()
     cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0]]
     shapes = {name: ShapeSpec(channels=32, stride=8 * 2**i) for i, name in enumerate(NAMES)}
-    with pytest.raises(ConfigError, match=r"one anchor a cell.*MODEL\.ANCHOR_GENERATOR"):
+    with pytest.raises(ConfigError, match=r"one anchor per cell.*MODEL\.ANCHOR_GENERATOR"):
         build_dense_head("ATSSHead", cfg, shapes)

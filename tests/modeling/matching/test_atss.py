@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from d2ext.modeling.matching import match_adaptively
+from d2ext.modeling.matching import assign_atss
 from detectron2.structures import Boxes
 
 
@@ -19,7 +19,7 @@ LEVELS = [grid(8, 16, 8), grid(16, 32, 4), grid(32, 64, 2)]
 def match(boxes: list[list[float]], images: list[int], num_images: int = 1) -> Tensor:
     boxes = Boxes(torch.tensor(boxes).view(-1, 4))
     images = torch.tensor(images, dtype=torch.int64)
-    return match_adaptively(LEVELS, boxes, images, num_images, topk=9)
+    return assign_atss(LEVELS, boxes, images, num_images, topk=9)
 
 
 def test_no_boxes_leave_all_anchors_to_the_background():

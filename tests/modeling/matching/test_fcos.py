@@ -2,7 +2,7 @@ from itertools import product
 
 import torch
 
-from d2ext.modeling.matching import distances, match_by_location, size_ranges
+from d2ext.modeling.matching import assign_fcos, distances, size_ranges
 
 LEVELS = [
     torch.cartesian_prod(*[torch.arange(4, 64, 8.0)] * 2).flip(1),
@@ -12,7 +12,7 @@ LEVELS = [
 
 def match(boxes, radius=1.5, limits=(64,)):
     boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    return match_by_location(LEVELS, [8, 16], size_ranges(limits), boxes, radius)
+    return assign_fcos(LEVELS, [8, 16], size_ranges(limits), boxes, radius)
 
 
 def test_only_the_middle_of_a_box_learns_it():

@@ -36,10 +36,10 @@ def test_levels_keep_their_sizes_and_get_finite_gradients(sizes: list[tuple[int,
         assert level.grad.any()
 
 
-def test_what_is_computed_again_in_training_gives_the_gradients_of_what_is_kept():
+def test_gradient_checkpointing_does_not_change_gradients():
     block, found = DyHeadBlock(32), []  # in training, as every new module
     torch.nn.init.normal_(block.spatial.offset.weight, std=0.05)
-    for block.recompute in (True, False):
+    for block.use_checkpoint in (True, False):
         outputs = block(pyramid((8, 8), (4, 4)))
         loss = sum(output.square().sum() for output in outputs)
         found.append(torch.autograd.grad(loss, list(block.parameters())))
@@ -104,7 +104,7 @@ def test_memory_format_does_not_change_the_result():
         torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)
 
 
-def test_scale_attention_is_the_mean_of_the_views_where_all_weights_are_one():
+def test_scale_attention_with_weights_of_one_is_the_mean_of_the_views():
     scale = ScaleAttention(32)
     torch.nn.init.constant_(scale.conv.bias, 3.0)
     torch.nn.init.zeros_(scale.conv.weight)
@@ -112,7 +112,7 @@ def test_scale_attention_is_the_mean_of_the_views_where_all_weights_are_one():
     torch.testing.assert_close(scale(views), (views[0] + views[1]) / 2)
 
 
-def test_task_attention_is_a_relu_where_its_coefficients_are_neutral():
+def test_task_attention_with_neutral_coefficients_is_a_relu():
     task = TaskAttention(32)
     torch.nn.init.zeros_(task.fc2.weight)
     torch.nn.init.zeros_(task.fc2.bias)
@@ -140,8 +140,11 @@ def test_it_wraps_the_pyramid_that_the_config_names():
         DyHead(cfg, IMAGE)
 
 
-def test_channels_that_differ_from_the_pyramid_are_refused():
+def test_levels_of_different_or_unsuitable_channels_are_refused():
     cfg = tiny_config()
-    cfg.MODEL.FPN.OUT_CHANNELS = 48
-    with pytest.raises(ConfigError, match=r"MODEL\.DYHEAD\.CHANNELS is 32.*48"):
+    cfg.MODEL.FPN.OUT_CHANNELS = 40
+    with pytest.raises(ConfigError, match=r"multiple of 16.* p3 40, p4 40.*FPN\.OUT_CHANNELS"):
+        DyHead(cfg, IMAGE)
+    cfg.MODEL.DYHEAD.BACKBONE = "SwinTransformer"
+    with pytest.raises(ConfigError, match=r"same number of channels.*stage3 32, stage4 64"):
         DyHead(cfg, IMAGE)

@@ -1,0 +1,187 @@
+"""Checkpoint IO: safe reading, without executing code, and atomic writing."""
+
+import argparse
+import collections
+import importlib.util
+import io
+import os
+import pickle
+import re
+import zipfile
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from d2ext.checkpoint.uri import local_file
+from d2ext.errors import WeightsError
+from d2ext.files import replacing
+
+METADATA = ("thing_classes", "config")
+LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
+
+_UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, ImportError),
+)
+
+
+def read_checkpoint(path: str | os.PathLike, *, mmap: bool = False) -> dict[str, Any]:
+    """Read all content of a .pth, .pt, .safetensors or .pkl file, tensors on the CPU.
+
+    Args:
+        path: a local file.
+        mmap: memory-map the tensors, which makes reading the metadata alone cheap.
+    Raises:
+        WeightsError: the file is missing, truncated or no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file of weights; see MODEL.WEIGHTS.")
+    try:
+        content = _READERS.get(path.suffix.partition("?")[0], _read_torch)(path, mmap)
+    except _UNREADABLE as error:
+        raise WeightsError(f"{path}: {_reason(error)}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{path}: holds a {type(content).__name__}, not a dictionary of weights."
+        )
+    return content
+
+
+def write_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
+    """Write tensors, numbers, text, lists and dictionaries; `path` is replaced atomically.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written to.
+    """
+    with replacing(path) as temporary, _Remembering(io.FileIO(temporary, "wb")) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            raise (file.error or error) from error
+        # On disk before the rename: a power cut must not leave a complete name on partial data.
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a small text file atomically.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written to.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the metadata of a checkpoint: "thing_classes", a list, and "config", YAML text.
+
+    Args:
+        path: a path or URI, as MODEL.WEIGHTS takes it.
+    Raises:
+        WeightsError: as `local_file` and `read_checkpoint`.
+    """
+    content = read_checkpoint(local_file(os.fspath(path)), mmap=True)
+    return {key: content[key] for key in METADATA if key in content}
+
+
+def resumable(folder: str | os.PathLike) -> list[Path]:
+    """List the checkpoints of a run, newest first, from the one that `last_checkpoint` names."""
+    folder = Path(folder)
+    saved = sorted(folder.glob("model_[0-9]*.pth"), key=_age, reverse=True)
+    named = _named_last(folder)
+    if named in saved:
+        return saved[saved.index(named) :]
+    return saved
+
+
+def last_checkpoint(folder: str | os.PathLike) -> str:
+    """Return the newest checkpoint in `folder` that is not truncated; "" if there is none."""
+    whole = (path for path in resumable(folder) if zipfile.is_zipfile(path))
+    return str(next(whole, ""))
+
+
+def _named_last(folder: Path) -> Path | None:
+    try:
+        return folder / (folder / LAST).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _age(path: Path) -> tuple[int, str]:
+    return path.stat().st_mtime_ns, path.name
+
+
+def _read_torch(path: Path, mmap: bool) -> Any:
+    zipped = zipfile.is_zipfile(path)
+    # What published checkpoints hold besides tensors; none of it runs code when it is unpickled.
+    harmless = [argparse.Namespace, collections.defaultdict, *_numpy_classes()]
+    with torch.serialization.safe_globals(harmless):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
+
+
+def _read_safetensors(path: Path, mmap: bool) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def _read_pickle(path: Path, mmap: bool) -> Any:
+    with open(path, "rb") as file:
+        return _bundled_arrays().load_arrays(file)
+
+
+_READERS = {".safetensors": _read_safetensors, ".pkl": _read_pickle}
+
+
+@cache
+def _bundled_arrays() -> ModuleType:
+    """Load the bundled runtime's unpickler from its file."""
+    # By its path: in sys.modules the official package may have its name.
+    path = Path(__file__).parents[1] / "runtime" / "detectron2" / "checkpoint" / "arrays.py"
+    spec = importlib.util.spec_from_file_location("d2ext._arrays", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class _Remembering(io.BufferedWriter):
+    """A file that keeps the error of a failed write, since torch.save drops it."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def _numpy_classes() -> list[Any]:
+    reconstruct, scalar = np.ones(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    scalars = [type(np.dtype(code)) for code in "?bBhHiIqQefd"]
+    old = [(reconstruct, "numpy.core.multiarray._reconstruct")]  # before NumPy 2
+    old += [(scalar, "numpy.core.multiarray.scalar")]
+    return [np.ndarray, np.dtype, reconstruct, scalar, *scalars, *old]
+
+
+def _reason(error: BaseException) -> str:
+    asked = re.search(r"(?:GLOBAL:?|refers to) ([\w.]+)", str(error))  # PyTorch's words, and ours
+    if isinstance(error, pickle.UnpicklingError) and asked:
+        return (
+            f"not loaded: it asks for {asked[1]}, which could run code; only tensors, arrays, "
+            "numbers and text are read."
+        )
+    return "truncated or no checkpoint; download or train it again."

@@ -1,0 +1,1 @@
+"""Data augmentation: transforms that move an image and all its annotations together."""

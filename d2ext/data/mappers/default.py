@@ -1,0 +1,220 @@
+"""The default dataset mapper: boxes, masks, keypoints, rotated boxes and semantic labels."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from d2ext.data.augmentation.annotated_image import (
+    AnnotatedImage,
+    AnnotationTransform,
+    Item,
+    read_annotated_image,
+    upright_box,
+)
+from d2ext.data.augmentation.multi_image import (
+    MultiImageAugmentation,
+    build_multi_image_augmentations,
+)
+from d2ext.data.augmentation.resize import replace_resizing
+from d2ext.data.augmentation.single_image import build_augmentations
+from d2ext.data.augmentation.slices import crop_to_slice
+from d2ext.data.formats.corners import long_side_first
+from d2ext.data.mappers.registry import DEFAULT, Items, Mapper, Mode, register_mapper
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import BoxMode, Instances
+
+
+def build_default_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
+    """Build the mapper for detection, instance, keypoint and semantic segmentation models."""
+    if mode == "train":
+        return build_train_mapper(cfg, items)
+    return build_validation_mapper(cfg) if mode == "validation" else build_test_mapper(cfg)
+
+
+register_mapper(DEFAULT, build_default_mapper)
+
+
+def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":
+    """Build the training mapper: Detectron2's augmentations, then d2ext's.
+
+    Args:
+        cfg: reads INPUT, and from MODEL which annotations the model learns from.
+        items: the training set, for augmentations that combine several images.
+    Raises:
+        ConfigError: an option is out of range, or does not go with another.
+    """
+    options = DatasetMapper.from_config(cfg, is_train=True)
+    augmentations = replace_resizing(cfg, options["augmentations"]) + build_augmentations(cfg)
+    multi_image = build_multi_image_augmentations(cfg)
+    return TrainMapper(
+        augmentations=augmentations,
+        multi_image=multi_image,
+        items=items,
+        annotation_transform=_annotation_transform(cfg, options, cfg.INPUT.MIN_VISIBLE),
+        cuts=bool(multi_image) or options["recompute_boxes"] or cfg.INPUT.ROTATION > 0,
+        **_model_options(cfg, options),
+    )
+
+
+def build_test_mapper(cfg: CfgNode) -> DatasetMapper:
+    """Build Detectron2's mapper for evaluation, with the resizing of `INPUT.RESIZE`."""
+    options = DatasetMapper.from_config(cfg, is_train=False)
+    options["augmentations"] = replace_resizing(cfg, options["augmentations"])
+    return DatasetMapper(**options)
+
+
+def build_validation_mapper(cfg: CfgNode) -> "TrainMapper":
+    """Build the mapper for the validation loss: test-time resizing, annotations, nothing random."""
+    options = DatasetMapper.from_config(cfg, is_train=True)
+    return TrainMapper(
+        augmentations=replace_resizing(cfg, utils.build_augmentation(cfg, is_train=False)),
+        annotation_transform=_annotation_transform(cfg, options, 0.0),
+        **_model_options(cfg, options),
+    )
+
+
+def _annotation_transform(
+    cfg: CfgNode, options: dict[str, Any], min_visible: float
+) -> AnnotationTransform:
+    ignore = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+    return AnnotationTransform(ignore, options.get("keypoint_hflip_indices"), min_visible)
+
+
+def _model_options(cfg: CfgNode, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the mapper's options that follow from what the model learns."""
+    return {
+        "image_format": options["image_format"],
+        "masks": options["use_instance_mask"],
+        "mask_format": options["instance_mask_format"],
+        "keypoints": options["use_keypoint"],
+        "rotated": cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator",
+        "undirected": cfg.INPUT.UNDIRECTED_BOXES,
+        "proposal_topk": options.get("precomputed_proposal_topk"),
+    }
+
+
+class TrainMapper:
+    """Reads an image, augments it with all that is annotated on it, makes tensors and `Instances`.
+
+    Args:
+        augmentations: Detectron2's augmentations and transforms, in order.
+        motion: how annotations follow.
+        image_format: see `detectron2.data.detection_utils.read_image`.
+        mixes: augmentations that draw further images, applied first.
+        items: what they draw from: Detectron2's dicts.
+        masks, keypoints: keep these annotations.
+        mask_format: "polygon" or "bitmask".
+        rotated: boxes become `RotatedBoxes`; otherwise rotated ones are enclosed by upright ones.
+        undirected: rotated boxes have no front; of the four ways to write one, one is enough.
+        proposal_topk: how many of the data set's own proposals to keep; None: no proposals.
+        cuts: an augmentation may cut objects, so boxes are measured anew where there are masks.
+    """
+
+    def __init__(
+        self,
+        *,
+        augmentations: Sequence[T.Augmentation | T.Transform],
+        annotation_transform: AnnotationTransform,
+        image_format: str,
+        multi_image: Sequence[MultiImageAugmentation] = (),
+        items: Items = (),
+        masks: bool = False,
+        mask_format: str = "polygon",
+        keypoints: bool = False,
+        rotated: bool = False,
+        undirected: bool = False,
+        proposal_topk: int | None = None,
+        cuts: bool = False,
+    ) -> None:
+        self.augmentations, self.annotation_transform = (
+            T.AugmentationList(augmentations),
+            annotation_transform,
+        )
+        self.image_format, self.multi_image, self.items = image_format, multi_image, items
+        self.masks, self.mask_format, self.keypoints = masks, mask_format, keypoints
+        self.rotated, self.undirected = rotated, undirected
+        self.proposal_topk = proposal_topk
+        self.recompute_boxes = cuts and masks
+
+    def __call__(self, item: Item) -> Item:
+        """Map one dict; `item` itself is not changed.
+
+        Returns:
+            The dict with "image", (C, H, W) uint8. Where the data set has them, "instances",
+            "sem_seg" (H, W) int64 and "proposals" replace "annotations".
+        Raises:
+            OSError, SizeMismatchError: see `read_annotated_image`.
+        """
+        item = copy.deepcopy(item)  # the dict may be shared with other workers
+        annotated = self._read(item)
+        for augmentation in self.multi_image:
+            annotated = augmentation(annotated, self._sample, self.annotation_transform)
+        annotated, transforms = self.annotation_transform.augment(annotated, self.augmentations)
+        item["image"] = torch.as_tensor(np.ascontiguousarray(annotated.image.transpose(2, 0, 1)))
+        if annotated.sem_seg is not None:
+            del item["sem_seg_file_name"]
+            item["sem_seg"] = torch.as_tensor(annotated.sem_seg.astype("long"))
+        if self.proposal_topk is not None:
+            utils.transform_proposals(
+                item, annotated.size, transforms, proposal_topk=self.proposal_topk
+            )
+        if "annotations" in item:
+            del item["annotations"]
+            item["instances"] = self._instances(annotated)
+        return item
+
+    def _read(self, item: Item) -> AnnotatedImage:
+        annotated = read_annotated_image(item, self.image_format)
+        objects = [self._used(a) for a in annotated.annotations if not a.get("iscrowd", 0)]
+        return crop_to_slice(
+            AnnotatedImage(annotated.image, objects, annotated.sem_seg),
+            item,
+            self.annotation_transform,
+        )
+
+    def _used(self, annotation: Item) -> Item:
+        """Return the annotation without what the model does not learn from."""
+        unused = {"segmentation": not self.masks, "keypoints": not self.keypoints}
+        return {key: value for key, value in annotation.items() if not unused.get(key)}
+
+    def _sample(self) -> AnnotatedImage:
+        """Return a random image of the training set."""
+        return self._read(copy.deepcopy(self.items[np.random.randint(len(self.items))]))
+
+    def _instances(self, annotated: AnnotatedImage) -> Instances:
+        if self.rotated:
+            boxes = [{**a, "bbox": self._rotated_box(a)} for a in annotated.annotations]
+            instances = utils.annotations_to_instances_rotated(boxes, annotated.size)
+        else:
+            boxes = [_enclosed(annotation) for annotation in annotated.annotations]
+            instances = utils.annotations_to_instances(
+                boxes, annotated.size, mask_format=self.mask_format
+            )
+            instances.gt_boxes.clip(annotated.size)
+        if self.recompute_boxes and instances.has("gt_masks"):
+            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        return cast(Instances, utils.filter_empty_instances(instances))
+
+    def _rotated_box(self, annotation: Item) -> list[float]:
+        box = _as_rotated(annotation)
+        return long_side_first(box) if self.undirected else box
+
+
+def _enclosed(annotation: Item) -> Item:
+    """Return the annotation with an upright XYXY box."""
+    return {**annotation, "bbox": upright_box(annotation), "bbox_mode": BoxMode.XYXY_ABS}
+
+
+def _as_rotated(annotation: Item) -> list[float]:
+    """Convert a box of any mode to [x, y, w, h, angle]."""
+    box, mode = np.asarray(annotation["bbox"], dtype=float).tolist(), annotation["bbox_mode"]
+    if mode == BoxMode.XYWHA_ABS:
+        return box
+    box = BoxMode.convert(box, mode, BoxMode.XYWH_ABS)
+    return list(BoxMode.convert(box, BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS))
