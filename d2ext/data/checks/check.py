@@ -41,6 +41,8 @@ def _take_over_issues(context: CheckContext) -> None:
         context.issues.append(replace(issue, split=context.name))
 
 
+# The fixes of an object are applied in this order: box-beyond clips a box before mask-box may
+# replace it by the box of the mask.
 _CHECKS: list[Check] = [
     _take_over_issues,
     check_images,

@@ -72,6 +72,7 @@ def _check_names(context: CheckContext) -> None:
             _add(context, "class-nameless", name, "the name is empty")
         elif name != name.strip():
             _add(context, "class-name-space", name, "a space at an end of the name")
+        # Detectors have a background of their own; a class of that name competes with it.
         if comparable_name(name) in _BACKGROUND:
             count = int((context.labels == number).sum())
             _add(context, "class-background", name, f"{count} objects")

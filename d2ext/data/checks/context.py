@@ -77,6 +77,7 @@ class CheckContext:
     def raw_boxes(self) -> Floats:
         """(N, 4) XYWH or (N, 5) XYWHA boxes in pixels and degrees as annotated; NaN for none."""
         numbers = 5 if self.rotated else 4
+        # Comparisons with NaN are false, so that checks pass over objects without a box.
         boxes = np.full((len(self.objects), numbers), np.nan)
         given = [item["bbox"] for item in self.objects if item.get("bbox")]
         values = np.fromiter(chain.from_iterable(given), np.float64, len(given) * numbers)
@@ -155,6 +156,7 @@ class CheckContext:
         """Return file and line, or file and record, of the object at that position."""
         file = self.images[self.owners[number]]["annotated_in"]
         record = self.objects[number]["record"]
+        # In these formats a record is an id or a count, in text files a line.
         counted = file.lower().endswith((".json", ".xml")) and isinstance(record, int)
         return f"{file}, annotation {record}" if counted else f"{file}:{record}"
 

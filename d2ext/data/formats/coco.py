@@ -233,6 +233,11 @@ def _box(value: Any, segmentation: Any) -> list[float] | None:
         return value if _are_numbers(value) else None
     if value not in (None, []) or segmentation is None:
         return None
+    return mask_box(segmentation)
+
+
+def mask_box(segmentation: Any) -> list[float]:
+    """Compute the XYWH box, in pixels, of polygons or compressed run lengths."""
     if isinstance(segmentation, dict):
         return [float(n) for n in coco_mask.toBbox(segmentation).tolist()]
     points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
