@@ -1,9 +1,9 @@
-"""Builds the extensions d2ext._C and d2ext._C_cuda, and adds configs and projects to wheels.
+"""Build of the extensions d2ext._C and d2ext._C_cuda; configs and projects are added to wheels.
 
 The rest of the packaging is in pyproject.toml. `python setup.py build_ext --inplace` builds in a
-checkout and shows what the compiler says. While pip installs, a failure costs speed only; with
-D2EXT_REQUIRE_EXTENSION=1 it is an error. FORCE_CUDA=1 compiles the CUDA kernels on a machine
-without a GPU, for TORCH_CUDA_ARCH_LIST.
+checkout and shows the compiler's messages. When pip installs, a failed build is no error, since it
+costs only speed; D2EXT_REQUIRE_EXTENSION=1 makes it one. FORCE_CUDA=1 compiles the CUDA kernels on
+a machine without a GPU, for TORCH_CUDA_ARCH_LIST.
 """
 
 import importlib.util
@@ -25,15 +25,16 @@ import cuda_build  # noqa: E402
 
 STABLE_SINCE = "0x020a000000000000"  # PyTorch 2.10: the oldest that the extension runs on
 FLAGS = ["/std:c++17", "/O2"]
-if os.name != "nt":  # nobody asks which operations overflowed: vectors may compute both branches
+if os.name != "nt":
+    # Nothing reads floating-point exception flags, so vectorised code may compute both branches.
     FLAGS = ["-std=c++17", "-O3", "-fopenmp-simd", "-fno-trapping-math"]
 
 
 class BuildExtension(build_ext):
-    """Compiles against the installed PyTorch, which is looked for but never imported."""
+    """`build_ext` against the installed PyTorch, which is located but never imported."""
 
     def run(self) -> None:
-        """Build, or say in a line why not."""
+        """Build; unless the extension is required, failures are printed but not raised."""
         asked_for = self.inplace and not self.editable_mode
         required = asked_for or os.environ.get("D2EXT_REQUIRE_EXTENSION") == "1"
         for extension in self.extensions:
@@ -41,12 +42,12 @@ class BuildExtension(build_ext):
         super().run()
 
     def build_extensions(self) -> None:
-        """Compile sources side by side."""
-        self.compiler.compile = side_by_side(self.compiler.compile)
+        """Build all extensions, compiling their sources in parallel."""
+        self.compiler.compile = in_parallel(self.compiler.compile)
         super().build_extensions()
 
     def build_extension(self, extension: Extension) -> None:
-        """Add what depends on PyTorch's place.
+        """Build one extension with the headers and libraries of the installed PyTorch.
 
         Raises:
             PlatformError: there is no PyTorch to build against.
@@ -63,10 +64,10 @@ class BuildExtension(build_ext):
         super().build_extension(extension)
 
     def _compile_cuda(self, extension: Extension, pytorch: Path) -> None:
-        """Leave only objects to link, since setuptools knows no nvcc.
+        """Compile CUDA sources and leave only their objects to setuptools, which knows no nvcc.
 
         Raises:
-            PlatformError: PyTorch or the machine is not up to it.
+            PlatformError: PyTorch has no CUDA, or nvcc fails.
         """
         if not list((pytorch / "lib").glob("*torch_cuda.*")):
             raise PlatformError("PyTorch was built without CUDA")
@@ -82,12 +83,12 @@ class BuildExtension(build_ext):
         extension.library_dirs.append(str(lib))
 
     def get_export_symbols(self, extension: Extension) -> list[str]:
-        """None: it is a library of PyTorch operators, not a Python module."""
+        """Return no symbols: it is a library of PyTorch operators, not a Python module."""
         return []
 
 
-def side_by_side(compile_all: Callable[..., list[str]]) -> Callable[..., list[str]]:
-    """The same for some sources, a thread each; setuptools takes one after another."""
+def in_parallel(compile_all: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """Wrap a setuptools compiler's `compile` to run once per source, each in its own thread."""
 
     def compile_each(sources: list[str], *args: object, **options: object) -> list[str]:
         with ThreadPoolExecutor(cuda_build.jobs()) as pool:
@@ -98,10 +99,10 @@ def side_by_side(compile_all: Callable[..., list[str]]) -> Callable[..., list[st
 
 
 class BuildPackage(build_py):
-    """Carries configs and projects inside the package where there is no checkout."""
+    """`build_py` that copies configs and projects into the package, for installs from a wheel."""
 
     def run(self) -> None:
-        """Copy them unless the install is editable."""
+        """Build, then copy them unless the install is editable."""
         super().run()
         if self.editable_mode:
             return
@@ -112,7 +113,7 @@ class BuildPackage(build_py):
 
 
 def extension(name: str, sources: str, libraries: list[str], **options: object) -> Extension:
-    """One binary for every PyTorch from 2.10 on and every Python."""
+    """Describe one extension; its binary fits PyTorch 2.10 and later and any Python from 3.10."""
     headers = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("d2ext/csrc/**/*.h"))
     return Extension(
         name,
@@ -126,7 +127,10 @@ def extension(name: str, sources: str, libraries: list[str], **options: object) 
 
 
 def extensions() -> list[Extension]:
-    """The kernels for CPUs and, where it can be of use, a second library of those for CUDA."""
+    """Return the extension of the CPU kernels and, if CUDA is wanted, that of the CUDA kernels.
+
+    Two libraries, since the second does not load into a PyTorch without CUDA.
+    """
     stable = ("TORCH_TARGET_VERSION", STABLE_SINCE)
     pytorch = ["torch_cpu", "c10"]
     cpu = extension(
@@ -134,7 +138,7 @@ def extensions() -> list[Extension]:
     )
     if not cuda_build.is_wanted():
         return [cpu]
-    # CUDA's runtime inside: the library does not depend on PyTorch having the same one.
+    # CUDA's runtime is linked statically, so that PyTorch may bring another version of it.
     runtime = ["cudart"] if os.name == "nt" else ["cudart_static", "rt", "dl", "pthread"]
     macros = [stable, ("USE_CUDA", "1")]
     libraries = ["torch_cuda", *pytorch, *runtime]

@@ -1,8 +1,8 @@
-"""The build backend: setuptools, shown the PyTorch that d2ext is installed beside.
+"""The PEP 517 build backend: setuptools with the user's own PyTorch in reach.
 
 pip builds in an isolated environment, where an extension could only be built against another
-PyTorch than the user's. This backend adds the packages of the user's own environment behind the
-isolated ones, and asks pip for nothing that is there.
+PyTorch than the user's. This backend appends the packages of the user's environment to the search
+path, after the isolated ones, and requires from pip only what is missing.
 """
 
 import importlib.metadata
@@ -21,9 +21,9 @@ SPACE_FOR_PYTORCH = 12 * 2**30  # bytes, unpacked with the CUDA libraries it dep
 
 
 def get_requires_for_build_wheel(config_settings: dict | None = None) -> list[str]:
-    """What pip has to provide: nothing where setuptools and PyTorch are installed.
+    """Return the requirements that pip must install: none if setuptools and PyTorch are there.
 
-    PyTorch is asked for only if it could be of use: there is a compiler, and space to unpack it.
+    PyTorch is required only if it can be used: there is a compiler, and disk space to unpack it.
     """
     pytorch = _pytorch_requirement()
     wanted = [SETUPTOOLS]
@@ -33,41 +33,43 @@ def get_requires_for_build_wheel(config_settings: dict | None = None) -> list[st
 
 
 def get_requires_for_build_editable(config_settings: dict | None = None) -> list[str]:
-    """As for a wheel."""
+    """Return the same requirements as for a wheel."""
     return get_requires_for_build_wheel(config_settings)
 
 
 def get_requires_for_build_sdist(config_settings: dict | None = None) -> list[str]:
-    """Nothing is compiled for a source archive."""
+    """Return setuptools if it is missing; nothing is compiled for a source archive."""
     return [] if _satisfied(SETUPTOOLS) else [SETUPTOOLS]
 
 
 def build_wheel(*arguments: Any) -> str:
-    """Let setuptools build a wheel."""
+    """Build a wheel with setuptools."""
+    # Imported here, since pip installs setuptools only after asking for the requirements above.
     from setuptools import build_meta
 
     return build_meta.build_wheel(*arguments)
 
 
 def build_editable(*arguments: Any) -> str:
-    """Let setuptools make an editable install."""
+    """Build an editable install with setuptools."""
     from setuptools import build_meta
 
     return build_meta.build_editable(*arguments)
 
 
 def build_sdist(*arguments: Any) -> str:
-    """Let setuptools pack the sources."""
+    """Build a source archive with setuptools."""
     from setuptools import build_meta
 
     return build_meta.build_sdist(*arguments)
 
 
 def _environment_path() -> list[str]:
-    """`sys.path` of this interpreter as its user sees it, without pip's isolation."""
+    """Return this interpreter's `sys.path` as it is outside pip's isolation."""
+    # pip isolates by these variables; another process without them shows the user's path.
     isolation = ("PYTHONPATH", "PYTHONNOUSERSITE")
     environment = {key: value for key, value in os.environ.items() if key not in isolation}
-    # -P, which keeps the current folder out, is not in Python 3.10.
+    # [1:] leaves the current folder out; the option -P for that came with Python 3.11.
     command = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.path[1:]))"]
     answer = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     return json.loads(answer.stdout)
@@ -79,6 +81,7 @@ def _pytorch_requirement() -> str:
 
 
 def _satisfied(requirement: str) -> bool:
+    # Without `packaging`, which an isolated environment does not have.
     name, least = requirement.split(">=")
     try:
         installed = importlib.metadata.version(name)
@@ -92,8 +95,10 @@ def _numbers(version: str) -> list[int]:
 
 
 def _compiler() -> str | None:
+    # The user's choice, then the usual names; "cl" is Microsoft's.
     names = [os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl"]
     return next(filter(None, map(shutil.which, names)), None)
 
 
+# On import, since pip imports the backend before every hook; last, so that isolated packages win.
 sys.path.extend(folder for folder in _environment_path() if folder not in sys.path)

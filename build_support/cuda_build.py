@@ -1,4 +1,4 @@
-"""Compiling CUDA sources with nvcc: whether, for which GPUs, and how."""
+"""Compilation of CUDA sources with nvcc: whether to compile, for which GPUs, and how."""
 
 import os
 import re
@@ -8,25 +8,28 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-WITHOUT_A_GPU = "8.0 8.6 8.9 9.0+PTX"  # Ampere to Hopper, and what comes later by translation
+# Ampere to Hopper; the driver translates PTX for later GPUs.
+WITHOUT_A_GPU = "8.0 8.6 8.9 9.0+PTX"
 
 
 def is_wanted() -> bool:
-    """FORCE_CUDA=1 says so; otherwise there is a GPU to run on, and nvcc."""
+    """Return whether to build for CUDA: as FORCE_CUDA says, else if there are a GPU and nvcc."""
     forced = os.environ.get("FORCE_CUDA", "")
     return forced == "1" if forced else bool(toolkit() and _present_architectures())
 
 
 def jobs() -> int:
-    """How many compilers run at a time: MAX_JOBS, or one for each core."""
+    """Return how many compilers run at a time: MAX_JOBS, or one per core."""
     return int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
 
 
 def toolkit() -> Path | None:
-    """Folder of the CUDA toolkit: CUDA_HOME, or where nvcc is found if that is not a wrapper."""
+    """Return the folder of the CUDA toolkit, CUDA_HOME or where nvcc is found, or None."""
     named = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if named:
         return Path(named)
+    # Resolved, since nvcc may be a link into the toolkit. If it is a wrapper script, there is no
+    # header two folders up, and the usual place is tried.
     nvcc = shutil.which("nvcc")
     found = [Path(nvcc).resolve().parents[1]] if nvcc else []
     found.append(Path("/usr/local/cuda"))
@@ -36,14 +39,19 @@ def toolkit() -> Path | None:
 def compile_all(
     sources: list[str], folder: str, includes: list[str], macros: list[tuple[str, str]]
 ) -> list[str]:
-    """Compile each source to an object in `folder`; returns the objects.
+    """Compile each source to an object in `folder`, in parallel, and return the objects.
 
+    Args:
+        includes: folders of headers.
+        macros: (name, value) pairs to define.
     Raises:
-        OSError: there is no toolkit, or nvcc refused a source. What it says goes to the terminal.
+        OSError: there is no toolkit, or nvcc rejects a source; its output goes to the terminal.
     """
     home = toolkit()
     if home is None:
-        raise OSError("there is no nvcc: install the CUDA toolkit, or set CUDA_HOME to its folder")
+        raise OSError(
+            "nvcc was not found: install the CUDA toolkit, or set CUDA_HOME to its folder"
+        )
     flags = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "--extended-lambda", *_targets()]
     flags += ["-Xcompiler", "/MD" if os.name == "nt" else "-fPIC"]
     flags += [f"-I{folder}" for folder in includes] + [
@@ -51,12 +59,13 @@ def compile_all(
     ]
 
     def compile_one(source: str) -> str:
+        # Sources of different operators have the same file name.
         target = Path(folder) / source.replace("/", "-").replace("\\", "-")
         target = target.with_suffix(".cu.obj" if os.name == "nt" else ".cu.o")
         target.parent.mkdir(parents=True, exist_ok=True)
         command = [str(home / "bin" / "nvcc"), "-c", source, "-o", str(target), *flags]
         if subprocess.run(command).returncode:
-            raise OSError(f"nvcc does not compile {source}")
+            raise OSError(f"nvcc does not compile {source}: see its messages above")
         return str(target)
 
     with ThreadPoolExecutor(jobs()) as pool:
@@ -64,7 +73,7 @@ def compile_all(
 
 
 def _targets() -> list[str]:
-    """nvcc's flags for TORCH_CUDA_ARCH_LIST, such as "8.0;9.0+PTX"; by default for this GPU."""
+    """Return nvcc's flags for TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX"), by default for this GPU."""
     listed = os.environ.get("TORCH_CUDA_ARCH_LIST")
     listed = listed or " ".join(_present_architectures()) or WITHOUT_A_GPU
     flags = []
@@ -80,7 +89,7 @@ def _targets() -> list[str]:
 
 
 def _present_architectures(run: Callable = subprocess.run) -> list[str]:
-    """Compute capabilities of this machine's GPUs, as "9.0"."""
+    """Return the compute capabilities of this machine's GPUs, such as "9.0"."""
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
         answer = run(command, capture_output=True, text=True, check=True).stdout

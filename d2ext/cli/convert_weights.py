@@ -74,7 +74,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def _layout_names() -> str:
-    import_projects("layout")  # those of projects count too, without a config that names them
+    import_projects()  # those of projects count too, without a config that names them
     return ", ".join(layout.name for layout in registered_layouts())
 
 

@@ -12,11 +12,11 @@ from d2ext.data.flags import flag_entry, register_entries
 from d2ext.errors import ConfigError
 from d2ext.export.accuracy import average_precision
 from d2ext.export.check import ExportError, compare
+from d2ext.export.exported_module import WHERE, ExportedModule, build_exported_module
 from d2ext.export.exporter import exporter_for
 from d2ext.export.formats import SUFFIXES, load, need_onnx, save
-from d2ext.export.graph import WHERE, Graph, build_graph
 from d2ext.export.metadata import describe
-from d2ext.export.samples import sample_batches
+from d2ext.export.sample_inputs import sample_batches
 from d2ext.files import replacing
 from d2ext.inference.inputs import find_images
 from d2ext.inference.predict import Predictor
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = _check(args)
     cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     predictor = Predictor(cfg)
-    graph = build_graph(
+    graph = build_exported_module(
         exporter_for(predictor.model), args.nms, args.decode, for_onnx=args.format == "onnx"
     ).eval()
     with replacing(output) as temporary:
@@ -143,7 +143,7 @@ def _check(args: argparse.Namespace) -> Path:
 
 
 def _write(
-    args: argparse.Namespace, cfg: CfgNode, graph: Graph, names: list[str], path: Path
+    args: argparse.Namespace, cfg: CfgNode, graph: ExportedModule, names: list[str], path: Path
 ) -> None:
     """Write the file and compare it with the model."""
     size = _size(args, cfg, graph)
@@ -170,7 +170,7 @@ def _follow_up(args: argparse.Namespace, predictor: Predictor, path: Path) -> No
     detectors: dict[str, Any] = {"PyTorch": predictor}
     if args.int8 or args.evaluate:
         # They need packages that the other formats do without.
-        from d2ext.export.detector import OnnxDetector
+        from d2ext.export.onnx_inference import OnnxDetector
 
         detectors["ONNX"] = OnnxDetector(path)
     if args.int8:
@@ -188,7 +188,7 @@ def _follow_up(args: argparse.Namespace, predictor: Predictor, path: Path) -> No
             print(f"{name}: AP {found['AP']:.2f}, AP50 {found['AP50']:.2f}")
 
 
-def _size(args: argparse.Namespace, cfg: CfgNode, graph: Graph) -> tuple[int, int] | None:
+def _size(args: argparse.Namespace, cfg: CfgNode, graph: ExportedModule) -> tuple[int, int] | None:
     """Height and width of the input; None: free."""
     if args.size:
         size = tuple(args.size)

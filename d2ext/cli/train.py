@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: something is wrong with config, data, weights or output folder.
     """
     args = argument_parser().parse_args(argv)
-    prepared = prepare(args)
+    spec = prepare(args)
     words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
-    prepared.notes.insert(0, f"command: {shlex.join(words)}")
-    launch(run, args, prepared, device=prepared.cfg.MODEL.DEVICE)
+    spec.notes.insert(0, f"command: {shlex.join(words)}")
+    launch(run, args, spec, device=spec.cfg.MODEL.DEVICE)
 
 
 def argument_parser() -> argparse.ArgumentParser:

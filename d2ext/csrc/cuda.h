@@ -1,4 +1,5 @@
-// What the CUDA sources share: device and stream, the four types of floats, steps over many items.
+// Shared by the CUDA sources: device and stream, dispatch on the four float types, grid-stride
+// loops.
 //
 // A kernel is a template of T, the type in memory, and computes in Wide<T>. It is launched in a
 // function template of its own, since not every compiler takes a launch inside a generic lambda:
@@ -48,7 +49,7 @@ inline unsigned blocks_for(int64_t count, int64_t threads) {
 
 inline void check_launch() { STD_CUDA_KERNEL_LAUNCH_CHECK(); }
 
-// A kernel steps over its items by the grid, so that any count works with any number of blocks:
+// A grid-stride loop, so that any number of items works with any number of blocks:
 //   for (int64_t i = first_item(); i < count; i += item_step())
 __device__ inline int64_t first_item() {
   return int64_t(blockIdx.x) * blockDim.x + threadIdx.x;

@@ -1,5 +1,5 @@
-// exp, log and their kin for loops that compilers turn into vectors: no calls, no branches.
-// A few units in the last place of a float; doubles take the exact functions of the C library.
+// exp, log and powers for loops that compilers vectorise: no calls, no branches. Accurate to a few
+// units in the last place of a float; doubles use the functions of the C library.
 
 #pragma once
 

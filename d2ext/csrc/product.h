@@ -1,5 +1,5 @@
-// Products of small matrices at the rate at which the processor multiplies: a tile of the result
-// stays in registers while the columns of `a` and the lines of `b` stream by.
+// Products of small matrices close to the processor's peak rate: a tile of the result stays in
+// registers while the columns of `a` and the lines of `b` stream by.
 
 #pragma once
 
@@ -35,7 +35,7 @@ struct Vector {
 #define D2EXT_UNROLL _Pragma("GCC unroll 8")
 #else
 template <typename T, int Bytes>
-struct Vector {  // one number
+struct Vector {  // a single number: other compilers have no vector_size
   using type = T;
 };
 #define D2EXT_UNROLL
@@ -123,7 +123,7 @@ D2EXT_INLINE void multiply_strips(const Product<T>& product) {
   }
 }
 
-// Of 32 registers 24 are sums, of 16 there are 12.
+// 24 of 32 registers hold sums, or 12 of 16; the others hold operands.
 #if defined(__x86_64__) && defined(__GNUC__)
 template <typename T>
 __attribute__((target("avx512f"))) void multiply_avx512(const Product<T>& product) {

@@ -1,4 +1,4 @@
-// What LibTorch's stable headers of version 2.10 lack: operators called by name.
+// Operators that LibTorch's stable headers of version 2.10 lack, called by name by the dispatcher.
 
 #pragma once
 
@@ -38,7 +38,7 @@ inline Tensor channels_last(const Tensor& maps) {
 // (B, H, W, C) -> (B, C, H, W) without a copy.
 inline Tensor channels_first(const Tensor& rows) { return reordered(rows, {0, 3, 1, 2}); }
 
-// Indices by decreasing score, equal ones in their order.
+// Indices by decreasing score; equal scores keep their order.
 inline Tensor ranked(const Tensor& scores) {
   std::array<StableIValue, 4> stack{
       torch::stable::detail::from(scores), torch::stable::detail::from(true),
@@ -48,7 +48,7 @@ inline Tensor ranked(const Tensor& scores) {
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// The items where the mask is true. On CUDA the host waits, to learn how many.
+// The items where the mask is true. On CUDA the host synchronises, to learn how many.
 inline Tensor masked_select(const Tensor& items, const Tensor& mask) {
   std::array<StableIValue, 2> stack{
       torch::stable::detail::from(items), torch::stable::detail::from(mask)};

@@ -1,4 +1,4 @@
-// Loops over channels, compiled once for each generation of vector units; the loader picks.
+// Function multiversioning: loops are compiled once per instruction set, and the loader picks.
 
 #pragma once
 
@@ -6,7 +6,7 @@
 #include <cstring>
 #include <torch/headeronly/util/BFloat16.h>
 
-// By instruction sets: a name such as haswell would be looked for, and AMD's have others.
+// By instruction sets, not by processors: "haswell" would not match AMD's with the same vectors.
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12
 #define D2EXT_VECTORS \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -16,7 +16,7 @@
 #define D2EXT_VECTORS
 #endif
 
-// A template inlined into its clones takes their instructions.
+// Only code that is inlined into a multiversioned function is compiled for its instruction set.
 #if defined(__GNUC__)
 #define D2EXT_INLINE inline __attribute__((always_inline))
 #else
@@ -43,7 +43,7 @@ D2EXT_INLINE float load(const c10::BFloat16* from) {
   return value;
 }
 
-// Rounds to the nearest, ties to even; written without a branch, which vectors can't take.
+// Rounds to the nearest, ties to even; without a branch, so that loops over it vectorise.
 D2EXT_INLINE void store(c10::BFloat16* to, float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(value));

@@ -12,6 +12,7 @@ import yaml
 from d2ext.config.load import class_counts
 from d2ext.data.statistics import DatasetStats
 from d2ext.errors import ConfigError
+from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 
 COCO_KEYPOINTS = 17
@@ -49,13 +50,13 @@ class Reasoned:
 
 Rule = Callable[[CfgNode, DatasetStats, Machine], Any]
 
-_RULES: dict[str, Rule] = {}
+_RULES: ExtensionRegistry[str, Rule] = ExtensionRegistry("rule for auto")
 
 
 def register_auto(key: str, rule: Rule) -> None:
     """Register the rule that derives a config key from `auto`.
 
-    A project calls it in its `add_config`. A key that is already registered gets the new rule.
+    A project calls it when it is imported.
 
     Args:
         key: full name, e.g. "SOLVER.BASE_LR"; its default in the config sets the type.
@@ -63,8 +64,10 @@ def register_auto(key: str, rule: Rule) -> None:
             where nothing is trained) and the machine. It returns the value, or a `Reasoned` value
             whose reason is logged, and changes nothing. Rules run in the order of registration,
             so the config holds the values of all keys registered earlier.
+    Raises:
+        ValueError: the key has a rule.
     """
-    _RULES[key] = rule
+    _RULES.register(key, rule)
 
 
 def resolve_auto(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def resolve_auto(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> dict[st
     """
     decided: dict[str, Any] = {}
     for key in [k for k in _RULES if k in cfg.AUTO]:
-        found = decided[key] = _RULES[key](cfg, stats, machine)
+        found = decided[key] = _RULES.get(key, key)(cfg, stats, machine)
         _write(cfg, key, found.value if isinstance(found, Reasoned) else found)
     for key in [k for k in cfg.AUTO if k not in _RULES]:  # class counts: see `check_auto`
         decided[key] = len(stats.class_names)

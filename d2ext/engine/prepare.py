@@ -1,4 +1,4 @@
-"""From the command's arguments to a config of plain values.
+"""Prepare a run: from the command's arguments to a checked config of plain values.
 
 Whatever can be wrong with config, data, weights and folders is found here, before training starts.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import torch
 import yaml
@@ -19,24 +20,18 @@ from d2ext import __version__
 from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import load_config
-from d2ext.config.load import class_counts, find_config
+from d2ext.config.load import find_config
 from d2ext.data import DatasetStats, dataset_stats, write_faults
 from d2ext.data.registered import described
 from d2ext.engine.align_classes import align_classes
-from d2ext.engine.auto import (
-    COCO_KEYPOINTS,
-    Machine,
-    check_auto,
-    describe,
-    inherit_auto,
-    resolve_auto,
-)
+from d2ext.engine.auto import Machine, check_auto, describe, inherit_auto, resolve_auto
 from d2ext.engine.check_before_training import check_before_training
+from d2ext.engine.compatibility import check_compatibility
 from d2ext.engine.dataset_arguments import use_data_sets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
+from d2ext.engine.param_groups import read_rules
 from d2ext.engine.schedule import resolve_schedule
-from d2ext.engine.task import check_task
 from d2ext.errors import ConfigError, OutputError
 from d2ext.ops import EXTENSION_STATE
 from detectron2.config import CfgNode
@@ -46,73 +41,87 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 @dataclass
 class RunSpec:
-    """A run that is ready to start: picklable, so that every process gets the same.
+    """A run that is ready to start; picklable, so that every process gets the same.
 
     Args:
         cfg: plain values only; `cfg.AUTO` is empty.
         notes: lines for the head of the log.
+        config_file: the file that was read, found among the shipped ones if it is one of them.
     """
 
     cfg: CfgNode
     notes: list[str]
+    config_file: str
 
 
 def prepare(args: argparse.Namespace) -> RunSpec:
     """Resolve and check everything that training or evaluation needs.
 
+    `cfg` is written in this function alone: by the assignments below and by the functions named
+    resolve, inherit, align and use, which change it in place. Everything else returns values.
+
     Raises:
         UserError: with one message that names the file or key and the remedy.
     """
+    config_file = find_config(args.config_file)
+    cfg = read_config(config_file, args.opts)
     notes = [f"d2ext {__version__}, detectron2 {provider()}, torch {torch.__version__}"]
-    notes.append(EXTENSION_STATE)
-    args.config_file = str(find_config(args.config_file))
-    cfg = load_config(args.config_file, args.opts)
-    check_auto(cfg)
-    notes += use_data_sets(cfg, args)
-    notes += _use_device(cfg, args.num_gpus)
-    _check_names(cfg)
-    if args.eval_only and "OUTPUT_DIR" not in args.opts:
-        cfg.OUTPUT_DIR = str(
-            Path(cfg.OUTPUT_DIR, "eval")
-        )  # the training's own files stay as they are
-    _check_output(Path(cfg.OUTPUT_DIR))
-    if cfg.MODEL.WEIGHTS and not (args.resume and last_checkpoint(cfg.OUTPUT_DIR)):
-        local_file(cfg.MODEL.WEIGHTS)  # here, where a download is made once and shows its progress
-    notes += _inherit(cfg, args)
-    notes += align_classes(cfg, args.eval_only, _names_of_weights(cfg) if args.eval_only else None)
-    stats = _stats(cfg, args.eval_only)
-    notes += described((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
-    notes += [f"what was dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
+    notes += [EXTENSION_STATE, *use_data_sets(cfg, args)]
+
+    cfg.MODEL.DEVICE, device_note = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
+    notes += [device_note] if device_note else []
+    cfg.OUTPUT_DIR = output_folder(cfg, args)
+    check_names(cfg)  # of data sets, too, which are registered by now
+    check_output(Path(cfg.OUTPUT_DIR))
+
+    saved = read_saved(cfg, args)  # before the data are read, which takes longer
+    if "config" in saved:
+        cfg.SEED = saved_seed(saved["config"]) if args.resume and cfg.SEED < 0 else cfg.SEED
+        inherit_auto(cfg, saved["config"])
+        notes.append(f"auto values: as in {weights_to_inherit(cfg, args)}")
+
+    classes = saved.get("thing_classes") if args.eval_only else None
+    notes += align_classes(cfg, args.eval_only, classes)
+    stats = read_stats(cfg, args.eval_only)  # in the aligned order of classes
+    check_classes(classes, stats.class_names)
+    notes += data_notes(cfg)
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
-    check_task(cfg, stats.annotated)
-    _check_class_counts(cfg, stats)
-    _check_keypoints(cfg, stats)
-    names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
+    check_compatibility(cfg, stats)
+
     decided = resolve_auto(cfg, stats, machine(cfg, args))
+    names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
     notes += [describe(decided, names)] if decided else []
     if not args.eval_only:
-        notes += resolve_schedule(cfg)
+        notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
-    return RunSpec(cfg, notes)
+    return RunSpec(cfg, notes, str(config_file))
 
 
-def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
-    """What `auto` values may know of the machine."""
-    device = cfg.MODEL.DEVICE.partition(":")[0]
-    return Machine(
-        device=device,
-        processes=world_size(args),
-        cores=(os.cpu_count() or 1) // max(1, args.num_gpus),
-        bfloat16=native_bfloat16(device),
-    )
+def read_config(path: Path, overrides: list[str]) -> CfgNode:
+    """Load a config and check what can be checked without data or model.
+
+    Raises:
+        ConfigError: a key is unknown, of the wrong type, or `auto` without a rule.
+    """
+    cfg = load_config(path, overrides)
+    check_auto(cfg)
+    read_rules(cfg)
+    return cfg
 
 
-def _use_device(cfg: CfgNode, num_gpus: int) -> list[str]:
-    cfg.MODEL.DEVICE, note = choose_device(cfg.MODEL.DEVICE, num_gpus)
-    return [note] if note else []
+def output_folder(cfg: CfgNode, args: argparse.Namespace) -> str:
+    """Return OUTPUT_DIR, or its subfolder for an evaluation, which leaves the training's files."""
+    if args.eval_only and "OUTPUT_DIR" not in args.opts:
+        return str(Path(cfg.OUTPUT_DIR, "eval"))
+    return cfg.OUTPUT_DIR
 
 
-def _check_names(cfg: CfgNode) -> None:
+def check_names(cfg: CfgNode) -> None:
+    """Check the names of architecture, backbone and data sets.
+
+    Raises:
+        ConfigError: nothing is registered under one of them.
+    """
     architectures = [name for name, _ in META_ARCH_REGISTRY]
     _check_name("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, architectures)
     backbones = [name for name, _ in BACKBONE_REGISTRY]
@@ -122,16 +131,12 @@ def _check_names(cfg: CfgNode) -> None:
             _check_name(f"DATASETS.{key}", name, DatasetCatalog.list())
 
 
-def _check_name(key: str, name: str, known: Iterable[str]) -> None:
-    known = sorted(known)
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"{key}: {name!r} is unknown; {hint}Known: {', '.join(known)}.")
+def check_output(folder: Path) -> None:
+    """Create the output folder and check that files can be written to it.
 
-
-def _check_output(folder: Path) -> None:
+    Raises:
+        OutputError: they cannot.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -142,59 +147,72 @@ def _check_output(folder: Path) -> None:
         ) from error
 
 
-def _inherit(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
-    """What was `auto` when the weights were trained stays as it was, and so does a seed drawn."""
-    weights = last_checkpoint(cfg.OUTPUT_DIR) if args.resume else cfg.MODEL.WEIGHTS
-    if not weights or not (args.resume or args.eval_only):
-        return []
-    dumped = read_metadata(weights).get("config")
-    if dumped is None:
-        return []
-    if args.resume and cfg.SEED < 0:
-        cfg.SEED = yaml.safe_load(dumped)["SEED"]
-    inherit_auto(cfg, dumped)
-    return [f"values that are auto: as in {weights}"]
+def weights_to_inherit(cfg: CfgNode, args: argparse.Namespace) -> str:
+    """Return the file whose `auto` values hold for this run, too; "" for a new training."""
+    if args.eval_only:
+        return cfg.MODEL.WEIGHTS
+    return last_checkpoint(cfg.OUTPUT_DIR) if args.resume else ""
 
 
-def _names_of_weights(cfg: CfgNode) -> list[str] | None:
-    """The classes that MODEL.WEIGHTS was trained for, as far as the file says."""
-    return read_metadata(cfg.MODEL.WEIGHTS).get("thing_classes") if cfg.MODEL.WEIGHTS else None
+def read_saved(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """Read what d2ext saved along with the weights that are resumed or evaluated.
+
+    Weights that a new training starts from are only downloaded, in one process and with its
+    progress shown.
+
+    Returns:
+        "config", YAML text, and "thing_classes", a list, as far as the file has them.
+    Raises:
+        WeightsError: the file is missing, unreadable, or cannot be downloaded.
+    """
+    weights = weights_to_inherit(cfg, args)
+    if weights:
+        return read_metadata(weights)
+    if cfg.MODEL.WEIGHTS:
+        local_file(cfg.MODEL.WEIGHTS)
+    return {}
 
 
-def _stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:
-    """Facts of the training data, or of the evaluation data where there is no training."""
+def saved_seed(dumped: str) -> int:
+    """Return the seed of a dumped config; a resumed training draws the same random numbers."""
+    return yaml.safe_load(dumped)["SEED"]
+
+
+def read_stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:
+    """Return the statistics of the training data, or of the test data where nothing is trained.
+
+    Raises:
+        ConfigError: there are no test data to evaluate on.
+        DataError: a data set cannot be read.
+    """
     if not eval_only:
         return dataset_stats(cfg.DATASETS.TRAIN)
     if not cfg.DATASETS.TEST:
         raise ConfigError("--eval-only needs data: --val PATH")
-    test = dataset_stats(cfg.DATASETS.TEST)
-    check_classes(_names_of_weights(cfg), test.class_names)
-    return test
+    return dataset_stats(cfg.DATASETS.TEST)
 
 
-def _check_class_counts(cfg: CfgNode, stats: DatasetStats) -> None:
-    for key, given in class_counts(cfg).items():
-        if key not in cfg.AUTO and given != len(stats.class_names):
-            raise ConfigError(
-                f"{key} is {given}, but the data has {len(stats.class_names)} classes "
-                f"({', '.join(stats.class_names)}). Leave the key out: it follows the data."
-            )
+def data_notes(cfg: CfgNode) -> list[str]:
+    """Describe the data sets for the log, and write what was dropped from them to OUTPUT_DIR."""
+    lines = described((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
+    return lines + [f"what was dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
 
 
-def _check_keypoints(cfg: CfgNode, stats: DatasetStats) -> None:
-    """How many there are, and a deviation for each where they are not COCO's."""
-    if not cfg.MODEL.KEYPOINT_ON:
+def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
+    """Describe the hardware of the run, for rules of `auto` values."""
+    device = cfg.MODEL.DEVICE.partition(":")[0]
+    return Machine(
+        device=device,
+        processes=world_size(args),
+        cores=(os.cpu_count() or 1) // max(1, args.num_gpus),
+        bfloat16=native_bfloat16(device),
+    )
+
+
+def _check_name(key: str, name: str, known: Iterable[str]) -> None:
+    known = sorted(known)
+    if name in known:
         return
-    key, given = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
-    if key not in cfg.AUTO and given != stats.num_keypoints:
-        raise ConfigError(
-            f"{key} is {given}, but objects of the data have {stats.num_keypoints}. "
-            f"{key} auto follows the data."
-        )
-    key, given = "TEST.KEYPOINT_OKS_SIGMAS", len(cfg.TEST.KEYPOINT_OKS_SIGMAS)
-    count, whose = (given, "") if given else (COCO_KEYPOINTS, "those of COCO, ")
-    if key not in cfg.AUTO and count != stats.num_keypoints:
-        raise ConfigError(
-            f"{key} has {count} values, {whose}but objects of the data have {stats.num_keypoints} "
-            f"keypoints. {key} auto takes the same for each."
-        )
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(f"{key}: {name!r} is unknown; {hint}Known: {', '.join(known)}.")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from d2ext.errors import ConfigError
+from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
@@ -18,13 +18,13 @@ from detectron2.evaluation import (
 
 EvaluatorBuilder = Callable[[CfgNode, str, str], DatasetEvaluator]
 
-_BUILDERS: dict[str, EvaluatorBuilder] = {}
+_BUILDERS: ExtensionRegistry[str, EvaluatorBuilder] = ExtensionRegistry("evaluator")
 
 
 def register_evaluator(evaluator_type: str, build: EvaluatorBuilder) -> None:
     """Register the evaluator of data sets whose metadata have this `evaluator_type`.
 
-    A project calls it when it is imported. A type that is already registered is replaced.
+    A project calls it when it is imported.
 
     Args:
         evaluator_type: the value of `MetadataCatalog.get(name).evaluator_type`.
@@ -32,8 +32,10 @@ def register_evaluator(evaluator_type: str, build: EvaluatorBuilder) -> None:
             need not exist yet. It returns a new evaluator for each call. The evaluator receives
             what the data loader and the model return; its `evaluate` returns
             {task: {metric: number}}, which becomes "task/metric" in metrics.json.
+    Raises:
+        ValueError: the type has an evaluator.
     """
-    _BUILDERS[evaluator_type] = build
+    _BUILDERS.register(evaluator_type, build)
 
 
 def build_evaluator(
@@ -52,13 +54,8 @@ def build_evaluator(
     """
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     folder = str(output_folder or Path(cfg.OUTPUT_DIR) / "inference" / dataset_name)
-    if kind not in _BUILDERS:
-        raise ConfigError(
-            f"{dataset_name}: no evaluator for evaluator_type {kind!r}; known: "
-            f"{', '.join(_BUILDERS)}. Set MetadataCatalog.get({dataset_name!r}).evaluator_type to "
-            "one of them, or register your own with d2ext.evaluation.register_evaluator."
-        )
-    return _BUILDERS[kind](cfg, dataset_name, folder)
+    build = _BUILDERS.get(kind, f"evaluator_type of the data set {dataset_name}")
+    return build(cfg, dataset_name, folder)
 
 
 def _coco(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:

@@ -13,10 +13,10 @@ from detectron2.structures import Instances
 def average_precision(
     detector: Callable[[np.ndarray], Instances], dataset_name: str
 ) -> dict[str, float]:
-    """COCO's numbers for boxes, in percent: "AP", "AP50"...
+    """Compute COCO's numbers for boxes, in percent: "AP", "AP50"...
 
     Args:
-        detector: (H, W, 3) RGB uint8 -> instances in its pixels, on the CPU.
+        detector: maps a (H, W, 3) RGB uint8 image to instances in its pixels, on the CPU.
         dataset_name: a registered data set.
     """
     evaluator = COCOEvaluator(dataset_name, tasks=("bbox",), distributed=False)

@@ -1,4 +1,4 @@
-"""Whether an exported file gives what the model gives."""
+"""Comparison of an exported file with the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from d2ext.errors import UserError
+from d2ext.export.exported_module import Detections, ExportedModule
 from d2ext.export.formats import Run
-from d2ext.export.graph import Detections, Graph
 from detectron2.structures import Instances
 
 BOX_TOLERANCE = 0.05  # pixels
 SCORE_TOLERANCE = 1e-4
-RAW_TOLERANCE = 1e-3  # of raw outputs, relative to the largest
+RAW_TOLERANCE = 1e-3  # of raw outputs, relative to the largest value
 
 
 class ExportError(UserError):
-    """An exported file that does not give what the model gives."""
+    """The outputs of an exported file differ from those of the model."""
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Difference:
     """The largest differences between a file and the model.
 
     Attributes:
-        text: what was compared and how far it is apart.
-        fault: what is beyond the tolerance, "" if nothing is.
+        text: what was compared, and the differences.
+        fault: what is beyond the tolerance; "" if nothing is.
     """
 
     text: str
@@ -34,15 +34,15 @@ class Difference:
 
 
 @torch.no_grad()
-def compare(run: Run, graph: Graph, batches: Sequence[Tensor]) -> list[Difference]:
+def compare(run: Run, module: ExportedModule, batches: Sequence[Tensor]) -> list[Difference]:
     """Run the file and the model on each batch of (B, 3, H, W) pixels."""
     found = []
     for images in batches:
         given = run(images)
-        if isinstance(graph, Detections):
-            found.append(compare_detections(given, graph.exporter.detect(images)))
+        if isinstance(module, Detections):
+            found.append(compare_detections(given, module.exporter.detect(images)))
         else:
-            found.append(compare_tensors(graph.output_names, given, graph(images)))
+            found.append(compare_tensors(module.output_names, given, module(images)))
         size = " x ".join(map(str, images.shape))
         found[-1].text = f"{size}: {found[-1].text}"
     return found
@@ -51,7 +51,7 @@ def compare(run: Run, graph: Graph, batches: Sequence[Tensor]) -> list[Differenc
 def compare_tensors(
     names: Sequence[str], given: Sequence[Tensor], expected: Sequence[Tensor]
 ) -> Difference:
-    """Outputs of the same shapes, number by number."""
+    """Compare outputs of the same shapes, number by number."""
     parts, faults = [], []
     for name, own, wanted in zip(names, given, expected, strict=True):
         if own.shape != wanted.shape:
@@ -65,7 +65,7 @@ def compare_tensors(
 
 
 def compare_detections(given: Sequence[Tensor], expected: Sequence[Instances]) -> Difference:
-    """Every detection of the model beside the nearest one of its class in the file's."""
+    """Compare every detection of the model with the nearest one of its class in the file's."""
     count, boxes, scores, missing = 0, 0.0, 0.0, 0
     for own, wanted in zip(zip(*given, strict=True), expected, strict=True):
         for box, score, label in zip(

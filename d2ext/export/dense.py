@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2ext.export.exporter import Exporter, register_exporter
+from d2ext.export.exporter import NMSExporter, register_exporter
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
 from d2ext.modeling.dense_heads.dense_head import apply_dense_deltas, flatten_cells
 from d2ext.modeling.meta_arch import DenseDetector
@@ -16,7 +16,7 @@ Raw = dict[str, list[Tensor]]
 
 
 @register_exporter(DenseDetector)
-class DenseExporter(Exporter):
+class DenseExporter(NMSExporter):
     """Any `DenseHead`: its raw outputs are the fields of its predictions, by their names."""
 
     def __init__(self, model: Any) -> None:
@@ -36,7 +36,7 @@ class DenseExporter(Exporter):
 
 
 @register_exporter(RetinaNet)
-class RetinaNetExporter(Exporter):
+class RetinaNetExporter(NMSExporter):
     """Raw outputs: "anchors" (A, 4) XYXY, "logits" (B, A, classes) and "deltas" (B, A, 4)."""
 
     def __init__(self, model: Any) -> None:

@@ -7,22 +7,30 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
+from d2ext.export.selection import Selected, nms_detections
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 
 _EXPORTERS: dict[type[nn.Module], type["Exporter"]] = {}
 _Class = TypeVar("_Class", bound=type["Exporter"])
 
+# Candidates per level where the model has no limit: the shapes of an exported module are fixed,
+# and hardly ever do more than these pass the threshold.
+MOST_CANDIDATES = 1000
+
 
 class Exporter(ABC, nn.Module):
-    """A detector as functions of tensors.
+    """A detector as functions of tensors, from pixels to raw outputs, candidates and detections.
+
+    A subclass implements `head`, `decode` and `select`. NMS is one way to select (`NMSExporter`);
+    a set predictor, whose queries need none, takes the best candidates.
 
     Args:
         model: a detector in evaluation mode, on the CPU.
     """
 
     clip: bool = True  # end boxes at the border of the image
-    postprocess: PostProcess
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -40,26 +48,60 @@ class Exporter(ABC, nn.Module):
         return 2 * max(self.stride, *strides)  # two cells: one is a special case of many operators
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) pixels in 0..255 -> what the backbone takes."""
+        """Normalise (B, 3, H, W) pixels in 0..255 as the backbone takes them."""
         return (images - self.model.pixel_mean) / self.model.pixel_std
 
     def detect(self, images: Tensor) -> list[Instances]:
-        """What the model itself finds in (B, 3, H, W) pixels: the truth for what is exported."""
+        """Run the model itself on (B, 3, H, W) pixels, to check the exported file against it."""
         height, width = images.shape[-2:]
         batch = [{"image": image, "height": height, "width": width} for image in images]
         return [found["instances"] for found in self.model(batch)]
 
     @abstractmethod
     def head(self, images: Tensor) -> dict[str, list[Tensor]]:
-        """Normalised images -> raw outputs by name, each level by level."""
+        """Compute the raw outputs of normalised images, by name, as one tensor per level."""
 
     @abstractmethod
     def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:
-        """What `head` gives -> boxes and scores."""
+        """Decode what `head` returns to boxes and scores: the candidates."""
+
+    @abstractmethod
+    def select(self, levels: LevelPredictions, for_onnx: bool) -> Selected:
+        """Select the detections among the candidates.
+
+        Args:
+            for_onnx: use operators that `d2ext.export.onnx_file` translates.
+        Returns:
+            Boxes (B, N, 4), scores (B, N) and classes (B, N) int64, with a fixed N; where there
+            are fewer than N detections, their scores are 0.
+        """
+
+
+class NMSExporter(Exporter):
+    """An exporter of a detector that selects its detections by NMS within each class.
+
+    Attributes:
+        postprocess: the thresholds of the model.
+    """
+
+    postprocess: PostProcess
+
+    def select(self, levels: LevelPredictions, for_onnx: bool) -> Selected:
+        return nms_detections(
+            levels,
+            topk=self.postprocess.topk_candidates or MOST_CANDIDATES,
+            nms_thresh=self.postprocess.nms_thresh,
+            max_detections=self.postprocess.max_detections,
+            for_onnx=for_onnx,
+        )
 
 
 def register_exporter(model_class: type[nn.Module]) -> Callable[[_Class], _Class]:
-    """Export models of `model_class`, and of subclasses without an own one, by the class below."""
+    """Register the decorated `Exporter` for models of `model_class` and its subclasses.
+
+    An exporter of a subclass wins over that of its parent. A head of a `DenseDetector` needs none:
+    `DenseHead.decode_dense` is enough.
+    """
 
     def register(exporter: _Class) -> _Class:
         _EXPORTERS[model_class] = exporter
@@ -69,7 +111,7 @@ def register_exporter(model_class: type[nn.Module]) -> Callable[[_Class], _Class
 
 
 def exporter_for(model: nn.Module) -> Exporter:
-    """The exporter of a model.
+    """Build the exporter of a model.
 
     Raises:
         ConfigError: none is registered for its class.
@@ -77,8 +119,17 @@ def exporter_for(model: nn.Module) -> Exporter:
     for kind in type(model).__mro__:
         if kind in _EXPORTERS:
             return _EXPORTERS[kind](model)
-    known = ", ".join(sorted(kind.__name__ for kind in _EXPORTERS))
     raise ConfigError(
         f"MODEL.META_ARCHITECTURE: {type(model).__name__} cannot be exported; those that can: "
-        f"{known}. `d2ext.export.register_exporter` adds one."
+        f"{', '.join(_exportable())}. `d2ext.export.register_exporter` adds one."
+    )
+
+
+def _exportable() -> list[str]:
+    """Names that MODEL.META_ARCHITECTURE takes, of models with an exporter."""
+    classes = tuple(_EXPORTERS)
+    return sorted(
+        name
+        for name, kind in META_ARCH_REGISTRY
+        if isinstance(kind, type) and issubclass(kind, classes)
     )

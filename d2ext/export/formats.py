@@ -1,4 +1,4 @@
-"""Writing a graph in each format, and running what was written."""
+"""Writing a module in each format, and running what was written."""
 
 import json
 import warnings
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from d2ext.errors import ConfigError, WeightsError
-from d2ext.export.capture import StandIns, export_program
-from d2ext.export.graph import Graph
+from d2ext.export.exported_module import ExportedModule
+from d2ext.export.torch_export import OperatorSubstitution, export_program
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "torch_export": ".pt2"}
 METADATA = "metadata.json"  # the extra file of PyTorch's formats
@@ -21,14 +21,14 @@ Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def save(
-    graph: Graph,
+    module: ExportedModule,
     images: Tensor,
     free_size: bool,
     metadata: dict[str, Any],
     kind: str,
     path: Path,
 ) -> None:
-    """Write `graph` as `kind`, one of `SUFFIXES`.
+    """Write `module` as `kind`, one of `SUFFIXES`.
 
     Args:
         images: (B, 3, H, W) with B > 1, to run it once.
@@ -39,23 +39,23 @@ def save(
     extra = {METADATA: json.dumps(metadata)}
     with torch.no_grad(), _quiet():
         if kind == "torchscript":
-            with StandIns():
-                traced = torch.jit.trace(graph, images, check_trace=False)
+            with OperatorSubstitution():
+                traced = torch.jit.trace(module, images, check_trace=False)
             torch.jit.save(traced, str(path), _extra_files=extra)
             return
         if kind == "onnx":
             need_onnx()
-        program = export_program(graph, images, free_size)
+        program = export_program(module, images, free_size)
         if kind == "torch_export":
             torch.export.save(program, path, extra_files=extra)
         else:
             from d2ext.export.onnx_file import save_onnx  # needs packages that training does not
 
-            save_onnx(program, graph.output_names, {METADATA_KEY: extra[METADATA]}, path)
+            save_onnx(program, module.output_names, {METADATA_KEY: extra[METADATA]}, path)
 
 
 def load(path: Path, kind: str) -> Run:
-    """What runs a file: (B, 3, H, W) float32 pixels in, the tuple of outputs out."""
+    """Load a file as a function from (B, 3, H, W) float32 pixels to the tuple of outputs."""
     if kind == "torchscript":
         return torch.jit.load(str(path))
     if kind == "torch_export":
@@ -68,10 +68,10 @@ def load(path: Path, kind: str) -> Run:
 
 
 def open_session(path: Path, threads: int = 0) -> Any:
-    """An onnxruntime session on the CPU.
+    """Open an onnxruntime session on the CPU.
 
     Args:
-        threads: 0 leaves their number to onnxruntime.
+        threads: number of threads; 0 leaves it to onnxruntime.
     Raises:
         WeightsError: onnxruntime cannot read or run the file.
     """
@@ -102,7 +102,7 @@ def need_onnx() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' and tracers' warnings; what is written is checked by running it."""
+    """Silence the exporters' and tracers' warnings; what is written is checked by running it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

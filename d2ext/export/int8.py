@@ -1,4 +1,4 @@
-"""ONNX files with weights and activations of 8 bits, by onnxruntime's static quantisation."""
+"""8-bit ONNX files by onnxruntime's static post-training quantisation."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,10 +18,10 @@ OPERATORS = ["Conv", "Gemm"]  # the rest is cheap, or computes boxes, which 8 bi
 
 
 def quantize(source: Path, target: Path, inputs: Iterable[np.ndarray]) -> None:
-    """Write `source` with 8 bits to `target`, its metadata included.
+    """Quantise `source` to `target`, its metadata included.
 
-    Weights have a scale for each channel; activations one for each tensor, from the least and the
-    largest value that the `inputs` cause.
+    Weights have a scale per channel, activations one per tensor, from the least and the largest
+    value that the `inputs` cause.
 
     Args:
         inputs: (B, 3, H, W) float32, as the file takes them.
@@ -51,6 +51,6 @@ class _Reader(CalibrationDataReader):
         self.inputs = inputs
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next input by its name; None at the end."""
+        """Return the next input by its name; None at the end."""
         images = next(self.inputs, None)
         return None if images is None else {"images": images}

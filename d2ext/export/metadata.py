@@ -1,4 +1,4 @@
-"""What a program that runs an exported file has to know, stored in the file as JSON."""
+"""The metadata of an exported file, stored in it as JSON: how to prepare images, what comes out."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,21 +12,22 @@ LETTERBOX = "letterbox"  # the largest size that fits in, its proportions kept
 
 @dataclass(frozen=True)
 class Metadata:
-    """How to feed a file and read what it gives.
+    """How to feed a file and read its outputs.
 
     Attributes:
         model: the meta-architecture.
         classes: names; empty if they are not known.
-        channel_order: of the input, "BGR" or "RGB"; its values are 0..255, normalised inside.
-        resize: how images come to the input's size: "shortest_edge", "stretch" or "letterbox".
-        size: height and width of the input in pixels, or None: any multiples of `stride`.
+        channel_order: "BGR" or "RGB" of the input, whose values are 0..255, normalised inside.
+        resize: how images are resized to the input: "shortest_edge", "stretch" or "letterbox".
+        size: height and width of the input in pixels; None for any multiples of `stride`.
         shortest, longest: with "shortest_edge", the wanted shorter and the largest longer side.
         stride: height and width are multiples of this.
         smallest: least height and width where they are free.
-        clip: whether boxes end at the border of the image.
-        padding: value of each channel for what is added on the right and bottom.
-        nms, decode: whether they are "inside" or not, "none".
-        outputs: their names.
+        clip: boxes are clipped to the image.
+        padding: pixel value per channel of the padding on the right and bottom.
+        nms: "inside" if the outputs are detections, by NMS or as the model selects; or "none".
+        decode: "inside" if the outputs are decoded boxes, or "none".
+        outputs: names of the outputs.
     """
 
     model: str
@@ -57,10 +58,10 @@ def describe(
     decode: str,
     outputs: Sequence[str],
 ) -> Metadata:
-    """The metadata of an export.
+    """Collect the metadata of an export.
 
     Args:
-        size: height and width, if they are fixed.
+        size: (height, width), if they are fixed.
     """
     resize = cfg.INPUT.get("RESIZE", "shortest_edge")
     mean, std = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD

@@ -1,4 +1,4 @@
-"""Programs as ONNX files."""
+"""Writing a `torch.export` program as an ONNX file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def save_onnx(
         verbose=False,
         opset_version=OPSET,
         custom_translation_table={
-            torch.ops.d2ext_export.keep_best.default: _keep_best,
+            torch.ops.d2ext_export.batched_nms_mask.default: _batched_nms_mask,
             torch.ops.torchvision.deform_conv2d.default: _deform_conv2d,
         },
     )
@@ -37,8 +37,10 @@ def save_onnx(
     exported.save(str(path))
 
 
-def _keep_best(boxes: Any, scores: Any, classes: Any, num_classes: int, nms_thresh: float) -> Any:
-    """`d2ext.export.suppression.keep_best`."""
+def _batched_nms_mask(
+    boxes: Any, scores: Any, classes: Any, num_classes: int, nms_thresh: float
+) -> Any:
+    """Translate `d2ext.export.selection.batched_nms_mask`."""
     numbers = op.Constant(value_ints=list(range(num_classes)))
     own = op.Equal(op.Unsqueeze(classes, [1]), op.Unsqueeze(numbers, [0, 2]))  # (B, classes, K)
     by_class = op.Where(own, op.Unsqueeze(scores, [1]), 0.0)

@@ -1,4 +1,4 @@
-"""Modules around the operators."""
+"""Layers: `nn.Module`s around the operators."""
 
 from d2ext.layers.deform_conv import DeformConv, ModulatedDeformConv
 from d2ext.layers.deform_conv_pack import DeformConvPack

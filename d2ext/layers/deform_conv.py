@@ -17,10 +17,12 @@ class ModulatedDeformConv(nn.Module):
         in_channels, out_channels: channels, multiples of `groups`.
         kernel_size, stride, padding, dilation: as in `nn.Conv2d`.
         groups: groups of the convolution.
-        deformable_groups: groups of channels with offsets and masks of their own.
-        bias: whether there is a bias.
+        deformable_groups: groups of input channels with their own offsets and masks.
+        bias: whether to add a learnt bias.
         norm: module applied to the output.
         activation: function applied after `norm`.
+    Raises:
+        ValueError: channels are not multiples of the groups.
     """
 
     def __init__(
@@ -55,11 +57,18 @@ class ModulatedDeformConv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, C, H, W), (B, 2 * G * taps, H', W') and (B, G * taps, H', W') -> (B, C', H', W').
+        """Convolve, normalise and activate.
 
+        Args:
+            x: (B, C, H, W).
+            offset: (B, 2 * G * taps, H', W') in pixels of `x`, for G deformable groups.
+            mask: (B, G * taps, H', W') factors of the samples, or None.
+        Returns:
+            (B, C', H', W').
         Raises:
             ValueError: a shape does not fit, see `d2ext.ops.deform_conv2d`.
         """
+        # The operator would take any number of offset groups that divides the channels.
         self._check_groups(offset)
         x = deform_conv2d(
             x,
@@ -76,7 +85,7 @@ class ModulatedDeformConv(nn.Module):
         return x if self.activation is None else self.activation(x)
 
     def extra_repr(self) -> str:
-        """The arguments, as Detectron2 prints them."""
+        """Return the arguments, as Detectron2 prints them."""
         names = "in_channels out_channels kernel_size stride padding dilation groups"
         shown = [f"{name}={getattr(self, name)}" for name in names.split()]
         shown += [f"deformable_groups={self.deformable_groups}", f"bias={self.bias is not None}"]
@@ -89,7 +98,11 @@ class ModulatedDeformConv(nn.Module):
 
 
 class DeformConv(ModulatedDeformConv):
-    """Deformable convolution v1 (Dai et al. 2017, arXiv:1703.06211): no mask, and no bias."""
+    """Deformable convolution v1 (Dai et al. 2017, arXiv:1703.06211): no mask, and no bias.
+
+    Arguments as of `ModulatedDeformConv`. `bias` is there for Detectron2's signature only: True
+    raises ValueError.
+    """
 
     def __init__(
         self,
@@ -106,25 +119,10 @@ class DeformConv(ModulatedDeformConv):
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if bias:
-            raise ValueError("DeformConv has no bias; ModulatedDeformConv has")
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            deformable_groups=deformable_groups,
-            bias=False,
-            norm=norm,
-            activation=activation,
-        )
+            raise ValueError("DeformConv has no bias; use ModulatedDeformConv")
+        geometry = kernel_size, stride, padding, dilation, groups, deformable_groups
+        super().__init__(in_channels, out_channels, *geometry, False, norm, activation)
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:  # type: ignore[override]
-        """(B, C, H, W) and (B, 2 * G * taps, H', W') -> (B, C', H', W').
-
-        Raises:
-            ValueError: a shape does not fit, see `d2ext.ops.deform_conv2d`.
-        """
+        """Convolve as `ModulatedDeformConv` does, without a mask."""
         return super().forward(x, offset, None)

@@ -1,4 +1,7 @@
-"""Multi-scale deformable attention as a module, with the names and beginnings of its authors."""
+"""Multi-scale deformable attention as a module.
+
+Parameter names and initialisation follow Deformable DETR, so that its checkpoints fit.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,15 +13,17 @@ from d2ext.ops import ms_deform_attn
 
 
 class MultiScaleDeformableAttention(nn.Module):
-    """Queries that look at a few learnt places of maps of several sizes.
+    """Attention of queries to a few learnt sampling points on each level of a feature pyramid.
 
     Source: Zhu et al. 2020, arXiv:2010.04159, equation 3 and appendix A.4.
 
     Args:
         channels: channels of queries, features and output, a multiple of `num_heads`.
-        num_levels: number of maps.
-        num_heads: heads, each with places and weights of its own.
-        num_points: places that a head looks at in each map.
+        num_levels: number of feature maps.
+        num_heads: attention heads, each with its own sampling points and weights.
+        num_points: sampling points per head and level.
+    Raises:
+        ValueError: `channels` is no multiple of `num_heads`.
     """
 
     def __init__(
@@ -37,9 +42,10 @@ class MultiScaleDeformableAttention(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """At first each head looks its own way, point k at k pixels' distance, all equally."""
+        """Initialise head h to sample along direction 2*pi*h/H at 1..K pixels, uniform weights."""
+        # Zero weights: at first, offsets and attention weights are the same for all queries.
         nn.init.zeros_(self.sampling_offsets.weight)
-        self.sampling_offsets.bias.copy_(self._first_offsets().flatten())
+        self.sampling_offsets.bias.copy_(self._initial_offsets().flatten())
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
         for projection in (self.value_proj, self.output_proj):
@@ -54,25 +60,27 @@ class MultiScaleDeformableAttention(nn.Module):
         spatial_shapes: Sequence[tuple[int, int]],
         padding_mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend from each query to the maps around its reference point.
+        """Attend from each query to the feature maps around its reference point.
 
         Args:
             query: (N, Q, channels).
-            reference_points: (N, Q, L, 2) x and y in parts of each map, whence offsets are in
-                pixels; or (N, Q, L, 4) with width and height, of which offsets are parts.
-            features: (N, S, channels), pixels of all L maps, map after map and row-major.
-            spatial_shapes: height and width of each map.
-            padding_mask: (N, S), true where a pixel lies outside its image and counts as zero.
+            reference_points: (N, Q, L, 2) x and y, normalised to each map: offsets are then in
+                pixels. Or (N, Q, L, 4) with width and height of a box: offsets are then relative to
+                half its size, divided by `num_points`.
+            features: (N, S, channels), pixels of all L maps, level after level and row-major.
+            spatial_shapes: height and width of each map, in pixels.
+            padding_mask: (N, S) bools, true for padding, which counts as zero.
         Returns:
-            (N, Q, channels).
+            (N, Q, channels), dtype of `features` or of autocast.
         Raises:
             ValueError: a shape does not fit, see `d2ext.ops.ms_deform_attn`.
         """
         heads, samples = self.num_heads, (self.num_levels, self.num_points)
         value = self.value_proj(features)
-        if padding_mask is not None:
+        if padding_mask is not None:  # after the projection, whose bias is not zero
             value = value.masked_fill(padding_mask.unsqueeze(-1), 0)
         offsets = self.sampling_offsets(query).unflatten(-1, (heads, *samples, 2))
+        # One softmax over the points of all levels together.
         weights = self.attention_weights(query).unflatten(-1, (heads, -1)).softmax(-1)
         attended = ms_deform_attn(
             value.unflatten(-1, (heads, -1)),
@@ -83,14 +91,15 @@ class MultiScaleDeformableAttention(nn.Module):
         return self.output_proj(attended)
 
     def extra_repr(self) -> str:
-        """Of the arguments, those that parameters don't tell."""
+        """Return the arguments that the shapes of the parameters do not show."""
         names = "num_levels", "num_heads", "num_points"
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
-    def _first_offsets(self) -> Tensor:
-        """(heads, levels, points, 2) pixels; eight heads look along the sides and diagonals."""
+    def _initial_offsets(self) -> Tensor:
+        """Return (heads, levels, points, 2) x and y in pixels, see `reset_parameters`."""
         angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
+        # The larger coordinate becomes 1: eight heads point at the eight neighbours of a pixel.
         directions = directions / directions.abs().amax(-1, keepdim=True)
         steps = torch.arange(1, self.num_points + 1).unsqueeze(-1)
         offsets = directions[:, None, None] * steps
@@ -102,13 +111,14 @@ class MultiScaleDeformableAttention(nn.Module):
         offsets: Tensor,
         spatial_shapes: Sequence[tuple[int, int]],
     ) -> Tensor:
-        """(N, Q, heads, levels, points, 2) parts of each map."""
+        """Return (N, Q, heads, levels, points, 2) sampling locations, normalised to each map."""
         centre, size = reference_points[..., :2], reference_points[..., 2:]
         if reference_points.shape[-1] == 2:
             sides = (side for height, width in spatial_shapes for side in (width, height))
-            # Filled one by one, since a list of numbers would make a GPU wait.
+            # Filled one by one: a tensor from a list would be a synchronous copy to the GPU.
             unit = torch.stack([centre.new_full((), 1 / side) for side in sides]).view(-1, 1, 2)
         elif reference_points.shape[-1] == 4:
+            # So that point K at its initial offset of K lies on the border of the box.
             unit = size[:, :, None, :, None] * (0.5 / self.num_points)
         else:
             raise ValueError(

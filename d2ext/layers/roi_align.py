@@ -7,13 +7,13 @@ from d2ext.ops import roi_align, roi_align_rotated
 
 
 class ROIAlign(nn.Module):
-    """Means of bilinear samples in the bins of upright regions, see `d2ext.ops.roi_align`.
+    """RoI align of upright regions, see `d2ext.ops.roi_align`.
 
     Args:
-        output_size: bins, one number or (vertical, horizontal).
-        spatial_scale: pixels of the maps in a pixel of the image.
-        sampling_ratio: samples along a side of a bin; 0: about one a pixel of the maps.
-        aligned: False is off by half a pixel, as models from before 2019 are.
+        output_size: number of bins, one number or (vertical, horizontal).
+        spatial_scale: size of the maps relative to the image, such as 1/16.
+        sampling_ratio: samples per bin along each side; 0: about one per pixel of the maps.
+        aligned: False is off by half a pixel, as models from before 2019 expect.
     """
 
     def __init__(
@@ -28,24 +28,24 @@ class ROIAlign(nn.Module):
         self.sampling_ratio, self.aligned = sampling_ratio, aligned
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """(B, C, H, W) and (K, 5), the image's number and XYXY -> (K, C, *output_size)."""
+        """Pool (B, C, H, W) maps in (K, 5) regions, image index and XYXY: (K, C, *output_size)."""
         return roi_align(
             input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
         )
 
     def extra_repr(self) -> str:
-        """The arguments."""
+        """Return the arguments, as Detectron2 prints them."""
         names = "output_size spatial_scale sampling_ratio aligned"
         return ", ".join(f"{name}={getattr(self, name)}" for name in names.split())
 
 
 class ROIAlignRotated(nn.Module):
-    """Means of bilinear samples in the bins of rotated regions, see `roi_align_rotated`.
+    """RoI align of rotated regions, see `d2ext.ops.roi_align_rotated`.
 
     Args:
-        output_size: bins, one number or (vertical, horizontal).
-        spatial_scale: pixels of the maps in a pixel of the image.
-        sampling_ratio: samples along a side of a bin; 0: about one a pixel of the maps.
+        output_size: number of bins, one number or (vertical, horizontal).
+        spatial_scale: size of the maps relative to the image, such as 1/16.
+        sampling_ratio: samples per bin along each side; 0: about one per pixel of the maps.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class ROIAlignRotated(nn.Module):
         self.sampling_ratio = sampling_ratio
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """(B, C, H, W) and (K, 6), the image's number and XYWHA -> (K, C, *output_size)."""
+        """Pool (B, C, H, W) maps in (K, 6) regions, image index and XYWHA: (K, C, *output_size)."""
         return roi_align_rotated(
             input, rois, self.output_size, self.spatial_scale, self.sampling_ratio
         )
 
     def extra_repr(self) -> str:
-        """The arguments."""
+        """Return the arguments, as Detectron2 prints them."""
         names = "output_size spatial_scale sampling_ratio"
         return ", ".join(f"{name}={getattr(self, name)}" for name in names.split())

@@ -1,4 +1,8 @@
-"""Operators: one face each; PyTorch's dispatcher picks a compiled kernel or the plain reference."""
+"""Operators: checked Python functions whose kernels PyTorch's dispatcher picks.
+
+Each is defined by `torch.library`. A compiled kernel runs where one is loaded for the tensor's
+device, otherwise the plain PyTorch of `d2ext.ops.reference`.
+"""
 
 from d2ext.ops.box_iou_rotated import box_iou_rotated, matched_iou_rotated
 from d2ext.ops.deform_conv2d import deform_conv2d
@@ -25,4 +29,5 @@ __all__ = [
     "sigmoid_focal_loss",
 ]
 
-EXTENSION_STATE = load_extension()  # one line for the head of a log
+# After the imports above, which define the schemas that the compiled kernels are registered to.
+EXTENSION_STATE = load_extension()  # one line, for the first lines of a log

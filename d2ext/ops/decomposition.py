@@ -1,4 +1,4 @@
-"""Operators in terms of PyTorch's own, for exporters and compilers that know no others."""
+"""Decompositions of d2ext's operators into ATen operators, for exporters and compilers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,19 +10,24 @@ _TABLE: dict[OpOverload, Callable[..., Any]] = {}
 
 
 def register_decomposition(name: str, function: Callable[..., Any]) -> None:
-    """Let `function`, made of ATen operators with ONNX counterparts, stand for d2ext::`name`."""
+    """Register the decomposition of d2ext::`name`.
+
+    Args:
+        name: an operator without its namespace.
+        function: takes the operator's arguments and uses only ATen operators that exist in ONNX.
+    """
     _TABLE[getattr(torch.ops.d2ext, name).default] = function
 
 
 def decompositions() -> dict[OpOverload, Callable[..., Any]]:
-    """A table for `torch.export.ExportedProgram.run_decompositions`, core ATen included.
+    """Return the decompositions of d2ext's operators and those of core ATen.
 
-    `torch.export.export(model, inputs).run_decompositions(decompositions())` is a program that runs
-    without d2ext, and that `torch.onnx.export` takes.
+    `torch.export.export(model, inputs).run_decompositions(decompositions())` returns a program that
+    runs without d2ext and that `torch.onnx.export` accepts.
     """
     return {
         **torch.export.default_decompositions(),
         **_TABLE,
-        # `new_tensor` leaves it behind, and a decomposed graph may change nothing in place.
+        # Tracing `new_tensor` records it, but a decomposed graph must not hold in-place operators.
         torch.ops.aten.detach_.default: torch.ops.aten.alias.default,
     }

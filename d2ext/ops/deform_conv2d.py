@@ -1,4 +1,4 @@
-"""Deformable convolution, versions 1 and 2.
+"""Deformable convolution (DCN), versions 1 and 2.
 
 Source: Dai et al., "Deformable Convolutional Networks", 2017, arXiv:1703.06211, section 2.1, and
 Zhu et al., "Deformable ConvNets v2", 2019, arXiv:1811.11168, equation 1 (the mask).
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from d2ext.ops import reference
+from d2ext.ops.autocast import cast_to_autocast
+from d2ext.ops.checks import check_dtypes
 from d2ext.ops.decomposition import register_decomposition
 from d2ext.ops.determinism import alert_not_deterministic
 from d2ext.ops.differentiation import register_differentiable_once
@@ -44,27 +46,32 @@ def deform_conv2d(
     dilation: int | tuple[int, int] = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Convolution whose taps read at learnt positions, by bilinear interpolation; zeros outside.
+    """Compute a deformable convolution: each kernel tap reads at its grid position plus an offset.
+
+    Samples are interpolated bilinearly, with zeros outside the input. Written for one output
+    location p and one group: y(p) = sum over taps k of w_k * x(p + p_k + offset_k) * mask_k.
 
     Args:
         input: (B, C, H, W) floats, half types included; channels-last is read without a copy.
-            Its dtype is also that of weight and bias, while offset and mask may be float32 beside
-            half types. Under autocast these three are cast; positions are always float32.
-        offset: (B, 2 * G * kh * kw, H', W') pixels, y before x for each tap of each of the G
-            offset groups; G divides C, and group g moves the g-th C / G channels.
-        weight: (C', C / groups, kh, kw); its shape says the number of groups.
+            Weight and bias have the same dtype. Offset and mask have it too, or are float32 where
+            `input` is of a half type. Autocast casts input, weight and bias.
+        offset: (B, 2 * G * kh * kw, H', W') in pixels of the input, y before x for each tap of each
+            of the G offset groups; G divides C, and group g moves the g-th C / G channels.
+        weight: (C', C / groups, kh, kw); the number of groups follows from its shape.
         bias: (C',).
-        stride, padding, dilation: as in a convolution, one number or (vertical, horizontal).
-        mask: (B, G * kh * kw, H', W') factors of the samples; None is version 1.
+        stride, padding, dilation: as in `torch.nn.functional.conv2d`, one number or (vertical,
+            horizontal).
+        mask: (B, G * kh * kw, H', W') modulation factor of each sample; None for version 1.
     Returns:
         (B, C', H', W'), dtype of `input`, in channels-last memory. Differentiable once.
     Raises:
         ValueError: shapes, dtypes or devices do not fit each other.
-        RuntimeError: deterministic algorithms are asked for, and the gradient of `input` on CUDA.
+        RuntimeError: in the backward pass, if the gradient of `input` is asked for on CUDA under
+            `torch.use_deterministic_algorithms(True)`.
     """
     geometry = _pair(stride), _pair(padding), _pair(dilation)
     input, weight, bias = _autocast(input, weight, bias)
-    _check_floats(input, weight, bias, offset, mask)
+    check_dtypes(input, weight, bias, positions=(offset, mask))
     _check_shapes(input, weight, bias)
     size = _output_size(input, weight, *geometry)
     _check_offsets(input, offset, weight, mask, size)
@@ -79,34 +86,8 @@ def _autocast(
     input: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     kind = input.device.type
-    if not torch.is_autocast_enabled(kind):
-        return input, weight, bias
-    dtype = torch.get_autocast_dtype(kind)
-    cast = [_cast(tensor, dtype) for tensor in (input, weight)]
-    return cast[0], cast[1], None if bias is None else _cast(bias, dtype)
-
-
-def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    is_cast = tensor.is_floating_point() and tensor.dtype != torch.float64
-    return tensor.to(dtype) if is_cast else tensor
-
-
-def _check_floats(
-    input: Tensor, weight: Tensor, bias: Tensor | None, offset: Tensor, mask: Tensor | None
-) -> None:
-    half = input.dtype in (torch.float16, torch.bfloat16)
-    for tensor in (input, weight, bias, offset, mask):
-        if tensor is None:
-            continue
-        if not tensor.is_floating_point() or tensor.device != input.device:
-            raise ValueError(
-                f"expected floats on {input.device}, got {tensor.dtype} on {tensor.device}"
-            )
-        is_position = tensor is offset or tensor is mask
-        if tensor.dtype != input.dtype and not (
-            half and is_position and tensor.dtype == torch.float32
-        ):
-            raise ValueError(f"expected one dtype, got {input.dtype} and {tensor.dtype}")
+    cast_bias = None if bias is None else cast_to_autocast(bias, kind)
+    return cast_to_autocast(input, kind), cast_to_autocast(weight, kind), cast_bias
 
 
 def _check_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -119,7 +100,7 @@ def _check_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     groups = channels // max(group_channels, 1)
     if groups < 1 or channels != groups * group_channels or out_channels % groups:
         raise ValueError(
-            f"weight {tuple(weight.shape)} fits no number of groups of {channels} channels"
+            f"weight {tuple(weight.shape)} fits no number of groups of {channels} input channels"
         )
     if bias is not None and bias.shape != (out_channels,):
         raise ValueError(f"bias must be ({out_channels},), got {tuple(bias.shape)}")
@@ -134,10 +115,11 @@ def _output_size(
 ) -> tuple[int, int]:
     if min(stride) < 1 or min(dilation) < 1 or min(padding) < 0:
         raise ValueError(f"stride {stride}, padding {padding} or dilation {dilation} is too small")
+    # Extent of the dilated kernel, in pixels.
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     padded = [n + 2 * p for n, p in zip(input.shape[2:], padding, strict=True)]
     if padded[0] < spans[0] or padded[1] < spans[1]:
-        raise ValueError(f"the kernel spans {spans} pixels, the padded input has only {padded}")
+        raise ValueError(f"the kernel spans {spans} pixels, but the padded input has only {padded}")
     return (padded[0] - spans[0]) // stride[0] + 1, (padded[1] - spans[1]) // stride[1] + 1
 
 
@@ -145,6 +127,7 @@ def _check_offsets(
     input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, size: tuple[int, int]
 ) -> None:
     taps = weight.shape[2] * weight.shape[3]
+    # The number of offset groups follows from the channels; 0 fails the check below.
     groups = offset.shape[1] // (2 * taps) if offset.ndim == 4 else 0
     expected = (input.shape[0], 2 * groups * taps, *size)
     if groups < 1 or input.shape[1] % groups or offset.shape != expected:
@@ -157,7 +140,7 @@ def _check_offsets(
         raise ValueError(f"mask must be {expected}, got {tuple(mask.shape)}")
 
 
-def _with_autocast(
+def _deform_conv2d_autocast(
     input: Tensor,
     offset: Tensor,
     weight: Tensor,
@@ -166,12 +149,14 @@ def _with_autocast(
     *geometry: list[int],
 ) -> Tensor:
     input, weight, bias = _autocast(input, weight, bias)
-    with torch.autocast(input.device.type, enabled=False):  # what is float64 stays so inside
+    # Off: otherwise the call would dispatch to this implementation again.
+    with torch.autocast(input.device.type, enabled=False):
         return torch.ops.d2ext.deform_conv2d(input, offset, weight, bias, mask, *geometry)
 
 
+# By hand: `torch.library.register_autocast` would cast offset and mask as well.
 for _key in ("AutocastCPU", "AutocastCUDA"):
-    torch.library.impl("d2ext::deform_conv2d", _key, _with_autocast)
+    torch.library.impl("d2ext::deform_conv2d", _key, _deform_conv2d_autocast)
 
 
 @torch.library.register_fake("d2ext::deform_conv2d")
@@ -188,6 +173,7 @@ def _fake_backward(
     mask: Tensor | None,
     *_: object,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    # As the kernels do: the gradient of a missing mask is empty, since all four are returned.
     grad_mask = input.new_empty(0) if mask is None else mask.new_empty(mask.shape)
     grad_input = _channels_last(input, input.shape)
     return grad_input, offset.new_empty(offset.shape), weight.new_empty(weight.shape), grad_mask
@@ -205,7 +191,7 @@ def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    if grad_output.is_cuda and ctx.needs_input_grad[0]:
+    if grad_output.is_cuda and ctx.needs_input_grad[0]:  # the only one summed by atomics
         alert_not_deterministic("the gradient of deform_conv2d", grad_output)
     grad_input, grad_offset, grad_weight, grad_mask = torch.ops.d2ext.deform_conv2d_backward(
         grad_output, *ctx.saved_tensors, *ctx.geometry

@@ -1,7 +1,7 @@
-"""The operators under the names that Detectron2's compiled ones have: `torch.ops.detectron2.*`.
+"""Aliases of the rotated operators under Detectron2's names, `torch.ops.detectron2.*`.
 
-For the bundled runtime, which imports this module (see `d2ext/_detectron2.py`); beside the official
-package, which registers its own, it must not be imported.
+The bundled runtime imports this module (see `d2ext/_detectron2.py`). It must not be imported when
+the official package is installed, which registers operators of these names itself.
 """
 
 import torch
@@ -31,6 +31,7 @@ def _roi_align_rotated_backward(
     width: int,
     sampling_ratio: int,
 ) -> Tensor:
+    # The pooled size and the channels are those of `grad`; only Detectron2's schema repeats them.
     return torch.ops.d2ext.roi_align_rotated_backward(
         grad, rois, spatial_scale, sampling_ratio, batch, height, width
     )
@@ -58,4 +59,5 @@ for _name, _schema, _function in (
     ),
 ):
     torch.library.define(f"detectron2::{_name}", _schema)
+    # Implicit: autograd, autocast and fake kernels are then those of the d2ext operator inside.
     torch.library.impl(f"detectron2::{_name}", "CompositeImplicitAutograd", _function)

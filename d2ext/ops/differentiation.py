@@ -1,4 +1,4 @@
-"""Operators whose gradient has no gradient of its own say so."""
+"""A clear error for second derivatives of operators that have only a first one."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ import torch
 
 
 def register_differentiable_once(name: str) -> None:
-    """Make differentiating d2ext::`name`_backward an error; by itself PyTorch gives no gradient."""
+    """Make differentiating d2ext::`name`_backward raise RuntimeError.
 
-    def refuse(ctx: Any, *grads: object) -> None:
+    Without this, double backward would silently return no gradient.
+    """
+
+    def raise_error(ctx: Any, *grads: object) -> None:
         raise RuntimeError(
-            f"d2ext::{name} is differentiable once: its gradient has no gradient of its own"
+            f"d2ext::{name} is differentiable once: double backward is not implemented"
         )
 
-    torch.library.register_autograd(f"d2ext::{name}_backward", refuse)
+    torch.library.register_autograd(f"d2ext::{name}_backward", raise_error)

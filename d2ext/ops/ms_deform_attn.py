@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from d2ext.ops import reference
+from d2ext.ops.autocast import cast_to_autocast
+from d2ext.ops.checks import check_dtypes
 from d2ext.ops.decomposition import register_decomposition
 from d2ext.ops.determinism import alert_not_deterministic
 from d2ext.ops.differentiation import register_differentiable_once
@@ -39,50 +41,33 @@ def ms_deform_attn(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    """Weighted sums of samples that each query takes from maps of several sizes, head by head.
+    """Compute multi-scale deformable attention: a weighted sum of samples per query and head.
 
-    Samples are interpolated bilinearly; outside the maps lie zeros.
+    Samples are interpolated bilinearly, with zeros outside the maps.
 
     Args:
-        value: (N, S, M, D) floats, half types included: S pixels of all levels, level after level
-            and row-major, each with D channels for each of M heads. Cast under autocast.
-        spatial_shapes: height and width of each of the L levels, in pixels; numbers and not a
-            tensor, which would make a GPU wait.
-        sampling_locations: (N, Q, M, L, P, 2) x and y of P samples a level; 0 and 1 are the borders
-            of the level's map, so that pixel i of n has its centre at (i + 0.5) / n.
+        value: (N, S, M, D) floats, half types included: the S pixels of all L levels, level after
+            level and row-major, each with D channels for each of M heads. Cast by autocast.
+        spatial_shapes: height and width of each level, in pixels. Python numbers, since reading a
+            tensor of them would synchronise with the GPU.
+        sampling_locations: (N, Q, M, L, P, 2) x and y of P samples per level, normalised: 0 and 1
+            are the borders of the level's map, so pixel i of n has its centre at (i + 0.5) / n.
         attention_weights: (N, Q, M, L, P) factors of the samples; they need not sum to one.
-            Both are of the dtype of `value`, or float32 beside half types.
+            Locations and weights have the dtype of `value`, or float32 where it is a half type.
     Returns:
         (N, Q, M * D), dtype of `value`. Differentiable once.
     Raises:
         ValueError: shapes, dtypes or devices do not fit each other.
+        RuntimeError: in the backward pass, on CUDA under
+            `torch.use_deterministic_algorithms(True)`.
     """
-    value = _autocast(value)
-    _check_floats(value, sampling_locations, attention_weights)
+    value = cast_to_autocast(value, value.device.type)
+    check_dtypes(value, positions=(sampling_locations, attention_weights))
     _check_shapes(value, spatial_shapes, sampling_locations, attention_weights)
+    # Flat: schemas have no lists of pairs.
     return torch.ops.d2ext.ms_deform_attn(
         value, list(chain(*spatial_shapes)), sampling_locations, attention_weights
     )
-
-
-def _autocast(tensor: Tensor) -> Tensor:
-    kind = tensor.device.type
-    if not torch.is_autocast_enabled(kind) or tensor.dtype == torch.float64:
-        return tensor
-    return tensor.to(torch.get_autocast_dtype(kind)) if tensor.is_floating_point() else tensor
-
-
-def _check_floats(value: Tensor, *others: Tensor) -> None:
-    allowed = {value.dtype}
-    if value.dtype in (torch.float16, torch.bfloat16):
-        allowed.add(torch.float32)
-    for tensor in (value, *others):
-        if not tensor.is_floating_point() or tensor.device != value.device:
-            raise ValueError(
-                f"expected floats on {value.device}, got {tensor.dtype} on {tensor.device}"
-            )
-        if tensor.dtype not in allowed:
-            raise ValueError(f"expected one dtype, got {value.dtype} and {tensor.dtype}")
 
 
 def _check_shapes(
@@ -92,9 +77,13 @@ def _check_shapes(
         raise ValueError(f"value must be (N, S, M, D), got {tuple(value.shape)}")
     batch, pixels, heads, _ = value.shape
     if not spatial_shapes or any(len(size) != 2 or min(size) < 1 for size in spatial_shapes):
-        raise ValueError(f"spatial_shapes must be heights and widths, got {spatial_shapes}")
+        raise ValueError(
+            f"spatial_shapes must be heights and widths of at least 1, got {spatial_shapes}"
+        )
     if pixels != sum(height * width for height, width in spatial_shapes):
-        raise ValueError(f"levels of {list(spatial_shapes)} do not have {pixels} pixels together")
+        raise ValueError(
+            f"the levels {list(spatial_shapes)} do not have {pixels} pixels in total, as value has"
+        )
     levels = len(spatial_shapes)
     fits = locations.ndim == 6 and locations.shape[2:4] == (heads, levels)
     fits = fits and locations.shape[0] == batch and locations.shape[5] == 2
@@ -132,7 +121,7 @@ def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     value, locations, weights = ctx.saved_tensors
-    if value.is_cuda:
+    if value.is_cuda:  # the gradients of `value` are summed by atomics
         alert_not_deterministic("the backward pass of ms_deform_attn", value)
     grad_value, grad_locations, grad_weights = torch.ops.d2ext.ms_deform_attn_backward(
         grad_output, value, ctx.spatial_shapes, locations, weights

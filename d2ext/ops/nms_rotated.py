@@ -1,4 +1,4 @@
-"""Non-maximum suppression of rotated boxes.
+"""Non-maximum suppression (NMS) of rotated boxes.
 
 Source: the names and conventions of Detectron2's `nms_rotated` and `batched_nms_rotated`.
 """
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from d2ext.ops import reference
+from d2ext.ops.checks import check_rotated_boxes
 from d2ext.ops.decomposition import register_decomposition
-from d2ext.ops.rotated_corners import check_rotated_boxes
 
 torch.library.define(
     "d2ext::nms_rotated",
@@ -18,17 +18,20 @@ torch.library.impl("d2ext::nms_rotated", "CompositeExplicitAutograd", reference.
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Keep the best box, drop what overlaps it by more than the threshold, go on with the rest.
+    """Perform greedy non-maximum suppression of rotated boxes.
+
+    The best box is kept, boxes whose IoU with it exceeds the threshold are dropped, and the same is
+    repeated with the rest.
 
     Args:
         boxes: (N, 5) floats, XYWHA, see `box_iou_rotated`. Half types are computed in float32.
-        scores: (N,) floats; equal ones in their order.
-        iou_threshold: 0 or more.
+        scores: (N,) floats; boxes of equal score keep their order.
+        iou_threshold: at least 0.
     Returns:
-        (K,) int64 indices of the boxes that stay, by decreasing score. On CUDA the host waits once,
-        to learn K.
+        (K,) int64 indices of the kept boxes, by decreasing score. On CUDA the host synchronises
+        once, to learn K.
     Raises:
-        ValueError: shapes, dtypes or devices do not fit.
+        ValueError: shapes, dtypes or devices do not fit each other.
     """
     _check(boxes, scores, iou_threshold)
     return torch.ops.d2ext.nms_rotated(boxes, scores, None, iou_threshold)
@@ -37,17 +40,18 @@ def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 def batched_nms_rotated(
     boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float
 ) -> Tensor:
-    """`nms_rotated` within each group, usually a class, an image, or both.
+    """Perform `nms_rotated` within each group of boxes, usually a class, an image or both.
 
-    Groups are compared, and no coordinates shifted by them, so that many groups cost no precision.
+    Boxes are not shifted apart by group, as in Detectron2 and torchvision, so that large group
+    numbers cost no precision.
 
     Args:
         boxes, scores, iou_threshold: as in `nms_rotated`.
         idxs: (N,) integers, the group of each box.
     Returns:
-        (K,) int64 indices of the boxes that stay, by decreasing score.
+        (K,) int64 indices of the kept boxes, by decreasing score over all groups.
     Raises:
-        ValueError: shapes, dtypes or devices do not fit.
+        ValueError: shapes, dtypes or devices do not fit each other.
     """
     _check(boxes, scores, iou_threshold)
     if idxs.shape != scores.shape or idxs.is_floating_point() or idxs.device != boxes.device:
@@ -67,14 +71,15 @@ def _check(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
         )
     if not scores.is_floating_point():
         raise ValueError(f"scores must be floats, got {scores.dtype}")
-    if not iou_threshold >= 0:
+    if not iou_threshold >= 0:  # also true for NaN
         raise ValueError(f"iou_threshold must be 0 or more, got {iou_threshold}")
 
 
 @torch.library.register_fake("d2ext::nms_rotated")
 def _fake(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float) -> Tensor:
-    count = torch.library.get_ctx().new_dynamic_size()
+    count = torch.library.get_ctx().new_dynamic_size()  # it depends on the data
     return boxes.new_empty(count, dtype=torch.long)
 
 
+# The reference's Python loop can't be exported: its length depends on the data.
 register_decomposition("nms_rotated", reference.nms_rotated_by_scan)

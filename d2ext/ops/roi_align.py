@@ -1,4 +1,4 @@
-"""Regions of interest, upright or rotated, resampled to one size.
+"""RoI align: regions of interest, upright or rotated, pooled to one size.
 
 Source: He et al., "Mask R-CNN", 2017, arXiv:1703.06870, section 3, with the conventions of
 torchvision's `roi_align` and of Detectron2's `ROIAlignRotated`.
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from d2ext.ops import reference
+from d2ext.ops.checks import check_float_tensor
 from d2ext.ops.decomposition import register_decomposition
 from d2ext.ops.determinism import alert_not_deterministic
 
@@ -32,11 +33,13 @@ torch.library.define(
     "(Tensor grad_output, Tensor rois, float spatial_scale, int sampling_ratio, "
     f"{_MAPS}) -> Tensor",
 )
-for _name in ("roi_align", "roi_align_rotated"):
-    for _pass in (_name, f"{_name}_backward"):
-        torch.library.impl(
-            f"d2ext::{_pass}", "CompositeExplicitAutograd", getattr(reference, _pass)
-        )
+for _name, _reference in (
+    ("roi_align", reference.roi_align),
+    ("roi_align_backward", reference.roi_align_backward),
+    ("roi_align_rotated", reference.roi_align),  # which tells regions apart by their columns
+    ("roi_align_rotated_backward", reference.roi_align_rotated_backward),
+):
+    torch.library.impl(f"d2ext::{_name}", "CompositeExplicitAutograd", _reference)
 
 
 def roi_align(
@@ -47,24 +50,25 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """Means of bilinear samples in the bins of upright regions.
+    """Pool upright regions of interest: average bilinear samples in each bin.
 
     Args:
         input: (B, C, H, W) floats, half types included, in any memory format.
-        rois: (K, 5) floats: number of the image, XYXY in pixels of the image. float32 regions are
-            read as such beside half types.
-        output_size: bins, one number or (vertical, horizontal).
-        spatial_scale: pixels of `input` in a pixel of the image.
-        sampling_ratio: samples along a side of a bin; 0 or less: about one a pixel of `input`.
-        aligned: whether regions are where they say. Otherwise they are half a pixel of `input`
-            further right and down, and at least one of its pixels large, as before 2019.
+        rois: (K, 5) floats: index of the image in the batch, then XYXY in pixels of the image. They
+            may be float32 where `input` is of a half type.
+        output_size: number of bins, one number or (vertical, horizontal).
+        spatial_scale: size of `input` relative to the image, such as 1/16.
+        sampling_ratio: samples per bin along each side; 0 or less: about one per pixel of `input`.
+        aligned: True reads regions exactly where they are. False shifts them by half a pixel of
+            `input` to the right and down and widens them to at least one pixel, as models from
+            before 2019 expect.
     Returns:
-        (K, C, *output_size), dtype of `input`. Linear in `input`, by which it is differentiable
-        any number of times, and not by `rois`.
+        (K, C, *output_size), dtype of `input`. Linear in `input`, and differentiable any number of
+        times with respect to it; not differentiable with respect to `rois`.
     Raises:
         ValueError: shapes, dtypes or devices do not fit each other.
-        RuntimeError: a region is in an image that is not there; on CUDA an assertion of the kernel.
-            Or deterministic algorithms are asked for, and the gradient on CUDA.
+        RuntimeError: a region's image index is outside the batch (on CUDA a device-side assertion);
+            or, in the backward pass on CUDA, `torch.use_deterministic_algorithms(True)` is set.
     """
     _check(input, rois, 5)
     size, ratio = _size(output_size), max(sampling_ratio, 0)
@@ -78,13 +82,16 @@ def roi_align_rotated(
     spatial_scale: float = 1.0,
     sampling_ratio: int = -1,
 ) -> Tensor:
-    """Means of bilinear samples in the bins of rotated regions; they are always aligned.
+    """Pool rotated regions of interest: average bilinear samples in each bin; always aligned.
 
     Args:
-        rois: (K, 6) floats: number of the image, XYWHA (centre and sides in pixels of the image,
-            degrees counter-clockwise).
-
-    The rest as in `roi_align`.
+        rois: (K, 6) floats: index of the image in the batch, then XYWHA (centre, width and height
+            in pixels of the image, angle in degrees, counter-clockwise as seen on screen).
+        input, output_size, spatial_scale, sampling_ratio: as in `roi_align`.
+    Returns:
+        (K, C, *output_size), as of `roi_align`.
+    Raises:
+        ValueError, RuntimeError: as in `roi_align`.
     """
     _check(input, rois, 6)
     size, ratio = _size(output_size), max(sampling_ratio, 0)
@@ -98,13 +105,10 @@ def _check(input: Tensor, rois: Tensor, columns: int) -> None:
             f"got {tuple(input.shape)} and {tuple(rois.shape)}"
         )
     for tensor in (input, rois):
-        if not tensor.is_floating_point() or tensor.device != input.device:
-            raise ValueError(
-                f"expected floats on {input.device}, got {tensor.dtype} on {tensor.device}"
-            )
-    height, width = input.shape[2:]
+        check_float_tensor(tensor, input.device)
+    height, width = input.shape[2:]  # the kernels number pixels in 32 bits
     if height * width < 1 or height * width >= 2**31:
-        raise ValueError(f"a map must have from 1 to 2^31 - 1 pixels, not {height} x {width}")
+        raise ValueError(f"a map must have from 1 to 2^31 - 1 pixels, got {height} x {width}")
 
 
 def _size(output_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -125,8 +129,13 @@ def _fake_backward(grad_output: Tensor, *options: Any) -> Tensor:
     return grad_output.new_empty((batch, grad_output.shape[1], height, width))
 
 
+# `torch.library` calls these with all arguments of the schema, by position.
 def _register(name: str) -> None:
-    """Both passes are linear in their first argument, and each is the other's gradient."""
+    """Register fake kernels and gradients of an operator and of its backward pass.
+
+    Both are linear in their first argument, and each is the gradient of the other. So the operator
+    is differentiable any number of times.
+    """
     forward = getattr(torch.ops.d2ext, name)
     backward = getattr(torch.ops.d2ext, f"{name}_backward")
 
@@ -136,10 +145,11 @@ def _register(name: str) -> None:
         ctx.scale, ctx.maps = scale, (input.shape[0], *input.shape[2:])
 
     def differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if grad.is_cuda:
+        if grad.is_cuda:  # summed by atomics
             alert_not_deterministic(f"the gradient of {name}", grad)
         (rois,) = ctx.saved_tensors
         grad_input = backward(grad, rois, ctx.scale, *ctx.options, *ctx.maps)
+        # None for rois, scale, both pooled sizes and the options.
         return grad_input, *[None] * (4 + len(ctx.options))
 
     def save_backward(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -149,7 +159,7 @@ def _register(name: str) -> None:
 
     def differentiate_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (rois,) = ctx.saved_tensors
-        options = ctx.options[:-3]
+        options = ctx.options[:-3]  # without batch, height and width
         grad_output = forward(grad, rois, ctx.scale, *ctx.size, *options)
         return grad_output, *[None] * (2 + len(ctx.options))
 
@@ -164,4 +174,4 @@ def _register(name: str) -> None:
 _register("roi_align")
 _register("roi_align_rotated")
 register_decomposition("roi_align", reference.roi_align_by_gathers)
-register_decomposition("roi_align_rotated", reference.roi_align_rotated_by_gathers)
+register_decomposition("roi_align_rotated", reference.roi_align_by_gathers)

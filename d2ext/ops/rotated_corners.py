@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from d2ext.ops import reference
+from d2ext.ops.checks import check_rotated_boxes
 from d2ext.ops.decomposition import register_decomposition
 from d2ext.ops.differentiation import register_differentiable_once
 
@@ -25,7 +26,7 @@ torch.library.impl(
 
 
 def rotated_corners(boxes: Tensor) -> Tensor:
-    """Corners of rotated boxes: top left first and clockwise, as seen before the rotation.
+    """Compute the corners of rotated boxes: top left first, clockwise, named before the rotation.
 
     Args:
         boxes: (N, 5) floats, XYWHA: centre, width and height in pixels, angle in degrees,
@@ -33,22 +34,10 @@ def rotated_corners(boxes: Tensor) -> Tensor:
     Returns:
         (N, 4, 2) XY pixels, same dtype and device. Differentiable once.
     Raises:
-        ValueError: `boxes` is not (N, 5) or not of floats.
+        ValueError: `boxes` is not (N, 5), or not floating point.
     """
     check_rotated_boxes(boxes)
     return torch.ops.d2ext.rotated_corners(boxes)
-
-
-def check_rotated_boxes(boxes: Tensor, name: str = "boxes") -> None:
-    """Refuse what are no rotated boxes.
-
-    Raises:
-        ValueError: `boxes` is not (N, 5) or not of floats.
-    """
-    if boxes.ndim != 2 or boxes.shape[1] != 5:
-        raise ValueError(f"{name} must be (N, 5) XYWHA, got {tuple(boxes.shape)}")
-    if not boxes.is_floating_point():
-        raise ValueError(f"{name} must be floats, got {boxes.dtype}")
 
 
 @torch.library.register_fake("d2ext::rotated_corners")

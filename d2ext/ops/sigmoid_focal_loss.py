@@ -1,4 +1,4 @@
-"""Focal loss on logits.
+"""Sigmoid focal loss on logits.
 
 Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, arXiv:1708.02002, equation 5.
 """
@@ -38,23 +38,24 @@ def sigmoid_focal_loss(
     gamma: float = 2,
     reduction: str = "none",
 ) -> Tensor:
-    """Cross-entropy of independent classes, turned down where the prediction is already right.
+    """Compute the focal loss: binary cross-entropy, down-weighted where the prediction is right.
 
-    fvcore's function, in one pass over the logits and without temporaries of their size.
+    The same function as fvcore's, in one pass over the logits and without temporaries of their
+    size: loss = -alpha_t * (1 - p_t) ** gamma * log(p_t).
 
     Args:
-        inputs: logits of any shape, floats; half types are computed in float32, under autocast too.
-        targets: probabilities in [0, 1] or bools in the shape of `inputs`. Or int64 classes in its
-            shape without the last dimension, over the K classes of which `inputs` runs: K or more
-            is background, a negative one is ignored (neither loss nor gradient).
-        alpha: weight of positives in [0, 1], 1 - alpha being that of negatives; negative: none.
+        inputs: logits, floats of any shape. Half types are computed in float32, under autocast too.
+        targets: either probabilities in [0, 1] or bools, in the shape of `inputs`; or int64 class
+            indices of the shape (...) where `inputs` is (..., K): K and above is background, a
+            negative index is ignored (neither loss nor gradient).
+        alpha: weight of positives, in [0, 1]; negatives weigh 1 - alpha. Below 0: no weighting.
         gamma: exponent of the modulating factor, at least 0.
         reduction: "none", "mean" (over all logits, ignored ones included) or "sum".
     Returns:
-        Shaped as `inputs`, or no dimensions; float64 for float64, otherwise float32.
-        Differentiable once, by `inputs`.
+        Shape of `inputs`, or a scalar tensor; float64 for float64 inputs, otherwise float32.
+        Differentiable once with respect to `inputs`.
     Raises:
-        ValueError: shapes, dtypes or devices do not fit each other, or an option has no meaning.
+        ValueError: shapes, dtypes or devices do not fit each other, or an option is out of range.
     """
     _check_tensors(inputs, targets)
     if alpha > 1 or gamma < 0 or reduction not in ("none", "mean", "sum"):
@@ -62,6 +63,7 @@ def sigmoid_focal_loss(
             "alpha must be at most 1, gamma at least 0 and reduction one of 'none', 'mean' and "
             f"'sum', got {alpha}, {gamma} and {reduction!r}"
         )
+    # The kernel sums; the mean divides outside, where autograd differentiates it.
     loss = torch.ops.d2ext.sigmoid_focal_loss(inputs, targets, alpha, gamma, reduction != "none")
     return loss / inputs.numel() if reduction == "mean" else loss
 
@@ -70,10 +72,10 @@ def _check_tensors(inputs: Tensor, targets: Tensor) -> None:
     if not inputs.is_floating_point() or targets.device != inputs.device:
         raise ValueError(
             f"inputs must be floats on the device of targets, got {inputs.dtype} on "
-            f"{inputs.device} and {targets.device}"
+            f"{inputs.device} and targets on {targets.device}"
         )
     if targets.requires_grad:
-        raise ValueError("targets that require a gradient get none from this loss: detach them")
+        raise ValueError("this loss has no gradient with respect to targets: detach them")
     if targets.shape == inputs.shape:
         return
     if targets.dtype != torch.int64 or targets.shape != inputs.shape[:-1]:
@@ -85,6 +87,7 @@ def _check_tensors(inputs: Tensor, targets: Tensor) -> None:
 
 @torch.library.register_fake("d2ext::sigmoid_focal_loss")
 def _fake(inputs: Tensor, targets: Tensor, alpha: float, gamma: float, sum: bool) -> Tensor:
+    # float32 for half types too: a sum over all anchors would overflow float16.
     dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
     return inputs.new_empty(() if sum else inputs.shape, dtype=dtype)
 

@@ -1,4 +1,4 @@
-"""Cases of multi-scale deformable attention: the operator and the module, in two precisions."""
+"""Parity of multi-scale deformable attention: the operator and the module, in two precisions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,12 +11,14 @@ from d2ext.layers import MultiScaleDeformableAttention
 from d2ext.ops import ms_deform_attn
 from d2ext.parity import recipe
 from d2ext.parity.case import Case
+from d2ext.parity.readers import register_parity_reader
 
 Outputs = Iterator[tuple[str, Tensor]]
 
 
+@register_parity_reader(lambda facts: "functions" in facts.get("config", {}))
 def deformable_attention(case: Case) -> dict[str, Tensor]:
-    """Outputs and gradients of all functions and modules that the case describes."""
+    """Compute outputs and gradients of all functions and modules that the case describes."""
     found: dict[str, Tensor] = {}
     for precision, dtype in ("f32", torch.float32), ("f64", torch.float64):
         for name, facts in case.config["functions"].items():
@@ -44,7 +46,7 @@ def _function(name: str, facts: Mapping[str, Any], dtype: torch.dtype) -> Output
 
 
 def _edges(positions: Sequence[float], dtype: torch.dtype) -> Tensor:
-    """A map of counting numbers, read at and around its borders."""
+    """Read a map of counting numbers at and around its borders."""
     places = torch.tensor(positions, dtype=dtype)
     x, y = torch.meshgrid(places, places, indexing="ij")
     locations = torch.stack((x, y), dim=-1).view(1, -1, 1, 1, 1, 2)
@@ -76,7 +78,7 @@ def _gradients(name: str, output: Tensor, leaves: Mapping[str, Tensor]) -> Outpu
 
 
 def _made_up(name: str, shape: Sequence[int], dtype: torch.dtype, factor: float = 16) -> Tensor:
-    """A leaf of the recipe's numbers for a flat array of that name, times the factor."""
+    """Make a leaf of the recipe's numbers for a flat array of that name, times the factor."""
     array = recipe.fill(f"ms_deform_attn.{name}", [int(np.prod(shape))]).reshape(shape)
     return torch.from_numpy(np.float32(factor) * array).to(dtype).requires_grad_()
 
@@ -86,7 +88,7 @@ def _pixels(sizes: Sequence[Sequence[int]]) -> int:
 
 
 def _padding(batch: int, sizes: Sequence[Sequence[int]]) -> Tensor:
-    """(N, S): the last column of every level of the second image."""
+    """Return an (N, S) mask of the last column of every level of the second image."""
     masks = [torch.zeros(batch, height, width, dtype=torch.bool) for height, width in sizes]
     for mask in masks:
         mask[1, :, -1] = True

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.errors import DataError
-from d2ext.modeling.meta_arch import ATSS, FCOS
+from d2ext.parity import core_settings  # noqa: F401  (register)
 from d2ext.parity.case import Case
+from d2ext.parity.detector_outputs import outputs_for
+from d2ext.parity.readers import register_parity_reader
 from d2ext.parity.settings import check_fixed, detector_config
-from d2ext.parity.views import VIEWS
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
@@ -20,12 +21,13 @@ Outputs = Iterator[tuple[str, Tensor]]
 ALTERNATIVE = {"what", "score_threshold", "pre_nms_topk", "nms_threshold", "max_detections"}
 
 
+@register_parity_reader(lambda facts: "fpn" in facts.get("config", {}))
 def detector(case: Case) -> dict[str, Tensor]:
-    """Everything that a case of a detector may store, by its keys.
+    """Compute everything that a case of a detector may store, by its keys.
 
     Raises:
-        DataError: the case has a setting that is not known, or a value that does not exist here, or
-            lacks one.
+        DataError: a setting of the case is unknown or missing, or has a value without a
+            counterpart here.
     """
     unknown = sorted(case.facts.get("alternative_postprocessing", {}).keys() - ALTERNATIVE)
     if unknown:
@@ -43,51 +45,43 @@ def detector(case: Case) -> dict[str, Tensor]:
 
 def _evaluated(case: Case, model: Any) -> Outputs:
     parts = _parts(model)
-    view = VIEWS[type(model)](case, model)
-    seen = watch({**parts, "model": model, **view.watched()})
+    outputs = outputs_for(case, model)
+    seen = watch({**parts, "model": model, **outputs.watched()})
     with torch.no_grad():
         model.eval()(case.batch())
         yield "input", _preprocessed(model, case.batch())
         for name in parts:
             yield from _levels(name, seen[name], list(seen["fpn"]))
-        yield from view.outputs(seen)
+        yield from outputs.outputs(seen)
         for index, found in enumerate(seen["model"]):
-            yield from view.detections("det", index, found["instances"], seen)
+            yield from outputs.detections("det", index, found["instances"], seen)
         if "alternative_postprocessing" in case.facts:
-            view.use_alternative(case.facts["alternative_postprocessing"])
+            outputs.use_alternative(case.facts["alternative_postprocessing"])
             for index, found in enumerate(model(case.batch())):
-                yield from view.detections("alt", index, found["instances"], seen)
+                yield from outputs.detections("alt", index, found["instances"], seen)
 
 
 def _trained(case: Case, model: Any, parameters: dict[str, Tensor]) -> Outputs:
-    """Losses and gradients, in float64: sampling points that lie within float32's rounding of a
-    pixel's border have gradients that differ from machine to machine.
-    """
-    VIEWS[type(model)](case, model).to_float64()
+    """Yield losses and gradients."""
+    # In float64: sampling points within float32's rounding of a pixel's border have gradients that
+    # differ from machine to machine.
+    outputs = outputs_for(case, model)
+    outputs.to_float64()
     model.train()
     with EventStorage() as storage:
         losses = model(case.batch())
     for name, (count, _) in storage.latest().items():
         yield f"count.{name.replace('/', '.')}", torch.tensor(count)
     for name, loss in losses.items():
-        yield f"loss.{LOSSES.get((type(model), name), name)}", loss
+        yield f"loss.{outputs.loss_names.get(name, name)}", loss
     sum(losses.values()).backward()
     for name, parameter in parameters.items():
         if parameter.grad is not None:
             yield f"grad.{name}", parameter.grad
 
 
-LOSSES = {
-    (ATSS, "loss_centerness"): "loss_ctr",
-    (FCOS, "loss_cls"): "loss_fcos_cls",
-    (FCOS, "loss_box_reg"): "loss_fcos_loc",
-    (FCOS, "loss_centerness"): "loss_fcos_ctr",
-    (FCOS, "loss_iou"): "loss_fcos_iou",
-}
-
-
 def _parts(model: Any) -> dict[str, nn.Module]:
-    """The stages of the backbone by the names of their outputs."""
+    """Return the stages of the backbone by the names of their outputs."""
     if not hasattr(model.backbone, "blocks"):
         return {"backbone": model.backbone.bottom_up, "fpn": model.backbone}
     pyramid = model.backbone.backbone
@@ -96,7 +90,7 @@ def _parts(model: Any) -> dict[str, nn.Module]:
 
 
 def watch(modules: dict[str, nn.Module]) -> dict[str, Any]:
-    """A dict in which each module's first output appears under its name."""
+    """Return a dict in which each module's first output appears under its name."""
     seen: dict[str, Any] = {}
     for name, module in modules.items():
         module.register_forward_hook(partial(_keep_first, seen, name))

@@ -1,4 +1,4 @@
-"""What Detectron2's models give, by the names of the cases."""
+"""Parity of Detectron2's own models: their outputs by the keys of the cases."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,18 +6,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d2ext.parity.box_matching import match_to_reference
 from d2ext.parity.detectors import watch
 from d2ext.parity.detectron2_case import Detectron2Case
+from d2ext.parity.readers import register_parity_reader
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, RotatedBoxes, pairwise_iou
-from detectron2.structures.rotated_boxes import pairwise_iou as pairwise_iou_rotated
+from detectron2.structures import Boxes, Instances, RotatedBoxes
 from detectron2.utils.events import EventStorage
 
+ARCHITECTURES = ("GeneralizedRCNN", "PanopticFPN", "RetinaNet")
 Outputs = Iterator[tuple[str, Tensor]]
 
 
+def _recognises(facts: dict[str, Any]) -> bool:
+    settings = facts.get("config", {}).get("settings", {})
+    return isinstance(settings, dict) and settings.get("MODEL.META_ARCHITECTURE") in ARCHITECTURES
+
+
+@register_parity_reader(_recognises, read=Detectron2Case)
 def detectron2_model(case: Detectron2Case) -> dict[str, Tensor]:
-    """Everything that a case of Detectron2's may store, by its keys."""
+    """Compute everything that a case of Detectron2's models may store, by its keys."""
     model = build_model(case.cfg())
     parameters = case.load(model)
     return dict([*_evaluated(case, model), *_trained(case, model, parameters)])
@@ -40,7 +48,7 @@ def _evaluated(case: Detectron2Case, model: Any) -> Outputs:
             yield from _region_outputs(case, model, levels)
     orders = []
     for index, found in enumerate(output["instances"] for output in seen["model"]):
-        orders.append(_matching(case, f"det.{index}", found.pred_boxes, scores=found.scores))
+        orders.append(_match(case, f"det.{index}", found.pred_boxes, scores=found.scores))
         yield from _detections(f"det.{index}", found[orders[-1]])
     for index, output in enumerate(seen["model"]):
         if "sem_seg" in output:
@@ -65,13 +73,13 @@ def _parts(model: Any) -> dict[str, nn.Module]:
 
 
 def _proposals(case: Detectron2Case, prefix: str, found: Instances) -> Outputs:
-    order = _matching(case, prefix, found.proposal_boxes, logits=found.objectness_logits)
+    order = _match(case, prefix, found.proposal_boxes, logits=found.objectness_logits)
     yield f"{prefix}.boxes", found.proposal_boxes.tensor[order]
     yield f"{prefix}.logits", found.objectness_logits[order]
 
 
 def _region_outputs(case: Detectron2Case, model: Any, features: dict[str, Tensor]) -> Outputs:
-    """The box predictor on the authors' proposals, so that ties do not change their order."""
+    """Run the box predictor on the reference's proposals: ties would change their order."""
     images = model.preprocess_image(case.batch())
     proposals = []
     for index, size in enumerate(images.image_sizes):
@@ -116,20 +124,10 @@ def _trained(case: Detectron2Case, model: Any, parameters: dict[str, Tensor]) ->
             yield f"grad.{name}", parameter.grad
 
 
-def _matching(
+def _match(
     case: Detectron2Case, prefix: str, boxes: Boxes | RotatedBoxes, **values: Tensor
 ) -> Tensor:
-    """For each box of the authors the place of ours, told from others of the same place by values.
-
-    Where there are not as many, ours come as they are, to differ in shape.
-    """
-    golden, own = case.golden_boxes(prefix), torch.arange(len(boxes))
-    if len(boxes) != len(golden):
-        return own
-    iou: Any = pairwise_iou_rotated if case.rotated else pairwise_iou
-    likeness = iou(golden, boxes)
-    for name, value in values.items():
-        expected = torch.from_numpy(case.golden[f"{prefix}.{name}"])
-        likeness = likeness - (expected[:, None] - value).abs()
-    best = likeness.argmax(dim=1)
-    return best if len(best.unique()) == len(best) else own
+    """Return the index of our box that matches each reference box, by place and `values`."""
+    expected = (torch.from_numpy(case.golden[f"{prefix}.{name}"]) for name in values)
+    pairs = zip(expected, values.values(), strict=True)
+    return match_to_reference(case.golden_boxes(prefix), boxes, pairs)

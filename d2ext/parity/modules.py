@@ -1,4 +1,4 @@
-"""Cases of one part of a model alone: what it gives, and the gradients of a weighted mean of it."""
+"""Parity of single modules: their outputs, and the gradients of a weighted mean of these."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,12 +12,14 @@ from d2ext.modeling.backbone import SwinTransformer
 from d2ext.modeling.neck import DyHeadBlock
 from d2ext.parity import recipe
 from d2ext.parity.case import Case
-from d2ext.parity.settings import DYHEAD, SWIN
+from d2ext.parity.core_settings import DYHEAD, SWIN
+from d2ext.parity.readers import register_parity_reader
 from detectron2.layers import ShapeSpec
 
 
+@register_parity_reader(lambda facts: "embed_dim" in facts.get("config", {}))
 def swin_backbone(case: Case) -> dict[str, Tensor]:
-    """A bare Swin on one image of any size."""
+    """Run a bare Swin on one image of any size."""
     cfg = get_cfg()
     SWIN.merge(cfg, "config", case.config)
     cfg.MODEL.SWIN.DROP_PATH_RATE = 0.0
@@ -27,8 +29,9 @@ def swin_backbone(case: Case) -> dict[str, Tensor]:
     return _with_gradients(case, parameters, inputs, model)
 
 
+@register_parity_reader(lambda facts: "group_norm_groups" in facts.get("config", {}))
 def dyhead_block(case: Case) -> dict[str, Tensor]:
-    """One block of the dynamic head on levels of made-up features."""
+    """Run one block of the dynamic head on levels of made-up features."""
     cfg = get_cfg()
     DYHEAD.merge(cfg, "config", case.config)
     block = DyHeadBlock(case.config["channels"], cfg.MODEL.DYHEAD.COARSE_OFFSETS)
@@ -63,13 +66,13 @@ def _weight_of(name: str, output: Tensor) -> Tensor:
 
 
 def _standard_normal(name: str, shape: Any) -> Tensor:
-    """What the recipe divides by the root of a sample's size, multiplied by it again."""
+    """Return the recipe's numbers with unit variance: it divides by the root of a sample's size."""
     size = np.float32(np.sqrt(np.prod(shape[1:])))
     return torch.from_numpy(recipe.fill(name, shape) * size)
 
 
 def _images(facts: Mapping[str, Any]) -> Tensor:
-    """(B, 3, H, W), normalised."""
+    """Return normalised images (B, 3, H, W)."""
     mean, std = (torch.tensor(facts["normalisation"][key]) for key in ("mean", "std"))
     pixels = [recipe.image(seed, facts["height"], facts["width"]) for seed in facts["seeds"]]
     images = (torch.from_numpy(np.stack(pixels)) - mean) / std

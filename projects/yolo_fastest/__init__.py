@@ -1,17 +1,16 @@
 """YOLO-FastestV2: a detector of a quarter of a million parameters, for machines without a GPU."""
 
-from d2ext.engine.auto import register_auto
-from d2ext.projects.yolo_fastest import export, layout, modeling  # noqa: F401  (register)
-from d2ext.projects.yolo_fastest.anchors import anchors_for
+from d2ext.projects.yolo_fastest import (  # noqa: F401  (register)
+    anchors,
+    export,
+    layout,
+    modeling,
+)
 from detectron2.config import CfgNode
-
-ANCHORS = "MODEL.YOLO_FASTEST.ANCHORS"
 
 
 def add_config(cfg: CfgNode) -> None:
     """`MODEL.SHUFFLENET`, `MODEL.LIGHT_NECK` and `MODEL.YOLO_FASTEST`; ANCHORS may be `auto`."""
-    register_auto(ANCHORS, anchors_for)
-
     shufflenet = cfg.MODEL.SHUFFLENET = CfgNode()
     shufflenet.STEM_CHANNELS = 24
     shufflenet.STAGE_CHANNELS = [48, 96, 192]  # of strides 8, 16, 32

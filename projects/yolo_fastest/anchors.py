@@ -6,7 +6,7 @@ from scipy.cluster.vq import kmeans2
 
 from d2ext.data import DatasetStats
 from d2ext.data.augmentation.resize import resize_to
-from d2ext.engine.auto import Machine, Reasoned
+from d2ext.engine.auto import Machine, Reasoned, register_auto
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 
@@ -64,3 +64,6 @@ def best_possible_recall(sizes: Sizes, anchors: Sizes, ratio: float) -> float:
     """The share of boxes whose sides both differ from those of an anchor by less than `ratio`."""
     factors = sizes[:, None] / anchors
     return float((np.maximum(factors, 1 / factors).max(axis=2) < ratio).any(axis=1).mean())
+
+
+register_auto("MODEL.YOLO_FASTEST.ANCHORS", anchors_for)

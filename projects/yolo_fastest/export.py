@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2ext.export import Exporter, register_exporter
+from d2ext.export import NMSExporter, register_exporter
 from d2ext.modeling.dense_heads import LevelPredictions
 from d2ext.projects.yolo_fastest.modeling import RawLevel, YoloFastest, decode
 
 
 @register_exporter(YoloFastest)
-class YoloFastestExporter(Exporter):
+class YoloFastestExporter(NMSExporter):
     """Raw outputs: the maps of `RawLevel`, (B, channels, cells); every box has one class."""
 
     def __init__(self, model: Any) -> None:

@@ -15,7 +15,8 @@ from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.config import get_cfg
 from d2ext.data.augmentation.resize import ResizeTo
 from d2ext.parity import recipe
-from d2ext.parity.case import Case, Comparison
+from d2ext.parity.case import Case
+from d2ext.parity.readers import register_parity_reader
 from d2ext.projects.yolo_fastest.modeling import RawLevel
 from d2ext.projects.yolo_fastest.modeling.decoding import dense_boxes
 from detectron2.config import CfgNode
@@ -48,18 +49,6 @@ WEIGHTS = {
     "obj_balance": "OBJECTNESS_BALANCE",
 }
 LOSSES = {"loss_box": "box", "loss_obj": "obj", "loss_cls": "cls"}
-
-
-def recognises(facts: dict[str, Any]) -> bool:
-    """Whether a `case.json` is of YOLO-FastestV2."""
-    return {"anchors", "nms_iou"} <= facts.get("config", {}).keys()
-
-
-def compare(folder: Path) -> list[Comparison]:
-    """Everything that the case in `folder` stores beside ours."""
-    made_up = (folder / "entries.json").is_file()
-    case = RecipeCase(folder) if made_up else PhotoCase(folder)
-    return case.compare_all(dict(case.outputs()))
 
 
 class YoloCase(Case):
@@ -226,6 +215,21 @@ class PhotoCase(YoloCase):
         """Height and width."""
         width, height = self.config.get("size", SIZE)
         return height, width
+
+
+def _recognises(facts: dict[str, Any]) -> bool:
+    return {"anchors", "nms_iou"} <= facts.get("config", {}).keys()
+
+
+def _read(folder: Path) -> YoloCase:
+    made_up = (folder / "entries.json").is_file()
+    return RecipeCase(folder) if made_up else PhotoCase(folder)
+
+
+@register_parity_reader(_recognises, _read)
+def outputs(case: YoloCase) -> dict[str, Tensor]:
+    """Compute everything that the case may store, by its keys."""
+    return dict(case.outputs())
 
 
 def features(levels: dict[str, Tensor], prefix: str) -> Outputs:

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_a_semantic_head_has_as_many_classes_as_the_masks():
 
 
 def test_a_registered_rule_reads_the_values_of_keys_registered_earlier(tmp_path, monkeypatch):
-    monkeypatch.setattr("d2ext.engine.auto._RULES", dict(_RULES))
+    monkeypatch.setattr("d2ext.engine.auto._RULES", deepcopy(_RULES))
     register_auto("SOLVER.MOMENTUM", lambda cfg, stats, machine: cfg.INPUT.MAX_SIZE_TRAIN / 1000)
     path = tmp_path / "config.yaml"
     path.write_text("{SOLVER: {MOMENTUM: auto}, INPUT: {MAX_SIZE_TRAIN: auto}}")

@@ -6,6 +6,7 @@ import torch
 
 from d2ext.cli.train import argument_parser
 from d2ext.config.load import class_counts
+from d2ext.engine import prepare as prepare_module
 from d2ext.engine.prepare import prepare
 from d2ext.errors import ConfigError, DataError, OutputError, WeightsError
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -188,3 +189,28 @@ def test_test_data_are_kept_for_the_end(tmp_path):
 def test_a_model_that_learns_what_the_data_lack_is_refused(tmp_path, overrides, said):
     with pytest.raises(ConfigError, match=said):
         prepare(parse(tmp_path, f"--train {data(tmp_path)}", overrides))
+
+
+def test_arguments_stay_as_they_were(tmp_path):
+    args = parse(tmp_path, f"--train {data(tmp_path)}")
+    before = dict(vars(args))
+    prepare(args)
+    assert vars(args) == before
+
+
+def test_weights_are_opened_once(tmp_path, monkeypatch):
+    weights = tmp_path / "weights.pth"
+    config = "INPUT: {MIN_SIZE_TEST: 96}"
+    torch.save({"model": {}, "thing_classes": list(CLASSES), "config": config}, weights)
+    opened = []
+    read = prepare_module.read_metadata
+    monkeypatch.setattr(prepare_module, "read_metadata", lambda p: opened.append(p) or read(p))
+    flags = f"--eval-only --val {data(tmp_path)}"
+    prepare(parse(tmp_path, flags, ("MODEL.WEIGHTS", str(weights))))
+    assert opened == [str(weights)]
+
+
+def test_a_malformed_rule_for_parameter_groups_is_refused_before_data_are_read(tmp_path):
+    rules = ("SOLVER.PARAM_GROUPS", "[{'patern': 'backbone.*'}]")
+    with pytest.raises(ConfigError, match=r"SOLVER\.PARAM_GROUPS: .* is not a rule"):
+        prepare(parse(tmp_path, "--train no.json:no", rules))

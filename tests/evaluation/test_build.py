@@ -3,6 +3,7 @@ import pytest
 from d2ext.config import get_cfg
 from d2ext.errors import ConfigError
 from d2ext.evaluation import build_evaluator, register_evaluator
+from d2ext.registry import ExtensionRegistry
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, RotatedCOCOEvaluator, SemSegEvaluator
 
@@ -18,7 +19,7 @@ def name():
 
 def test_a_type_that_nobody_knows_is_named_with_those_that_are(name):
     MetadataCatalog.get(name).set(evaluator_type="lvis")
-    with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis'; known: coco"):
+    with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis' is unknown.*Known: coco"):
         build_evaluator(get_cfg(), name)
 
 
@@ -55,7 +56,7 @@ def test_semantic_masks_are_measured_by_iou_of_pixels(name, tmp_path):
 
 
 def test_a_registered_type_is_built_with_config_name_and_folder(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("d2ext.evaluation.build._BUILDERS", {})
+    monkeypatch.setattr("d2ext.evaluation.build._BUILDERS", ExtensionRegistry("evaluator"))
     MetadataCatalog.get(name).set(evaluator_type="boxes_in_space")
     register_evaluator("boxes_in_space", lambda *given: given)
     cfg = get_cfg()

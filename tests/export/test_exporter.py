@@ -10,7 +10,9 @@ from tests.helpers.detectors import tiny_detector
 
 
 def test_a_model_without_an_exporter_is_named_beside_those_with_one():
-    with pytest.raises(ConfigError, match=r"Linear cannot be exported.*DenseDetector, RetinaNet"):
+    with pytest.raises(
+        ConfigError, match=r"Linear cannot be exported.*ATSS, DenseDetector, FCOS, RetinaNet"
+    ):
         exporter_for(nn.Linear(1, 1))
 
 

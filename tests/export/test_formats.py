@@ -8,8 +8,8 @@ import torch
 
 from d2ext.export import exporter_for
 from d2ext.export.check import compare
+from d2ext.export.exported_module import build_exported_module
 from d2ext.export.formats import METADATA, load, save
-from d2ext.export.graph import build_graph
 from tests.helpers.detectors import some_images, tiny_detector
 
 BATCHES = [(1, 256, 256), (3, 320, 288)]
@@ -18,11 +18,11 @@ FIXED = [(1, 256, 320), (3, 256, 320)]
 
 def check(name, kind, path, nms="inside", decode="inside", free_size=True):
     exporter = exporter_for(tiny_detector(name)[0])
-    graph = build_graph(exporter, nms, decode, for_onnx=kind == "onnx").eval()
-    graph(some_images(2, 256, 320))
-    save(graph, some_images(2, 256, 320), free_size, {"model": name}, kind, path)
+    module = build_exported_module(exporter, nms, decode, for_onnx=kind == "onnx").eval()
+    module(some_images(2, 256, 320))
+    save(module, some_images(2, 256, 320), free_size, {"model": name}, kind, path)
     batches = [some_images(*size) for size in (BATCHES if free_size else FIXED)]
-    for difference in compare(load(path, kind), graph, batches):
+    for difference in compare(load(path, kind), module, batches):
         assert not difference.fault
         assert ": 0 detections" not in difference.text
 

@@ -1,4 +1,4 @@
-"""A small model of each meta-architecture, with made-up weights."""
+"""A small model of each meta-architecture, with deterministic weights."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ STRIDES = {"p3": 8, "p4": 16}
 
 
 class Pooled(Backbone):
-    """A convolution and its mean over two squares."""
+    """A convolution with its output at two strides."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Small R-CNNs with made-up weights, images and ground truth: the same numbers everywhere."""
+"""Small R-CNNs with deterministic weights, images and ground truth."""
 
 from typing import Any
 
@@ -15,8 +15,10 @@ NUM_CLASSES = 3
 
 
 def tiny_config(**changes: Any) -> CfgNode:
-    """A Faster R-CNN on a ResNet-50 of an eighth of its width with FPN, in which everything is
-    sampled: nothing is drawn at random. Changes are keys with "__" for dots."""
+    """Return the config of a Faster R-CNN FPN on a ResNet-50 of an eighth of its width.
+
+    All proposals are sampled, so that nothing is random. Changes are keys with "__" for dots.
+    """
     cfg = get_cfg()
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
@@ -47,7 +49,7 @@ def tiny_config(**changes: Any) -> CfgNode:
 
 
 def fill(model: nn.Module) -> nn.Module:
-    """Give every parameter and buffer the value that belongs to its name."""
+    """Set every parameter and buffer to a value derived from its name."""
     entries = [
         (k, v.shape, str(v.dtype).removeprefix("torch.")) for k, v in model.state_dict().items()
     ]
@@ -64,7 +66,7 @@ def tiny_model(**changes: Any) -> nn.Module:
 
 
 def batch(count: int = 3) -> list[dict]:
-    """Two images with `count` objects each, with masks and keypoints."""
+    """Return two images with `count` objects each, with masks and keypoints."""
     return [_item(seed, size, count) for seed, size in enumerate(SIZES)]
 
 

@@ -9,14 +9,14 @@ from d2ext.layers import DeformConv, ModulatedDeformConv
 from d2ext.ops import deform_conv2d
 
 
-def test_the_modules_are_the_operator_with_parameters():
+def test_the_module_calls_the_operator_with_its_parameters():
     module = ModulatedDeformConv(4, 6, 3, stride=2, padding=1, groups=2, deformable_groups=2)
     x, offset, mask = torch.rand(1, 4, 5, 5), torch.rand(1, 36, 3, 3), torch.rand(1, 18, 3, 3)
     expected = deform_conv2d(x, offset, module.weight, module.bias, stride=2, padding=1, mask=mask)
     torch.testing.assert_close(module(x, offset, mask), expected)
 
 
-def test_version_one_has_no_mask_and_no_bias():
+def test_deform_conv_v1_has_no_mask_and_no_bias():
     module = DeformConv(4, 6, 3)
     assert [name for name, _ in module.named_parameters()] == ["weight"]
     output = module(torch.rand(1, 4, 5, 5), torch.zeros(1, 18, 3, 3))
@@ -33,14 +33,14 @@ def test_norm_and_activation_follow_the_convolution():
     torch.testing.assert_close(module(x, offset, mask), module.norm(plain).relu())
 
 
-def test_offsets_for_another_number_of_groups_are_an_error():
+def test_offsets_with_a_wrong_number_of_groups_raise():
     module = DeformConv(4, 6, 3, deformable_groups=2)
     with pytest.raises(ValueError, match="36 channels"):
         module(torch.rand(1, 4, 5, 5), torch.zeros(1, 18, 3, 3))
 
 
 @pytest.mark.parametrize("name", ["DeformConv", "ModulatedDeformConv"])
-def test_the_signatures_are_those_of_detectron2(name):
+def test_signatures_equal_detectron2s(name):
     theirs = pytest.importorskip("detectron2.layers")
     if not hasattr(theirs, name):
         pytest.skip(f"this detectron2 has no {name}")

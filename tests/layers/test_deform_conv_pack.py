@@ -4,12 +4,12 @@ import torch.nn.functional as F
 from d2ext.layers import DeformConvPack
 
 
-def test_it_starts_as_a_plain_convolution_at_half_strength():
+def test_untrained_output_is_half_a_plain_convolution():
     layer, x = DeformConvPack(3, 5), torch.randn(2, 3, 6, 7)
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.conv.weight / 2, padding=1))
 
 
-def test_offsets_follow_the_input_and_learn():
+def test_offsets_move_the_samples_and_get_gradients():
     layer, x = DeformConvPack(3, 5), torch.randn(2, 3, 6, 7)
     layer(x).square().sum().backward()
     assert layer.offset.weight.grad.any()

@@ -25,7 +25,7 @@ def test_the_parameters_have_the_published_names_and_shapes():
         MultiScaleDeformableAttention(32, num_heads=5)
 
 
-def test_at_first_eight_heads_look_along_sides_and_diagonals_a_pixel_further_with_each_point():
+def test_initial_offsets_of_eight_heads_point_at_eight_neighbours():
     module = MultiScaleDeformableAttention(16, num_levels=2, num_heads=8, num_points=3)
     offsets = module.sampling_offsets.bias.detach().view(8, 2, 3, 2)
     sides = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]
@@ -40,7 +40,7 @@ def test_at_first_eight_heads_look_along_sides_and_diagonals_a_pixel_further_wit
 
 
 @pytest.mark.parametrize("coordinates", [2, 4])
-def test_the_first_output_is_the_mean_of_the_places_looked_at(coordinates):
+def test_the_initial_output_is_the_mean_of_the_sampled_features(coordinates):
     module = MultiScaleDeformableAttention(4, num_levels=2, num_heads=1, num_points=1)
     with torch.no_grad():
         for projection in (module.value_proj, module.output_proj):
@@ -55,7 +55,7 @@ def test_the_first_output_is_the_mean_of_the_places_looked_at(coordinates):
     torch.testing.assert_close(output, torch.full((1, 1, 4), 0.5 + shift))
 
 
-def test_padding_counts_as_zero_whatever_the_bias_of_the_projection():
+def test_padding_counts_as_zero_despite_the_bias_of_the_projection():
     module = MultiScaleDeformableAttention(8, num_levels=2, num_heads=2)
     torch.nn.init.ones_(module.value_proj.bias)
     torch.nn.init.ones_(module.output_proj.bias)
@@ -85,7 +85,7 @@ def test_autocast_keeps_the_locations_in_float32(device):
 
 
 class _Encoder(torch.nn.Module):
-    """Takes maps, so that their sizes are those of the inputs."""
+    """An encoder that takes the sizes of the levels from its inputs."""
 
     def __init__(self) -> None:
         super().__init__()

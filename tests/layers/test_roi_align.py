@@ -10,7 +10,7 @@ from d2ext.ops import roi_align, roi_align_rotated
 MAPS = torch.rand(1, 2, 8, 8)
 
 
-def test_the_modules_are_the_operators_with_options():
+def test_the_modules_call_the_operators_with_their_options():
     boxes = torch.tensor([[0, 3.0, 4.0, 12.0, 14.0]])
     expected = roi_align(MAPS, boxes, (3, 3), 0.5, 2, aligned=True)
     torch.testing.assert_close(ROIAlign(3, 0.5, 2)(MAPS, boxes), expected)
@@ -20,7 +20,7 @@ def test_the_modules_are_the_operators_with_options():
 
 
 @pytest.mark.parametrize("own", [ROIAlign, ROIAlignRotated])
-def test_the_signatures_are_those_of_detectron2(own):
+def test_signatures_equal_detectron2s(own):
     theirs = pytest.importorskip("detectron2.layers")
     if not hasattr(theirs, own.__name__):
         pytest.skip(f"this detectron2 has no {own.__name__}")

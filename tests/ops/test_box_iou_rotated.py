@@ -12,7 +12,7 @@ from tests.helpers.rotated_boxes import shapely_iou, some_boxes
 
 
 def variants() -> dict[str, tuple[Tensor, Tensor]]:
-    """Pairs of (N, 5) and (M, 5) boxes by what is special about them."""
+    """Return pairs of (N, 5) and (M, 5) boxes, named by what is special about them."""
     boxes = some_boxes(30)
     generator = torch.Generator().manual_seed(1)
 
@@ -56,7 +56,7 @@ VARIANTS = variants()
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_it_is_the_overlap_of_polygons(name, device):
+def test_iou_equals_that_of_shapely_polygons(name, device):
     boxes1, boxes2 = VARIANTS[name]
     expected = shapely_iou(boxes1, boxes2)
     own = box_iou_rotated(boxes1.to(device), boxes2.to(device))
@@ -66,7 +66,7 @@ def test_it_is_the_overlap_of_polygons(name, device):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_single_precision_is_close(name, device):
+def test_float32_is_close_to_float64(name, device):
     boxes1, boxes2 = (boxes.float().to(device) for boxes in VARIANTS[name])
     exact = box_iou_rotated(boxes1.double(), boxes2.double()).float()
     # A box 0.2 pixels high and 800 long shows what rounding does to its far end.
@@ -79,7 +79,7 @@ def test_single_precision_is_close(name, device):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_pairs_are_the_diagonal(name, device):
+def test_matched_iou_is_the_diagonal_of_pairwise_iou(name, device):
     boxes1, boxes2 = (boxes.to(device) for boxes in VARIANTS[name])
     count = min(len(boxes1), len(boxes2))
     expected = box_iou_rotated(boxes1[:count], boxes2[:count]).diagonal()
@@ -87,7 +87,7 @@ def test_pairs_are_the_diagonal(name, device):
     torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_cross_and_a_diamond_by_hand():
+def test_iou_of_a_cross_and_a_diamond_worked_out_by_hand():
     boxes = torch.tensor([[0.0, 0, 6, 2, 0], [0, 0, 6, 2, 90], [0, 0, 2**0.5, 2**0.5, 45]])
     # The cross has 2 x 2 in common; the diamond, of area 2, lies in both.
     expected = torch.tensor([[1, 4 / 20, 2 / 12], [4 / 20, 1, 2 / 12], [2 / 12, 2 / 12, 1]])
@@ -96,7 +96,7 @@ def test_a_cross_and_a_diamond_by_hand():
 
 @pytest.mark.parametrize("centre", [0.0, 1e3, 1e6])
 @pytest.mark.parametrize("sizes", [(30, 20), (4000, 0.5), (1e-3, 1e-4), (1e6, 1e6)])
-def test_identical_boxes_have_one_in_single_precision(sizes, centre, device):
+def test_identical_boxes_have_iou_one_in_float32(sizes, centre, device):
     angles = torch.linspace(-400, 400, 57)
     boxes = torch.tensor([[centre, -centre / 3, *sizes, 0]]).repeat(len(angles), 1)
     boxes[:, 4] = angles
@@ -108,7 +108,7 @@ def test_identical_boxes_have_one_in_single_precision(sizes, centre, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_touching_and_disjoint_boxes_have_exactly_zero(dtype, device):
+def test_touching_and_disjoint_boxes_have_iou_zero(dtype, device):
     boxes = torch.tensor([[5, 3, 4, 2, 0], [9, 3, 4, 2, 0], [7, 5, 4, 2, 0], [50, 30, 9, 9, 33]])
     ious = box_iou_rotated(boxes.to(device, dtype), boxes.to(device, dtype))
     assert torch.equal(ious.cpu(), torch.tensor([1, 1, 1, 1]).to(dtype).diag())
@@ -128,7 +128,7 @@ NOTHING = [
 
 
 @pytest.mark.parametrize("box", NOTHING)
-def test_what_is_no_box_overlaps_nothing(box, device):
+def test_degenerate_and_non_finite_boxes_have_iou_zero(box, device):
     box = torch.tensor([box], dtype=torch.float32, device=device)
     others = torch.tensor([[10.0, 10, 8, 6, 0], box[0].tolist()], device=device)
     for left, right in ((box, others), (others, box)):
@@ -154,7 +154,7 @@ def gradients(function: Function, boxes1: Tensor, boxes2: Tensor) -> tuple[Tenso
 
 
 @pytest.mark.parametrize("name", ["random", "thin", "far apart", "first none", "none"])
-def test_gradients_are_those_of_the_differentiated_reference(name, device):
+def test_gradients_equal_autograd_through_the_reference(name, device):
     boxes1, boxes2 = (boxes.to(device) for boxes in VARIANTS[name])
     expected = gradients(reference.box_iou_rotated, boxes1, boxes2)
     for own, theirs in zip(gradients(box_iou_rotated, boxes1, boxes2), expected, strict=True):
@@ -162,7 +162,7 @@ def test_gradients_are_those_of_the_differentiated_reference(name, device):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_reference_of_the_gradients_is_theirs(name, device):
+def test_gradients_equal_the_reference_backward(name, device):
     boxes1, boxes2 = (boxes.to(device) for boxes in VARIANTS[name])
     seed = torch.arange(len(boxes1) * len(boxes2), device=device, dtype=torch.float64) % 7 - 2
     seed = seed.view(len(boxes1), len(boxes2))
@@ -175,7 +175,7 @@ def test_the_reference_of_the_gradients_is_theirs(name, device):
 
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("function", [box_iou_rotated, matched_iou_rotated])
-def test_gradients_are_those_of_differences(function, parallel, device):
+def test_gradients_equal_finite_differences(function, parallel, device):
     boxes1, boxes2 = some_boxes(5, 3, device=device), some_boxes(5, 4, device=device)
     if parallel:
         boxes1[:, 4] = boxes2[:, 4] = 30
@@ -187,14 +187,14 @@ def test_gradients_are_those_of_differences(function, parallel, device):
 
 
 @pytest.mark.parametrize("function", [box_iou_rotated, matched_iou_rotated])
-def test_a_second_derivative_is_a_clear_error(function, device):
+def test_double_backward_raises(function, device):
     boxes = some_boxes(3, device=device).requires_grad_()
     (grad,) = torch.autograd.grad(function(boxes, boxes + 1).sum(), boxes, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiable once"):
         torch.autograd.grad(grad.sum(), boxes)
 
 
-def test_pairs_have_the_gradient_of_the_diagonal(device):
+def test_matched_gradient_equals_that_of_the_diagonal(device):
     boxes1, boxes2 = some_boxes(9, 5, device=device), some_boxes(9, 6, device=device)
     expected = gradients(lambda *boxes: box_iou_rotated(*boxes).diagonal(), boxes1, boxes2)
     own = gradients(matched_iou_rotated, boxes1, boxes2)
@@ -205,7 +205,7 @@ def test_pairs_have_the_gradient_of_the_diagonal(device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_identical_boxes_are_at_the_top(dtype, device):
+def test_identical_boxes_have_zero_gradient(dtype, device):
     boxes = some_boxes(20, dtype=dtype, device=device)
     for grad in gradients(matched_iou_rotated, boxes, boxes.clone()):
         torch.testing.assert_close(grad, torch.zeros_like(grad), rtol=0, atol=1e-6)
@@ -216,7 +216,7 @@ def test_identical_boxes_are_at_the_top(dtype, device):
 
 @pytest.mark.parametrize("function", [box_iou_rotated, matched_iou_rotated])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_types_are_computed_in_single_precision(dtype, function, device):
+def test_half_types_are_computed_in_float32(dtype, function, device):
     boxes1, boxes2 = some_boxes(20, 1, dtype, device), some_boxes(20, 2, dtype, device)
     own, exact = function(boxes1, boxes2), function(boxes1.float(), boxes2.float())
     assert torch.equal(own, exact.to(dtype))
@@ -225,7 +225,7 @@ def test_half_types_are_computed_in_single_precision(dtype, function, device):
         torch.testing.assert_close(half, grad.to(dtype))
 
 
-def test_strided_boxes_are_read(device):
+def test_strided_boxes_give_the_same_iou(device):
     boxes1, boxes2 = some_boxes(6, 1, device=device), some_boxes(8, 2, device=device)
     strided = boxes1.mT.contiguous().mT, torch.stack((boxes2, boxes2), dim=1)[:, 0]
     torch.testing.assert_close(box_iou_rotated(*strided), box_iou_rotated(boxes1, boxes2))
@@ -235,7 +235,7 @@ def test_strided_boxes_are_read(device):
 
 @pytest.mark.parametrize("size", [(1, 9001), (9001, 1), (300, 70)])
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_the_number_of_threads_does_not_matter(threads, size):
+def test_number_of_threads_does_not_change_the_result(threads, size):
     boxes1, boxes2 = some_boxes(size[0], 1), some_boxes(size[1], 2)
     expected = reference.box_iou_rotated(boxes1, boxes2)
     usual = torch.get_num_threads()
@@ -249,7 +249,7 @@ def test_the_number_of_threads_does_not_matter(threads, size):
 
 
 @pytest.mark.parametrize("name", ["box_iou_rotated", "matched_iou_rotated"])
-def test_registrations_hold(name, device):
+def test_opcheck_passes(name, device):
     boxes1, boxes2 = some_boxes(4, 1, device=device), some_boxes(4, 2, device=device)
     leaves = boxes1.clone().requires_grad_(), boxes2.clone().requires_grad_()
     torch.library.opcheck(getattr(torch.ops.d2ext, name).default, leaves)
@@ -261,7 +261,7 @@ def test_registrations_hold(name, device):
     )
 
 
-def test_autocast_computes_in_single_precision(device):
+def test_autocast_computes_in_float32(device):
     boxes1 = some_boxes(4, 1, torch.bfloat16, device)
     boxes2 = some_boxes(4, 2, torch.float32, device)
     with torch.autocast(device.type, torch.bfloat16):
@@ -272,7 +272,7 @@ def test_autocast_computes_in_single_precision(device):
 
 
 @pytest.mark.parametrize("function", [box_iou_rotated, matched_iou_rotated])
-def test_it_compiles_in_one_graph(function):
+def test_torch_compile_has_no_graph_break(function):
     boxes = some_boxes(4, 1, torch.float32), some_boxes(4, 2, torch.float32)
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*boxes), function(*boxes))
@@ -280,7 +280,7 @@ def test_it_compiles_in_one_graph(function):
 
 
 @pytest.mark.parametrize("function", [box_iou_rotated, matched_iou_rotated])
-def test_it_is_exported_as_a_program_and_as_onnx(function):
+def test_export_as_program_and_onnx_gives_equal_output(function):
     boxes = some_boxes(6, 1, torch.float32), some_boxes(6, 2, torch.float32)
     check_export(function, *boxes, rtol=1e-4, atol=1e-5)
 
@@ -296,11 +296,11 @@ def test_it_is_exported_as_a_program_and_as_onnx(function):
     ],
 )
 @pytest.mark.parametrize("function", [box_iou_rotated, matched_iou_rotated])
-def test_what_does_not_fit_is_a_clear_error(function, boxes1, boxes2, match):
+def test_invalid_arguments_raise_value_error(function, boxes1, boxes2, match):
     with pytest.raises(ValueError, match=match):
         function(boxes1, boxes2)
 
 
-def test_pairs_need_as_many_boxes():
-    with pytest.raises(ValueError, match="as many boxes, got 3 and 2"):
+def test_matched_iou_of_different_counts_raises():
+    with pytest.raises(ValueError, match="number of boxes, got 3 and 2"):
         matched_iou_rotated(torch.zeros(3, 5), torch.zeros(2, 5))

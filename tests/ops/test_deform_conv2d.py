@@ -46,7 +46,7 @@ CASES = [
 
 
 def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor | None]:
-    """Input, offset, weight, bias and mask; the positions stay off the borders of pixels."""
+    """Return input, offset, weight, bias and mask; positions stay off the borders of pixels."""
     generator = torch.Generator().manual_seed(7)
     batch, channels, height, width = case.size
     taps, out_channels = case.kernel[0] * case.kernel[1], case.outputs * case.groups
@@ -71,7 +71,7 @@ def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor | None
 
 
 def with_gradients(function, tensors: list[Tensor | None], *geometry) -> list[Tensor]:
-    """The output and the gradients of everything that has one."""
+    """Return the output and the gradients of all tensors that require one."""
     output = function(*tensors, *geometry)
     seed = torch.linspace(-1, 1, output.numel(), device=output.device, dtype=output.dtype)
     leaves = [t for t in tensors if t is not None]
@@ -89,7 +89,7 @@ def torchvisions(input, offset, weight, bias, mask, *geometry):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_output_and_gradients_are_torchvisions(case, device):
+def test_output_and_gradients_equal_torchvisions(case, device):
     inputs = tensors(case, device)
     expected = with_gradients(torchvisions, inputs, *case.geometry)
     for own, theirs in zip(with_gradients(ours, inputs, *case.geometry), expected, strict=True):
@@ -97,7 +97,7 @@ def test_output_and_gradients_are_torchvisions(case, device):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_reference_is_torchvisions_too(case, device):
+def test_reference_equals_torchvision(case, device):
     inputs = tensors(case, device)
     output, *grads = with_gradients(torchvisions, inputs, *case.geometry)
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_the_reference_is_torchvisions_too(case, device):
         torch.testing.assert_close(own, theirs)
 
 
-def test_at_whole_pixels_it_is_the_plain_convolution_of_the_shifted_image(device):
+def test_integer_offsets_convolve_the_shifted_image(device):
     image = torch.rand(1, 1, 5, 6, device=device)
     weight = torch.rand(1, 1, 3, 3, device=device)
     offset = torch.tensor([1.0, -2.0], device=device).repeat(9).view(1, 18, 1, 1)
@@ -126,7 +126,7 @@ def test_at_whole_pixels_it_is_the_plain_convolution_of_the_shifted_image(device
     )
 
 
-def test_a_single_tap_between_four_pixels_is_their_bilinear_mean():
+def test_a_tap_between_four_pixels_reads_their_mean():
     image = torch.tensor([[[[1.0, 2.0], [3.0, 5.0]]]])
     offset = torch.tensor([0.25, 0.5]).view(1, 2, 1, 1).expand(-1, -1, 2, 2)
     output = deform_conv2d(image, offset, torch.ones(1, 1, 1, 1))
@@ -142,7 +142,7 @@ def test_a_single_tap_between_four_pixels_is_their_bilinear_mean():
         Case(size=(1, 2, 4, 4), stride=(2, 2), masked=False, biased=False),
     ],
 )
-def test_registrations_and_gradient_hold(case, device):
+def test_opcheck_and_gradcheck_pass(case, device):
     inputs = tensors(case, device)
     torch.library.opcheck(torch.ops.d2ext.deform_conv2d.default, (*inputs, *case.geometry))
     input, offset, weight, _, mask = (t if t is None else t.detach() for t in inputs)
@@ -163,7 +163,7 @@ def test_registrations_and_gradient_hold(case, device):
         Case(size=(1, 4, 1, 1), masked=False, biased=False),
     ],
 )
-def test_it_is_exported_as_a_program_and_as_onnx(case):
+def test_export_as_program_and_onnx_gives_equal_output(case):
     inputs = tensors(case, dtype=torch.float32)
     given = [t for t in inputs if t is not None]
 
@@ -176,7 +176,7 @@ def test_it_is_exported_as_a_program_and_as_onnx(case):
 
 @pytest.mark.parametrize("float_positions", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_types_are_as_exact_as_their_rounding(dtype, float_positions, device):
+def test_half_types_differ_only_by_rounding(dtype, float_positions, device):
     case = Case(size=(1, 64, 5, 5), groups=2)
     input, offset, weight, bias, mask = (t.detach() for t in tensors(case, device, dtype))
     if float_positions:
@@ -190,7 +190,7 @@ def test_half_types_are_as_exact_as_their_rounding(dtype, float_positions, devic
         assert error < 2 * torch.finfo(dtype).eps
 
 
-def test_the_memory_format_of_the_inputs_does_not_matter(device):
+def test_memory_format_does_not_change_the_result(device):
     case = Case(groups=2)
     inputs = tensors(case, device)
     strided = [t if t is None else t.detach().mT.contiguous().mT for t in inputs[:3]]
@@ -201,7 +201,7 @@ def test_the_memory_format_of_the_inputs_does_not_matter(device):
         torch.testing.assert_close(own, theirs)
 
 
-def test_two_runs_agree_bit_for_bit():
+def test_two_runs_give_equal_bits():
     case = Case(size=(2, 96, 20, 20), offset_groups=2)
     inputs = tensors(case, dtype=torch.float32)
     first = with_gradients(ours, inputs, *case.geometry)
@@ -210,7 +210,7 @@ def test_two_runs_agree_bit_for_bit():
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_the_number_of_threads_does_not_matter(threads):
+def test_number_of_threads_does_not_change_the_result(threads):
     case = Case(size=(2, 96, 9, 9), offset_groups=2, groups=2)
     inputs = tensors(case)
     usual = torch.get_num_threads()
@@ -223,13 +223,13 @@ def test_the_number_of_threads_does_not_matter(threads):
 
 
 @pytest.mark.parametrize("value", [1e9, -1e9])
-def test_positions_far_outside_read_zeros(value, device):
+def test_samples_far_outside_are_zero(value, device):
     input, offset, weight, _, mask = tensors(Case(biased=False), device)
     far = torch.full_like(offset, value)
     assert not deform_conv2d(input, far, weight, padding=1, mask=mask).any()
 
 
-def test_no_output_channels_are_an_empty_output_and_no_gradient(device):
+def test_zero_output_channels_give_an_empty_output(device):
     input, offset, _, _, mask = tensors(Case(), device)
     weight = torch.empty(0, 8, 3, 3, dtype=input.dtype, device=device)
     output = deform_conv2d(input, offset, weight, padding=1, mask=mask)
@@ -237,7 +237,7 @@ def test_no_output_channels_are_an_empty_output_and_no_gradient(device):
     assert not torch.autograd.grad(output.sum(), input)[0].any()
 
 
-def test_a_bad_pixel_spoils_only_what_reads_it():
+def test_a_nan_pixel_affects_only_outputs_that_read_it():
     image = torch.zeros(1, 1, 4, 4)
     image[0, 0, 0, 0] = float("nan")
     output = deform_conv2d(image, torch.zeros(1, 18, 4, 4), torch.ones(1, 1, 3, 3), padding=1)
@@ -245,7 +245,7 @@ def test_a_bad_pixel_spoils_only_what_reads_it():
     assert not output.isnan()[0, 0, 3].any()
 
 
-def test_autocast_casts_what_is_multiplied_but_not_the_positions(device):
+def test_autocast_casts_input_and_weight_but_not_offsets(device):
     input, offset, weight, bias, mask = (t.float() for t in tensors(Case(), device))
     with torch.autocast(device.type, torch.bfloat16):
         output = deform_conv2d(input, offset, weight, bias, padding=1, mask=mask)
@@ -255,7 +255,7 @@ def test_autocast_casts_what_is_multiplied_but_not_the_positions(device):
     assert output.dtype == torch.bfloat16
 
 
-def test_autocast_is_registered_with_the_operator_and_leaves_float64_alone(device):
+def test_autocast_of_the_operator_keeps_float64(device):
     input, offset, weight, bias, mask = (t.detach().float() for t in tensors(Case(), device))
     others = mask, *Case().geometry
     operator = torch.ops.d2ext.deform_conv2d
@@ -269,7 +269,7 @@ def test_autocast_is_registered_with_the_operator_and_leaves_float64_alone(devic
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_it_compiles_without_a_graph_break(autocast, device):
+def test_torch_compile_has_no_graph_break(autocast, device):
     inputs = [t.detach().float().requires_grad_() for t in tensors(Case(), device)]
 
     def step(*inputs: Tensor) -> Tensor:
@@ -282,7 +282,7 @@ def test_it_compiles_without_a_graph_break(autocast, device):
         torch.testing.assert_close(own, theirs)
 
 
-def test_a_second_derivative_is_a_clear_error(device):
+def test_double_backward_raises(device):
     inputs = tensors(Case(), device)
     output = ours(*inputs, *Case().geometry)
     (grad,) = torch.autograd.grad(output.square().sum(), inputs[0], create_graph=True)
@@ -290,7 +290,7 @@ def test_a_second_derivative_is_a_clear_error(device):
         grad.sum().backward()
 
 
-def test_gradients_that_are_not_deterministic_are_refused_where_that_matters(device):
+def test_deterministic_mode_refuses_the_cuda_input_gradient(device):
     input, offset, weight, bias, mask = tensors(Case(), device)
     torch.use_deterministic_algorithms(True)
     try:
@@ -319,7 +319,7 @@ def test_gradients_that_are_not_deterministic_are_refused_where_that_matters(dev
         ({"padding": 0, "dilation": 4}, "spans"),
     ],
 )
-def test_what_does_not_fit_is_a_clear_error(change, match):
+def test_invalid_arguments_raise_value_error(change, match):
     input, offset, weight, bias, mask = (t.detach().float() for t in tensors(Case()))
     good = {"input": input, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
     with pytest.raises(ValueError, match=match):

@@ -1,4 +1,4 @@
-"""The bundled runtime's rotated functions, in a process of their own, reach d2ext's operators."""
+"""The bundled runtime's rotated functions reach d2ext's operators, each in a child process."""
 
 import os
 import subprocess
@@ -51,16 +51,16 @@ def test_rotated_functions_of_the_runtime_work():
     run("-c", USE)
 
 
-def test_importing_d2ext_alone_loads_nothing():
+def test_importing_d2ext_does_not_import_torch():
     run("-c", "import d2ext, sys; assert 'torch' not in sys.modules")
 
 
-def test_spawned_workers_find_them(tmp_path):
+def test_spawned_workers_find_the_operators(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(WORKER, encoding="utf-8")
     assert run(str(script)).strip() == "tensor([0])"
 
 
-def test_they_are_not_registered_by_d2ext_alone():
+def test_d2ext_ops_alone_registers_no_detectron2_names():
     code = "import d2ext.ops, torch; assert not hasattr(torch.ops.detectron2, 'nms_rotated')"
     run("-c", code)

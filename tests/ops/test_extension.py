@@ -13,9 +13,7 @@ def _no_setting(monkeypatch):
     monkeypatch.delenv(extension.ENVIRONMENT_VARIABLE, raising=False)
 
 
-def test_a_missing_extension_is_said_in_one_line_with_the_command_that_builds_it(
-    monkeypatch, tmp_path, caplog
-):
+def test_a_missing_extension_logs_the_build_command(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(extension, "PACKAGE", tmp_path / "d2ext")
     (tmp_path / "setup.py").touch()
     with caplog.at_level(logging.WARNING):
@@ -25,7 +23,7 @@ def test_a_missing_extension_is_said_in_one_line_with_the_command_that_builds_it
     assert caplog.messages == [state]
 
 
-def test_an_extension_that_does_not_load_is_no_error_and_says_why(monkeypatch, tmp_path, caplog):
+def test_an_extension_that_fails_to_load_logs_the_reason(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(extension, "PACKAGE", tmp_path)
     (tmp_path / "_C.abi3.so").write_text("not a library")
     state = extension.load_extension()
@@ -37,7 +35,7 @@ def test_an_extension_that_does_not_load_is_no_error_and_says_why(monkeypatch, t
 
 @pytest.fixture
 def cpu_kernels(monkeypatch, tmp_path):
-    """A folder whose library for CPUs loads; what else is in it goes to PyTorch."""
+    """Return a package folder whose CPU library loads; PyTorch loads any other library in it."""
     load = torch.ops.load_library
     monkeypatch.setattr(extension, "PACKAGE", tmp_path)
     monkeypatch.setattr(
@@ -47,9 +45,7 @@ def cpu_kernels(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_cuda_kernels_that_do_not_load_are_no_error_and_a_line_says_why(
-    monkeypatch, cpu_kernels, caplog
-):
+def test_cuda_kernels_that_fail_to_load_log_the_reason(monkeypatch, cpu_kernels, caplog):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     (cpu_kernels / "_C_cuda.abi3.so").write_text("not a library")
     state = extension.load_extension()
@@ -63,7 +59,7 @@ def test_cuda_kernels_that_do_not_load_are_no_error_and_a_line_says_why(
     ("cuda", "driver", "is_told"),
     [("13.0", "/usr/bin/nvidia-smi", True), ("13.0", None, False), (None, "nvidia-smi", False)],
 )
-def test_who_could_use_cuda_kernels_and_has_none_is_told(
+def test_missing_cuda_kernels_are_logged_only_where_usable(
     monkeypatch, cpu_kernels, caplog, cuda, driver, is_told
 ):
     monkeypatch.setattr(torch.version, "cuda", cuda)
@@ -74,20 +70,20 @@ def test_who_could_use_cuda_kernels_and_has_none_is_told(
     assert caplog.messages == ([state] if is_told else [])
 
 
-def test_cuda_kernels_are_left_alone_where_pytorch_knows_no_cuda(monkeypatch, cpu_kernels):
+def test_cuda_kernels_are_not_loaded_by_pytorch_without_cuda(monkeypatch, cpu_kernels):
     monkeypatch.setattr(torch.version, "cuda", None)
     (cpu_kernels / "_C_cuda.abi3.so").write_text("not a library")
     assert extension.load_extension() == "operators: compiled for CPU"
 
 
-def test_processes_other_than_the_first_stay_silent(monkeypatch, tmp_path, caplog):
+def test_only_the_main_process_logs(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(extension, "PACKAGE", tmp_path)
     monkeypatch.setenv("LOCAL_RANK", "1")
     extension.load_extension()
     assert caplog.messages == []
 
 
-def test_the_variable_switches_the_extension_off(monkeypatch):
+def test_environment_variable_switches_the_extension_off(monkeypatch):
     monkeypatch.setenv(extension.ENVIRONMENT_VARIABLE, "off")
     assert "off" in extension.load_extension()
     monkeypatch.setenv(extension.ENVIRONMENT_VARIABLE, "no")
@@ -95,7 +91,7 @@ def test_the_variable_switches_the_extension_off(monkeypatch):
         extension.load_extension()
 
 
-def test_importing_the_operators_does_not_import_detectron2_or_start_cuda():
+def test_importing_ops_imports_no_detectron2_and_starts_no_cuda():
     script = (
         "import sys, torch, d2ext.ops; "
         "print('detectron2' in sys.modules, torch.cuda.is_initialized())"
@@ -104,7 +100,7 @@ def test_importing_the_operators_does_not_import_detectron2_or_start_cuda():
     assert answer.stdout.split() == ["False", "False"], answer.stderr
 
 
-def test_the_kernels_are_registered_when_the_extension_is_loaded():
+def test_kernels_are_registered_if_the_extension_is_loaded():
     from d2ext.ops import EXTENSION_STATE
 
     loaded = torch._C._dispatch_has_kernel_for_dispatch_key("d2ext::deform_conv2d", "CPU")
@@ -112,7 +108,7 @@ def test_the_kernels_are_registered_when_the_extension_is_loaded():
 
 
 @pytest.mark.parametrize("device", ["CPU", "CUDA"])
-def test_every_operator_has_a_kernel_of_its_own(device):
+def test_every_operator_has_a_compiled_kernel(device):
     from d2ext.ops import EXTENSION_STATE
 
     if device not in EXTENSION_STATE.split(";")[0]:

@@ -37,7 +37,7 @@ CASES = [
 
 
 def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor]:
-    """Value, locations (some outside the maps, none on a border of cells) and weights."""
+    """Return value, locations (some outside the maps, none on a pixel's border) and weights."""
     generator = torch.Generator().manual_seed(7)
 
     def uniform(*size: int) -> Tensor:
@@ -56,7 +56,7 @@ def tensors(case: Case, device="cpu", dtype=torch.float64) -> list[Tensor]:
 
 
 def with_gradients(function, sizes, tensors: list[Tensor]) -> list[Tensor]:
-    """The output and the gradients of value, locations and weights."""
+    """Return the output and the gradients of value, locations and weights."""
     value, *others = tensors
     output = function(value, sizes, *others)
     seed = torch.linspace(-1, 1, output.numel(), device=output.device, dtype=output.dtype)
@@ -77,13 +77,13 @@ def assert_all_close(found: list[Tensor], expected: list[Tensor], **tolerances: 
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.batch * case.queries])
-def test_output_and_gradients_are_those_by_grid_sample(case, device):
+def test_output_and_gradients_equal_grid_sample(case, device):
     inputs = tensors(case, device)
     assert_all_close(ours(case, inputs), by_grid_sample(case, inputs))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_output_and_gradients_are_the_references(case, device):
+def test_output_and_gradients_equal_the_reference(case, device):
     inputs = tensors(case, device)
     found, *grads = ours(case, inputs)
     value, *others = (tensor.detach() for tensor in inputs)
@@ -95,7 +95,7 @@ def test_output_and_gradients_are_the_references(case, device):
     assert_all_close([found.detach(), *grads], [expected, *expected_grads])
 
 
-def test_a_sample_between_four_pixels_is_their_bilinear_mean():
+def test_a_sample_between_four_pixels_is_their_mean():
     value = torch.tensor([1.0, 2.0, 3.0, 5.0]).view(1, 4, 1, 1)
     locations = torch.tensor([[0.5, 0.375], [1.0, 0.25]]).view(1, 2, 1, 1, 1, 2)
     output = ms_deform_attn(value, [(2, 2)], locations, torch.full((1, 2, 1, 1, 1), 10.0))
@@ -104,7 +104,7 @@ def test_a_sample_between_four_pixels_is_their_bilinear_mean():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_registrations_hold(dtype, device):
+def test_opcheck_passes(dtype, device):
     case = Case()
     value, *others = inputs = tensors(case, device, dtype)
     operators = torch.ops.d2ext
@@ -122,14 +122,14 @@ def test_registrations_hold(dtype, device):
 
 
 @pytest.mark.parametrize("case", [Case(queries=2, batch=1), Case(((4, 3),), channels=3, points=2)])
-def test_the_gradient_is_that_of_small_differences(case, device):
+def test_gradcheck_passes(case, device):
     def function(value, locations, weights):
         return ms_deform_attn(value, case.sizes, locations, weights)
 
     assert torch.autograd.gradcheck(function, tensors(case, device), nondet_tol=1e-12)
 
 
-def test_a_second_derivative_is_an_error(device):
+def test_double_backward_raises(device):
     value, locations, weights = tensors(Case(), device)
     output = ms_deform_attn(value, Case().sizes, locations, weights)
     (grad,) = torch.autograd.grad(output.sum(), locations, create_graph=True)
@@ -137,7 +137,7 @@ def test_a_second_derivative_is_an_error(device):
         grad.sum().backward()
 
 
-def test_it_compiles_without_a_break(device):
+def test_torch_compile_has_no_graph_break(device):
     case = Case()
     inputs = tensors(case, device, torch.float32)
 
@@ -152,7 +152,7 @@ def test_it_compiles_without_a_break(device):
 
 
 @pytest.mark.parametrize("case", [Case(), Case(sizes=((5, 4),), batch=1, heads=1)])
-def test_it_is_exported_as_a_program_and_as_onnx(case):
+def test_export_as_program_and_onnx_gives_equal_output(case):
     def function(value, locations, weights):
         return ms_deform_attn(value, case.sizes, locations, weights)
 
@@ -161,7 +161,7 @@ def test_it_is_exported_as_a_program_and_as_onnx(case):
 
 @pytest.mark.parametrize("float_positions", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_types_are_as_exact_as_their_rounding(dtype, float_positions, device):
+def test_half_types_differ_only_by_rounding(dtype, float_positions, device):
     case = Case(channels=32)
     value, locations, weights = (t.detach() for t in tensors(case, device, dtype))
     if float_positions:
@@ -175,7 +175,7 @@ def test_half_types_are_as_exact_as_their_rounding(dtype, float_positions, devic
         assert error < 2 * torch.finfo(dtype).eps
 
 
-def test_the_memory_format_of_the_inputs_does_not_matter(device):
+def test_memory_format_does_not_change_the_result(device):
     case = Case()
     inputs = tensors(case, device)
     strided = [t.detach().mT.contiguous().mT.requires_grad_() for t in inputs]
@@ -187,7 +187,7 @@ def test_the_memory_format_of_the_inputs_does_not_matter(device):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_the_number_of_threads_does_not_change_a_bit(threads):
+def test_number_of_threads_does_not_change_a_bit(threads):
     case = Case(queries=300, channels=20)
     inputs = tensors(case, dtype=torch.float32)
     usual = torch.get_num_threads()
@@ -200,7 +200,7 @@ def test_the_number_of_threads_does_not_change_a_bit(threads):
     assert_all_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_cuda_says_that_its_gradients_are_not_deterministic():
+def test_deterministic_mode_refuses_the_cuda_gradients():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     inputs = tensors(Case(), "cuda")
@@ -213,14 +213,14 @@ def test_cuda_says_that_its_gradients_are_not_deterministic():
 
 
 @pytest.mark.parametrize("value", [1e9, -1e9])
-def test_samples_far_outside_are_zeros_without_gradient(value, device):
+def test_samples_far_outside_are_zero_without_gradient(value, device):
     inputs = tensors(Case(), device)
     inputs[1] = torch.full_like(inputs[1], value).requires_grad_()
     assert not any(tensor.any() for tensor in ours(Case(), inputs))
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])
-def test_a_location_that_is_no_number_spoils_only_its_own_query(bad, device):
+def test_a_nan_location_affects_only_its_query(bad, device):
     case = Case()
     inputs = tensors(case, device)
     locations = inputs[1].detach().clone()
@@ -256,7 +256,7 @@ def test_autocast_casts_the_value_but_not_the_locations(device):
         ({"attention_weights": torch.rand(2, 7, 3, 8)}, r"must be \(2, 7, 3, 2, 4\)"),
     ],
 )
-def test_what_does_not_fit_is_a_clear_error(change, match):
+def test_invalid_arguments_raise_value_error(change, match):
     value, locations, weights = (t.detach().float() for t in tensors(Case()))
     good = {"value": value, "sampling_locations": locations, "attention_weights": weights}
     with pytest.raises(ValueError, match=match):

@@ -21,7 +21,7 @@ def some_groups(count: int, groups: int, device="cpu") -> Tensor:
 
 
 def plain_loop(ious: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> list[int]:
-    """Indices that stay, of an (N, N) table of overlaps."""
+    """Return the indices that greedy NMS keeps, from an (N, N) table of IoUs."""
     kept: list[int] = []
     for i in sorted(range(len(scores)), key=lambda i: -float(scores[i])):
         if all(ious[i, j] <= threshold or groups[i] != groups[j] for j in kept):
@@ -31,7 +31,7 @@ def plain_loop(ious: Tensor, scores: Tensor, groups: Tensor, threshold: float) -
 
 @pytest.mark.parametrize("threshold", [0.0, 0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("groups", [1, 3])
-def test_it_keeps_what_a_plain_loop_over_polygons_keeps(groups, threshold, device):
+def test_kept_boxes_equal_those_of_greedy_nms_with_shapely(groups, threshold, device):
     boxes, scores, idxs = some_boxes(120), some_scores(120), some_groups(120, groups)
     expected = plain_loop(shapely_iou(boxes, boxes), scores, idxs, threshold)
     assert 0 < len(expected) <= 120
@@ -44,7 +44,7 @@ def test_it_keeps_what_a_plain_loop_over_polygons_keeps(groups, threshold, devic
 
 @pytest.mark.parametrize("span", [60.0, 4000.0])  # all boxes meet, few do
 @pytest.mark.parametrize("count", [0, 1, 2, 257, 400])
-def test_many_boxes_are_as_in_the_reference(count, span, device):
+def test_many_boxes_equal_the_reference(count, span, device):
     boxes = some_boxes(count, dtype=torch.float32, device=device, span=span)
     scores, idxs = some_scores(count, device), some_groups(count, 4, device)
     own = nms_rotated(boxes, scores, 0.3)
@@ -54,7 +54,7 @@ def test_many_boxes_are_as_in_the_reference(count, span, device):
     assert torch.equal(own, reference.nms_rotated(boxes, scores, idxs, 0.3))
 
 
-def test_upright_boxes_are_kept_as_torchvision_does(device):
+def test_upright_boxes_equal_torchvision_nms(device):
     boxes, scores = some_boxes(500, device=device), some_scores(500, device)
     boxes[:, 4] = 0
     centres, halves = boxes[:, :2], boxes[:, 2:4] / 2
@@ -63,7 +63,7 @@ def test_upright_boxes_are_kept_as_torchvision_does(device):
     assert torch.equal(nms_rotated(boxes, scores, 0.4), expected)
 
 
-def test_a_chain_by_hand(device):
+def test_a_chain_of_overlaps_worked_out_by_hand(device):
     # Each overlaps the next by 3/5; the middle one falls to the first, and so the third stays.
     boxes = torch.tensor([[0.0, 0, 4, 2, 0], [1, 0, 4, 2, 180], [2, 0, 2, 4, 90]], device=device)
     scores = torch.tensor([0.7, 0.8, 0.9], device=device)
@@ -73,12 +73,12 @@ def test_a_chain_by_hand(device):
     assert batched_nms_rotated(boxes, scores, idxs, 0.5).tolist() == [2, 1, 0]
 
 
-def test_an_overlap_at_the_threshold_stays(device):
+def test_a_box_at_the_threshold_is_kept(device):
     boxes = torch.tensor([[0.0, 0, 2, 1, 0], [0, 0, 1, 1, 0]], device=device)
     assert nms_rotated(boxes, torch.tensor([0.9, 0.8], device=device), 0.5).tolist() == [0, 1]
 
 
-def test_equal_scores_go_in_their_order(device):
+def test_equal_scores_keep_their_order(device):
     boxes = some_boxes(300, device=device)
     scores = (some_scores(300, device) * 3).round()
     kept = nms_rotated(boxes, scores, 0.3)
@@ -99,7 +99,7 @@ def test_many_groups_cost_no_precision(device):
     assert torch.equal(kept.sort().values, expected.sort().values)
 
 
-def test_what_is_no_box_neither_drops_nor_is_dropped(device):
+def test_degenerate_boxes_neither_suppress_nor_are_suppressed(device):
     nan, inf = float("nan"), float("inf")
     boxes = torch.tensor(
         [
@@ -119,7 +119,7 @@ def test_what_is_no_box_neither_drops_nor_is_dropped(device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_types_are_computed_in_single_precision(dtype, device):
+def test_half_types_are_computed_in_float32(dtype, device):
     boxes = some_boxes(400, dtype=dtype, device=device)
     scores = some_scores(400, device).to(dtype)
     assert torch.equal(
@@ -127,7 +127,7 @@ def test_half_types_are_computed_in_single_precision(dtype, device):
     )
 
 
-def test_strided_inputs_are_read(device):
+def test_strided_inputs_give_the_same_result(device):
     boxes, scores = some_boxes(100, device=device), some_scores(100, device)
     idxs = some_groups(100, 2, device)
     doubled = torch.stack((scores, scores), 1)[:, 0], torch.stack((idxs, idxs), 1)[:, 0]
@@ -136,7 +136,7 @@ def test_strided_inputs_are_read(device):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_the_number_of_threads_does_not_matter(threads):
+def test_number_of_threads_does_not_change_the_result(threads):
     boxes, scores = some_boxes(3000, dtype=torch.float32), some_scores(3000)
     usual = torch.get_num_threads()
     expected = reference.nms_rotated(boxes, scores, None, 0.1)
@@ -146,13 +146,13 @@ def test_the_number_of_threads_does_not_matter(threads):
     assert torch.equal(own, expected)
 
 
-def test_registrations_hold(device):
+def test_opcheck_passes(device):
     boxes, scores = some_boxes(9, device=device), some_scores(9, device)
     for groups in (None, some_groups(9, 2, device)):
         torch.library.opcheck(torch.ops.d2ext.nms_rotated.default, (boxes, scores, groups, 0.3))
 
 
-def test_it_compiles_in_one_graph():
+def test_torch_compile_has_no_graph_break():
     boxes, scores = some_boxes(30, dtype=torch.float32), some_scores(30)
 
     def best(boxes: Tensor, scores: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def test_it_compiles_in_one_graph():
     assert torch.equal(compiled(boxes, scores), best(boxes, scores))
 
 
-def test_it_is_exported_as_a_program_and_as_onnx():
+def test_export_as_program_and_onnx_gives_equal_output():
     boxes, scores, idxs = some_boxes(50, dtype=torch.float32), some_scores(50), some_groups(50, 2)
     check_export(lambda *given: batched_nms_rotated(*given, 0.3), boxes, scores, idxs)
 
@@ -181,7 +181,7 @@ def test_it_is_exported_as_a_program_and_as_onnx():
         ({"iou_threshold": float("nan")}, "0 or more, got nan"),
     ],
 )
-def test_what_does_not_fit_is_a_clear_error(change, match):
+def test_invalid_arguments_raise_value_error(change, match):
     good = {"boxes": torch.zeros(3, 5), "scores": torch.zeros(3), "idxs": torch.zeros(3).long()}
     given = {**good, "iou_threshold": 0.5, **change}
     with pytest.raises(ValueError, match=match):

@@ -46,7 +46,7 @@ def maps_of(case: Case, device="cpu", dtype=torch.float64) -> Tensor:
 
 
 def boxes_of(case: Case, device="cpu") -> Tensor:
-    """(K, 6): image and XYWHA; some reach beyond the map, some are far outside or empty."""
+    """Return (K, 6) image index and XYWHA; some reach beyond the map, are far outside or empty."""
     generator = torch.Generator().manual_seed(2)
     batch, _, height, width = case.maps
 
@@ -64,7 +64,7 @@ def boxes_of(case: Case, device="cpu") -> Tensor:
 
 
 def upright(boxes: Tensor) -> Tensor:
-    """(K, 5): image and XYXY; without the angle."""
+    """Convert to (K, 5) image index and XYXY, dropping the angle."""
     image, centers, sides = boxes[:, :1], boxes[:, 1:3], boxes[:, 3:5]
     return torch.cat((image, centers - sides / 2, centers + sides / 2), dim=1)
 
@@ -77,7 +77,7 @@ def with_gradient(function, maps: Tensor, *arguments) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_upright_output_and_gradient_are_torchvisions(case, aligned, device):
+def test_upright_output_and_gradient_equal_torchvisions(case, aligned, device):
     maps, rois = maps_of(case, device), upright(boxes_of(case, device))
     expected = with_gradient(torchvision.ops.roi_align, maps, rois, *case.options, aligned)
     found = with_gradient(roi_align, maps, rois, *case.options, aligned)
@@ -85,7 +85,7 @@ def test_upright_output_and_gradient_are_torchvisions(case, aligned, device):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_rotated_output_and_gradient_are_detectron2s(case, device):
+def test_rotated_output_and_gradient_equal_detectron2s(case, device):
     pytest.importorskip("detectron2._C", reason="the official detectron2 is not installed")
     from detectron2.layers.roi_align_rotated import roi_align_rotated as detectron2s
 
@@ -99,14 +99,14 @@ def test_rotated_output_and_gradient_are_detectron2s(case, device):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", ["upright", "not aligned", "rotated"])
-def test_the_operator_is_the_reference(case, kind, device):
+def test_operator_equals_reference(case, kind, device):
     maps, rois = maps_of(case, device), boxes_of(case, device)
     function, name, aligned = roi_align_rotated, "roi_align_rotated", ()
     if kind != "rotated":
         rois, function, name, aligned = upright(rois), roi_align, "roi_align", (kind == "upright",)
     output, grad = with_gradient(function, maps, rois, *case.options, *aligned)
     scale, ratio = case.scale, case.sampling_ratio
-    own = getattr(reference, name)(maps.detach(), rois, scale, *case.size, ratio, *aligned)
+    own = reference.roi_align(maps.detach(), rois, scale, *case.size, ratio, *aligned)
     torch.testing.assert_close(own, output.detach())
     seed = torch.linspace(-1, 1, output.numel(), device=device, dtype=output.dtype)
     size = maps.shape[0], *maps.shape[2:]
@@ -116,7 +116,7 @@ def test_the_operator_is_the_reference(case, kind, device):
 
 
 @pytest.mark.parametrize("angle", [0.0, -90.0, 30.0, 77.0, 200.0])
-def test_inside_the_map_it_is_the_mean_of_grid_samples(angle, device):
+def test_bins_inside_the_map_are_means_of_grid_samples(angle, device):
     maps = maps_of(Case(maps=(1, 3, 40, 50)), device)
     center_x, center_y, width, height, ratio = 25.3, 20.6, 15.0, 11.0, 2
     box = torch.tensor([[0, center_x, center_y, width, height, angle]], device=device)
@@ -132,14 +132,14 @@ def test_inside_the_map_it_is_the_mean_of_grid_samples(angle, device):
     torch.testing.assert_close(found, F.avg_pool2d(samples, ratio), rtol=1e-5, atol=1e-5)
 
 
-def test_without_an_angle_a_rotated_region_is_an_upright_one(device):
+def test_a_rotated_region_at_angle_0_equals_an_upright_one(device):
     maps, boxes = maps_of(Case(), device), boxes_of(Case(), device)
     boxes[:, 5] = 0
     expected = roi_align(maps, upright(boxes), (3, 4), 0.5, 2, aligned=True)
     torch.testing.assert_close(roi_align_rotated(maps, boxes, (3, 4), 0.5, 2), expected)
 
 
-def test_a_box_of_four_pixels_by_hand():
+def test_a_box_of_four_pixels_worked_out_by_hand():
     ramp = torch.arange(16.0).view(1, 1, 4, 4)
     box = torch.tensor([[0.0, 1.0, 1.0, 3.0, 3.0]])
     # Samples at the centres of the pixels 5, 6, 9 and 10.
@@ -152,7 +152,7 @@ def test_a_box_of_four_pixels_by_hand():
 
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
 @pytest.mark.parametrize("rotated", [False, True])
-def test_registrations_and_gradients_hold(rotated, sampling_ratio, device):
+def test_opcheck_and_gradcheck_pass(rotated, sampling_ratio, device):
     case = Case(maps=(2, 2, 4, 5), count=5, size=(2, 3))
     maps, rois = maps_of(case, device), boxes_of(case, device)
     function, operator, aligned = roi_align_rotated, torch.ops.d2ext.roi_align_rotated, ()
@@ -172,7 +172,7 @@ def test_registrations_and_gradients_hold(rotated, sampling_ratio, device):
 
 @pytest.mark.parametrize("float_boxes", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_types_are_as_exact_as_their_rounding(dtype, float_boxes, device):
+def test_half_types_differ_only_by_rounding(dtype, float_boxes, device):
     case = Case(maps=(2, 40, 9, 13))
     maps = maps_of(case, device, dtype)
     boxes = boxes_of(case, device).to(torch.float32 if float_boxes else dtype)
@@ -187,7 +187,7 @@ def test_half_types_are_as_exact_as_their_rounding(dtype, float_boxes, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_memory_format_does_not_matter(dtype, device):
+def test_memory_format_does_not_change_the_result(dtype, device):
     case = Case(maps=(2, 40, 9, 13))
     maps, boxes = maps_of(case, device, dtype), boxes_of(case, device)
     expected = with_gradient(roi_align_rotated, maps, boxes, *case.options)
@@ -208,14 +208,14 @@ def test_the_memory_format_does_not_matter(dtype, device):
     torch.testing.assert_close(strided, dense)
 
 
-def test_regions_with_very_many_samples_take_turns(device):
+def test_regions_with_many_samples_are_computed_in_chunks(device):
     case = Case(sampling_ratio=60, size=(14, 14), count=3, maps=(1, 2, 30, 40))
     maps, rois = maps_of(case, device), upright(boxes_of(case, device))
     expected = with_gradient(torchvision.ops.roi_align, maps, rois, *case.options)
     torch.testing.assert_close(with_gradient(roi_align, maps, rois, *case.options), expected)
 
 
-def test_the_number_of_threads_changes_no_bit():
+def test_number_of_threads_does_not_change_a_bit():
     case = Case(maps=(2, 100, 20, 20), count=50)
     maps, boxes = maps_of(case, dtype=torch.float32), boxes_of(case).float()
     usual, found = torch.get_num_threads(), []
@@ -228,7 +228,7 @@ def test_the_number_of_threads_changes_no_bit():
         assert torch.equal(grad, found[0][1])
 
 
-def test_a_gradient_in_no_fixed_order_is_refused_where_order_is_asked_for(device):
+def test_deterministic_mode_refuses_the_cuda_gradient(device):
     if device.type != "cuda":
         pytest.skip("on the CPU the order is fixed")
     maps, boxes = maps_of(Case(), device), boxes_of(Case(), device)
@@ -241,7 +241,7 @@ def test_a_gradient_in_no_fixed_order_is_refused_where_order_is_asked_for(device
         torch.use_deterministic_algorithms(False)
 
 
-def test_a_bad_pixel_spoils_only_what_reads_it(device):
+def test_a_nan_pixel_affects_only_bins_that_read_it(device):
     maps = torch.zeros(1, 1, 4, 4, device=device)
     maps[0, 0, 0, 0] = float("nan")
     boxes = torch.tensor([[0.0, 1, 1, 3, 3], [0.0, 0, 0, 2, 2]], device=device)
@@ -250,7 +250,7 @@ def test_a_bad_pixel_spoils_only_what_reads_it(device):
     assert output[1].isnan().sum() == 1
 
 
-def test_it_compiles_without_a_graph_break(device):
+def test_torch_compile_has_no_graph_break(device):
     compiled = torch.compile(roi_align_rotated, backend="aot_eager", fullgraph=True)
     maps, boxes = maps_of(Case(), device), boxes_of(Case(), device)
     expected = with_gradient(roi_align_rotated, maps, boxes, *Case().options)
@@ -258,7 +258,7 @@ def test_it_compiles_without_a_graph_break(device):
 
 
 @pytest.mark.parametrize("rotated", [False, True])
-def test_it_is_exported_as_a_program_and_as_onnx(rotated):
+def test_export_as_program_and_onnx_gives_equal_output(rotated):
     maps = maps_of(Case(), dtype=torch.float32)
     boxes = boxes_of(Case()).float()
 
@@ -268,13 +268,13 @@ def test_it_is_exported_as_a_program_and_as_onnx(rotated):
     check_export(function, maps, boxes if rotated else upright(boxes), rtol=1e-4, atol=1e-5)
 
 
-def test_only_a_fixed_number_of_samples_can_be_exported():
+def test_an_adaptive_sampling_ratio_cannot_be_exported():
     with pytest.raises(ValueError, match="can't be exported; give a number"):
-        reference.roi_align_rotated_by_gathers(maps_of(Case()), boxes_of(Case()), 0.5, 3, 4, 0)
+        reference.roi_align_by_gathers(maps_of(Case()), boxes_of(Case()), 0.5, 3, 4, 0)
 
 
 @pytest.mark.parametrize("image", [-1, 2])
-def test_a_region_in_an_image_that_is_not_there_is_a_clear_error(image):
+def test_an_image_index_outside_the_batch_raises(image):
     boxes = torch.tensor([[image, 1.0, 1.0, 2.0, 2.0]])
     with pytest.raises((RuntimeError, IndexError)):
         roi_align(torch.zeros(2, 1, 4, 4), boxes, 2)
@@ -292,7 +292,7 @@ def test_a_region_in_an_image_that_is_not_there_is_a_clear_error(image):
         ({"output_size": (0, 2)}, "at least 1"),
     ],
 )
-def test_what_does_not_fit_is_a_clear_error(change, match):
+def test_invalid_arguments_raise_value_error(change, match):
     good = {"input": torch.zeros(1, 3, 4, 4), "rois": torch.zeros(2, 6), "output_size": 2}
     with pytest.raises(ValueError, match=match):
         roi_align_rotated(**{**good, **change})

@@ -8,7 +8,7 @@ from tests.helpers.op_export import check_export
 from tests.helpers.rotated_boxes import some_boxes
 
 
-def test_without_an_angle_they_go_clockwise_from_the_top_left(device):
+def test_corners_at_angle_0_go_clockwise_from_the_top_left(device):
     corners = rotated_corners(torch.tensor([[5.0, 3.0, 4.0, 2.0, 0.0]], device=device))
     assert corners.tolist() == [[[3, 2], [7, 2], [7, 4], [3, 4]]]
 
@@ -20,7 +20,7 @@ def test_a_quarter_turn_moves_the_top_left_corner_to_the_bottom_left(angle):
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 3000])
-def test_corners_and_gradients_are_the_references(count, device):
+def test_corners_and_gradients_equal_the_reference(count, device):
     boxes = some_boxes(count, device=device).requires_grad_()
     corners = rotated_corners(boxes)
     torch.testing.assert_close(corners, reference.rotated_corners(boxes))
@@ -29,7 +29,7 @@ def test_corners_and_gradients_are_the_references(count, device):
     torch.testing.assert_close(own, reference.rotated_corners_backward(grad, boxes.detach()))
 
 
-def test_registrations_and_gradient_hold(device):
+def test_opcheck_and_gradcheck_pass(device):
     boxes = some_boxes(3, device=device).requires_grad_()
     torch.library.opcheck(torch.ops.d2ext.rotated_corners.default, (boxes,))
     assert torch.autograd.gradcheck(rotated_corners, boxes)
@@ -42,7 +42,7 @@ def test_registrations_and_gradient_hold(device):
     )
 
 
-def test_a_second_derivative_is_a_clear_error(device):
+def test_double_backward_raises(device):
     boxes = some_boxes(3, device=device).requires_grad_()
     (grad,) = torch.autograd.grad(rotated_corners(boxes).sum(), boxes, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiable once"):
@@ -50,7 +50,7 @@ def test_a_second_derivative_is_a_clear_error(device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_other_types_are_as_exact_as_their_rounding(dtype, device):
+def test_other_dtypes_differ_only_by_rounding(dtype, device):
     boxes = some_boxes(50, dtype=dtype, device=device).requires_grad_()
     exact = boxes.detach().double().requires_grad_()
     own, expected = rotated_corners(boxes), rotated_corners(exact)
@@ -65,18 +65,18 @@ def test_other_types_are_as_exact_as_their_rounding(dtype, device):
     assert error < 4 * torch.finfo(dtype).eps
 
 
-def test_strided_boxes_are_read(device):
+def test_strided_boxes_give_the_same_corners(device):
     boxes = some_boxes(6, device=device)
     torch.testing.assert_close(rotated_corners(boxes.mT.contiguous().mT), rotated_corners(boxes))
 
 
-def test_it_compiles_in_one_graph():
+def test_torch_compile_has_no_graph_break():
     boxes = some_boxes(4, dtype=torch.float32)
     compiled = torch.compile(rotated_corners, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(boxes), rotated_corners(boxes))
 
 
-def test_it_is_exported_as_a_program_and_as_onnx():
+def test_export_as_program_and_onnx_gives_equal_output():
     check_export(rotated_corners, some_boxes(4, dtype=torch.float32), rtol=1e-4, atol=1e-4)
 
 
@@ -88,6 +88,6 @@ def test_it_is_exported_as_a_program_and_as_onnx():
         (torch.zeros(2, 5).long(), "boxes must be floats"),
     ],
 )
-def test_what_does_not_fit_is_a_clear_error(boxes, match):
+def test_invalid_arguments_raise_value_error(boxes, match):
     with pytest.raises(ValueError, match=match):
         rotated_corners(boxes)

@@ -21,14 +21,14 @@ def logits(*shape: int, device="cpu", dtype=torch.float64) -> Tensor:
 
 
 def soft_targets(inputs: Tensor) -> Tensor:
-    """Zeros, ones and numbers between."""
+    """Return zeros, ones and values between them."""
     generator = torch.Generator().manual_seed(4)
     made = torch.rand(inputs.shape, generator=generator, dtype=torch.float64)
     return (2 * made - 0.5).clamp(0, 1).to(inputs)
 
 
 def some_classes(inputs: Tensor) -> Tensor:
-    """Of all of them and background."""
+    """Return class indices, background among them."""
     generator = torch.Generator().manual_seed(5)
     classes = torch.randint(0, inputs.shape[-1] + 1, inputs.shape[:-1], generator=generator)
     return classes.to(inputs.device)
@@ -45,7 +45,7 @@ def with_gradient(function, inputs: Tensor, *arguments) -> tuple[Tensor, Tensor]
 
 
 def by_hand(inputs, targets, alpha, gamma, reduction):
-    """In float64, where fvcore computes in float32."""
+    """Compute the loss in the dtype of `inputs`; fvcore's computes in float32 only."""
     cross_entropy = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none")
     right = targets * inputs.sigmoid() + (1 - targets) * (1 - inputs.sigmoid())
     loss = cross_entropy * (1 - right) ** gamma
@@ -57,7 +57,7 @@ def by_hand(inputs, targets, alpha, gamma, reduction):
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2), (-1, 2), (0.25, 1.5), (0.5, 0), (1, 4)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_loss_and_gradient_are_fvcores(shape, alpha, gamma, reduction, device):
+def test_loss_and_gradient_equal_fvcores(shape, alpha, gamma, reduction, device):
     inputs = logits(*shape, device=device, dtype=torch.float32)
     arguments = soft_targets(inputs), alpha, gamma, reduction
     expected = with_gradient(fvcore.nn.sigmoid_focal_loss, inputs, *arguments)
@@ -69,7 +69,7 @@ def test_loss_and_gradient_are_fvcores(shape, alpha, gamma, reduction, device):
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2), (-1, 1.5)])
-def test_float64_is_exact_in_the_operator_and_in_the_reference(alpha, gamma, reduction, device):
+def test_float64_operator_and_reference_equal_the_formula(alpha, gamma, reduction, device):
     inputs = logits(50, 81, device=device)
     targets = soft_targets(inputs)
     loss, grad = with_gradient(by_hand, inputs, targets, alpha, gamma, reduction)
@@ -85,7 +85,7 @@ def test_float64_is_exact_in_the_operator_and_in_the_reference(alpha, gamma, red
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_classes_stand_for_a_one_hot_tensor(shape, reduction, device):
+def test_class_indices_equal_one_hot_targets(shape, reduction, device):
     inputs = logits(*shape, device=device)
     classes = some_classes(inputs)
     wanted = one_hot(classes, shape[-1]).to(device)
@@ -94,7 +94,7 @@ def test_classes_stand_for_a_one_hot_tensor(shape, reduction, device):
     torch.testing.assert_close(found, expected, equal_nan=True)
 
 
-def test_a_negative_class_is_ignored_and_a_large_one_is_background(device):
+def test_negative_classes_are_ignored_and_large_are_background(device):
     inputs = logits(3, 400, device=device)  # rows across tiles
     classes = torch.tensor([-1, 400, 1000], device=device)
     loss, grad = with_gradient(sigmoid_focal_loss, inputs, classes, 0.25, 2, "none")
@@ -107,7 +107,7 @@ def test_a_negative_class_is_ignored_and_a_large_one_is_background(device):
     torch.testing.assert_close(reference.sigmoid_focal_loss(*arguments), loss.detach())
 
 
-def test_one_logit_by_hand():
+def test_loss_of_one_logit_worked_out_by_hand():
     # At probability 3/4 of a positive: 0.25 * (1/4)^2 * log(4/3).
     inputs = torch.tensor([[3.0]]).log()
     expected = 0.25 / 16 * torch.tensor([[4 / 3]]).log()
@@ -153,14 +153,14 @@ def test_half_types_are_computed_in_float32(dtype, autocast, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float16])
-def test_targets_of_another_dtype_count_as_numbers(dtype, device):
+def test_targets_of_another_dtype_are_converted(dtype, device):
     inputs = logits(6, NUM_CLASSES, device=device)
     wanted = one_hot(some_classes(inputs), NUM_CLASSES)
     expected = sigmoid_focal_loss(inputs, wanted)
     torch.testing.assert_close(sigmoid_focal_loss(inputs, wanted.to(dtype)), expected)
 
 
-def test_the_memory_format_of_the_inputs_does_not_matter(device):
+def test_memory_format_does_not_change_the_result(device):
     inputs = logits(6, NUM_CLASSES, device=device)
     targets = soft_targets(inputs)
     strided = inputs.detach().mT.contiguous().mT.requires_grad_()
@@ -173,7 +173,7 @@ def test_the_memory_format_of_the_inputs_does_not_matter(device):
     )
 
 
-def test_a_second_derivative_is_a_clear_error(device):
+def test_double_backward_raises(device):
     inputs = logits(4, NUM_CLASSES, device=device)
     loss = sigmoid_focal_loss(inputs, some_classes(inputs), reduction="sum")
     (grad,) = torch.autograd.grad(loss, inputs, create_graph=True)
@@ -182,7 +182,7 @@ def test_a_second_derivative_is_a_clear_error(device):
 
 
 @pytest.mark.skipif("compiled" not in EXTENSION_STATE, reason="PyTorch's own sums do change")
-def test_the_number_of_threads_changes_no_bit():
+def test_number_of_threads_does_not_change_a_bit():
     inputs = logits(5000, 80, dtype=torch.float32)
     classes = some_classes(inputs)
     usual, found = torch.get_num_threads(), []
@@ -197,7 +197,7 @@ def test_the_number_of_threads_changes_no_bit():
 
 @pytest.mark.parametrize("sum", [False, True])
 @pytest.mark.parametrize("by_class", [False, True])
-def test_registrations_and_gradient_hold(by_class, sum, device):
+def test_opcheck_and_gradcheck_pass(by_class, sum, device):
     inputs = logits(4, NUM_CLASSES, device=device)
     targets = some_classes(inputs) if by_class else soft_targets(inputs)
     options = (0.25, 1.5, sum)
@@ -213,7 +213,7 @@ def test_registrations_and_gradient_hold(by_class, sum, device):
     assert torch.autograd.gradcheck(sigmoid_focal_loss, (inputs, targets, 0.25, 1.5, reduction))
 
 
-def test_it_compiles_without_a_graph_break(device):
+def test_torch_compile_has_no_graph_break(device):
     compiled = torch.compile(sigmoid_focal_loss, backend="aot_eager", fullgraph=True)
     inputs = logits(4, NUM_CLASSES, device=device)
     arguments = some_classes(inputs), 0.25, 2, "mean"
@@ -222,7 +222,7 @@ def test_it_compiles_without_a_graph_break(device):
 
 
 @pytest.mark.parametrize("by_class", [False, True])
-def test_it_is_exported_as_a_program_and_as_onnx(by_class):
+def test_export_as_program_and_onnx_gives_equal_output(by_class):
     inputs = logits(4, NUM_CLASSES, dtype=torch.float32)
     targets = some_classes(inputs) if by_class else soft_targets(inputs)
 
@@ -246,7 +246,7 @@ def test_it_is_exported_as_a_program_and_as_onnx(by_class):
         ({"reduction": "max"}, "'max'"),
     ],
 )
-def test_what_does_not_fit_is_a_clear_error(change, match):
+def test_invalid_arguments_raise_value_error(change, match):
     good = {"inputs": torch.zeros(4, 5), "targets": torch.zeros(4, 5)}
     with pytest.raises(ValueError, match=match):
         sigmoid_focal_loss(**{**good, **change})

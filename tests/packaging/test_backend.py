@@ -1,4 +1,4 @@
-"""What the build backend asks pip for."""
+"""The requirements that the build backend returns to pip."""
 
 import importlib.util
 import sys
@@ -39,46 +39,42 @@ def names(requirements: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     "installed", [{"torch": "2.10.0+cpu", "setuptools": "70.1.0"}], indirect=True
 )
-def test_nothing_is_asked_for_where_all_is_installed(installed, backend):
+def test_nothing_is_required_if_all_is_installed(installed, backend):
     assert backend.get_requires_for_build_editable() == []
     assert backend.get_requires_for_build_wheel() == []
     assert backend.get_requires_for_build_sdist() == []
 
 
 @pytest.mark.parametrize("installed", [{"torch": "2.9.1", "setuptools": "65.5.0"}], indirect=True)
-def test_what_is_too_old_is_asked_for(installed, backend, monkeypatch):
+def test_packages_that_are_too_old_are_required(installed, backend, monkeypatch):
     monkeypatch.setattr(backend, "_compiler", lambda: "/usr/bin/c++")
     monkeypatch.setattr(backend, "SPACE_FOR_PYTORCH", 0)
     assert names(backend.get_requires_for_build_wheel()) == ["setuptools", "torch"]
 
 
-def test_pytorch_is_asked_for_by_the_bound_of_the_package(nothing_installed, backend, monkeypatch):
+def test_required_pytorch_has_the_bound_of_pyproject(nothing_installed, backend, monkeypatch):
     monkeypatch.setattr(backend, "_compiler", lambda: "/usr/bin/c++")
     monkeypatch.setattr(backend, "SPACE_FOR_PYTORCH", 0)
     wanted = backend.get_requires_for_build_editable()
     assert f'"{wanted[-1]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
-def test_without_a_compiler_pytorch_is_not_fetched_to_build_with(
-    nothing_installed, backend, monkeypatch
-):
+def test_pytorch_is_not_required_without_a_compiler(nothing_installed, backend, monkeypatch):
     monkeypatch.setattr(backend, "_compiler", lambda: None)
     assert names(backend.get_requires_for_build_wheel()) == ["setuptools"]
 
 
-def test_without_space_pytorch_is_not_fetched_to_build_with(
-    nothing_installed, backend, monkeypatch
-):
+def test_pytorch_is_not_required_without_disk_space(nothing_installed, backend, monkeypatch):
     monkeypatch.setattr(backend, "_compiler", lambda: "/usr/bin/c++")
     monkeypatch.setattr(backend, "SPACE_FOR_PYTORCH", 2**60)
     assert names(backend.get_requires_for_build_wheel()) == ["setuptools"]
 
 
-def test_a_source_archive_needs_no_pytorch(nothing_installed, backend):
+def test_a_source_archive_requires_no_pytorch(nothing_installed, backend):
     assert names(backend.get_requires_for_build_sdist()) == ["setuptools"]
 
 
-def test_the_environment_is_seen_through_the_isolation(backend, monkeypatch, tmp_path):
+def test_environment_path_ignores_pips_isolation(backend, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONNOUSERSITE", "1")
     folders = backend._environment_path()

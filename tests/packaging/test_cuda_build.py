@@ -1,4 +1,4 @@
-"""When CUDA sources are compiled, for which GPUs and with what."""
+"""Whether CUDA sources are compiled, for which GPUs and with which flags."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the compilers of these 
 
 @pytest.fixture
 def cuda_build(monkeypatch):
-    """The module, on a machine with one GPU of Hopper's generation and no settings."""
+    """Return the module as on a machine with one Hopper GPU and no settings."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     spec = importlib.util.spec_from_file_location("cuda_build", SOURCE)
@@ -26,7 +26,7 @@ def cuda_build(monkeypatch):
 
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
-    """A toolkit whose compiler writes its arguments into what it should compile."""
+    """Return a toolkit whose nvcc writes its arguments into the object file."""
     home = tmp_path / "toolkit"
     (home / "include").mkdir(parents=True)
     (home / "include/cuda_runtime.h").touch()
@@ -42,20 +42,22 @@ def toolkit(tmp_path, monkeypatch):
     ("forced", "gpus", "wanted"),
     [("", ["9.0"], True), ("", [], False), ("1", [], True), ("0", ["9.0"], False)],
 )
-def test_a_gpu_or_the_variable_decides(cuda_build, toolkit, monkeypatch, forced, gpus, wanted):
+def test_cuda_is_built_for_a_gpu_or_by_force_cuda(
+    cuda_build, toolkit, monkeypatch, forced, gpus, wanted
+):
     monkeypatch.setenv("FORCE_CUDA", forced)
     monkeypatch.setattr(cuda_build, "_present_architectures", lambda: gpus)
     assert cuda_build.is_wanted() == wanted
 
 
-def test_without_a_toolkit_nothing_is_compiled_unless_forced(cuda_build, monkeypatch):
+def test_without_a_toolkit_cuda_is_not_built(cuda_build, monkeypatch):
     monkeypatch.setattr(cuda_build, "toolkit", lambda: None)
     assert not cuda_build.is_wanted()
     with pytest.raises(OSError, match="set CUDA_HOME"):
         cuda_build.compile_all(["a.cu"], "build", [], [])
 
 
-def test_a_wrapper_of_the_compiler_is_no_toolkit_but_a_link_leads_to_it(
+def test_a_link_to_nvcc_leads_to_the_toolkit_but_a_wrapper_does_not(
     cuda_build, toolkit, monkeypatch, tmp_path
 ):
     monkeypatch.delenv("CUDA_HOME")
@@ -69,7 +71,7 @@ def test_a_wrapper_of_the_compiler_is_no_toolkit_but_a_link_leads_to_it(
     assert cuda_build.toolkit() in (None, Path("/usr/local/cuda"))
 
 
-def test_each_source_becomes_an_object_for_the_listed_gpus(
+def test_each_source_is_compiled_for_the_listed_architectures(
     cuda_build, toolkit, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0a+PTX")
@@ -94,16 +96,14 @@ def test_each_source_becomes_an_object_for_the_listed_gpus(
         ([], "-gencode=arch=compute_90,code=compute_90"),
     ],
 )
-def test_by_default_it_is_compiled_for_the_present_gpu_or_for_many(
-    cuda_build, monkeypatch, gpus, last
-):
+def test_default_architectures_are_the_present_gpu_or_a_list(cuda_build, monkeypatch, gpus, last):
     monkeypatch.setattr(cuda_build, "_present_architectures", lambda: gpus)
     targets = cuda_build._targets()
     assert targets[-1] == last
     assert (len(targets) == 1) == bool(gpus)
 
 
-def test_an_unknown_gpu_is_a_clear_error(cuda_build, monkeypatch):
+def test_an_unknown_architecture_raises(cuda_build, monkeypatch):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0 Hopper")
     with pytest.raises(OSError, match=r"'Hopper' is not of the form 9\.0"):
         cuda_build._targets()

@@ -9,7 +9,8 @@ import pytest
 from d2ext.errors import DataError
 from d2ext.parity import run_case
 from d2ext.parity.case import Case
-from d2ext.parity.settings import SWIN, detector_config
+from d2ext.parity.core_settings import SWIN
+from d2ext.parity.settings import detector_config
 from detectron2.config import CfgNode
 
 FOLDER = Path(__file__).parent

@@ -1,3 +1,4 @@
+import argparse
 import sys
 from pathlib import Path
 
@@ -15,6 +16,50 @@ def _tools_on_the_path():
     sys.path.remove(tools)
 
 
+def test_the_command_line_names_every_benchmark():
+    import benchmark
+
+    (commands,) = (
+        action.choices
+        for action in benchmark.argument_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    expected = "count data_loading evaluation models ops training yolo_fastest"
+    assert set(expected.split()) <= set(commands)
+    args = commands["ops"].parse_args(["nms_rotated", "roi_align", "--repeats", "2"])
+    assert (args.names, args.repeats) == (["nms_rotated", "roi_align"], 2)
+    assert commands["training"].parse_args([]).names == []
+
+
+def test_an_unknown_operator_is_an_error_that_lists_the_known_ones(capsys):
+    import benchmark
+
+    with pytest.raises(SystemExit):
+        benchmark.argument_parser().parse_args(["ops", "nms"])
+    assert "nms is none of box_iou_rotated, deform_conv2d" in capsys.readouterr().err
+
+
+def test_a_new_file_adds_a_subcommand(tmp_path, monkeypatch, capsys):
+    import benchmark
+
+    import benchmarks
+    from benchmarks import registry
+
+    (tmp_path / "greeting.py").write_text(
+        "from benchmarks.registry import register_benchmark\n"
+        "register_benchmark('greeting', 'a test', lambda parser: parser.add_argument('name'),\n"
+        "                   lambda args: print('hello', args.name))\n"
+    )
+    monkeypatch.setattr(registry, "_BENCHMARKS", dict(registry._BENCHMARKS))
+    monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(tmp_path)])
+    args = benchmark.argument_parser().parse_args(["greeting", "world"])
+    args.run(args)
+    assert capsys.readouterr().out == "hello world\n"
+    monkeypatch.delitem(sys.modules, "benchmarks.greeting")
+    with pytest.raises(ValueError, match="already is a benchmark greeting"):
+        registry.load_benchmarks()
+
+
 def test_all_ways_of_a_deformable_convolution_compute_the_same():
     from benchmarks import deform_conv2d
 
@@ -23,7 +68,7 @@ def test_all_ways_of_a_deformable_convolution_compute_the_same():
     torch.testing.assert_close(own, peer, rtol=1e-4, atol=1e-4)
 
 
-def test_a_line_a_way_is_printed_with_the_ratio_to_the_peer(capsys):
+def test_each_way_is_printed_with_its_ratio_to_the_peer(capsys):
     from benchmarks import deform_conv2d, measure
 
     problem = deform_conv2d.problem((1, 2, 2), CPU, torch.float32, goals=(5, None))
@@ -34,7 +79,7 @@ def test_a_line_a_way_is_printed_with_the_ratio_to_the_peer(capsys):
     assert "1.0x" in next(line for line in lines if "torchvision" in line)
 
 
-def test_a_way_that_does_not_run_is_said(capsys):
+def test_a_way_that_raises_is_reported(capsys):
     from benchmarks.measure import Problem, report
 
     def broken(x):
@@ -45,7 +90,7 @@ def test_a_way_that_does_not_run_is_said(capsys):
     assert "does not run: no kernel" in capsys.readouterr().out
 
 
-def test_a_peer_that_does_not_run_leaves_the_others_their_times(capsys):
+def test_other_ways_are_timed_even_if_the_peer_raises(capsys):
     from benchmarks.measure import Problem, report
 
     def missing(x):
@@ -65,7 +110,7 @@ def test_rotated_boxes_are_inside_the_image():
     assert (some[:, 2:4] <= rotated_boxes.SIDES[1]).all()
 
 
-def test_memory_that_a_function_takes_is_seen():
+def test_peak_memory_of_a_function_is_measured():
     from benchmarks.measure import peak_memory
 
     taken, scratch = peak_memory(lambda: [torch.ones(64, 2**18)], CPU)
@@ -117,7 +162,7 @@ def test_deformable_convolutions_count_as_plain_ones(tmp_path, capsys):
     assert "tiny " in capsys.readouterr().out
 
 
-def test_data_loading_is_timed_in_a_process_of_its_own(capsys):
+def test_data_loading_is_timed_in_a_child_process(capsys):
     from benchmarks import data_loading
 
     data_loading.report(None, images=2, rounds=1)
@@ -128,7 +173,7 @@ def test_data_loading_is_timed_in_a_process_of_its_own(capsys):
     assert float(speed) > 0
 
 
-def test_photos_take_both_ways_of_yolo_fastest(tmp_path, capsys, monkeypatch):
+def test_yolo_fastest_times_both_ways_on_every_photo(tmp_path, capsys, monkeypatch):
     from benchmarks import yolo_fastest
 
     seen = []
@@ -142,7 +187,7 @@ def test_photos_take_both_ways_of_yolo_fastest(tmp_path, capsys, monkeypatch):
     assert "[goal: 70%]" in lines[2]
 
 
-def test_evaluation_has_the_numbers_of_pycocotools(capsys):
+def test_evaluation_metrics_equal_pycocotools(capsys):
     from benchmarks import evaluation
 
     evaluation.report(images=8, objects=30)
@@ -151,7 +196,7 @@ def test_evaluation_has_the_numbers_of_pycocotools(capsys):
     assert float(numbers.rsplit(maxsplit=1)[1]) < 1e-9
 
 
-def test_a_script_runs_with_the_provider_of_its_turn(tmp_path):
+def test_a_script_runs_once_per_round_and_provider(tmp_path):
     from benchmarks.providers import in_turns
 
     script = tmp_path / "script.py"
@@ -159,7 +204,7 @@ def test_a_script_runs_with_the_provider_of_its_turn(tmp_path):
     assert in_turns(str(script), ["a"], official=None, rounds=2) == {"d2ext": [["a"], ["a"]]}
 
 
-def test_the_data_of_a_training_is_read_as_it_was_written(tmp_path):
+def test_training_data_is_read_back_as_written(tmp_path):
     from benchmarks import training
     from detectron2.data.datasets import load_coco_json
 

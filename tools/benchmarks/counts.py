@@ -1,5 +1,6 @@
-"""How large models are: parameters, and multiplications with an addition of an image."""
+"""Size of models: number of parameters, and multiply-adds per image."""
 
+import argparse
 import logging
 from collections import Counter
 from math import prod
@@ -13,6 +14,7 @@ from fvcore.nn.jit_handles import get_shape
 from torch import nn
 
 import d2ext.modeling  # noqa: F401
+from benchmarks.registry import register_benchmark
 from d2ext.config import load_config
 from d2ext.engine.auto import Machine, resolve_auto
 from detectron2.modeling import build_model
@@ -24,8 +26,12 @@ CPU = Machine(device="cpu", processes=1, cores=1, bfloat16=False)
 
 
 def report(configs: list[str], size: tuple[int, int]) -> None:
-    """Print a line a config; by default all of `configs/coco`."""
-    found = configs or sorted(map(str, CONFIGS.glob("coco/[!b]*.yaml")))  # not the base
+    """Print one line per config; by default all of `configs/coco`.
+
+    Args:
+        size: height and width of the image, in pixels.
+    """
+    found = configs or sorted(map(str, CONFIGS.glob("coco/[!b]*.yaml")))  # without base.yaml
     print(f"one image of {size[0]}x{size[1]}; a multiplication with an addition counts once")
     for config in found:
         model = build(config)
@@ -35,16 +41,15 @@ def report(configs: list[str], size: tuple[int, int]) -> None:
 
 
 def build(config: str) -> nn.Module:
-    """The model of a config on the CPU, for COCO's classes where it leaves them open."""
+    """Build the model of a config on the CPU; `auto` values are resolved for COCO."""
     cfg = load_config(config, ["MODEL.DEVICE", "cpu"])
     resolve_auto(cfg, COCO, CPU)
     return build_model(cfg).eval()
 
 
 def flops(model: nn.Module, size: tuple[int, int]) -> Counter[str]:
-    """By operator: what fvcore counts (convolutions, products of matrices, norms), and deformable
-    convolutions.
-    """
+    """Count multiply-adds per operator: those that fvcore knows, and deformable convolutions."""
+    # Both warn about every operator they do not count.
     for name in ("fvcore.nn.jit_analysis", "fvcore.common.checkpoint"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.manual_seed(0)
@@ -56,6 +61,19 @@ def flops(model: nn.Module, size: tuple[int, int]) -> Counter[str]:
 
 
 def _deformable(inputs: list[Any], outputs: list[Any]) -> float:
-    """As many as a plain convolution of the same shape."""
+    # As many as a plain convolution of the same shape; interpolation is left out.
     weight, (batch, _, height, width) = get_shape(inputs[2]), get_shape(outputs[0])
     return batch * height * width * prod(weight)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="all of configs/coco if none")
+    parser.add_argument("--height", type=int, default=800, help="of the image, in pixels")
+    parser.add_argument("--width", type=int, default=1216, help="of the image, in pixels")
+
+
+def _run(args: argparse.Namespace) -> None:
+    report(args.configs, (args.height, args.width))
+
+
+register_benchmark("count", "parameters and GFLOPs of models", _add_arguments, _run)

@@ -1,4 +1,6 @@
-"""Data loading beside the official package's: photos of 640x480 pixels to a short side of 800.
+"""Speed of data loading compared with the official package, for 640x480 photos.
+
+The photos are resized to a short side of 800 pixels.
 
 Run as a script, it times the one package that its process imports as `detectron2`.
 """
@@ -14,18 +16,19 @@ import numpy as np
 import torch
 
 from benchmarks.providers import in_turns
+from benchmarks.registry import register_benchmark
 
 WIDTH, HEIGHT, OBJECTS = 640, 480, 7
 GOAL = 2.0
 
 
 def report(official: str | None, images: int, rounds: int) -> None:
-    """Print images per second of one process, for this package and the official one in `official`.
+    """Print images per second of one process, for d2ext and the official package.
 
     Args:
         official: folder that holds the official `detectron2`, or None to leave it out.
-        images: photos to load in a round.
-        rounds: the providers take turns; the best of a provider's rounds counts.
+        images: photos per round.
+        rounds: the providers take turns; the best round of each counts.
     """
     print(f"\ndata loading, {WIDTH}x{HEIGHT} JPEGs to a short side of 800  [goal: {GOAL:g}x]")
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +43,8 @@ def report(official: str | None, images: int, rounds: int) -> None:
 
 
 def write_photos(folder: Path, count: int) -> None:
-    """JPEGs with the detail of photos (about 120 kB each), named by their numbers."""
+    """Write JPEGs with the detail of photos, about 120 kB each, named by their numbers."""
+    # The time to decode a JPEG depends on its detail: plain colours would flatter the decoder.
     rng = np.random.default_rng(0)
     for number in range(count):
         coarse = rng.integers(0, 256, (HEIGHT // 16, WIDTH // 16, 3), dtype=np.uint8)
@@ -51,7 +55,8 @@ def write_photos(folder: Path, count: int) -> None:
 
 
 def images_per_second(folder: Path) -> float:
-    """Of the mapper for training with the default configuration, after a warm-up."""
+    """Return the speed of the default training mapper, after a warm-up."""
+    # Imported here, in the process whose search path decides which detectron2 this is.
     import d2ext  # noqa: F401
     from detectron2.config import get_cfg
     from detectron2.data import DatasetMapper
@@ -77,6 +82,20 @@ def images_per_second(folder: Path) -> float:
         mapper(sample)
     return len(samples) / (time.perf_counter() - start)
 
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--official", metavar="FOLDER", help="holds the official detectron2")
+    parser.add_argument("--images", type=int, default=100, help="photos per round")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds; the best one counts")
+
+
+def _run(args: argparse.Namespace) -> None:
+    report(args.official, args.images, args.repeats)
+
+
+register_benchmark(
+    "data_loading", "speed of the training mapper, compared with Detectron2's", _add_arguments, _run
+)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

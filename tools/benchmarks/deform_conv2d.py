@@ -1,4 +1,4 @@
-"""Deformable convolution beside torchvision's, and beside a plain one: as fast as it can get."""
+"""Deformable convolution compared with torchvision's, and with a plain one as the limit."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,7 @@ import torchvision
 from torch import Tensor
 
 from benchmarks.measure import Problem
+from benchmarks.problems import register_problems
 from d2ext.ops import deform_conv2d
 
 CHANNELS = 256
@@ -21,7 +22,7 @@ SIZES = {
 
 
 def problems(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
-    """One for each size."""
+    """Yield one problem per size."""
     for size, goals in SIZES.items():
         yield problem(size, device, dtype, goals)
 
@@ -32,7 +33,12 @@ def problem(
     dtype: torch.dtype,
     goals: tuple[float | None, float | None] = (None, None),
 ) -> Problem:
-    """Version 2, 3x3, with random offsets."""
+    """Build a problem of version 2 with a 3x3 kernel and random offsets.
+
+    Args:
+        size: batch, height and width.
+        goals: least ratio to the peer, forward and with backward.
+    """
     batch, height, width = size
     generator = torch.Generator().manual_seed(0)
 
@@ -49,26 +55,29 @@ def problem(
     return Problem(
         title=f"deform_conv2d v2, {CHANNELS} to {CHANNELS}, 3x3, {batch}x{height}x{width}",
         inputs=[tensor.requires_grad_() for tensor in tensors],
-        ways={"d2ext": ours, "torchvision": torchvisions, "plain convolution": plain},
+        ways={"d2ext": d2ext_way, "torchvision": torchvision_way, "plain convolution": plain_way},
         peer="torchvision",
         goals=goals,
     )
 
 
-def ours(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-    """The operator as people call it."""
+def d2ext_way(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    """Call the operator with all its checks, as users do."""
     return deform_conv2d(input, offset, weight, bias, padding=1, mask=mask)
 
 
-def torchvisions(
+def torchvision_way(
     input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor
 ) -> Tensor:
-    """The peer; for bfloat16 it computes in float32."""
+    """Call torchvision's operator, in float32 for bfloat16, which it does not support."""
     dtype = torch.float32 if input.dtype == torch.bfloat16 else input.dtype
     first, *others, factors = (tensor.to(dtype) for tensor in (input, offset, weight, bias, mask))
     return torchvision.ops.deform_conv2d(first, *others, padding=1, mask=factors).to(input.dtype)
 
 
-def plain(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-    """A convolution that is not deformable."""
+def plain_way(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    """Call a convolution of the same shape that is not deformable."""
     return F.conv2d(input, weight, bias, padding=1)
+
+
+register_problems("ops", "deform_conv2d", problems)

@@ -1,5 +1,6 @@
-"""COCO's evaluation beside pycocotools': made-up objects and detections of them."""
+"""COCO evaluation compared with pycocotools', on made-up objects and detections."""
 
+import argparse
 import contextlib
 import io
 import json
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 import d2ext  # noqa: F401
+from benchmarks.registry import register_benchmark
 from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator
@@ -22,20 +24,20 @@ PER_OBJECT = 3  # detections
 
 
 def report(images: int, objects: int) -> None:
-    """Print the seconds of both and how far their numbers differ.
+    """Print the seconds of both evaluations and the largest difference of their metrics.
 
     Args:
-        images: 640x480 pixels each.
-        objects: in all images together; there are three times as many detections.
+        images: number of images, 640x480 pixels each.
+        objects: number of objects in all images; there are three times as many detections.
     """
     print(f"\nCOCO's evaluation, {images} images, {objects} objects  [goal: {GOAL:g}x]")
     with tempfile.TemporaryDirectory() as folder:
-        truth, labels = _made_up(images, objects)
-        name = _registered(Path(folder), truth, labels)
+        truth, labels = _make_objects(images, objects)
+        name = _register_dataset(Path(folder), truth, labels)
         found = {"d2ext": True, "pycocotools": False}
         seconds, results = {}, {}
         for who, fast in found.items():
-            seconds[who], results[who] = _evaluated(name, truth, labels, fast)
+            seconds[who], results[who] = _evaluate(name, truth, labels, fast)
     for who in found:
         print(f"  {who:24} {seconds[who]:9.2f} s {seconds['pycocotools'] / seconds[who]:6.1f}x")
     own, theirs = (np.array(list(results[who]["bbox"].values())) for who in found)
@@ -43,8 +45,8 @@ def report(images: int, objects: int) -> None:
     print(f"{np.nanmax(np.abs(own - theirs)):.1e}")
 
 
-def _made_up(images: int, objects: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """XYXY boxes and classes of every image."""
+def _make_objects(images: int, objects: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return random XYXY boxes and classes for each image."""
     rng = np.random.default_rng(0)
     counts = np.bincount(rng.integers(0, images, objects), minlength=images)
     truth = []
@@ -54,7 +56,7 @@ def _made_up(images: int, objects: int) -> tuple[list[np.ndarray], list[np.ndarr
     return truth, [rng.integers(0, CLASSES, count) for count in counts]
 
 
-def _registered(folder: Path, truth: list[np.ndarray], labels: list[np.ndarray]) -> str:
+def _register_dataset(folder: Path, truth: list[np.ndarray], labels: list[np.ndarray]) -> str:
     annotations = [
         {
             "image_id": image,
@@ -84,21 +86,21 @@ def _registered(folder: Path, truth: list[np.ndarray], labels: list[np.ndarray])
     return name
 
 
-def _evaluated(
+def _evaluate(
     name: str, truth: list[np.ndarray], labels: list[np.ndarray], fast: bool
 ) -> tuple[float, dict[str, Any]]:
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = COCOEvaluator(name, use_fast_impl=fast)
         evaluator.reset()
-        for image, output in enumerate(_detections(truth, labels)):
+        for image, output in enumerate(_make_detections(truth, labels)):
             evaluator.process([{"image_id": image}], [{"instances": output}])
         start = time.perf_counter()
         results = evaluator.evaluate()
     return time.perf_counter() - start, results
 
 
-def _detections(truth: list[np.ndarray], labels: list[np.ndarray]) -> list[Instances]:
-    """The objects, moved at random; one in five detections has a random class."""
+def _make_detections(truth: list[np.ndarray], labels: list[np.ndarray]) -> list[Instances]:
+    """Return the objects, jittered; one in five detections has a random class."""
     rng = np.random.default_rng(1)
     found = []
     for boxes, classes in zip(truth, labels, strict=True):
@@ -115,3 +117,16 @@ def _detections(truth: list[np.ndarray], labels: list[np.ndarray]) -> list[Insta
         )
         found.append(output)
     return found
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    # About as many as in COCO's val2017.
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--objects", type=int, default=36000, help="in all images together")
+
+
+def _run(args: argparse.Namespace) -> None:
+    report(args.images, args.objects)
+
+
+register_benchmark("evaluation", "COCO evaluation compared with pycocotools'", _add_arguments, _run)

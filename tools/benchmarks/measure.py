@@ -1,4 +1,4 @@
-"""Timing one problem solved in several ways, side by side in one process."""
+"""Time and peak memory of one problem solved in several ways, side by side in one process."""
 
 import contextlib
 import ctypes
@@ -13,22 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_RESET = Path("/proc/self/clear_refs")  # of Linux
-WHAT = ("forward", "with backward")
-Memory = tuple[float, float] | str  # as of `peak_memory`, or why there is none
+_RESET = Path("/proc/self/clear_refs")  # Linux only; writing 5 resets the peak of resident memory
+PASSES = ("forward", "with backward")
+Memory = tuple[float, float] | str  # what `peak_memory` returns, or why the way does not run
 
 
 @dataclass
 class Problem:
-    """One line a way is printed for it.
+    """A computation to time; one line per way is printed for it.
 
     Args:
         title: what is computed, with sizes.
         inputs: arguments of every way.
-        ways: functions of `inputs` by name; one that raises is reported, not fatal.
-        peer: the way that the others are compared with.
-        goals: least ratio to the peer of our way, forward alone and with backward.
-        leaves: what gradients are taken of; by default the inputs that require them.
+        ways: functions of `inputs` by name; one that raises is reported and skipped.
+        peer: name of the way that the others are compared with.
+        goals: least ratio of our way to the peer, forward alone and with backward; only printed.
+        leaves: tensors to differentiate with respect to; by default the inputs that require it.
     """
 
     title: str
@@ -45,10 +45,13 @@ class Problem:
 
 @dataclass
 class Costs:
-    """Medians in milliseconds and memory in MiB; nan where there is none to tell.
+    """Median times in milliseconds and memory in MiB; NaN where it was not measured.
 
-    `memory` is the most that is held beyond the inputs, `scratch` that without the results: the
-    output and, where there is a backward pass, the gradients.
+    Attributes:
+        forward: the forward pass alone, without recording gradients.
+        both: forward and backward pass.
+        memory: peak beyond the inputs.
+        scratch: the same without the results, which are the output and the gradients.
     """
 
     forward: float
@@ -58,16 +61,16 @@ class Costs:
 
 
 def report(problems: Iterable[Problem], repeats: int) -> None:
-    """Print one line for each way to solve each of `problems`."""
+    """Print the costs of each way to solve each of `problems`."""
     problems = list(problems)
-    with _freed_at_once():  # before anything is timed: what that leaves in the heap would count
+    with _freed_at_once():  # before anything is timed, since a used heap hides allocations
         memory = [_memory_of(problem) for problem in problems]
     for problem, taken in zip(problems, memory, strict=True):
         _report(problem, taken, repeats)
 
 
 def _report(problem: Problem, memory: dict[str, Memory], repeats: int) -> None:
-    wanted = [f"{goal:g}x {what}" for goal, what in zip(problem.goals, WHAT, strict=True) if goal]
+    wanted = [f"{goal:g}x {what}" for goal, what in zip(problem.goals, PASSES, strict=True) if goal]
     print(f"\n{problem.title}" + (f"  [goal: {', '.join(wanted)}]" if wanted else ""))
     costs = {name: _costs(problem, name, memory[name], repeats) for name in problem.ways}
     peer = costs[problem.peer]
@@ -85,11 +88,11 @@ def _report(problem: Problem, memory: dict[str, Memory], repeats: int) -> None:
 
 
 def _ratio(peer: float, own: float) -> str:
-    return f"{peer / own:6.1f}x" if peer == peer and own > 0 else ""
+    return f"{peer / own:6.1f}x" if peer == peer and own > 0 else ""  # NaN is no number to compare
 
 
 def _memory_of(problem: Problem) -> dict[str, Memory]:
-    """What each way takes after a call to warm up, or why it doesn't run."""
+    """Return the memory of each way after a warm-up call, or why the way does not run."""
     found: dict[str, Memory] = {}
     device = _device(problem)
     for name in problem.ways:
@@ -103,7 +106,7 @@ def _memory_of(problem: Problem) -> dict[str, Memory]:
 
 
 def _costs(problem: Problem, way: str, memory: Memory, repeats: int) -> Costs | str:
-    """Times of one way, forward alone and with its backward pass if there is one."""
+    """Time one way, forward alone and with its backward pass if there is one."""
     if isinstance(memory, str):
         return memory
     times = [median_time(run, repeats, _device(problem)) for run in _runs(problem, way)]
@@ -111,7 +114,7 @@ def _costs(problem: Problem, way: str, memory: Memory, repeats: int) -> Costs | 
 
 
 def _runs(problem: Problem, way: str) -> list[Callable[[], list[Tensor]]]:
-    """The forward pass and, where there is one, forward and backward pass of a way."""
+    """Return functions that run a way: forward alone and, if it has leaves, with backward."""
     function = problem.ways[way]
 
     def forward() -> list[Tensor]:
@@ -128,11 +131,11 @@ def _runs(problem: Problem, way: str) -> list[Callable[[], list[Tensor]]]:
 
 
 def median_time(function: Callable[[], Any], repeats: int, device: torch.device) -> float:
-    """In milliseconds, after a call to warm up."""
+    """Return the median time of `function` in milliseconds, after a warm-up call."""
     function()
     times = []
     for _ in range(repeats):
-        _wait(device)
+        _wait(device)  # kernels are launched asynchronously
         start = time.perf_counter()
         function()
         _wait(device)
@@ -141,9 +144,9 @@ def median_time(function: Callable[[], Any], repeats: int, device: torch.device)
 
 
 def peak_memory(function: Callable[[], list[Tensor]], device: torch.device) -> tuple[float, float]:
-    """MiB that `function` takes beyond what is in use, and without what it returns.
+    """Return the peak memory of `function` in MiB beyond what is in use, with and without results.
 
-    Both are nan where the system doesn't tell.
+    Both are NaN on CPUs of systems other than Linux.
     """
     gc.collect()
     if device.type == "cuda":
@@ -154,7 +157,7 @@ def peak_memory(function: Callable[[], list[Tensor]], device: torch.device) -> t
         return peak, peak - results
     if not _RESET.exists():
         return float("nan"), float("nan")
-    _RESET.write_text("5")  # the peak starts anew
+    _RESET.write_text("5")
     resident = _memory("VmRSS")
     results = _size(function())
     peak = (_memory("VmHWM") - resident) / 1024
@@ -163,7 +166,10 @@ def peak_memory(function: Callable[[], list[Tensor]], device: torch.device) -> t
 
 @contextlib.contextmanager
 def _freed_at_once() -> Iterator[None]:
-    """Nothing freed is kept for later, which would depend on what ran before; glibc's malloc."""
+    """Make glibc's malloc return freed memory at once.
+
+    Otherwise it keeps blocks for later, and peaks depend on what ran before.
+    """
     if not _RESET.exists():
         yield
         return
@@ -173,13 +179,12 @@ def _freed_at_once() -> Iterator[None]:
     libc.malloc_trim(0)
     try:
         yield
-    finally:  # as large as they get by themselves
+    finally:  # the largest values that glibc's own adaptation reaches
         libc.mallopt(map_from, 1 << 25)
         libc.mallopt(trim, 1 << 26)
 
 
 def _size(tensors: list[Tensor]) -> float:
-    """MiB of distinct tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
 
 

@@ -1,6 +1,7 @@
-"""Whole detectors beside the same with DyHead's blocks written as its authors have them.
+"""Whole detectors compared with the same ones with DyHead's blocks written as its authors do.
 
-They call torchvision's operator for each pair of levels and keep every step for the backward pass.
+Those call torchvision's operator for each pair of levels and keep every intermediate result for the
+backward pass.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import d2ext.modeling  # noqa: F401
 from benchmarks.measure import Problem
+from benchmarks.problems import register_problems
 from d2ext.config import load_config
 from d2ext.modeling.backbone.swin import SwinBlock
 from d2ext.modeling.neck.dyhead import DeformConvNorm, DyHeadBlock, TaskAttention
@@ -22,12 +24,13 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+# A convolutional and a transformer backbone.
 NAMES = ("dyhead_r50_atss_fpn_1x", "dyhead_swint_atss_fpn_2x_ms")
 SIZE = (800, 1216)
 
 
 def problems(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
-    """One for each model; half types by autocast."""
+    """Yield one problem per model; half types run under autocast."""
     for name in NAMES:
         yield problem(str(CONFIGS / "coco" / f"{name}.yaml"), SIZE, device, dtype, (1.5, 1.5))
 
@@ -39,7 +42,7 @@ def problem(
     dtype: torch.dtype,
     goals: tuple[float | None, float | None] = (None, None),
 ) -> Problem:
-    """One image of `size`; forward is inference, with backward is a training step's losses."""
+    """Build a problem of one image of `size`: forward is inference, with backward is training."""
     cfg = load_config(config)
     cfg.MODEL.DEVICE = device.type
     model = build_model(cfg)
@@ -66,7 +69,7 @@ def problem(
 
 @contextlib.contextmanager
 def _keeping(model: nn.Module) -> Iterator[None]:
-    """The backbone keeps for the backward pass what it computes."""
+    """Turn gradient checkpointing of the backbone off."""
     blocks = [module for module in model.modules() if isinstance(module, SwinBlock)]
     before = [block.use_checkpoint for block in blocks]
     for block in blocks:
@@ -79,7 +82,7 @@ def _keeping(model: nn.Module) -> Iterator[None]:
 
 
 def _run(model: nn.Module, image: Tensor) -> Tensor:
-    """Losses where gradients are recorded, detections otherwise; something to differentiate."""
+    """Return the total loss where gradients are recorded, otherwise scores of detections."""
     if not torch.is_grad_enabled():
         found = model.eval()([{"image": image}])
         return found[0]["instances"].scores
@@ -88,7 +91,7 @@ def _run(model: nn.Module, image: Tensor) -> Tensor:
 
 
 def _truth(image: Tensor) -> Instances:
-    """Seven boxes of growing size, as an image of COCO has."""
+    """Return seven boxes of growing size, as many as an image of COCO has on average."""
     instances = Instances(image.shape[-2:])
     sides = torch.tensor([16.0, 32, 64, 96, 128, 256, 512])
     corner = torch.arange(7.0) * 30
@@ -99,7 +102,7 @@ def _truth(image: Tensor) -> Instances:
 
 
 def _block(block: DyHeadBlock, levels: Sequence[Tensor]) -> list[Tensor]:
-    """`DyHeadBlock.forward`, one step after another."""
+    """Compute `DyHeadBlock.forward` step by step."""
     spatial, outputs = block.spatial, []
     for index, level in enumerate(levels):
         offset, mask = spatial.offset(level).split((18, 9), dim=1)
@@ -119,8 +122,9 @@ def _block(block: DyHeadBlock, levels: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _convolve(layer: DeformConvNorm, feature: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-    """`DeformConvNorm.forward` by torchvision's operator, which knows no bfloat16."""
+    """Compute `DeformConvNorm.forward` with torchvision's operator, in float32."""
     tensors = (feature, offset, layer.weight, layer.bias, mask)
+    # It does not support bfloat16.
     first, shifts, weight, bias, factors = (tensor.float() for tensor in tensors)
     with torch.autocast(feature.device.type, enabled=False):
         found = torchvision.ops.deform_conv2d(
@@ -130,7 +134,10 @@ def _convolve(layer: DeformConvNorm, feature: Tensor, offset: Tensor, mask: Tens
 
 
 def _attend(task: TaskAttention, level: Tensor) -> Tensor:
-    """`TaskAttention.forward` as equation 5 has it."""
+    """Compute `TaskAttention.forward` as equation 5 states it."""
     theta = F.hardsigmoid(task.fc2(task.fc1(level.mean((2, 3))).relu())) - 0.5
     slope1, shift1, slope2, shift2 = theta[:, :, None, None].chunk(4, dim=1)
     return torch.maximum(level * (2 * slope1 + 1) + shift1, level * (2 * slope2) + shift2)
+
+
+register_problems("models", "dyhead", problems)

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention beside a version of grid_sample calls, one for each level."""
+"""Multi-scale deformable attention compared with one `grid_sample` call per level."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Problem
+from benchmarks.problems import register_problems
 from d2ext.ops import ms_deform_attn, reference
 
 SIZES = [(100, 152), (50, 76), (25, 38), (13, 19)]  # of an 800x1216 image
@@ -14,7 +15,7 @@ HEADS, POINTS, CHANNELS = 8, 4, 32
 
 
 def problems(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
-    """An encoder layer, where every pixel is a query, and a decoder layer."""
+    """Yield an encoder layer, where every pixel is a query, and a decoder layer."""
     yield problem("encoder", _pixel_centres(), device, dtype, (10, 8))
     yield problem("decoder", torch.rand(300, 2, generator=_generator()), device, dtype)
 
@@ -26,9 +27,15 @@ def problem(
     dtype: torch.dtype,
     goals: tuple[float | None, float | None] = (None, None),
 ) -> Problem:
-    """Queries that look some pixels around their reference points, (Q, 2) x and y."""
+    """Build a problem whose queries sample a few pixels around their reference points.
+
+    Args:
+        reference_points: (Q, 2) x and y, normalised.
+        goals: least ratio to the peer, forward and with backward.
+    """
     generator, queries = _generator(), len(reference_points)
     sides = torch.tensor([(width, height) for height, width in SIZES])[:, None]
+    # With a standard deviation of two pixels on each level.
     offsets = 2 * torch.randn(queries, HEADS, len(SIZES), POINTS, 2, generator=generator)
     locations = reference_points[:, None, None, None] + offsets / sides
     logits = torch.randn(queries, HEADS, len(SIZES) * POINTS, generator=generator)
@@ -50,7 +57,7 @@ def problem(
 def by_grid_sample(
     value: Tensor, sizes: list[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """The peer; for half types it computes in float32."""
+    """Compute the peer's way, in float32 for half types."""
     flat = [side for size in sizes for side in size]
     return reference.ms_deform_attn_by_grid_sample(value, flat, locations, weights)
 
@@ -65,3 +72,6 @@ def _pixel_centres() -> Tensor:
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+register_problems("ops", "ms_deform_attn", problems)

@@ -1,4 +1,4 @@
-"""The same script with this package's detectron2 and with the official one, in turns.
+"""Runs of one script with the bundled detectron2 and with the official one, in turns.
 
 Both packages have the same name, so each run is a process of its own.
 """
@@ -14,12 +14,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def in_turns(script: str, arguments: list[str], official: str | None, rounds: int) -> dict:
-    """What `script` printed in every round, by the name of the provider.
+    """Run `script` with each provider in turns and return what it printed.
 
     Args:
         script: prints JSON in its last line.
+        arguments: of the script.
         official: folder that holds the official `detectron2`, or None to leave it out.
-        rounds: the providers take turns, so that both see the same machine.
+        rounds: runs per provider. They take turns, so that both see the same load of the machine.
+    Returns:
+        One parsed value per round, by "d2ext" and "official".
+    Raises:
+        subprocess.CalledProcessError: the script fails.
     """
     here = f"{ROOT}{os.pathsep}{ROOT / 'tools'}"
     searched = {"d2ext": here}
@@ -37,4 +42,4 @@ def _run(search_path: str, command: list[str]) -> Any:
     done = subprocess.run(
         [sys.executable, *command], env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])  # the lines before are logs of the packages

@@ -1,6 +1,6 @@
-"""Focal loss beside fvcore's and torchvision's."""
+"""Sigmoid focal loss compared with fvcore's and torchvision's."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import fvcore.nn
@@ -10,14 +10,15 @@ import torchvision
 from torch import Tensor
 
 from benchmarks.measure import Problem
+from benchmarks.problems import register_problems
 from d2ext.ops import sigmoid_focal_loss
 
-ANCHORS, CLASSES = 134400, 80  # six images of 800x1344, an anchor a cell
+ANCHORS, CLASSES = 134400, 80  # six images of 800x1344, one anchor per location
 OPTIONS = {"alpha": 0.25, "gamma": 2.0, "reduction": "sum"}
 
 
 def problems(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
-    """One: a positive in a hundred anchors."""
+    """Yield one problem, with one positive in a hundred anchors."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(ANCHORS, CLASSES, generator=generator).to(device, dtype)
     classes = torch.full((ANCHORS,), CLASSES)
@@ -41,5 +42,10 @@ def problems(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
     )
 
 
-def _of_one_hot(function, inputs: Tensor, targets: Tensor, classes: Tensor) -> Tensor:
+def _of_one_hot(
+    function: Callable[..., Tensor], inputs: Tensor, targets: Tensor, classes: Tensor
+) -> Tensor:
     return function(inputs, targets, **OPTIONS)
+
+
+register_problems("ops", "sigmoid_focal_loss", problems)

@@ -1,4 +1,4 @@
-"""Training beside the official package's: seconds of a step, and whether the losses are equal.
+"""Training compared with the official package: seconds per step, and whether the losses are equal.
 
 Run as a script, it trains with the one package that its process imports as `detectron2`. Weights
 and images are those of `d2ext.parity.recipe`; shuffling, flips and sampling follow the seed.
@@ -15,6 +15,7 @@ import cv2
 import torch
 
 from benchmarks.providers import ROOT, in_turns
+from benchmarks.registry import add_names_argument, register_benchmark
 
 CONFIGS = ROOT / "d2ext" / "runtime" / "detectron2" / "model_zoo" / "configs"
 MODELS = {
@@ -28,14 +29,15 @@ GOALS = "at least 1.0x, losses within 1e-4"
 def report(
     name: str, official: str | None, size: int, iterations: int, threads: int, rounds: int
 ) -> None:
-    """Print seconds of a training step with either package, and how far their losses differ.
+    """Print the seconds per training step of both packages, and how far their losses differ.
 
     Args:
-        name: of `MODELS`.
+        name: a key of `MODELS`.
         official: folder that holds the official `detectron2`, or None to leave it out.
-        size: height of the images; they are a third wider.
-        iterations: of two images each.
-        rounds: the providers take turns; the best step of a provider counts.
+        size: height of the images, in pixels; they are a third wider.
+        iterations: training steps of two images each.
+        threads: of PyTorch.
+        rounds: the providers take turns; the fastest step of each counts.
     """
     print(f"\n{name} R50-FPN, {iterations} steps of 2 images {size}x{size * 4 // 3}  [{GOALS}]")
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +56,7 @@ def report(
 
 
 def write_data(folder: Path, size: int) -> None:
-    """Made-up images and their boxes, with rectangles for masks, in COCO's format."""
+    """Write made-up images and a COCO file of boxes, with rectangles as masks."""
     from d2ext.parity import recipe
 
     images, annotations = [], []
@@ -82,11 +84,12 @@ def write_data(folder: Path, size: int) -> None:
 
 
 def train(folder: Path, name: str, iterations: int) -> dict[str, list[float]]:
-    """Train by `DefaultTrainer`: the total loss and the seconds of every step.
+    """Train with `DefaultTrainer` and return the total loss and the seconds of every step.
 
     Args:
-        folder: what `write_data` has written.
-        name: of `MODELS`.
+        folder: where `write_data` has written.
+        name: a key of `MODELS`.
+        iterations: number of steps.
     """
     import d2ext  # noqa: F401
     from detectron2.data.datasets import register_coco_instances
@@ -111,7 +114,7 @@ def train(folder: Path, name: str, iterations: int) -> dict[str, list[float]]:
     _fill(trainer.model)
     watch = Watch()
     trainer.register_hooks([watch])
-    seed_all_rng(1)  # whatever the initial weights took
+    seed_all_rng(1)  # again: the initial weights drew from the generators too
     trainer.train()
     return {"seconds": watch.seconds, "losses": watch.losses}
 
@@ -137,9 +140,10 @@ def _config(name: str, iterations: int, folder: Path) -> Any:
 
 
 def _fill(model: torch.nn.Module) -> None:
-    """Weights that follow from names and shapes; small where pixels, boxes and scores are made."""
+    """Fill the weights with values that follow from their names and shapes."""
     from d2ext.parity import recipe
 
+    # Smaller where images enter and where boxes and scores leave, so that the losses are moderate.
     quiet = {"stem.conv1.weight": 0.02, "bbox_pred.": 0.1, "anchor_deltas.": 0.1, "cls_score.": 0.1}
     with torch.no_grad():
         for name, value in model.state_dict().items():
@@ -147,6 +151,22 @@ def _fill(model: torch.nn.Module) -> None:
                 factor = next((f for part, f in quiet.items() if part in name), 1.0)
                 value.copy_(torch.from_numpy(recipe.fill(name, tuple(value.shape))) * factor)
 
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_names_argument(parser, MODELS)
+    parser.add_argument("--official", metavar="FOLDER", help="holds the official detectron2")
+    parser.add_argument("--size", type=int, default=480, help="height of the images, in pixels")
+    parser.add_argument("--iterations", type=int, default=4, help="training steps per round")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=2, help="rounds; the fastest step counts")
+
+
+def _run(args: argparse.Namespace) -> None:
+    for name in args.names or MODELS:
+        report(name, args.official, args.size, args.iterations, args.threads, args.repeats)
+
+
+register_benchmark("training", "training steps compared with Detectron2's", _add_arguments, _run)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

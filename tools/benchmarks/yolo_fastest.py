@@ -1,5 +1,6 @@
-"""YOLO-FastestV2 from a photo's file to its boxes, on one thread, beside its author's code."""
+"""YOLO-FastestV2 compared with its author's code: from image file to boxes, on one thread."""
 
+import argparse
 import statistics
 import sys
 import time
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 import d2ext.modeling  # noqa: F401
+from benchmarks.registry import register_benchmark
 from d2ext.config import load_config
 from d2ext.inference.predict import Predictor
 from detectron2.data.detection_utils import read_image
@@ -27,13 +29,14 @@ Way = Callable[[Path], Boxes]
 
 
 def report(official: str, weights: str, photos: list[str], onnx: str, repeats: int) -> None:
-    """Print the median time of each way and its share of the official one's.
+    """Print the median time of each way and its ratio to the official one.
 
     Args:
         official: folder that holds https://github.com/dog-qiuqiu/Yolo-FastestV2.
-        weights: the published .pth.
+        weights: the published .pth file.
         photos: image files; the ways take turns on each.
-        onnx: what tools/export.py made of the same weights, or "".
+        onnx: file that tools/export.py made of the same weights, or "" to leave it out.
+        repeats: timed calls per photo.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -41,6 +44,7 @@ def report(official: str, weights: str, photos: list[str], onnx: str, repeats: i
     if onnx:
         ways["onnxruntime"] = onnx_way(onnx)
     times: dict[str, list[float]] = {name: [] for name in ways}
+    # In turns, so that all ways see the same load of the machine.
     for turn in range(repeats + 2):
         for photo in photos:
             for name, way in ways.items():
@@ -57,7 +61,7 @@ def report(official: str, weights: str, photos: list[str], onnx: str, repeats: i
 
 
 def own_way(weights: str) -> Way:
-    """d2ext's predictor."""
+    """Return d2ext's predictor, from file to boxes."""
     options = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights]
     threshold = ["MODEL.YOLO_FASTEST.SCORE_THRESH_TEST", str(THRESHOLD)]
     predictor = Predictor(load_config(CONFIG, options + threshold))
@@ -65,9 +69,9 @@ def own_way(weights: str) -> Way:
 
 
 def official_way(folder: Path, weights: str) -> Way:
-    """The author's code, called as its own test of a picture does."""
+    """Return the author's code, called as its own test script does."""
     sys.path.insert(0, str(folder))
-    # It prints a summary of the model by a package that nothing here needs.
+    # It imports a package that prints a summary of the model; nothing here needs that.
     sys.modules.setdefault("torchsummary", types.SimpleNamespace(summary=None))  # type: ignore
     from model.detector import Detector  # type: ignore[import-not-found]
     from utils import utils  # type: ignore[import-not-found]
@@ -89,7 +93,7 @@ def official_way(folder: Path, weights: str) -> Way:
 
 
 def onnx_way(path: str) -> Way:
-    """onnxruntime on a file of tools/export.py with NMS in it."""
+    """Return onnxruntime on a file that tools/export.py wrote with NMS inside."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -110,3 +114,20 @@ def onnx_way(path: str) -> Way:
 def _scale(image: np.ndarray) -> Tensor:
     height, width = image.shape[:2]
     return torch.tensor([width, height, width, height]) / SIDE
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--official", required=True, metavar="FOLDER", help="holds its repository")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="the published .pth")
+    parser.add_argument("--photos", required=True, nargs="+", metavar="FILE")
+    parser.add_argument("--onnx", default="", metavar="FILE", help="exported from these weights")
+    parser.add_argument("--repeats", type=int, default=30, help="timed calls per photo")
+
+
+def _run(args: argparse.Namespace) -> None:
+    report(args.official, args.weights, args.photos, args.onnx, args.repeats)
+
+
+register_benchmark(
+    "yolo_fastest", "YOLO-FastestV2 compared with its author's code", _add_arguments, _run
+)

@@ -57,8 +57,8 @@ def register_layout(layout: Layout) -> Layout:
     """Make a layout known to `MODEL.WEIGHTS` and tools/convert_weights.py; return it.
 
     The last one registered is tried first, so that a project's layout wins over those of d2ext
-    whose names it shares. A project registers its layouts in a module `layout`, which
-    tools/convert_weights.py imports when it runs without a config.
+    whose names it shares. A project registers its layouts when it is imported;
+    tools/convert_weights.py imports all projects.
     """
     _LAYOUTS.insert(0, layout)
     return layout

@@ -1,4 +1,4 @@
-// Overlap of rotated boxes on the CPU: vectors of pairs, computed in float for half types.
+// IoU of rotated boxes on the CPU: vectors of pairs, computed in float for half types.
 
 #include <algorithm>
 #include <tuple>
@@ -75,7 +75,7 @@ Tensor matched_iou_rotated(const Tensor& boxes1, const Tensor& boxes2) {
 
 // ---- gradients
 
-// Of the boxes of the rows: for each the sum over the others, in their order.
+// Gradients of the boxes of the rows: for each the sum over the others, in a fixed order.
 template <typename T>
 Tensor rows_backward(const Tensor& grad_ious, const Tensor& boxes, const Tensor& others) {
   const Tensor grads = as<T>(grad_ious);

@@ -1,5 +1,5 @@
-// Overlap of rotated boxes on CUDA: a thread a pair. For the gradient of a box, a warp adds up over
-// all others: no atomics, so that two runs give the same bits.
+// IoU of rotated boxes on CUDA, one thread per pair. For the gradient of a box one warp sums over
+// all others, without atomics: two runs give the same bits.
 
 #include <tuple>
 

@@ -1,4 +1,4 @@
-// The overlap of two rotated boxes and its gradient, by integrals along their sides.
+// IoU of two rotated boxes and its gradient, by integrals along their sides.
 //
 // Seen from the centre of the first box, the second one is a polygon and the first one the range
 // |x| <= a, |y| <= b. By Green's theorem their common area is the integral of y dx around the
@@ -24,7 +24,7 @@ C10_HOST_DEVICE D2EXT_INLINE RotatedBox<T> read_box(const S* box) {
   return {T(box[0]), T(box[1]), T(box[2]) / 2, T(box[3]) / 2, T(box[4])};
 }
 
-// Into [least, most]; what is not a number becomes the least.
+// Clamps to [least, most]; NaN becomes the least, which std::clamp would not do.
 template <typename T>
 C10_HOST_DEVICE D2EXT_INLINE T within(T value, T least, T most) {
   value = value > least ? value : least;
@@ -138,9 +138,9 @@ C10_HOST_DEVICE inline Part<T> part_inside(
   return {weight * (end - begin), weight * unit * (end * end - begin * begin) / 2};
 }
 
-// Of the IoU of two boxes by the first one; in pixels and degrees, zero where they don't overlap.
-// A border of the common area that belongs to the first box moves with it: by the lengths of these
-// parts the area grows with each pixel, by their moments with each radian.
+// Gradient of the IoU with respect to the first box, per pixel and per degree; zero for disjoint
+// boxes. The borders of the intersection that belong to the first box move with it: the area grows
+// by the length of such a part for each pixel, and by its first moment for each radian.
 template <typename T>
 C10_HOST_DEVICE inline void iou_gradient(
     const RotatedBox<T>& box, const RotatedBox<T>& other, T scale, T* grad) {

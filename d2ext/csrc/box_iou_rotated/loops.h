@@ -1,4 +1,4 @@
-// The loops over pairs of rotated boxes on the CPU: one box with many, or each with its own.
+// The loops over pairs of rotated boxes on the CPU: one box against many, or matched pairs.
 
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace d2ext {
 
-// Boxes as five columns, which vectors can read.
+// Boxes as one array per coordinate, so that consecutive boxes load as a vector.
 template <typename T>
 struct Columns {
   std::vector<T> x, y, half_width, half_height, angle;
@@ -44,7 +44,7 @@ D2EXT_INLINE void iou_row(
   for (int64_t j = begin; j < end; ++j) ious[j - begin] = iou_of(own, axes, others[j]);
 }
 
-// ious[i] = IoU of the i-th two.
+// ious[i] = IoU of the i-th pair.
 template <typename T>
 D2EXT_INLINE void matched_ious(
     const Columns<T>& boxes1, const Columns<T>& boxes2, int64_t begin, int64_t end, T* ious) {

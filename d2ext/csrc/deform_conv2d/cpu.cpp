@@ -1,7 +1,7 @@
-// Deformable convolution on the CPU, without columns in memory: some rows (output locations) are
-// sampled for one tap into a panel, which is multiplied by the weights while the cache holds it.
-// Forward, threads share the rows; backward, where gradients of pixels are added up, the channels:
-// with as many threads, every run gives the same bits.
+// Deformable convolution on the CPU, without an im2col buffer: some rows (output locations) are
+// sampled for one tap into a panel, which is multiplied by the weights while it is in the cache.
+// Threads share the rows in the forward pass. In the backward pass they share the channels, so that
+// no two add to one gradient: with the same number of threads every run gives the same bits.
 
 #include "operands.h"
 #include "problem.h"
@@ -14,10 +14,11 @@ using torch::headeronly::ScalarType;
 D2EXT_DEFORM_CONV2D_LOOPS(float)
 D2EXT_DEFORM_CONV2D_LOOPS(double)
 
-constexpr int64_t kRows = 96;  // sampled at a time
-constexpr int64_t kDepth = 256;  // channels sampled at a time
-constexpr int64_t kLeastChannels = 16;  // worth a thread
-constexpr int64_t kGrain = 1 << 18;  // multiplications worth a thread
+// Rows and channels sampled at a time: 96 kB of float, which stays in the second-level cache.
+constexpr int64_t kRows = 96;
+constexpr int64_t kDepth = 256;
+constexpr int64_t kLeastChannels = 16;  // fewer are not worth a thread
+constexpr int64_t kGrain = 1 << 18;  // fewer multiplications are not worth a thread
 
 // ---- forward
 
@@ -106,7 +107,8 @@ Tensor forward(const Operands<T>& in, const std::optional<Tensor>& bias) {
 
 // ---- backward
 
-// What a worker adds to. Workers have channels, but not positions to themselves.
+// What a worker adds to. Channels belong to one worker; offsets and masks are shared by all, so
+// each has its own sums of them.
 template <typename T>
 struct Sums {
   T *pixels, *weights, *offsets, *masks;

@@ -1,6 +1,6 @@
-// Deformable convolution on CUDA: tiles of rows (output locations) are sampled into columns, which
-// cuBLAS multiplies by the weights, and never all columns exist at once. The gradients of pixels
-// are added up by atomics, in float or double.
+// Deformable convolution on CUDA. Tiles of rows (output locations) are sampled into columns, which
+// cuBLAS multiplies by the weights; the columns of all rows never exist at once. Gradients of
+// pixels are summed by atomics, in float or double.
 
 #include "kernels.h"
 #include "problem.h"
@@ -8,9 +8,9 @@
 namespace d2ext {
 namespace {
 
-constexpr int64_t kTileBytes = 32 << 20;  // of columns: they stay in the second cache level
-constexpr int64_t kRowBlock = 128;  // what products of matrices are cut into
-constexpr int64_t kPackBytes = 16;  // read and written at once
+constexpr int64_t kTileBytes = 32 << 20;  // columns of a tile: few enough for the L2 cache
+constexpr int64_t kRowBlock = 128;  // tiles are multiples of the blocks that matrix products use
+constexpr int64_t kPackBytes = 16;  // read and written at once: the widest load of a thread
 
 template <typename T>
 class DeformConv {
@@ -95,7 +95,7 @@ class DeformConv {
         int(shape_.channels / shape_.offset_groups)};
   }
 
-  // Whether kPackBytes of channels stand within a group, and where they can be read at once.
+  // Whether packs of kPackBytes do not cross groups and are aligned.
   bool is_packed() const {
     const int64_t pack = kPackBytes / int64_t(sizeof(T));
     const auto address = reinterpret_cast<uintptr_t>(pixels_.template const_data_ptr<T>());

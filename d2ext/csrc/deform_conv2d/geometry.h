@@ -22,9 +22,9 @@ struct DeformConvShape {
   int64_t group_channels() const { return channels / groups; }
 };
 
-// The four pixels around a position: the sample is mask times the sum of weight * pixel, and its
-// derivatives by the position are mask times the sums of slope * pixel. A pixel outside the image
-// is -1, with zeros beside it.
+// The four pixels around a position. The sample is mask times the sum of weight * pixel; its
+// derivatives with respect to the position are mask times the sums of slope * pixel. A pixel
+// outside the image has number -1, weight 0 and slopes 0.
 template <typename T>
 struct Sample {
   int64_t pixel[4];
@@ -55,7 +55,8 @@ struct SampleGradient {
   T y, x, mask;
 };
 
-// From the scalar products over channels of the gradient of the sample with the four pixels.
+// Gradients of position and mask, from the scalar products (over channels) of the gradient of the
+// sample with the four pixels.
 template <typename T>
 C10_HOST_DEVICE inline SampleGradient<T> sample_gradient(
     const Sample<T>& sample, const T* products) {

@@ -1,5 +1,5 @@
-// The CUDA kernels of a deformable convolution: from pixels to columns, and from gradients of
-// columns to those of pixels, offsets and masks. N channels are read and written at once.
+// The CUDA kernels of a deformable convolution: pixels to columns (im2col), and gradients of
+// columns to gradients of pixels, offsets and masks. N channels are read and written at once.
 
 #pragma once
 
@@ -9,7 +9,7 @@
 namespace d2ext {
 
 constexpr int kThreads = 256;
-constexpr int kChunk = 64;  // samples that a block looks up at a time; a multiple of a warp
+constexpr int kChunk = 64;  // samples that a block finds at a time; a multiple of the warp size
 
 // What a launch reads: pixels (B, H, W, C), offsets and masks as in the operator. Its tile is some
 // rows (output locations), with columns (groups, rows, taps, C / groups).
@@ -46,7 +46,8 @@ __device__ inline int64_t pixel_of(
   return (image + found.sample.pixel[corner]) * shape.channels + channel;
 }
 
-// The `count` samples of a tile from `first` on, one a thread, for all threads of the block.
+// Finds the `count` samples of a tile from `first` on, one per thread, for all of the block to
+// read.
 template <typename T>
 __device__ inline void look_up(
     const DeformConvShape& shape, const TileInput<T>& in, int64_t first, int count,
@@ -115,7 +116,8 @@ __device__ inline void add_pack(T* sums, const T* terms) {
   }
 }
 
-// Adds to the gradients of the four pixels, and to their scalar products with the gradient.
+// Adds to the gradients of the four pixels, and to the pixels' scalar products with the gradient,
+// from which the gradients of offset and mask follow.
 template <typename T, int N>
 __device__ inline void scatter_channels(
     const DeformConvShape& shape, const TileInput<T>& in, const FoundSample<Wide<T>>& found,

@@ -1,4 +1,4 @@
-// What a deformable convolution on the CPU reads, in the orders in which its loops want it.
+// Operands of a deformable convolution on the CPU, in the memory orders that its loops read.
 
 #pragma once
 

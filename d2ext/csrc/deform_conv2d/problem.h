@@ -1,4 +1,4 @@
-// What a deformable convolution takes and gives, for each device.
+// Arguments and results of a deformable convolution, for both devices.
 
 #pragma once
 
@@ -35,7 +35,7 @@ inline DeformConvShape shape_of(
 // Gradients of input, offset, weight and mask, the last one empty without a mask.
 using FourTensors = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-// As they are added up, in float or double.
+// The same as sums in float or double, before they are cast to the dtypes of the operator.
 struct Gradients {
   Tensor pixels;  // (B, H, W, C)
   Tensor offsets;  // like offset

@@ -1,6 +1,6 @@
-// Multi-scale deformable attention on the CPU, head by head, so that what is read together lies
-// together. Threads share the outputs in the forward pass, and planes (see loops.h) in the backward
-// pass: no two add to one gradient, and any number of threads gives the same bits.
+// Multi-scale deformable attention on the CPU, head by head, since pixels of one head are read
+// together. Threads share the outputs in the forward pass and the planes (see loops.h) in the
+// backward pass: no two add to one gradient, and any number of threads gives the same bits.
 
 #include <tuple>
 

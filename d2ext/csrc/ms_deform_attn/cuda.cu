@@ -1,7 +1,7 @@
-// Multi-scale deformable attention on CUDA: eight threads share a query and head. Each finds the
-// four pixels of one sample in eight; then, sample by sample, all read a few channels of each
-// pixel. A block's queries are neighbours that look at one head, so that pixels are read from the
-// first cache.
+// Multi-scale deformable attention on CUDA. A team of eight threads shares a query and head: each
+// finds the four pixels of every eighth sample; then, sample by sample, all read a few channels of
+// each pixel. The queries of a block are neighbours that attend with the same head, so that pixels
+// are read from the first-level cache.
 
 #include <initializer_list>
 #include <tuple>
@@ -109,7 +109,7 @@ __device__ inline Corners<W> corners_of(const Found<W>& found) {
   return corners;
 }
 
-// What another thread of the team holds.
+// Reads a value that another thread of the team holds.
 template <typename W>
 __device__ inline Corners<W> from_member(const Corners<W>& own, int member) {
   Corners<W> corners;
@@ -160,7 +160,8 @@ __device__ inline void add(W* to, const W (&terms)[N]) {
 
 // ---- forward
 
-// Each thread sums N channels at a time. All threads of a warp take all turns, for they shuffle.
+// Each thread sums N channels at a time. No thread leaves a loop early: shuffles need all of a
+// warp.
 template <typename T, int N>
 __global__ void __launch_bounds__(kThreads) attend(
     const __grid_constant__ Problem problem, int64_t tiles_of_head, int64_t tiles,

@@ -58,8 +58,8 @@ struct LevelSampleGradient {
   T x, y, weight;
 };
 
-// From the scalar products over channels of the gradient with the four pixels, zero for those
-// outside, and from the weight of the sample in the sum.
+// Gradients of one sample, from the scalar products (over channels) of the gradient with its four
+// pixels, zero for those outside, and from the sample's attention weight.
 template <typename T>
 C10_HOST_DEVICE inline LevelSampleGradient<T> level_sample_gradient(
     const Level& level, const LevelSample<T>& sample, T weight, const T* products) {

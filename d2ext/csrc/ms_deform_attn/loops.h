@@ -1,7 +1,7 @@
 // The loops over samples and channels of multi-scale deformable attention on the CPU.
 // They work on planes: the channels of one head at one level inside a border of zeros, (height + 2,
-// width + 2, lanes). All four pixels around a sample lie in them, close together, while in `value`
-// neighbours are all heads apart and fall into few lines of a cache.
+// width + 2, lanes). All four pixels around a sample lie in a plane, close together. In `value`
+// neighbours are all heads apart, a stride by which they would compete for few cache sets.
 
 #pragma once
 

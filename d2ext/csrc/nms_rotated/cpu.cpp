@@ -1,6 +1,6 @@
-// Non-maximum suppression of rotated boxes on the CPU. Some of the best boxes at a time are
-// compared with each other, and those that stay, in parallel, with what they can reach in x: the
-// boxes lie in memory by group and left end.
+// Non-maximum suppression of rotated boxes on the CPU. The next best boxes, up to kLeaders, are
+// compared with each other; the kept ones are then compared in parallel with the boxes that they
+// can reach in x. For that, boxes are sorted in memory by group and left end.
 
 #include <algorithm>
 #include <limits>
@@ -18,10 +18,10 @@ using torch::headeronly::ScalarType;
 D2EXT_IOU_ROW(float)
 D2EXT_IOU_ROW(double)
 
-constexpr int64_t kLeaders = 256;  // boxes whose turn is at once; then threads wait for each other
-constexpr int64_t kPiece = 1024;  // boxes in a row of IoUs; also what is worth a thread
+constexpr int64_t kLeaders = 256;  // best boxes per round; threads synchronise after each round
+constexpr int64_t kPiece = 1024;  // boxes per row of IoUs; fewer are not worth a thread
 
-// Where a box reaches to the left and to the right; nowhere if that is no number.
+// Left and right end of a box; an empty range, which reaches nothing, if they are NaN.
 template <typename T>
 std::pair<T, T> extent(const RotatedBox<T>& box) {
   const Direction<T> turn = direction_of(box.angle);
@@ -56,7 +56,7 @@ class Suppression {
     }
   }
 
-  // Indices of the boxes that stay, by decreasing score.
+  // Returns the indices of the kept boxes, by decreasing score.
   std::vector<int64_t> run() {
     std::vector<int64_t> kept;
     for (int64_t rank = 0; rank < count_;) {
@@ -71,7 +71,7 @@ class Suppression {
  private:
   using Key = std::pair<int64_t, T>;  // group and left end
 
-  // Places of the next boxes that stay, from `rank` on, which moves; appends their indices.
+  // Returns the places of the next kept boxes from `rank` on, advances it and appends to `kept`.
   std::vector<int64_t> next_leaders(int64_t& rank, std::vector<int64_t>& kept) {
     std::vector<int64_t> places, indices, leaders;
     Columns<T> boxes(kLeaders);
@@ -95,7 +95,8 @@ class Suppression {
     return leaders;
   }
 
-  // Marks what the leader overlaps among the places from begin to end.
+  // Marks the boxes that the leader overlaps among the places from begin to end. The search range
+  // starts as far to the left as the widest box reaches, since boxes are sorted by left ends only.
   void suppress(int64_t leader, int64_t begin, int64_t end) {
     const auto& [group, left] = keys_[leader];
     const auto from = keys_.begin() + begin, to = keys_.begin() + end;

@@ -1,6 +1,7 @@
-// Non-maximum suppression of rotated boxes on CUDA, without the host: boxes are taken by rank, a
-// chunk of them is compared with all that follow, a bit a pair, and one block then decides box by
-// box. What earlier chunks dropped is not compared again. The host waits once, for the final size.
+// Non-maximum suppression of rotated boxes on CUDA without a round trip to the host. Boxes are
+// taken by rank: a chunk of them is compared with all that follow, one bit per pair, then one block
+// decides box by box. Boxes that earlier chunks dropped are not compared again. The host
+// synchronises once, to learn the final size.
 
 #include <algorithm>
 #include <optional>

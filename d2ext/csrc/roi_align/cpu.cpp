@@ -1,7 +1,7 @@
-// RoI align on the CPU. What each bin is a sum of is found once for all channels. Then threads take
-// some channels of an image each: the pixels that are needed become rows of channels, which fit a
-// cache and are summed as vectors. Gradients take the way back: nobody else adds to those rows, so
-// that every run gives the same bits.
+// RoI align on the CPU. The pixels and weights of each bin are found once for all channels. Then
+// each thread takes some channels of an image: the pixels that are read become rows of channels,
+// which fit a cache and are summed as vectors. The backward pass goes the other way: no other
+// thread adds to those rows, so that every run gives the same bits.
 
 #include <memory>
 

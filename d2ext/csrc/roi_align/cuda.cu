@@ -1,6 +1,7 @@
-// RoI align on CUDA. A block takes 32 channels of a region and its warps take bins: the lanes find
-// a sample each, then all of them read every sample, a channel each, side by side in memory. Bins
-// pass through shared memory, so that they are read and written in the order of the output.
+// RoI align on CUDA. A block takes 32 channels of a region, and its warps take bins. Each lane
+// finds one sample; then, sample by sample, each lane reads one channel, so that reads are
+// coalesced. Bins pass through shared memory, so that they are read and written in the order of the
+// output.
 
 #include <cassert>
 #include <torch/csrc/stable/library.h>
@@ -24,7 +25,7 @@ struct CornerList {
 
 template <typename W>
 struct Shared {
-  W bins[kBins][kWarp + 1];  // one more than lanes: columns in different banks
+  W bins[kBins][kWarp + 1];  // one more than lanes, or all of a column would be in one bank
   CornerList<W> samples[kWarps][kWarp];
 };
 
@@ -80,7 +81,7 @@ __device__ inline void for_corners(
     for (int i = 0; i < count; ++i) {
       const CornerList<W> list = samples[i];
       for (int corner = 0; corner < 4; ++corner) {
-        // What is not read can't spoil the sum: zero times a pixel that is not finite is no zero.
+        // Corners without weight are skipped: zero times a pixel that is not finite is NaN.
         if (list.weight[corner] != 0) visit(list.pixel[corner], list.weight[corner]);
       }
     }

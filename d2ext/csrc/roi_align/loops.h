@@ -1,4 +1,4 @@
-// What the pixels of a map contribute to the bins of regions, and the loops over channels.
+// Regions as lists of pixels with their weights in each bin, and the loops over channels.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// Corners of rotated boxes on the CPU: a box at a time, in float for half types.
+// Corners of rotated boxes on the CPU, box by box, in float for half types.
 
 #include "../stable.h"
 #include "geometry.h"

@@ -1,4 +1,4 @@
-// Corners of rotated boxes on CUDA: a thread a box.
+// Corners of rotated boxes on CUDA, one thread per box.
 
 #include "../cuda.h"
 #include "../stable.h"

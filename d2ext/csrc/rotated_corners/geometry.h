@@ -9,15 +9,16 @@
 
 namespace d2ext {
 
-constexpr double kRadian = 0.017453292519943295;  // a degree
+constexpr double kRadian = 0.017453292519943295;  // radians per degree
 
 template <typename T>
 struct Direction {
   T cos, sin;
 };
 
-// Of an angle in degrees. The nearest quarter of a turn is taken off before anything is rounded, so
-// that multiples of 90 are exact; the rest, at most 45, goes into the power series. No branches.
+// Cosine and sine of an angle in degrees. The nearest quarter turns are taken off before anything
+// is rounded, so that multiples of 90 are exact; the rest, at most 45, goes into the power series.
+// There are no branches, so that compilers can vectorise loops over it.
 template <typename T>
 C10_HOST_DEVICE D2EXT_INLINE Direction<T> direction_of(T degrees) {
   const T quarters = std::rint(degrees * T(1.0 / 90));
@@ -59,7 +60,7 @@ C10_HOST_DEVICE inline void corners_of(const S* box, S* out) {
   }
 }
 
-// From the gradient of the corners to that of the box.
+// The gradient of the box, from the gradient of its corners.
 template <typename T, typename S>
 C10_HOST_DEVICE inline void corners_gradient(const S* grad_corners, const S* box, S* grad_box) {
   const Direction<T> turn = direction_of(T(box[4]));

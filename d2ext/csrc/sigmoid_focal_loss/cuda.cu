@@ -1,4 +1,4 @@
-// Focal loss on CUDA: a thread for a logit. Sums are taken block by block and then of the blocks,
+// Focal loss on CUDA, one thread per logit. Sums are taken within blocks and then over the blocks,
 // without atomics: two runs give the same bits.
 
 #include <torch/csrc/stable/library.h>
@@ -42,7 +42,7 @@ struct Target {
 template <typename W>
 __device__ inline Target<W> target_at(const Targets<W>& targets, int64_t i) {
   if (targets.numbers) return {targets.numbers[i], true};
-  // Dividing 64 bits takes longer than all the rest.
+  // A 64-bit division would take longer than all the rest.
   const bool is_small = i <= INT32_MAX && targets.num_classes <= INT32_MAX;
   const int64_t row =
       is_small ? uint32_t(i) / uint32_t(targets.num_classes) : i / targets.num_classes;

@@ -32,7 +32,7 @@ C10_HOST_DEVICE D2EXT_INLINE Probability<T> probability_of(T x) {
   return {x < 0 ? less : more, x < 0 ? more : less, decay};
 }
 
-// gamma is nearly always 2.
+// A special case for speed: gamma is nearly always 2.
 template <typename Math, bool kSquare, typename T>
 C10_HOST_DEVICE D2EXT_INLINE T modulation(T miss, T gamma) {
   return kSquare ? miss * miss : Math::pow(miss, gamma);
@@ -52,7 +52,7 @@ C10_HOST_DEVICE D2EXT_INLINE T focal_slope(T x, T target, const Focus<T>& focus)
   const Probability<T> p = probability_of<Math>(x);
   const T cross_entropy = (x > 0 ? x : 0) - x * target + Math::log1p(p.decay);
   const T miss = p.yes * (1 - target) + p.no * target;
-  const T least = T(1e-37);  // where miss is none, the slope of the probability is none either
+  const T least = T(1e-37);  // a miss of 0 has a slope of 0: the quotient must not be NaN
   const T miss_slope = p.yes * p.no * (1 - 2 * target) / (miss > least ? miss : least);
   const T weight = focus.offset + focus.slope * target;
   return weight * modulation<Math, kSquare>(miss, focus.gamma) *

@@ -1,6 +1,22 @@
 """Dataset mappers; importing this registers the default one."""
 
-from d2ext.data.mappers.default import TrainMapper
-from d2ext.data.mappers.registry import build_mapper, mapper_name, register_mapper
+from d2ext.data.mappers.default import TrainMapper, build_default_mapper
+from d2ext.data.mappers.registry import (
+    Items,
+    Mapper,
+    Mode,
+    build_mapper,
+    mapper_name,
+    register_mapper,
+)
 
-__all__ = ["TrainMapper", "build_mapper", "mapper_name", "register_mapper"]
+__all__ = [
+    "Items",
+    "Mapper",
+    "Mode",
+    "TrainMapper",
+    "build_default_mapper",
+    "build_mapper",
+    "mapper_name",
+    "register_mapper",
+]

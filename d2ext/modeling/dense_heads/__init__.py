@@ -1,7 +1,13 @@
 """Dense heads: heads that predict at every cell of a feature pyramid; importing registers them."""
 
 from d2ext.modeling.dense_heads.atss import ATSSHead, ATSSPredictions
-from d2ext.modeling.dense_heads.dense_head import DenseHead, LevelPredictions
+from d2ext.modeling.dense_heads.dense_head import (
+    DenseHead,
+    LevelPredictions,
+    cell_centers,
+    flatten_cells,
+    head_options,
+)
 from d2ext.modeling.dense_heads.fcos import FCOSHead, FCOSPredictions
 from d2ext.modeling.dense_heads.postprocess import PostProcess
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY, build_dense_head
@@ -16,4 +22,7 @@ __all__ = [
     "LevelPredictions",
     "PostProcess",
     "build_dense_head",
+    "cell_centers",
+    "flatten_cells",
+    "head_options",
 ]

@@ -1,4 +1,7 @@
-"""Every operator in plain PyTorch: to read, to test kernels against, and where none was built."""
+"""Reference implementations of all operators in plain PyTorch.
+
+They are what to read first, what kernels are tested against, and what runs where none was built.
+"""
 
 from d2ext.ops.reference.box_iou_rotated import (
     box_iou_rotated,
@@ -8,11 +11,9 @@ from d2ext.ops.reference.box_iou_rotated import (
     matched_iou_rotated_backward,
 )
 from d2ext.ops.reference.deform_conv2d import (
-    bilinear_corners,
     deform_conv2d,
     deform_conv2d_backward,
     deform_conv2d_by_grid_sample,
-    sampling_positions,
 )
 from d2ext.ops.reference.ms_deform_attn import (
     ms_deform_attn,
@@ -24,9 +25,7 @@ from d2ext.ops.reference.roi_align import (
     roi_align,
     roi_align_backward,
     roi_align_by_gathers,
-    roi_align_rotated,
     roi_align_rotated_backward,
-    roi_align_rotated_by_gathers,
 )
 from d2ext.ops.reference.rotated_corners import rotated_corners, rotated_corners_backward
 from d2ext.ops.reference.sigmoid_focal_loss import (
@@ -35,7 +34,6 @@ from d2ext.ops.reference.sigmoid_focal_loss import (
 )
 
 __all__ = [
-    "bilinear_corners",
     "box_iou_rotated",
     "box_iou_rotated_at_once",
     "box_iou_rotated_backward",
@@ -52,12 +50,9 @@ __all__ = [
     "roi_align",
     "roi_align_backward",
     "roi_align_by_gathers",
-    "roi_align_rotated",
     "roi_align_rotated_backward",
-    "roi_align_rotated_by_gathers",
     "rotated_corners",
     "rotated_corners_backward",
-    "sampling_positions",
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_backward",
 ]

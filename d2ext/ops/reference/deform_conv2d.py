@@ -6,6 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2ext.ops.reference.embedding_bags import (
+    Corners,
+    bilinear_corners,
+    sum_bags,
+    sum_bags_backward,
+)
 from d2ext.ops.reference.floats import in_float
 
 
@@ -19,18 +25,16 @@ def deform_conv2d(
     padding: list[int],
     dilation: list[int],
 ) -> Tensor:
-    """Deformable convolution: sample the input where the offsets point, then one matrix product.
+    """Compute a deformable convolution: sample the input at the offsets, then one matrix product.
 
     Half types are sampled in float32 and multiplied as they are. Shapes as in
-    `d2ext.ops.deform_conv2d`.
+    `d2ext.ops.deform_conv2d`; the geometry is (vertical, horizontal).
     """
-    positions = sampling_positions(in_float(offset), weight.shape[2:], stride, padding, dilation)
-    corners = bilinear_corners(positions, *input.shape[2:])
-    table, bags = _as_table(in_float(input), corners), _as_bags(input, corners)
+    sampled = _sample(input, offset, weight, mask, stride, padding, dilation)
     kernels = _by_group(weight, input.shape[1])
-    samples = _sum_bags(table, bags, corners.weight * _as_factors(mask, corners)).to(input.dtype)
-    output = torch.einsum("ntgc,gotc->ngo", _by_tap(samples, kernels), kernels)
-    output = output.reshape(*positions.shape[:3], weight.shape[0])
+    # n: output locations, t: taps, g: groups, c: channels of a group, o: outputs of a group.
+    output = torch.einsum("ntgc,gotc->ngo", _by_tap(sampled.samples, kernels), kernels)
+    output = output.reshape(*sampled.corners.pixel.shape[:3], weight.shape[0])
     if bias is not None:
         output = output + bias
     return output.permute(0, 3, 1, 2)
@@ -46,23 +50,22 @@ def deform_conv2d_backward(
     padding: list[int],
     dilation: list[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of input, offset, weight and mask (empty without one), in their dtypes.
+    """Return the gradients of input, offset, weight and mask, in their dtypes.
 
-    Samples once more: the samples are the largest tensor of all, so the forward pass drops them.
+    The last one is empty without a mask.
     """
-    positions = sampling_positions(in_float(offset), weight.shape[2:], stride, padding, dilation)
-    corners = bilinear_corners(positions, *input.shape[2:])
-    table, bags = _as_table(in_float(input), corners), _as_bags(input, corners)
+    # Sampled once more: kept from the forward pass, the samples would be the largest tensor of all.
+    sampled = _sample(input, offset, weight, mask, stride, padding, dilation)
+    corners, factors, samples = sampled.corners, sampled.factors, sampled.samples
     kernels = _by_group(weight, input.shape[1])
-    factors = _as_factors(mask, corners)
-    samples = _sum_bags(table, bags, corners.weight * factors).to(input.dtype)
 
     count = grad_output.shape[0] * grad_output.shape[2] * grad_output.shape[3]
     grad_rows = grad_output.permute(0, 2, 3, 1).reshape(count, *kernels.shape[:2])
     grad_kernels = torch.einsum("ngo,ntgc->gotc", grad_rows, _by_tap(samples, kernels))
     grad_samples = torch.einsum("ngo,gotc->ntgc", grad_rows, kernels).reshape(samples.shape)
-    grad_table, products = _sum_bags_backward(
-        in_float(grad_samples), table, bags, corners.weight * factors
+    # `products`: scalar products over channels of the gradient with the four pixels of a sample.
+    grad_table, products = sum_bags_backward(
+        in_float(grad_samples), sampled.table, sampled.bags, corners.weight * factors
     )
     products = products.view_as(corners.weight)
     grad_positions = (corners.slopes * (products * factors).unsqueeze(-1)).sum(-2)
@@ -94,11 +97,15 @@ def deform_conv2d_by_grid_sample(
     padding: list[int],
     dilation: list[int],
 ) -> Tensor:
-    """The same in operators that exporters know, at the cost of all samples in memory at once."""
-    positions = sampling_positions(in_float(offset), weight.shape[2:], stride, padding, dilation)
+    """Compute `deform_conv2d` with operators that exporters know.
+
+    All samples are in memory at once.
+    """
+    positions = _sampling_positions(in_float(offset), weight.shape[2:], stride, padding, dilation)
     batch, out_height, out_width, taps, groups, _ = positions.shape
     channels, height, width = input.shape[1:]
     sides = positions.new_tensor([width, height])
+    # grid_sample's -1 and 1 are the outer borders of the map, 1/2 pixel beyond the centres.
     grid = ((2 * positions.flip(-1) + 1) / sides - 1).permute(0, 4, 1, 2, 3, 5)
     samples = F.grid_sample(
         in_float(input).reshape(batch * groups, channels // groups, height, width),
@@ -115,15 +122,17 @@ def deform_conv2d_by_grid_sample(
     return output if bias is None else output + bias[:, None, None]
 
 
-def sampling_positions(
+def _sampling_positions(
     offset: Tensor, kernel: torch.Size, stride: list[int], padding: list[int], dilation: list[int]
 ) -> Tensor:
-    """Pixels of the input, y and x, that each tap of each output location reads.
+    """Return the position in the input that each tap of each output location reads.
 
     Args:
-        offset: (B, 2 * groups * taps, H', W') pixels.
+        offset: (B, 2 * groups * taps, H', W') in pixels.
+        kernel: height and width of the kernel, in taps.
+        stride, padding, dilation: (vertical, horizontal).
     Returns:
-        (B, H', W', taps, groups, 2).
+        (B, H', W', taps, groups, 2), y and x in pixels.
     """
     batch, channels, out_height, out_width = offset.shape
     taps = kernel[0] * kernel[1]
@@ -141,45 +150,49 @@ def sampling_positions(
     return torch.stack((y, x), dim=-1) + shifts.permute(0, 4, 5, 2, 1, 3)
 
 
-class Corners(NamedTuple):
-    """The four pixels around each position; those outside the image have zeros for weights.
+class _Sampled(NamedTuple):
+    """Samples and what they were computed from, which both passes need.
 
     Attributes:
-        pixel: (..., 4) row-major numbers of pixels.
-        weight: (..., 4) share of each pixel in the interpolated value.
-        slopes: (..., 4, 2) derivatives of the weight by y and x.
+        corners: the four pixels of each sample, (B, H', W', taps, groups, 4).
+        factors: the mask, (B, H', W', taps, groups, 1); ones without one.
+        table: see `_as_table`.
+        bags: see `_as_bags`.
+        samples: (B * H' * W' * taps * groups, C / groups), dtype of the input.
     """
 
-    pixel: Tensor
-    weight: Tensor
-    slopes: Tensor
+    corners: Corners
+    factors: Tensor
+    table: Tensor
+    bags: Tensor
+    samples: Tensor
 
 
-def bilinear_corners(positions: Tensor, height: int, width: int) -> Corners:
-    """The corners of `positions`, (..., 2) y and x in pixels, in maps of that size."""
-    steps = positions.new_tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
-    corners = positions.floor().unsqueeze(-2) + steps  # (..., 4, 2)
-    shares = 1 - (positions.unsqueeze(-2) - corners).abs()
-    limits = positions.new_tensor([height, width])
-    inside = ((corners >= 0) & (corners < limits)).all(-1)
-    # Zero times a pixel that is not finite is no zero: outside ones stand beside a near neighbour.
-    near = torch.minimum(corners.clamp(min=0), limits - 1).nan_to_num(0).long()
-    slopes = shares.flip(-1) * (2 * steps - 1) * inside.unsqueeze(-1)
-    return Corners(near[..., 0] * width + near[..., 1], shares.prod(-1) * inside, slopes)
-
-
-# A pixel's channels are a row of a table, and a sample is the weighted sum of four rows: a bag of
-# embeddings, which PyTorch sums, forward and backward, without a temporary.
+def _sample(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> _Sampled:
+    positions = _sampling_positions(in_float(offset), weight.shape[2:], stride, padding, dilation)
+    corners = bilinear_corners(positions, *input.shape[2:])
+    factors = _as_factors(mask, corners)
+    table, bags = _as_table(in_float(input), corners), _as_bags(input, corners)
+    samples = sum_bags(table, bags, corners.weight * factors).to(input.dtype)
+    return _Sampled(corners, factors, table, bags, samples)
 
 
 def _as_table(input: Tensor, corners: Corners) -> Tensor:
-    """(B, C, H, W) maps: (B * H * W * offset groups, C / offset groups)."""
+    """Reshape (B, C, H, W) maps to (B * H * W * offset groups, C / offset groups)."""
     groups = corners.pixel.shape[4]
     return input.permute(0, 2, 3, 1).reshape(-1, input.shape[1] // groups)
 
 
 def _as_bags(input: Tensor, corners: Corners) -> Tensor:
-    """(N, 4) rows of the table, N counting through (B, H', W', taps, offset groups)."""
+    """Return the (N, 4) rows of the table, N counting through (B, H', W', taps, offset groups)."""
     batch, _, height, width = input.shape
     groups = corners.pixel.shape[4]
     image = torch.arange(batch, device=input.device).view(-1, 1, 1, 1, 1, 1)
@@ -188,7 +201,7 @@ def _as_bags(input: Tensor, corners: Corners) -> Tensor:
 
 
 def _as_factors(mask: Tensor | None, corners: Corners) -> Tensor:
-    """(B, groups * taps, H', W') masks: (B, H', W', taps, groups, 1)."""
+    """Reshape a (B, groups * taps, H', W') mask to (B, H', W', taps, groups, 1)."""
     batch, out_height, out_width, taps, groups, _ = corners.pixel.shape
     if mask is None:
         return torch.ones_like(corners.weight[..., :1])
@@ -196,32 +209,8 @@ def _as_factors(mask: Tensor | None, corners: Corners) -> Tensor:
     return maps.permute(0, 3, 4, 2, 1).unsqueeze(-1)
 
 
-def _sum_bags(table: Tensor, bags: Tensor, weights: Tensor) -> Tensor:
-    return F.embedding_bag(bags, table, per_sample_weights=weights.reshape(-1, 4), mode="sum")
-
-
-def _sum_bags_backward(
-    grad: Tensor, table: Tensor, bags: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients of table and weights.
-
-    By the operators behind `F.embedding_bag`: where a dispatch mode watches (a counter of
-    operations, a checkpointing policy), autograd does not record what runs below an operator.
-    """
-    rows, offsets = bags.flatten(), torch.arange(0, bags.numel(), 4, device=bags.device)
-    bag_of_row = torch.arange(len(bags), device=bags.device).repeat_interleave(4)
-    nothing, mode_sum = rows.new_empty(0), 0
-    grad_table = torch.ops.aten._embedding_bag_dense_backward(
-        grad, rows, bag_of_row, nothing, nothing, len(table), False, mode_sum, weights.reshape(-1)
-    )
-    grad_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        grad, table, rows, offsets, bag_of_row, mode_sum
-    )
-    return grad_table, grad_weights
-
-
 def _by_group(weight: Tensor, channels: int) -> Tensor:
-    """(C', C / groups, kh, kw) weights: (groups, C' / groups, taps, C / groups)."""
+    """Reshape (C', C / groups, kh, kw) weights to (groups, C' / groups, taps, C / groups)."""
     out_channels, group_channels = weight.shape[:2]
     groups, taps = channels // group_channels, weight.shape[2] * weight.shape[3]
     by_tap = weight.permute(0, 2, 3, 1)
@@ -229,13 +218,13 @@ def _by_group(weight: Tensor, channels: int) -> Tensor:
 
 
 def _from_groups(kernels: Tensor, weight: Tensor) -> Tensor:
-    """What `_by_group` gives, in the shape of `weight` again."""
+    """Invert `_by_group`: restore the shape of `weight`."""
     out_channels, group_channels, kernel_height, kernel_width = weight.shape
     by_tap = kernels.reshape(out_channels, kernel_height, kernel_width, group_channels)
     return by_tap.permute(0, 3, 1, 2).contiguous()
 
 
 def _by_tap(samples: Tensor, kernels: Tensor) -> Tensor:
-    """Samples, a row a bag: (locations, taps, groups, C / groups)."""
+    """Reshape samples, one row per bag, to (locations, taps, groups, C / groups)."""
     groups, _, taps, group_channels = kernels.shape
     return samples.view(-1, taps, groups, group_channels)

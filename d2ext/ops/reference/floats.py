@@ -1,9 +1,9 @@
-"""The type that references compute in."""
+"""The dtypes that references compute in."""
 
 import torch
 from torch import Tensor
 
 
 def in_float(tensor: Tensor) -> Tensor:
-    """Half types as float32, others as they are."""
+    """Cast half types to float32; return others unchanged."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -4,7 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2ext.ops.reference.deform_conv2d import Corners, bilinear_corners
+from d2ext.ops.reference.embedding_bags import (
+    Corners,
+    bilinear_corners,
+    sum_bags,
+    sum_bags_backward,
+)
 from d2ext.ops.reference.floats import in_float
 
 
@@ -14,17 +19,14 @@ def ms_deform_attn(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    """For each query and head the weighted sum of its samples: a bag of rows, four to a sample.
+    """Compute multi-scale deformable attention: one bag per query and head, four rows per sample.
 
-    Half types are summed in float32. Shapes as in `d2ext.ops.ms_deform_attn`, but for
-    `spatial_shapes`: height and width of the first level, then of the second, and so on.
+    Half types are summed in float32. Shapes as in `d2ext.ops.ms_deform_attn`, except that
+    `spatial_shapes` is flat: height and width of the first level, then of the second, and so on.
     """
     corners = _corners(in_float(sampling_locations), spatial_shapes)
     weights = corners.weight * in_float(attention_weights).unsqueeze(-1)
-    bags = _as_bags(value, corners)
-    sums = F.embedding_bag(
-        bags, _as_table(value), per_sample_weights=weights.reshape(bags.shape), mode="sum"
-    )
+    sums = sum_bags(_as_table(value), _as_bags(value, corners), weights)
     batch, queries, heads = weights.shape[:3]
     return sums.view(batch, queries, heads * value.shape[3]).to(value.dtype)
 
@@ -36,18 +38,20 @@ def ms_deform_attn_backward(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of value, sampling locations and attention weights, in their dtypes."""
+    """Return the gradients of value, sampling locations and attention weights, in their dtypes."""
     corners = _corners(in_float(sampling_locations), spatial_shapes)
     factors = in_float(attention_weights).unsqueeze(-1)
-    grad_value, products = _sum_bags_backward(
+    grad_value, products = sum_bags_backward(
         in_float(grad_output).reshape(-1, value.shape[3]),
         _as_table(value),
         _as_bags(value, corners),
         corners.weight * factors,
     )
+    products = products.view_as(corners.weight)
     grad_weights = (corners.weight * products).sum(-1)
     grad_positions = (corners.slopes * (products * factors).unsqueeze(-1)).sum(-2)
-    sizes = corners.weight.new_tensor(spatial_shapes).view(-1, 1, 2)  # a pixel is 1 / size
+    # Locations are normalised: a step of 1 is as many pixels as the level has.
+    sizes = corners.weight.new_tensor(spatial_shapes).view(-1, 1, 2)
     return (
         grad_value.view(value.shape).to(value.dtype),
         (grad_positions * sizes).flip(-1).to(sampling_locations.dtype),
@@ -61,7 +65,10 @@ def ms_deform_attn_by_grid_sample(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    """The same in operators that exporters know, at the cost of all samples in memory at once."""
+    """Compute `ms_deform_attn` with operators that exporters know.
+
+    All samples are in memory at once.
+    """
     batch, queries, heads, levels, points, _ = sampling_locations.shape
     grids = 2 * in_float(sampling_locations).transpose(1, 2).flatten(0, 1) - 1
     sizes = list(zip(spatial_shapes[::2], spatial_shapes[1::2], strict=True))
@@ -81,11 +88,12 @@ def ms_deform_attn_by_grid_sample(
 
 
 def _corners(locations: Tensor, spatial_shapes: list[int]) -> Corners:
-    """(N, Q, M, L, P, 2) locations: the corners of all, numbering the pixels of all levels."""
+    """Return the corners of (N, Q, M, L, P, 2) locations, numbering pixels through all levels."""
     found, first = [], 0
     for level in range(locations.shape[3]):
         height, width = spatial_shapes[2 * level : 2 * level + 2]
         positions = locations[:, :, :, level].flip(-1) * locations.new_tensor([height, width])
+        # Location 0 is the map's border, position 0 the centre of its first pixel.
         pixel, weight, slopes = bilinear_corners(positions - 0.5, height, width)
         found.append((pixel + first, weight, slopes))
         first += height * width
@@ -93,31 +101,14 @@ def _corners(locations: Tensor, spatial_shapes: list[int]) -> Corners:
 
 
 def _as_table(value: Tensor) -> Tensor:
-    """(N, S, M, D): (N * S * M, D), a pixel's channels of one head in a row."""
+    """Reshape (N, S, M, D) to (N * S * M, D): a row holds a pixel's channels of one head."""
     return in_float(value).reshape(-1, value.shape[3])
 
 
 def _as_bags(value: Tensor, corners: Corners) -> Tensor:
-    """(N * Q * M, L * P * 4) rows of the table."""
+    """Return the (N * Q * M, L * P * 4) rows of the table."""
     batch, pixels, heads, _ = value.shape
     image = torch.arange(batch, device=value.device).view(-1, 1, 1, 1, 1, 1)
     head = torch.arange(heads, device=value.device).view(-1, 1, 1, 1)
     rows = (corners.pixel + image * pixels) * heads + head
     return rows.flatten(3).flatten(0, 2)
-
-
-def _sum_bags_backward(
-    grad: Tensor, table: Tensor, bags: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients of table and weights, by the operators behind `F.embedding_bag`."""
-    rows = bags.flatten()
-    offsets = torch.arange(0, bags.numel(), bags.shape[1], device=bags.device)
-    bag_of_row = torch.arange(len(bags), device=bags.device).repeat_interleave(bags.shape[1])
-    nothing, mode_sum = rows.new_empty(0), 0
-    grad_table = torch.ops.aten._embedding_bag_dense_backward(
-        grad, rows, bag_of_row, nothing, nothing, len(table), False, mode_sum, weights.flatten()
-    )
-    grad_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        grad, table, rows, offsets, bag_of_row, mode_sum
-    )
-    return grad_table, grad_weights.view_as(weights)

@@ -10,7 +10,7 @@ from d2ext.ops.reference.floats import in_float
 def nms_rotated(
     boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float
 ) -> Tensor:
-    """Keep the best box, drop what overlaps it, and go on with the rest."""
+    """Perform greedy NMS: keep the best box, drop what overlaps it, repeat with the rest."""
     boxes, rest = in_float(boxes), scores.argsort(descending=True, stable=True)
     kept = [rest[:0]]
     while len(rest):
@@ -24,10 +24,14 @@ def nms_rotated(
 def nms_rotated_by_scan(
     boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float
 ) -> Tensor:
-    """The same without a loop in Python, for exporters, at the cost of all overlaps in memory."""
-    from torch._higher_order_ops.scan import scan
+    """Perform `nms_rotated` by `scan` instead of a Python loop, for exporters.
 
-    order = scores.sort(descending=True).indices  # exporters know no stable one; ONNX's is
+    All N * N overlaps are in memory at once.
+    """
+    from torch._higher_order_ops.scan import scan  # private, so imported only where it is needed
+
+    # Exporters do not know the stable sort; the one of ONNX is stable.
+    order = scores.sort(descending=True).indices
     ranked = in_float(boxes)[order]
     overlap = box_iou_rotated_at_once(ranked, ranked) > iou_threshold
     if groups is not None:

@@ -1,4 +1,7 @@
-"""RoI align in plain PyTorch, upright and rotated."""
+"""RoI align in plain PyTorch, upright and rotated.
+
+A bin is a weighted sum of pixels, see `embedding_bags`; here bags have different sizes.
+"""
 
 from typing import NamedTuple
 
@@ -6,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2ext.ops.reference.embedding_bags import sum_bags_backward_table
+
 
 class Frames(NamedTuple):
-    """Regions in pixels of the maps, whose first pixel has its centre at 0.
+    """Regions in pixels of the maps; the centre of the first pixel is at 0.
 
     Attributes:
-        image: (K,) int64.
+        image: (K,) int64 indices into the batch.
         center, size: (K, 2), y before x.
         cos, sin: (K,) of the angle, counter-clockwise.
     """
@@ -30,11 +35,21 @@ def roi_align(
     pooled_height: int,
     pooled_width: int,
     sampling_ratio: int,
-    aligned: bool,
+    aligned: bool = True,
 ) -> Tensor:
-    """Shapes as in `d2ext.ops.roi_align`."""
-    frames = _upright(_beside(rois, input), spatial_scale, aligned)
-    return _forward(input, frames, (pooled_height, pooled_width), sampling_ratio)
+    """Pool upright regions, (K, 5), or rotated ones, (K, 6), which are always aligned.
+
+    Shapes as in `d2ext.ops.roi_align` and `roi_align_rotated`; `sampling_ratio` 0 is adaptive.
+    """
+    frames = _frames(rois, input.dtype, spatial_scale, aligned)
+    batch, channels, height, width = input.shape
+    pooled = pooled_height, pooled_width
+    bags = _bags(frames, pooled, sampling_ratio, (batch, height, width))
+    bins = F.embedding_bag(
+        bags.rows, _as_table(input), bags.starts, per_sample_weights=bags.weights, mode="sum"
+    )
+    output = bins.view(len(rois), *pooled, channels).permute(0, 3, 1, 2)
+    return output.to(input.dtype).contiguous()
 
 
 def roi_align_backward(
@@ -47,36 +62,22 @@ def roi_align_backward(
     height: int,
     width: int,
 ) -> Tensor:
-    """Gradient of the maps, (batch, C, height, width)."""
-    frames = _upright(_beside(rois, grad_output), spatial_scale, aligned)
-    return _backward(grad_output, frames, sampling_ratio, (batch, height, width))
-
-
-def roi_align_rotated(
-    input: Tensor,
-    rois: Tensor,
-    spatial_scale: float,
-    pooled_height: int,
-    pooled_width: int,
-    sampling_ratio: int,
-) -> Tensor:
-    """Shapes as in `d2ext.ops.roi_align_rotated`."""
-    frames = _rotated(_beside(rois, input), spatial_scale)
-    return _forward(input, frames, (pooled_height, pooled_width), sampling_ratio)
+    """Return the (batch, C, height, width) gradient of the maps."""
+    frames = _frames(rois, grad_output.dtype, spatial_scale, aligned)
+    channels, *pooled = grad_output.shape[1:]
+    bags = _bags(frames, (pooled[0], pooled[1]), sampling_ratio, (batch, height, width))
+    table = sum_bags_backward_table(
+        _as_table(grad_output), bags.rows, bags.bag_of_row, batch * height * width, bags.weights
+    )
+    grad_input = table.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return grad_input.to(grad_output.dtype).contiguous()
 
 
 def roi_align_rotated_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    spatial_scale: float,
-    sampling_ratio: int,
-    batch: int,
-    height: int,
-    width: int,
+    grad_output: Tensor, rois: Tensor, spatial_scale: float, sampling_ratio: int, *maps: int
 ) -> Tensor:
-    """Gradient of the maps, (batch, C, height, width)."""
-    frames = _rotated(_beside(rois, grad_output), spatial_scale)
-    return _backward(grad_output, frames, sampling_ratio, (batch, height, width))
+    """Return the gradient of the maps for rotated regions; `maps` are batch, height and width."""
+    return roi_align_backward(grad_output, rois, spatial_scale, sampling_ratio, True, *maps)
 
 
 def roi_align_by_gathers(
@@ -86,29 +87,44 @@ def roi_align_by_gathers(
     pooled_height: int,
     pooled_width: int,
     sampling_ratio: int,
-    aligned: bool,
+    aligned: bool = True,
 ) -> Tensor:
-    """The same in operators that exporters know, for a fixed number of samples."""
-    frames = _upright(_beside(rois, input), spatial_scale, aligned)
-    return _by_gathers(input, frames, (pooled_height, pooled_width), sampling_ratio)
+    """Compute `roi_align` with operators that exporters know: one gather per corner of a sample.
+
+    Raises:
+        ValueError: `sampling_ratio` is 0, so that the number of samples depends on the data.
+    """
+    if sampling_ratio <= 0:
+        raise ValueError(
+            "sampling_ratio 0 takes as many samples as a region is large, which can't be exported; "
+            "give a number, such as 2"
+        )
+    frames = _frames(rois, input.dtype, spatial_scale, aligned)
+    pooled = pooled_height, pooled_width
+    channels, height, width = input.shape[1:]
+    table = _as_table(input)
+    where = table.new_tensor(_sample_places(pooled, sampling_ratio))  # (bins, samples, 2)
+    roi = torch.arange(len(frames.image), device=input.device).view(-1, 1, 1)
+    pixels, shares = _corners(_positions(frames, roi, where, pooled), (height, width))
+    rows = (pixels + (frames.image * height * width).view(-1, 1, 1, 1)).flatten(2)
+    shares = shares.flatten(2) / sampling_ratio**2
+    # One gather after another: all at once would need a tensor of every corner of every sample.
+    output = torch.zeros((), dtype=table.dtype, device=input.device)
+    for term in range(4 * sampling_ratio**2):
+        output = output + table[rows[..., term]] * shares[..., term, None]
+    return output.permute(0, 2, 1).reshape(-1, channels, *pooled).to(input.dtype)
 
 
-def roi_align_rotated_by_gathers(
-    input: Tensor,
-    rois: Tensor,
-    spatial_scale: float,
-    pooled_height: int,
-    pooled_width: int,
-    sampling_ratio: int,
-) -> Tensor:
-    """The same in operators that exporters know, for a fixed number of samples."""
-    frames = _rotated(_beside(rois, input), spatial_scale)
-    return _by_gathers(input, frames, (pooled_height, pooled_width), sampling_ratio)
+def _frames(rois: Tensor, dtype: torch.dtype, scale: float, aligned: bool) -> Frames:
+    # Before anything is computed: half types can't resolve positions in a large map.
+    rois = rois.to(_accumulate_dtype(dtype))
+    return _rotated(rois, scale) if rois.shape[1] == 6 else _upright(rois, scale, aligned)
 
 
 def _upright(rois: Tensor, scale: float, aligned: bool) -> Frames:
     start, end = rois[:, [2, 1]] * scale, rois[:, [4, 3]] * scale
     size = end - start if aligned else (end - start).clamp(min=1)
+    # Coordinates count from the map's border, positions from the centre of its first pixel.
     center = start + size / 2 - (0.5 if aligned else 0.0)
     one = torch.ones_like(rois[:, 0])
     return Frames(rois[:, 0].long(), center, size, one, 0 * one)
@@ -120,46 +136,13 @@ def _rotated(rois: Tensor, scale: float) -> Frames:
     return Frames(rois[:, 0].long(), center, size, angle.cos(), angle.sin())
 
 
-# A pixel's channels are a row of a table, and a bin is the weighted sum of some rows: a bag of
-# embeddings, of which PyTorch sums any number without a temporary.
-
-
-def _forward(input: Tensor, frames: Frames, pooled: tuple[int, int], sampling_ratio: int) -> Tensor:
-    batch, channels, height, width = input.shape
-    bags = _bags(frames, pooled, sampling_ratio, (batch, height, width))
-    table = _beside(input, input).permute(0, 2, 3, 1).flatten(0, 2)
-    bins = F.embedding_bag(
-        bags.rows, table, bags.starts, per_sample_weights=bags.weights, mode="sum"
-    )
-    output = bins.view(len(frames.image), *pooled, channels).permute(0, 3, 1, 2)
-    return output.to(input.dtype).contiguous()
-
-
-def _backward(
-    grad_output: Tensor, frames: Frames, sampling_ratio: int, maps: tuple[int, int, int]
-) -> Tensor:
-    channels, *pooled = grad_output.shape[1:]
-    bags = _bags(frames, (pooled[0], pooled[1]), sampling_ratio, maps)
-    grads = _beside(grad_output, grad_output).permute(0, 2, 3, 1).flatten(0, 2)
-    nothing, mode_sum = bags.rows.new_empty(0), 0
-    batch, height, width = maps
-    table = torch.ops.aten._embedding_bag_dense_backward(
-        grads,
-        bags.rows,
-        bags.bag_of_row,
-        nothing,
-        nothing,
-        batch * height * width,
-        False,
-        mode_sum,
-        bags.weights,
-    )
-    grad_input = table.view(batch, height, width, channels).permute(0, 3, 1, 2)
-    return grad_input.to(grad_output.dtype).contiguous()
-
-
 class _Bags(NamedTuple):
-    """Bins as weighted sums of rows of the table; (N,) or, for the starts, one a bin."""
+    """Bins as weighted sums of rows of the table.
+
+    Attributes:
+        rows, weights, bag_of_row: (N,) for each pixel read its row, its weight and its bin.
+        starts: for each bin its first place in these.
+    """
 
     rows: Tensor
     weights: Tensor
@@ -171,10 +154,11 @@ def _bags(
     frames: Frames, pooled: tuple[int, int], sampling_ratio: int, maps: tuple[int, int, int]
 ) -> _Bags:
     bins = pooled[0] * pooled[1]
+    # Regions have different numbers of samples, so all of them are numbered in one flat list.
     grid = torch.full_like(frames.size, sampling_ratio)
     if sampling_ratio <= 0:
         grid = (frames.size / frames.size.new_tensor(pooled)).ceil().clamp(min=0)
-    samples = grid.prod(1).long()  # of a bin of each region
+    samples = grid.prod(1).long()  # per bin of each region
     roi = torch.arange(len(samples), device=samples.device).repeat_interleave(bins * samples)
     before = (bins * samples).cumsum(0) - bins * samples
     place = torch.arange(len(roi), device=roi.device) - before[roi]
@@ -194,7 +178,7 @@ def _bags(
 
 
 def _positions(frames: Frames, roi: Tensor, where: Tensor, pooled: tuple[int, int]) -> Tensor:
-    """(..., 2) pixels, y and x, of places `where` in the regions `roi`, counted in bins."""
+    """Return the (..., 2) y and x, in pixels, of the places `where`, in bins, of regions `roi`."""
     along = (where / where.new_tensor(pooled) - 0.5) * frames.size[roi]
     along_y, along_x = along.unbind(-1)
     cos, sin = frames.cos[roi], frames.sin[roi]
@@ -203,9 +187,10 @@ def _positions(frames: Frames, roi: Tensor, where: Tensor, pooled: tuple[int, in
 
 
 def _corners(positions: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Row-major numbers and shares, (..., 4) both, of the four pixels around positions.
+    """Return row-major numbers and shares, (..., 4) both, of the four pixels around positions.
 
-    Up to a pixel outside the map its border goes on; beyond, all shares are zero.
+    The border is repeated up to one pixel outside the map; beyond, all
+    shares are zero.
     """
     sizes = positions.new_tensor(size)
     inside = ((positions >= -1) & (positions <= sizes)).all(-1)
@@ -221,30 +206,8 @@ def _corners(positions: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return torch.stack(rows, -1), torch.stack(shares, -1) * inside.unsqueeze(-1)
 
 
-def _by_gathers(
-    input: Tensor, frames: Frames, pooled: tuple[int, int], sampling_ratio: int
-) -> Tensor:
-    """A gather for each corner of each sample of all bins at once."""
-    if sampling_ratio <= 0:
-        raise ValueError(
-            "sampling_ratio 0 takes as many samples as a region is large, which can't be exported; "
-            "give a number, such as 2"
-        )
-    channels, height, width = input.shape[1:]
-    table = _beside(input, input).permute(0, 2, 3, 1).flatten(0, 2)
-    where = table.new_tensor(_sample_places(pooled, sampling_ratio))  # (bins, samples, 2)
-    roi = torch.arange(len(frames.image), device=input.device).view(-1, 1, 1)
-    pixels, shares = _corners(_positions(frames, roi, where, pooled), (height, width))
-    rows = (pixels + (frames.image * height * width).view(-1, 1, 1, 1)).flatten(2)
-    shares = shares.flatten(2) / sampling_ratio**2
-    output = torch.zeros((), dtype=table.dtype, device=input.device)
-    for term in range(4 * sampling_ratio**2):
-        output = output + table[rows[..., term]] * shares[..., term, None]
-    return output.permute(0, 2, 1).reshape(-1, channels, *pooled).to(input.dtype)
-
-
 def _sample_places(pooled: tuple[int, int], sampling_ratio: int) -> list[list[list[float]]]:
-    """Of each bin the samples, y and x, counted in bins."""
+    """Return the samples of each bin, y and x, in bins."""
     steps = [(i + 0.5) / sampling_ratio for i in range(sampling_ratio)]
     return [
         [[y + step_y, x + step_x] for step_y in steps for step_x in steps]
@@ -253,6 +216,11 @@ def _sample_places(pooled: tuple[int, int], sampling_ratio: int) -> list[list[li
     ]
 
 
-def _beside(tensor: Tensor, maps: Tensor) -> Tensor:
-    """In the type to compute maps in."""
-    return tensor.to(torch.float64 if maps.dtype == torch.float64 else torch.float32)
+def _as_table(maps: Tensor) -> Tensor:
+    """Reshape (B, C, H, W) maps to (B * H * W, C), in the dtype to accumulate in."""
+    return maps.to(_accumulate_dtype(maps.dtype)).permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return float64 for float64 maps, otherwise float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,4 +1,4 @@
-"""Focal loss in plain PyTorch."""
+"""Sigmoid focal loss in plain PyTorch."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from torch import Tensor
 def sigmoid_focal_loss(
     inputs: Tensor, targets: Tensor, alpha: float, gamma: float, sum: bool
 ) -> Tensor:
-    """The loss of each logit or, on request, their sum; shapes as in `d2ext.ops`."""
+    """Return the focal loss of each logit or, if `sum`, their sum; shapes as in `d2ext.ops`."""
     terms = _terms(inputs, targets, alpha)
     loss = terms.weight * terms.cross_entropy * terms.miss**gamma
     return loss.sum() if sum else loss
@@ -18,9 +18,10 @@ def sigmoid_focal_loss(
 def sigmoid_focal_loss_backward(
     grad_output: Tensor, inputs: Tensor, targets: Tensor, alpha: float, gamma: float, sum: bool
 ) -> Tensor:
-    """Gradient of the logits, in their dtype; the gradient of a sum has no dimensions."""
+    """Return the gradient of the logits, in their dtype; `grad_output` is a scalar if `sum`."""
     terms = _terms(inputs, targets, alpha)
-    least = torch.finfo(torch.float32).tiny  # where miss is zero, so is the probability's slope
+    # Where `miss` underflows to 0, so does yes * no: the quotient is 0 instead of NaN.
+    least = torch.finfo(torch.float32).tiny
     miss_slope = terms.yes * terms.no * (1 - 2 * terms.targets) / terms.miss.clamp(min=least)
     entropy_slope = terms.yes * (1 - terms.targets) - terms.no * terms.targets
     slope = entropy_slope + gamma * terms.cross_entropy * miss_slope
@@ -28,14 +29,15 @@ def sigmoid_focal_loss_backward(
 
 
 class _Terms(NamedTuple):
-    """What both passes need, of each logit.
+    """Terms per logit that both passes need.
 
     Attributes:
-        yes, no: the probability and what is left of 1, neither of them a difference.
-        cross_entropy: without a weight.
-        miss: share of the probability that is not where the target is; 1 - p_t in the paper.
-        weight: alpha_t in the paper; zero where there is nothing to learn.
-        targets: between 0 and 1.
+        yes, no: the probability p and 1 - p. Neither is computed as a difference, which would lose
+            all digits of a small one.
+        cross_entropy: binary cross-entropy without a weight.
+        miss: 1 - p_t in the paper.
+        weight: alpha_t in the paper; 0 for ignored rows.
+        targets: in [0, 1].
     """
 
     yes: Tensor
@@ -55,6 +57,7 @@ def _terms(inputs: Tensor, targets: Tensor, alpha: float) -> _Terms:
     targets = targets.to(logits.dtype)
     weight = 1 - alpha + (2 * alpha - 1) * targets if alpha >= 0 else torch.ones_like(targets)
     yes, no = logits.sigmoid(), (-logits).sigmoid()
+    # cross_entropy = -t * log(p) - (1 - t) * log(1 - p), in the form whose exp can't overflow.
     return _Terms(
         yes=yes,
         no=no,

@@ -1,6 +1,7 @@
-"""In place of compiled operators: imports the modules that register `torch.ops.detectron2.*`.
+"""Import of the modules that register the operators `torch.ops.detectron2.*`.
 
-The environment variable DETECTRON2_OPERATORS names them, separated by commas.
+It stands in for the compiled extension of the official package. The environment variable
+DETECTRON2_OPERATORS names the modules, separated by commas.
 """
 
 import importlib

@@ -3,8 +3,8 @@ import torch
 
 from d2ext.export import exporter_for
 from d2ext.export.check import compare
+from d2ext.export.exported_module import build_exported_module
 from d2ext.export.formats import load, save
-from d2ext.export.graph import build_graph
 from tests.helpers.models import some_input
 
 
@@ -25,28 +25,28 @@ def exporter(build):
 
 @pytest.mark.parametrize("nms", ["inside", "none"])
 def test_a_traced_file_gives_what_the_model_gives(nms, exporter, tmp_path):
-    graph = build_graph(exporter, nms, "inside", for_onnx=False)
-    save(graph, images(2), True, {}, "torchscript", tmp_path / "model.pt")
+    module = build_exported_module(exporter, nms, "inside", for_onnx=False)
+    save(module, images(2), True, {}, "torchscript", tmp_path / "model.pt")
     run = load(tmp_path / "model.pt", "torchscript")
-    for difference in compare(run, graph, [images(1), images(3)[:, :, :64]]):
+    for difference in compare(run, module, [images(1), images(3)[:, :, :64]]):
         assert not difference.fault
         assert ": 0 detections" not in difference.text
 
 
 @pytest.mark.slow
 def test_an_onnx_file_gives_what_the_model_gives(exporter, tmp_path):
-    graph = build_graph(exporter, "inside", "inside", for_onnx=True)
-    save(graph, images(2), False, {}, "onnx", tmp_path / "model.onnx")
+    module = build_exported_module(exporter, "inside", "inside", for_onnx=True)
+    save(module, images(2), False, {}, "onnx", tmp_path / "model.onnx")
     run = load(tmp_path / "model.onnx", "onnx")
-    for difference in compare(run, graph, [images(1), images(3)]):
+    for difference in compare(run, module, [images(1), images(3)]):
         assert not difference.fault
 
 
 @torch.no_grad()
 def test_raw_outputs_are_the_maps_of_both_levels(exporter):
-    graph = build_graph(exporter, "none", "none", for_onnx=False)
-    outputs = graph(images(2))
-    assert graph.output_names == ("box", "objectness", "classes")
+    module = build_exported_module(exporter, "none", "none", for_onnx=False)
+    outputs = module(images(2))
+    assert module.output_names == ("box", "objectness", "classes")
     cells = 6 * 8 + 3 * 4
     assert [tuple(output.shape) for output in outputs] == [
         (2, 12, cells),

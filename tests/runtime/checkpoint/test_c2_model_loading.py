@@ -1,4 +1,4 @@
-"""`detectron2.checkpoint.c2_model_loading`: names of foreign weights."""
+"""`detectron2.checkpoint.c2_model_loading`: matching of weight names."""
 
 import logging
 
@@ -33,11 +33,11 @@ def weights(*names: str) -> dict[str, torch.Tensor]:
     return {name: torch.full((2,), float(index)) for index, name in enumerate(names)}
 
 
-def test_backbone_names_are_translated():
+def test_caffe2_backbone_names_are_converted():
     assert convert_basic_c2_names(list(NAMES)) == list(NAMES.values())
 
 
-def test_the_longest_name_wins():
+def test_the_longest_suffix_matches():
     model = weights("backbone.res2.conv1.weight", "backbone.conv1.weight")
     found = align_and_update_state_dicts(
         model, weights("conv1.weight", "res2.conv1.weight", "other"), c2_conversion=False
@@ -49,12 +49,12 @@ def test_the_longest_name_wins():
     }
 
 
-def test_a_name_matches_whole_parts_only():
+def test_suffixes_match_whole_parts_of_a_name():
     found = align_and_update_state_dicts(weights("a.xw"), weights("w"), c2_conversion=False)
     assert list(found) == ["w"]
 
 
-def test_another_shape_does_not_match():
+def test_weights_of_another_shape_do_not_match():
     found = align_and_update_state_dicts(weights("a.w"), {"w": torch.zeros(3)}, c2_conversion=False)
     assert list(found) == ["w"]
 
@@ -64,7 +64,7 @@ def test_an_ambiguous_name_is_an_error():
         align_and_update_state_dicts(weights("a.w", "b.w"), weights("w"), c2_conversion=False)
 
 
-def test_caffe2_names_find_a_backbones_parameters():
+def test_caffe2_weights_match_the_parameters_of_a_backbone():
     model = weights(
         "backbone.bottom_up.stem.conv1.weight", "backbone.bottom_up.res2.0.conv1.weight"
     )
@@ -82,11 +82,11 @@ def test_caffe2_names_find_a_backbones_parameters():
         (["ab"], "ab"),
     ],
 )
-def test_the_common_prefix(names: list[str], prefix: str):
+def test_the_common_prefix_is_by_characters(names: list[str], prefix: str):
     assert _longest_common_prefix_str(names) == prefix
 
 
-def test_the_log_says_where_weights_went(caplog: pytest.LogCaptureFixture):
+def test_the_log_lists_the_matched_weights(caplog: pytest.LogCaptureFixture):
     model = weights("backbone.bottom_up.res2.w", "backbone.bottom_up.stem.w", "head.w")
     with caplog.at_level(logging.INFO):
         align_and_update_state_dicts(model, weights("res2.w", "stem.w"), c2_conversion=False)

@@ -1,4 +1,4 @@
-"""`detectron2.checkpoint.catalog`: addresses of pretrained backbones."""
+"""`detectron2.checkpoint.catalog`: URLs of pretrained backbones."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from detectron2.checkpoint.catalog import ModelCatalog
 from detectron2.utils.file_io import PathManager
 
 
-def test_a_backbone_has_a_url():
+def test_a_catalog_name_resolves_to_a_url():
     assert ModelCatalog.get("ImageNetPretrained/MSRA/R-50") == (
         "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/MSRA/R-50.pkl"
     )
@@ -19,7 +19,7 @@ def test_an_unknown_name_is_an_error():
         ModelCatalog.get("ImageNetPretrained/MSRA/R-51")
 
 
-def test_paths_of_the_catalog_are_handled(monkeypatch: pytest.MonkeyPatch):
+def test_catalog_addresses_are_opened_by_the_path_manager(monkeypatch: pytest.MonkeyPatch):
     seen = []
     real = PathManager.get_local_path
 

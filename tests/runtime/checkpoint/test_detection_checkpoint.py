@@ -1,4 +1,4 @@
-"""`detectron2.checkpoint.DetectionCheckpointer`: what is saved and what can be loaded."""
+"""`detectron2.checkpoint.DetectionCheckpointer`: saving, and loading of all formats."""
 
 import logging
 import os
@@ -53,7 +53,7 @@ def weight_after_loading(path: str) -> float:
     return model.linear.weight[0, 0].item()
 
 
-def test_everything_is_saved_and_loaded(tmp_path: Path):
+def test_model_and_checkpointables_are_saved_and_loaded(tmp_path: Path):
     model, other = Model(), Trained()
     checkpointer = DetectionCheckpointer(model, str(tmp_path), other=other)
     other.state = {"x": 7}
@@ -78,13 +78,13 @@ def test_only_weights_are_loaded_without_resuming(tmp_path: Path):
     assert state.state == {}
 
 
-def test_nothing_is_saved_where_it_is_not_wanted(tmp_path: Path):
+def test_save_to_disk_false_saves_nothing(tmp_path: Path):
     DetectionCheckpointer(Model(), str(tmp_path), save_to_disk=False).save("first")
     DetectionCheckpointer(Model()).save("first")
     assert os.listdir(tmp_path) == []
 
 
-def test_checkpoints_come_periodically(tmp_path: Path):
+def test_checkpoints_are_saved_periodically(tmp_path: Path):
     checkpointer = DetectionCheckpointer(Model(), str(tmp_path))
     periodic = PeriodicCheckpointer(checkpointer, period=2, max_iter=5)
     for iteration in range(5):
@@ -94,7 +94,7 @@ def test_checkpoints_come_periodically(tmp_path: Path):
 
 
 @only_bundled
-def test_a_failed_save_harms_nothing(tmp_path: Path):
+def test_a_failed_save_keeps_the_previous_file(tmp_path: Path):
     checkpointer = DetectionCheckpointer(Model(), str(tmp_path))
     checkpointer.save("first", iteration=1)
     with pytest.raises((AttributeError, pickle.PicklingError)):
@@ -103,7 +103,7 @@ def test_a_failed_save_harms_nothing(tmp_path: Path):
     assert sorted(os.listdir(tmp_path)) == ["first.pth", "last_checkpoint"]
 
 
-def test_weights_alone_are_loaded(tmp_path: Path):
+def test_a_file_of_weights_only_is_loaded(tmp_path: Path):
     torch.save({"linear.weight": torch.full((2, 2), 4.0)}, tmp_path / "raw.pth")
     assert weight_after_loading(str(tmp_path / "raw.pth")) == 4
 
@@ -124,13 +124,13 @@ def test_the_pixel_mean_may_be_missing(tmp_path: Path, caplog: pytest.LogCapture
     assert "pixel_mean" not in caplog.text
 
 
-def test_a_zoo_pickle(tmp_path: Path):
+def test_a_model_zoo_pickle_is_loaded(tmp_path: Path):
     content = {"model": arrays(4), "__author__": "somebody"}
     assert weight_after_loading(write_pickle(tmp_path / "zoo.pkl", content)) == 4
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_pickles_of_every_protocol(tmp_path: Path, protocol: int):
+def test_pickles_of_every_protocol_are_loaded(tmp_path: Path, protocol: int):
     weight = np.asfortranarray(np.array([[6.0, 7], [8, 9]], dtype=np.float32))
     content = {"model": {"linear.weight": weight}, "__author__": "somebody"}
     model = Model()
@@ -138,7 +138,7 @@ def test_pickles_of_every_protocol(tmp_path: Path, protocol: int):
     assert model.linear.weight.tolist() == [[6, 7], [8, 9]]
 
 
-def test_names_are_matched_by_their_end(tmp_path: Path):
+def test_matching_heuristics_match_names_by_suffix(tmp_path: Path):
     weights = {"linear.weight": np.full((2, 2), 5, dtype=np.float32)}
     content = {"model": weights, "__author__": "somebody", "matching_heuristics": True}
     model = nn.ModuleDict({"backbone": Model()})
@@ -147,7 +147,7 @@ def test_names_are_matched_by_their_end(tmp_path: Path):
 
 
 @pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"blobs": weights}])
-def test_a_caffe2_pickle(tmp_path: Path, wrap: object):
+def test_a_caffe2_pickle_is_loaded(tmp_path: Path, wrap: object):
     weights = {"pred_w": arrays(6)["linear.weight"], "pred_w_momentum": np.zeros(1)}
     assert weight_after_loading(write_pickle(tmp_path / "c2.pkl", wrap(weights))) == 6
 
@@ -173,7 +173,7 @@ def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 @only_bundled
-def test_a_truncated_pickle_is_named(tmp_path: Path):
+def test_an_error_names_a_truncated_pickle(tmp_path: Path):
     path = Path(write_pickle(tmp_path / "cut.pkl", {"model": arrays(1), "__author__": "x"}))
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"cut\.pkl"):

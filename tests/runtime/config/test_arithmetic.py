@@ -1,4 +1,4 @@
-"""Lists of numbers in YAML tags: evaluated by a parser that can do nothing else."""
+"""`detectron2.config.arithmetic`: lists of numbers in YAML tags."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_an_expression_is_evaluated_on_request(tmp_path: Path):
     assert sizes == [[32, 32 * root], [64, 64 * root]]
 
 
-def test_the_option_reaches_the_files_below(tmp_path: Path):
+def test_the_option_applies_to_base_files(tmp_path: Path):
     config(tmp_path, ANCHORS)
     (tmp_path / "d.yaml").write_text("_BASE_: c.yaml\n")
     cfg = get_cfg()
@@ -59,7 +59,7 @@ def evaluate(expression: str) -> object:
         ("[x + y for x in [1, 2] for y in [10, 20]]", [11, 21, 12, 22]),
     ],
 )
-def test_numbers_and_comprehensions(expression: str, value: object):
+def test_numbers_and_comprehensions_are_evaluated(expression: str, value: object):
     assert evaluate(expression) == value
 
 
@@ -83,6 +83,6 @@ def test_numbers_and_comprehensions(expression: str, value: object):
         "1 +",
     ],
 )
-def test_everything_else_is_refused(expression: str):
+def test_everything_but_numbers_is_an_error(expression: str):
     with pytest.raises(ValueError, match=re.escape(expression[:9])):
         evaluate(expression)

@@ -17,7 +17,7 @@ def merged(tmp_path: Path, text: str) -> CfgNode:
 
 
 @pytest.mark.parametrize("version", [0, 1])
-def test_down_and_up_again_changes_nothing(version: int):
+def test_a_downgrade_followed_by_an_upgrade_is_the_identity(version: int):
     cfg = get_cfg()
     cfg.USERS_OWN = CfgNode({"KEY": 1})
     down = downgrade_config(cfg, version)
@@ -27,7 +27,7 @@ def test_down_and_up_again_changes_nothing(version: int):
     assert cfg.VERSION == 2
 
 
-def test_old_names_have_the_defaults():
+def test_a_downgraded_config_has_the_defaults_under_old_names():
     down = downgrade_config(get_cfg(), 0)
     assert down.MODEL.RPN_HEAD.NAME == "StandardRPNHead"
     assert down.MODEL.PANOPTIC_FPN.COMBINE_STUFF_AREA_LIMIT == 4096
@@ -46,7 +46,7 @@ def test_a_file_of_version_1_is_upgraded(tmp_path: Path):
     assert set(cfg.MODEL) == set(get_cfg().MODEL)
 
 
-def test_retinanet_had_anchors_of_its_own(tmp_path: Path):
+def test_version_1_retinanet_anchors_become_the_anchor_generators(tmp_path: Path):
     anchors = "RETINANET: {ANCHOR_SIZES: [[7]]}, RPN: {ANCHOR_SIZES: [[8]]}"
     cfg = merged(tmp_path, f"VERSION: 1\nMODEL: {{META_ARCHITECTURE: RetinaNet, {anchors}}}\n")
     assert cfg.MODEL.ANCHOR_GENERATOR.SIZES == [[7]]
@@ -54,7 +54,7 @@ def test_retinanet_had_anchors_of_its_own(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["MODEL: {WEIGHT: x}", "MODEL: {WEIGHT: x}\nTEST: {AUG_ON: true}"])
-def test_old_names_tell_the_version_of_a_file_that_does_not(tmp_path: Path, text: str):
+def test_old_names_identify_a_file_without_version(tmp_path: Path, text: str):
     assert merged(tmp_path, text).MODEL.WEIGHTS == "x"
 
 
@@ -63,7 +63,7 @@ def test_a_newer_file_is_an_error(tmp_path: Path):
         merged(tmp_path, "VERSION: 3\n")
 
 
-def test_versions_go_the_way_they_are_asked_to():
+def test_upgrades_and_downgrades_in_the_wrong_direction_are_errors():
     with pytest.raises((ValueError, AssertionError), match="v2 to v1"):
         upgrade_config(get_cfg(), 1)
     with pytest.raises((ValueError, AssertionError), match="v2 to v3"):

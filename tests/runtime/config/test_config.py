@@ -81,7 +81,7 @@ def test_an_unknown_key_is_an_error(tmp_path: Path):
         get_cfg().merge_from_file(write(tmp_path, "c.yaml", "MODEL: {NO_SUCH: 1}\n"))
 
 
-def test_a_list_override_is_read_as_python_and_keeps_types():
+def test_merge_from_list_parses_python_literals_and_keeps_types():
     cfg = get_cfg()
     cfg.merge_from_list(["SOLVER.BASE_LR", "1e-2", "SOLVER.STEPS", "[5, 6]", "MODEL.WEIGHTS", "x"])
     assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.STEPS, cfg.MODEL.WEIGHTS) == (0.01, (5, 6), "x")
@@ -101,7 +101,7 @@ def test_a_tag_that_runs_code_is_refused(tmp_path: Path):
 
 @pytest.mark.skipif(provider() != "bundled", reason="the official one does not name the file")
 @pytest.mark.parametrize(("text", "found"), [("- 1\n", "list"), ("", "nothing"), ("3\n", "int")])
-def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, found: str):
+def test_an_error_names_a_file_without_a_mapping(tmp_path: Path, text: str, found: str):
     with pytest.raises(ValueError, match=rf"c\.yaml: a config is a mapping.*{found}"):
         get_cfg().merge_from_file(write(tmp_path, "c.yaml", text))
 
@@ -117,8 +117,18 @@ def test_a_missing_file_is_an_error(tmp_path: Path):
         get_cfg().merge_from_file(str(tmp_path / "none.yaml"))
 
 
-def test_the_global_config_is_seen_where_it_was_imported():
+def test_set_global_cfg_changes_the_imported_object():
     cfg = get_cfg()
     cfg.GLOBAL.HACK = 2.5
     set_global_cfg(cfg)
     assert global_cfg.GLOBAL.HACK == 2.5
+
+
+def test_a_key_added_to_the_defaults_is_in_every_new_config():  # packages extend them so
+    from detectron2.config.defaults import _C
+
+    _C.SOME_TEST = 3
+    try:
+        assert get_cfg().SOME_TEST == 3
+    finally:
+        del _C["SOME_TEST"]

@@ -46,16 +46,16 @@ def test_a_class_is_built_from_a_config(cfg: CfgNode):
     assert Circle(cfg=cfg).seen == (3, "red", True)
 
 
-def test_arguments_that_from_config_takes_go_there(cfg: CfgNode):
+def test_arguments_of_from_config_are_passed_to_it(cfg: CfgNode):
     assert Circle(cfg, filled=False).seen == (3, "red", False)
     assert Circle(cfg, False).seen == (3, "red", False)
 
 
-def test_other_arguments_override_what_it_returns(cfg: CfgNode):
+def test_other_arguments_override_the_result_of_from_config(cfg: CfgNode):
     assert Circle(cfg, radius=9, color="green").seen == (9, "green", True)
 
 
-def test_a_subclass_adds_to_its_parents(cfg: CfgNode):
+def test_a_subclass_extends_from_config(cfg: CfgNode):
     ring = Ring(cfg)
     assert ring.seen == (3, "red", True)
     assert ring.width == 0.5
@@ -68,7 +68,7 @@ def test_a_function_is_called_with_a_config(cfg: CfgNode):
     assert scaled.from_config(cfg) == {"a": 3}
 
 
-def test_the_name_and_docstring_stay():
+def test_decoration_keeps_name_and_docstring():
     assert scaled.__name__ == "scaled"
 
 

@@ -44,18 +44,18 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_file_gives_its_mappings(files: Path):
+def test_loading_a_file_returns_its_mappings(files: Path):
     cfg = LazyConfig.load(str(files / "main.py"))
     assert sorted(cfg) == ["base", "call", "other", "rel"]
     assert cfg.call._target_ is count
 
 
-def test_each_import_of_a_file_is_fresh(files: Path):
+def test_each_import_runs_the_file_anew(files: Path):
     cfg = LazyConfig.load(str(files / "main.py"))
     assert (cfg.base.a, cfg.other.a, cfg.rel.a) == (2, 1, 1)
 
 
-def test_keys_choose_values(files: Path):
+def test_keys_select_values(files: Path):
     main = str(files / "main.py")
     assert LazyConfig.load(main, "number") == 3
     base, name = LazyConfig.load(main, ("base", "name"))
@@ -73,7 +73,7 @@ def test_keys_choose_values(files: Path):
         ("c.py", "from .none import x", ImportError),
     ],
 )
-def test_what_is_no_config_is_named(files: Path, name: str, source: str, error: type):
+def test_files_that_are_not_configs_are_errors(files: Path, name: str, source: str, error: type):
     (files / name).write_text(source)
     with pytest.raises(error):
         LazyConfig.load(str(files / name))
@@ -91,7 +91,7 @@ def test_a_missing_file_is_an_error(files: Path):
         LazyConfig.load(str(files / "none.py"))
 
 
-def test_a_call_is_made_when_it_is_instantiated():
+def test_a_lazy_call_runs_when_it_is_instantiated():
     conv = LazyCall(nn.Conv2d)(in_channels=3, out_channels="${.in_channels}", kernel_size=1)
     conv.in_channels = 4
     assert instantiate(conv).weight.shape == (4, 4, 1, 1)
@@ -111,14 +111,14 @@ def test_a_target_may_be_a_name_or_a_call():
     assert adder._target_._target_ == "functools.partial"
 
 
-def test_what_describes_no_call_stays_as_it_is():
+def test_values_without_a_target_are_returned_unchanged():
     plain = {"a": LazyCall(Thing)()}
     assert instantiate(plain) is plain
     assert instantiate([LazyCall(Thing)(), 1])[1] == 1
     assert instantiate(5) == 5
 
 
-def test_bad_targets_are_errors():
+def test_targets_that_cannot_be_called_are_errors():
     with pytest.raises(TypeError):
         LazyCall(3)
     with pytest.raises(TypeError, match="zz"):
@@ -166,7 +166,7 @@ def test_a_yaml_tag_runs_nothing(tmp_path: Path):
 
 
 @bundled_only
-def test_a_yaml_that_is_no_mapping_is_named(tmp_path: Path):
+def test_an_error_names_a_yaml_file_without_a_mapping(tmp_path: Path):
     (tmp_path / "c.yaml").write_text("- 1\n")
     with pytest.raises(ValueError, match=r"c\.yaml.*list"):
         LazyConfig.load(str(tmp_path / "c.yaml"))
@@ -207,14 +207,14 @@ def test_impossible_overrides_are_errors():
         LazyConfig.apply_overrides(config(a=1), ["bad"])
 
 
-def test_a_config_is_shown_as_python():
+def test_to_py_formats_a_config_as_python():
     cfg = config(a={"b": [1, "x"]}, c=LazyCall(count)(start=1, step={"k": "${..start}"}))
     expected = 'cfg.a.b = [1, "x"]\ncfg.c = itertools.count(start=1, step={"k": 1})\n'
     assert LazyConfig.to_py(cfg) == expected
     assert LazyConfig.to_py(cfg, prefix="my.").startswith("my.a.b")
 
 
-def test_long_lines_are_opened_up():
+def test_to_py_breaks_long_lines():
     long = LazyCall(count)(a=["a" * 30, "b" * 30], b=["c" * 40, "d" * 40], e=LazyCall(count)())
     assert LazyConfig.to_py(config(x=long)).splitlines() == [
         "cfg.x = itertools.count(",
@@ -229,11 +229,11 @@ def test_long_lines_are_opened_up():
 
 
 @bundled_only
-def test_names_that_are_no_identifiers_are_quoted():
+def test_to_py_quotes_keys_that_are_not_identifiers():
     assert LazyConfig.to_py(config(**{"a b": 1, "c": {}})) == 'cfg["a b"] = 1\ncfg.c = {}\n'
 
 
-def test_a_run_of_a_lazy_config_starts_like_any_other(tmp_path: Path):
+def test_default_setup_accepts_a_lazy_config(tmp_path: Path):
     cfg = config(train={"output_dir": str(tmp_path), "seed": 3}, kind=LazyCall(nn.ReLU)())
     default_setup(cfg, Namespace(config_file="", eval_only=True))
     assert LazyConfig.load(str(tmp_path / "config.yaml")).kind._target_ == "torch.nn.ReLU"

@@ -50,26 +50,26 @@ def ids(batches):
     return [[sample["image_id"] for sample in batch] for batch in batches]
 
 
-def test_images_without_objects_are_filtered_on_demand(registered):
+def test_images_without_objects_are_filtered_on_request(registered):
     name = registered([image(1, 0), image(2), image(3, 1, crowd=1)])
     assert [i["image_id"] for i in get_detection_dataset_dicts(name)] == [1]
     everything = get_detection_dataset_dicts([name], filter_empty=False)
     assert [i["image_id"] for i in everything] == [1, 2, 3]
 
 
-def test_data_sets_are_joined(registered):
+def test_datasets_are_concatenated(registered):
     names = [registered([image(1, 0)]), registered([image(2, 1)])]
     assert [i["image_id"] for i in get_detection_dataset_dicts(names)] == [1, 2]
 
 
-def test_joined_data_sets_must_have_the_same_classes(registered):
+def test_concatenated_datasets_must_have_the_same_classes(registered):
     names = [registered([image(1, 0)]), registered([image(2, 1)], classes=("a", "c"))]
     with pytest.raises(ValueError, match="thing_classes"):
         get_detection_dataset_dicts(names)
     assert len(get_detection_dataset_dicts(names, check_consistency=False)) == 2
 
 
-def test_an_empty_data_set_is_refused(registered):
+def test_an_empty_dataset_is_refused(registered):
     with pytest.raises(AssertionError, match="empty"):
         get_detection_dataset_dicts(registered([]))
 
@@ -108,19 +108,19 @@ def test_a_test_loader_reads_everything_once():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_workers_share_the_samples(workers):
+def test_workers_shard_the_samples(workers):
     loader = build_batch_data_loader(
         list(range(12)), InferenceSampler(12), 2, num_workers=workers, drop_last=False
     )
     assert sorted(number for batch in loader for number in batch) == list(range(12))
 
 
-def test_a_batch_is_what_the_collate_function_makes():
+def test_the_collate_function_makes_the_batches():
     loader = build_batch_data_loader([1, 2, 3, 4], InferenceSampler(4), 2, collate_fn=sum)
     assert list(loader) == [3, 7]
 
 
-def test_the_batch_size_is_given_once():
+def test_total_and_single_gpu_batch_size_exclude_each_other():
     with pytest.raises(ValueError, match="mutually"):
         build_batch_data_loader([1], InferenceSampler(1), 1, single_gpu_batch_size=1)
 

@@ -11,7 +11,7 @@ def name():
             catalog.remove("catalog_test")
 
 
-def test_a_data_set_is_loaded_when_it_is_asked_for(name):
+def test_a_dataset_is_loaded_on_demand(name):
     calls = []
     DatasetCatalog.register(name, lambda: calls.append(1) or [{"image_id": 3}])
     assert not calls
@@ -25,12 +25,12 @@ def test_a_name_is_registered_once(name):
         DatasetCatalog.register(name, list)
 
 
-def test_an_unknown_name_is_answered_by_the_known_ones():
+def test_the_error_for_an_unknown_name_lists_the_known_ones():
     with pytest.raises(KeyError, match="coco_2017_val"):
         DatasetCatalog.get("no_such_set")
 
 
-def test_metadata_of_a_name_is_one_object(name):
+def test_metadata_of_a_name_is_always_the_same_object(name):
     MetadataCatalog.get(name).thing_classes = ["a"]
     assert MetadataCatalog.get(name).thing_classes == ["a"]
     assert MetadataCatalog.get(name).as_dict() == {"name": name, "thing_classes": ["a"]}
@@ -43,7 +43,7 @@ def test_metadata_does_not_change_once_set(name):
         meta.thing_classes = ["b"]
 
 
-def test_missing_metadata_has_a_default_or_names_what_there_is(name):
+def test_missing_metadata_gives_a_default_or_an_error_with_the_known_keys(name):
     meta = MetadataCatalog.get(name).set(evaluator_type="coco")
     assert meta.get("thing_classes", 5) == 5
     with pytest.raises(AttributeError, match="evaluator_type"):

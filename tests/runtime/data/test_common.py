@@ -14,33 +14,33 @@ class Numbers(IterableDataset):
 
 
 @pytest.mark.parametrize("serialize", [True, False])
-def test_changing_an_element_leaves_the_list_as_it_is(serialize):
+def test_changing_an_element_does_not_change_the_list(serialize):
     dataset = DatasetFromList([{"a": [1]}, {"b": 2}], serialize=serialize)
     dataset[0]["a"].append(5)
     assert dataset[0] == {"a": [1]}
     assert [dataset[i] for i in range(len(dataset))] == [{"a": [1]}, {"b": 2}]
 
 
-def test_an_empty_list_is_a_data_set_of_length_zero():
+def test_an_empty_list_is_a_dataset_of_length_zero():
     assert len(DatasetFromList([], serialize=False)) == 0
 
 
-def test_an_iterable_data_set_goes_on_where_the_mapping_gives_none():
+def test_an_iterable_dataset_skips_elements_mapped_to_none():
     mapped = MapDataset(Numbers(), lambda x: x * 10 if x % 2 else None)
     assert list(mapped) == [10, 30, 50]
 
 
-def test_a_map_style_data_set_gives_another_element_where_the_mapping_gives_none():
+def test_a_map_style_dataset_replaces_elements_mapped_to_none():
     mapped = MapDataset([0, 1, 2, 3], lambda x: x if x == 2 else None)
     assert [mapped[i] for i in range(4)] == [2, 2, 2, 2]
 
 
-def test_a_mapped_data_set_with_a_lambda_survives_pickling():
+def test_a_mapped_dataset_with_a_lambda_can_be_pickled():
     mapped = pickle.loads(pickle.dumps(MapDataset([1, 2], lambda x: x + 1)))
     assert [mapped[0], mapped[1]] == [2, 3]
 
 
-def test_the_sampler_gives_the_order():
+def test_the_sampler_defines_the_order():
     dataset = ToIterableDataset(DatasetFromList([5, 6, 7]), InferenceSampler(3))
     assert list(dataset) == [5, 6, 7]
     assert len(dataset) == 3

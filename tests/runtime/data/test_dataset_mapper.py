@@ -38,7 +38,7 @@ def cfg():
     return cfg
 
 
-def test_training_gives_the_image_and_instances_without_crowds(sample, cfg):
+def test_training_samples_have_image_and_instances_without_crowds(sample, cfg):
     before = copy.deepcopy(sample)
     mapped = DatasetMapper(cfg)(sample)
     assert sample == before
@@ -53,7 +53,7 @@ def test_training_gives_the_image_and_instances_without_crowds(sample, cfg):
     assert not instances.has("gt_masks")
 
 
-def test_inference_gives_the_image_only(sample, cfg):
+def test_inference_samples_have_the_image_only(sample, cfg):
     mapped = DatasetMapper(cfg, is_train=False)(sample)
     assert mapped["image"].shape == (3, 40, 80)
     assert "annotations" not in mapped
@@ -62,7 +62,7 @@ def test_inference_gives_the_image_only(sample, cfg):
 
 
 @pytest.mark.parametrize(("kind", "masks"), [("polygon", PolygonMasks), ("bitmask", BitMasks)])
-def test_masks_are_of_the_wanted_kind(sample, cfg, kind, masks):
+def test_masks_have_the_configured_format(sample, cfg, kind, masks):
     cfg.MODEL.MASK_ON = True
     cfg.INPUT.MASK_FORMAT = kind
     instances = DatasetMapper(cfg)(sample)["instances"]

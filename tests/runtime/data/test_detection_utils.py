@@ -22,7 +22,7 @@ EXIF = {
 
 
 @pytest.mark.parametrize(("orientation", "stored"), EXIF.items())
-def test_images_are_turned_upright(tmp_path, orientation, stored):
+def test_images_are_rotated_by_their_exif_orientation(tmp_path, orientation, stored):
     path = tmp_path / "bild ü 1.png"
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -35,7 +35,7 @@ def test_images_are_turned_upright(tmp_path, orientation, stored):
     ("format", "pixel"),
     [("RGB", [255, 128, 0]), ("BGR", [0, 128, 255]), ("L", [151]), (None, [255, 128, 0])],
 )
-def test_the_format_gives_channels_and_their_order(tmp_path, format, pixel):
+def test_the_format_defines_the_channels_and_their_order(tmp_path, format, pixel):
     Image.new("RGB", (3, 2), (255, 128, 0)).save(tmp_path / "a.png")
     found = utils.read_image(str(tmp_path / "a.png"), format)
     assert found.shape == (2, 3, len(pixel))
@@ -44,7 +44,7 @@ def test_the_format_gives_channels_and_their_order(tmp_path, format, pixel):
 
 @pytest.fixture
 def photo():
-    """A Pillow image with edges and noise in all channels, odd sides."""
+    """Return a Pillow image with edges and noise in all channels, odd sides."""
     pixels = np.random.default_rng(0).integers(0, 256, (45, 67, 3), dtype=np.uint8)
     pixels[10:30, 20:50] = [250, 128, 3]
     return Image.fromarray(pixels)
@@ -68,14 +68,14 @@ def test_a_truncated_jpeg_is_an_error(tmp_path, photo):
         utils.read_image(str(tmp_path / "a.jpg"), "BGR")
 
 
-def test_what_is_no_image_is_an_error(tmp_path):
+def test_a_file_that_is_not_an_image_is_an_error(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"nothing" * 20)
     with pytest.raises(OSError, match="cannot identify"):
         utils.read_image(str(tmp_path / "a.jpg"), "BGR")
 
 
 @pytest.mark.parametrize("format", ["RGB", "BGR", "YUV-BT.601"])
-def test_images_of_every_format_can_be_shown_as_rgb(tmp_path, format):
+def test_images_of_every_format_convert_to_rgb(tmp_path, format):
     Image.new("RGB", (3, 2), (250, 128, 10)).save(tmp_path / "a.png")
     pixels = utils.read_image(str(tmp_path / "a.png"), format)
     shown = utils.convert_image_to_rgb(torch.as_tensor(pixels.copy()), format)
@@ -123,7 +123,7 @@ def test_polygons_are_transformed():
     np.testing.assert_allclose(found["segmentation"][0], [5, 1, 3, 1, 3, 2])
 
 
-def test_mirrored_keypoints_change_sides_and_those_outside_are_unlabelled():
+def test_flipped_keypoints_swap_sides_and_those_outside_are_unlabelled():
     keypoints = [1, 1, 2, 2, 1, 2, 9, 9, 2]
     annotation = {"bbox": [0, 0, 1, 1], "bbox_mode": BoxMode.XYWH_ABS, "keypoints": keypoints}
     found = utils.transform_instance_annotations(
@@ -132,13 +132,13 @@ def test_mirrored_keypoints_change_sides_and_those_outside_are_unlabelled():
     np.testing.assert_allclose(found["keypoints"], [[4, 1, 2], [5, 1, 2], [0, 0, 0]])
 
 
-def test_mirroring_keypoints_needs_to_know_the_sides():
+def test_flipping_keypoints_without_flip_indices_is_an_error():
     annotation = {"bbox": [0, 0, 1, 1], "bbox_mode": BoxMode.XYWH_ABS, "keypoints": [1, 1, 2]}
     with pytest.raises(ValueError, match="flip"):
         utils.transform_instance_annotations(annotation, [T.HFlipTransform(6)], (4, 6))
 
 
-def test_the_sides_of_a_person():
+def test_flip_indices_of_a_person_swap_left_and_right():
     order = utils.create_keypoint_hflip_indices("keypoints_coco_2017_train")
     assert list(order) == [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
 
@@ -152,7 +152,7 @@ def annotation_with(segmentation):
     }
 
 
-def test_every_kind_of_segmentation_becomes_a_bit_mask():
+def test_every_segmentation_format_converts_to_bit_masks():
     mask = np.zeros((5, 6), dtype=np.uint8)
     mask[1:3, 1:3] = 1
     kinds = [mask, mask_util.encode(np.asfortranarray(mask)), [[1, 1, 3, 1, 3, 3, 1, 3]]]
@@ -164,19 +164,19 @@ def test_every_kind_of_segmentation_becomes_a_bit_mask():
     assert found.gt_classes.tolist() == [2, 2, 2]
 
 
-def test_masks_where_polygons_are_asked_for_name_the_remedy():
+def test_masks_with_polygon_format_raise_an_error_with_the_remedy():
     with pytest.raises(ValueError, match="mask_format"):
         utils.annotations_to_instances([annotation_with(np.ones((5, 6)))], (5, 6))
 
 
-def test_no_annotations_are_instances_of_length_zero():
+def test_no_annotations_give_instances_of_length_zero():
     found = utils.annotations_to_instances([], (5, 6))
     assert len(found) == 0
     assert found.gt_boxes.tensor.shape == (0, 4)
     assert found.gt_classes.dtype == torch.int64
 
 
-def test_instances_without_extent_are_dropped():
+def test_empty_instances_are_filtered_out():
     instances = Instances((5, 6))
     instances.gt_boxes = Boxes(torch.tensor([[0.0, 0, 2, 2], [1, 1, 1, 3], [0, 0, 3, 3]]))
     masks = torch.ones(3, 5, 6, dtype=torch.bool)
@@ -188,7 +188,7 @@ def test_instances_without_extent_are_dropped():
     assert len(utils.filter_empty_instances(instances, by_mask=False)) == 2
 
 
-def test_a_crop_for_an_instance_holds_its_centre():
+def test_a_crop_for_an_instance_contains_its_centre():
     instance = {"bbox": [50, 30, 10, 10], "bbox_mode": BoxMode.XYWH_ABS}
     for _ in range(20):
         crop = utils.gen_crop_transform_with_instance((20, 30), (80, 100), instance)
@@ -196,7 +196,7 @@ def test_a_crop_for_an_instance_holds_its_centre():
         assert crop.y0 <= 35 <= crop.y0 + crop.h
 
 
-def test_proposals_are_transformed_filtered_and_cut():
+def test_proposals_are_transformed_filtered_and_limited():
     sample = {
         "proposal_boxes": np.array([[0.0, 0, 4, 4], [1, 1, 1, 3], [2, 2, 5, 4], [0, 0, 9, 9]]),
         "proposal_bbox_mode": BoxMode.XYXY_ABS,

@@ -26,7 +26,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 
 @META_ARCH_REGISTRY.register()
 class OneWeight(nn.Module):
-    """Training: loss = w * x; inference: gives back what it got."""
+    """A model with loss = w * x in training and the identity in inference."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def cfg(tmp_path: Path) -> CfgNode:
     return cfg
 
 
-def test_training_leaves_weights_metrics_and_checkpoints(cfg: CfgNode):
+def test_training_writes_weights_metrics_and_checkpoints(cfg: CfgNode):
     Path(cfg.OUTPUT_DIR).mkdir()
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=False)
@@ -104,7 +104,7 @@ def test_training_leaves_weights_metrics_and_checkpoints(cfg: CfgNode):
     assert lines[1]["bbox/AP"] == 2.0
 
 
-def test_resuming_goes_on_after_the_last_iteration(cfg: CfgNode):
+def test_resuming_continues_after_the_last_iteration(cfg: CfgNode):
     cfg.TEST.EVAL_PERIOD = 0
     Trainer(cfg).train()
     cfg.SOLVER.MAX_ITER = 6
@@ -125,7 +125,7 @@ def test_without_resuming_only_the_weights_are_loaded(cfg: CfgNode):
     assert trainer.model.w.item() == pytest.approx(0.6)
 
 
-def test_the_hooks_stand_in_the_documented_order(cfg: CfgNode):
+def test_the_hooks_have_the_documented_order(cfg: CfgNode):
     kinds = [type(hook) for hook in Trainer(cfg).build_hooks() if hook is not None]
     assert kinds == [
         hooks.IterationTimer,
@@ -144,7 +144,7 @@ def test_expected_results_are_verified_at_the_end(cfg: CfgNode):
         Trainer(cfg).train()
 
 
-def test_several_data_sets_are_told_apart_in_the_results(cfg: CfgNode):
+def test_results_of_several_datasets_are_keyed_by_name(cfg: CfgNode):
     cfg.DATASETS.TEST = ("one", "other")
     results = Trainer.test(cfg, OneWeight(cfg))
     assert results == {"one": {"bbox": {"AP": 2.0}}, "other": {"bbox": {"AP": 2.0}}}
@@ -218,7 +218,7 @@ class TestPredictor:
         cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 8, 100
         return cfg
 
-    def test_it_loads_the_weights_and_resizes_the_image(self, weights: CfgNode):
+    def test_the_predictor_loads_the_weights_and_resizes_the_image(self, weights: CfgNode):
         predictor = DefaultPredictor(weights)
         assert predictor.model.w.item() == 3
         out = predictor(np.zeros((4, 6, 3), dtype=np.uint8))
@@ -227,7 +227,7 @@ class TestPredictor:
         assert (out["height"], out["width"]) == (4, 6)
 
     @pytest.mark.parametrize(("order", "first"), [("BGR", 10), ("RGB", 30)])
-    def test_it_gives_the_channels_in_the_model_s_order(
+    def test_the_predictor_converts_channels_to_the_models_order(
         self, weights: CfgNode, order: str, first: int
     ):
         weights.INPUT.FORMAT = order

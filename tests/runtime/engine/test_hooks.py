@@ -1,4 +1,4 @@
-"""The hooks, on a loop that does nothing."""
+"""Hooks, on a training loop that does nothing."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from detectron2.utils.events import EventWriter, JSONWriter
 
 
 class Loop(TrainerBase):
-    """Steps that put the iteration into the events."""
+    """A trainer that records the iteration as a scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def test_a_broken_run_is_not_evaluated():
     assert scores.calls == 0
 
 
-def test_an_evaluation_must_give_numbers():
+def test_an_evaluation_must_return_numbers():
     with pytest.raises(ValueError, match="bbox/AP"):
         run(hooks.EvalHook(0, lambda: {"bbox": {"AP": "high"}}))
 
@@ -174,7 +174,7 @@ class TestLRScheduler:
         rates = [rate for rate, _ in loop.storage.history("lr").values()]
         assert rates == pytest.approx([1, 0.75, 0.5, 0.25])
 
-    def test_its_state_is_the_schedule_s(self):
+    def test_the_state_of_the_hook_is_that_of_the_schedule(self):
         loop = Loop()
         schedule = torch.optim.lr_scheduler.StepLR(loop.optimizer, step_size=2)
         hook = hooks.LRScheduler(loop.optimizer, schedule)
@@ -184,13 +184,13 @@ class TestLRScheduler:
         hook.load_state_dict({**hook.state_dict(), "last_epoch": 9})
         assert schedule.last_epoch == 9
 
-    def test_the_largest_group_stands_for_all(self):
+    def test_the_logged_rate_is_that_of_the_largest_group(self):
         a, b, c = (nn.Parameter(torch.zeros(1)) for _ in range(3))
         groups = [{"params": [a], "lr": 5.0}, {"params": [b, c], "lr": 1.0}]
         optimizer = torch.optim.SGD(groups)
         assert hooks.LRScheduler.get_best_param_group_id(optimizer) == 1
 
-    def test_of_groups_of_one_the_most_common_rate_does(self):
+    def test_with_one_parameter_per_group_the_most_common_rate_is_logged(self):
         groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": r} for r in (5.0, 1.0, 1.0)]
         optimizer = torch.optim.SGD(groups)
         assert hooks.LRScheduler.get_best_param_group_id(optimizer) == 1

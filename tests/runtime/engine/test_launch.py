@@ -13,7 +13,7 @@ from detectron2.utils import comm
 
 
 def note(folder: str) -> None:
-    """What a process of a run finds; a module-level function, since it is spawned."""
+    """Record the process's view of the run; module-level, because it is spawned."""
     model = create_ddp_model(torch.nn.Linear(1, 1, bias=False), broadcast_buffers=False)
     torch.nn.init.ones_(next(model.parameters()))
     model(torch.full((1, 1), comm.get_rank() + 1.0)).sum().backward()

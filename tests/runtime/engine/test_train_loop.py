@@ -1,4 +1,4 @@
-"""The loops and what they call when."""
+"""Training loops and the calls of their hooks."""
 
 import math
 from itertools import repeat
@@ -18,7 +18,7 @@ PARTS = [
 
 
 class Recorder(HookBase):
-    """Notes every call as "<part><iteration>"."""
+    """A hook that records every call as "<part><iteration>"."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -27,7 +27,7 @@ class Recorder(HookBase):
 
 
 class Line(nn.Module):
-    """loss = w * x, with w = 1 at first."""
+    """A model with loss = w * x, with w = 1 initially."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def test_a_run_that_fails_ends_its_hooks_at_the_iteration_that_failed():
     assert hook.calls[-1] == "after_train 0"
 
 
-def test_steps_of_gradient_descent_follow_the_gradient():
+def test_training_steps_descend_the_gradient():
     loop = trainer()
     loop.train(0, 3)
     assert loop.model.w.item() == pytest.approx(1 - 3 * 0.1)
@@ -91,7 +91,7 @@ def test_metrics_are_gathered_every_period_only():
     assert [iteration for _, iteration in history] == [2, 5]
 
 
-def test_a_model_may_give_a_single_loss():
+def test_a_model_may_return_a_single_loss():
     class Single(Line):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return (self.w * x).sum()
@@ -123,7 +123,7 @@ def test_metrics_can_be_written_under_a_prefix():
     assert storage.latest()["data_time"] == (0.5, 7)
 
 
-def test_a_model_left_in_eval_mode_is_noticed():
+def test_a_model_in_eval_mode_is_an_error():
     loop = trainer()
     loop.model.eval()
     with pytest.raises((AssertionError, RuntimeError), match="eval mode"):
@@ -168,7 +168,7 @@ def test_the_state_holds_iteration_optimizer_and_hooks():
     assert second.optimizer.param_groups[0]["lr"] == 0.1
 
 
-def test_the_state_of_a_hook_that_is_gone_is_skipped():
+def test_the_state_of_a_missing_hook_is_skipped():
     first = trainer()
     first.register_hooks([Counting()])
     first.train(0, 1)

@@ -12,7 +12,7 @@ from detectron2.evaluation import CityscapesInstanceEvaluator, CityscapesSemSegE
     reason="the bundled runtime's message where cityscapesscripts is missing",
 )
 @pytest.mark.parametrize("kind", [CityscapesInstanceEvaluator, CityscapesSemSegEvaluator])
-def test_missing_scripts_are_named_with_their_remedy(kind):
+def test_missing_cityscapes_scripts_raise_an_error_with_the_remedy(kind):
     evaluator = kind("cityscapes_fine_sem_seg_val")
     evaluator.reset()
     with pytest.raises(ImportError, match="pip install cityscapesscripts"):

@@ -60,7 +60,7 @@ def name(tmp_path):
 
 
 def detections(*found):
-    """Each is a score, a contiguous class and an XYWH box."""
+    """Return detections from tuples of score, contiguous class and XYWH box."""
     instances = Instances((H, W))
     boxes = [[x, y, x + w, y + h] for _, _, (x, y, w, h) in found]
     instances.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
@@ -102,7 +102,7 @@ def test_perfect_detections_score_100(name):
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_scores_of_flawed_detections_by_hand(name, fast):
+def test_metrics_of_flawed_detections_equal_hand_computed_ones(name, fast):
     # At IoU 0.5 all is found; above, brot has one of two objects: precision 1 up to recall 1/2,
     # which are 51 of COCO's 101 recall thresholds. The detection inside of the crowd is ignored.
     bbox = evaluate(COCOEvaluator(name, use_fast_impl=fast), FLAWED)["bbox"]
@@ -115,17 +115,17 @@ def test_scores_of_flawed_detections_by_hand(name, fast):
     assert math.isnan(bbox["APl"])
 
 
-def test_the_limit_of_detections_counts_by_image(name):
+def test_the_limit_of_detections_holds_per_image(name):
     bbox = evaluate(COCOEvaluator(name, tasks=("bbox",), max_dets_per_image=1), PERFECT)["bbox"]
     assert bbox["AP"] == pytest.approx(100)  # the limit is for each class of an image
 
 
-def test_only_the_given_images_count(name):
+def test_only_the_given_images_are_evaluated(name):
     found = evaluate(COCOEvaluator(name, tasks=("bbox",)), FLAWED, img_ids=[5])
     assert found["bbox"]["AP"] == pytest.approx(100)
 
 
-def test_results_are_written_in_the_data_sets_own_ids(name, tmp_path):
+def test_results_are_written_with_the_category_ids_of_the_dataset(name, tmp_path):
     evaluate(COCOEvaluator(name, output_dir=str(tmp_path / "out")), PERFECT)
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert files == ["coco_instances_results.json", "instances_predictions.pth"]
@@ -139,25 +139,25 @@ def test_results_are_written_in_the_data_sets_own_ids(name, tmp_path):
     assert [prediction["image_id"] for prediction in saved] == [5, 6, 9]
 
 
-def test_without_detections_metrics_are_nan(name):
+def test_metrics_without_detections_are_nan(name):
     bbox = evaluate(COCOEvaluator(name), [detections()] * 3)["bbox"]
     assert list(bbox) == ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     assert all(math.isnan(value) for value in bbox.values())
 
 
-def test_without_predictions_there_are_no_results(name):
+def test_results_without_predictions_are_empty(name):
     evaluator = COCOEvaluator(name)
     evaluator.reset()
     assert evaluator.evaluate() == {}
 
 
-def test_a_class_beyond_the_data_set_is_refused(name):
+def test_a_class_index_outside_of_the_dataset_is_an_error(name):
     with pytest.raises(AssertionError, match="class=7"):
         evaluate(COCOEvaluator(name), [detections((0.9, 7, [1, 1, 5, 5]))] * 3)
 
 
 @bundled_only
-def test_annotations_need_no_area_and_no_crowds(tmp_path):
+def test_annotations_without_area_and_iscrowd_are_evaluated(tmp_path):
     shorter = [
         {field: value for field, value in annotation.items() if field not in ("area", "iscrowd")}
         for annotation in CONTENT["annotations"][:3]
@@ -171,7 +171,7 @@ def test_annotations_need_no_area_and_no_crowds(tmp_path):
     MetadataCatalog.remove("coco_eval_short")
 
 
-def test_a_test_set_without_annotations_is_only_written(tmp_path):
+def test_predictions_on_a_test_set_without_annotations_are_only_written(tmp_path):
     content = {key: value for key, value in CONTENT.items() if key != "annotations"}
     (tmp_path / "t.json").write_text(json.dumps(content), encoding="utf-8")
     register_coco_instances("coco_eval_unlabelled", {}, str(tmp_path / "t.json"), "")
@@ -199,14 +199,14 @@ def other_format():
     MetadataCatalog.remove("coco_eval_other")
 
 
-def test_a_data_set_that_is_not_coco_is_converted(other_format, tmp_path):
+def test_a_dataset_of_another_format_is_converted(other_format, tmp_path):
     found = [detections((0.9, 0, [10, 10, 20, 20]))] * 3
     evaluator = COCOEvaluator(other_format, tasks=("bbox",), output_dir=str(tmp_path))
     assert evaluate(evaluator, found)["bbox"]["AP"] == pytest.approx(100)
     assert (tmp_path / "coco_eval_other_coco_format.json").exists()
 
 
-def test_converting_needs_a_folder(other_format):
+def test_conversion_without_output_folder_is_an_error(other_format):
     with pytest.raises(ValueError, match="output_dir"):
         COCOEvaluator(other_format)
 
@@ -234,7 +234,7 @@ def test_keypoints_are_moved_from_coordinates_to_pixels():
     assert found["bbox"] == [1, 2, 3, 4]
 
 
-def test_the_oks_of_keypoints_follows_the_given_sigmas(tmp_path):
+def test_keypoint_similarity_uses_the_given_sigmas(tmp_path):
     person = {**annotation(1, 5, 1, [10, 10, 20, 20]), "keypoints": [15, 15, 2], "num_keypoints": 1}
     content = {
         "images": CONTENT["images"],

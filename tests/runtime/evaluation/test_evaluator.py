@@ -32,14 +32,14 @@ class Collect(DatasetEvaluator):
         return {self.task: {"count": len(self.found)}}
 
 
-def test_the_model_is_evaluated_without_gradients_and_gets_its_mode_back():
+def test_inference_is_without_gradients_in_eval_mode_and_restores_the_mode():
     model, evaluator = Model(), Collect()
     assert inference_on_dataset(model, [[1, 2], [3]], evaluator) == {"task": {"count": 3}}
     assert evaluator.found == [(1, False, False), (2, False, False), (3, False, False)]
     assert model.training
 
 
-def test_any_function_can_be_the_model():
+def test_a_plain_function_can_be_evaluated():
     evaluator = Collect()
     inference_on_dataset(lambda batch: batch, [[1], [2]], [evaluator])
     assert evaluator.found == [1, 2]
@@ -75,7 +75,7 @@ def test_two_evaluators_must_not_score_the_same_task():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_mode_is_restored(training):
+def test_inference_context_restores_the_training_mode(training):
     model = Model().train(training)
     with inference_context(model):
         assert not model.training

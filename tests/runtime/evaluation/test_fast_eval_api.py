@@ -36,7 +36,7 @@ def test_a_perfect_detection_has_full_precision():
     assert evaluated(CONTENT).stats[0] == pytest.approx(1)
 
 
-def test_without_ranges_of_areas_there_is_nothing_to_measure():
+def test_summary_without_area_ranges_is_minus_one():
     evaluation = evaluated(CONTENT, areaRng=[], areaRngLbl=[])
     assert evaluation.eval["precision"].size == 0
     assert evaluation.stats[0] == -1

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def content(tmp_path):
-    """12 images with one to eight objects, some categories known to be absent or not exhaustive."""
+    """Return 12 images of one to eight objects; some categories are negative or not exhaustive."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for index in range(12):
@@ -66,7 +66,7 @@ def content(tmp_path):
 
 
 def detections(objects, seed, noise):
-    """Three detections of each object."""
+    """Return three detections per object."""
     rng = np.random.default_rng(seed)
     boxes, labels, scores = [], [], []
     for found in objects:
@@ -98,7 +98,7 @@ def evaluate(content, noise=0.1, **options):
     return evaluator.evaluate()
 
 
-def test_the_truth_scores_100(content):
+def test_ground_truth_as_detections_scores_100(content):
     results = evaluate(content, noise=0)
     assert list(results["bbox"]) == ["AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"]
     # Of three equal detections two count as mistakes, but after all objects are found.
@@ -124,7 +124,7 @@ BEST_FIVE = {
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(None, ALL), (5, BEST_FIVE), (-1, ALL)])
-def test_metrics_of_noisy_detections(content, limit, expected):
+def test_metrics_of_noisy_detections_match_lvis_api(content, limit, expected):
     results = evaluate(content, max_dets_per_image=limit)
     for task, values in expected.items():
         assert list(results[task].values()) == pytest.approx(values, abs=1e-4)
@@ -137,7 +137,7 @@ def test_results_are_written_with_categories_from_one(content, tmp_path):
     assert (tmp_path / "out" / "instances_predictions.pth").exists()
 
 
-def test_no_detections_score_nan(content):
+def test_metrics_without_detections_are_nan(content):
     evaluator = LVISEvaluator("lvis_eval_test", distributed=False)
     evaluator.reset()
     evaluator.process([{"image_id": 0}], [{"instances": detections([], 0, 0)}])

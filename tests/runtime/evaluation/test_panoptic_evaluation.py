@@ -29,7 +29,7 @@ def save(ids, path):
 
 @pytest.fixture
 def truth(tmp_path):
-    """Two images of 20x20: a person, a car, a crowd of persons and sky; two rows are nothing."""
+    """Return two images of 20x20: a person, a car, a crowd of persons, sky, and two empty rows."""
     (tmp_path / "labels").mkdir()
     ids = np.zeros((20, 20), dtype=np.int64)
     for number, (top, bottom) in enumerate(((0, 6), (6, 10), (10, 14)), 1):
@@ -82,14 +82,14 @@ def evaluate(predictions, output_dir=None):
     return evaluator.evaluate()["panoptic_seg"]
 
 
-def test_the_truth_scores_100(truth):
+def test_ground_truth_as_predictions_scores_100(truth):
     ids, segments = truth
     results = evaluate([(torch.tensor(ids), predicted(segments))] * 2)
     assert list(results) == [f"{m}{k}" for k in ("", "_th", "_st") for m in ("PQ", "SQ", "RQ")]
     assert all(value == pytest.approx(100) for value in results.values())
 
 
-def test_overlap_misses_and_extras_are_counted(truth):
+def test_quality_counts_overlaps_false_negatives_and_false_positives(truth):
     ids, segments = truth
     # The person is cut to 4 of 6 rows, the car is called sky, the true sky is right.
     ids = ids.copy()
@@ -105,7 +105,7 @@ def test_overlap_misses_and_extras_are_counted(truth):
     assert results["PQ"] == pytest.approx(100 * (4 / 6 + 0 + 1 / 1.5) / 3)
 
 
-def test_segments_on_crowds_or_on_nothing_are_no_mistakes(truth):
+def test_segments_on_crowds_or_unlabelled_pixels_are_no_false_positives(truth):
     ids, segments = truth
     ids = ids.copy()
     ids[18:] = 5  # nothing is annotated there
@@ -114,7 +114,7 @@ def test_segments_on_crowds_or_on_nothing_are_no_mistakes(truth):
     assert results["PQ"] == pytest.approx(100)
 
 
-def test_labels_stand_for_segments(truth):
+def test_segments_are_derived_from_labels_with_a_divisor(truth):
     ids, _ = truth
     labels = np.full_like(ids, -1)
     for value, label in ((300, 0), (600, 1000), (900, 1), (7, 2000)):
@@ -123,7 +123,7 @@ def test_labels_stand_for_segments(truth):
     assert results["PQ"] == pytest.approx(100)
 
 
-def test_predictions_are_written_with_the_categories_of_the_data_set(truth, tmp_path):
+def test_predictions_are_written_with_the_categories_of_the_dataset(truth, tmp_path):
     ids, segments = truth
     evaluate([(torch.tensor(ids), predicted(segments))] * 2, str(tmp_path / "out"))
     written = json.loads((tmp_path / "out" / "predictions.json").read_text())
@@ -131,7 +131,7 @@ def test_predictions_are_written_with_the_categories_of_the_data_set(truth, tmp_
     assert written["annotations"][0]["segments_info"][3] == {"id": 7, "category_id": 92}
 
 
-def test_an_image_without_prediction_is_named(truth):
+def test_an_image_without_prediction_is_named_in_the_error(truth):
     ids, segments = truth
     with pytest.raises(Exception, match=r"no prediction.*1"):
         evaluate([(torch.tensor(ids), predicted(segments))])

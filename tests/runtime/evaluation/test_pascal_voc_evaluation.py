@@ -17,7 +17,7 @@ OBJECT = (
 
 @pytest.fixture
 def truth(tmp_path):
-    """15 images; (left, top, right, bottom, class) of their objects, some of them difficult."""
+    """Return the (left, top, right, bottom, class) of objects in 15 images, some difficult."""
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "ImageSets/Main").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def evaluate(truth):
 
 
 @pytest.mark.parametrize("year", [2007, 2012])
-def test_the_truth_scores_100(evaluate, year):
+def test_ground_truth_as_detections_scores_100(evaluate, year):
     # Boxes of VOC include their first pixel, the evaluator adds it: a corner is off by one.
     assert evaluate(year, noise=0, repeats=1)["AP50"] == pytest.approx(100)
 
@@ -80,13 +80,13 @@ def test_the_truth_scores_100(evaluate, year):
         (2012, [35.67355333, 80.89117654, 33.53833349]),
     ],
 )
-def test_metrics_of_noisy_detections(evaluate, year, expected):
+def test_metrics_of_noisy_detections_match_detectron2(evaluate, year, expected):
     found = evaluate(year, noise=4.0, repeats=2)
     assert list(found) == ["AP", "AP50", "AP75"]
     assert list(found.values()) == pytest.approx(expected)
 
 
-def test_average_precision_of_a_curve():
+def test_average_precision_of_a_curve_by_hand():
     recall, precision = np.array([0.25, 0.5, 0.5, 0.75]), np.array([1.0, 1.0, 2 / 3, 0.75])
     assert voc_ap(recall, precision) == pytest.approx(0.5 + 0.25 * 0.75)
     assert voc_ap(recall, precision, use_07_metric=True) == pytest.approx((6 + 2 * 0.75) / 11)

@@ -54,7 +54,7 @@ def evaluate(annotations, noise, output_dir=None):
 
 
 @needs_operator
-def test_the_truth_scores_100(annotations, tmp_path):
+def test_ground_truth_as_detections_scores_100(annotations, tmp_path):
     results = evaluate(annotations, noise=0, output_dir=str(tmp_path))
     assert results["bbox"]["AP"] == pytest.approx(100)
     written = json.loads((tmp_path / "coco_instances_results.json").read_text())
@@ -63,14 +63,14 @@ def test_the_truth_scores_100(annotations, tmp_path):
 
 
 @needs_operator
-def test_metrics_of_noisy_detections(annotations):
+def test_metrics_of_noisy_detections_match_detectron2(annotations):
     found = evaluate(annotations, noise=3.0)["bbox"]
     assert list(found)[:6] == ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     assert found["AP"] == pytest.approx(46.766969, abs=1e-4)
     assert found["AP-b"] == pytest.approx(51.250825, abs=1e-4)
 
 
-def test_boxes_of_four_numbers_are_upright_ones():
+def test_boxes_of_four_numbers_are_upright():
     assert RotatedCOCOeval.is_rotated([[1, 2, 3, 4, 5]])
     assert not RotatedCOCOeval.is_rotated([[1, 2, 3, 4]])
     boxes = RotatedCOCOeval.boxlist_to_tensor([[10.0, 20.0, 30.0, 40.0]], 5)

@@ -44,7 +44,7 @@ def evaluate(name, predict, **options):
 
 
 def noisy():
-    """Keeps seven of ten pixels, the others become any class."""
+    """Return labels of which three in ten are replaced by random ones."""
     rng = np.random.default_rng(1)
 
     def predict(truth):
@@ -55,14 +55,14 @@ def noisy():
     return predict
 
 
-def test_the_truth_scores_100_whatever_stands_in_ignored_pixels(name):
+def test_ground_truth_scores_100_with_any_label_at_ignored_pixels(name):
     results = evaluate(name, lambda truth: np.where(truth == IGNORED, 4, truth))
     for metric in ("mIoU", "fwIoU", "mACC", "pACC", "IoU-a", "ACC-b"):
         assert results[metric] == pytest.approx(100)
     assert np.isnan(results["IoU-never"])
 
 
-def test_metrics_of_noisy_predictions(name):
+def test_metrics_of_noisy_predictions_match_detectron2(name):
     results = evaluate(name, noisy())
     expected = {
         "mIoU": 64.21750873,
@@ -79,7 +79,7 @@ def test_metrics_of_noisy_predictions(name):
     assert len(results) == 4 + 4 * CLASSES
 
 
-def test_predictions_are_written_with_the_categories_of_the_data_set(name, tmp_path):
+def test_predictions_are_written_with_the_categories_of_the_dataset(name, tmp_path):
     meta = MetadataCatalog.get(name)
     meta.stuff_dataset_id_to_contiguous_id = {10 * (c + 1): c for c in range(CLASSES)}
     evaluate(name, noisy(), output_dir=str(tmp_path / "out"))
@@ -91,12 +91,12 @@ def test_predictions_are_written_with_the_categories_of_the_data_set(name, tmp_p
     assert saved["mIoU"] == pytest.approx(64.21750873)
 
 
-def test_another_number_of_classes_than_the_metadata_has_is_an_error(name):
+def test_a_number_of_classes_that_contradicts_the_metadata_is_an_error(name):
     with pytest.raises(AssertionError, match="7"):
         SemSegEvaluator(name, num_classes=7)
 
 
-def test_labels_can_be_loaded_differently(name):
+def test_a_custom_function_can_load_the_labels(name):
     evaluator = SemSegEvaluator(
         name, distributed=False, sem_seg_loading_fn=lambda _, dtype: np.zeros((6, 8), dtype)
     )

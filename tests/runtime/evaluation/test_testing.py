@@ -25,7 +25,7 @@ def expecting(*rows):
     return SimpleNamespace(TEST=SimpleNamespace(EXPECTED_RESULTS=[list(row) for row in rows]))
 
 
-def test_metrics_are_logged_as_lines_to_paste(logged):
+def test_metrics_are_logged_as_comma_separated_lines(logged):
     print_csv_format({"bbox": {"AP": 12.34567, "AP50": 20, "AP-person": 3}})
     assert logged == ["copypaste: Task: bbox", "copypaste: AP,AP50", "copypaste: 12.3457,20.0000"]
 
@@ -36,7 +36,7 @@ def test_results_within_the_tolerance_pass():
 
 
 @pytest.mark.parametrize("metrics", [{"AP": 10.6}, {"AP": float("nan")}, {}])
-def test_results_that_are_off_end_the_process(metrics):
+def test_results_out_of_tolerance_exit_the_process(metrics):
     with pytest.raises(SystemExit) as exit_status:
         verify_results(expecting(("bbox", "AP", 10, 0.5)), {"bbox": metrics})
     assert exit_status.value.code == 1

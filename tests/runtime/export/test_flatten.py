@@ -27,7 +27,7 @@ def test_instances_are_flattened_with_their_boxes_and_size():
 
 
 class Detector(nn.Module):
-    """Finds a box for each bright row."""
+    """A detector that returns one box per bright row."""
 
     def forward(self, batch):
         rows = (batch[0]["image"].mean(dim=1) > 0.5).nonzero()[:, 0].float()
@@ -41,7 +41,7 @@ def image(*bright):
     return rows
 
 
-def test_a_traced_model_finds_another_number_of_objects():
+def test_a_traced_model_returns_another_number_of_objects():
     adapter = TracingAdapter(Detector(), ([{"image": image(1, 2)}],))
     traced = torch.jit.trace(adapter, adapter.flattened_inputs)
     found = adapter.outputs_schema(traced(image(0, 3, 5)))[0]["instances"]
@@ -50,14 +50,14 @@ def test_a_traced_model_finds_another_number_of_objects():
     assert tuple(found.image_size) == (6, 4)
 
 
-def test_an_inference_function_says_how_the_model_is_called():
+def test_the_inference_function_calls_the_model():
     adapter = TracingAdapter(
         Detector(), image(1), lambda model, x: model([{"image": x}])[0]["instances"].scores
     )
     assert adapter(image(4))[0].tolist() == [4]
 
 
-def test_what_is_no_tensor_is_refused_or_left_out():
+def test_values_other_than_tensors_are_refused_or_omitted():
     class First(nn.Module):
         def forward(self, tensor, number):
             return tensor

@@ -1,4 +1,4 @@
-"""A detector as an ONNX graph gives what the model gives, for images of another size."""
+"""Exported ONNX detectors match the models, also for images of another size."""
 
 import io
 
@@ -25,7 +25,7 @@ INFERENCE = {"masks": before_postprocessing, "c4": before_postprocessing}
 
 @pytest.mark.skipif(provider() != "bundled", reason="the official R-CNNs stop at today's exporter")
 @pytest.mark.parametrize("name", ["masks", "cascade", "c4", "retinanet", "fcos", "semantic"])
-def test_a_graph_holds_for_another_size(name):
+def test_an_onnx_graph_generalises_to_another_image_size(name):
     model, inference, image = model_of(name), INFERENCE.get(name, results), picture(0, 70, 100)
     adapter = TracingAdapter(model, image, inference).eval()
     file = io.BytesIO()

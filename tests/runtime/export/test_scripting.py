@@ -1,4 +1,4 @@
-"""What TorchScript compiles gives what Python gives."""
+"""Models compiled by TorchScript match the models in Python."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ IMAGES = [{"image": picture(1, 120, 90)}, {"image": picture(2, 60, 90)}]
 
 
 @pytest.mark.parametrize("name", ["faster", "masks", "keypoints", "c4"])
-def test_a_compiled_rcnn_finds_the_same(name: str):
+def test_a_scripted_rcnn_returns_the_same_detections(name: str):
     model = model_of(name)
     compiled = scripting_with_instances(model, FIELDS)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_a_compiled_rcnn_finds_the_same(name: str):
         assert_instances_allclose(one, other)
 
 
-def test_a_compiled_retinanet_finds_the_same():
+def test_a_scripted_retinanet_returns_the_same_detections():
     model = model_of("retinanet")
     compiled = scripting_with_instances(model, FIELDS)
     images = [IMAGES[0]]
@@ -52,7 +52,7 @@ def test_a_compiled_retinanet_finds_the_same():
     torch.testing.assert_close(found.scores, expected.scores)
 
 
-def test_only_models_in_eval_mode_are_compiled():
+def test_a_model_in_training_mode_is_not_scripted():
     with pytest.raises((AssertionError, ValueError), match=r"eval|script"):
         scripting_with_instances(nn.Linear(1, 1).train(), {})
 
@@ -64,7 +64,7 @@ class Best(nn.Module):
         return found[found.scores > 0.5]
 
 
-def test_instances_of_known_fields_are_compiled():
+def test_instances_of_known_fields_are_scripted():
     found = Instances((6, 8), scores=torch.tensor([0.3, 0.7, 0.9]))
     found.pred_boxes = Boxes(random_boxes(3))
     model = Best().eval()
@@ -80,14 +80,14 @@ def test_instances_of_known_fields_are_compiled():
             best.pred_masks  # noqa: B018
 
 
-def test_unknown_fields_are_not_compiled():
+def test_unknown_fields_are_not_scripted():
     model = Best().eval()
     with freeze_training_mode(model), patch_instances({"pred_boxes": Boxes}):  # noqa: SIM117
         with pytest.raises(RuntimeError, match="scores"):
             torch.jit.script(model)
 
 
-def test_pasting_of_masks_is_compiled():
+def test_pasting_of_masks_is_scripted():
     masks, boxes = torch.rand(5, 14, 14), random_boxes(5)
     compiled = torch.jit.script(paste_masks_in_image)
     for size in (90, 120), (100, 50):

@@ -1,4 +1,4 @@
-"""A traced detector gives what the model gives, for images of another size."""
+"""Traced detectors match the models, also for images of another size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", [*VARIANTS, "fcos"])
-def test_a_trace_holds_for_another_size(name: str):
+def test_a_traced_model_generalises_to_another_image_size(name: str):
     model = model_of(name)
     inference = parts_of_panoptic if name == "panoptic" else results
     graph = traced(model, inference, picture(0, 70, 100))

@@ -1,4 +1,4 @@
-"""ASPP: Detectron2's names and numbers."""
+"""ASPP: outputs match Detectron2."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def features() -> torch.Tensor:
         ({"norm": "BN", "use_depthwise_separable_conv": True}, 1097.0938720703125),
     ],
 )
-def test_outputs_are_detectron2s(options: dict, total: float):
+def test_outputs_match_detectron2(options: dict, total: float):
     layer = ASPP(4, 32, [2, 3, 4], activation=F.relu, dropout=0.5, **options)
     fill(layer)
     out = layer.eval()(features())
@@ -30,12 +30,12 @@ def test_outputs_are_detectron2s(options: dict, total: float):
     assert out.sum().item() == pytest.approx(total, rel=1e-4)
 
 
-def test_every_place_has_an_activation_of_its_own():
+def test_every_branch_has_its_own_activation():
     layer = ASPP(3, 8, [1, 2, 3], norm="", activation=nn.PReLU())
     assert len({id(m) for m in layer.modules() if isinstance(m, nn.PReLU)}) == 6
 
 
-def test_three_dilations_and_a_pooling_kernel_that_fits_are_needed():
+def test_other_numbers_of_dilations_and_unfit_pooling_kernels_are_errors():
     with pytest.raises((ValueError, AssertionError)):
         ASPP(3, 8, [1, 2], norm="", activation=F.relu)
     layer = ASPP(4, 8, [1, 2, 3], norm="", activation=F.relu, pool_kernel_size=(5, 4))

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_functions_and_modules_agree():
+def test_deform_conv_functions_match_the_modules():
     torch.manual_seed(0)
     x, offset, mask = torch.rand(1, 4, 6, 6), torch.rand(1, 36, 3, 3), torch.rand(1, 18, 3, 3)
     geometry = {"stride": 2, "padding": 1, "groups": 2, "deformable_groups": 2}

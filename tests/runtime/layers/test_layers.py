@@ -1,4 +1,4 @@
-"""`detectron2.layers`, by numbers worked out by hand."""
+"""`detectron2.layers`, by hand-computed numbers."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_conv2d_applies_the_norm_then_the_activation():
     torch.testing.assert_close(out, torch.tensor([[[[0.0, 1.0]]]]), atol=1e-4, rtol=0)
 
 
-def test_conv2d_takes_an_empty_batch():
+def test_conv2d_accepts_an_empty_batch():
     assert layers.Conv2d(3, 8, 3, stride=2, padding=1)(torch.zeros(0, 3, 8, 6)).shape == (
         0,
         8,
@@ -39,7 +39,7 @@ def test_cat_returns_a_single_tensor_itself():
     assert layers.cat((x, x), dim=0).tolist() == [1, 1, 1, 1]
 
 
-def test_cross_entropy_of_nothing_is_zero_and_has_a_gradient():
+def test_cross_entropy_of_an_empty_batch_is_zero_with_a_gradient():
     logits = torch.zeros(0, 3, requires_grad=True)
     loss = layers.cross_entropy(logits, torch.zeros(0, dtype=torch.long), reduction="mean")
     loss.backward()
@@ -47,25 +47,25 @@ def test_cross_entropy_of_nothing_is_zero_and_has_a_gradient():
     assert logits.grad.shape == (0, 3)
 
 
-def test_cross_entropy_of_even_logits_is_the_log_of_the_classes():
+def test_cross_entropy_of_equal_logits_is_the_log_of_the_number_of_classes():
     loss = layers.cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))
     assert loss.item() == pytest.approx(math.log(4))
 
 
-def test_nonzero_tuple_gives_an_index_for_each_dimension():
+def test_nonzero_tuple_returns_one_index_per_dimension():
     rows, columns = layers.nonzero_tuple(torch.tensor([[0, 1], [1, 0]]))
     assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])
     assert [i.tolist() for i in layers.nonzero_tuple(torch.tensor(5))] == [[0]]
 
 
-def test_shapes_to_tensor_gives_integers():
+def test_shapes_to_tensor_returns_integers():
     shape = layers.shapes_to_tensor([4, 6])
     assert shape.tolist() == [4, 6]
     assert shape.dtype == torch.int64
 
 
 class TestNorm:
-    def test_no_name_is_no_norm(self):
+    def test_an_empty_name_gives_no_norm(self):
         assert layers.get_norm("", 8) is None
         assert layers.get_norm(None, 8) is None
 
@@ -80,17 +80,17 @@ class TestNorm:
             ("GN", nn.GroupNorm),
         ],
     )
-    def test_a_name_gives_its_layer(self, name: str, kind: type):
+    def test_get_norm_returns_the_named_layer(self, name: str, kind: type):
         assert isinstance(layers.get_norm(name, 64), kind)
 
-    def test_an_unknown_name_is_refused(self):
+    def test_get_norm_refuses_an_unknown_name(self):
         with pytest.raises(KeyError):
             layers.get_norm("NoSuchNorm", 8)
 
-    def test_a_callable_is_called_with_the_channels(self):
+    def test_get_norm_calls_a_callable_with_the_channels(self):
         assert layers.get_norm(lambda channels: ("made", channels), 5) == ("made", 5)
 
-    def test_layer_norm_works_over_channels(self):
+    def test_layer_norm_normalises_over_channels(self):
         x = torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1)
         out = layers.get_norm("LN", 2)(x).flatten()
         torch.testing.assert_close(out, torch.tensor([-1.0, 1.0]), atol=1e-4, rtol=0)
@@ -104,12 +104,12 @@ class TestNorm:
 
 
 class TestFrozenBatchNorm:
-    def test_a_fresh_one_is_the_identity(self):
+    def test_a_new_frozen_batch_norm_is_the_identity(self):
         x = torch.randn(2, 3, 4, 4)
         torch.testing.assert_close(FrozenBatchNorm2d(3)(x), x)
 
     @pytest.mark.parametrize("requires_grad", [False, True])
-    def test_it_scales_and_shifts(self, requires_grad: bool):
+    def test_a_frozen_batch_norm_scales_and_shifts(self, requires_grad: bool):
         norm = FrozenBatchNorm2d(1, eps=0.0)
         norm.weight.fill_(3.0)
         norm.bias.fill_(1.0)
@@ -118,19 +118,19 @@ class TestFrozenBatchNorm:
         x = torch.full((1, 1, 1, 1), 6.0, requires_grad=requires_grad)
         assert norm(x).item() == pytest.approx((6 - 2) / 2 * 3 + 1)
 
-    def test_it_has_no_parameters_and_keeps_half_precision(self):
+    def test_a_frozen_batch_norm_has_no_parameters_and_keeps_half_precision(self):
         norm = FrozenBatchNorm2d(2)
         assert not list(norm.parameters())
         x = torch.ones(1, 2, 2, 2, dtype=torch.float16, requires_grad=True)
         assert norm(x).dtype == torch.float16
 
-    def test_a_state_of_the_first_version_lacks_the_statistics(self):
+    def test_a_state_dict_of_version_1_may_lack_the_statistics(self):
         norm = FrozenBatchNorm2d(2)
         norm.load_state_dict({"weight": torch.full((2,), 5.0), "bias": torch.zeros(2)})
         assert norm.weight.tolist() == [5, 5]
         assert norm.running_var.tolist() == pytest.approx([1, 1], abs=1e-4)
 
-    def test_a_new_state_must_be_complete(self):
+    def test_a_current_state_dict_must_be_complete(self):
         state = FrozenBatchNorm2d(2).state_dict()
         assert sorted(state) == ["bias", "running_mean", "running_var", "weight"]
         del state["running_var"]
@@ -164,7 +164,7 @@ def test_freezing_a_block_leaves_nothing_to_train():
     assert isinstance(block.conv.norm, FrozenBatchNorm2d)
 
 
-def test_a_depthwise_separable_convolution_has_a_group_for_each_channel():
+def test_a_depthwise_separable_convolution_has_one_group_per_channel():
     conv = layers.DepthwiseSeparableConv2d(4, 6, norm1="BN", activation2=torch.relu)
     assert conv.depthwise.weight.shape == (4, 1, 3, 3)
     assert conv.pointwise.weight.shape == (6, 4, 1, 1)
@@ -176,7 +176,7 @@ class TestNms:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
     scores = torch.tensor([0.5, 0.9, 0.7])
 
-    def test_of_two_that_overlap_the_better_stays(self):
+    def test_nms_keeps_the_better_of_two_overlapping_boxes(self):
         keep = layers.batched_nms(self.boxes, self.scores, torch.zeros(3, dtype=torch.long), 0.5)
         assert keep.tolist() == [1, 2]
 
@@ -184,12 +184,12 @@ class TestNms:
         keep = layers.batched_nms(self.boxes, self.scores, torch.tensor([0, 1, 0]), 0.5)
         assert keep.tolist() == [1, 2, 0]
 
-    def test_half_precision_boxes_are_told_apart(self):
+    def test_batched_nms_separates_groups_in_half_precision(self):
         boxes = self.boxes.half() + 500
         keep = layers.batched_nms(boxes, self.scores, torch.tensor([0, 900, 0]), 0.5)
         assert keep.tolist() == [1, 2, 0]
 
-    def test_no_boxes_leave_none(self):
+    def test_nms_of_no_boxes_is_empty(self):
         none = torch.zeros(0)
         assert layers.batched_nms(torch.zeros(0, 4), none, none.long(), 0.5).tolist() == []
 
@@ -224,7 +224,7 @@ class TestPasteMasks:
         expected[0, 1:4, 2:5] = True
         assert torch.equal(pasted, expected)
 
-    def test_a_box_that_leaves_the_image_is_cut(self):
+    def test_a_mask_is_clipped_at_the_border_of_the_image(self):
         pasted = layers.paste_masks_in_image(
             torch.ones(1, 28, 28), torch.tensor([[-2.0, -2, 2, 9]]), (4, 4)
         )
@@ -237,12 +237,12 @@ class TestPasteMasks:
         assert pasted.dtype == torch.uint8
         assert pasted[0, 2, 2].item() == 127
 
-    def test_no_masks_give_an_empty_stack(self):
+    def test_pasting_no_masks_returns_an_empty_stack(self):
         pasted = layers.paste_masks_in_image(torch.zeros(0, 28, 28), torch.zeros(0, 4), (4, 5))
         assert pasted.shape == (0, 4, 5)
 
     @pytest.mark.skipif(provider() == "official", reason="the official one raises")
-    def test_a_box_beside_the_image_leaves_it_empty(self):
+    def test_a_mask_outside_of_the_image_is_empty(self):
         beside = torch.tensor([[-9.0, -9, -5, -5], [40.0, 40, 50, 50]])
         assert not layers.paste_masks_in_image(torch.ones(2, 28, 28), beside, (6, 8)).any()
 
@@ -254,7 +254,7 @@ class TestRoiAlign:
         roi = torch.tensor([[0.0, 1, 2, 2, 3]])  # column 1, row 2
         assert layers.ROIAlign(1, 1.0, 1, aligned=True)(self.features, roi).item() == 11
 
-    def test_without_alignment_it_reads_half_a_pixel_further(self):
+    def test_unaligned_roi_align_samples_half_a_pixel_further(self):
         roi = torch.tensor([[0.0, 1, 2, 2, 3]])
         out = layers.ROIAlign((1, 1), 1.0, 1, aligned=False)(self.features, roi)
         assert out.item() == pytest.approx(11 + 0.5 + 2.5)
@@ -262,14 +262,14 @@ class TestRoiAlign:
 
 @pytest.mark.skipif(provider() == "official", reason="the official one has no CPU kernels")
 class TestDeformConv:
-    def test_without_offsets_it_is_a_convolution(self):
+    def test_a_deformable_convolution_without_offsets_is_a_convolution(self):
         conv = layers.DeformConv(2, 3, kernel_size=3, stride=2, padding=1)
         x = torch.randn(1, 2, 8, 8)
         out = conv(x, torch.zeros(1, 18, 4, 4))
         plain = nn.functional.conv2d(x, conv.weight, stride=2, padding=1)
         torch.testing.assert_close(out, plain, atol=1e-5, rtol=1e-5)
 
-    def test_an_offset_of_a_pixel_reads_the_next_one(self):
+    def test_an_offset_of_one_pixel_samples_the_next_one(self):
         conv = layers.DeformConv(1, 1, kernel_size=1)
         nn.init.ones_(conv.weight)
         offset = torch.zeros(1, 2, 1, 3)
@@ -277,7 +277,7 @@ class TestDeformConv:
         out = conv(torch.tensor([[[[1.0, 2.0, 3.0]]]]), offset)
         assert out.flatten().tolist() == [2, 3, 0]
 
-    def test_the_mask_scales_what_is_read_and_the_bias_does_not(self):
+    def test_the_modulation_scales_the_samples_but_not_the_bias(self):
         conv = layers.ModulatedDeformConv(1, 1, kernel_size=1)
         nn.init.ones_(conv.weight)
         nn.init.constant_(conv.bias, 10.0)
@@ -286,6 +286,6 @@ class TestDeformConv:
         )
         assert out.item() == 12
 
-    def test_a_wrong_number_of_offsets_is_named(self):
+    def test_a_wrong_number_of_offsets_is_an_error(self):
         with pytest.raises(ValueError, match="expected 18"):
             layers.DeformConv(1, 1, kernel_size=3)(torch.zeros(1, 1, 4, 4), torch.zeros(1, 9, 4, 4))

@@ -1,4 +1,4 @@
-"""Helpers around the pasting of masks."""
+"""Helpers of mask pasting."""
 
 import pytest
 import torch
@@ -14,13 +14,13 @@ def test_a_padded_mask_in_a_scaled_box_stays_where_it_was():
     assert scale_boxes(torch.tensor([[2.0, 2, 6, 10]]), scale).tolist() == [[1, 0, 7, 12]]
 
 
-def test_the_old_pasting_rounds_boxes_down_and_includes_their_last_pixel():
+def test_the_detectron1_pasting_rounds_boxes_down_and_includes_their_last_pixel():
     image = paste_mask_in_image_old(torch.ones(3, 3), torch.tensor([1.9, 2, 3.9, 3]), 5, 6, 0.5)
     assert image.dtype == torch.uint8
     assert image.nonzero().tolist() == [[2, 1], [2, 2], [2, 3], [3, 1], [3, 2], [3, 3]]
 
 
-def test_the_old_pasting_cuts_boxes_at_the_border():
+def test_the_detectron1_pasting_clips_boxes_at_the_border():
     box = torch.tensor([-2.0, -2, 1, 9])
     assert paste_mask_in_image_old(torch.ones(3, 3), box, 4, 4, 0.5).sum() == 2 * 4
     probabilities = paste_mask_in_image_old(torch.full((3, 3), 0.4), box, 4, 4, -1)

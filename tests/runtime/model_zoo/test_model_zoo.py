@@ -1,4 +1,4 @@
-"""The model zoo: published settings and addresses."""
+"""The model zoo: published settings and checkpoint URLs."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_a_trained_config_has_the_checkpoint_as_its_weights():
     assert url == trained.MODEL.WEIGHTS
 
 
-def test_what_is_not_in_the_zoo_is_an_error():
+def test_a_config_outside_of_the_zoo_is_an_error():
     with pytest.raises(RuntimeError, match="none"):
         model_zoo.get_config_file("COCO-Detection/none.yaml")
     with pytest.raises(RuntimeError, match="Base"):
@@ -89,7 +89,7 @@ def test_what_is_not_in_the_zoo_is_an_error():
 
 
 @pytest.mark.skipif(provider() != "bundled", reason="the official one does not list them")
-def test_the_error_lists_what_there_is():
+def test_the_error_lists_the_known_configs():
     with pytest.raises(RuntimeError, match=r"retinanet_R_50_FPN_1x\.yaml"):
         model_zoo.get_config_file("COCO-Detection/none.yaml")
 

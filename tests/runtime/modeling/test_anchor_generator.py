@@ -1,4 +1,4 @@
-"""Anchors on a grid."""
+"""Anchor generators."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def test_anchors_have_the_area_of_the_size_and_the_ratio_of_height_to_width():
     torch.testing.assert_close(cell, torch.tensor([[-32.0, -8, 32, 8], [-8, -32, 8, 32]]))
 
 
-def test_positions_run_in_rows_and_hold_all_sizes_and_shapes():
+def test_anchors_are_in_row_major_order_of_positions():
     generator = DefaultAnchorGenerator(
         sizes=[[2, 4]], aspect_ratios=[[1]], strides=[10], offset=0.5
     )
@@ -32,7 +32,7 @@ def test_without_offset_the_first_centre_is_the_corner_of_the_image():
     assert anchors.tensor.tolist() == [[-1, -1, 1, 1], [3, -1, 5, 1]]
 
 
-def test_one_list_of_sizes_serves_all_levels():
+def test_one_list_of_sizes_applies_to_all_levels():
     generator = DefaultAnchorGenerator(
         sizes=[[8, 16]], aspect_ratios=[[0.5, 1, 2]], strides=[4, 8, 16]
     )
@@ -40,13 +40,13 @@ def test_one_list_of_sizes_serves_all_levels():
     assert generator.box_dim == 4
 
 
-def test_anchors_are_no_part_of_the_state_and_move_with_the_module():
+def test_anchors_move_with_the_module_but_are_not_in_the_state_dict():
     generator = DefaultAnchorGenerator(sizes=[[8]], aspect_ratios=[[1]], strides=[4])
     assert generator.state_dict() == {}
     assert next(iter(generator.double().cell_anchors)).dtype == torch.float64
 
 
-def test_the_config_gives_sizes_ratios_and_offset():
+def test_the_config_defines_sizes_ratios_and_offset():
     cfg = get_cfg()
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[4], [8]]
     cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[1.0]]
@@ -56,7 +56,7 @@ def test_the_config_gives_sizes_ratios_and_offset():
     assert [b.tensor.tolist() for b in boxes] == [[[-2, -2, 2, 2]], [[-4, -4, 4, 4]]]
 
 
-def test_an_offset_of_a_whole_cell_is_refused():
+def test_an_offset_of_one_stride_is_refused():
     with pytest.raises((ValueError, AssertionError)):
         DefaultAnchorGenerator(sizes=[[8]], aspect_ratios=[[1]], strides=[4], offset=1.0)
 
@@ -71,7 +71,7 @@ def test_rotated_anchors_come_in_every_angle():
     assert (generator.num_anchors, generator.box_dim) == ([4], 5)
 
 
-def test_the_config_gives_angles_for_all_levels():
+def test_the_config_defines_angles_for_all_levels():
     cfg = get_cfg()
     cfg.MODEL.ANCHOR_GENERATOR.NAME = "RotatedAnchorGenerator"
     cfg.MODEL.ANCHOR_GENERATOR.ANGLES = [-30, 0, 30]

@@ -36,23 +36,23 @@ def test_weights_multiply_the_deltas():
         Box2BoxTransformLinear(False),
     ],
 )
-def test_applying_deltas_undoes_getting_them(transform):
+def test_apply_deltas_inverts_get_deltas(transform):
     boxes = transform.apply_deltas(transform.get_deltas(ANCHORS, TARGETS), ANCHORS)
     torch.testing.assert_close(boxes, TARGETS)
 
 
-def test_each_set_of_deltas_gives_a_box():
+def test_each_set_of_deltas_is_applied_to_the_box():
     transform = Box2BoxTransform(weights=(1, 1, 1, 1))
     boxes = transform.apply_deltas(torch.zeros(2, 12), ANCHORS)
     torch.testing.assert_close(boxes, ANCHORS.repeat(1, 3))
 
 
-def test_no_deltas_give_no_boxes():
+def test_applying_no_deltas_is_empty():
     transform = Box2BoxTransform(weights=(1, 1, 1, 1))
     assert transform.apply_deltas(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)
 
 
-def test_growth_is_clamped():
+def test_the_scale_of_deltas_is_clamped():
     boxes = Box2BoxTransform(weights=(1, 1, 1, 1)).apply_deltas(
         torch.tensor([[0.0, 0, 100, 100]]), torch.tensor([[0.0, 0, 16, 16]])
     )
@@ -125,19 +125,19 @@ def test_rotated_deltas_are_shifts_ratios_and_a_turn_in_radians():
     assert deltas[0].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_applying_rotated_deltas_undoes_getting_them():
+def test_apply_rotated_deltas_inverts_get_deltas():
     source = torch.tensor([[10.0, 10, 20, 10, -170], [5, 5, 3, 8, 30]])
     target = torch.tensor([[14.0, 8, 40, 12, 100], [6, 3, 5, 5, -45]])
     boxes = ROTATED.apply_deltas(ROTATED.get_deltas(source, target), source)
     torch.testing.assert_close(boxes, target, atol=1e-4, rtol=1e-5)
 
 
-def test_each_set_of_rotated_deltas_gives_a_box_of_a_normal_angle():
+def test_each_set_of_rotated_deltas_gives_a_box_with_normalised_angle():
     boxes = ROTATED.apply_deltas(torch.zeros(1, 10), torch.tensor([[1.0, 2, 3, 4, 190]]))
     assert boxes.tolist() == [pytest.approx([1, 2, 3, 4, -170] * 2, abs=1e-4)]
 
 
-def test_growth_of_rotated_boxes_is_clamped():
+def test_the_scale_of_rotated_deltas_is_clamped():
     deltas = torch.tensor([[0.0, 0, 500, 500, 0]])
     box = ROTATED.apply_deltas(deltas, torch.tensor([[0.0, 0, 16, 16, 0]]))[0]
     assert box[2].item() == pytest.approx(1000, rel=1e-5)

@@ -21,13 +21,13 @@ def test_a_quality_at_a_threshold_belongs_to_the_better_range():
     assert labels.tolist() == [1, 0]
 
 
-def test_low_quality_matches_give_every_truth_its_best_prediction():
+def test_low_quality_matches_include_the_best_prediction_of_every_ground_truth():
     matches, labels = Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True)(QUALITY)
     assert labels.tolist() == [0, 1, 1, 0]
     assert matches.tolist() == [1, 1, 0, 0]
 
 
-def test_without_truths_everything_is_background():
+def test_without_ground_truth_everything_is_background():
     matches, labels = Matcher([0.5], [0, 1])(torch.zeros(0, 3))
     assert (matches.tolist(), labels.tolist()) == ([0, 0, 0], [0, 0, 0])
 
@@ -40,6 +40,6 @@ def test_sampling_limits_the_positives_and_fills_up_with_negatives():
     assert set(labels[negative].tolist()) == {2}
 
 
-def test_sampling_takes_all_where_there_are_too_few():
+def test_sampling_returns_all_if_there_are_too_few():
     positive, negative = subsample_labels(torch.tensor([0, 1, -1]), 10, 0.5, 1)
     assert (positive.tolist(), negative.tolist()) == ([0], [1])

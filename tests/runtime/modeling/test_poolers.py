@@ -1,4 +1,4 @@
-"""Which level a region is pooled from, and how."""
+"""RoI pooling: assignment of levels, and pooled features."""
 
 import pytest
 import torch
@@ -13,14 +13,14 @@ def square(side: float) -> list[float]:
     return [0.0, 0.0, side, side]
 
 
-def test_a_box_goes_to_the_level_of_its_size():
+def test_a_box_is_assigned_to_the_level_of_its_size():
     boxes = Boxes(torch.tensor([square(s) for s in (10, 112, 223, 224, 448, 5000)]))
     levels = assign_boxes_to_levels([boxes], 2, 5, 224, 4)
     assert levels.tolist() == [0, 1, 1, 2, 3, 3]
 
 
 @pytest.mark.parametrize("kind", ["ROIAlign", "ROIAlignV2", "ROIPool"])
-def test_every_region_reads_its_own_image_and_level(kind: str):
+def test_every_region_is_pooled_from_its_image_and_level(kind: str):
     maps = [torch.full((2, 1, size, size), float(size)) for size in (64, 32, 16, 8)]
     for level in maps:
         level[1] *= -1
@@ -29,13 +29,13 @@ def test_every_region_reads_its_own_image_and_level(kind: str):
     assert pooler(maps, boxes)[:, 0, 0, 0].tolist() == [64, 16, -32]
 
 
-def test_one_level_takes_every_region():
+def test_a_single_level_pools_every_region():
     pooler = ROIPooler((3, 3), scales=[1 / 16], sampling_ratio=0, pooler_type="ROIAlignV2")
     pooled = pooler([torch.ones(1, 5, 16, 16)], [Boxes(torch.tensor([square(9), square(250)]))])
     assert pooled.shape == (2, 5, 3, 3)
 
 
-def test_no_regions_give_no_features():
+def test_pooling_no_regions_is_empty():
     pooler = ROIPooler(3, scales=[1 / 4, 1 / 8], sampling_ratio=0, pooler_type="ROIAlignV2")
     maps = [torch.ones(1, 5, 16, 16), torch.ones(1, 5, 8, 8)]
     assert pooler(maps, [Boxes(torch.zeros(0, 4))]).shape == (0, 5, 3, 3)
@@ -48,7 +48,7 @@ def test_pooled_features_need_not_be_square():
     assert pooler(maps, [Boxes(torch.tensor([square(9)]))]).shape == (1, 3, 2, 5)
 
 
-def test_a_rotated_pooler_of_upright_boxes_pools_as_roi_align():
+def test_rotated_pooling_of_upright_boxes_equals_roi_align():
     torch.manual_seed(0)
     maps = [torch.rand(2, 3, 32, 32), torch.rand(2, 3, 16, 16)]
     corners = torch.tensor([[3.0, 5, 60, 70], [10, 20, 90, 44], [0, 0, 120, 120]])
@@ -65,7 +65,7 @@ def test_a_rotated_pooler_of_upright_boxes_pools_as_roi_align():
     )
 
 
-def test_a_quarter_turn_turns_the_pooled_features():
+def test_rotating_a_box_by_90_degrees_rotates_its_features():
     features = torch.rand(1, 2, 16, 16)
     pooler = ROIPooler(4, scales=[1 / 4], sampling_ratio=2, pooler_type="ROIAlignRotated")
     box = torch.tensor([[32.0, 32, 40, 40, 0]])

@@ -1,4 +1,4 @@
-"""Detections at the size of the image as it was."""
+"""Postprocessing: detections at the size of the original image."""
 
 import torch
 
@@ -46,7 +46,7 @@ def test_proposals_are_rescaled_like_predictions():
     assert result.proposal_boxes.tensor.tolist() == [[2, 2, 4, 4]]
 
 
-def test_semantic_scores_lose_their_padding():
+def test_padding_of_semantic_scores_is_cropped():
     scores = torch.zeros(2, 4, 4)
     scores[:, :2, :2] = 1
     result = sem_seg_postprocess(scores, (2, 2), 6, 8)

@@ -1,4 +1,4 @@
-"""Detections over sizes and flips."""
+"""Test-time augmentation over sizes and flips."""
 
 import numpy as np
 import pytest
@@ -18,14 +18,14 @@ def inputs() -> list[dict]:
     ]
 
 
-def test_every_size_comes_as_it_is_and_flipped():
+def test_every_size_is_returned_plain_and_flipped():
     versions = DatasetMapperTTA([20, 40], 50, True)(inputs()[1] | {"file_name": "a.jpg"})
     assert [tuple(v["image"].shape) for v in versions] == [(3, 27, 20)] * 2 + [(3, 50, 38)] * 2
     assert torch.equal(versions[1]["image"], versions[0]["image"].flip(2))
     assert all(v["file_name"] == "a.jpg" and v["height"] == 64 for v in versions)
 
 
-def test_transforms_lead_from_the_original_to_each_version():
+def test_transforms_map_the_original_to_each_version():
     versions = DatasetMapperTTA([20], 50, True)(inputs()[1])
     ends = [
         version["transforms"].apply_coords(np.array([[48.0, 64.0]]))[0].tolist()
@@ -34,11 +34,11 @@ def test_transforms_lead_from_the_original_to_each_version():
     assert ends == [pytest.approx([20, 27]), pytest.approx([0, 27])]
 
 
-def test_flips_are_made_on_request():
+def test_flips_can_be_disabled():
     assert len(DatasetMapperTTA(min_sizes=[20, 40], max_size=50, flip=False)(inputs()[0])) == 2
 
 
-def test_boxes_of_all_versions_are_the_official_ones():
+def test_merged_boxes_match_detectron2():
     model = GeneralizedRCNNWithTTA(tiny_config(**CHANGES), tiny_model().eval(), batch_size=2)
     with torch.no_grad():
         found = [output["instances"] for output in model(inputs())]

@@ -1,4 +1,4 @@
-"""A training from given weights, data and seed has the losses that Detectron2 has."""
+"""Training losses match Detectron2, given weights, data and seed."""
 
 import pytest
 
@@ -21,7 +21,7 @@ CHANGES = {
 LOSSES = [7.640372, 7.535578, 3.442515, 3.097476, 3.047389, 2.855302, 3.258596, 3.085170]
 
 
-def test_the_losses_of_a_mask_rcnn():
+def test_the_losses_of_a_mask_rcnn_match_detectron2():
     model, cfg = tiny_model(**CHANGES), tiny_config(**CHANGES)
     optimizer = build_optimizer(cfg, model)
     schedule = build_lr_scheduler(cfg, optimizer)

@@ -1,4 +1,4 @@
-"""`detectron2.projects.deeplab`: what packages use of DeepLab."""
+"""`detectron2.projects.deeplab`: the parts that packages import."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def config(*overrides: Any) -> CfgNode:
     return cfg
 
 
-def test_the_grid_multiplies_the_dilation_of_the_last_stage():
+def test_the_multi_grid_multiplies_the_dilation_of_the_last_stage():
     backbone = build_backbone(config())
     assert [block.conv2.dilation[0] for block in backbone.res5] == [2, 4, 8]
     assert backbone.output_shape()["res5"] == ShapeSpec(channels=128, stride=16)
@@ -71,7 +71,7 @@ def test_a_segmentor_trains_and_infers(separable: bool):
     assert model.eval()(inputs)[0]["sem_seg"].shape == (5, 64, 64)
 
 
-def test_the_names_of_the_head_are_those_of_its_checkpoints():
+def test_state_dict_names_of_the_head_match_the_published_checkpoints():
     shapes = {"res2": ShapeSpec(channels=4, stride=4), "res5": ShapeSpec(channels=8, stride=16)}
     names = DeepLabV3PlusHead(config(), shapes).state_dict()
     assert names["decoder.res2.project_conv.weight"].shape == (48, 4, 1, 1)
@@ -80,7 +80,7 @@ def test_the_names_of_the_head_are_those_of_its_checkpoints():
     assert names["predictor.weight"].shape == (5, 128, 1, 1)
 
 
-def test_a_model_for_crops_pools_over_their_size():
+def test_image_pooling_covers_the_size_of_the_training_crop():
     crops = ("INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE", [64, 128], "INPUT.CROP.TYPE")
     shapes = {"res2": ShapeSpec(channels=4, stride=4), "res5": ShapeSpec(channels=8, stride=16)}
     head = DeepLabV3PlusHead(config(*crops, "absolute"), shapes)
@@ -88,7 +88,7 @@ def test_a_model_for_crops_pools_over_their_size():
     assert tuple(pool.kernel_size) == (4, 8)
 
 
-def test_only_the_hardest_pixels_count_and_ignored_ones_have_no_loss():
+def test_the_loss_is_the_mean_of_the_hardest_pixels_with_zero_for_ignored_ones():
     scores = torch.zeros(1, 2, 1, 4)
     scores[0, 0] = torch.tensor([[9.0, 0.0, -9.0, -9.0]])
     target = torch.tensor([[[0, 0, 0, 255]]])
@@ -110,17 +110,17 @@ def learning_rates(**solver: Any) -> list[float]:
     return found
 
 
-def test_the_learning_rate_falls_as_a_power_after_the_warm_up():
+def test_the_learning_rate_decays_polynomially_after_the_warm_up():
     rates = learning_rates(WARMUP_ITERS=3, POLY_LR_POWER=2.0)
     assert rates[:3] == pytest.approx([0.001, 0.334 * 0.81, 0.667 * 0.64])
     assert rates[3:] == pytest.approx([0.49, 0.36, 0.25, 0.16, 0.09, 0.04, 0.01])
 
 
-def test_the_learning_rate_ends_at_a_constant():
+def test_the_learning_rate_decays_to_the_constant_ending():
     rates = learning_rates(WARMUP_ITERS=0, POLY_LR_POWER=1.0, POLY_LR_CONSTANT_ENDING=0.35)
     assert rates[5:] == pytest.approx([0.5, 0.4, 0.35, 0.35, 0.35])
 
 
-def test_other_schedules_are_the_solvers():
+def test_other_schedules_are_built_by_the_solver():
     rates = learning_rates(LR_SCHEDULER_NAME="WarmupMultiStepLR", STEPS=(5,), WARMUP_ITERS=0)
     assert rates == pytest.approx([1.0] * 5 + [0.1] * 5)

@@ -42,7 +42,7 @@ def without(names: list[str]) -> list[str]:
     return [name for name in ALL if name not in names]
 
 
-def test_what_is_trained_is_grouped_once():
+def test_each_trainable_parameter_is_in_one_group():
     assert named_groups(Model()) == {(None, None): ALL}
 
 
@@ -56,14 +56,14 @@ def test_biases_have_their_own_rate_and_decay():
     assert found == {(0.1, None): without(BIASES), (0.2, 0.5): BIASES}
 
 
-def test_rates_by_name():
+def test_learning_rate_factors_go_by_parameter_name():
     found = named_groups(
         Model(), base_lr=1.0, lr_factor_func=lambda name: 0.5 if name == "conv.weight" else 1.0
     )
     assert found == {(0.5, None): ["conv.weight"], (1.0, None): without(["conv.weight"])}
 
 
-def test_overrides_go_by_the_last_name():
+def test_overrides_go_by_the_last_part_of_the_name():
     found = named_groups(Model(), weight_decay=1.0, overrides={"bias": {"weight_decay": 0.0}})
     assert found == {(None, 1.0): without(BIASES), (None, 0.0): BIASES}
 
@@ -110,13 +110,13 @@ def test_names_stay_with_their_parameters():
     assert joined["params"] == list(parameters.values())
 
 
-def test_expanding_leaves_the_groups_as_they_are():
+def test_expanding_does_not_change_the_given_groups():
     groups = [{"params": ["a", "b"], "lr": 1.0}, {"params": ["b"], "lr": 2.0}]
     reduce_param_groups(groups)
     assert groups == [{"params": ["a", "b"], "lr": 1.0}, {"params": ["b"], "lr": 2.0}]
 
 
-def test_the_optimizer_is_the_configs():
+def test_the_config_defines_the_optimizer():
     cfg = get_cfg()
     cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV = 0.8, True
     found = build_optimizer(cfg, Model())
@@ -141,16 +141,16 @@ def step_with_gradient(clip_type: str, gradient: torch.Tensor) -> torch.Tensor:
     return -parameter.detach()
 
 
-def test_clipping_by_value():
+def test_gradients_are_clipped_by_value():
     assert step_with_gradient("value", torch.tensor([3.0, -4.0, 0.5])).tolist() == [1, -1, 0.5]
 
 
-def test_clipping_by_norm():
+def test_gradients_are_clipped_by_norm():
     found = step_with_gradient("norm", torch.tensor([3.0, -4.0]))
     torch.testing.assert_close(found, torch.tensor([0.6, -0.8]), atol=1e-5, rtol=0)
 
 
-def test_an_optimizer_can_learn_to_clip():
+def test_clipping_is_added_to_an_optimizer_object():
     cfg = get_cfg()
     parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
     optimizer = torch.optim.SGD(parameters, lr=1.0)

@@ -1,4 +1,4 @@
-"""`detectron2.solver`'s schedules: learning rates worked out by hand."""
+"""Schedules of `detectron2.solver`: hand-computed learning rates."""
 
 import math
 from collections.abc import Callable
@@ -44,19 +44,19 @@ def rates_of(*overrides: object) -> list[float]:
 LINEAR = [0.001 + 0.999 * k / 4 for k in range(4)]
 
 
-def test_steps_after_a_linear_warm_up():
+def test_multi_step_schedule_after_a_linear_warm_up():
     assert rates_of() == pytest.approx([*LINEAR, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_a_constant_warm_up():
+def test_a_constant_warm_up_stays_at_its_factor():
     assert rates_of("WARMUP_METHOD", "constant")[:5] == pytest.approx([0.001] * 4 + [1])
 
 
-def test_no_warm_up():
+def test_a_schedule_without_warm_up_starts_at_the_base_rate():
     assert rates_of("WARMUP_ITERS", 0) == pytest.approx([1] * 6 + [0.1] * 2 + [0.01] * 2)
 
 
-def test_a_warm_up_ends_where_the_cosine_is():
+def test_a_warm_up_ends_at_the_value_of_the_cosine():
     found = rates_of("LR_SCHEDULER_NAME", "WarmupCosineLR")
     cosine = [0.5 * (1 + math.cos(math.pi * k / 10)) for k in range(10)]
     warmup = [0.001 + (cosine[4] - 0.001) * k / 4 for k in range(4)]
@@ -72,13 +72,13 @@ def test_a_cosine_ends_at_the_rate_given():
     assert found == pytest.approx([0.2 + 0.4 * (1 + math.cos(math.pi * k / 10)) for k in range(10)])
 
 
-def test_a_rescaled_cosine_starts_whole_after_the_warm_up():
+def test_a_rescaled_cosine_starts_at_its_maximum_after_the_warm_up():
     found = rates_of("LR_SCHEDULER_NAME", "WarmupCosineLR", "RESCALE_INTERVAL", True)
     cosine = [0.5 * (1 + math.cos(math.pi * k / 6)) for k in range(6)]
     assert found == pytest.approx(LINEAR + cosine)
 
 
-def test_steps_beyond_the_end_are_ignored():
+def test_milestones_beyond_the_end_are_ignored():
     assert rates_of("STEPS", (6, 80)) == pytest.approx([*LINEAR, 1, 1] + [0.1] * 4)
 
 
@@ -114,7 +114,7 @@ def test_a_multiplier_has_to_be_a_param_scheduler():
         LRMultiplier(optimizer(), lambda where: 1.0, max_iter=2)
 
 
-def test_the_older_schedules():
+def test_warmup_multi_step_and_cosine_schedules_by_hand():
     steps = rates(lambda some: WarmupMultiStepLR(some, [3, 5], 0.1, 0.5, 2), 6)
     assert steps == pytest.approx([0.5, 0.75, 1, 0.1, 0.1, 0.01])
     cosine = rates(lambda some: WarmupCosineLR(some, 4, 0.5, 2, "constant"), 4)

@@ -23,7 +23,7 @@ def boxes(*rows: list[float]) -> Boxes:
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_a_box_converts_in_its_type(kind: type):
+def test_converting_keeps_the_type_of_a_list_or_tuple(kind: type):
     assert BoxMode.convert(kind([1, 2, 30, 40]), XYXY, XYWH) == kind([1, 2, 29, 38])
     assert BoxMode.convert(kind([1, 2, 29, 38]), XYWH, XYXY) == kind([1, 2, 30, 40])
     assert BoxMode.convert(kind([10, 10, 4, 2]), XYWH, XYWHA) == kind([12, 11, 4, 2, 0])
@@ -31,13 +31,13 @@ def test_a_box_converts_in_its_type(kind: type):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
-def test_an_array_converts_in_its_dtype(dtype: type):
+def test_converting_keeps_the_dtype_of_an_array(dtype: type):
     found = BoxMode.convert(np.array([[1, 2, 30, 40]], dtype=dtype), XYXY, XYWH)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, [[1, 2, 29, 38]])
 
 
-def test_a_tensor_converts_in_its_dtype():
+def test_converting_keeps_the_dtype_of_a_tensor():
     found = BoxMode.convert(torch.tensor([[1.0, 2, 3, 4]], dtype=torch.float64), XYWH, XYXY)
     assert found.dtype == torch.float64
     assert found.tolist() == [[1, 2, 4, 6]]
@@ -47,14 +47,14 @@ def test_a_tensor_converts_in_its_dtype():
     ("angle", "expected"),
     [(0, [3, 2, 7, 4]), (90, [4, 1, 6, 5]), (-90, [4, 1, 6, 5]), (180, [3, 2, 7, 4])],
 )
-def test_the_box_around_a_rotated_one(angle: float, expected: list[float]):
+def test_a_rotated_box_converts_to_its_enclosing_box(angle: float, expected: list[float]):
     rotated = torch.tensor([[5.0, 3.0, 4.0, 2.0, angle]])
     torch.testing.assert_close(
         BoxMode.convert(rotated, XYWHA, XYXY), torch.tensor([expected]) * 1.0
     )
 
 
-def test_a_diagonal_square_needs_the_root_of_two():
+def test_the_enclosing_box_of_a_diagonal_square_is_sqrt_2_wider():
     found = BoxMode.convert(torch.tensor([[0.0, 0.0, 2.0, 2.0, 45.0]]), XYWHA, XYXY)
     torch.testing.assert_close(found, torch.tensor([[-1.0, -1.0, 1.0, 1.0]]) * 2**0.5)
 
@@ -70,12 +70,12 @@ def test_some_formats_do_not_convert(start: BoxMode, end: BoxMode):
         BoxMode.convert([1, 2, 3, 4, 5], start, end)
 
 
-def test_a_list_of_boxes_is_no_box():
+def test_converting_a_list_of_boxes_is_an_error():
     with pytest.raises(BAD):
         BoxMode.convert([[1.0, 2, 3, 4]], XYXY, XYWH)
 
 
-def test_no_boxes_are_n_by_four():
+def test_empty_boxes_have_shape_0_by_4():
     assert Boxes([]).tensor.shape == (0, 4)
     assert Boxes.cat([]).tensor.shape == (0, 4)
     assert len(Boxes(torch.zeros(0))) == 0
@@ -87,12 +87,12 @@ def test_boxes_are_float32_and_keep_their_tensor():
     assert Boxes(np.zeros((2, 4))).tensor.dtype == torch.float32
 
 
-def test_other_shapes_are_refused():
+def test_boxes_of_other_shapes_are_refused():
     with pytest.raises(BAD):
         Boxes(torch.zeros(3, 5))
 
 
-def test_areas_centres_and_sides():
+def test_areas_centres_and_nonempty_boxes():
     some = boxes([1, 2, 30, 40], [5, 5, 5, 9])
     assert some.area().tolist() == [1102, 0]
     assert some.get_centers().tolist() == [[15.5, 21], [5, 7]]
@@ -100,7 +100,7 @@ def test_areas_centres_and_sides():
     assert some.nonempty(threshold=29).tolist() == [False, False]
 
 
-def test_clipping_leaves_the_first_tensor():
+def test_clipping_does_not_change_the_given_tensor():
     tensor = torch.tensor([[-1.0, 2, 30, 40]])
     some = Boxes(tensor)
     some.clip((10, 20))
@@ -108,7 +108,7 @@ def test_clipping_leaves_the_first_tensor():
     assert tensor.tolist() == [[-1, 2, 30, 40]]
 
 
-def test_clipping_refuses_what_is_not_finite():
+def test_clipping_non_finite_boxes_is_an_error():
     with pytest.raises((FloatingPointError, AssertionError)):
         boxes([0, 0, float("nan"), 1]).clip((3, 3))
 
@@ -125,7 +125,7 @@ def test_a_box_at_the_far_border_is_not_inside():
     assert some.inside_box((5, 5), boundary_threshold=1).tolist() == [True, True, True]
 
 
-def test_indexing():
+def test_boxes_are_indexed():
     some = boxes([0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3])
     assert some[1].tensor.tolist() == [[0, 0, 2, 2]]
     assert some[1:].area().tolist() == [4, 9]
@@ -136,7 +136,7 @@ def test_indexing():
         some[3]
 
 
-def test_overlaps_of_two_squares():
+def test_iou_and_ioa_of_two_squares_by_hand():
     first, second = boxes([0, 0, 2, 2], [5, 5, 6, 6]), boxes([1, 1, 3, 3], [0, 0, 4, 2])
     assert pairwise_intersection(first, second).tolist() == [[1, 4], [0, 0]]
     torch.testing.assert_close(pairwise_iou(first, second), torch.tensor([[1 / 7, 0.5], [0, 0]]))
@@ -144,21 +144,21 @@ def test_overlaps_of_two_squares():
     torch.testing.assert_close(matched_pairwise_iou(first, second), torch.tensor([1 / 7, 0.0]))
 
 
-def test_boxes_of_no_area_overlap_nothing():
+def test_iou_of_boxes_without_area_is_zero():
     point = boxes([1, 1, 1, 1])
     assert pairwise_iou(point, point).tolist() == [[0]]
     assert pairwise_ioa(boxes([0, 0, 2, 2]), point).tolist() == [[0]]
 
 
-def test_overlaps_with_no_boxes():
+def test_iou_with_empty_boxes_is_empty():
     assert pairwise_iou(Boxes([]), boxes([0, 0, 1, 1])).shape == (0, 1)
 
 
-def test_matching_needs_as_many_boxes():
+def test_matched_iou_needs_equal_numbers_of_boxes():
     with pytest.raises(BAD):
         matched_pairwise_iou(boxes([0, 0, 1, 1]), Boxes([]))
 
 
-def test_distances_of_a_point_to_the_sides():
+def test_distances_of_a_point_to_the_sides_by_hand():
     found = pairwise_point_box_distance(torch.tensor([[2.0, 3.0]]), boxes([1, 2, 30, 40]))
     assert found.tolist() == [[[1, 1, 28, 37]]]

@@ -34,19 +34,19 @@ def test_a_missing_field_is_an_attribute_error():
         _ = three().speed
 
 
-def test_fields_have_one_length():
+def test_fields_must_have_equal_length():
     with pytest.raises(BAD):
         three().classes = torch.zeros(2)
 
 
-def test_a_name_with_an_underscore_is_no_field():
+def test_an_attribute_with_an_underscore_is_not_a_field():
     some = three()
     some._note = "x"
     assert some._note == "x"
     assert not some.has("_note")
 
 
-def test_indexing_takes_every_field():
+def test_indexing_applies_to_every_field():
     some = three()
     assert some[0].names == ["a"]
     assert some[-1].names == ["c"]
@@ -59,26 +59,26 @@ def test_indexing_takes_every_field():
 
 
 @pytest.mark.parametrize("index", [3, -4])
-def test_an_index_out_of_range(index: int):
+def test_an_index_out_of_range_is_an_error(index: int):
     with pytest.raises(IndexError):
         three()[index]
 
 
-def test_without_fields_there_is_no_length():
+def test_the_length_without_fields_is_an_error():
     with pytest.raises(NotImplementedError):
         len(Instances((1, 1)))
     with pytest.raises(NotImplementedError):
         iter(three())
 
 
-def test_concatenation():
+def test_concatenation_joins_every_field():
     both = Instances.cat([three(), three()[:1]])
     assert both.names == ["a", "b", "c", "a"]
     assert both.scores.tolist() == pytest.approx([0.1, 0.5, 0.9, 0.1])
     assert len(both.boxes) == 4
 
 
-def test_concatenation_of_one_is_that_one():
+def test_concatenation_of_one_returns_the_same_object():
     some = three()
     assert Instances.cat([some]) is some
 
@@ -88,19 +88,19 @@ def test_concatenation_of_two_image_sizes_is_refused():
         Instances.cat([Instances((1, 2)), Instances((2, 1))])
 
 
-def test_moving_moves_what_can_move():
+def test_moving_applies_to_fields_with_a_to_method():
     moved = three().to("cpu")
     assert moved.names == ["a", "b", "c"]
     assert moved.boxes.device == torch.device("cpu")
 
 
-def test_copies_and_pickles():
+def test_instances_can_be_copied_and_pickled():
     for same in (copy.deepcopy(three()), pickle.loads(pickle.dumps(three()))):
         assert same.names == ["a", "b", "c"]
         assert same.image_size == (10, 20)
 
 
-def test_the_text_names_counts_and_fields():
+def test_the_repr_shows_number_and_fields():
     text = str(Instances((10, 20), names=["a"]))
     assert (
         text == "Instances(num_instances=1, image_height=10, image_width=20, fields=[names: ['a']])"

@@ -1,4 +1,4 @@
-"""`detectron2.structures.masks`: bits and polygons."""
+"""`detectron2.structures.masks`: bit masks and polygons."""
 
 import numpy as np
 import pytest
@@ -18,30 +18,30 @@ def square_bits() -> torch.Tensor:
     return bits
 
 
-def test_a_polygon_covers_its_pixels():
+def test_a_polygon_is_rasterized_to_its_pixels():
     found = polygons_to_bitmask([SQUARE], 6, 7)
     assert found.dtype == bool
     np.testing.assert_array_equal(found, square_bits()[0].numpy())
 
 
-def test_no_polygon_covers_nothing():
+def test_an_empty_list_of_polygons_is_an_empty_mask():
     assert not polygons_to_bitmask([], 6, 7).any()
 
 
-def test_bits_become_bool():
+def test_bit_masks_are_cast_to_bool():
     assert BitMasks(np.ones((2, 3, 4), dtype=np.uint8)).tensor.dtype == torch.bool
     assert BitMasks(torch.ones(2, 3, 4)).image_size == (3, 4)
     with pytest.raises(BAD):
         BitMasks(torch.ones(3, 4))
 
 
-def test_boxes_around_bits_include_the_last_pixel():
+def test_boxes_of_bit_masks_include_the_last_pixel():
     masks = BitMasks(torch.cat((square_bits(), torch.zeros(1, 6, 7))))
     assert masks.get_bounding_boxes().tensor.tolist() == [[1, 1, 4, 4], [0, 0, 0, 0]]
     assert masks.nonempty().tolist() == [True, False]
 
 
-def test_bits_are_indexed():
+def test_bit_masks_are_indexed():
     masks = BitMasks(torch.rand(3, 4, 5) > 0.5)
     assert masks[0].tensor.shape == (1, 4, 5)
     assert masks[1:].tensor.shape == (2, 4, 5)
@@ -50,7 +50,7 @@ def test_bits_are_indexed():
     assert len(BitMasks.cat([masks, masks[:1]])) == 4
 
 
-def test_bits_drawn_from_polygons():
+def test_bit_masks_are_rasterized_from_polygons():
     found = BitMasks.from_polygon_masks(PolygonMasks([[SQUARE], []]), 6, 7)
     assert found.tensor.sum(dim=(1, 2)).tolist() == [9, 0]
     assert BitMasks.from_polygon_masks([], 6, 7).tensor.shape == (0, 6, 7)
@@ -66,7 +66,7 @@ def test_a_mask_is_cropped_and_resized(masks: BitMasks | PolygonMasks):
     assert not found[0, :, 6:].any()
 
 
-def test_cropping_needs_a_box_for_each():
+def test_cropping_needs_one_box_per_mask():
     with pytest.raises(BAD):
         PolygonMasks([[SQUARE]]).crop_and_resize(torch.zeros(0, 4), 8)
     assert PolygonMasks([]).crop_and_resize(torch.zeros(0, 4), 8).shape == (0, 8, 8)
@@ -92,12 +92,12 @@ def test_polygons_are_indexed():
 
 
 @pytest.mark.parametrize("polygons", [[SQUARE], SQUARE, [[SQUARE[:4]]], [[SQUARE[:7]]]])
-def test_what_is_no_polygon_is_refused(polygons: list):
+def test_invalid_polygons_are_refused(polygons: list):
     with pytest.raises(BAD):
         PolygonMasks(polygons)
 
 
-def test_masks_in_boxes_are_pasted():
+def test_roi_masks_are_pasted_into_their_boxes():
     masks = ROIMasks(torch.ones(2, 4, 4))
     boxes = Boxes(torch.tensor([[1.0, 1, 4, 4], [0, 0, 7, 6]]))
     found = masks.to_bitmasks(boxes, 6, 7)

@@ -1,4 +1,4 @@
-"""`detectron2.tracking`: identities from one frame to the next."""
+"""`detectron2.tracking`: identities over consecutive frames."""
 
 import numpy as np
 import pytest
@@ -36,18 +36,18 @@ def tracker(request):
     return request.param(video_height=100, video_width=100, max_lost_frame_count=1)
 
 
-def test_everything_in_the_first_frame_is_new(tracker):
+def test_every_object_in_the_first_frame_gets_an_identity(tracker):
     assert tracker.update(frame(A, B)).ID == [0, 1]
 
 
-def test_objects_keep_their_identity_in_any_order_and_others_get_a_new_one(tracker):
+def test_matched_objects_keep_their_identity_and_others_get_a_new_one(tracker):
     tracker.update(frame(A, B))
     found = tracker.update(frame(shifted(B), C, shifted(A)))
     assert found.ID == [1, 2, 0]
     assert found.ID_period == [2, 1, 2]
 
 
-def test_an_object_seen_twice_is_waited_for(tracker):
+def test_a_lost_object_seen_twice_is_kept(tracker):
     tracker.update(frame(A, B))
     tracker.update(frame(A, B, C))
     found = tracker.update(frame(B))
@@ -57,14 +57,14 @@ def test_an_object_seen_twice_is_waited_for(tracker):
     assert tracker.update(frame(B, shifted(A))).ID == [1, 0]
 
 
-def test_an_object_is_not_waited_for_too_long(tracker):
+def test_a_lost_object_is_dropped_after_the_maximum_of_lost_frames(tracker):
     for boxes in ([A, B], [A, B], [B], [B]):
         found = tracker.update(frame(*boxes))
     assert found.ID == [1]
     assert tracker.update(frame(B, A)).ID == [1, 2]
 
 
-def test_tiny_objects_are_not_waited_for(tracker):
+def test_tiny_lost_objects_are_not_kept(tracker):
     tiny = [10, 10, 11, 50]
     for boxes in ([tiny, B], [tiny, B], [B]):
         found = tracker.update(frame(*boxes))
@@ -78,7 +78,7 @@ def test_frames_can_be_empty(tracker):
 
 
 @pytest.mark.skipif(provider() == "official", reason="the official one cuts costs to integers")
-def test_costs_of_matches():
+def test_the_cost_matrix_counts_or_weights_matches():
     options = {"video_height": 100, "video_width": 100}
     before = BBoxIOUTracker(**options).update(frame(A, B))
     now = frame(A, [0, 0, 20, 15], C)

@@ -45,5 +45,5 @@ def test_parameters_are_counted_by_module(model):
     assert parameter_count(model)["used"] == 15
 
 
-def test_parameters_without_a_part_in_the_loss_are_named(model):
+def test_parameters_unused_by_the_loss_are_listed(model):
     assert find_unused_parameters(model.train(), BATCH) == ["unused.weight", "unused.bias"]

@@ -1,4 +1,4 @@
-"""`detectron2.utils.comm`: alone, and between two processes."""
+"""`detectron2.utils.comm`: in a single process, and between two processes."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ dist.destroy_process_group()
 """
 
 
-def test_alone_everything_is_trivial():
+def test_collectives_are_trivial_in_a_single_process():
     assert (comm.get_rank(), comm.get_world_size(), comm.is_main_process()) == (0, 1, True)
     assert (comm.get_local_rank(), comm.get_local_size()) == (0, 1)
     assert comm.all_gather("x") == comm.gather("x") == ["x"]
@@ -49,12 +49,12 @@ def test_alone_everything_is_trivial():
     comm.synchronize()
 
 
-def test_there_is_no_local_group_without_processes():
+def test_the_local_group_needs_a_distributed_run():
     with pytest.raises((RuntimeError, AssertionError)):
         comm.get_local_process_group()
 
 
-def test_two_processes_exchange_what_they_have(tmp_path: Path):
+def test_two_processes_gather_and_reduce(tmp_path: Path):
     store = (tmp_path / "store").as_uri()
     command = [sys.executable, "-c", WORKER]
     workers = [

@@ -5,7 +5,7 @@ from detectron2.utils.develop import create_dummy_class, create_dummy_func
 from detectron2.utils.torch_version_utils import min_torch_version
 
 
-def test_a_stand_in_names_what_is_missing_when_it_is_used():
+def test_a_dummy_object_names_the_missing_dependency_when_used():
     kind = create_dummy_class("Thing", "somepackage", "Install it.")
     with pytest.raises(ImportError, match=r"somepackage.*Thing.*Install it"):
         kind()

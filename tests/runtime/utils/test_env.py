@@ -1,4 +1,4 @@
-"""`detectron2.utils.env.setup_environment`: what the user's own module does at import."""
+"""`detectron2.utils.env.setup_environment`: the user's setup module."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 
-def test_the_users_module_is_called_once(tmp_path: Path):
+def test_the_users_setup_module_is_called_once(tmp_path: Path):
     module = tmp_path / "mine.py"
     module.write_text("def setup_environment():\n    print('set up')\n", encoding="utf-8")
     code = (

@@ -35,7 +35,7 @@ def printed(caplog: pytest.LogCaptureFixture, storage: EventStorage, max_iter: i
     return caplog.messages[0] if caplog.messages else ""
 
 
-def test_the_storage_is_found_inside_its_context():
+def test_get_event_storage_returns_the_active_storage():
     assert not has_event_storage()
     with EventStorage() as outer, EventStorage() as inner:
         assert get_event_storage() is inner
@@ -69,14 +69,14 @@ def test_only_noisy_scalars_are_smoothed():
     assert storage.count_samples("noisy", 2) == 2
 
 
-def test_a_scalar_cannot_change_whether_it_is_noisy():
+def test_a_scalar_cannot_change_its_smoothing_hint():
     storage = EventStorage()
     storage.put_scalar("x", 1)
     with pytest.raises((ValueError, AssertionError)):
         storage.put_scalar("x", 1, smoothing_hint=False)
 
 
-def test_names_have_a_scope():
+def test_name_scopes_prefix_scalars():
     storage = EventStorage()
     with storage.name_scope("val"):
         storage.put_scalar("loss", 1)
@@ -89,7 +89,7 @@ def test_an_unknown_history_is_a_key_error():
         EventStorage().history("nothing")
 
 
-def test_json_lines_hold_new_scalars_by_iteration(tmp_path: Path):
+def test_json_lines_have_new_scalars_by_iteration(tmp_path: Path):
     path = tmp_path / "metrics.json"
     with EventStorage(19) as storage:
         writer = JSONWriter(str(path))
@@ -121,7 +121,9 @@ def test_json_lines_are_appended(tmp_path: Path):
     assert [line["x"] for line in lines(path)] == [1.0, math.inf]
 
 
-def test_the_log_line(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_the_log_line_has_eta_losses_times_and_rate(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     storage = EventStorage()
     for k in range(10):
@@ -137,7 +139,9 @@ def test_the_log_line(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monk
     assert storage.latest()["eta_seconds"][0] == pytest.approx(0.145 * 89)
 
 
-def test_a_log_line_of_little(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_a_log_line_without_times_has_the_scalars_only(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     storage = EventStorage(3)
     storage.put_scalar("loss", 0.5)
@@ -150,7 +154,7 @@ def test_there_is_no_log_line_after_the_last_iteration(caplog: pytest.LogCapture
     assert printed(caplog, storage, 100) == ""
 
 
-def test_tensorboard_gets_everything_once(tmp_path: Path):
+def test_tensorboard_writes_every_value_once(tmp_path: Path):
     folder = tmp_path / "events"
     with EventStorage() as storage:
         writer = TensorboardXWriter(str(folder))

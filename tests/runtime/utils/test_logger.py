@@ -1,4 +1,4 @@
-"""`detectron2.utils.logger`: handlers, and messages that do not repeat."""
+"""`detectron2.utils.logger`: handlers, and rate-limited messages."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ from detectron2.utils.logger import (
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """A logger of its own for each test."""
+    """Return a new logger name for each test."""
     name = f"logger{uuid.uuid4().hex}"
     yield name
     for handler in logging.getLogger(name).handlers[:]:
@@ -54,13 +54,13 @@ def test_setting_up_twice_adds_no_handlers(name: str):
     assert len(setup_logger(name=name).handlers) == 1
 
 
-def test_the_first_n(name: str, caplog: pytest.LogCaptureFixture):
+def test_log_first_n_logs_n_times(name: str, caplog: pytest.LogCaptureFixture):
     for k in range(4):
         log_first_n(logging.WARNING, f"first {k}", n=2, name=name)
     assert caplog.messages == ["first 0", "first 1"]
 
 
-def test_the_first_of_each_message(name: str, caplog: pytest.LogCaptureFixture):
+def test_log_first_n_counts_by_message(name: str, caplog: pytest.LogCaptureFixture):
     for k in range(4):
         log_first_n(logging.WARNING, f"{name} {k % 2}", name=name, key="message")
     log_first_n(logging.WARNING, f"{name} 0", name=name, key="message")
@@ -68,19 +68,19 @@ def test_the_first_of_each_message(name: str, caplog: pytest.LogCaptureFixture):
     assert caplog.messages == [f"{name} 0", f"{name} 1", f"{name} 0"]
 
 
-def test_every_n(name: str, caplog: pytest.LogCaptureFixture):
+def test_log_every_n_logs_the_first_of_n(name: str, caplog: pytest.LogCaptureFixture):
     for k in range(5):
         log_every_n(logging.WARNING, f"every {k}", n=2, name=name)
     assert caplog.messages == ["every 0", "every 2", "every 4"]
 
 
-def test_not_twice_in_n_seconds(name: str, caplog: pytest.LogCaptureFixture):
+def test_log_every_n_seconds_logs_once_in_n_seconds(name: str, caplog: pytest.LogCaptureFixture):
     for k in range(3):
         log_every_n_seconds(logging.WARNING, f"slow {k}", n=100, name=name)
     assert caplog.messages == ["slow 0"]
 
 
-def test_a_small_table():
+def test_create_small_table_formats_one_row():
     assert create_small_table({"AP": 1.23456, "n": 2}).splitlines() == [
         "|  AP   |  n  |",
         "|:-----:|:---:|",

@@ -11,14 +11,14 @@ def instances(**fields):
     return Instances((10, 20), pred_boxes=boxes, scores=torch.tensor([0.5]), **fields)
 
 
-def test_random_boxes_have_sides():
+def test_random_boxes_are_not_empty():
     boxes = testing.random_boxes(50, max_coord=10)
     assert boxes.shape == (50, 4)
     assert ((boxes[:, 2:] - boxes[:, :2]) > 0.999).all()
     assert boxes.max() <= 10
 
 
-def test_equal_instances_are_close():
+def test_assert_instances_allclose_accepts_equal_instances():
     testing.assert_instances_allclose(instances(), instances())
 
 
@@ -31,6 +31,6 @@ def test_equal_instances_are_close():
         (Instances((10, 20), **{**instances().get_fields(), "scores": torch.zeros(1)}), "scores"),
     ],
 )
-def test_what_differs_is_named(other, message):
+def test_assert_instances_allclose_names_the_difference(other, message):
     with pytest.raises(AssertionError, match=message):
         testing.assert_instances_allclose(instances(), other)

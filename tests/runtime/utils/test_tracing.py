@@ -1,4 +1,4 @@
-"""`detectron2.utils.tracing`: assertions that tracing passes over."""
+"""`detectron2.utils.tracing`: assertions that tracing skips."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ class Checked(nn.Module):
         return x + 1
 
 
-def test_a_condition_is_looked_at_when_the_model_runs():
+def test_a_condition_is_checked_when_the_model_runs():
     model = Checked()
     model(torch.zeros(1, 2))
     assert not model.traced
@@ -24,7 +24,7 @@ def test_a_condition_is_looked_at_when_the_model_runs():
         model(torch.zeros(2, 2))
 
 
-def test_tracing_passes_over_it():
+def test_tracing_skips_the_condition():
     model = Checked()
     traced = torch.fx.symbolic_trace(model)
     assert model.traced
@@ -34,6 +34,6 @@ def test_tracing_passes_over_it():
 
 
 @pytest.mark.skipif(provider() != "bundled", reason="the bundled runtime's promise")
-def test_text_is_not_run():
+def test_a_condition_as_text_is_an_error():
     with pytest.raises(TypeError, match="text"):
         assert_fx_safe("1 == 2", "message")

@@ -1,4 +1,4 @@
-"""`detectron2.utils`: the small ones."""
+"""The small modules of `detectron2.utils`."""
 
 import pickle
 import random
@@ -35,14 +35,14 @@ def test_the_torch_version_is_a_pair():
     assert torch.__version__.startswith("{}.{}.".format(*TORCH_VERSION))
 
 
-def test_names_are_located():
+def test_dotted_names_are_located():
     assert locate("torch.nn.Conv2d") is torch.nn.Conv2d
     assert locate("collections.OrderedDict.fromkeys") is not None
     with pytest.raises((ImportError, Exception), match="no_such"):
         locate("torch.no_such_thing")
 
 
-def test_a_registry_knows_its_own():
+def test_a_registry_returns_registered_objects():
     registry = Registry("SHAPES")
 
     @registry.register()
@@ -53,14 +53,14 @@ def test_a_registry_knows_its_own():
         registry.get("Square")
 
 
-def test_closures_pickle_in_a_wrapper():
+def test_the_wrapper_pickles_closures():
     offset = 3
     wrapped = pickle.loads(pickle.dumps(PicklableWrapper(lambda x: x + offset)))
     assert wrapped(4) == 7
     assert PicklableWrapper("text").upper() == "TEXT"
 
 
-def test_a_full_gpu_is_tried_again(monkeypatch: pytest.MonkeyPatch):
+def test_out_of_memory_is_retried(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     calls = []
 
@@ -75,7 +75,7 @@ def test_a_full_gpu_is_tried_again(monkeypatch: pytest.MonkeyPatch):
     assert calls == ["cpu"] * 3
 
 
-def test_other_errors_pass():
+def test_errors_other_than_out_of_memory_propagate():
     @retry_if_cuda_oom
     def fail() -> None:
         raise RuntimeError("something else")
@@ -84,14 +84,14 @@ def test_other_errors_pass():
         fail()
 
 
-def test_local_files_are_opened(tmp_path: Path):
+def test_the_path_manager_opens_local_files(tmp_path: Path):
     path = tmp_path / "a.txt"
     path.write_text("text", encoding="utf-8")
     with PathManager.open(str(path)) as file:
         assert file.read() == "text"
 
 
-def test_model_zoo_paths_are_urls(monkeypatch: pytest.MonkeyPatch):
+def test_detectron2_addresses_resolve_to_urls(monkeypatch: pytest.MonkeyPatch):
     seen = []
     real = PathManager.get_local_path
 
@@ -105,7 +105,7 @@ def test_model_zoo_paths_are_urls(monkeypatch: pytest.MonkeyPatch):
     assert seen[-1] == expected
 
 
-def test_the_environment_is_described():
+def test_collect_env_info_lists_versions():
     text = collect_env_info()
     assert torch.__version__ in text
     assert "detectron2" in text

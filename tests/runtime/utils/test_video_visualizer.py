@@ -29,7 +29,7 @@ def detections(*boxes, masks=False):
 
 
 def colors(visualizer):
-    """Of the objects that were seen last."""
+    """Return the colours of the objects in the last frame."""
     return {
         tuple(np.round(found.color, 6)) for found in visualizer._old_instances if found.ttl == 8
     }
@@ -49,7 +49,7 @@ def test_an_object_keeps_its_colour_in_the_next_frame(visualizer, masks):
     assert before < colors(visualizer)
 
 
-def test_identities_decide_about_colours(visualizer):
+def test_colours_follow_identities(visualizer):
     first = detections([5, 5, 30, 30], [40, 30, 70, 50])
     first.ID = [7, 8]
     one, two = visualizer._assign_colors_by_id(first)
@@ -59,17 +59,17 @@ def test_identities_decide_about_colours(visualizer):
     assert (one != two).any()
 
 
-def test_a_frame_without_objects_stays_as_it_is(visualizer):
+def test_a_frame_without_objects_is_unchanged(visualizer):
     drawn = visualizer.draw_instance_predictions(FRAME, detections())
     np.testing.assert_array_equal(drawn.get_image(), FRAME)
 
 
-def test_labels_are_drawn(visualizer):
+def test_semantic_labels_are_drawn(visualizer):
     labels = np.zeros((60, 80), dtype=np.uint8)
     labels[:, 40:] = 1
     assert (visualizer.draw_sem_seg(FRAME, labels).get_image() != FRAME).any()
 
 
-def test_segmentation_colours_are_not_for_videos():
+def test_segmentation_color_mode_is_refused():
     with pytest.raises(AssertionError, match="not supported"):
         VideoVisualizer(Metadata(name="video"), ColorMode.SEGMENTATION)

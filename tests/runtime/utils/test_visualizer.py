@@ -28,7 +28,7 @@ def predictions():
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.5, 2.0])
-def test_an_untouched_image_comes_back_in_the_scaled_size(image, scale):
+def test_an_image_without_drawings_is_returned_at_the_scaled_size(image, scale):
     found = Visualizer(image, scale=scale).get_output().get_image()
     assert found.shape == (int(H * scale), int(W * scale), 3)
     assert found.dtype == np.uint8
@@ -43,12 +43,12 @@ def test_detections_are_drawn_in_every_mode(image, mode):
     assert (found[:3, :] == 128).all()
 
 
-def test_no_detections_leave_the_image_as_it_is(image):
+def test_drawing_no_detections_does_not_change_the_image(image):
     found = Visualizer(image).draw_instance_predictions(predictions()[:0]).get_image()
     assert (found == 128).all()
 
 
-def test_annotations_of_a_data_set_are_drawn(image):
+def test_annotations_of_a_dataset_are_drawn(image):
     box = {"bbox": [5, 5, 20, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1}
     polygon = [[5, 5, 25, 5, 25, 25, 5, 25]]
     sample = {"annotations": [{**box, "segmentation": polygon, "iscrowd": 1}]}
@@ -110,12 +110,12 @@ def test_panoptic_segments_are_drawn(image):
     assert (found != 128).any(axis=-1).mean() > 0.9
 
 
-def test_a_drawing_is_saved_in_its_size(image, tmp_path):
+def test_a_saved_drawing_has_its_size(image, tmp_path):
     Visualizer(image, scale=2).get_output().save(str(tmp_path / "a b.png"))
     assert Image.open(tmp_path / "a b.png").size == (2 * W, 2 * H)
 
 
-def test_a_mask_is_the_same_in_all_its_forms():
+def test_mask_representations_convert_to_each_other():
     mask = np.zeros((H, W), dtype=np.uint8)
     mask[5:15, 10:30] = 1
     from_array = GenericMask(mask, H, W)

@@ -1,4 +1,4 @@
-"""Reading pickles that hold nothing but NumPy arrays, without running what they say."""
+"""Safe loading of pickles that hold nothing but NumPy arrays and plain values."""
 
 import codecs
 import pickle
@@ -10,10 +10,10 @@ import numpy as np
 
 
 def load_arrays(file: IO[bytes]) -> Any:
-    """The dicts, lists, strings, numbers and arrays of a pickle of Python 2 or 3.
+    """Load the dicts, lists, strings, numbers and arrays of a pickle of Python 2 or 3.
 
     Raises:
-        pickle.UnpicklingError: it is broken, or holds anything else; nothing was run then.
+        pickle.UnpicklingError: the pickle is broken or holds anything else; nothing is executed.
     """
     return _ArrayUnpickler(file, encoding="latin1").load()
 
@@ -25,13 +25,13 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
 
 
 def _array_functions() -> dict[tuple[str, str], Callable]:
-    # What NumPy's own __reduce__ refers to: looked up here, so that they fit this NumPy.
+    # The functions that NumPy's __reduce__ refers to, looked up for the installed NumPy.
     reconstruct: Any = np.ones(1).__reduce__()[0]
     scalar: Any = np.float64(0).__reduce__()[0]
     functions: dict[tuple[str, str], Callable] = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): _encode_latin1,  # bytes, as Python 3 writes them for Python 2
+        ("_codecs", "encode"): _encode_latin1,  # how Python 3 writes bytes for Python 2
         ("collections", "OrderedDict"): OrderedDict,
     }
     for package in ("numpy.core", "numpy._core"):  # before and since NumPy 2

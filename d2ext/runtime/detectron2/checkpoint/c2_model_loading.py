@@ -1,4 +1,4 @@
-"""Matching the names of foreign weights to a model's."""
+"""Matching of checkpoint keys to the parameter names of a model."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-# Caffe2's names of what Detectron2 calls otherwise, applied in this order.
+# Patterns of Caffe2's names and their replacements. The order matters.
 _RENAMINGS = [
     (r"^pred(?=_)", "linear"),
     (r"^(res_)?conv1(?=_(w|b|bn|gn)(_|$))", "stem.conv1"),
@@ -26,7 +26,7 @@ _RENAMINGS = [
 
 
 def convert_basic_c2_names(original_keys: Iterable[str]) -> list[str]:
-    """Detectron2's names of the weights of a Caffe2 backbone, e.g. MSRA's R-50.
+    """Convert the parameter names of a Caffe2 backbone, e.g. MSRA's R-50, to Detectron2's.
 
     "res2_0_branch2a_bn_s" is "res2.0.conv1.norm.weight"; unknown names are returned as they are.
     """
@@ -43,7 +43,7 @@ def align_and_update_state_dicts(
     ckpt_state_dict: dict[str, Tensor],
     c2_conversion: bool = True,
 ) -> dict[str, Tensor]:
-    """The checkpoint's weights under the names that the model has for them.
+    """Rename the weights of a checkpoint to the parameter names of a model.
 
     A weight belongs to the parameter whose name it is or, after a dot, ends: "res2.conv1.weight"
     to "backbone.res2.conv1.weight". The longest of several names wins. A weight that belongs
@@ -90,12 +90,12 @@ def _targets(parameters: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[
 
 
 def _longest_suffix(parameter: str, weights: dict[str, Tensor]) -> str | None:
-    """The longest of the weights' names that is the parameter's, without leading parts."""
+    """Return the longest weight name that is `parameter` or a dotted suffix of it."""
     parts = parameter.split(".")
     suffixes = (".".join(parts[start:]) for start in range(len(parts)))
     return next((suffix for suffix in suffixes if suffix in weights), None)
 
 
 def _longest_common_prefix_str(names: list[str]) -> str:
-    """What all names begin with, letter by letter: it may end within a part."""
+    """Return the longest common prefix by characters: it may end within a part of a name."""
     return os.path.commonprefix(names)  # noqa: RUF071  (letters are meant)

@@ -6,7 +6,7 @@ from detectron2.utils.file_io import PathHandler, PathManager
 
 
 class ModelCatalog:
-    """Where the backbones that Caffe2 Detectron was trained from are found."""
+    """The catalog of the backbones that Caffe2 Detectron was trained from."""
 
     S3_C2_DETECTRON_PREFIX = "https://dl.fbaipublicfiles.com/detectron"
     C2_IMAGENET_MODELS = {  # noqa: RUF012
@@ -22,7 +22,7 @@ class ModelCatalog:
 
     @classmethod
     def get(cls, name: str) -> str:
-        """The URL of a model named as "ImageNetPretrained/MSRA/R-50".
+        """Return the URL of a model, e.g. of "ImageNetPretrained/MSRA/R-50".
 
         Raises:
             RuntimeError: the name is unknown.
@@ -35,7 +35,7 @@ class ModelCatalog:
 
 
 class ModelCatalogHandler(PathHandler):
-    """Opens "catalog://" and a name of `ModelCatalog`."""
+    """A path handler for "catalog://" followed by a name of `ModelCatalog`."""
 
     PREFIX = "catalog://"
 

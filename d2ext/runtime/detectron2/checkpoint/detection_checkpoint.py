@@ -21,16 +21,16 @@ _MATCH_QUERY = "?matching_heuristics=True"
 
 
 class DetectionCheckpointer(Checkpointer):
-    """Saves a model with what trains it; also loads the weights of Detectron2's and other zoos.
+    """Checkpointer of a model and its training state; also loads weights of several model zoos.
 
-    Nothing that a file says is executed: .pth files hold tensors and plain values, .pkl files NumPy
-    arrays and plain values.
+    Nothing in a file is executed: .pth files hold tensors and plain values, .pkl files NumPy arrays
+    and plain values.
 
     Args:
-        model: the model; what wraps it for several processes is looked through.
+        model: the model; a `DistributedDataParallel` wrapper is removed.
         save_dir: folder of the checkpoints.
         save_to_disk: by default in the main process only.
-        **checkpointables: what else is saved and loaded under its name: the optimizer...
+        **checkpointables: further objects to save and load by name, e.g. the optimizer.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class DetectionCheckpointer(Checkpointer):
         self._match_names = False
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load a file or URL, and return what of it belongs to nothing here.
+        """Load a file or URL and return its entries that belong to no checkpointable.
 
         Args:
             path: if it ends in "?matching_heuristics=True", weights are matched to the model's
@@ -63,9 +63,9 @@ class DetectionCheckpointer(Checkpointer):
         return super().load(path.removesuffix(_MATCH_QUERY), *args, **kwargs)
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `name`.pth with everything, and remember it as the last one.
+        """Save everything to `name`.pth and record it as the last checkpoint.
 
-        The file appears when it is complete: what was there before is never harmed.
+        The file is replaced only once the new one is complete.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -77,7 +77,7 @@ class DetectionCheckpointer(Checkpointer):
         self.tag_last_checkpoint(f"{name}.pth")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Remember which file is the last checkpoint."""
+        """Record which file is the last checkpoint."""
         with _replacing(os.path.join(self.save_dir, "last_checkpoint")) as temporary:
             Path(temporary).write_text(last_filename_basename, encoding="utf-8")
 
@@ -101,6 +101,7 @@ class DetectionCheckpointer(Checkpointer):
         return loaded if "model" in loaded else {"model": loaded}
 
     def _torch_load(self, f: str) -> dict[str, Any]:
+        # On the CPU, since the file may come from a GPU that this machine does not have.
         return torch.load(f, map_location="cpu", weights_only=True)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
@@ -112,7 +113,7 @@ class DetectionCheckpointer(Checkpointer):
                 c2_conversion=checkpoint.get("__author__") == "Caffe2",
             )
         incompatible = super()._load_model(checkpoint)
-        # Set by the config and the anchors' settings, and not saved by newer models.
+        # Derived from the config; older checkpoints hold them, newer ones do not.
         buffers = dict(self.model.named_buffers(recurse=False))
         own = {name for name in ("pixel_mean", "pixel_std") if name in buffers}
         missing, unexpected = incompatible.missing_keys, incompatible.unexpected_keys
@@ -126,14 +127,15 @@ def _load_pickle(filename: str) -> dict[str, Any]:
         data = load_arrays(file)
     if "model" in data and "__author__" in data:
         return data
-    # A file of Caffe2's has nothing but weights, by its own names.
+    # Files of Caffe2 hold only weights, under Caffe2's names.
     weights = {k: v for k, v in data.get("blobs", data).items() if not k.endswith("_momentum")}
     return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 @contextmanager
 def _replacing(filename: str) -> Iterator[str]:
-    """A temporary name to write to, which becomes `filename` if nothing goes wrong."""
+    """Yield a temporary name to write to, which is renamed to `filename` on success."""
+    # In the same folder: renaming is atomic only within a file system.
     temporary = f"{filename}.{os.getpid()}.tmp"
     try:
         yield temporary

@@ -1,4 +1,4 @@
-"""Lists of numbers written as expressions, evaluated by a parser that knows nothing else."""
+"""A restricted parser for lists of numbers written as arithmetic expressions."""
 
 import ast
 import operator
@@ -18,13 +18,13 @@ _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
 }
-_MAX_ITEMS = 10_000  # of all comprehensions together
-_MAX_POWER = 1024  # of base and exponent
+_MAX_ITEMS = 10_000  # limit over all comprehensions
+_MAX_POWER = 1024  # limit of base and exponent
 _MAX_NUMBER = 1e100
 
 
 def evaluate_arithmetic(expression: str) -> Any:
-    """The numbers that an expression stands for, e.g. "[x * 2 ** (1 / 3) for x in [32, 64]]".
+    """Evaluate an expression of numbers, e.g. "[x * 2 ** (1 / 3) for x in [32, 64]]".
 
     Numbers, the operators `+ - * / // % **`, lists, tuples and list comprehensions over them: no
     names but the comprehension's, no calls, no attributes.

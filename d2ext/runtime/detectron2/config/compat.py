@@ -1,18 +1,17 @@
-"""Configs of older schemas: Detectron2's versions 0 and 1, brought to version 2 and back."""
-
-from __future__ import annotations
+"""Conversion of configs between Detectron2's schema versions 0, 1 and 2."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from .config import CfgNode
+from fvcore.common.config import CfgNode
 
 __all__ = ["downgrade_config", "upgrade_config"]
 
 LATEST_VERSION = 2
 
-# What each version renamed, from the name before it.
+Config = TypeVar("Config", bound=CfgNode)  # configs keep their class
+
+# The keys that each version renamed: old name to new name.
 _RENAMED: dict[int, dict[str, str]] = {
     1: {"MODEL.RPN_HEAD.NAME": "MODEL.RPN.HEAD_NAME"},
     2: {
@@ -39,13 +38,13 @@ _RENAMED: dict[int, dict[str, str]] = {
         **{f"TEST.AUG_{key}": f"TEST.AUG.{key}" for key in ("MIN_SIZES", "MAX_SIZE", "FLIP")},
     },
 }
-# Keys by which a file that does not say its version gives itself away.
+# Keys that only version 1 has: they identify a file without VERSION.
 _ONLY_IN_VERSION_1 = ("MODEL.WEIGHT", "TEST.AUG_ON")
 _ANCHORS = {"ANCHOR_SIZES": "SIZES", "ANCHOR_ASPECT_RATIOS": "ASPECT_RATIOS"}
 
 
-def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
-    """A copy of a complete config in a newer schema, by default the newest.
+def upgrade_config(cfg: Config, to_version: int | None = None) -> Config:
+    """Return a copy of a complete config in a newer schema, by default the newest.
 
     Raises:
         ValueError: the config is newer.
@@ -64,8 +63,8 @@ def upgrade_config(cfg: CfgNode, to_version: int | None = None) -> CfgNode:
     return cfg
 
 
-def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
-    """A copy of a complete config in an older schema, so that an older file can be merged into it.
+def downgrade_config(cfg: Config, to_version: int) -> Config:
+    """Return a copy of a complete config in an older schema, for merging an older file into it.
 
     Raises:
         ValueError: the config is older.
@@ -84,7 +83,7 @@ def downgrade_config(cfg: CfgNode, to_version: int) -> CfgNode:
 
 
 def guess_version(cfg: CfgNode, filename: str) -> int:
-    """The version of a partial config that does not say it: 1 if old names give it away."""
+    """Guess the version of a partial config without VERSION: 1 if it has keys that only v1 has."""
     logger = logging.getLogger(__name__)
     if any(_section_of(cfg, key) is not None for key in _ONLY_IN_VERSION_1):
         logger.warning(f"Config '{filename}' has no VERSION. Assuming it to be v1.")
@@ -96,14 +95,14 @@ def guess_version(cfg: CfgNode, filename: str) -> int:
     return LATEST_VERSION
 
 
-def _editable(cfg: CfgNode) -> CfgNode:
+def _editable(cfg: Config) -> Config:
     cfg = cfg.clone()
     cfg.defrost()
     return cfg
 
 
 def _section_of(cfg: Any, key: str) -> Any:
-    """The section that holds the last part of a dotted key; None if it does not."""
+    """Return the section that holds the last part of a dotted key, or None."""
     *sections, last = key.split(".")
     for name in sections:
         cfg = cfg.get(name)
@@ -134,7 +133,7 @@ def _drop_if_empty(cfg: CfgNode, key: str) -> None:
 
 
 def _join_anchors(cfg: CfgNode) -> None:
-    """Version 2 has one anchor generator where RPN and RetinaNet each had their own."""
+    """Merge the anchor settings of RPN and RetinaNet, which version 2 keeps in one section."""
     used = "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "RPN"
     for old, new in _ANCHORS.items():
         for owner in ("RPN", "RETINANET"):
@@ -149,4 +148,4 @@ def _split_anchors(cfg: CfgNode) -> None:
     for old, new in _ANCHORS.items():
         value = cfg.MODEL.ANCHOR_GENERATOR.pop(new)
         cfg.MODEL.RPN[old] = cfg.MODEL.RETINANET[old] = value
-    cfg.MODEL.RETINANET.ANCHOR_STRIDES = []  # nothing has ever read it since
+    cfg.MODEL.RETINANET.ANCHOR_STRIDES = []  # unused, but part of the version 1 schema

@@ -1,4 +1,4 @@
-"""`CfgNode`, the default config, and `configurable`, which lets a class be built from either."""
+"""`CfgNode`, the default config, and `configurable`, which builds objects from a config."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from yacs.config import CfgNode as _YacsCfgNode
 from detectron2.utils.file_io import PathManager
 
 from .compat import LATEST_VERSION, downgrade_config, guess_version, upgrade_config
+from .default_values import DEFAULTS
 from .yaml_file import read_yaml_mapping
 
 
 class CfgNode(_BaseCfgNode):
-    """A tree of settings with attribute access; a file may inherit another by `_BASE_`."""
+    """A tree of settings with attribute access; a file may inherit from others by `_BASE_`."""
 
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
@@ -31,7 +32,7 @@ class CfgNode(_BaseCfgNode):
     def load_yaml_with_base(
         cls, filename: str, allow_unsafe: bool = False, allow_arithmetic: bool = False
     ) -> dict[str, Any]:
-        """A YAML file's content upon that of its `_BASE_`, one file or a list, in their order.
+        """Load a YAML file merged over its `_BASE_`, one file or a list in order.
 
         Args:
             filename, allow_unsafe, allow_arithmetic: as for `merge_from_file`.
@@ -49,7 +50,7 @@ class CfgNode(_BaseCfgNode):
     def merge_from_file(
         self, cfg_filename: str, allow_unsafe: bool = False, allow_arithmetic: bool = False
     ) -> None:
-        """Overwrite values by those of a YAML file and of the files it is based on.
+        """Overwrite values by those of a YAML file and of its `_BASE_` files.
 
         A file in an older schema is upgraded.
 
@@ -61,7 +62,7 @@ class CfgNode(_BaseCfgNode):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is no mapping, wants code to be run, or is in a newer schema.
+            ValueError: the file is not a mapping, has an unsafe tag, or is in a newer schema.
             KeyError: a key is unknown.
         """
         filename = str(cfg_filename)
@@ -83,6 +84,7 @@ class CfgNode(_BaseCfgNode):
         logging.getLogger(__name__).warning(
             f"Loading an old v{version} config file '{filename}' by upgrading it to v{ours}."
         )
+        # A partial file cannot be upgraded alone: merge it in its own schema, then upgrade all.
         old = downgrade_config(self, to_version=version)
         old.merge_from_other_cfg(loaded)
         upgraded = upgrade_config(old)
@@ -90,7 +92,7 @@ class CfgNode(_BaseCfgNode):
         self.update(upgraded)
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
-        """The config as YAML; arguments are those of `yaml.safe_dump`."""
+        """Return the config as YAML; arguments are those of `yaml.safe_dump`."""
         return super().dump(*args, **kwargs)
 
 
@@ -102,7 +104,7 @@ def _base_path(base: str, filename: str) -> str:
 
 
 def _lay_over(above: dict[str, Any], below: dict[str, Any], filename: str) -> None:
-    """Write the leaves of `above` into `below`."""
+    """Merge the leaves of `above` into `below`, in place."""
     for key, value in above.items():
         if not isinstance(value, dict) or key not in below:
             below[key] = value
@@ -112,18 +114,19 @@ def _lay_over(above: dict[str, Any], below: dict[str, Any], filename: str) -> No
             raise ValueError(f"{filename}: {key} is a section here and a value in {BASE_KEY}")
 
 
+# Packages add keys to this very object, through `detectron2.config.defaults`.
+_C = CfgNode(DEFAULTS)
 global_cfg = CfgNode()
 
 
 def get_cfg() -> CfgNode:
-    """A copy of the default config."""
-    from .defaults import _C
-
+    """Return a copy of the default config."""
     return _C.clone()
 
 
 def set_global_cfg(cfg: CfgNode) -> None:
-    """Give `global_cfg` the content of `cfg`, for experiments that pass no config around."""
+    """Copy the content of `cfg` into `global_cfg`, for experiments that pass no config around."""
+    # In place, because modules import the object itself.
     global_cfg.clear()
     global_cfg.update(cfg)
 
@@ -131,15 +134,15 @@ def set_global_cfg(cfg: CfgNode) -> None:
 def configurable(
     init_func: Callable | None = None, *, from_config: Callable[..., dict[str, Any]] | None = None
 ) -> Callable:
-    """Let a constructor or a function be called with a config in place of its arguments.
+    """Allow a constructor or function to be called with a config in place of its arguments.
 
     On `__init__`, the class has a classmethod `from_config(cls, cfg, ...)` that returns the keyword
-    arguments. On a function, that is `from_config(cfg, ...)`, given here. Arguments beside the
-    config go to `from_config` where it takes them, else they override what it returns.
+    arguments. For a function it is `from_config(cfg, ...)`, passed here. Arguments other than the
+    config go to `from_config` if it accepts them; otherwise they override its result.
 
     Raises:
-        TypeError: `init_func` is no `__init__`, or `from_config` is no function; on a call:
-            `from_config` is no classmethod, or does not take `cfg` first.
+        TypeError: `init_func` is not an `__init__`, or `from_config` is not a function. On a call:
+            `from_config` is not a classmethod, or does not take `cfg` first.
         AttributeError: on a call: the class has no `from_config`.
     """
     if init_func is not None:
@@ -159,6 +162,7 @@ def _configurable_init(init_func: Callable, from_config: Callable | None) -> Cal
 
     @functools.wraps(init_func)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        # The subclass's `from_config`, although the decorated constructor may be inherited.
         translate = _from_config_of(type(self))
         if _has_cfg(args, kwargs):
             args, kwargs = (), _arguments_from_cfg(translate, args, kwargs)

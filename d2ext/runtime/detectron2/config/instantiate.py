@@ -1,4 +1,4 @@
-"""From a description of a call to what the call returns."""
+"""Instantiation of objects from config nodes that describe calls."""
 
 import collections.abc as abc
 import dataclasses
@@ -13,10 +13,10 @@ __all__ = ["dump_dataclass", "instantiate"]
 
 
 def dump_dataclass(obj: Any) -> dict[str, Any]:
-    """A dataclass as a description that `instantiate` makes it from again.
+    """Convert a dataclass to the config node from which `instantiate` rebuilds it.
 
     Raises:
-        TypeError: it is no instance of a dataclass.
+        TypeError: `obj` is not an instance of a dataclass.
     """
     if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
         raise TypeError(f"dump_dataclass wants an instance of a dataclass, got {obj!r}")
@@ -33,17 +33,17 @@ def _dumped(value: Any) -> Any:
 
 
 def instantiate(cfg: Any) -> Any:
-    """Call what `cfg` describes, its arguments first.
+    """Instantiate the object that `cfg` describes, its arguments first.
 
-    This runs whatever `_target_` names: instantiate only configs that you trust.
+    Whatever `_target_` names is called: instantiate only configs that you trust.
 
     Args:
         cfg: a mapping with "_target_", a callable or its dotted name, and keyword arguments, which
             may themselves be such mappings or lists of them. Anything else is returned as it is.
 
     Raises:
-        TypeError: the target cannot be called, or not with these arguments.
-        ImportError: there is nothing of the target's name.
+        TypeError: the target is not callable, or not with these arguments.
+        ImportError: the target's name cannot be imported.
     """
     if isinstance(cfg, ListConfig):
         return ListConfig([instantiate(item) for item in cfg], flags={"allow_objects": True})

@@ -1,4 +1,4 @@
-"""Configs written in Python: calls that are described first, edited, and made later."""
+"""Lazy configs: Python files whose calls are recorded, edited and instantiated later."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from .python_text import python_text
 
 __all__ = ["LazyCall", "LazyConfig"]
 
-_OBJECTS = {"allow_objects": True}  # omegaconf's flag for values of any type
+_OBJECTS = {"allow_objects": True}  # omegaconf's flag that allows values of any type
 
 
 class LazyCall:
-    """Describes a call instead of making it: `LazyCall(nn.Conv2d)(in_channels=3, ...)`.
+    """A recorded call: `LazyCall(nn.Conv2d)(in_channels=3, ...)`.
 
-    Calling it with keyword arguments gives a `DictConfig` of them and "_target_", which can be
-    edited and is called by `instantiate`.
+    Calling it with keyword arguments returns a `DictConfig` of these and "_target_", which can be
+    edited and then passed to `instantiate`.
 
     Args:
-        target: a callable, its dotted name, or the description of a call that gives one.
+        target: a callable, its dotted name, or a recorded call that returns one.
 
     Raises:
         TypeError: `target` is none of these.
@@ -48,18 +48,18 @@ class LazyCall:
 
     def __call__(self, **kwargs: Any) -> DictConfig:
         target = self._target
-        if dataclasses.is_dataclass(target):  # omegaconf would take it for a value's schema
+        if dataclasses.is_dataclass(target):  # omegaconf would treat it as the schema of a value
             target = _name(target)
         content: dict[Any, Any] = {**kwargs, "_target_": target}
         return DictConfig(content, flags=_OBJECTS)
 
 
 class LazyConfig:
-    """Loads, edits and saves such configs.
+    """Loader, editor and writer of lazy configs.
 
-    A config file of this kind is a Python program, and loading it runs it: load only files that
-    you trust. Relative imports in it, and `load_rel`, run other config files afresh each time, so
-    that no file sees what another one edited.
+    A lazy config is a Python program, and loading it runs it: load only files that you trust.
+    Relative imports in it, and `load_rel`, run the other config files anew each time, so that no
+    file sees the edits of another one.
     """
 
     @staticmethod
@@ -68,7 +68,7 @@ class LazyConfig:
         keys: str | tuple[str, ...] | None = None,
         allow_unsafe: bool = False,
     ) -> Any:
-        """Run a `.py` file, or read a `.yaml` one as `save` writes it.
+        """Load a `.py` file by running it, or a `.yaml` file as written by `save`.
 
         Args:
             filename: a path, or anything `PathManager` opens.
@@ -78,9 +78,9 @@ class LazyConfig:
                 package. Names of functions and classes that are imported already are read anyway.
 
         Raises:
-            ValueError: another kind of file, a YAML that is no mapping, or an unsafe tag.
-            SyntaxError, FileNotFoundError, ImportError: as Python has them.
-            KeyError: no such key.
+            ValueError: another kind of file, a YAML that is not a mapping, or an unsafe tag.
+            SyntaxError, FileNotFoundError, ImportError: from running the file.
+            KeyError: a key does not exist.
         """
         filename = str(filename)
         values: Any
@@ -105,7 +105,7 @@ class LazyConfig:
 
     @staticmethod
     def load_rel(filename: str, keys: str | tuple[str, ...] | None = None) -> Any:
-        """`load` of a path relative to the file of the caller."""
+        """Load a path relative to the file of the caller; see `load`."""
         caller = sys._getframe(1).f_globals.get("__file__")
         if caller is None:
             raise ImportError(f"load_rel({filename!r}) has to be called from a file")
@@ -113,15 +113,17 @@ class LazyConfig:
 
     @staticmethod
     def save(cfg: Any, filename: str) -> None:
-        """Write a config as YAML, with functions and classes by name.
+        """Save a config as YAML, with functions and classes by name.
 
-        What YAML cannot hold (a lambda) is pickled to `<filename>.pkl` beside it.
+        Objects that YAML cannot hold, such as lambdas, are pickled to `<filename>.pkl`.
         """
         logger = logging.getLogger(__name__)
         try:
+            # A wide line keeps short lists on one line.
             text = yaml.dump(_plain(cfg), default_flow_style=None, allow_unicode=True, width=9999)
             with PathManager.open(filename, "w", encoding="utf-8") as f:
                 f.write(text)
+            # Read it back, so that a config that cannot be loaded is found now.
             _load_yaml(text, filename, allow_unsafe=True)
         except Exception as error:
             logger.error(f"The config cannot be loaded from {filename}, pickling it: {error}")
@@ -131,7 +133,7 @@ class LazyConfig:
 
     @staticmethod
     def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-        """Change `cfg` in place by "key.of.section=value" strings.
+        """Override values of `cfg` in place by strings "key.of.section=value".
 
         Values are YAML: `3`, `1e-4`, `true`, `null`, `[1, 2]`, `{a: 1}`, text, `"3"` for text that
         looks like something else, `${other.key}`. A key that is new is added; hydra's `+` and `++`
@@ -142,7 +144,7 @@ class LazyConfig:
 
         Raises:
             ValueError: an override without "=".
-            KeyError: a key leads through a value that is no section.
+            KeyError: a key leads through a value that is not a section.
             NotImplementedError: a deletion, `~key`.
         """
         for override in overrides:
@@ -153,10 +155,10 @@ class LazyConfig:
 
     @staticmethod
     def to_py(cfg: Any, prefix: str = "cfg.") -> str:
-        """The config as Python-like text: for reading, not for running.
+        """Return the config as Python-like text, for reading only.
 
         Args:
-            prefix: what every line starts with.
+            prefix: start of every line.
         """
         resolved = OmegaConf.to_container(
             cfg, resolve=True, structured_config_mode=SCMode.INSTANTIATE
@@ -169,11 +171,11 @@ def _as_config(value: Any) -> Any:
 
 
 def _run(filename: str) -> dict[str, Any]:
-    """The globals of a config file after running it."""
+    """Run a config file and return its globals."""
     module = {
         "__name__": f"detectron2_lazy_config.{os.path.basename(filename)[:-3]}",
         "__file__": filename,
-        # An import statement looks its function up here: no other file is affected.
+        # Import statements of this file look `__import__` up here: no other file is affected.
         "__builtins__": {**vars(builtins), "__import__": _import},
     }
     exec(_compiled(filename), module)
@@ -244,7 +246,7 @@ def _plain(cfg: Any) -> Any:
 
 
 def _with_names(value: Any, only_targets: bool) -> Any:
-    """Dataclasses as descriptions, and callables by name: those under "_target_", or all."""
+    """Replace dataclasses by config nodes and callables by names: all or only "_target_"."""
     value = _dumped(value)
     if isinstance(value, list):
         return [_with_names(item, only_targets) for item in value]
@@ -270,7 +272,8 @@ def _parse_override(override: str) -> tuple[str, Any]:
     if text == "":
         return key.lstrip("+"), ""
     if text[0] in "[{":
-        text = re.sub(r"([{,]\s*[\w.]+):(?=\S)", r"\1: ", text)  # hydra needs no space, YAML does
+        # Hydra needs no space after a colon, YAML does.
+        text = re.sub(r"([{,]\s*[\w.]+):(?=\S)", r"\1: ", text)
     value = OmegaConf.from_dotlist([f"value={text}"])
     return key.lstrip("+"), OmegaConf.to_container(value, resolve=False)["value"]  # type: ignore
 

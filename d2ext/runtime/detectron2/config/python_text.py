@@ -1,4 +1,4 @@
-"""Nested values as Python-like text, laid out as the usual formatters do."""
+"""Formatting of nested values as Python-like text."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ _INDENT = " " * 4
 
 
 def python_text(tree: Any, prefix: str) -> str:
-    """One line "prefix.key = value" for each value of nested dicts, in the order of the keys.
+    """Format nested dicts as lines "prefix.key = value", sorted by key.
 
     A dict with "_target_" is written as a call; inside of calls and lists, dicts are literals.
     """
@@ -31,7 +31,7 @@ def _assignments(tree: dict, name: str) -> list[str]:
 
 
 def _formatted(value: Any, indent: str, used: int) -> str:
-    """`value` on one line if it fits behind `used` characters, else opened up."""
+    """Format `value` on one line if it fits after `used` characters, otherwise over several."""
     flat = _flat(value)
     opening, parts, closing = _parts(value)
     if used + len(flat) <= _WIDTH or not parts:
@@ -54,7 +54,7 @@ def _flat(value: Any) -> str:
 
 
 def _parts(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
-    """What a value opens with, its parts as (text before, value), and what it closes with."""
+    """Split a value into its opening, its parts as (prefix, value), and its closing."""
     if isinstance(value, list):
         return "[", [("", item) for item in value], "]"
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Reading YAML without running what its tags say."""
+"""Safe YAML loading: tags do not run code."""
 
 from typing import IO, Any
 
@@ -13,17 +13,17 @@ _EVAL = "object/apply:eval"
 def read_yaml_mapping(
     stream: IO[str], filename: str, allow_unsafe: bool = False, allow_arithmetic: bool = False
 ) -> dict[str, Any]:
-    """The mapping in an open YAML file.
+    """Load the mapping in an open YAML file.
 
     Args:
-        filename: for messages.
+        filename: name used in error messages.
         allow_unsafe: let tags run Python.
         allow_arithmetic: evaluate `!!python/object/apply:eval ["..."]` of lists of numbers, by a
             parser that can do nothing else.
 
     Raises:
-        ValueError: not a mapping, or a tag that would run Python.
-        yaml.YAMLError: not YAML.
+        ValueError: the content is not a mapping, or has a tag that would run Python.
+        yaml.YAMLError: the content is not YAML.
     """
     loader = yaml.UnsafeLoader if allow_unsafe else _Arithmetic if allow_arithmetic else _Plain
     try:
@@ -37,15 +37,15 @@ def read_yaml_mapping(
 
 
 class _UnsafeTag(Exception):
-    """Not a `YAMLError`: the file is YAML."""
+    """An unsafe tag; not a `YAMLError`, because the file is valid YAML."""
 
 
 class _Plain(yaml.SafeLoader):
-    """Plain YAML; a Python tag is refused with what to write instead."""
+    """Plain YAML loader; a Python tag raises an error that says what to write instead."""
 
 
 class _Arithmetic(yaml.SafeLoader):
-    """Plain YAML, and evaluated lists of numbers."""
+    """Plain YAML loader that also evaluates lists of numbers."""
 
 
 def _refuse(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:

@@ -1,4 +1,4 @@
-"""Data sets by name, and what makes batches of them."""
+"""Datasets by name, dataset mappers and data loaders."""
 
 from . import transforms  # isort: skip
 
@@ -14,7 +14,7 @@ from .catalog import DatasetCatalog, Metadata, MetadataCatalog
 from .common import DatasetFromList, MapDataset, ToIterableDataset
 from .dataset_mapper import DatasetMapper
 
-from . import datasets, samplers  # isort: skip  # the built-in data sets register themselves
+from . import datasets, samplers  # isort: skip  # the built-in datasets register themselves
 
 __all__ = [
     "DatasetCatalog",

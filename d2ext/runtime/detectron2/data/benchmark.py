@@ -1,4 +1,4 @@
-"""Where a data loader spends its time: reading, mapping, or passing results between processes."""
+"""Benchmark of a data loader: reading, mapping, and passing results between processes."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class _EmptyMapDataset(Dataset):
-    """Reads the elements of a data set and gives nothing in their place."""
+    """A dataset that reads the elements of another one and returns empty results."""
 
     def __init__(self, dataset: Any) -> None:
         self.ds = dataset
@@ -42,12 +42,13 @@ def iter_benchmark(
     """Time the steps of an iterator.
 
     Args:
-        iterator: gives at least `num_iter` + `warmup` elements.
+        iterator: yields at least `num_iter` + `warmup` elements.
         num_iter: steps to time.
-        warmup: steps before.
-        max_time_seconds: end sooner after this time.
+        warmup: untimed steps before.
+        max_time_seconds: time limit, after which timing stops early.
+
     Returns:
-        Seconds of a step on average, and those of each step.
+        Mean seconds per step, and the seconds of each step.
     """
     steps: Iterator = iter(iterator)
     for _ in islice(steps, warmup):
@@ -64,12 +65,12 @@ def iter_benchmark(
 
 
 class DataLoaderBenchmark:
-    """Logs the speed of the parts of a training loader.
+    """Benchmark of the parts of a training loader; logs their speed.
 
     Args:
         dataset, mapper, sampler, total_batch_size, num_workers: see
             `build_detection_train_loader`.
-        max_time_seconds: the most time for each benchmark.
+        max_time_seconds: time limit of each benchmark.
     """
 
     def __init__(
@@ -122,31 +123,31 @@ class DataLoaderBenchmark:
         )
 
     def benchmark_dataset(self, num_iter: int, warmup: int = 5) -> None:
-        """Take samples from the data set."""
+        """Benchmark reading samples from the dataset."""
         samples = (self.dataset[index] for index in self.sampler)
         self._benchmark(samples, num_iter, warmup, "Dataset Alone")
 
     def benchmark_mapper(self, num_iter: int, warmup: int = 5) -> None:
-        """Take and map samples in this process."""
+        """Benchmark reading and mapping samples in this process."""
         dataset = self._mapped()
         samples = (dataset[index] for index in self.sampler)
         self._benchmark(samples, num_iter, warmup, "Single Process Mapper (sec/sample)")
 
     def benchmark_workers(self, num_iter: int, warmup: int = 10) -> None:
-        """Make batches with none, one and all of the workers."""
+        """Benchmark batches with zero, one and all of the workers."""
         for workers in dict.fromkeys((0, 1, self.num_workers)):
             loader = self._loader(self._mapped(), workers)
             message = f"DataLoader ({workers} workers, bs={self.per_gpu_batch_size})"
             self._benchmark(iter(loader), num_iter * max(workers, 1), warmup, message)
 
     def benchmark_IPC(self, num_iter: int, warmup: int = 10) -> None:
-        """Make batches whose samples stay in the workers: the time without passing them on."""
+        """Benchmark batches whose samples stay in the workers: no interprocess transfer."""
         loader = self._loader(_EmptyMapDataset(self._mapped()), self.num_workers)
         message = f"DataLoader ({self.num_workers} workers, without passing results)"
         self._benchmark(iter(loader), num_iter * max(self.num_workers, 1), warmup, message)
 
     def benchmark_distributed(self, num_iter: int, warmup: int = 10) -> None:
-        """Make batches in all processes at once, and log the times of each."""
+        """Benchmark all processes at once, and log the times of each."""
         loader = iter(self._loader(self._mapped(), self.num_workers))
         startup = Timer()
         next(loader)

@@ -1,4 +1,4 @@
-"""Loaders: data sets by name -> filtered dicts -> mapped samples -> batches."""
+"""Data loaders: datasets by name -> filtered dicts -> mapped samples -> batches."""
 
 import itertools
 import logging
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:
-    """The images that have at least one annotation that is not a crowd."""
+    """Filter out the images all of whose annotations are crowds."""
     kept = [
         image
         for image in dataset_dicts
@@ -59,7 +59,7 @@ def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list
 def filter_images_with_few_keypoints(
     dataset_dicts: list[dict], min_keypoints_per_image: int
 ) -> list[dict]:
-    """The images that have at least so many visible keypoints, over all their objects."""
+    """Filter out the images with fewer visible keypoints, summed over their objects."""
 
     def visible(image: dict) -> int:
         labelled = (a["keypoints"] for a in image["annotations"] if "keypoints" in a)
@@ -72,9 +72,10 @@ def filter_images_with_few_keypoints(
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Proposal files are pickles of numpy arrays; nothing else in one is run."""
+    """Unpickler of NumPy arrays: nothing else in a proposal file is executed."""
 
     def find_class(self, module: str, name: str) -> Any:
+        # What pickled arrays refer to, before and since NumPy 2.
         allowed = ("_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer")
         if module.split(".")[0] == "numpy" and name in allowed:
             return super().find_class(module, name)
@@ -96,8 +97,10 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
     logger.info("Loading proposals from: %s", proposal_file)
     with PathManager.open(proposal_file, "rb") as file:
         proposals = _ArraysOnly(file, encoding="latin1").load()
+    # Detectron1 wrote proposals under these names.
     old_names = {"indexes": "ids", "scores": "objectness_logits"}
     proposals = {old_names.get(key, key): value for key, value in proposals.items()}
+    # Ids are numbers in some files and strings in others.
     place = {str(image_id): i for i, image_id in enumerate(proposals["ids"])}
     mode = BoxMode(proposals.get("bbox_mode", BoxMode.XYXY_ABS))
     for image in dataset_dicts:
@@ -113,7 +116,7 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
 
 
 def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list[str]) -> None:
-    """Log how many objects of each class there are, without crowds."""
+    """Log a histogram of the objects per class, without crowds."""
     counts = Counter(
         annotation["category_id"]
         for image in dataset_dicts
@@ -125,6 +128,7 @@ def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list
         raise AssertionError(
             f"Got an invalid category_id={unknown[0]} for a dataset of {len(class_names)} classes"
         )
+    # Three columns of cut names fit on a terminal's line.
     rows = [(name[:13], counts[i]) for i, name in enumerate(class_names)]
     rows.append(("total", sum(counts.values())))
     table = _in_columns(rows, columns=min(3, len(rows) - 1) or 1)
@@ -152,20 +156,21 @@ def get_detection_dataset_dicts(
     proposal_files: Sequence[str] | None = None,
     check_consistency: bool = True,
 ) -> Any:
-    """Load data sets by name, one after another.
+    """Load datasets by name and concatenate them.
 
     Args:
         names: one or several registered names.
-        filter_empty: leave out images without objects; only where the data has annotations.
-        min_keypoints: leave out images with fewer visible keypoints; 0 for no limit.
-        proposal_files: one for each name; see `load_proposals_into_dataset`.
-        check_consistency: check that all have the same classes, and log their counts.
+        filter_empty: filter out images without objects, if the dataset has annotations.
+        min_keypoints: filter out images with fewer visible keypoints; 0 for no limit.
+        proposal_files: one per name; see `load_proposals_into_dataset`.
+        check_consistency: check that all have the same classes, and log the objects per class.
+
     Returns:
-        A list of dicts, or a torch `Dataset` where the names stand for such.
+        A list of dicts, or a torch `Dataset` if the names are registered as such.
     """
     names = [names] if isinstance(names, str) else names
     if not len(names):
-        raise AssertionError("No data set names: DATASETS.TRAIN or DATASETS.TEST is empty.")
+        raise AssertionError("No dataset names: DATASETS.TRAIN or DATASETS.TEST is empty.")
     loaded = [DatasetCatalog.get(name) for name in names]
     if isinstance(loaded[0], torchdata.Dataset):
         return torchdata.ConcatDataset(loaded) if len(loaded) > 1 else loaded[0]
@@ -213,24 +218,25 @@ def build_batch_data_loader(
     seed: int | None = None,
     **kwargs: Any,
 ) -> Any:
-    """A `DataLoader` whose batches are lists of samples, grouped by aspect if wanted.
+    """Build a `DataLoader` whose batches are lists of samples, optionally grouped by aspect ratio.
 
     Args:
         dataset: map-style, or iterable.
-        sampler: indices for a map-style data set, None for an iterable one.
-        total_batch_size: images of a batch over all processes.
+        sampler: yields indices of a map-style dataset; None for an iterable one.
+        total_batch_size: images per batch over all processes.
         aspect_ratio_grouping: batches of only wide or only tall images; needs "width" and "height"
             in the samples and `drop_last`.
         num_workers: worker processes.
-        collate_fn: a list of samples to a batch; the list itself by default.
+        collate_fn: collates a list of samples to a batch; by default the list itself.
         drop_last: drop a batch that is not full.
-        single_gpu_batch_size: images of a batch in this process, in place of `total_batch_size`.
-        seed: of the workers' random state.
-        prefetch_factor, persistent_workers, pin_memory, kwargs: of `DataLoader`.
+        single_gpu_batch_size: images per batch in this process, in place of `total_batch_size`.
+        seed: seed of the workers' random state.
+        prefetch_factor, persistent_workers, pin_memory, kwargs: options of `DataLoader`.
     """
     batch_size = _batch_size_here(total_batch_size, single_gpu_batch_size)
     logger.info("Making batched data loader with batch_size=%d", batch_size)
     if not isinstance(dataset, torchdata.IterableDataset):
+        # Chunks of a batch: each worker makes whole batches of consecutive indices.
         dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)  # type: ignore[arg-type]
     elif sampler is not None:
         raise AssertionError("sampler must be None if dataset is IterableDataset")
@@ -250,6 +256,7 @@ def build_batch_data_loader(
         )
     if not drop_last:
         raise AssertionError("Aspect ratio grouping will drop incomplete batches.")
+    # Workers send single samples; batches of one orientation are collected in this process.
     samples = torchdata.DataLoader(dataset, collate_fn=operator.itemgetter(0), **options)
     batches = AspectRatioGroupedDataset(samples, batch_size)
     return batches if collate_fn is None else MapDataset(batches, collate_fn)
@@ -324,24 +331,18 @@ def build_detection_train_loader(
     collate_fn: Callable[[list], Any] | None = None,
     **kwargs: Any,
 ) -> Any:
-    """An endless loader of training batches; also called with `cfg` in place of the arguments.
+    """Build an infinite loader of training batches; can also be called with `cfg`.
 
     Args:
-        dataset: a list of dicts, or a torch data set, map-style or iterable.
-        mapper: a dict of the data set to what the model takes; by default from a config
+        dataset: a list of dicts, or a torch dataset, map-style or iterable.
+        mapper: maps a dict of the dataset to the model's input; by default, with a config,
             `DatasetMapper(cfg, True)`.
-        sampler: indices of a map-style data set; `TrainingSampler` by default.
+        sampler: yields indices of a map-style dataset; `TrainingSampler` by default.
         total_batch_size, aspect_ratio_grouping, num_workers, collate_fn, kwargs: see
             `build_batch_data_loader`.
     """
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if isinstance(dataset, torchdata.IterableDataset):
-        if sampler is not None:
-            raise AssertionError("sampler must be None if dataset is IterableDataset")
-    else:
+    dataset = _map_dataset(dataset, mapper, sampler)
+    if not isinstance(dataset, torchdata.IterableDataset):
         sampler = TrainingSampler(len(dataset)) if sampler is None else sampler
         if not isinstance(sampler, torchdata.Sampler):
             raise AssertionError(f"Expect a Sampler but got {type(sampler)}")
@@ -354,6 +355,16 @@ def build_detection_train_loader(
         collate_fn=collate_fn,
         **kwargs,
     )
+
+
+def _map_dataset(dataset: Any, mapper: Callable | None, sampler: Any) -> Any:
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        dataset = MapDataset(dataset, mapper)
+    if isinstance(dataset, torchdata.IterableDataset) and sampler is not None:
+        raise AssertionError("sampler must be None if dataset is IterableDataset")
+    return dataset
 
 
 def _test_loader_from_config(
@@ -384,23 +395,17 @@ def build_detection_test_loader(
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
 ) -> torchdata.DataLoader:
-    """A loader that reads every sample once; also called with `cfg, dataset_name`.
+    """Build a loader that reads every sample once; can also be called with `cfg, dataset_name`.
 
     Args:
         dataset, mapper: see `build_detection_train_loader`.
-        sampler: indices of a map-style data set; `InferenceSampler` by default.
-        batch_size: images of a batch in this process.
+        sampler: yields indices of a map-style dataset; `InferenceSampler` by default.
+        batch_size: images per batch in this process.
         num_workers: worker processes.
-        collate_fn: a list of samples to a batch; the list itself by default.
+        collate_fn: collates a list of samples to a batch; by default the list itself.
     """
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if isinstance(dataset, torchdata.IterableDataset):
-        if sampler is not None:
-            raise AssertionError("sampler must be None if dataset is IterableDataset")
-    elif sampler is None:
+    dataset = _map_dataset(dataset, mapper, sampler)
+    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
         sampler = InferenceSampler(len(dataset))
     return torchdata.DataLoader(
         dataset,
@@ -413,10 +418,11 @@ def build_detection_test_loader(
 
 
 def trivial_batch_collator(batch: list) -> list:
-    """The samples as they are."""
+    """Return the list of samples unchanged."""
     return batch
 
 
 def worker_init_reset_seed(worker_id: int) -> None:
     """Seed the random, numpy and torch generators of a worker, each differently."""
+    # `initial_seed` differs by worker and epoch; NumPy accepts 32 bits only.
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)

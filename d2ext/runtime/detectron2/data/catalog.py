@@ -1,4 +1,4 @@
-"""Names of data sets: how to load them and what is known about them."""
+"""Catalogs of datasets by name: how to load them, and their metadata."""
 
 import logging
 import types
@@ -12,10 +12,10 @@ __all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
 
 
 class _DatasetCatalog(UserDict):
-    """Name -> a function without arguments that returns the samples, the same at every call."""
+    """A catalog from names to functions that load a dataset, the same one at every call."""
 
     def register(self, name: str, func: Callable[[], Any]) -> None:
-        """Make `func` the data set `name`; a name is registered once."""
+        """Register `func` as the loader of dataset `name`; a name is registered once."""
         if not callable(func):
             raise AssertionError(f"{name}: register a function, not {type(func).__name__}.")
         if name in self:
@@ -23,18 +23,18 @@ class _DatasetCatalog(UserDict):
         self[name] = func
 
     def get(self, name: str) -> Any:  # type: ignore[override]
-        """Load the data set: usually a list of dicts in Detectron2's format."""
+        """Load the dataset: usually a list of dicts in Detectron2's format."""
         if name not in self.data:
             known = ", ".join(self.data)
             raise KeyError(f"Dataset '{name}' is not registered! Available datasets are: {known}")
         return self.data[name]()
 
     def list(self) -> list[str]:
-        """The registered names."""
+        """Return the registered names."""
         return [*self.data]
 
     def remove(self, name: str) -> None:
-        """Forget a data set."""
+        """Unregister a dataset."""
         self.pop(name)
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class _DatasetCatalog(UserDict):
 
 
 class Metadata(types.SimpleNamespace):
-    """What is known about a data set, as attributes; a value once set does not change."""
+    """The metadata of a dataset as attributes; a value once set does not change."""
 
     name: str = "N/A"
 
@@ -77,37 +77,37 @@ class Metadata(types.SimpleNamespace):
         super().__setattr__(key, value)
 
     def as_dict(self) -> dict[str, Any]:
-        """A shallow copy of all attributes."""
+        """Return a shallow copy of all attributes."""
         return dict(self.__dict__)
 
     def set(self, **kwargs: Any) -> "Metadata":
-        """Set several attributes; returns self."""
+        """Set several attributes and return self."""
         for key, value in kwargs.items():
             setattr(self, key, value)
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The attribute, or `default` where there is none."""
+        """Return the attribute, or `default` if it is not set."""
         return getattr(self, key, default)
 
 
 class _MetadataCatalog(UserDict):
-    """Name -> `Metadata`, made empty on first use and the same object from then on."""
+    """A catalog from names to `Metadata`, created empty on first use."""
 
     def get(self, name: str) -> Metadata:  # type: ignore[override]
-        """The metadata of a data set."""
+        """Return the metadata of a dataset, always the same object per name."""
         if not name:
-            raise AssertionError("The name of a data set must not be empty.")
+            raise AssertionError("The name of a dataset must not be empty.")
         if name not in self.data:
             self.data[name] = Metadata(name=name)
         return self.data[name]
 
     def list(self) -> list[str]:
-        """The names that have metadata."""
+        """Return the names that have metadata."""
         return [*self.data]
 
     def remove(self, name: str) -> None:
-        """Forget the metadata of a data set."""
+        """Remove the metadata of a dataset."""
         self.pop(name)
 
     def __str__(self) -> str:

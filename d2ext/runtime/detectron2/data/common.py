@@ -1,4 +1,4 @@
-"""Data sets made from other data sets: mapped, stored compactly, sampled, grouped by aspect."""
+"""Dataset wrappers: mapping, compact storage, sampling, grouping by aspect ratio."""
 
 import contextlib
 import copy
@@ -23,7 +23,7 @@ _MAP_RETRIES_BEFORE_WARNING = 3
 
 
 class _MapIterableDataset(IterableDataset):
-    """`map_func` over an iterable; results that are None are left out."""
+    """An iterable dataset of `map_func` applied to another; results that are None are skipped."""
 
     def __init__(self, dataset: Iterable, map_func: Callable[[Any], Any]) -> None:
         self._dataset = dataset
@@ -37,14 +37,14 @@ class _MapIterableDataset(IterableDataset):
 
 
 class MapDataset(Dataset):
-    """A function over the elements of a data set.
+    """A dataset of a function applied to the elements of another dataset.
 
-    Where the function returns None, an iterable data set goes on to the next element, a map-style
-    one to another element chosen at random.
+    If the function returns None, an iterable dataset continues with the next element, a map-style
+    one with another element chosen at random.
 
     Args:
-        dataset: map-style or iterable; so is what is made of it.
-        map_func: element to element or None.
+        dataset: map-style or iterable; the result is of the same kind.
+        map_func: maps an element to an element or None.
     """
 
     def __new__(cls, dataset: Any, map_func: Callable[[Any], Any]) -> Any:
@@ -58,6 +58,7 @@ class MapDataset(Dataset):
     def __init__(self, dataset: Any, map_func: Callable[[Any], Any]) -> None:
         self._dataset = dataset
         self._map_func = PicklableWrapper(map_func)
+        # A generator of its own: replacing samples must not change the random augmentations.
         self._rng = random.Random(42)
         self._unusable: set[int] = set()
 
@@ -80,7 +81,7 @@ class MapDataset(Dataset):
     def _another(self) -> int:
         usable = [i for i in range(len(self)) if i not in self._unusable]
         if not usable:
-            raise ValueError("The mapping function returns None for every element of the data set.")
+            raise ValueError("The mapping function returns None for every element of the dataset.")
         return self._rng.choice(usable)
 
 
@@ -91,6 +92,7 @@ class _SerializedList:
     """
 
     def __init__(self, lst: list) -> None:
+        # Element by element, so that reading one unpickles only that one.
         pickled = [np.frombuffer(pickle.dumps(item, protocol=-1), dtype=np.uint8) for item in lst]
         logger.info("Serializing %d elements to byte tensors ...", len(lst))
         ends = np.cumsum([len(item) for item in pickled], dtype=np.int64)
@@ -111,7 +113,7 @@ _serialize_by_default: Callable[[list], Any] = _SerializedList
 
 @contextlib.contextmanager
 def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
-    """Within the context, `DatasetFromList` stores lists by `new`."""
+    """Make `DatasetFromList` store lists by `new` within the context."""
     global _serialize_by_default
     before, _serialize_by_default = _serialize_by_default, new
     try:
@@ -121,11 +123,11 @@ def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -
 
 
 class DatasetFromList(Dataset):
-    """A list as a data set.
+    """A map-style dataset over a list.
 
     Args:
         lst: the elements.
-        copy: give out deep copies, so that they can be changed.
+        copy: return deep copies, which callers may change.
         serialize: True to store the elements pickled in memory that workers share; a function from
             the list to a sequence for another kind of storage; False to keep the list.
     """
@@ -144,17 +146,18 @@ class DatasetFromList(Dataset):
 
     def __getitem__(self, idx: int) -> Any:
         item = self._lst[idx]
+        # Unpickling gives a new object anyway.
         return copy.deepcopy(item) if self._copy and not self._stored_elsewhere else item
 
 
 class ToIterableDataset(IterableDataset):
-    """A map-style data set read in the order of a sampler.
+    """An iterable dataset that reads a map-style one in the order of a sampler.
 
     Args:
         dataset: map-style.
-        sampler: yields indices; run in every worker process of a loader.
-        shard_sampler: give each worker its part of the indices; False if the sampler does so.
-        shard_chunk_size: how many indices in a row a worker gets.
+        sampler: yields indices; runs in every worker process of a loader.
+        shard_sampler: shard the indices over the workers; False if the sampler does so.
+        shard_chunk_size: consecutive indices per worker.
     """
 
     def __init__(
@@ -184,7 +187,7 @@ class ToIterableDataset(IterableDataset):
 
 
 def _of_this_worker(indices: Iterable[int], chunk_size: int) -> Iterator[int]:
-    """Every n-th chunk for each of n workers; all indices outside of a loader's worker."""
+    """Yield every n-th chunk in each of n workers; all indices outside of a loader's worker."""
     worker = get_worker_info()
     if worker is None:
         yield from indices
@@ -195,17 +198,17 @@ def _of_this_worker(indices: Iterable[int], chunk_size: int) -> Iterator[int]:
 
 
 class AspectRatioGroupedDataset(IterableDataset):
-    """Batches of images that are all wide, or all tall: less padding in a batch.
+    """Batches of only wide or only tall images, which need less padding.
 
     Args:
         dataset: iterable of dicts with "width" and "height".
-        batch_size: elements of a batch.
+        batch_size: elements per batch.
     """
 
     def __init__(self, dataset: Iterable[dict], batch_size: int) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
-        # Tall and wide images that wait for company, also from one iteration to the next.
+        # Tall and wide images of incomplete batches, kept between iterations.
         self._buckets: list[list[dict]] = [[], []]
 
     def __iter__(self) -> Iterator[list[dict]]:

@@ -1,4 +1,4 @@
-"""From a data set's dict of an image to what models train on."""
+"""The dataset mapper: from the dict of an image to the input of a model."""
 
 import copy
 import logging
@@ -16,7 +16,7 @@ __all__ = ["DatasetMapper"]
 
 
 class DatasetMapper:
-    """Reads an image, augments it with its annotations, makes tensors and `Instances`.
+    """The default mapper: read an image, augment it with its annotations, convert to tensors.
 
     Args:
         is_train: in training, annotations become "instances"; otherwise they are dropped.
@@ -26,9 +26,9 @@ class DatasetMapper:
         use_keypoint: keep keypoints.
         instance_mask_format: "polygon" or "bitmask".
         keypoint_hflip_indices: see `detection_utils.create_keypoint_hflip_indices`.
-        precomputed_proposal_topk: how many of the data set's own proposals to use; None for no
+        precomputed_proposal_topk: number of the dataset's own proposals to use; None for no
             proposals.
-        recompute_boxes: boxes from the masks; crops cut masks more tightly than boxes.
+        recompute_boxes: compute boxes from the masks, which are tighter after a crop.
     """
 
     @configurable
@@ -74,7 +74,9 @@ class DatasetMapper:
         }
         if cfg.INPUT.CROP.ENABLED and is_train:
             crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+            # Before the resizing: crop sizes are relative to the original image.
             options["augmentations"].insert(0, crop)
+            # A cropped object's box is looser than the box of its cropped mask.
             options["recompute_boxes"] = cfg.MODEL.MASK_ON
         if cfg.MODEL.KEYPOINT_ON:
             flips = utils.create_keypoint_hflip_indices(cfg.DATASETS.TRAIN)
@@ -86,14 +88,16 @@ class DatasetMapper:
         return options
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """Map one image; the argument is left as it is.
+        """Map the dict of one image; the argument is not changed.
 
         Args:
-            dataset_dict: in Detectron2's data set format.
+            dataset_dict: one image in Detectron2's dataset format.
+
         Returns:
-            The dict with "image" ((C, H, W) tensor in `image_format`), and where the data set has
-            them "sem_seg" ((H, W) int64), "proposals" and, in training, "instances".
+            The dict with "image" ((C, H, W) tensor in `image_format`) and, if the dataset has
+            them, "sem_seg" ((H, W) int64), "proposals" and, in training, "instances".
         """
+        # The mapper changes nested values; the dataset may hand out the same dict again.
         dataset_dict = copy.deepcopy(dataset_dict)
         image = utils.read_image(dataset_dict["file_name"], format=self.image_format)
         utils.check_image_size(dataset_dict, image)
@@ -143,4 +147,5 @@ class DatasetMapper:
 
 
 def _channels_first(image: np.ndarray) -> torch.Tensor:
+    # Contiguous: flips leave negative strides, which PyTorch does not support.
     return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,4 +1,4 @@
-"""Reading images, and bringing annotations from the data set's form into the model's."""
+"""Reading of images, and conversion of annotations from dataset dicts to `Instances`."""
 
 import io
 import logging
@@ -49,6 +49,7 @@ _RGB_TO_YUV = np.array(
 _YUV_TO_RGB = np.array([[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]])
 
 _EXIF_ORIENTATION = 0x0112
+# EXIF's values and the transposition that undoes each; 1 is upright.
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,14 +64,14 @@ _JPEG_END = b"\xff\xd9"
 
 
 class SizeMismatchError(ValueError):
-    """An image has another width or height than its annotation says."""
+    """An image whose width or height differs from its annotation."""
 
 
 def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
-    """(H, W, C) array of a Pillow image in `format`; see `read_image`."""
+    """Convert a Pillow image to an (H, W, C) array in `format`; see `read_image`."""
     if format is not None:
         image = image.convert("RGB" if format in ("BGR", "YUV-BT.601") else format)
-    pixels = np.array(image)  # writable, unlike what asarray gives
+    pixels = np.array(image)  # writable, unlike the result of asarray
     if format == "L":
         return pixels[:, :, None]
     if format == "BGR":
@@ -81,9 +82,10 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
 
 
 def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.ndarray:
-    """(H, W, C) array or tensor in `format` -> (H, W, 3) RGB in [0, 255], uint8 or floats."""
+    """Convert (H, W, C) in `format` to (H, W, 3) RGB in [0, 255], uint8 or floats."""
     pixels = image.cpu().numpy() if isinstance(image, torch.Tensor) else image
     if format == "BGR":
+        # An index instead of `::-1`: negative strides cannot become tensors.
         return pixels[:, :, [2, 1, 0]]
     if format == "YUV-BT.601":
         return np.dot(pixels, _YUV_TO_RGB.T) * 255.0
@@ -92,7 +94,7 @@ def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.nd
 
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """The image as its camera was held; cameras leave pixels as the sensor lies and note it."""
+    """Rotate the image by its EXIF orientation, since cameras store pixels as the sensor lies."""
     orientation = _orientation(image)
     return image.transpose(_TO_UPRIGHT[orientation]) if orientation in _TO_UPRIGHT else image
 
@@ -100,16 +102,17 @@ def _apply_exif_orientation(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # malformed EXIF must not make the picture unreadable
+    except Exception:  # malformed EXIF must not make the image unreadable
         return None
 
 
 def read_image(file_name: str, format: str | None = None) -> np.ndarray:
-    """An image file, turned upright by its EXIF orientation.
+    """Read an image file and apply its EXIF orientation.
 
     Args:
         file_name: a path that `PathManager` opens.
-        format: a mode of Pillow, "BGR" or "YUV-BT.601"; None leaves the file's.
+        format: a mode of Pillow, "BGR" or "YUV-BT.601"; None keeps the file's mode.
+
     Returns:
         (H, W, C) uint8, or floats with Y in [0, 1] for "YUV-BT.601"; (H, W) for a file's own
         single channel.
@@ -125,9 +128,9 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
 
 
 def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Whether OpenCV decodes the file to Pillow's pixels: both use libjpeg-turbo.
+    """Return whether OpenCV decodes the file to Pillow's pixels: both use libjpeg-turbo.
 
-    What is truncated, rotated or in CMYK is left to Pillow.
+    Files that are truncated, rotated or in CMYK are left to Pillow.
     """
     return (
         image.format == "JPEG"
@@ -138,7 +141,7 @@ def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
 
 
 def _decode_jpeg(content: bytes) -> np.ndarray | None:
-    """(H, W, 3) uint8 BGR, or None for what OpenCV refuses."""
+    """Decode to (H, W, 3) uint8 BGR, or None if OpenCV refuses."""
     how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), how)
@@ -147,7 +150,7 @@ def _decode_jpeg(content: bytes) -> np.ndarray | None:
 
 
 def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
-    """Compare with "width" and "height" of the dict, which are added where absent.
+    """Check "width" and "height" of the dict against the image; add them if absent.
 
     Raises:
         SizeMismatchError: they differ.
@@ -173,14 +176,14 @@ def transform_proposals(
     proposal_topk: int,
     min_box_size: float = 0,
 ) -> None:
-    """Replace "proposal_boxes", ..., of the dict by "proposals", `Instances` of the new image.
+    """Replace "proposal_boxes" etc. of the dict by "proposals", `Instances` of the new image.
 
     Args:
         dataset_dict: one image; changed in place.
         image_shape: (height, width) of the transformed image in pixels.
         transforms: applied to the boxes.
-        proposal_topk: how many to keep, the first ones.
-        min_box_size: smaller boxes are dropped, in pixels.
+        proposal_topk: number of proposals to keep, the first ones.
+        min_box_size: minimum side in pixels; smaller boxes are dropped.
     """
     if "proposal_boxes" not in dataset_dict:
         return
@@ -197,7 +200,7 @@ def transform_proposals(
 
 
 def get_bbox(annotation: dict) -> np.ndarray:
-    """(4,) XYXY pixels of an annotation in any mode."""
+    """Convert the box of an annotation in any mode to (4,) XYXY pixels."""
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
     return np.asarray(box)
 
@@ -212,16 +215,18 @@ def transform_instance_annotations(
     """Transform box, segmentation and keypoints of one object, in place.
 
     Args:
-        annotation: in Detectron2's data set format.
+        annotation: one object in Detectron2's dataset format.
         transforms: one or several.
         image_size: (height, width) of the transformed image; boxes are clipped to it.
         keypoint_hflip_indices: see `create_keypoint_hflip_indices`.
+
     Returns:
-        The same dict; its box is XYXY in pixels, an RLE has become an (H, W) mask.
+        The same dict; its box is XYXY in pixels, an RLE is decoded to an (H, W) mask.
     """
     if not isinstance(transforms, T.Transform):
         transforms = T.TransformList(transforms)
     height, width = image_size
+    # Clipped, because augmentations move boxes beyond the border and heads regress visible parts.
     box = transforms.apply_box(np.array([get_bbox(annotation)]))[0].clip(min=0)
     annotation["bbox"] = np.minimum(box, [width, height, width, height])
     annotation["bbox_mode"] = BoxMode.XYXY_ABS
@@ -259,15 +264,16 @@ def transform_keypoint_annotations(
     image_size: tuple[int, int],
     keypoint_hflip_indices: np.ndarray | Sequence[int] | None = None,
 ) -> np.ndarray:
-    """(K, 3) x, y and visibility, transformed; points moved out of the image become unlabelled.
+    """Transform keypoints to (K, 3) x, y, visibility; those outside the image become unlabelled.
 
     Args:
         keypoints: 3K or (K, 3) numbers.
         transforms: applied to the points.
         image_size: (height, width) of the transformed image in pixels.
-        keypoint_hflip_indices: order of the points in a mirrored image.
+        keypoint_hflip_indices: order of the keypoints in a flipped image.
+
     Raises:
-        ValueError: a mirrored image without the order, or one of another length.
+        ValueError: the image is flipped, and the order is missing or of another length.
     """
     points = np.asarray(keypoints, dtype="float64").reshape(-1, 3)
     moved = transforms.apply_coords(points[:, :2])
@@ -276,12 +282,13 @@ def transform_keypoint_annotations(
     points[~inside, 2] = 0
     if _is_mirrored(transforms):
         points = points[_checked_flip_indices(keypoint_hflip_indices, len(points))]
-    # COCO's convention: an unlabelled point is at the origin.
+    # COCO's convention: unlabelled keypoints are at the origin.
     points[points[:, 2] == 0] = 0
     return points
 
 
 def _is_mirrored(transforms: T.TransformList) -> bool:
+    # Two flips cancel each other.
     return sum(isinstance(t, T.HFlipTransform) for t in transforms.transforms) % 2 == 1
 
 
@@ -296,12 +303,13 @@ def _checked_flip_indices(indices: Any, count: int) -> np.ndarray:
 def annotations_to_instances(
     annos: list[dict], image_size: tuple[int, int], mask_format: str = "polygon"
 ) -> Instances:
-    """What models train on, from the annotations of an image.
+    """Convert the annotations of an image to the `Instances` that models train on.
 
     Args:
-        annos: in Detectron2's data set format.
+        annos: objects in Detectron2's dataset format.
         image_size: (height, width) in pixels.
         mask_format: "polygon" or "bitmask".
+
     Returns:
         `Instances` with gt_boxes, gt_classes and, where annotated, gt_masks and gt_keypoints.
     """
@@ -309,6 +317,7 @@ def annotations_to_instances(
     boxes = [get_bbox(anno) for anno in annos]
     target.gt_boxes = Boxes(np.stack(boxes) if boxes else np.zeros((0, 4)))
     target.gt_classes = torch.tensor([int(a["category_id"]) for a in annos], dtype=torch.int64)
+    # Detectron2 decides by the first object: all or none of an image's objects have masks.
     if annos and "segmentation" in annos[0]:
         segmentations = [anno["segmentation"] for anno in annos]
         target.gt_masks = _masks(segmentations, image_size, mask_format)
@@ -351,7 +360,7 @@ def _as_bitmask(segmentation: Any, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def annotations_to_instances_rotated(annos: list[dict], image_size: tuple[int, int]) -> Instances:
-    """`Instances` with gt_boxes (`RotatedBoxes`, clipped) and gt_classes; see the plain version."""
+    """Convert to `Instances` with gt_boxes (`RotatedBoxes`, clipped) and gt_classes."""
     target = Instances(image_size)
     target.gt_boxes = RotatedBoxes([anno["bbox"] for anno in annos])
     target.gt_boxes.clip(image_size)
@@ -366,14 +375,14 @@ def filter_empty_instances(
     box_threshold: float = 1e-5,
     return_mask: bool = False,
 ) -> Instances | tuple[Instances, torch.Tensor]:
-    """Drop instances that have no extent.
+    """Filter out instances with an empty box or mask.
 
     Args:
         instances: with gt_boxes and maybe gt_masks.
         by_box: drop by boxes with a side of at most `box_threshold` pixels.
         by_mask: drop by masks without a pixel.
         box_threshold: in pixels.
-        return_mask: return also the (N,) bool mask of what was kept.
+        return_mask: also return the (N,) bool mask of the instances kept.
     """
     if not by_box and not by_mask:
         raise AssertionError("filter by boxes, by masks or by both")
@@ -386,7 +395,7 @@ def filter_empty_instances(
 
 
 def create_keypoint_hflip_indices(dataset_names: str | list[str]) -> list[int]:
-    """For each keypoint the index of the one that stands in its place in a mirrored image."""
+    """Return the index of each keypoint's counterpart in a horizontally flipped image."""
     names = [dataset_names] if isinstance(dataset_names, str) else dataset_names
     check_metadata_consistency("keypoint_names", names)
     check_metadata_consistency("keypoint_flip_map", names)
@@ -399,7 +408,7 @@ def create_keypoint_hflip_indices(dataset_names: str | list[str]) -> list[int]:
 def get_fed_loss_cls_weights(
     dataset_names: str | list[str], freq_weight_power: float = 1.0
 ) -> torch.Tensor:
-    """(classes,) number of training images that show a class, to a power; for the federated loss.
+    """Return (classes,) training images per class, raised to a power, for the federated loss.
 
     Source: Zhou et al. 2021, arXiv:2103.07461.
     """
@@ -412,7 +421,7 @@ def get_fed_loss_cls_weights(
 def gen_crop_transform_with_instance(
     crop_size: tuple[int, int], image_size: tuple[int, int], instance: dict
 ) -> T.CropTransform:
-    """A random crop that holds the centre of an object.
+    """Return a random crop that contains the centre of an object.
 
     Args:
         crop_size: (height, width) in pixels, within the image.
@@ -434,11 +443,11 @@ def gen_crop_transform_with_instance(
 
 
 def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
-    """Check that a metadata key has the same value in all the data sets.
+    """Check that a metadata key has the same value in all datasets.
 
     Raises:
-        AttributeError: a data set does not have the key.
-        ValueError: they differ.
+        AttributeError: a dataset does not have the key.
+        ValueError: the values differ.
     """
     if not dataset_names:
         return
@@ -451,7 +460,7 @@ def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """The resizing that INPUT asks for and, in training, its flips."""
+    """Build the resizing and, for training, the flips that INPUT configures."""
     if not is_train:
         sizes = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         return [T.ResizeShortestEdge(*sizes, "choice")]

@@ -1,4 +1,4 @@
-"""The usual way through a training run: arguments, logs, the trainer, a predictor."""
+"""Defaults of a training run: arguments, logging, `DefaultTrainer`, `DefaultPredictor`."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ Several machines:
 def create_ddp_model(
     model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any
 ) -> nn.Module:
-    """`model` in `DistributedDataParallel`, or as it is in a run of one process.
+    """Wrap `model` in `DistributedDataParallel` if the run has several processes.
 
     Args:
-        fp16_compression: send gradients in half precision.
-        kwargs: of `DistributedDataParallel`; `device_ids` is this process's GPU by default, none
-            for a model on the CPU.
+        fp16_compression: compress gradients to half precision for communication.
+        kwargs: options of `DistributedDataParallel`; `device_ids` is this process's GPU by
+            default, and omitted for a model on the CPU.
     """
     if comm.get_world_size() == 1:
         return model
@@ -96,10 +96,10 @@ def create_ddp_model(
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """The arguments that training scripts share.
+    """Build the argument parser that training scripts share.
 
     Args:
-        epilog: the end of the help; default: examples.
+        epilog: end of the help; examples by default.
     """
     parser = argparse.ArgumentParser(
         epilog=epilog or _EXAMPLES.format(program=sys.argv[0]),
@@ -131,18 +131,18 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 
 
 def _port_of_user() -> int:
-    # Two users of a machine get two ports; Windows has no numbers for users.
+    # Two users of one machine get different ports; Windows has no user ids.
     user = os.getuid() if hasattr(os, "getuid") else 1
     return 2**15 + 2**14 + hash(user) % 2**14
 
 
 def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
-    """Logs, random seeds and a copy of the config, at the start of a run.
+    """Set up logging and the random seed, and save the config, at the start of a run.
 
     Writes "log.txt" and "config.yaml" into `cfg.OUTPUT_DIR`.
 
     Args:
-        cfg: or a LazyConfig, which has "output_dir", "seed" and the like under "train".
+        cfg: a `CfgNode`, or a LazyConfig with "output_dir", "seed" etc. under "train".
         args: the command line, for the log; `config_file` and `eval_only` are read if present.
     """
     output_dir, rank = _setting(cfg, "OUTPUT_DIR", ""), comm.get_rank()
@@ -160,7 +160,9 @@ def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
     if comm.is_main_process() and output_dir:
         _save_config(cfg, output_dir, logger)
     seed = _setting(cfg, "SEED", -1)
+    # Ranks must draw different augmentations.
     seed_all_rng(None if seed < 0 else seed + rank)
+    # Evaluation sees many image sizes once each: trying algorithms would not pay off.
     if not getattr(args, "eval_only", False):
         torch.backends.cudnn.benchmark = _setting(cfg, "CUDNN_BENCHMARK", False)
     precision = _setting(cfg, "FLOAT32_PRECISION", "")
@@ -190,11 +192,11 @@ def _save_config(cfg: CfgNode | DictConfig, output_dir: str, logger: logging.Log
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
-    """Writers to the log, to "metrics.json" and to TensorBoard event files.
+    """Build the writers to the log, to "metrics.json" and to TensorBoard event files.
 
     Args:
-        output_dir: of the files.
-        max_iter: of the run; without it no remaining time is given.
+        output_dir: folder of the files.
+        max_iter: iterations of the run; without it no remaining time is logged.
     """
     PathManager.mkdirs(output_dir)
     return [
@@ -205,14 +207,14 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
 
 
 class DefaultPredictor:
-    """A model for one image at a time, with the weights and the resizing of a config.
+    """Predictor for one image at a time, with the weights and the resizing of a config.
 
     Reads `MODEL.WEIGHTS`, `INPUT.FORMAT`, `INPUT.MIN_SIZE_TEST`, `INPUT.MAX_SIZE_TEST`;
-    `metadata` is that of the first of `DATASETS.TEST`, if any.
+    `metadata` is that of the first dataset of `DATASETS.TEST`, if any.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        self.cfg = cfg.clone()  # the model may change it
+        self.cfg = cfg.clone()  # building the model may change it
         self.model = build_model(self.cfg)
         self.model.eval()
         if len(cfg.DATASETS.TEST):
@@ -225,9 +227,10 @@ class DefaultPredictor:
             raise ValueError(f"INPUT.FORMAT is RGB or BGR, got {self.input_format}")
 
     def __call__(self, original_image: np.ndarray) -> dict:
-        """The model's output for one image (H, W, 3), uint8, in BGR order."""
+        """Return the model's output for one image (H, W, 3), uint8, in BGR order."""
         with torch.no_grad():
             if self.input_format == "RGB":
+                # Callers pass BGR, as OpenCV reads images.
                 original_image = original_image[:, :, ::-1]
             height, width = original_image.shape[:2]
             resized = self.aug.get_transform(original_image).apply_image(original_image)
@@ -237,27 +240,28 @@ class DefaultPredictor:
 
 
 class DefaultTrainer(TrainerBase):
-    """The trainer a config describes; its parts come from class methods to override.
+    """The trainer that a config describes; class methods build its parts and can be overridden.
 
     Attributes:
         cfg: the config, with the schedule scaled to the number of processes.
-        scheduler: of the learning rate.
+        scheduler: the learning rate schedule.
         checkpointer: a `DetectionCheckpointer` of the model and of this trainer.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
-            setup_logger()  # default_setup was not called
+            setup_logger()  # the script did not call default_setup
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
+        # Frozen and synchronised batch norms need no broadcast of buffers.
         model = create_ddp_model(model, broadcast_buffers=False)
         trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = trainer(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        # A weak reference: the trainer holds the checkpointer.
+        # A weak reference avoids a cycle: the trainer holds the checkpointer.
         self.checkpointer = DetectionCheckpointer(
             model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
@@ -267,28 +271,31 @@ class DefaultTrainer(TrainerBase):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Load the last checkpoint of the output folder if `resume` and there is one, with the
-        optimizer, the schedule and the iteration; otherwise only `cfg.MODEL.WEIGHTS`."""
+        """Load the weights, and when resuming also the training state.
+
+        With `resume` and a last checkpoint in the output folder, that is loaded, with the
+        optimizer, the schedule and the iteration; otherwise only `cfg.MODEL.WEIGHTS`.
+        """
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
-            self.start_iter = self.iter + 1  # the checkpoint names the last iteration done
+            self.start_iter = self.iter + 1  # the checkpoint stores the last finished iteration
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Timer, schedule, precise BN, checkpoints, evaluation, writers: in this order."""
+        """Build the hooks: timer, schedule, precise BN, checkpoints, evaluation, writers."""
         cfg = self.cfg.clone()
         cfg.defrost()
-        cfg.DATALOADER.NUM_WORKERS = 0  # precise BN's loader is seldom in use
+        cfg.DATALOADER.NUM_WORKERS = 0  # precise BN's loader is rarely used: keep no idle workers
         result: list[HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             loader = self.build_train_loader(cfg)
             num_iter = cfg.TEST.PRECISE_BN.NUM_ITER
             result.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, num_iter))
-        # A checkpoint before the evaluation: if that fails, the weights are there.
+        # Checkpoints come before the evaluation: if that fails, the weights are saved.
         if comm.is_main_process():
             period = cfg.SOLVER.CHECKPOINT_PERIOD
             result.append(hooks.PeriodicCheckpointer(self.checkpointer, period))
         result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
-        # Writers come last, after everything that puts numbers there.
+        # Writers come last, after all hooks that record scalars.
         if comm.is_main_process():
             result.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return result
@@ -304,8 +311,8 @@ class DefaultTrainer(TrainerBase):
         """Train to `max_iter`.
 
         Returns:
-            The results of the last evaluation, on the main process, if
-            `cfg.TEST.EXPECTED_RESULTS` asked for them to be verified.
+            The results of the last evaluation, on the main process, if they are verified against
+            `cfg.TEST.EXPECTED_RESULTS`.
         """
         super().train(self.start_iter, self.max_iter)
         if not len(self.cfg.TEST.EXPECTED_RESULTS) or not comm.is_main_process():
@@ -376,7 +383,7 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator of a data set; there is no default one."""
+        """Build the evaluator of a dataset; there is no default one."""
         raise NotImplementedError(
             "DefaultTrainer has no evaluator: subclass it and implement `build_evaluator()`, "
             "or set TEST.EVAL_PERIOD to 0 and do not evaluate."
@@ -392,16 +399,16 @@ class DefaultTrainer(TrainerBase):
         """Evaluate on `cfg.DATASETS.TEST`.
 
         Args:
-            evaluators: one for each data set; default: `build_evaluator`'s.
+            evaluators: one per dataset; by default from `build_evaluator`.
 
         Returns:
-            The results by data set, or of the data set if there is only one.
+            The results by dataset, or of the dataset if there is only one.
         """
         names = cfg.DATASETS.TEST
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         if evaluators is not None and len(evaluators) != len(names):
-            raise ValueError(f"{len(evaluators)} evaluators for {len(names)} data sets")
+            raise ValueError(f"{len(evaluators)} evaluators for {len(names)} datasets")
         results: dict[str, Any] = OrderedDict()
         for index, name in enumerate(names):
             evaluator = evaluators[index] if evaluators is not None else None
@@ -433,14 +440,14 @@ class DefaultTrainer(TrainerBase):
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
-        """Scale the schedule when the number of processes is not the one it was made for.
+        """Scale the schedule to a number of processes other than the one it was made for.
 
         With `SOLVER.REFERENCE_WORLD_SIZE` not 0 and other than `num_workers`, batch size and
         learning rate grow with the ratio of the two and everything in iterations shrinks with it
         (Goyal et al. 2017, arXiv:1706.02677).
 
         Returns:
-            A frozen copy, or `cfg` itself where nothing changes.
+            A frozen copy, or `cfg` itself if nothing changes.
 
         Raises:
             ValueError: the batch size does not divide by the reference.
@@ -457,6 +464,7 @@ class DefaultTrainer(TrainerBase):
                 f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} is no multiple of "
                 f"SOLVER.REFERENCE_WORLD_SIZE {reference}"
             )
+        # The linear scaling rule: the same number of epochs with larger batches and rates.
         solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
         solver.BASE_LR = solver.BASE_LR * scale
         solver.MAX_ITER = round(solver.MAX_ITER / scale)

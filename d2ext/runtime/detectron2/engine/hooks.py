@@ -1,4 +1,4 @@
-"""The hooks of the default trainer, and some more."""
+"""Hooks of the default trainer, and further ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TrainerCallback = Callable[[TrainerBase], None]
 
 
 class CallbackHook(HookBase):
-    """A hook made of functions, each called with the trainer."""
+    """A hook built from functions, each called with the trainer."""
 
     def __init__(
         self,
@@ -72,7 +72,8 @@ class CallbackHook(HookBase):
 
     def after_train(self) -> None:
         self._call("after_train")
-        self._functions = dict.fromkeys(self._functions)  # closures may hold the trainer
+        # Closures may hold the trainer: break the cycle.
+        self._functions = dict.fromkeys(self._functions)
 
     def before_step(self) -> None:
         self._call("before_step")
@@ -82,12 +83,12 @@ class CallbackHook(HookBase):
 
 
 class IterationTimer(HookBase):
-    """Puts the seconds of each iteration into the events as "time" and sums up at the end.
+    """Hook that records the seconds of each iteration as "time" and logs a summary at the end.
 
     Place it first, so that it times the step and not the other hooks.
 
     Args:
-        warmup_iter: iterations at the start that are not counted.
+        warmup_iter: iterations at the start that are excluded.
     """
 
     def __init__(self, warmup_iter: int = 3) -> None:
@@ -134,7 +135,7 @@ class IterationTimer(HookBase):
 
 
 class PeriodicWriter(HookBase):
-    """Calls the writers every `period` iterations and after the last; closes them at the end."""
+    """Hook that runs the writers every `period` iterations and after the last; closes them."""
 
     def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
         wrong = [type(w).__name__ for w in writers if not isinstance(w, EventWriter)]
@@ -151,7 +152,7 @@ class PeriodicWriter(HookBase):
 
     def after_train(self) -> None:
         for writer in self._writers:
-            writer.write()  # what hooks behind this one put there in the last iteration
+            writer.write()  # scalars that later hooks recorded in the last iteration
             writer.close()
 
 
@@ -166,13 +167,13 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
 
 
 class BestCheckpointer(HookBase):
-    """Saves the model whenever a metric is better than ever; place it after `EvalHook`.
+    """Hook that saves the model whenever a metric improves; place it after `EvalHook`.
 
     Args:
-        eval_period: of the `EvalHook`, in iterations.
+        eval_period: period of the `EvalHook`, in iterations.
         checkpointer: saves the model.
         val_metric: name of the metric in the events, e.g. "bbox/AP50".
-        mode: "max" or "min": which way is better.
+        mode: "max" or "min": which direction is better.
         file_prefix: name of the file without ".pth".
     """
 
@@ -232,7 +233,7 @@ class BestCheckpointer(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        # The evaluation after the last iteration happens in after_train.
+        # `after_train` evaluates after the last iteration.
         if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
             self._best_checking()
 
@@ -242,12 +243,12 @@ class BestCheckpointer(HookBase):
 
 
 class LRScheduler(HookBase):
-    """Steps a learning rate schedule after each iteration; puts the rate into the events as "lr".
+    """Hook that steps the learning rate schedule after each iteration and records the rate as "lr".
 
     Args:
-        optimizer: default: the trainer's.
+        optimizer: by default the trainer's.
         scheduler: PyTorch's, or fvcore's `ParamScheduler`, which multiplies the base rate;
-            default: the trainer's.
+            by default the trainer's.
     """
 
     def __init__(
@@ -259,7 +260,7 @@ class LRScheduler(HookBase):
         self._scheduler = scheduler
 
     def before_train(self) -> None:
-        trainer: Any = self.trainer  # one with an optimizer and a scheduler
+        trainer: Any = self.trainer  # a trainer with an optimizer and a scheduler
         self._optimizer = self._optimizer or trainer.optimizer
         if isinstance(self.scheduler, ParamScheduler):
             self._scheduler = LRMultiplier(
@@ -272,8 +273,11 @@ class LRScheduler(HookBase):
 
     @staticmethod
     def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
-        """The group whose rate stands for all: the largest one, or, where every parameter has a
-        group of its own, the first with the most common initial rate."""
+        """Return the index of the parameter group whose learning rate is logged.
+
+        It is the largest group or, if every parameter has a group of its own, the first one with
+        the most common initial rate.
+        """
         groups = optimizer.param_groups
         sizes = [len(group["params"]) for group in groups]
         if max(sizes) > 1:
@@ -303,13 +307,13 @@ class LRScheduler(HookBase):
 
 
 class EvalHook(HookBase):
-    """Runs an evaluation every so often and puts its numbers into the events.
+    """Hook that evaluates periodically and records the numbers as scalars.
 
-    Register it on all processes or on none: it ends in a barrier.
+    Register it on all processes or on none, because it ends in a barrier.
 
     Args:
         eval_period: in iterations; 0: only at the end.
-        eval_function: takes nothing, gives a nested dict of numbers (or nothing).
+        eval_function: takes no arguments, returns a nested dict of numbers (or nothing).
         eval_after_train: also after the last iteration.
     """
 
@@ -329,20 +333,20 @@ class EvalHook(HookBase):
             if not isinstance(results, Mapping):
                 raise TypeError(f"an evaluation gives a dict, got {results!r}")
             self.trainer.storage.put_scalars(**_numbers(results), smoothing_hint=False)
-        # The others may have been waiting for the main process's part of the evaluation.
+        # The main process evaluates longer: wait, so that the others do not time out in training.
         comm.synchronize()
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        # The evaluation after the last iteration happens in after_train.
+        # `after_train` evaluates after the last iteration.
         if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
             self._do_eval()
 
     def after_train(self) -> None:
-        # Not after a run that was broken off.
+        # Not after a failed run.
         if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
             self._do_eval()
-        self._func = None  # a closure may hold the trainer
+        self._func = None  # the closure may hold the trainer: break the cycle
 
 
 def _numbers(results: Mapping) -> dict[str, Any]:
@@ -359,12 +363,12 @@ def _numbers(results: Mapping) -> dict[str, Any]:
 
 
 class PreciseBN(HookBase):
-    """Replaces the running statistics of batch norms by true averages over some batches.
+    """Hook that replaces the running statistics of batch norms by true averages (precise BN).
 
     Args:
         period: in iterations; 0: only after the last one.
         model: its batch norms in training mode are updated.
-        data_loader: gives inputs of the model.
+        data_loader: yields inputs of the model.
         num_iter: batches to average over.
     """
 
@@ -386,7 +390,7 @@ class PreciseBN(HookBase):
             self.update_stats()
 
     def update_stats(self) -> None:
-        """Update the model now."""
+        """Recompute the batch norm statistics now."""
         if self._disabled:
             return
         if self._data_iter is None:
@@ -396,7 +400,7 @@ class PreciseBN(HookBase):
             "Note that this could produce different statistics every time.",
             self._num_iter,
         )
-        with EventStorage():  # what the model puts there is not about training
+        with EventStorage():  # keeps the model's scalars out of the training's storage
             update_bn_stats(self._model, self._batches(), self._num_iter)
 
     def _batches(self) -> Iterator:
@@ -409,13 +413,13 @@ class PreciseBN(HookBase):
 
 
 class TorchProfiler(HookBase):
-    """Records iterations with `torch.profiler` and writes a trace of each.
+    """Hook that profiles iterations with `torch.profiler` and writes a trace of each.
 
     Args:
-        enable_predicate: called with the trainer before each iteration: record it?
-        output_dir: of "profiler-trace-iter<iteration>.json".
+        enable_predicate: called with the trainer before each iteration; True profiles it.
+        output_dir: folder of "profiler-trace-iter<iteration>.json".
         activities: as `torch.profiler.profile` takes them.
-        save_tensorboard: write TensorBoard's form of it too, into "log" in `output_dir`.
+        save_tensorboard: also write the trace for TensorBoard, into "log" in `output_dir`.
     """
 
     def __init__(
@@ -469,11 +473,11 @@ class TorchProfiler(HookBase):
 
 
 class AutogradProfiler(TorchProfiler):
-    """Records iterations with `torch.autograd.profiler`; the trace shows operators only.
+    """Hook that profiles iterations with `torch.autograd.profiler`: operators only.
 
     Args:
-        enable_predicate, output_dir: as `TorchProfiler`'s.
-        use_cuda: record the GPU's time too.
+        enable_predicate, output_dir: as in `TorchProfiler`.
+        use_cuda: also record GPU time.
     """
 
     def __init__(
@@ -492,7 +496,7 @@ class AutogradProfiler(TorchProfiler):
 
 
 class TorchMemoryStats(HookBase):
-    """Logs the GPU memory in use and PyTorch's summary of it; does nothing without a GPU.
+    """Hook that logs the GPU memory in use and PyTorch's summary of it; a no-op without a GPU.
 
     Args:
         period: in iterations.

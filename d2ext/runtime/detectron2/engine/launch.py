@@ -1,4 +1,4 @@
-"""Start the processes of a distributed run on this machine."""
+"""Launcher of distributed runs: starts the processes on this machine."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def launch(
     args: tuple = (),
     timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> None:
-    """Call `main_func(*args)` in every process of the run; call `launch` once on each machine.
+    """Run `main_func(*args)` in every process of a run; call `launch` once on each machine.
 
-    Processes talk over NCCL, one GPU each, or over gloo where there is no GPU. A run of one
-    process is a plain call.
+    Processes communicate over NCCL, one GPU each, or over gloo without GPUs. A run of one process
+    is a plain call.
 
     Args:
         num_gpus_per_machine: processes on each machine.
-        machine_rank: which machine this is, from 0.
+        machine_rank: index of this machine, from 0.
         dist_url: how processes find each other, as `torch.distributed` takes it; "auto" finds a
             free port and works on one machine only.
-        timeout: of every collective operation.
+        timeout: timeout of every collective operation.
 
     Raises:
         ValueError: "auto" with several machines, or more processes than GPUs.
@@ -61,11 +61,13 @@ def launch(
         _run_process,
         args=(main_func, args, *group),
         nprocs=num_gpus_per_machine,
+        # CUDA cannot be used in forked processes.
         start_method="spawn",
     )
 
 
 def _free_port() -> int:
+    # Another process may take the port before it is used: a small risk that "auto" accepts.
     with socket.socket() as probe:
         probe.bind(("", 0))
         return probe.getsockname()[1]
@@ -100,7 +102,7 @@ def _run_process(
     )
     try:
         comm.create_local_process_group(num_local)
-        comm.synchronize()  # the group works before anything is built on it
+        comm.synchronize()  # fail here if the processes cannot communicate
         main_func(*args)
     finally:
         dist.destroy_process_group()

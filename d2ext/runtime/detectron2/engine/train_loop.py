@@ -1,4 +1,4 @@
-"""Training loops and their hooks."""
+"""Training loops and the base class of their hooks."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
 
 
 class HookBase:
-    """What a trainer calls at fixed moments; a subclass overrides those it needs.
+    """Base class of hooks, which a trainer calls at fixed moments.
 
-    `trainer` is set, to a weak reference, when the hook is registered. The order of the calls:
-    `before_train`, then in every iteration `before_step`, `after_backward` and `after_step`, and
-    at the end (also of a failed run) `after_train`.
+    A subclass overrides the methods it needs. `trainer` is set to a weak reference when the hook
+    is registered. The order of the calls: `before_train`, then in every iteration `before_step`,
+    `after_backward` and `after_step`, and at the end (also of a failed run) `after_train`.
     """
 
     trainer: TrainerBase = None  # type: ignore[assignment]
 
     def before_train(self) -> None:
-        """Before the first iteration."""
+        """Run before the first iteration."""
 
     def after_train(self) -> None:
-        """After the last iteration, or after an exception."""
+        """Run after the last iteration, or after an exception."""
 
     def before_step(self) -> None:
-        """Before each iteration."""
+        """Run before each iteration."""
 
     def after_backward(self) -> None:
-        """After the backward pass, before the optimizer's step."""
+        """Run after the backward pass, before the optimizer's step."""
 
     def after_step(self) -> None:
-        """After each iteration."""
+        """Run after each iteration."""
 
     def state_dict(self) -> dict:
-        """What a checkpoint must keep."""
+        """Return the state to checkpoint."""
         return {}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
 
 
 class TrainerBase:
-    """A loop that calls `run_step` between hooks.
+    """A training loop that calls `run_step` between hooks.
 
     Attributes:
         iter: the current iteration.
@@ -77,7 +77,7 @@ class TrainerBase:
         for hook in wanted:
             if not isinstance(hook, HookBase):
                 raise TypeError(f"a hook must be a HookBase, got {type(hook).__name__}")
-            hook.trainer = weakref.proxy(self)  # no cycle, so the trainer is freed when dropped
+            hook.trainer = weakref.proxy(self)  # weak, so that there is no cycle
         self._hooks.extend(wanted)
 
     def train(self, start_iter: int, max_iter: int) -> None:
@@ -101,7 +101,7 @@ class TrainerBase:
             self.before_step()
             self.run_step()
             self.after_step()
-        self.iter += 1  # hooks tell a finished run from a broken one by iter == max_iter
+        self.iter += 1  # hooks recognise a finished run by iter == max_iter
 
     def before_train(self) -> None:
         for hook in self._hooks:
@@ -129,19 +129,19 @@ class TrainerBase:
         raise NotImplementedError
 
     def state_dict(self) -> dict:
-        """The iteration and the hooks' states, by class name."""
+        """Return the iteration and the states of the hooks, by class name."""
         state: dict[str, Any] = {"iteration": self.iter}
         hooks = {}
         for hook in self._hooks:
             name, hook_state = type(hook).__qualname__, hook.state_dict()
-            if hook_state and name not in hooks:  # of several of a class the first is kept
+            if hook_state and name not in hooks:  # of several hooks of a class the first is stored
                 hooks[name] = hook_state
         if hooks:
             state["hooks"] = hooks
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Restore what `state_dict` gave; states of unknown hooks are logged and dropped."""
+        """Restore the result of `state_dict`; states of unknown hooks are logged and dropped."""
         logger = logging.getLogger(__name__)
         self.iter = state_dict["iteration"]
         for name, state in state_dict.get("hooks", {}).items():
@@ -153,17 +153,16 @@ class TrainerBase:
 
 
 class SimpleTrainer(TrainerBase):
-    """One optimizer, one data loader, one model that gives a dict of losses.
+    """Trainer with one optimizer, one data loader, and one model that returns a dict of losses.
 
     Args:
         model: put into training mode here; called with what the loader yields.
-        data_loader: an iterable without end.
-        gather_metric_period: iterations between gatherings of the metrics, which synchronise the
+        data_loader: an infinite iterable.
+        gather_metric_period: iterations between gathering the metrics, which synchronises with the
             GPU; in between they are not written.
         zero_grad_before_forward: clear gradients before the forward pass rather than before the
             backward pass: less memory, no overlap with the GPU's work.
-        async_write_metrics: write metrics in a thread of their own, so that the GPU need not be
-            waited for.
+        async_write_metrics: write metrics in a separate thread, to avoid waiting for the GPU.
     """
 
     def __init__(
@@ -188,19 +187,30 @@ class SimpleTrainer(TrainerBase):
         self._last_write: Future | None = None
 
     def run_step(self) -> None:
-        """Data, forward, backward, hooks, metrics, the optimizer's step."""
+        """Run one iteration: data, forward, backward, hooks, metrics, optimizer step."""
         self._check_mode()
         start = time.perf_counter()
         data = next(self._data_loader_iter)
+        # The time that training waited for the loader, not the time to load the batch.
         data_time = time.perf_counter() - start
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        loss_dict, losses = _summed(self.model(data))
+        loss_dict, losses = self._forward(data)
         if not self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        losses.backward()
+        self._backward(losses)
         self.after_backward()
+        # Before the step: a loss that is not finite is raised here and does not reach the weights.
         self._write(loss_dict, data_time)
+        self._step_optimizer()
+
+    def _forward(self, data: Any) -> tuple[Mapping[str, Tensor], Tensor]:
+        return _summed(self.model(data))
+
+    def _backward(self, losses: Tensor) -> None:
+        losses.backward()
+
+    def _step_optimizer(self) -> None:
         self.optimizer.step()
 
     def _check_mode(self) -> None:
@@ -218,6 +228,7 @@ class SimpleTrainer(TrainerBase):
 
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable]) -> None:
         """Replace the data loader; the old one is freed before the new one is built."""
+        # Its workers hold memory, so that two loaders at once might not fit.
         del self.data_loader
         self._data_loader_iter_obj = None
         self.data_loader = data_loader_builder()
@@ -247,15 +258,15 @@ class SimpleTrainer(TrainerBase):
     def write_metrics(
         loss_dict: Mapping[str, Tensor], data_time: float, cur_iter: int, prefix: str = ""
     ) -> None:
-        """Put the losses, their mean over processes, their sum and the data time into the events.
+        """Record the losses, their mean over processes, their sum and the data time.
 
         Args:
             loss_dict: scalars by name.
-            data_time: seconds this process waited for data; the slowest process's is kept.
-            prefix: of the names of the scalars.
+            data_time: seconds this process waited for data; the maximum over processes is kept.
+            prefix: prefix of the names of the scalars.
 
         Raises:
-            FloatingPointError: the sum is not finite.
+            FloatingPointError: the sum of the losses is not finite.
         """
         metrics = {name: value.detach().cpu().item() for name, value in loss_dict.items()}
         metrics["data_time"] = data_time
@@ -264,6 +275,7 @@ class SimpleTrainer(TrainerBase):
         gathered = comm.gather(metrics)
         if not comm.is_main_process():
             return
+        # All processes wait for the slowest one.
         slowest = float(np.max([m.pop("data_time") for m in gathered]))
         storage.put_scalar("data_time", slowest, cur_iter=cur_iter)
         means: dict[str, Any] = {
@@ -297,14 +309,14 @@ def _summed(losses: Tensor | dict[str, Tensor]) -> tuple[dict[str, Tensor], Tens
 
 
 class AMPTrainer(SimpleTrainer):
-    """`SimpleTrainer` in mixed precision, with a scaled loss.
+    """`SimpleTrainer` in automatic mixed precision (AMP), with a scaled loss.
 
     Args:
-        grad_scaler: default: a new `torch.amp.GradScaler`; on CPU and in bfloat16 it may be
-            disabled, which makes it do nothing.
+        grad_scaler: by default a new `torch.amp.GradScaler`; on CPU and in bfloat16 it may be
+            disabled, which makes it a no-op.
         precision: `torch.float16` or `torch.bfloat16`.
-        log_grad_scaler: put the scale into the events as "[metric]grad_scaler".
-        others: as `SimpleTrainer`'s.
+        log_grad_scaler: record the scale as "[metric]grad_scaler".
+        others: as in `SimpleTrainer`.
     """
 
     def __init__(
@@ -336,24 +348,17 @@ class AMPTrainer(SimpleTrainer):
         self.precision = precision
         self.log_grad_scaler = log_grad_scaler
 
-    def run_step(self) -> None:
-        """As `SimpleTrainer.run_step`, the forward pass under autocast."""
-        self._check_mode()
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        if self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
+    def _forward(self, data: Any) -> tuple[Mapping[str, Tensor], Tensor]:
         with torch.autocast(self._device, dtype=self.precision):
-            loss_dict, losses = _summed(self.model(data))
-        if not self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
+            return super()._forward(data)
+
+    def _backward(self, losses: Tensor) -> None:
         self.grad_scaler.scale(losses).backward()
         if self.log_grad_scaler:
             storage = get_event_storage()
             storage.put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
-        self.after_backward()
-        self._write(loss_dict, data_time)
+
+    def _step_optimizer(self) -> None:
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 

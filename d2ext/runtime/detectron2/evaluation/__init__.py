@@ -1,4 +1,4 @@
-"""Running a model over a data set and scoring what it finds."""
+"""Evaluation: running a model over a dataset and scoring its predictions."""
 
 from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .coco_evaluation import COCOEvaluator

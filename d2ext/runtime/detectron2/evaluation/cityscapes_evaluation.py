@@ -1,6 +1,6 @@
-"""Cityscapes' metrics of objects and of semantic labels, by its own scripts.
+"""Cityscapes' metrics of instances and of semantic labels, by its own scripts.
 
-They are optional: `pip install cityscapesscripts`.
+The scripts are optional: `pip install cityscapesscripts`.
 """
 
 import glob
@@ -36,7 +36,7 @@ def _scripts(name: str) -> Any:
 
 
 class CityscapesEvaluator(DatasetEvaluator):
-    """Writes predictions to a folder that the processes of a machine share.
+    """Base of the evaluators: writes predictions to a folder that the processes share.
 
     Args:
         dataset_name: its metadata has "thing_classes" and "gt_dir".
@@ -58,7 +58,7 @@ class CityscapesEvaluator(DatasetEvaluator):
         self._logger.info(f"Writing cityscapes results to temporary directory {self._temp_dir} ...")
 
     def _evaluate(self, script: str, ending: str, **options: Any) -> dict[str, Any] | None:
-        """What Cityscapes' script says about the folder; None in processes other than the first."""
+        """Run an evaluation script of Cityscapes; None in processes other than the first."""
         comm.synchronize()
         if comm.get_rank() > 0:
             return None
@@ -82,7 +82,7 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
     """AP and AP50 of masks in percent: {"segm": {"AP": ..., "AP50": ...}}."""
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take a batch: dicts with "file_name" and dicts with "instances"."""
+        """Write the predictions of a batch: "file_name" of inputs, "instances" of outputs."""
         labels = _scripts("helpers.labels").name2label
         for image, output in zip(inputs, outputs, strict=True):
             stem = os.path.splitext(os.path.basename(image["file_name"]))[0]
@@ -99,7 +99,7 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
                 file.writelines(lines)
 
     def evaluate(self) -> OrderedDict | None:
-        """The metrics of what was processed; None in processes other than the first."""
+        """Return the metrics of what was processed; None in processes other than the first."""
         instances = os.path.join(self._temp_dir, "gtInstances.json")
         results = self._evaluate(
             "evalInstanceLevelSemanticLabeling", "instanceIds", gtInstancesFile=instances
@@ -119,7 +119,7 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
     """
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take a batch: dicts with "file_name" and dicts with "sem_seg", (classes, H, W) scores."""
+        """Write the predictions of a batch: "file_name", and "sem_seg" (classes, H, W) scores."""
         ids = {t: label.id for t, label in _scripts("helpers.labels").trainId2label.items()}
         lookup = np.full(256, 255, dtype=np.uint8)
         for train_id, label_id in ids.items():
@@ -132,7 +132,7 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
             Image.fromarray(lookup[predicted]).save(path)
 
     def evaluate(self) -> OrderedDict | None:
-        """The metrics of what was processed; None in processes other than the first."""
+        """Return the metrics of what was processed; None in processes other than the first."""
         results = self._evaluate("evalPixelLevelSemanticLabeling", "labelIds")
         if results is None:
             return None

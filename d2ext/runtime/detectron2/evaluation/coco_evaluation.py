@@ -1,4 +1,4 @@
-"""COCO's metrics for boxes, masks, keypoints and proposals.
+"""COCO's metrics of boxes, masks, keypoints and proposals.
 
 The definitions: https://cocodataset.org/#detection-eval and #keypoints-eval.
 """
@@ -39,7 +39,7 @@ __all__ = ["COCOEvaluator", "instances_to_coco_json"]
 logger = logging.getLogger(__name__)
 
 _BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-# Metrics of a task, and the lines of COCO's summary that hold them.
+# Metrics per task, in the order of COCO's summary.
 _METRICS = {
     "bbox": _BOX_METRICS,
     "segm": _BOX_METRICS,
@@ -54,17 +54,19 @@ class COCOEvaluator(DatasetEvaluator):
     value is nan where nothing can be measured, e.g. without objects of that size.
 
     Args:
-        dataset_name: its metadata names a "json_file" in COCO's format; another data set in
+        dataset_name: its metadata names a "json_file" in COCO's format; any other dataset in
             Detectron2's format is converted to one in `output_dir`.
-        tasks: of "bbox", "segm" and "keypoints"; by default those that the predictions allow.
+        tasks: any of "bbox", "segm" and "keypoints"; by default those that the predictions allow.
         distributed: collect the predictions of all processes and evaluate in the first one.
         output_dir: folder for "instances_predictions.pth" (predictions as they came) and
             "coco_instances_results.json" (COCO's format); None writes neither.
-        max_dets_per_image: highest number of detections considered in an image, 100 by default.
-        use_fast_impl: evaluate by faster-coco-eval, which gives the numbers of pycocotools sooner.
-        kpt_oks_sigmas: spread of each keypoint, COCO's by default.
-        allow_cached_coco: use a converted file that is in `output_dir` already.
+        max_dets_per_image: maximum number of detections per image, 100 by default.
+        use_fast_impl: evaluate by faster-coco-eval, which is faster with the same numbers.
+        kpt_oks_sigmas: OKS sigma of each keypoint, COCO's by default.
+        allow_cached_coco: reuse a converted file in `output_dir`.
     """
+
+    _format = "COCO"
 
     def __init__(
         self,
@@ -94,7 +96,7 @@ class COCOEvaluator(DatasetEvaluator):
         if not hasattr(self._metadata, "json_file"):
             self._metadata.json_file = _convert(dataset_name, output_dir, allow_cached_coco)
         self._coco_api = _load_coco(PathManager.get_local_path(str(self._metadata.json_file)))
-        # Test sets are published without annotations: predictions are only written.
+        # Test sets are published without annotations: predictions are written, not scored.
         self._do_evaluation = "annotations" in self._coco_api.dataset
         self._predictions: list[dict] = []
 
@@ -102,12 +104,12 @@ class COCOEvaluator(DatasetEvaluator):
         self._predictions = []
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take a batch.
+        """Add the predictions of a batch.
 
         Args:
             inputs: dicts with "image_id".
-            outputs: dicts with "instances", `Instances` in the size of the original image, and, or,
-                "proposals".
+            outputs: dicts with "instances", `Instances` in the size of the original image, or with
+                "proposals", or both.
         """
         for image, found in zip(inputs, outputs, strict=True):
             prediction: dict[str, Any] = {"image_id": image["image_id"]}
@@ -120,10 +122,10 @@ class COCOEvaluator(DatasetEvaluator):
                 self._predictions.append(prediction)
 
     def evaluate(self, img_ids: Sequence[Any] | None = None) -> dict[str, Any]:
-        """Score what was processed.
+        """Evaluate the predictions processed so far.
 
         Args:
-            img_ids: evaluate on these images only; on all of the data set by default.
+            img_ids: evaluate on these images only; by default on all of the dataset.
         """
         predictions = self._predictions
         if self._distributed:
@@ -156,12 +158,12 @@ class COCOEvaluator(DatasetEvaluator):
     def _eval_predictions(
         self, predictions: list[dict], img_ids: Sequence[Any] | None = None
     ) -> None:
-        self._logger.info("Preparing results for COCO format ...")
+        self._logger.info(f"Preparing results for {self._format} format ...")
         detections = list(itertools.chain(*[p["instances"] for p in predictions]))
         tasks = self._tasks or self._tasks_from_predictions(detections)
         detections = self._with_original_categories(detections)
         if self._output_dir:
-            path = os.path.join(self._output_dir, "coco_instances_results.json")
+            path = os.path.join(self._output_dir, f"{self._format.lower()}_instances_results.json")
             self._logger.info(f"Saving results to {path}")
             with PathManager.open(path + ".tmp", "w", encoding="utf-8") as file:
                 json.dump(detections, file)
@@ -169,25 +171,30 @@ class COCOEvaluator(DatasetEvaluator):
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
-        implementation = "fast" if self._use_fast_impl else "official"
-        self._logger.info(f"Evaluating predictions with {implementation} COCO API...")
         for task in sorted(tasks):
-            coco_eval = None
-            if detections:
-                coco_eval = _evaluate_predictions_on_coco(
-                    self._coco_api,
-                    detections,
-                    task,
-                    kpt_oks_sigmas=self._kpt_oks_sigmas,
-                    cocoeval_fn=self._cocoeval_fn,
-                    img_ids=img_ids,
-                    max_dets_per_image=self._max_dets_per_image,
-                )
-            classes = self._metadata.get("thing_classes")
-            self._results[task] = self._derive_coco_results(coco_eval, task, class_names=classes)
+            self._results[task] = self._eval_task(detections, task, img_ids)
+
+    def _eval_task(
+        self, detections: list[dict], task: str, img_ids: Sequence[Any] | None
+    ) -> dict[str, float]:
+        implementation = "fast" if self._use_fast_impl else "official"
+        self._logger.info(f"Evaluating {task} with {implementation} COCO API...")
+        coco_eval = None
+        if detections:
+            coco_eval = _evaluate_predictions_on_coco(
+                self._coco_api,
+                detections,
+                task,
+                kpt_oks_sigmas=self._kpt_oks_sigmas,
+                cocoeval_fn=self._cocoeval_fn,
+                img_ids=img_ids,
+                max_dets_per_image=self._max_dets_per_image,
+            )
+        classes = self._metadata.get("thing_classes")
+        return self._derive_coco_results(coco_eval, task, class_names=classes)
 
     def _with_original_categories(self, detections: list[dict]) -> list[dict]:
-        """Copies with the data set's own category ids in place of contiguous numbers."""
+        """Return copies with the dataset's category ids in place of contiguous indices."""
         to_contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
         if to_contiguous is None:
             return detections
@@ -202,7 +209,7 @@ class COCOEvaluator(DatasetEvaluator):
         return [{**found, "category_id": original[found["category_id"]]} for found in detections]
 
     def _eval_box_proposals(self, predictions: list[dict]) -> None:
-        """The average recall of 100 and 1000 proposals per image, by size of the objects."""
+        """Compute the average recall of 100 and 1000 proposals per image, by object size."""
         if self._output_dir:
             self._write_proposals(predictions)
         if not self._do_evaluation:
@@ -234,11 +241,12 @@ class COCOEvaluator(DatasetEvaluator):
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
     ) -> dict[str, float]:
-        """COCO's summary by name, in percent, and the AP of each class."""
+        """Collect COCO's summary by name, in percent, and the AP of each class."""
         metrics = _METRICS[iou_type]
         if coco_eval is None:
             self._logger.warning("No predictions from the model!")
             return {metric: float("nan") for metric in metrics}
+        # COCO reports -1 for what cannot be measured.
         numbers = [value * 100 if value >= 0 else float("nan") for value in coco_eval.stats]
         results = {metric: float(v) for metric, v in zip(metrics, numbers, strict=False)}
         self._logger.info(f"Evaluation results for {iou_type}: \n" + create_small_table(results))
@@ -253,8 +261,9 @@ class COCOEvaluator(DatasetEvaluator):
 
 
 def _detection_limits(max_dets_per_image: int | Sequence[int] | None) -> list[int]:
-    """COCO's three limits of detections per image."""
+    """Return COCO's three limits of detections per image."""
     if max_dets_per_image is None:
+        # COCO's own limits.
         return [1, 10, 100]
     if isinstance(max_dets_per_image, int):
         return [1, 10, max_dets_per_image]
@@ -280,6 +289,7 @@ def _load_coco(json_file: str) -> COCO:
     for annotation in api.dataset.get("annotations", []):
         annotation.setdefault("iscrowd", 0)
         if "area" not in annotation and "bbox" in annotation:
+            # Custom files often lack areas; the box's area selects the size range.
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
     with contextlib.redirect_stdout(io.StringIO()):
         api.createIndex()
@@ -287,7 +297,7 @@ def _load_coco(json_file: str) -> COCO:
 
 
 def _class_precision(coco_eval: Any, class_names: Sequence[str]) -> list[tuple[str, float]]:
-    """(name, AP in percent) of each class, over all sizes and the highest detection limit."""
+    """List (name, AP in percent) of each class, over all sizes, at the highest detection limit."""
     # (IoU thresholds, recall thresholds, classes, sizes, detection limits)
     precisions = coco_eval.eval["precision"]
     if len(class_names) != precisions.shape[2]:
@@ -296,6 +306,7 @@ def _class_precision(coco_eval: Any, class_names: Sequence[str]) -> list[tuple[s
         )
     per_class = []
     for index, name in enumerate(class_names):
+        # Size 0 is "all", limit -1 the highest.
         precision = precisions[:, :, index, 0, -1]
         precision = precision[precision > -1]
         ap = np.mean(precision) if precision.size else float("nan")
@@ -317,15 +328,16 @@ def _class_table(per_class: list[tuple[str, float]]) -> str:
 
 
 def instances_to_coco_json(instances: Instances, img_id: Any) -> list[dict[str, Any]]:
-    """Detections of an image in COCO's results format.
+    """Convert the detections of an image to COCO's results format.
 
     Args:
         instances: on the CPU, with pred_boxes, scores, pred_classes and maybe pred_masks
             ((N, H, W) bool) or pred_masks_rle, and pred_keypoints ((N, K, 3)).
-        img_id: the image's id in the data set.
+        img_id: the image's id in the dataset.
+
     Returns:
-        A dict per instance: image_id, category_id (contiguous), bbox (XYWH pixels), score, and
-        maybe segmentation (RLE) and keypoints (3K numbers).
+        One dict per instance: image_id, category_id (contiguous), bbox (XYWH pixels), score and
+        optionally segmentation (RLE) and keypoints (3K numbers).
     """
     if len(instances) == 0:
         return []
@@ -342,7 +354,7 @@ def instances_to_coco_json(instances: Instances, img_id: Any) -> list[dict[str, 
     elif instances.has("pred_masks"):
         columns["segmentation"] = [_encode(mask) for mask in instances.pred_masks]
     if instances.has("pred_keypoints"):
-        # COCO's keypoints are indices of pixels, coordinates are half a pixel more.
+        # COCO stores indices of pixels, whose centres are at +0.5.
         shift = instances.pred_keypoints.new_tensor([0.5, 0.5, 0.0])
         columns["keypoints"] = (instances.pred_keypoints - shift).flatten(1).tolist()
     rows = zip(*columns.values(), strict=True)
@@ -363,11 +375,11 @@ def _evaluate_predictions_on_coco(
     img_ids: Sequence[Any] | None = None,
     max_dets_per_image: list[int] | None = None,
 ) -> Any:
-    """Run COCO's evaluation; returns the `COCOeval`, whose stats are for `max_dets_per_image`."""
+    """Run COCO's evaluation and return the `COCOeval`, with stats for `max_dets_per_image`."""
     if not coco_results:
         raise AssertionError("there are no results to evaluate")
     if iou_type == "segm":
-        # Without boxes the API takes the area of an object from its mask.
+        # Without boxes the API computes areas from masks, as it should for "segm".
         coco_results = [{k: v for k, v in r.items() if k != "bbox"} for r in coco_results]
     with contextlib.redirect_stdout(io.StringIO()), _no_garbage_collection():
         coco_eval = cocoeval_fn(coco_gt, coco_gt.loadRes(coco_results), iou_type)
@@ -386,8 +398,11 @@ def _evaluate_predictions_on_coco(
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Detections become dicts by the hundred thousand: looking for cycles in them takes a quarter
-    of the time."""
+    """Disable the cyclic garbage collector within the context.
+
+    Detections become dicts by the hundred thousand, and scanning these for cycles takes a quarter
+    of the time.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -415,7 +430,7 @@ def _set_sigmas(
 
 
 def _summary(coco_eval: Any, iou_type: str) -> list[float]:
-    """AP in [0, 1] in the order of `_METRICS`, at the highest limit; -1 without objects."""
+    """Return AP in [0, 1] in the order of `_METRICS`, at the highest limit; -1 without objects."""
     sizes = coco_eval.params.areaRngLbl
 
     def average(iou: float | None = None, size: str = "all") -> float:
@@ -452,16 +467,17 @@ def _evaluate_box_proposals(
     area: str = "all",
     limit: int | None = None,
 ) -> dict[str, Any]:
-    """Recall of objects by proposals, averaged over IoU thresholds from 0.5 to 0.95.
+    """Compute the recall of objects by proposals, averaged over IoU thresholds from 0.5 to 0.95.
 
-    Each object is matched to one proposal, best overlaps first.
+    Each object is matched to one proposal, in order of decreasing IoU.
 
     Args:
         dataset_predictions: "image_id" and "proposals" of each image.
         coco_api: the annotations.
         thresholds: (T,) IoU in [0, 1].
         area: name of a range of object areas.
-        limit: highest number of proposals of an image.
+        limit: maximum number of proposals per image.
+
     Returns:
         "ar", "recalls" (T,), "thresholds" (T,), "gt_overlaps" (objects,) sorted, "num_pos".
     """
@@ -476,6 +492,7 @@ def _evaluate_box_proposals(
     gt_overlaps = torch.cat(overlaps) if overlaps else torch.zeros(0)
     gt_overlaps, _ = torch.sort(gt_overlaps)
     if thresholds is None:
+        # 1e-5, because `arange` excludes its end.
         thresholds = torch.arange(0.5, 0.95 + 1e-5, 0.05, dtype=torch.float32)
     recalls = torch.stack([(gt_overlaps >= t).float().sum() / float(num_pos) for t in thresholds])
     return {
@@ -488,7 +505,7 @@ def _evaluate_box_proposals(
 
 
 def _objects_of(image_id: Any, coco_api: COCO, area_range: tuple[float, float]) -> Boxes:
-    """Boxes of an image's objects, without crowds, whose area is in the range."""
+    """Return the boxes of an image's objects without crowds whose area is in the range."""
     annotations = coco_api.loadAnns(coco_api.getAnnIds(imgIds=image_id))
     boxes = [
         BoxMode.convert(annotation["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
@@ -500,13 +517,13 @@ def _objects_of(image_id: Any, coco_api: COCO, area_range: tuple[float, float]) 
 
 
 def _best_overlaps(proposals: Instances, objects: Boxes, limit: int | None) -> torch.Tensor:
-    """(objects,) IoU of each object with its own proposal, 0 where proposals run out."""
+    """Return (objects,) IoU of each object with its own proposal, 0 if proposals run out."""
     order = proposals.objectness_logits.sort(descending=True)[1]
     boxes = proposals.proposal_boxes[order[:limit]]
     overlaps = pairwise_iou(boxes, objects)
     best = torch.zeros(len(objects))
     for position in range(min(len(boxes), len(objects))):
-        # The object whose best proposal is the best of all takes it away from the others.
+        # Greedy: the best pair of all is matched, and both are removed.
         per_object, proposal_of = overlaps.max(dim=0)
         best[position], chosen = per_object.max(dim=0)
         overlaps[proposal_of[chosen], :] = -1

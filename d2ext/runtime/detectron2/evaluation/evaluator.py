@@ -1,4 +1,4 @@
-"""What an evaluator is, and the loop that feeds it with a model's outputs."""
+"""The evaluator interface, and the loop that feeds evaluators with a model's outputs."""
 
 import datetime
 import logging
@@ -22,16 +22,16 @@ _WARMUP_BATCHES = 5
 
 
 class DatasetEvaluator:
-    """Collects inputs and outputs by `process`, scores them by `evaluate`."""
+    """Base class of evaluators: `process` collects outputs, `evaluate` scores them."""
 
     def reset(self) -> None:
-        """Start anew; called before each evaluation."""
+        """Clear the state before an evaluation."""
 
     def process(self, inputs: list, outputs: list) -> None:
-        """Take a batch: `inputs` that the model was called with and `outputs` that it returned."""
+        """Process a batch: `inputs` of the model and the `outputs` it returned."""
 
     def evaluate(self) -> Any:
-        """The scores, by convention {task: {metric: value}}; None in processes without any."""
+        """Return scores, by convention {task: {metric: value}}; None in processes without any."""
 
 
 class DatasetEvaluators(DatasetEvaluator):
@@ -63,7 +63,7 @@ class DatasetEvaluators(DatasetEvaluator):
 
 
 class _Stopwatch:
-    """Seconds that each stage of the loop took, without the first batches."""
+    """Timer of the stages of the loop, excluding the first batches."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -75,12 +75,12 @@ class _Stopwatch:
         self.data = self.compute = self.evaluation = 0.0
 
     def lap(self) -> float:
-        """Seconds since the last lap."""
+        """Return the seconds since the last lap."""
         before, self.last = self.last, time.perf_counter()
         return self.last - before
 
     def progress(self, done: int) -> str:
-        """The line that reports a running inference."""
+        """Format the progress line of a running inference."""
         counted = done - self.warmup * (done - 1 >= self.warmup)
         per_batch = (time.perf_counter() - self.begin) / counted
         eta = datetime.timedelta(seconds=int(per_batch * (self.total - done)))
@@ -94,7 +94,7 @@ class _Stopwatch:
         )
 
     def summary(self, devices: int) -> None:
-        """Log how long all of it took."""
+        """Log the total times."""
         spent = time.perf_counter() - self.begin
         counted = self.total - self.warmup
         for name, seconds, shown in (
@@ -117,16 +117,17 @@ def inference_on_dataset(
     evaluator: DatasetEvaluator | list[DatasetEvaluator] | None,
     callbacks: Mapping[str, Callable[[], Any]] | None = None,
 ) -> Any:
-    """Run a model over a loader, time it, and score what it returns.
+    """Run a model over a data loader, time it, and evaluate its outputs.
 
     Args:
-        model: inputs to outputs, under `no_grad`; an `nn.Module` is in eval mode meanwhile.
-        data_loader: has a length; its elements are the inputs.
-        evaluator: one or several; None to measure the time only.
+        model: maps inputs to outputs, under `no_grad`; an `nn.Module` is put into eval mode.
+        data_loader: sized iterable of inputs.
+        evaluator: one or several; None for timing only.
         callbacks: functions for "on_start", "before_inference", "after_inference" (around each
             call of the model) and "on_end".
+
     Returns:
-        The scores; {} in processes that have none.
+        The scores; {} in processes without any.
     """
     total, devices = len(data_loader), get_world_size()
     logger.info(f"Start inference on {total} batches")
@@ -177,7 +178,7 @@ def _run(
 
 @contextmanager
 def inference_context(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and afterwards in the mode it had before."""
+    """Put the model into eval mode within the context, then restore its mode."""
     training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""COCO's evaluation in C++: the numbers of pycocotools, several times sooner."""
+"""COCO's evaluation in C++: the numbers of pycocotools, several times faster."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ __all__ = ["COCOeval_opt"]
 
 
 class COCOeval_opt(faster_coco_eval.COCOeval_faster):
-    """faster-coco-eval's evaluation on objects of pycocotools' `COCO`.
+    """The evaluation of faster-coco-eval on `COCO` objects of pycocotools.
 
     Args:
         cocoGt: annotations.
@@ -16,8 +16,8 @@ class COCOeval_opt(faster_coco_eval.COCOeval_faster):
         iouType: "bbox", "segm" or "keypoints".
 
     Raises:
-        KeyError: an annotation lacks what pycocotools needs of it: "area", "iscrowd", of keypoints
-            "num_keypoints".
+        KeyError: an annotation lacks a key that pycocotools needs: "area", "iscrowd" or, for
+            keypoints, "num_keypoints".
     """
 
     def __init__(self, cocoGt: Any = None, cocoDt: Any = None, iouType: str = "segm") -> None:
@@ -30,7 +30,7 @@ class COCOeval_opt(faster_coco_eval.COCOeval_faster):
     def _summarize(
         self, ap: int = 1, iouThr: Any = None, areaRng: str = "all", **options: Any
     ) -> float:
-        """A precision or recall; -1 where the parameters have no such range of areas."""
+        """Summarise precision or recall; -1 if the parameters have no such range of areas."""
         if areaRng not in self.params.areaRngLbl:
             return -1.0
         return super()._summarize(ap, iouThr, areaRng, **options)

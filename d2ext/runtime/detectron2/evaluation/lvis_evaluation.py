@@ -1,4 +1,4 @@
-"""LVIS's metrics for boxes and masks.
+"""LVIS's metrics of boxes and masks.
 
 Source: Gupta et al. 2019, "LVIS", arXiv:1908.03195, section 3: a category is evaluated in the
 images where it is known to be present or absent, and unmatched detections do not count in images
@@ -8,9 +8,7 @@ where it is not annotated exhaustively.
 import contextlib
 import io
 import itertools
-import json
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,18 +33,20 @@ _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 
 
 class LVISEvaluator(COCOEvaluator):
-    """LVIS's AP in percent for boxes and masks, also of rare, common and frequent categories.
+    """LVIS's AP in percent of boxes and masks, also for rare, common and frequent categories.
 
     `evaluate` returns {"bbox": {"AP": ..., "APr": ..., "APc": ..., "APf": ...}, "segm": ...}.
 
     Args:
         dataset_name: its metadata names a "json_file" in LVIS's format.
-        tasks: of "bbox" and "segm"; by default those that the predictions allow.
+        tasks: any of "bbox" and "segm"; by default those that the predictions allow.
         distributed: collect the predictions of all processes and evaluate in the first one.
         output_dir: folder for "instances_predictions.pth" and "lvis_instances_results.json"; None
             writes neither.
-        max_dets_per_image: detections of all classes considered in an image, 300 by default.
+        max_dets_per_image: maximum number of detections per image, 300 by default.
     """
+
+    _format = "LVIS"
 
     def __init__(
         self,
@@ -71,29 +71,16 @@ class LVISEvaluator(COCOEvaluator):
         self._do_evaluation = len(self._coco_api.getAnnIds()) > 0
         self._predictions: list[dict] = []
 
-    def _eval_predictions(
-        self, predictions: list[dict], img_ids: Sequence[Any] | None = None
-    ) -> None:
-        self._logger.info("Preparing results in the LVIS format ...")
-        detections = list(itertools.chain(*[p["instances"] for p in predictions]))
-        tasks = self._tasks or self._tasks_from_predictions(detections)
-        detections = self._with_original_categories(detections)
-        if self._output_dir:
-            path = os.path.join(self._output_dir, "lvis_instances_results.json")
-            self._logger.info(f"Saving results to {path}")
-            with PathManager.open(path, "w") as file:
-                json.dump(detections, file)
-        if not self._do_evaluation:
-            self._logger.info("Annotations are not available for evaluation.")
-            return
-        self._logger.info("Evaluating predictions ...")
-        for task in sorted(tasks):
-            self._results[task] = _evaluate_predictions_on_lvis(
-                self._coco_api, detections, task, max_dets_per_image=self._max_dets
-            )
+    def _eval_task(
+        self, detections: list[dict], task: str, img_ids: Sequence[Any] | None
+    ) -> dict[str, float]:
+        self._logger.info(f"Evaluating {task} ...")
+        return _evaluate_predictions_on_lvis(
+            self._coco_api, detections, task, max_dets_per_image=self._max_dets
+        )
 
     def _with_original_categories(self, detections: list[dict]) -> list[dict]:
-        """LVIS's categories count from 1 without gaps, unless the metadata says otherwise."""
+        """Return copies with LVIS's category ids: from 1, unless the metadata maps them."""
         if self._metadata.get("thing_dataset_id_to_contiguous_id") is not None:
             return super()._with_original_categories(detections)
         return [{**found, "category_id": found["category_id"] + 1} for found in detections]
@@ -106,20 +93,21 @@ def _evaluate_predictions_on_lvis(
     max_dets_per_image: int | None = None,
     class_names: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """LVIS's summary by name, in percent; nan without predictions or without annotations."""
+    """Compute LVIS's summary by name, in percent; nan without predictions or annotations."""
     limit = _MAX_DETECTIONS if max_dets_per_image is None else max_dets_per_image
     logger.info(f"Evaluating with max detections per image = {limit}")
     if not lvis_results:
         logger.warning("No predictions from the model!")
         return {metric: float("nan") for metric in _METRICS}
     if iou_type == "segm":
-        # Without boxes the area of an object is taken from its mask.
+        # Without boxes areas are computed from masks, as they should for "segm".
         lvis_results = [{k: v for k, v in r.items() if k != "bbox"} for r in lvis_results]
     precision = _precision(lvis_gt, _best_of_each_image(lvis_results, limit), iou_type, limit)
     # (IoU thresholds, recall thresholds, categories, sizes)
     frequencies = np.array([c.get("frequency") for c in _categories(lvis_gt)])
     groups = {
         "AP": precision[..., 0],
+        # IoU thresholds 0.5, 0.55, ...: indices 0 and 5 are 0.5 and 0.75.
         "AP50": precision[:1, ..., 0],
         "AP75": precision[5:6, ..., 0],
         "APs": precision[..., 1],
@@ -137,7 +125,7 @@ def _categories(api: COCO) -> list[dict]:
 
 
 def _best_of_each_image(results: list[dict], limit: int) -> list[dict]:
-    """The best `limit` detections of an image, all classes together; a negative limit is none."""
+    """Keep the best `limit` detections per image over all classes; a negative limit keeps all."""
     if limit < 0:
         return results
     by_image: dict[Any, list[dict]] = {}
@@ -148,14 +136,14 @@ def _best_of_each_image(results: list[dict], limit: int) -> list[dict]:
 
 
 def _precision(api: COCO, results: list[dict], iou_type: str, limit: int) -> np.ndarray:
-    """(10 IoU thresholds, 101 recall thresholds, categories, 4 sizes); -1 without annotations."""
+    """Return (10 IoU thresholds, 101 recall thresholds, categories, 4 sizes); -1 without truth."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = faster_coco_eval.COCO(api.dataset)
         evaluation = faster_coco_eval.COCOeval_faster(
             truth, truth.loadRes(results), iou_type, lvis_style=True
         )
         evaluation.params.catIds = [category["id"] for category in _categories(api)]
-        # Also without a limit of an image there is one of its detections of a class.
+        # The API needs a limit per image and class: here no limit in effect.
         evaluation.params.maxDets = [limit if limit >= 0 else max(1, len(results))]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -164,4 +152,5 @@ def _precision(api: COCO, results: list[dict], iou_type: str, limit: int) -> np.
 
 def _average(precision: np.ndarray) -> float:
     known = precision[precision > -1]
+    # -1 in percent, as LVIS's own API reports.
     return float(np.mean(known) * 100) if known.size else -100.0

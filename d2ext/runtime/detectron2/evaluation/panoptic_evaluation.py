@@ -1,4 +1,4 @@
-"""Panoptic quality on data sets in COCO's panoptic format."""
+"""Panoptic quality (PQ) on datasets in COCO's panoptic format."""
 
 import io
 import itertools
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class COCOPanopticEvaluator(DatasetEvaluator):
-    """PQ, SQ and RQ in percent, of all categories, of things ("_th") and of stuff ("_st").
+    """PQ, SQ and RQ in percent over all categories, over things ("_th") and over stuff ("_st").
 
     `evaluate` returns {"panoptic_seg": {"PQ": ..., "SQ": ..., "RQ": ..., "PQ_th": ..., ...}}, and
     None in processes other than the first.
@@ -54,20 +54,20 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         self._predictions: list[dict[str, Any]] = []
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take a batch.
+        """Add the predictions of a batch.
 
         Args:
             inputs: dicts with "file_name" and "image_id".
             outputs: dicts with "panoptic_seg": (H, W) ids and the segments, dicts with "id",
-                "category_id" and "isthing"; or None for segments, where an id is the category
-                times the label divisor plus the object's number, and -1 is no segment.
+                "category_id" and "isthing"; or None for segments, when an id is the category times
+                the label divisor plus the object's number, and -1 is no segment.
         """
         for image, output in zip(inputs, outputs, strict=True):
             ids, segments = output["panoptic_seg"]
             ids = ids.cpu().numpy().astype(np.int64)
             if segments is None:
                 segments = self._segments_of(ids)
-                ids = ids + 1  # COCO's 0 is no segment
+                ids = ids + 1  # id 0 means "no segment" in COCO
             png = io.BytesIO()
             Image.fromarray(id2rgb(ids)).save(png, format="PNG")
             stem = os.path.splitext(os.path.basename(image["file_name"]))[0]
@@ -94,10 +94,10 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         ]
 
     def _convert_category_id(self, segment_info: dict[str, Any]) -> dict[str, Any]:
-        """A copy with the data set's own category and without "isthing"."""
+        """Return a copy with the dataset's own category and without "isthing"."""
         converted = dict(segment_info)
         isthing = converted.pop("isthing", None)
-        if isthing is None:  # has the data set's category already
+        if isthing is None:  # the category is the dataset's own already
             return converted
         original = (
             self._thing_contiguous_id_to_dataset_id
@@ -108,7 +108,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         return converted
 
     def evaluate(self) -> OrderedDict | None:
-        """The quality of what was processed."""
+        """Compute the panoptic quality of what was processed."""
         comm.synchronize()
         gathered = list(itertools.chain(*comm.gather(self._predictions)))
         if not comm.is_main_process():

@@ -1,4 +1,4 @@
-"""Panoptic quality.
+"""Panoptic quality (PQ).
 
 Source: Kirillov et al. 2019, "Panoptic Segmentation", arXiv:1801.00868, section 4; annotations and
 results in COCO's panoptic format (https://cocodataset.org/#panoptic-eval).
@@ -13,11 +13,11 @@ import numpy as np
 
 __all__ = ["Quality", "id2rgb", "panoptic_quality", "rgb2id"]
 
-_VOID = 0  # a pixel of no segment
+_VOID = 0  # id of unlabelled pixels
 
 
 class Quality(NamedTuple):
-    """In [0, 1], averaged over the categories that occur."""
+    """Qualities in [0, 1], averaged over the categories that occur."""
 
     pq: float
     sq: float
@@ -26,7 +26,7 @@ class Quality(NamedTuple):
 
 
 class _Counts:
-    """Of a category: matched segments, the sum of their IoUs, segments left without a match."""
+    """Counts of one category: matched segments, the sum of their IoUs, unmatched segments."""
 
     def __init__(self) -> None:
         self.iou, self.hits, self.extra, self.missed = 0.0, 0, 0, 0
@@ -39,25 +39,25 @@ class _Counts:
 
 
 def rgb2id(color: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of a label image to (H, W) int64 segment ids."""
+    """Convert (H, W, 3) uint8 of a label image to (H, W) int64 segment ids."""
     return color.astype(np.int64) @ np.array([1, 256, 256**2])
 
 
 def id2rgb(ids: np.ndarray) -> np.ndarray:
-    """(H, W) segment ids below 2^24 to (H, W, 3) uint8."""
+    """Convert (H, W) segment ids below 2^24 to (H, W, 3) uint8."""
     return (ids[..., None] >> np.array([0, 8, 16]) & 255).astype(np.uint8)
 
 
 def panoptic_quality(
     pairs: Iterable[tuple[Any, Any]], read: Any, is_thing: dict[int, bool], workers: int = 4
 ) -> dict[str, Quality]:
-    """The quality of all categories ("All"), of "Things" and of "Stuff".
+    """Compute the panoptic quality of all categories ("All"), of "Things" and of "Stuff".
 
     Args:
         pairs: annotation and prediction of each image, dicts with "segments_info".
-        read: such a pair to the (H, W) segment ids of both.
-        is_thing: the categories.
-        workers: threads.
+        read: maps such a pair to the (H, W) segment ids of both.
+        is_thing: by category id, True for things.
+        workers: number of threads.
     """
     counts: dict[int, _Counts] = {category: _Counts() for category in is_thing}
     with ThreadPoolExecutor(workers) as pool:
@@ -74,7 +74,7 @@ def panoptic_quality(
 def _compare(
     truth_ids: np.ndarray, found_ids: np.ndarray, annotation: dict, prediction: dict
 ) -> dict[int, _Counts]:
-    """Match the segments of an image: an IoU above a half leaves no other choice."""
+    """Match the segments of an image; with an IoU above 1/2 the matching is unique."""
     truth = {segment["id"]: segment for segment in annotation["segments_info"]}
     found = {segment["id"]: segment["category_id"] for segment in prediction["segments_info"]}
     areas, overlaps = _areas(found_ids), _overlaps(truth_ids, found_ids)
@@ -88,7 +88,7 @@ def _compare(
             continue
         if segment["category_id"] != found[found_id]:
             continue
-        # Predictions are not punished for pixels that nobody annotated.
+        # Unlabelled pixels of a prediction do not count as errors.
         void = overlaps.get((_VOID, found_id), 0)
         iou = overlap / (areas[found_id] + truth_areas[truth_id] - overlap - void)
         if iou > 0.5:
@@ -102,6 +102,7 @@ def _compare(
     for found_id, category in found.items():
         ignored = {_VOID, crowds.get(category, _VOID)}
         unknown = sum(overlaps.get((truth_id, found_id), 0) for truth_id in ignored)
+        # Predictions that are mostly unlabelled or crowd are neither right nor wrong.
         if ("found", found_id) not in matched and unknown / areas[found_id] <= 0.5:
             counts[category].extra += 1
     return counts
@@ -114,7 +115,7 @@ def _areas(ids: np.ndarray) -> dict[int, int]:
 
 
 def _overlaps(truth_ids: np.ndarray, found_ids: np.ndarray) -> dict[tuple[int, int], int]:
-    """(annotated id, predicted id) -> pixels; ids are below 2^24."""
+    """Count pixels by (annotated id, predicted id); ids are below 2^24."""
     pairs = _areas(truth_ids * 2**24 + found_ids)
     return {(pair >> 24, pair & (2**24 - 1)): pixels for pair, pixels in pairs.items()}
 

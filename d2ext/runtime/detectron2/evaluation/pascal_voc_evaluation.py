@@ -1,7 +1,7 @@
 """Pascal VOC's average precision of boxes.
 
-Source: Everingham et al. 2010, "The Pascal Visual Object Classes (VOC) Challenge"; interpolation at
-eleven points belongs to 2007, the area under the curve to later years.
+Source: Everingham et al. 2010, "The Pascal Visual Object Classes (VOC) Challenge"; 2007
+interpolates the precision at eleven recalls, later years take the area under the curve.
 """
 
 import logging
@@ -29,7 +29,7 @@ _THRESHOLDS = range(50, 100, 5)  # IoU in percent
 
 
 class PascalVOCDetectionEvaluator(DatasetEvaluator):
-    """AP in percent as Pascal VOC measures it.
+    """AP in percent by the rules of Pascal VOC.
 
     `evaluate` returns {"bbox": {"AP": ..., "AP50": ..., "AP75": ...}}, and None in processes other
     than the first.
@@ -58,7 +58,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         )  # class -> lines of VOC's format
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take a batch: dicts with "image_id" and dicts with "instances"."""
+        """Add the predictions of a batch: "image_id" in the inputs, "instances" in the outputs."""
         for image, output in zip(inputs, outputs, strict=True):
             instances = output["instances"].to(self._cpu_device)
             rows = zip(
@@ -73,7 +73,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
                 self._predictions[label].append(f"{image['image_id']} {score:.3f} {corners}")
 
     def evaluate(self) -> OrderedDict | None:
-        """The metrics of what was processed."""
+        """Compute the metrics of what was processed."""
         gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return None
@@ -90,7 +90,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         return OrderedDict({"bbox": metrics})
 
     def _average_precisions(self, lines: dict[int, list[str]]) -> dict[int, list[float]]:
-        """IoU threshold in percent -> AP in percent of each class."""
+        """Compute, by IoU threshold in percent, the AP in percent of each class."""
         aps: dict[int, list[float]] = defaultdict(list)
         with tempfile.TemporaryDirectory(prefix="pascal_voc_eval_") as folder:
             template = os.path.join(folder, "{}.txt")
@@ -112,7 +112,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
 
 @cache
 def parse_rec(filename: str) -> list[dict[str, Any]]:
-    """The objects of an annotation file: name, flags and corners, as counted there."""
+    """Parse the objects of an annotation file: name, flags and corners, counted from 1 as there."""
     with PathManager.open(filename) as file:
         root = ET.parse(file).getroot()
     return [
@@ -135,16 +135,17 @@ def _text(found: ET.Element, path: str) -> str:
 
 
 def voc_ap(rec: np.ndarray, prec: np.ndarray, use_07_metric: bool = False) -> float:
-    """Average precision of a curve.
+    """Compute the average precision of a precision-recall curve.
 
     Args:
         rec: (N,) recall, ascending.
         prec: (N,) precision.
-        use_07_metric: the mean at recalls 0, 0.1, ..., 1, else the area under the curve.
+        use_07_metric: average at recalls 0, 0.1, ..., 1; otherwise the area under the curve.
     """
     if use_07_metric:
         reached = (prec[rec >= level] for level in np.arange(0.0, 1.1, 0.1))
         return sum(float(found.max()) if len(found) else 0.0 for found in reached) / 11.0
+    # Precision made monotone: at each recall the best precision at this recall or above.
     envelope = np.maximum.accumulate(np.append(prec, 0.0)[::-1])[::-1]
     steps = np.diff(np.concatenate(([0.0], rec, [1.0])))
     return float(np.sum(steps * envelope))
@@ -158,15 +159,15 @@ def voc_eval(
     ovthresh: float = 0.5,
     use_07_metric: bool = False,
 ) -> tuple[Any, Any, float]:
-    """Recall and precision after each detection, best scores first, and the average precision.
+    """Compute recall and precision after each detection, best score first, and AP.
 
     Args:
-        detpath: `detpath.format(classname)` is the file of detections; a line holds image, score
-            and corners.
+        detpath: `detpath.format(classname)` is the file of detections; each line holds image,
+            score and corners.
         annopath: `annopath.format(image)` is an annotation file.
-        imagesetfile: a file with an image in each line.
+        imagesetfile: a file with one image per line.
         classname: the class to evaluate.
-        ovthresh: least IoU of a match.
+        ovthresh: minimum IoU of a match.
         use_07_metric: see `voc_ap`.
     """
     with PathManager.open(imagesetfile) as file:
@@ -188,7 +189,7 @@ def voc_eval(
 
 
 class _Objects:
-    """The objects of a class in an image, and which of them were found."""
+    """The objects of a class in an image, and which of them have been detected."""
 
     def __init__(self, objects: list[dict[str, Any]], classname: str) -> None:
         own = [found for found in objects if found["name"] == classname]
@@ -197,8 +198,9 @@ class _Objects:
         self.found = np.zeros(len(own), dtype=bool)
 
     def match(self, box: np.ndarray, threshold: float) -> str:
-        """ "hit", "extra", or "ignored" for a difficult object."""
+        """Match a detection: "hit", "extra", or "ignored" for a difficult object."""
         overlaps = self._overlaps(box)
+        # VOC requires more than the threshold, not at least.
         if not len(overlaps) or overlaps.max() <= threshold:
             return "extra"
         best = overlaps.argmax()
@@ -210,7 +212,7 @@ class _Objects:
         return "hit"
 
     def _overlaps(self, box: np.ndarray) -> np.ndarray:
-        """(N,) IoU; a side includes its last pixel."""
+        """Compute (N,) IoU; a side includes its last pixel."""
         low, high = np.maximum(self.boxes[:, :2], box[:2]), np.minimum(self.boxes[:, 2:], box[2:])
         shared = (high - low + 1.0).clip(min=0).prod(axis=1)
         areas = (self.boxes[:, 2:] - self.boxes[:, :2] + 1.0).prod(axis=1)

@@ -1,4 +1,4 @@
-"""COCO's metrics for rotated boxes: the overlap counts, the angle itself does not."""
+"""COCO's metrics for rotated boxes: only the IoU counts, not the angle itself."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ __all__ = ["RotatedCOCOEvaluator", "RotatedCOCOeval"]
 
 
 class RotatedCOCOeval(COCOeval):
-    """pycocotools' evaluation of boxes that are XYWHA, or XYWH where they have four numbers."""
+    """pycocotools' evaluation of XYWHA boxes; boxes of four numbers are XYWH."""
 
     @staticmethod
     def is_rotated(box_list: Any) -> bool:
-        """Whether there is a box, and each has five numbers."""
+        """Return whether the list is not empty and all boxes have five numbers."""
         if isinstance(box_list, np.ndarray):
             return box_list.shape[1] == 5
         return len(box_list) > 0 and all(len(box) == 5 for box in box_list)
 
     @staticmethod
     def boxlist_to_tensor(boxlist: Any, output_box_dim: int) -> torch.Tensor:
-        """(N, 4 or 5) floats of XYWH or XYWHA boxes; the latter also of the former."""
+        """Convert XYWH or XYWHA boxes to (N, 4 or 5) floats; XYWH may become XYWHA."""
         if output_box_dim not in (4, 5):
             raise AssertionError(f"a box has 4 or 5 numbers, not {output_box_dim}")
         if len(boxlist) == 0:
@@ -38,7 +38,7 @@ class RotatedCOCOeval(COCOeval):
         return boxes
 
     def compute_iou_dt_gt(self, dt: Any, gt: Any, is_crowd: Any) -> Any:
-        """(detections, annotations) IoU."""
+        """Compute (detections, annotations) IoU."""
         if not (self.is_rotated(dt) or self.is_rotated(gt)):
             raise ValueError("RotatedCOCOeval needs rotated boxes; COCOEvaluator is for others.")
         if any(is_crowd):
@@ -64,14 +64,14 @@ class RotatedCOCOeval(COCOeval):
 
 
 def _as_rotated(box: list[float]) -> list[float]:
-    """XYWHA of an XYWH box too."""
+    """Convert an XYWH box to XYWHA; keep an XYWHA box."""
     if len(box) == 5:
         return box
     return list(BoxMode.convert(box, BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS))
 
 
 class RotatedCOCOEvaluator(COCOEvaluator):
-    """`COCOEvaluator` for predictions with `RotatedBoxes`, or plain ones, and rotated annotations.
+    """`COCOEvaluator` for predictions with `RotatedBoxes` or `Boxes`, and rotated annotations.
 
     Annotations are XYWHA, or XYWH where they have four numbers. Only boxes are evaluated.
     """
@@ -81,7 +81,7 @@ class RotatedCOCOEvaluator(COCOEvaluator):
         self._cocoeval_fn = RotatedCOCOeval
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """See `COCOEvaluator.process`."""
+        """Add the predictions of a batch; see `COCOEvaluator.process`."""
         for image, found in zip(inputs, outputs, strict=True):
             prediction: dict[str, Any] = {"image_id": image["image_id"]}
             if "instances" in found:
@@ -92,7 +92,7 @@ class RotatedCOCOEvaluator(COCOEvaluator):
             self._predictions.append(prediction)
 
     def instances_to_json(self, instances: Instances, img_id: Any) -> list[dict[str, Any]]:
-        """Detections of an image in COCO's results format; boxes are XYWHA or XYWH."""
+        """Convert the detections of an image to COCO's results format; boxes are XYWHA or XYWH."""
         boxes = instances.pred_boxes.tensor.numpy()
         if boxes.shape[1] == 4:
             boxes = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)

@@ -1,4 +1,4 @@
-"""Metrics of semantic segmentation: IoU and accuracy of classes, and IoU along their borders."""
+"""Metrics of semantic segmentation: IoU, accuracy and boundary IoU."""
 
 import itertools
 import json
@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 
 
 def load_image_into_numpy_array(filename: str, dtype: DTypeLike | None = None) -> np.ndarray:
-    """(H, W) labels of an image file."""
+    """Read (H, W) labels from an image file."""
     with PathManager.open(filename, "rb") as file:
         return np.array(Image.open(file), dtype=dtype)
 
 
 class SemSegEvaluator(DatasetEvaluator):
-    """mIoU, frequency-weighted IoU, mean and pixel accuracy in percent, and those of each class.
+    """mIoU, frequency-weighted IoU, mean and pixel accuracy in percent, also per class.
 
     `evaluate` returns {"sem_seg": {"mIoU": ..., "IoU-<class>": ..., "BoundaryIoU-<class>": ...}}.
     Sources: http://cocodataset.org/#stuff-eval; Cheng et al. 2021, "Boundary IoU",
@@ -45,7 +45,7 @@ class SemSegEvaluator(DatasetEvaluator):
         distributed: collect the predictions of all processes and evaluate in the first one.
         output_dir: folder for "sem_seg_predictions.json" (COCO's format) and
             "sem_seg_evaluation.pth"; None writes neither.
-        sem_seg_loading_fn: file name and `dtype` to (H, W) labels.
+        sem_seg_loading_fn: maps a file name and `dtype` to (H, W) labels.
         num_classes, ignore_label: deprecated; the metadata has them.
     """
 
@@ -75,6 +75,7 @@ class SemSegEvaluator(DatasetEvaluator):
             )
         self._ignore_label = meta.get("ignore_label") if ignore_label is None else ignore_label
         self._contiguous_id_to_dataset_id = _inverse(meta)
+        # OpenCV erodes uint8 labels.
         self._compute_boundary_iou = self._num_classes < np.iinfo(np.uint8).max
         self.input_file_to_gt_file = {
             image["file_name"]: image["sem_seg_file_name"]
@@ -84,14 +85,14 @@ class SemSegEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        # (predicted, annotated) pixels; the last row and column stand for "no class".
+        # (predicted, annotated) pixels; the last row and column are unlabelled.
         size = (self._num_classes + 1, self._num_classes + 1)
         self._conf_matrix = np.zeros(size, dtype=np.int64)
         self._b_conf_matrix = np.zeros(size, dtype=np.int64)
         self._predictions: list[dict[str, Any]] = []
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
-        """Take a batch.
+        """Add the predictions of a batch.
 
         Args:
             inputs: dicts with "file_name".
@@ -114,7 +115,7 @@ class SemSegEvaluator(DatasetEvaluator):
         return np.bincount(pairs, minlength=side**2).reshape(side, side)
 
     def evaluate(self) -> OrderedDict | None:
-        """The metrics of what was processed; None in processes other than the first."""
+        """Return the metrics of what was processed; None in processes other than the first."""
         if self._distributed and not self._gather():
             return None
         if self._output_dir:
@@ -131,7 +132,7 @@ class SemSegEvaluator(DatasetEvaluator):
         return results
 
     def _gather(self) -> bool:
-        """Collect from all processes; whether this one goes on."""
+        """Gather from all processes; return whether this one evaluates."""
         synchronize()
         matrices = all_gather(self._conf_matrix), all_gather(self._b_conf_matrix)
         predictions = all_gather(self._predictions)
@@ -167,7 +168,7 @@ class SemSegEvaluator(DatasetEvaluator):
         return {name: 100 * value for name, value in metrics.items()}
 
     def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict]:
-        """(H, W) predicted classes as COCO's results: one RLE for each class.
+        """Encode (H, W) predicted classes in COCO's results format: one RLE per class.
 
         Source: http://cocodataset.org/#format-results
         """
@@ -188,17 +189,18 @@ class SemSegEvaluator(DatasetEvaluator):
         return self._contiguous_id_to_dataset_id[label]
 
     def _mask_to_boundary(self, mask: np.ndarray, dilation_ratio: float = 0.02) -> np.ndarray:
-        """(H, W) uint8: what erosion takes from the values, by a share of the diagonal."""
+        """Return (H, W) uint8 without the interior, by an erosion of a fraction of the diagonal."""
         if mask.ndim != 2:
             raise AssertionError(f"expected (H, W), got {mask.shape}")
         steps = max(1, int(dilation_ratio * np.hypot(*mask.shape)))
+        # Padded, so that segments at the border of the image have a boundary there.
         padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
         eroded = cv2.erode(padded, np.ones((3, 3), dtype=np.uint8), iterations=steps)
         return mask - eroded[1:-1, 1:-1]
 
 
 def _inverse(meta: Any) -> dict[int, int] | None:
-    """Contiguous label -> the data set's category; None where it has no other numbering."""
+    """Map contiguous labels to the dataset's categories; None if these are the same."""
     to_contiguous = meta.get("stuff_dataset_id_to_contiguous_id")
     if to_contiguous is None:
         return None
@@ -206,14 +208,14 @@ def _inverse(meta: Any) -> dict[int, int] | None:
 
 
 def _hits_and_union(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(classes,) pixels that agree, and those of either; pixels without a class are left out."""
+    """Count per class the pixels of the intersection and the union, unlabelled ones excluded."""
     known = matrix[:-1, :-1].astype(float)
     hits = known.diagonal()
     return hits, known.sum(axis=0) + known.sum(axis=1) - hits
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """nan where there is no whole."""
+    """Divide; nan where `whole` is 0."""
     return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
 
 

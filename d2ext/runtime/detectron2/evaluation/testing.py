@@ -1,4 +1,4 @@
-"""Results in the log, and checked against expected ones."""
+"""Results in the log, and their verification against expected ones."""
 
 import logging
 import pprint
@@ -19,7 +19,7 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
     """Log main metrics as comma-separated lines that are easy to paste into a table.
 
     Args:
-        results: task -> {metric: value}. Metrics of a class ("AP-person") are left out.
+        results: task -> {metric: value}. Metrics per class ("AP-person") are omitted.
     """
     if not isinstance(results, Mapping) and len(results):
         raise AssertionError(f"results must map tasks to metrics, got {results!r}")
@@ -34,10 +34,10 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
 
 
 def verify_results(cfg: CfgNode, results: Mapping[str, Any]) -> bool:
-    """Compare with TEST.EXPECTED_RESULTS, rows of [task, metric, value, tolerance].
+    """Verify results against TEST.EXPECTED_RESULTS, rows of [task, metric, value, tolerance].
 
     Returns:
-        True; a process whose results are off exits with status 1.
+        True; the process exits with status 1 if a result is out of tolerance.
     """
     expected = cfg.TEST.EXPECTED_RESULTS
     if not len(expected):
@@ -59,7 +59,7 @@ def _is_as_expected(
 
 
 def flatten_results_dict(results: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a/b": 1}, at any depth."""
+    """Flatten {"a": {"b": 1}} to {"a/b": 1}, at any depth."""
     flat = {}
     for key, value in results.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Models as graphs of tensors, by tracing; `torch.onnx.export` takes the same adapter."""
+"""Export of models as graphs of tensors, by tracing; `torch.onnx.export` takes the same adapter."""
 
 import warnings
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from .flatten import TracingAdapter
 from .torchscript import dump_torchscript_IR, scripting_with_instances
 
-# The opset that exported models are tested with.
+# The ONNX opset with which exported models are tested.
 STABLE_ONNX_OPSET_VERSION = 16
 
 __all__ = [
@@ -19,6 +19,6 @@ __all__ = [
 
 
 def add_export_config(cfg: Any) -> Any:
-    """The config as it is: there are no options of exporting any more."""
+    """Return the config unchanged: export has no options any more."""
     warnings.warn("add_export_config does nothing and can be left out.", stacklevel=2)
     return cfg

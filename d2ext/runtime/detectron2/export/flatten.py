@@ -1,4 +1,4 @@
-"""Nested inputs and outputs as tuples of tensors, which is what tracing takes, and back."""
+"""Flattening of nested inputs and outputs to tuples of tensors for tracing, and back."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _WRAPPERS = (Boxes, RotatedBoxes, BitMasks, ROIMasks, Keypoints)
 
 @dataclass
 class Schema:
-    """How an object was flattened: called with the values, it builds the object again."""
+    """How an object was flattened; called with the values, it rebuilds the object."""
 
     @classmethod
     def flatten(cls, obj: Any) -> tuple[tuple, Schema]:
-        """The values of `obj` and its schema."""
+        """Return the values of `obj` and its schema."""
         raise NotImplementedError
 
     def __call__(self, values: Sequence[Any]) -> Any:
@@ -35,7 +35,7 @@ class Schema:
 
 @dataclass
 class IdentitySchema(Schema):
-    """Anything that is one value."""
+    """Schema of an object that is one value."""
 
     @classmethod
     def flatten(cls, obj: Any) -> tuple[tuple, Schema]:
@@ -47,7 +47,7 @@ class IdentitySchema(Schema):
 
 @dataclass
 class ListSchema(Schema):
-    """A list; `sizes` are the numbers of values of its elements."""
+    """Schema of a list; `sizes` are the numbers of values of its elements."""
 
     schemas: list[Schema]
     sizes: list[int]
@@ -63,7 +63,7 @@ class ListSchema(Schema):
 
 @dataclass
 class TupleSchema(ListSchema):
-    """A tuple."""
+    """Schema of a tuple."""
 
     def __call__(self, values: Sequence[Any]) -> Any:
         return tuple(_rebuild_all(self, values))
@@ -71,7 +71,7 @@ class TupleSchema(ListSchema):
 
 @dataclass
 class DictSchema(ListSchema):
-    """A dict with names as keys, in the order of `keys`."""
+    """Schema of a dict with names as keys, in the order of `keys`."""
 
     keys: list[str]
 
@@ -89,15 +89,16 @@ class DictSchema(ListSchema):
 
 @dataclass
 class InstancesSchema(DictSchema):
-    """`Instances`: the fields by name, then the size of the image."""
+    """Schema of `Instances`: the fields by name, then the image size."""
 
     @classmethod
     def flatten(cls, obj: Any) -> tuple[tuple, Schema]:
         fields = obj.get_fields()
+        # Sorted, so that the order does not depend on which field was set first.
         keys = sorted(fields)
         size = obj.image_size
         if not isinstance(size, Tensor):
-            size = torch.tensor(size)  # in a graph a constant: it is for images of this size
+            size = torch.tensor(size)  # a constant in the graph: it is valid for this size
         values, schemas, sizes = _flatten_all([*(fields[key] for key in keys), size])
         return values, cls(schemas, sizes, keys)
 
@@ -108,7 +109,7 @@ class InstancesSchema(DictSchema):
 
 @dataclass
 class TensorWrapSchema(Schema):
-    """A class around one tensor, e.g. `Boxes`."""
+    """Schema of a class that wraps one tensor, e.g. `Boxes`."""
 
     class_name: str
 
@@ -137,10 +138,11 @@ def _rebuild_all(schema: ListSchema, values: Sequence[Any]) -> list[Any]:
 
 
 def flatten_to_tuple(obj: Any) -> tuple[tuple, Schema]:
-    """The values in a nested object, and the schema that builds it again from such values.
+    """Flatten a nested object to its values and the schema that rebuilds it.
 
     Args:
-        obj: of lists, tuples, dicts, `Instances`, `Boxes` and the like; the rest counts as values.
+        obj: nested lists, tuples, dicts, `Instances`, `Boxes` etc.; all else counts as a value.
+
     Returns:
         The values, and a dataclass with `schema(values) == obj` that can be stored.
     """
@@ -158,16 +160,16 @@ def flatten_to_tuple(obj: Any) -> tuple[tuple, Schema]:
 
 
 class TracingAdapter(nn.Module):
-    """A model that takes and gives tuples of tensors, so that it can be traced or exported.
+    """A model with tuples of tensors as inputs and outputs, so that it can be traced or exported.
 
     `torch.jit.trace(adapter, adapter.flattened_inputs)` traces it; `adapter.outputs_schema(...)`
-    makes of the traced model's outputs what the model itself would return.
+    rebuilds the model's outputs from those of the traced model.
 
     Args:
-        model: called as `inference_func` says.
-        inputs: an argument of the model, or a tuple of several, of tensors only.
+        model: the model, called by `inference_func`.
+        inputs: an argument of the model, or a tuple of several, made of tensors only.
         inference_func: takes the model and its inputs; by default it calls the model.
-        allow_non_tensor: leave out what is no tensor, in inputs and outputs, instead of raising
+        allow_non_tensor: omit inputs and outputs that are not tensors instead of raising
             ValueError; there are no schemas then.
     """
 
@@ -195,7 +197,7 @@ class TracingAdapter(nn.Module):
         self.inputs_schema = schema if kept else None
 
     def _tensors(self, values: tuple, what: str) -> tuple[tuple[Tensor, ...], bool]:
-        """The tensors of `values`, and whether these are all."""
+        """Return the tensors of `values` and whether these are all."""
         tensors = tuple(value for value in values if isinstance(value, Tensor))
         complete = len(tensors) == len(values)
         if not complete and not self.allow_non_tensor:
@@ -224,7 +226,7 @@ class TracingAdapter(nn.Module):
         return tensors
 
     def _create_wrapper(self, traced_model: Callable) -> Callable:
-        """The traced model as a function of the model's inputs that returns its outputs."""
+        """Wrap the traced model as a function from the model's inputs to its outputs."""
 
         def forward(*args: Any) -> Any:
             outputs = traced_model(*flatten_to_tuple(args)[0])
@@ -240,5 +242,5 @@ def _same(args: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
 
 
 def _tracing_lengths() -> contextlib.AbstractContextManager:
-    """Lengths that depend on inputs stay in the graph while it is traced."""
+    """Keep input-dependent lengths in the graph while it is traced."""
     return patch_builtin_len() if torch.jit.is_tracing() else contextlib.nullcontext()

@@ -1,6 +1,6 @@
-"""`Instances` for TorchScript, which wants to know every field's name and type.
+"""`Instances` for TorchScript, which needs the name and type of every field.
 
-For given fields a class is written, as text, with the methods of `Instances` that models use.
+The source of a class with given fields and the methods of `Instances` that models use is generated.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ class {name}:
 {properties}
 '''
 
-# What a method of the class does with each field.
+# Code of the class's methods per field.
 _OF_FIELD = {
     "of_init": "self._{field} = {field}",
     "of_has": """
@@ -91,7 +91,7 @@ _PROPERTY = """
         self._{field} = value
 """
 
-_numbers = itertools.count()  # TorchScript never forgets the name of a class
+_numbers = itertools.count()  # TorchScript never releases the name of a class
 
 
 def _source(name: str, fields: dict[str, type]) -> str:
@@ -104,7 +104,7 @@ def _source(name: str, fields: dict[str, type]) -> str:
         for field, kind in fields.items()
     ]
     parameters = "".join(", {field}: {type} | None = None".format(**v) for v in values)
-    nothing = ", None" * len(fields)  # inside of the class, defaults are not known yet
+    nothing = ", None" * len(fields)  # default values are not available inside the class yet
     parts = {part: _lines(text, values) for part, text in _OF_FIELD.items()}
     properties = "".join(_PROPERTY.format(**v) for v in values)
     return _CLASS.format(
@@ -123,20 +123,20 @@ def _lines(template: str, values: list[dict[str, str]]) -> str:
 
 
 def _from_instances(cls: type, instances: Instances) -> Any:
-    """An object of the class with the fields of `instances`."""
+    """Convert `Instances` to the class of the same fields."""
     return cls(instances.image_size, **instances.get_fields())
 
 
 @contextlib.contextmanager
 def _scripted_class(fields: dict[str, type]) -> Iterator[type]:
-    """The compiled class; its text can be read while the context lasts."""
+    """Yield the compiled class; its source can be read within the context."""
     name = f"ScriptedInstances{next(_numbers)}"
     module = ModuleType(f"detectron2.export.{name}")
     module.__file__ = f"<{module.__name__}>"
     names: dict[str, Any] = vars(module)
     names.update({kind.__name__: kind for kind in fields.values()}, torch=torch, Tensor=Tensor)
     source = _source(name, fields)
-    # TorchScript reads the text of what it compiles, and finds it by module and file.
+    # TorchScript reads the source of what it compiles, found by module and file.
     linecache.cache[module.__file__] = (len(source), None, source.splitlines(True), module.__file__)
     sys.modules[module.__name__] = module
     try:
@@ -151,14 +151,14 @@ def _scripted_class(fields: dict[str, type]) -> Iterator[type]:
 
 @contextlib.contextmanager
 def patch_instances(fields: dict[str, type]) -> Iterator[type]:
-    """Let TorchScript take `Instances` for a class with the given fields.
+    """Let TorchScript use a class with the given fields as `Instances` within the context.
 
     Args:
         fields: types, e.g. `Tensor` or `Boxes`, by name. No other fields can be used.
 
     Yields:
-        The class; `from_instances` makes its objects from those of `Instances`, which a scripted
-        model does not take.
+        The class; `from_instances` converts objects of `Instances`, which a scripted model does
+        not accept.
     """
     if "image_size" in fields:
         raise ValueError("image_size is no field of Instances")
@@ -173,6 +173,6 @@ def patch_instances(fields: dict[str, type]) -> Iterator[type]:
 
 
 def _forget_compiled() -> None:
-    """What has been compiled with another class must be compiled again."""
+    """Clear the compilation caches: code compiled with another class must be compiled again."""
     torch.jit._recursive.concrete_type_store.type_store.clear()
     torch.jit._state._jit_caching_layer.clear()

@@ -1,4 +1,4 @@
-"""Models as TorchScript, and looking into it."""
+"""Export of models to TorchScript, and dumps of its representations."""
 
 import os
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["dump_torchscript_IR", "patch_instances", "scripting_with_instances"]
 
 
 def dump_torchscript_IR(model: Any, dir: str) -> None:
-    """Write what a traced or scripted model or function looks like, as text files.
+    """Dump the representations of a traced or scripted model or function as text files.
 
     Args:
         model: a traced or scripted module or function.
@@ -34,11 +34,11 @@ def dump_torchscript_IR(model: Any, dir: str) -> None:
 
 
 def scripting_with_instances(model: nn.Module, fields: dict[str, type]) -> torch.jit.ScriptModule:
-    """`torch.jit.script` of a model that uses `Instances`.
+    """Compile a model that uses `Instances` by `torch.jit.script`.
 
     Args:
         model: in eval mode.
-        fields: types of all fields that are used, by name; see `patch_instances`.
+        fields: types by name of all fields in use; see `patch_instances`.
     """
     if model.training:
         raise ValueError("only models in eval mode can be scripted: call eval() first")

@@ -17,15 +17,15 @@ __all__ = ["ASPP"]
 
 
 class ASPP(nn.Module):
-    """A pointwise, three dilated and a pooled branch side by side, then projected.
+    """ASPP: parallel pointwise, dilated and image-pooling branches, followed by a projection.
 
     Args:
-        dilations: of the three dilated 3x3 convolutions.
-        norm: as `get_norm` takes it.
-        activation: a callable; a module is copied for each place.
+        dilations: dilations of the three 3x3 convolutions.
+        norm: normalisation, see `get_norm`.
+        activation: a callable; a module is copied for each branch.
         pool_kernel_size: (height, width) of the average pooling; None pools over the whole map.
-        dropout: probability, behind the projection.
-        use_depthwise_separable_conv: for the dilated branches.
+        dropout: dropout probability after the projection.
+        use_depthwise_separable_conv: use these in the dilated branches.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class ASPP(nn.Module):
         self.project = conv(5 * out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, out_channels, H, W).
+        """Map (B, in_channels, H, W) to (B, out_channels, H, W).
 
         Raises:
-            ValueError: the map is no multiple of the pooling kernel.
+            ValueError: the map's size is not divisible by the pooling kernel.
         """
         size = x.shape[-2:]
         kernel = self.pool_kernel_size

@@ -14,10 +14,10 @@ from .wrappers import BatchNorm2d
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose statistics and affine parameters never change.
+    """Batch normalisation with fixed statistics and affine parameters.
 
-    `weight`, `bias`, `running_mean` and `running_var`, all (num_features,), are buffers under
-    the names of a `BatchNorm2d`'s. A fresh one is the identity.
+    `weight`, `bias`, `running_mean` and `running_var`, all (num_features,), are buffers with the
+    names of `BatchNorm2d`. It is initialised to the identity.
     """
 
     weight: Tensor
@@ -36,7 +36,7 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("num_batches_tracked", None)  # set by conversion
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, num_features, H, W), any floating dtype -> the same."""
+        """Normalise (B, num_features, H, W), any floating dtype."""
         if not x.requires_grad:
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
@@ -63,16 +63,16 @@ class FrozenBatchNorm2d(nn.Module):
 
     @classmethod
     def convert_frozen_batchnorm(cls, module: nn.Module) -> nn.Module:
-        """Replace every `BatchNorm2d` and `SyncBatchNorm` in `module` by a frozen one.
+        """Convert every `BatchNorm2d` and `SyncBatchNorm` in `module` to `FrozenBatchNorm2d`.
 
         Returns:
-            `module`, changed in place, or its frozen twin if it is a batch norm itself.
+            `module`, changed in place, or its frozen version if it is a batch norm itself.
         """
         return _replace(module, (BatchNorm2d, nn.SyncBatchNorm), cls)
 
     @classmethod
     def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
-        """The reverse of `convert_frozen_batchnorm`: trainable `BatchNorm2d` again."""
+        """Convert back to trainable `BatchNorm2d`; the reverse of `convert_frozen_batchnorm`."""
         return _replace(module, (FrozenBatchNorm2d,), BatchNorm2d)
 
 
@@ -102,12 +102,12 @@ def _same_statistics(source: Any, new: type[nn.Module]) -> nn.Module:
 
 
 class NaiveSyncBatchNorm(BatchNorm2d):
-    """Batch normalisation with the statistics of all processes, by plain all-reduces.
+    """Synchronised batch normalisation by plain all-reduces.
 
-    Works where `nn.SyncBatchNorm` does not: on CPU, and with images missing on some ranks.
+    Unlike `nn.SyncBatchNorm` it works on CPU, and without images on some ranks.
 
     Args:
-        stats_mode: "" weighs every process alike; "N" weighs it by its batch size, so that it may
+        stats_mode: "" weights all processes equally; "N" weights them by batch size, which may
             differ between processes or be zero.
     """
 
@@ -152,15 +152,15 @@ class NaiveSyncBatchNorm(BatchNorm2d):
 
 
 class CycleBatchNormList(nn.ModuleList):
-    """Batch norms that take turns: one for each feature level of a head shared between levels.
+    """Batch norms used in turn, one per feature level of a head shared by the levels.
 
     The affine parameters are shared, the statistics are not.
 
     Args:
-        length: how many take turns.
+        length: number of batch norms.
         bn_class: `BatchNorm2d` or a class constructed like it.
-        kwargs: its arguments; of them `num_features` is needed, and `affine=False` leaves the
-            shared parameters out.
+        kwargs: its arguments; `num_features` is required, and `affine=False` omits the shared
+            parameters.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class CycleBatchNormList(nn.ModuleList):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the channels of (B, C, H, W), at every position by itself."""
+    """Layer normalisation over the channels of (B, C, H, W), at each position separately."""
 
     def __init__(self, normalized_shape: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -217,10 +217,10 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -> nn.Module | None:
-    """A normalisation layer for `out_channels` channels.
+    """Build a normalisation layer for `out_channels` channels.
 
     Args:
-        norm: "" or `None` for none; one of "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN",
+        norm: "" or None for none; one of "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN",
             "naiveSyncBN", "naiveSyncBN_N"; or a callable that takes the number of channels.
 
     Raises:

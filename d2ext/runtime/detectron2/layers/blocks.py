@@ -13,7 +13,7 @@ Activation = Callable[[Tensor], Tensor] | None
 
 
 class CNNBlockBase(nn.Module):
-    """A block of a CNN: (B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
+    """A CNN block: (B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class CNNBlockBase(nn.Module):
         self.stride = stride
 
     def freeze(self) -> "CNNBlockBase":
-        """Stop training this block: no gradients, and batch norms become frozen ones."""
+        """Freeze this block: no gradients, and batch norms become frozen ones."""
         self.requires_grad_(False)
         FrozenBatchNorm2d.convert_frozen_batchnorm(self)
         return self
@@ -32,7 +32,7 @@ class DepthwiseSeparableConv2d(nn.Module):
     """A depthwise convolution, then a pointwise one (Chollet 2017, arXiv:1610.02357).
 
     Args:
-        norm1, activation1: after the depthwise convolution; a norm as `get_norm` takes it.
+        norm1, activation1: after the depthwise convolution; for norms see `get_norm`.
         norm2, activation2: after the pointwise convolution.
     """
 

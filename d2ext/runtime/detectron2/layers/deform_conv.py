@@ -24,7 +24,7 @@ class _DeformConvBase(nn.Module):
         dilation: IntPair = 1,
         groups: int = 1,
         deformable_groups: int = 1,
-        bias: bool = False,
+        bias: bool = True,
         norm: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -62,10 +62,10 @@ class _DeformConvBase(nn.Module):
 
 
 class DeformConv(_DeformConvBase):
-    """A convolution that reads each input at its grid position plus an offset.
+    """Deformable convolution: each input is read at its grid position plus an offset.
 
     Args:
-        deformable_groups: number of groups of input channels with offsets of their own.
+        deformable_groups: number of groups of input channels with separate offsets.
         bias: not supported; kept for the signature.
         norm, activation: applied to the output, in this order.
     """
@@ -93,46 +93,28 @@ class DeformConv(_DeformConvBase):
             *pairs,
             groups,
             deformable_groups,
+            bias=False,
             norm=norm,
             activation=activation,
         )
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
-        """Features (B, in_channels, H, W) and offsets -> (B, out_channels, H', W').
+        """Convolve (B, in_channels, H, W) at offset positions to (B, out_channels, H', W').
 
-        `offset` is (B, 2 * deformable_groups * kh * kw, H', W') in input pixels: y, then x of each
-        kernel position.
+        `offset` is (B, 2 * deformable_groups * kh * kw, H', W') in input pixels: y, then x of
+        each kernel position.
         """
         return self._convolve(x, offset, None)
 
 
 class ModulatedDeformConv(_DeformConvBase):
-    """`DeformConv` with a factor for every position read, and with a bias.
+    """`DeformConv` with a modulation factor per sampled position, and with a bias.
 
-    Args: as `DeformConv`'s, but `bias` is supported.
+    The arguments are those of `DeformConv`, but `bias` is supported.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: IntPair,
-        stride: IntPair = 1,
-        padding: IntPair = 0,
-        dilation: IntPair = 1,
-        groups: int = 1,
-        deformable_groups: int = 1,
-        bias: bool = True,
-        norm: nn.Module | None = None,
-        activation: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        geometry = (kernel_size, stride, padding, dilation, groups, deformable_groups)
-        super().__init__(
-            in_channels, out_channels, *geometry, bias=bias, norm=norm, activation=activation
-        )
-
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """As `DeformConv.forward`; `mask` is (B, deformable_groups * kh * kw, H', W')."""
+        """Convolve as `DeformConv`; `mask` is (B, deformable_groups * kh * kw, H', W')."""
         return self._convolve(x, offset, mask)
 
 
@@ -147,7 +129,7 @@ def deform_conv(
     deformable_groups: int = 1,
     im2col_step: int = 64,
 ) -> Tensor:
-    """`DeformConv` as a function.
+    """Compute a deformable convolution; see `DeformConv`.
 
     Args:
         weight: (out_channels, in_channels / groups, kh, kw); the groups follow from the shapes.
@@ -168,5 +150,5 @@ def modulated_deform_conv(
     groups: int = 1,
     deformable_groups: int = 1,
 ) -> Tensor:
-    """`ModulatedDeformConv` as a function; the groups follow from the shapes."""
+    """Compute a modulated deformable convolution; the groups follow from the shapes."""
     return deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)

@@ -5,7 +5,7 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 
 
 def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """1 - IoU + the squared distance of the centres over that of the hull's corners.
+    """Compute DIoU loss: 1 - IoU + squared centre distance over squared diagonal of the hull.
 
     Args:
         boxes1, boxes2: (N, 4) XYXY.
@@ -15,5 +15,5 @@ def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
 
 
 def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """`diou_loss` plus a penalty on the difference of the aspect ratios."""
+    """Compute CIoU loss: `diou_loss` plus a penalty on the difference of the aspect ratios."""
     return complete_box_iou_loss(boxes1, boxes2, reduction, eps)

@@ -1,4 +1,4 @@
-"""From masks predicted inside boxes to masks of the whole image."""
+"""Pasting of masks predicted inside boxes into the whole image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["paste_masks_in_image"]
 def paste_masks_in_image(
     masks: Tensor, boxes: Tensor, image_shape: tuple[int, int], threshold: float = 0.5
 ) -> Tensor:
-    """Resample each mask into its box on an empty image.
+    """Paste each mask into its box on an empty image, by bilinear resampling.
 
     TorchScript can compile this function, and does so while it is traced.
 
@@ -22,11 +22,10 @@ def paste_masks_in_image(
         masks: (N, M, M) probabilities.
         boxes: N boxes in pixels of the image, `Boxes` or (N, 4) XYXY.
         image_shape: (height, width); while tracing these may be tensors.
-        threshold: from this probability on a pixel belongs to the mask; below 0: keep the
-            probabilities.
+        threshold: minimum probability of a mask pixel; below 0: keep the probabilities.
 
     Returns:
-        (N, height, width): bool, or uint8 in 0..255 where `threshold` is below 0.
+        (N, height, width): bool, or uint8 in 0..255 if `threshold` is below 0.
     """
     if not isinstance(boxes, Tensor):
         boxes = boxes.tensor
@@ -54,18 +53,19 @@ def paste_masks_in_image(
 def _paste_into_traced_shape(
     masks: Tensor, boxes: Tensor, height: Tensor, width: Tensor, threshold: float
 ) -> Tensor:
-    # The loop over masks, and the size of the image, are then those of each input.
+    # Compiled rather than traced: the loop and the image size depend on the input.
     return paste_masks_in_image(masks, boxes, (int(height), int(width)), threshold)
 
 
 def _parts(boxes: Tensor, height: int, width: int) -> tuple[int, list[tuple[int, int, int, int]]]:
-    """How many masks are pasted together, and each time in which window (x0, y0, x1, y1)."""
+    """Yield chunks: how many masks are pasted together, and their window (x0, y0, x1, y1)."""
     count = boxes.shape[0]
     if boxes.device.type != "cpu":
-        chunk_bytes = 1 << 30  # of float masks held at a time
+        chunk_bytes = 1 << 30  # memory limit of the float masks of a chunk
         step = max(chunk_bytes // max(4 * height * width, 1), 1)
         return step, [(0, 0, width, height) for _ in range(0, count, step)]
-    # One by one, each only where its box is.
+    # On the CPU one by one, each only inside its box: that needs the least arithmetic.
+    # One more pixel on each side, where bilinear sampling still reaches into the mask.
     low = (boxes[:, :2].floor() - 1).clamp(min=0)
     rows: list[list[int]] = torch.cat([low, boxes[:, 2:].ceil() + 1], dim=1).long().tolist()
     windows = [(x0, y0, min(x1, width), min(y1, height)) for x0, y0, x1, y1 in rows]
@@ -73,7 +73,7 @@ def _parts(boxes: Tensor, height: int, width: int) -> tuple[int, list[tuple[int,
 
 
 def _sample(masks: Tensor, corners: Tensor, window: tuple[int, int, int, int]) -> Tensor:
-    """Bilinear probabilities at the pixel centres of `window`: (n, 1, M, M) -> (n, h, w)."""
+    """Sample probabilities at the pixel centres of `window`: (n, 1, M, M) -> (n, h, w)."""
     left, top, right, bottom = window
     x0, y0, x1, y1 = corners[:, :, None].unbind(1)
     columns = torch.arange(left, right, device=masks.device) + 0.5
@@ -82,26 +82,26 @@ def _sample(masks: Tensor, corners: Tensor, window: tuple[int, int, int, int]) -
     y = (rows - y0) / (y1 - y0) * 2 - 1
     shape = [masks.shape[0], rows.shape[0], columns.shape[0]]
     grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
-    # A box without area gives infinities, which would read outside the mask.
+    # A box without area gives infinities; 2.0 is outside of the mask, too, and reads zeros.
     return F.grid_sample(masks, grid.nan_to_num(2.0, 2.0, 2.0), align_corners=False)[:, 0]
 
 
 def pad_masks(masks: Tensor, padding: int) -> tuple[Tensor, float]:
-    """Put a border of zeros around masks.
+    """Pad masks with a border of zeros.
 
     Args:
         masks: (B, M, M).
         padding: width of the border.
 
     Returns:
-        (B, M + 2 padding, M + 2 padding) of the same dtype, and how many times larger they are.
+        (B, M + 2 padding, M + 2 padding) of the same dtype, and the scale factor of the side.
     """
     size = masks.shape[-1]
     return F.pad(masks, (padding,) * 4), (size + 2 * padding) / size
 
 
 def scale_boxes(boxes: Tensor, scale: float) -> Tensor:
-    """Boxes (B, 4) XYXY, enlarged about their centres."""
+    """Scale boxes (B, 4) XYXY about their centres."""
     center = (boxes[:, 2:] + boxes[:, :2]) * 0.5
     half = (boxes[:, 2:] - boxes[:, :2]) * (0.5 * scale)
     return torch.cat([center - half, center + half], dim=1)
@@ -110,17 +110,18 @@ def scale_boxes(boxes: Tensor, scale: float) -> Tensor:
 def paste_mask_in_image_old(
     mask: Tensor, box: Tensor, img_h: int, img_w: int, threshold: float
 ) -> Tensor:
-    """One mask pasted as the first Detectron did, in boxes of whole pixels; for comparisons.
+    """Paste one mask as Detectron1 did, in boxes of whole pixels; for comparisons.
 
     Args:
         mask: (M, M) probabilities.
         box: (4,) XYXY.
-        img_h, img_w: of the result.
-        threshold: from which a pixel belongs to the mask; negative for probabilities in 0..255.
+        img_h, img_w: size of the result.
+        threshold: minimum probability of a mask pixel; negative for probabilities in 0..255.
 
     Returns:
         (img_h, img_w) uint8.
     """
+    # Detectron1 included the last pixel in a box, hence the + 1.
     x0, y0, x1, y1 = box.to(torch.int32).tolist()
     size = (max(x1 - x0 + 1, 1), max(y1 - y0 + 1, 1))
     small = Image.fromarray(mask.float().cpu().numpy())

@@ -7,14 +7,14 @@ __all__ = ["ROIAlign", "roi_align"]
 
 
 class ROIAlign(nn.Module):
-    """Features of each region, resampled to one size.
+    """RoIAlign: features of each region, resampled to one size.
 
     Args:
-        output_size: (height, width) or one side for both.
+        output_size: (height, width), or one number for both.
         spatial_scale: factor from the boxes' coordinates to the feature map's.
-        sampling_ratio: samples for each output cell and axis; 0: as many as the region needs.
-        aligned: shift by half a pixel, so that pixel centres lie at .5; without, the older
-            convention where they lie on integers.
+        sampling_ratio: samples per output cell and axis; 0: adapts to the region's size.
+        aligned: shift by half a pixel, so that pixel centres lie at .5; otherwise the older
+            convention, where they lie on integers.
     """
 
     def __init__(
@@ -31,8 +31,10 @@ class ROIAlign(nn.Module):
         self.aligned = aligned
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """Features (B, C, H, W) and regions (N, 5), each the batch index and a box in XYXY,
-        -> (N, C, height, width)."""
+        """Pool features (B, C, H, W) to (N, C, height, width).
+
+        `rois` is (N, 5): the batch index and an XYXY box.
+        """
         if rois.dim() != 2 or rois.size(1) != 5:
             raise ValueError(f"rois must be (N, 5), got {rois.shape}")
         return roi_align(

@@ -12,7 +12,7 @@ __all__ = ["ROIAlignRotated", "roi_align_rotated"]
 
 
 class _ROIAlignRotated(torch.autograd.Function):
-    """Gradients reach the features, not the boxes."""
+    """RoIAlign of rotated boxes; gradients reach the features, not the boxes."""
 
     @staticmethod
     def forward(
@@ -48,17 +48,17 @@ def roi_align_rotated(
     spatial_scale: float,
     sampling_ratio: int,
 ) -> Tensor:
-    """`ROIAlignRotated` as a function."""
+    """Compute RoIAlign of rotated boxes; see `ROIAlignRotated`."""
     return _ROIAlignRotated.apply(input, rois, output_size, spatial_scale, sampling_ratio)
 
 
 class ROIAlignRotated(nn.Module):
-    """Features of each rotated region, resampled to one size; pixel centres lie at .5.
+    """RoIAlign of rotated boxes, resampled to one size; pixel centres lie at .5.
 
     Args:
-        output_size: (height, width) or one side for both.
+        output_size: (height, width), or one number for both.
         spatial_scale: factor from the boxes' coordinates to the feature map's.
-        sampling_ratio: samples for each output cell and axis; 0: as many as the region needs.
+        sampling_ratio: samples per output cell and axis; 0: adapts to the region's size.
     """
 
     def __init__(
@@ -70,13 +70,16 @@ class ROIAlignRotated(nn.Module):
         self.sampling_ratio = sampling_ratio
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """Features (B, C, H, W) and regions (N, 6), each the batch index and a box (centre x and
-        y, width, height, degrees counter-clockwise), -> (N, C, height, width)."""
+        """Pool features (B, C, H, W) to (N, C, height, width).
+
+        `rois` is (N, 6): the batch index and a box: centre x and y, width, height, degrees
+        counter-clockwise.
+        """
         if rois.dim() != 2 or rois.size(1) != 6:
             raise ValueError(f"rois must be (N, 6), got {rois.shape}")
         dtype = input.dtype
         if dtype in (torch.float16, torch.bfloat16):
-            input = input.float()  # half precision cannot tell neighbouring boxes apart
+            input = input.float()  # half precision is too coarse for box coordinates
         pooled = roi_align_rotated(
             input, rois.to(input.dtype), self.output_size, self.spatial_scale, self.sampling_ratio
         )

@@ -1,11 +1,11 @@
-"""Overlap of rotated boxes."""
+"""IoU of rotated boxes."""
 
 import torch
 from torch import Tensor
 
 
 def pairwise_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU of every pair.
+    """Compute the IoU of every pair.
 
     Args:
         boxes1, boxes2: (N, 5) and (M, 5) XYWHA: centre and size in pixels, angle in degrees.

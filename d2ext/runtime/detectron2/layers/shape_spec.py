@@ -1,13 +1,13 @@
-"""What is known of a feature map without computing it."""
+"""The shape of a feature map, known without computing it."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class ShapeSpec:
-    """Channels, spatial size and stride of a feature map; `None` where unknown.
+    """Channels, spatial size and stride of a feature map; None if unknown.
 
-    `stride` is in pixels of the input image for each element of the map.
+    `stride` is in pixels of the input image per element of the map.
     """
 
     channels: int | None = None

@@ -1,5 +1,7 @@
-"""Thin additions to PyTorch's layers and functions: normalisation and activation inside a
-convolution, and losses that survive an empty batch."""
+"""Thin wrappers of PyTorch layers and functions.
+
+They add normalisation and activation to a convolution, and losses that accept an empty batch.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,7 @@ __all__ = [
 if TYPE_CHECKING:
     Tensors = list[Tensor] | tuple[Tensor, ...]
 else:
-    Tensors = list[Tensor]  # what TorchScript compiles
+    Tensors = list[Tensor]  # TorchScript needs a concrete type
 
 
 class Conv2d(nn.Conv2d):
@@ -51,8 +53,8 @@ class Conv2d(nn.Conv2d):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, out_channels, H', W')."""
-        # Statements that TorchScript can read: it knows no super() and no module in an expression.
+        """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
+        # TorchScript supports neither super() nor optional modules in expressions.
         x = self._conv_forward(x, self.weight, self.bias)
         if self.norm is not None:
             x = self.norm(x)
@@ -61,8 +63,8 @@ class Conv2d(nn.Conv2d):
         return x
 
 
-class _NewEmptyTensorOp(torch.autograd.Function):  # packages use it for inputs without elements
-    """An empty tensor of another shape that keeps the graph."""
+class _NewEmptyTensorOp(torch.autograd.Function):  # packages use it for empty inputs
+    """An empty tensor of another shape that stays in the autograd graph."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, new_shape: Sequence[int]) -> Tensor:
@@ -75,19 +77,19 @@ class _NewEmptyTensorOp(torch.autograd.Function):  # packages use it for inputs 
 
 
 def cat(tensors: Tensors, dim: int = 0) -> Tensor:
-    """`torch.cat` that returns a single tensor as it is, without a copy."""
+    """Concatenate tensors; return a single tensor as it is, without a copy."""
     if not isinstance(tensors, (list, tuple)):
         raise TypeError(f"cat wants a list or tuple of tensors, got {type(tensors).__name__}")
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 
 
 def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
-    """Indices of the non-zero elements, one tensor for each dimension of `x`; a scalar has one."""
+    """Return the indices of non-zero elements, one tensor per dimension; a scalar has one."""
     return x.nonzero(as_tuple=True)
 
 
 def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`loss_func(input, target, reduction=...)` whose mean over an empty target is 0, not NaN."""
+    """Wrap `loss_func(input, target, reduction=...)` so that its mean is 0, not NaN, if empty."""
 
     def loss_of_possibly_empty(
         input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any
@@ -103,19 +105,19 @@ cross_entropy = empty_input_loss_func_wrapper(F.cross_entropy)
 
 
 def shapes_to_tensor(x: Sequence[int], device: torch.device | None = None) -> Tensor:
-    """Sizes as a 1-D tensor; sizes that are tensors themselves (tracing) stay in the graph."""
+    """Convert sizes to a 1-D tensor; sizes that are tensors (tracing) stay in the graph."""
     if any(isinstance(size, Tensor) for size in x):
         return torch.stack([torch.as_tensor(size, device=device) for size in x])
     return torch.as_tensor(x, device=device)
 
 
 def at_most(limit: int, size: int) -> int:
-    """The smaller one; a size that is a tensor (tracing) stays in the graph."""
+    """Return the smaller one; a size that is a tensor (tracing) stays in the graph."""
     if isinstance(size, Tensor):
         return size.clamp(max=limit)
     return min(size, limit)
 
 
 def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
-    """`src` on the device of `dst`."""
+    """Move `src` to the device of `dst`."""
     return src.to(dst.device)

@@ -1,4 +1,4 @@
-"""The published baselines: configs and checkpoints."""
+"""The model zoo: configs and checkpoints of the published baselines."""
 
 from .model_zoo import get, get_checkpoint_url, get_config, get_config_file
 

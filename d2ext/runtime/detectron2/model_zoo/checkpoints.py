@@ -1,4 +1,4 @@
-"""Where the checkpoints of the published baselines are: facts, by folder and config."""
+"""Paths of the checkpoints of the published baselines, by folder and config."""
 
 PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
 
@@ -92,7 +92,7 @@ RUNS: dict[str, dict[str, str]] = {
 
 
 def checkpoint_path(config: str) -> str | None:
-    """Below `PREFIX`, the file trained by a config, e.g. "Misc/mask_rcnn_R_50_FPN_3x_gn"."""
+    """Return the path below `PREFIX` of a config, e.g. "Misc/mask_rcnn_R_50_FPN_3x_gn"."""
     folder, _, name = config.partition("/")
     run = RUNS.get(folder, {}).get(name)
     if run is None:

@@ -1,4 +1,4 @@
-"""The published baselines: their configs, and where their checkpoints are."""
+"""Configs and checkpoint URLs of the published baselines."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ _CONFIGS = Path(__file__).parent / "configs"
 
 
 def get_checkpoint_url(config_path: str) -> str:
-    """The URL of the model that was trained by a config, e.g.
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml".
+    """Return the URL of the checkpoint of a config.
+
+    An example of a config is "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml".
 
     Raises:
-        RuntimeError: none was published.
+        RuntimeError: no checkpoint was published.
     """
     path = checkpoint_path(config_path.removesuffix(".yaml").removesuffix(".py"))
     if path is None:
@@ -31,10 +32,10 @@ def get_checkpoint_url(config_path: str) -> str:
 
 
 def get_config_file(config_path: str) -> str:
-    """The file of a config, given by its path below "configs/".
+    """Return the file of a config, given by its path below "configs/".
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: the config does not exist.
     """
     file = _CONFIGS / config_path
     if not file.is_file():
@@ -45,11 +46,11 @@ def get_config_file(config_path: str) -> str:
 
 
 def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
-    """A config of the model zoo: a `CfgNode` of a `.yaml`, a `DictConfig` of a `.py`.
+    """Load a config of the model zoo: a `CfgNode` from `.yaml`, a `DictConfig` from `.py`.
 
     Args:
-        config_path: below "configs/".
-        trained: with the published checkpoint as its weights, not those the training started from.
+        config_path: path below "configs/".
+        trained: set the published checkpoint as its weights, instead of the initial ones.
     """
     file = get_config_file(config_path)
     if file.endswith(".py"):
@@ -65,10 +66,10 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
 
 
 def get(config_path: str, trained: bool = False, device: str | None = None) -> torch.nn.Module:
-    """A model of the model zoo with its weights, in training mode.
+    """Build a model of the model zoo with its weights, in training mode.
 
     Args:
-        config_path, trained: as `get_config`'s.
+        config_path, trained: as in `get_config`.
         device: by default the config's, or the CPU if there is no CUDA.
     """
     cfg: Any = get_config(config_path, trained)

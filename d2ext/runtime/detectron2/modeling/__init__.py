@@ -1,4 +1,4 @@
-"""Models and their parts."""
+"""Models and their components."""
 
 from detectron2.layers import ShapeSpec
 

@@ -24,11 +24,12 @@ A registered object is called with `(cfg, input_shape: list[ShapeSpec])`.
 
 
 class BufferList(nn.Module):
-    """A list of tensors that move with the module but are not part of its state dict."""
+    """A list of tensors that move with the module but are not in its state dict."""
 
     def __init__(self, buffers: Sequence[Tensor]) -> None:
         super().__init__()
         for index, buffer in enumerate(buffers):
+            # Anchors follow from the config; published checkpoints do not have them.
             self.register_buffer(str(index), buffer, persistent=False)
 
     def __len__(self) -> int:
@@ -50,7 +51,7 @@ def _one_for_each_level(values: Sequence[Any], num_levels: int, name: str) -> li
 
 
 class _AnchorGrid(nn.Module):
-    """A few anchors around the origin, repeated at every position of each level."""
+    """Base of the anchor generators: cell anchors repeated at every position of each level."""
 
     box_dim: int
 
@@ -68,19 +69,22 @@ class _AnchorGrid(nn.Module):
     @property
     @torch.jit.unused
     def num_anchors(self) -> list[int]:
-        """Anchors at each position, by level; one in the order `forward` gives them."""
+        """Number of anchors per position, by level; all levels in the order of `forward`."""
         return [len(anchors) for anchors in self.cell_anchors]
 
     @property
     @torch.jit.unused
     def num_cell_anchors(self) -> list[int]:
-        """`num_anchors` under its older name."""
+        """Older name of `num_anchors`."""
         return self.num_anchors
 
     def _on_grids(self, features: list[Tensor]) -> list[Tensor]:
-        """Anchors of each level's map (B, C, H, W): (H * W * num_anchors, box_dim), positions in
-        row order outermost."""
-        # TorchScript does not iterate over modules of its users.
+        """Repeat the cell anchors over the grid of each level's map (B, C, H, W).
+
+        Returns (H * W * num_anchors, box_dim) per level; positions are outermost, in row-major
+        order.
+        """
+        # TorchScript does not iterate over custom module classes.
         cells = [named[1] for named in self.cell_anchors.named_buffers()]
         return [
             self._on_grid(cell, stride, feature)
@@ -98,12 +102,13 @@ class _AnchorGrid(nn.Module):
         return (self._shifts(x, y).reshape(-1, 1, box_dim) + cell).reshape(-1, box_dim)
 
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
-        """What a move by `x` and `y`, (H, W) each, adds to a box: (H, W, box_dim)."""
+        """Return the shift that `x` and `y`, (H, W) each, add to a box: (H, W, box_dim)."""
         raise NotImplementedError
 
 
 def _cell_sizes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Widths and heights, (sizes, ratios) float64 each."""
+    """Compute widths and heights, (sizes, ratios) float64 each."""
+    # Double precision, as Python's floats in Detectron2: anchors are equal to the last bit.
     size = torch.tensor(sizes, dtype=torch.float64)[:, None]
     ratio = torch.tensor(aspect_ratios, dtype=torch.float64)
     width = (size**2 / ratio).sqrt()
@@ -115,11 +120,11 @@ class DefaultAnchorGenerator(_AnchorGrid):
     """Axis-aligned anchors (Ren et al. 2015, arXiv:1506.01497).
 
     Args:
-        sizes: square roots of the anchors' areas in pixels: a list for each level, or one list
-            for all of them.
-        aspect_ratios: heights over widths; as `sizes`.
-        strides: of each level, in pixels.
-        offset: where in its cell of `stride` pixels the first anchor's centre lies, in [0, 1).
+        sizes: square roots of the anchors' areas in pixels: a list per level, or one list for all
+            levels.
+        aspect_ratios: heights over widths, in the form of `sizes`.
+        strides: stride of each level in pixels.
+        offset: offset of the first anchor's centre in its cell, in strides, in [0, 1).
     """
 
     box_dim = 4
@@ -153,13 +158,15 @@ class DefaultAnchorGenerator(_AnchorGrid):
         sizes: Sequence[float] = (32, 64, 128, 256, 512),
         aspect_ratios: Sequence[float] = (0.5, 1, 2),
     ) -> Tensor:
-        """Anchors around the origin: (len(sizes) * len(aspect_ratios), 4) XYXY, sizes outermost."""
+        """Generate the cell anchors: (len(sizes) * len(aspect_ratios), 4) XYXY, sizes outermost."""
         width, height = _cell_sizes(sizes, aspect_ratios)
         return (torch.stack([-width, -height, width, height], dim=-1) / 2).reshape(-1, 4).float()
 
     def forward(self, features: list[Tensor]) -> list[Boxes]:
-        """Anchors of each level's map (B, C, H, W): H * W * num_anchors boxes, positions in row
-        order outermost."""
+        """Generate the anchors of feature maps (B, C, H, W): H * W * num_anchors boxes per level.
+
+        Positions are outermost, in row-major order.
+        """
         return [Boxes(level) for level in self._on_grids(features)]
 
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
@@ -171,8 +178,8 @@ class RotatedAnchorGenerator(_AnchorGrid):
     """Anchors at several angles (Ma et al. 2018, arXiv:1703.01086).
 
     Args:
-        sizes, aspect_ratios, strides, offset: as `DefaultAnchorGenerator`'s.
-        angles: degrees counter-clockwise; as `sizes`.
+        sizes, aspect_ratios, strides, offset: as in `DefaultAnchorGenerator`.
+        angles: degrees counter-clockwise, in the form of `sizes`.
     """
 
     box_dim = 5
@@ -203,8 +210,10 @@ class RotatedAnchorGenerator(_AnchorGrid):
         aspect_ratios: Sequence[float] = (0.5, 1, 2),
         angles: Sequence[float] = (-90, -60, -30, 0, 30, 60, 90),
     ) -> Tensor:
-        """Anchors around the origin: (len(sizes) * len(aspect_ratios) * len(angles), 5), centre,
-        width, height and angle; sizes outermost, angles innermost."""
+        """Generate the cell anchors, (len(sizes) * len(aspect_ratios) * len(angles), 5).
+
+        Each is centre, width, height and angle; sizes are outermost, angles innermost.
+        """
         width, height = _cell_sizes(sizes, aspect_ratios)
         shape = torch.stack([width, height], dim=-1).reshape(-1, 1, 2)
         angle = torch.tensor(angles, dtype=torch.float64).reshape(1, -1, 1)
@@ -213,7 +222,7 @@ class RotatedAnchorGenerator(_AnchorGrid):
         return torch.cat([centre, shape, angle], dim=-1).reshape(-1, 5).float()
 
     def forward(self, features: list[Tensor]) -> list[RotatedBoxes]:
-        """As `DefaultAnchorGenerator.forward`."""
+        """Generate the anchors; see `DefaultAnchorGenerator.forward`."""
         return [RotatedBoxes(level) for level in self._on_grids(features)]
 
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
@@ -222,5 +231,5 @@ class RotatedAnchorGenerator(_AnchorGrid):
 
 
 def build_anchor_generator(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
-    """The anchor generator that `cfg.MODEL.ANCHOR_GENERATOR.NAME` names."""
+    """Build the anchor generator named by `cfg.MODEL.ANCHOR_GENERATOR.NAME`."""
     return ANCHOR_GENERATOR_REGISTRY.get(cfg.MODEL.ANCHOR_GENERATOR.NAME)(cfg, input_shape)

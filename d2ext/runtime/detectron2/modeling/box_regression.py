@@ -1,4 +1,4 @@
-"""Boxes as differences from reference boxes, and the losses on either form."""
+"""Box transforms between boxes and deltas from reference boxes, and box regression losses."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ __all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotate
 if TYPE_CHECKING:
     Weights = Sequence[float]
 else:
-    Weights = list[float]  # as TorchScript knows them
+    Weights = list[float]  # TorchScript needs a concrete type
 
-_DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)  # as in the published R-CNN models
+# Of the published R-CNN models: sizes grow by a factor of 1000 / 16 at most.
+_DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
 
 
 def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., 4) XYXY -> centres (..., 2) and sizes (..., 2)."""
+    """Convert (..., 4) XYXY to centres (..., 2) and sizes (..., 2)."""
     size = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + 0.5 * size, size
 
 
 def _divide_columns(deltas: Tensor, weights: Weights) -> Tensor:
-    # By numbers: a tensor of them would bind a trace to its device.
+    # Divide by numbers: a tensor of weights would bind a trace to its device.
     columns = [column / w for column, w in zip(deltas.unbind(-1), weights, strict=True)]
     return torch.stack(columns, dim=-1)
 
@@ -42,12 +43,14 @@ def _check_width(sizes: Tensor) -> None:
 
 
 class Box2BoxTransform:
-    """R-CNN's (dx, dy, dw, dh): the centre's shift in units of the reference's size, and the
-    logarithm of the ratio of sizes (Girshick et al. 2014, arXiv:1311.2524).
+    """The box transform of R-CNN: (dx, dy, dw, dh) (Girshick et al. 2014, arXiv:1311.2524).
+
+    (dx, dy) is the shift of the centre in units of the reference's size, (dw, dh) the logarithm of
+    the ratio of sizes.
 
     Args:
         weights: factors of the four deltas.
-        scale_clamp: upper bound of dw and dh when they are applied.
+        scale_clamp: upper bound of dw and dh in `apply_deltas`.
     """
 
     def __init__(self, weights: Weights, scale_clamp: float = _DEFAULT_SCALE_CLAMP) -> None:
@@ -56,10 +59,10 @@ class Box2BoxTransform:
 
     @torch.jit.unused
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Deltas (N, 4) that turn `src_boxes` (N, 4) into `target_boxes` (N, 4), all XYXY.
+        """Compute deltas (N, 4) from `src_boxes` (N, 4) to `target_boxes` (N, 4), all XYXY.
 
         Raises:
-            ValueError: a source box of no width (which could not be undone).
+            ValueError: a source box has no width, so that deltas are not invertible.
         """
         source, source_size = _centre_and_size(src_boxes)
         target, target_size = _centre_and_size(target_boxes)
@@ -69,16 +72,16 @@ class Box2BoxTransform:
         return torch.cat([shift, grow * (target_size / source_size).log()], dim=-1)
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """The boxes that deltas lead to.
+        """Apply deltas to boxes.
 
         Args:
-            deltas: (N, 4 k): k sets for each box.
+            deltas: (N, 4 k): k sets per box.
             boxes: (N, 4) XYXY.
 
         Returns:
             (N, 4 k) float32 XYXY.
         """
-        deltas = deltas.float().unflatten(1, (-1, 4))  # half precision overflows in exp
+        deltas = deltas.float().unflatten(1, (-1, 4))  # exp overflows in half precision
         deltas = _divide_columns(deltas, self.weights)
         centre, size = _centre_and_size(boxes.to(deltas.dtype)[:, None])
         centre = centre + deltas[..., :2] * size
@@ -87,14 +90,17 @@ class Box2BoxTransform:
 
 
 class Box2BoxTransformRotated:
-    """R-CNN's (dx, dy, dw, dh) for boxes at any angle, and the turn between them in radians
-    (Ma et al. 2018, arXiv:1703.01086). The shift is along the image's axes, not the box's.
+    """The box transform for rotated boxes: (dx, dy, dw, dh, da) (arXiv:1703.01086).
+
+    The first four are as in `Box2BoxTransform`, the shift along the axes of the image, not of the
+    box; da is the difference of the angles in radians. Boxes are centre x and y, width, height in
+    pixels, and degrees counter-clockwise.
 
     Boxes are centre x and y, width, height in pixels, and degrees counter-clockwise.
 
     Args:
         weights: factors of the five deltas.
-        scale_clamp: upper bound of dw and dh when they are applied.
+        scale_clamp: upper bound of dw and dh in `apply_deltas`.
     """
 
     def __init__(self, weights: Weights, scale_clamp: float = _DEFAULT_SCALE_CLAMP) -> None:
@@ -102,10 +108,10 @@ class Box2BoxTransformRotated:
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Deltas (N, 5) that turn `src_boxes` (N, 5) into `target_boxes` (N, 5).
+        """Compute deltas (N, 5) from `src_boxes` (N, 5) to `target_boxes` (N, 5).
 
         Raises:
-            ValueError: a source box of no width (which could not be undone).
+            ValueError: a source box has no width, so that deltas are not invertible.
         """
         source, source_size, source_angle = src_boxes.split((2, 2, 1), dim=-1)
         target, target_size, target_angle = target_boxes.split((2, 2, 1), dim=-1)
@@ -116,10 +122,10 @@ class Box2BoxTransformRotated:
         return deltas * deltas.new_tensor(self.weights)
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """The boxes that deltas lead to.
+        """Apply deltas to boxes.
 
         Args:
-            deltas: (N, 5 k): k sets for each box.
+            deltas: (N, 5 k): k sets per box.
             boxes: (N, 5).
 
         Returns:
@@ -138,27 +144,29 @@ class Box2BoxTransformRotated:
 
 
 def _wrap_degrees(angles: Tensor) -> Tensor:
+    # The remainder of `%` has the sign of the divisor, so that the result is in [-180, 180).
     return (angles + 180) % 360 - 180
 
 
 class Box2BoxTransformLinear:
-    """Distances from the centre of the reference to the four sides, as in FCOS (arXiv:1904.01355).
+    """The box transform of FCOS (arXiv:1904.01355): distances from the centre to the four sides.
 
     Args:
-        normalize_by_size: distances in units of the reference's width and height, not pixels.
+        normalize_by_size: divide distances by the reference's width and height.
     """
 
     def __init__(self, normalize_by_size: bool = True) -> None:
         self.normalize_by_size = normalize_by_size
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """(N, 4) left, top, right, bottom; negative where the centre lies outside the target."""
+        """Compute (N, 4) left, top, right, bottom; negative if the centre is outside the target."""
         centre, size = _centre_and_size(src_boxes)
         sides = torch.cat([centre - target_boxes[..., :2], target_boxes[..., 2:] - centre], dim=-1)
         return sides / size.repeat(1, 2) if self.normalize_by_size else sides
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """(N, 4) distances, of which negative ones count as 0 -> (N, 4) float32 XYXY."""
+        """Apply distances (N, 4), clamped at 0, to give (N, 4) float32 XYXY."""
+        # Negative distances would give boxes of negative size.
         sides = F.relu(deltas.float())
         centre, size = _centre_and_size(boxes.to(sides.dtype))
         if self.normalize_by_size:
@@ -178,19 +186,21 @@ def _dense_box_regression_loss(
     box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
-    """The summed box loss of a dense detector's foreground anchors.
+    """Compute the summed box loss of the foreground anchors of a dense detector.
 
     Args:
-        anchors: of each level, together R boxes.
-        pred_anchor_deltas: of each level (B, Ri, 4).
-        gt_boxes: of each image the (R, 4) boxes its anchors are matched to.
+        anchors: boxes per level, R in total.
+        pred_anchor_deltas: (B, Ri, 4) per level.
+        gt_boxes: per image, (R, 4) boxes to which the anchors are matched.
         fg_mask: (B, R) bool.
         box_reg_loss_type: "smooth_l1" on the deltas; "giou", "diou" or "ciou" on the boxes.
-        smooth_l1_beta: where smooth L1 turns from a square into a line.
+        smooth_l1_beta: threshold between the quadratic and the linear part of smooth L1.
     """
     all_anchors = cat([a.tensor if isinstance(a, Boxes) else a for a in anchors])
     deltas = cat(pred_anchor_deltas, dim=1)
     if box_reg_loss_type == "smooth_l1":
+        # Deltas of all anchors are computed, also of background: a fixed shape, selected by the
+        # mask.
         wanted = torch.stack([box2box_transform.get_deltas(all_anchors, gt) for gt in gt_boxes])
         return smooth_l1_loss(
             deltas[fg_mask], wanted[fg_mask], beta=smooth_l1_beta, reduction="sum"

@@ -1,20 +1,20 @@
-"""Which ground truth each prediction answers for, by thresholds on a quality such as the IoU."""
+"""Matching of predictions to ground truth, by thresholds on a quality such as the IoU."""
 
 import torch
 from torch import Tensor
 
 
 class Matcher:
-    """Give each prediction its best ground truth and a label by how good that is.
+    """Matcher that assigns each prediction its best ground truth and a label by the quality.
 
     Args:
         thresholds: increasing positive qualities that separate the labels.
         labels: one more than thresholds, from the worst range up: 1 foreground, 0 background,
             -1 ignored.
-        allow_low_quality_matches: a ground truth's best predictions are foreground however poor.
+        allow_low_quality_matches: the best predictions of a ground truth are always foreground.
     """
 
-    # What TorchScript cannot read is left out here: generators, unpacking, abstract types.
+    # No generators, unpacking or abstract types: TorchScript compiles this class.
     def __init__(
         self,
         thresholds: list[float],
@@ -35,14 +35,14 @@ class Matcher:
         self.allow_low_quality_matches = allow_low_quality_matches
 
     def __call__(self, match_quality_matrix: Tensor) -> tuple[Tensor, Tensor]:
-        """Match every column.
+        """Match every prediction.
 
         Args:
             match_quality_matrix: (M ground truths, N predictions), not negative.
 
         Returns:
-            For each prediction the index of its ground truth (N,) int64, 0 where there is none,
-            and its label (N,) int8.
+            Per prediction the index of its ground truth (N,) int64, 0 if there is none, and its
+            label (N,) int8.
         """
         quality = match_quality_matrix
         if quality.dim() != 2:
@@ -52,6 +52,7 @@ class Matcher:
             return matches, torch.full_like(matches, self.labels[0], dtype=torch.int8)
         best, matches = quality.max(dim=0)
         inner = torch.tensor(self.thresholds[1:-1], dtype=best.dtype, device=best.device)
+        # Right: a quality equal to a threshold belongs to the better range.
         ranges = torch.bucketize(best, inner, right=True)
         labels = torch.tensor(self.labels, dtype=torch.int8, device=best.device)[ranges]
         if self.allow_low_quality_matches:
@@ -59,7 +60,12 @@ class Matcher:
         return matches, labels
 
     def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:
-        """Label as foreground, in place, each prediction that is some ground truth's best (ties
-        included). Its match stays the ground truth that is best for *it*."""
+        """Label predictions as foreground, in place, if they are the best of some ground truth.
+
+        Ties are included. The match of such a prediction remains the ground truth that is best for
+        *it*.
+        """
+        # Detectron2 includes a best quality of 0, too: then every prediction of that row is
+        # foreground.
         best = match_quality_matrix.max(dim=1, keepdim=True).values
         match_labels[(match_quality_matrix == best).any(dim=0)] = 1

@@ -1,4 +1,4 @@
-"""Region features from the pyramid level that suits each region's size (arXiv:1612.03144)."""
+"""Pooling of region features from the pyramid level of each region's size (arXiv:1612.03144)."""
 
 import math
 from collections.abc import Sequence
@@ -20,24 +20,27 @@ def assign_boxes_to_levels(
     canonical_box_size: int,
     canonical_level: int,
 ) -> Tensor:
-    """The pyramid level of each box, counted from `min_level`: equation 1 of the FPN paper.
+    """Assign each box to a pyramid level, counted from `min_level` (FPN, equation 1).
 
     Args:
-        box_lists: boxes of each image, together M.
-        min_level, max_level: of the pyramid; log2 of the strides.
+        box_lists: boxes per image, M in total.
+        min_level, max_level: levels of the pyramid: log2 of the strides.
         canonical_box_size: square root of the area, in pixels, of a box at `canonical_level`.
 
     Returns:
         (M,) int64.
     """
     side = cat([boxes.area() for boxes in box_lists]).sqrt()
+    # 1e-8 keeps the logarithm finite for boxes without area.
     level = torch.floor(canonical_level + torch.log2(side / canonical_box_size + 1e-8))
     return level.clamp(min=min_level, max=max_level).to(torch.int64) - min_level
 
 
 def convert_boxes_to_pooler_format(box_lists: BoxLists) -> Tensor:
-    """Boxes of each image, together M -> (M, 5): the image's index, then the box; (M, 6) for
-    rotated boxes."""
+    """Concatenate the boxes of all images to (M, 5): the index of the image, then the box.
+
+    Rotated boxes give (M, 6).
+    """
     return cat(
         [
             torch.cat([torch.full_like(boxes.tensor[:, :1], index), boxes.tensor], dim=1)
@@ -47,12 +50,12 @@ def convert_boxes_to_pooler_format(box_lists: BoxLists) -> Tensor:
 
 
 class ROIPooler(nn.Module):
-    """Pools every box from one of several feature maps.
+    """RoI pooling of every box from one of several feature maps.
 
     Args:
-        output_size: (height, width) of the pooled features, or one side for both.
+        output_size: (height, width) of the pooled features, or one number for both.
         scales: 1 / stride of each feature map, finest first; strides are powers of two.
-        sampling_ratio: as `ROIAlign`'s.
+        sampling_ratio: as in `ROIAlign`.
         pooler_type: "ROIAlignV2" (pixel centres at .5), "ROIAlign" (the older convention),
             "ROIPool", or "ROIAlignRotated" for rotated boxes.
         canonical_box_size, canonical_level: as in `assign_boxes_to_levels`.
@@ -91,10 +94,11 @@ class ROIPooler(nn.Module):
         if kind not in ("ROIAlign", "ROIAlignV2"):
             known = "ROIAlignV2, ROIAlign, ROIPool, ROIAlignRotated"
             raise ValueError(f"no pooler named {kind!r}; the known ones: {known}")
+        # "ROIAlign" keeps the half-pixel misalignment of Detectron1, for its checkpoints.
         return ROIAlign(self.output_size, scale, sampling_ratio, aligned=kind == "ROIAlignV2")
 
     def forward(self, x: list[Tensor], box_lists: BoxLists) -> Tensor:
-        """Feature maps (B, C, H, W) and each image's boxes, together M -> (M, C, height, width)."""
+        """Pool maps (B, C, H, W) at each image's boxes, M in total, to (M, C, height, width)."""
         if len(x) != len(self.level_poolers):
             raise ValueError(f"{len(x)} feature maps for {len(self.level_poolers)} levels")
         height, width = self.output_size
@@ -115,6 +119,6 @@ class ROIPooler(nn.Module):
         pooled = x[0].new_zeros([regions.shape[0], x[0].shape[1], height, width])
         for level, pooler in enumerate(self.level_poolers):
             chosen = (levels == level).nonzero().flatten()
-            # Empty levels take part too, so that every rank has a gradient for each feature.
+            # Also for empty levels, so that every rank has a gradient for each feature.
             pooled = pooled.index_put([chosen], pooler(x[level], regions[chosen]))
         return pooled

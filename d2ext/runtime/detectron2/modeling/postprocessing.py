@@ -1,4 +1,4 @@
-"""From predictions at the network's input size to the size of the image as it was."""
+"""Postprocessing: from the network's input size to the size of the original image."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from detectron2.structures import Instances
 def detector_postprocess(
     results: Instances, output_height: int, output_width: int, mask_threshold: float = 0.5
 ) -> Instances:
-    """Rescale detections from `results.image_size` to the size wanted.
+    """Rescale detections from `results.image_size` to the output size.
 
     Args:
         results: detections; `pred_boxes` or `proposal_boxes` are rescaled in place. (N, 1, M, M)
             `pred_masks` in boxes become (N, height, width) bool masks, `pred_keypoints` move.
-        output_height, output_width: in pixels; tensors of no dimension stay in the graph of a
-            trace, and are then the image size of the result.
-        mask_threshold: probability from which a pixel belongs to a mask.
+        output_height, output_width: in pixels; 0-dimensional tensors stay in the graph of a trace
+            and become the image size of the result.
+        mask_threshold: minimum probability of a mask pixel.
 
     Returns:
         The detections whose clipped boxes are not empty.
@@ -35,6 +35,7 @@ def detector_postprocess(
         raise ValueError(f"no pred_boxes or proposal_boxes to rescale, only {sorted(fields)}")
     boxes.scale(scale_x, scale_y)
     boxes.clip(size)
+    # Boxes outside of the image are empty after clipping.
     results = results[boxes.nonempty()]
     if results.has("pred_masks"):
         results.pred_masks = _whole_masks(results, mask_threshold)
@@ -45,17 +46,17 @@ def detector_postprocess(
 
 
 def wanted_size(x: dict[str, Any], size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width that an input of a model wants its results in.
+    """Return the height and width requested for the results of an input.
 
     Args:
-        x: with "height" and "width", or without.
-        size: (height, width) of its image, which holds without.
+        x: input of a model, optionally with "height" and "width".
+        size: (height, width) of its image, the default.
     """
     return x.get("height", size[0]), x.get("width", size[1])
 
 
 def postprocess_to_input(results: Instances, x: dict[str, Any], size: tuple[int, int]) -> Instances:
-    """`detector_postprocess` to `wanted_size`."""
+    """Apply `detector_postprocess` with the size from `wanted_size`."""
     return detector_postprocess(results, *wanted_size(x, size))
 
 
@@ -74,7 +75,7 @@ def _whole_masks(results: Instances, threshold: float) -> Tensor:
 def sem_seg_postprocess(
     result: Tensor, img_size: tuple[int, int], output_height: int, output_width: int
 ) -> Tensor:
-    """Cut the padding off and resample: (C, H, W) scores -> (C, output_height, output_width).
+    """Crop the padding and resize: (C, H, W) scores to (C, output_height, output_width).
 
     Args:
         img_size: (height, width) of the image within the padded map.

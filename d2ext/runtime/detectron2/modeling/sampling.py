@@ -1,4 +1,4 @@
-"""Random subsets of labelled boxes for training."""
+"""Random sampling of labelled boxes for training."""
 
 import torch
 from torch import Tensor
@@ -9,16 +9,17 @@ __all__ = ["subsample_labels"]
 def subsample_labels(
     labels: Tensor, num_samples: int, positive_fraction: float, bg_label: int
 ) -> tuple[Tensor, Tensor]:
-    """Draw positives and negatives.
+    """Sample positives and negatives at random.
 
     Args:
         labels: (N,); -1 is ignored, `bg_label` negative, everything else positive.
-        num_samples: how many to draw; fewer come back only if there are not enough.
-        positive_fraction: at most this part of `num_samples` is positive.
+        num_samples: number of samples; fewer are returned only if there are not enough.
+        positive_fraction: maximum fraction of positives in `num_samples`.
 
     Returns:
-        Indices of the positives and of the negatives drawn.
+        Indices of the sampled positives and negatives.
     """
+    # The positives are drawn first, as in Detectron2: a seed gives the same samples.
     negative = (labels == bg_label).nonzero().flatten()
     positive = ((labels != bg_label) & (labels != -1)).nonzero().flatten()
     num_positive = min(len(positive), int(num_samples * positive_fraction))

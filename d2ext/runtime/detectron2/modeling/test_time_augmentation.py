@@ -1,4 +1,4 @@
-"""Detections averaged over sizes and flips of the image."""
+"""Test-time augmentation (TTA): detections merged over sizes and flips of the image."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ __all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA"]
 
 
 class DatasetMapperTTA:
-    """Versions of one image: every size, each also flipped.
+    """Mapper from one image to its augmented versions: every size, each also flipped.
 
     Args:
         min_sizes: lengths of the shorter side, in pixels.
         max_size: limit of the longer side, in pixels.
-        flip: also flip each horizontally.
+        flip: also flip each size horizontally.
     """
 
     @configurable
@@ -61,8 +61,11 @@ class DatasetMapperTTA:
         }
 
     def __call__(self, dataset_dict: dict) -> list[dict]:
-        """Copies of the dict with another "image" (C, H, W) uint8, and "transforms" from the
-        original image ("height" and "width") to it."""
+        """Return copies of the dict with augmented images and their transforms.
+
+        Each has another "image" (C, H, W) uint8, and "transforms" from the original image ("height"
+        and "width") to it.
+        """
         image = dataset_dict["image"].permute(1, 2, 0).numpy()
         size, original = image.shape[:2], (dataset_dict["height"], dataset_dict["width"])
         before = NoOpTransform() if size == original else ResizeTransform(*original, *size)
@@ -81,17 +84,17 @@ class DatasetMapperTTA:
 
 
 class GeneralizedRCNNWithTTA(nn.Module):
-    """A `GeneralizedRCNN` that sees several versions of each image; for inference.
+    """`GeneralizedRCNN` with test-time augmentation.
 
-    Boxes of all versions are suppressed together; masks are averaged over all versions of the
-    boxes that stay.
+    NMS is applied to the boxes of all versions together; the masks of the remaining boxes are
+    averaged over all versions.
 
     Args:
-        cfg: the model's.
-        model: the model, perhaps inside `DistributedDataParallel`.
-        tta_mapper: from a dict of one image, with "image", "height" and "width", to dicts of its
-            versions with "transforms"; default: `DatasetMapperTTA` of the config.
-        batch_size: versions that go through the model together.
+        cfg: config of the model.
+        model: the model, optionally inside `DistributedDataParallel`.
+        tta_mapper: maps a dict of one image, with "image", "height" and "width", to dicts of its
+            versions with "transforms"; by default `DatasetMapperTTA` of the config.
+        batch_size: versions per batch.
 
     Raises:
         ValueError: a model with keypoints or with proposals from files.
@@ -118,7 +121,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
 
     @contextmanager
     def _turn_off_roi_heads(self, attrs: Sequence[str]) -> Iterator[None]:
-        """Set those of the attributes ("mask_on", ...) that the heads have to False."""
+        """Set those of the attributes ("mask_on", ...) that the RoI heads have to False."""
         heads = self.model.roi_heads
         before = {name: getattr(heads, name) for name in attrs if hasattr(heads, name)}
         for name in before:
@@ -130,8 +133,10 @@ class GeneralizedRCNNWithTTA(nn.Module):
                 setattr(heads, name, value)
 
     def __call__(self, batched_inputs: list[dict]) -> list[dict[str, Instances]]:
-        """As of the model, but each dict needs "image" or "file_name" only; the image should not
-        be resized yet."""
+        """Return the detections of each image, as the model does.
+
+        Each dict needs only "image" or "file_name"; the image must not be resized yet.
+        """
         return [self._inference_one_image(self._with_image(x)) for x in batched_inputs]
 
     def _with_image(self, dataset_dict: dict) -> dict:
@@ -158,14 +163,14 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return {"instances": detector_postprocess(merged, *size)}
 
     def _get_augmented_inputs(self, input: dict) -> tuple[list[dict], list[Any]]:
-        """Versions of an image, and the transforms from the original to each."""
+        """Return the augmented versions of an image, and the transforms from the original."""
         versions = self.tta_mapper(input)
         return versions, [version.pop("transforms") for version in versions]
 
     def _batch_inference(
         self, batched_inputs: list[dict], detected_instances: list[Instances] | None = None
     ) -> list[Instances]:
-        """The model's detections in the coordinates of each input."""
+        """Run the model in batches; detections are in the coordinates of each input."""
         outputs: list[Instances] = []
         for start in range(0, len(batched_inputs), self.batch_size):
             part = slice(start, start + self.batch_size)
@@ -176,7 +181,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _get_augmented_boxes(
         self, augmented_inputs: list[dict], tfms: list[Any]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (N, 4) of all versions in the original image, scores and classes (N,)."""
+        """Return boxes (N, 4) of all versions in the original image, scores and classes (N,)."""
         outputs = self._batch_inference(augmented_inputs)
         boxes = []
         for found, transform in zip(outputs, tfms, strict=True):
@@ -190,7 +195,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _merge_detections(
         self, all_boxes: Tensor, all_scores: Tensor, all_classes: Tensor, shape_hw: tuple[int, int]
     ) -> Instances:
-        """Suppress the boxes of all versions within their class."""
+        """Apply NMS within each class to the boxes of all versions."""
         classes = self.cfg.MODEL.ROI_HEADS.NUM_CLASSES
         scores = all_scores.new_zeros(len(all_boxes), classes + 1)
         scores[torch.arange(len(all_boxes), device=scores.device), all_classes] = all_scores
@@ -207,7 +212,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _rescale_detected_boxes(
         self, augmented_inputs: list[dict], merged_instances: Instances, tfms: list[Any]
     ) -> list[Instances]:
-        """The merged detections in the coordinates of each version."""
+        """Rescale the merged detections to the coordinates of each version."""
         merged = merged_instances.pred_boxes.tensor
         rescaled = []
         for version, transform in zip(augmented_inputs, tfms, strict=True):
@@ -220,7 +225,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return rescaled
 
     def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[Any]) -> Tensor:
-        """(N, 1, M, M): the mean over versions, those of flipped images flipped back."""
+        """Average masks over versions, flipped ones flipped back: (N, 1, M, M)."""
         masks = [
             found.pred_masks.flip(dims=[3]) if _is_flipped(transform) else found.pred_masks
             for found, transform in zip(outputs, tfms, strict=True)

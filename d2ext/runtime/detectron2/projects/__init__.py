@@ -1,1 +1,1 @@
-"""The projects of Detectron2 that packages import, as `detectron2.projects.<name>`."""
+"""Projects of Detectron2 that packages import, as `detectron2.projects.<name>`."""

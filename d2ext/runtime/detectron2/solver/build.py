@@ -1,4 +1,4 @@
-"""The optimizer and the schedule that a config describes."""
+"""Builders of the optimizer and the learning rate schedule."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -28,17 +28,17 @@ NORM_MODULES = (
     nn.LocalResponseNorm,
 )
 
-# What a group has for each parameter; PyTorch adds the names if it is given named parameters.
+# Lists of a group with one entry per parameter; PyTorch adds names for named parameters.
 _LISTS = ("params", "param_names")
 
 OptimizerOrType = TypeVar("OptimizerOrType", Optimizer, type[Optimizer])
 
 
 class GradientClipType(Enum):
-    """What `SOLVER.CLIP_GRADIENTS.CLIP_TYPE` limits in each parameter's gradient."""
+    """Type of gradient clipping, `SOLVER.CLIP_GRADIENTS.CLIP_TYPE`."""
 
-    VALUE = "value"  # every entry
-    NORM = "norm"  # the norm
+    VALUE = "value"  # clip every entry
+    NORM = "norm"  # clip the norm
 
 
 def _gradient_clipper(cfg: CfgNode) -> Callable[[Tensor], Any]:
@@ -49,11 +49,11 @@ def _gradient_clipper(cfg: CfgNode) -> Callable[[Tensor], Any]:
 
 
 def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: OptimizerOrType) -> OptimizerOrType:
-    """Let an optimizer clip each parameter's gradient by itself before a step.
+    """Add gradient clipping, per parameter, to an optimizer.
 
     Args:
-        cfg: `SOLVER.CLIP_GRADIENTS` says whether and how.
-        optimizer: an optimizer, which is changed, or its class, of which a subclass is made.
+        cfg: config whose `SOLVER.CLIP_GRADIENTS` enables and configures it.
+        optimizer: an optimizer, which is changed, or its class, which is subclassed.
     """
     if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         return optimizer
@@ -63,6 +63,7 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: OptimizerOrType) -> Opt
     def step(self: Optimizer, closure: Callable[[], float] | None = None) -> float | None:
         for group in self.param_groups:
             for parameter in group["params"]:
+                # Parameters without a part in this loss have no gradient.
                 if parameter.grad is not None:
                     clip(parameter)
         return base.step(self, closure)
@@ -70,12 +71,13 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: OptimizerOrType) -> Opt
     clipping: Any = type(base.__name__ + "WithGradientClip", (base,), {"step": step})
     if isinstance(optimizer, type):
         return clipping
+    # Keeps the object, and with it the groups and the state that others refer to.
     optimizer.__class__ = clipping
     return optimizer
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """SGD as `SOLVER` describes it."""
+    """Build the SGD optimizer that `SOLVER` configures."""
     solver = cfg.SOLVER
     groups = get_default_optimizer_params(
         model,
@@ -105,20 +107,20 @@ def get_default_optimizer_params(
     lr_factor_func: Callable[[str], float] | None = None,
     overrides: dict[str, dict[str, float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer; what is None is left to the optimizer.
+    """Build parameter groups for an optimizer; options that are None are left to the optimizer.
 
     Args:
-        model: its parameters that need a gradient are grouped, each once.
+        model: its parameters that require a gradient are grouped, each once.
         base_lr: learning rate.
         weight_decay: weight decay.
         weight_decay_norm: weight decay of normalisation layers.
         bias_lr_factor: learning rate of biases in multiples of `base_lr`.
         weight_decay_bias: weight decay of biases.
-        lr_factor_func: from a parameter's full name to a factor of `base_lr`.
-        overrides: settings by a parameter's last name, e.g. {"embedding": {"lr": 0.01}}.
+        lr_factor_func: maps a parameter's full name to a factor of `base_lr`.
+        overrides: options by a parameter's last name, e.g. {"embedding": {"lr": 0.01}}.
 
     Returns:
-        One group for each distinct setting, in the order of their first parameters.
+        One group per distinct combination of options, in the order of their first parameters.
 
     Raises:
         ValueError: a factor is given without `base_lr`, or "bias" is overridden twice.
@@ -154,16 +156,17 @@ def _trainable_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn
     seen: set[nn.Parameter] = set()
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
+            # Shared parameters appear in several modules.
             if parameter.requires_grad and parameter not in seen:
                 seen.add(parameter)
                 yield module, f"{prefix}.{name}", parameter
 
 
 def reduce_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join the groups with equal settings: an optimizer steps fewer groups faster.
+    """Merge groups with equal options, since an optimizer steps fewer groups faster.
 
-    A parameter may be in several groups: it has the settings of all, the last one's where they
-    differ. So groups that set something for a few parameters can follow those of a whole model.
+    A parameter may be in several groups: it has the options of all, and the last one's where they
+    conflict. Thus groups with options of a few parameters can follow those of a whole model.
     """
     joined: dict[tuple, dict[str, Any]] = {}
     for group in _expand_param_groups(params):
@@ -175,7 +178,7 @@ def reduce_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _expand_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A group for each parameter, in the order in which they first appear."""
+    """Expand to one group per parameter, in order of first appearance."""
     single: dict[nn.Parameter, dict[str, Any]] = {}
     for group in params:
         for index, parameter in enumerate(group["params"]):
@@ -185,12 +188,13 @@ def _expand_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """The schedule that `SOLVER.LR_SCHEDULER_NAME` and its settings describe, with warm-up.
+    """Build the learning rate schedule with warm-up named by `SOLVER.LR_SCHEDULER_NAME`.
 
     Raises:
-        ValueError: the name is unknown, or a cosine would not fall.
+        ValueError: the name is unknown, or a cosine schedule would not decrease.
     """
     solver = cfg.SOLVER
+    # Lazily built: only the chosen schedule checks its settings.
     schedules = {
         "WarmupMultiStepLR": _multi_step,
         "WarmupCosineLR": _cosine,
@@ -204,6 +208,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     multiplier = WarmupParamScheduler(
         schedules[solver.LR_SCHEDULER_NAME](solver),
         solver.WARMUP_FACTOR,
+        # A short run may end within its warm-up.
         min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0),
         solver.WARMUP_METHOD,
         solver.RESCALE_INTERVAL,

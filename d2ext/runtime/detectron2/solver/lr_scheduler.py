@@ -1,4 +1,4 @@
-"""Learning rates as functions of the iteration."""
+"""Learning rate schedules by iteration."""
 
 import math
 from bisect import bisect_right
@@ -17,15 +17,16 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 class WarmupParamScheduler(CompositeParamScheduler):
-    """A schedule that begins low.
+    """A parameter schedule with a warm-up.
 
     Args:
-        scheduler: the schedule from the end of the warm-up on.
+        scheduler: the schedule after the warm-up.
         warmup_factor: the first value, in multiples of the schedule's first.
-        warmup_length: of the warm-up, as a part of the whole, 0 to 1.
-        warmup_method: "linear" ends where the schedule is by then; "constant" stays at the factor.
-        rescale_interval: squeeze the whole schedule into what the warm-up leaves, rather than
-            drop its beginning.
+        warmup_length: length of the warm-up as a fraction of the training, 0 to 1.
+        warmup_method: "linear" rises to the schedule's value at its end; "constant" stays at the
+            factor.
+        rescale_interval: compress the whole schedule into the time after the warm-up, instead of
+            dropping its beginning.
 
     Raises:
         ValueError: the method is unknown.
@@ -42,6 +43,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
         first = warmup_factor * scheduler(0.0)
         warmup: ParamScheduler
         if warmup_method == "linear":
+            # The warm-up must end at the value with which the schedule continues.
             last = scheduler(0.0) if rescale_interval else scheduler(warmup_length)
             warmup = LinearParamScheduler(first, last)
         elif warmup_method == "constant":
@@ -56,16 +58,16 @@ class WarmupParamScheduler(CompositeParamScheduler):
 
 
 class LRMultiplier(LRScheduler):
-    """Every group's initial learning rate times a schedule of fvcore's.
+    """Schedule that multiplies every group's initial learning rate by an fvcore schedule.
 
     Args:
-        optimizer: whose learning rates are set.
-        multiplier: from a part of the training, 0 to 1, to the factor.
-        max_iter: iterations of the whole training.
-        last_iter: the iteration before the next step.
+        optimizer: optimizer whose learning rates are set.
+        multiplier: maps the fraction of the training, 0 to 1, to the factor.
+        max_iter: total number of iterations.
+        last_iter: the last finished iteration.
 
     Raises:
-        ValueError: `multiplier` is no `ParamScheduler`.
+        ValueError: `multiplier` is not a `ParamScheduler`.
     """
 
     def __init__(
@@ -82,19 +84,20 @@ class LRMultiplier(LRScheduler):
         super().__init__(optimizer, last_epoch=last_iter)
 
     def state_dict(self) -> dict[str, Any]:
-        """Only what the config does not say: the initial rates and the iteration."""
+        """Return the initial rates and the iteration; the config defines everything else."""
+        # Without the multiplier: a resumed run may have another config.
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float | Tensor]:
-        """The learning rate of every group at this iteration."""
+        """Return the learning rate of every group at this iteration."""
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base_lr * factor for base_lr in self.base_lrs]
 
 
-def _get_warmup_factor_at_iter(  # packages call it by this name
+def _get_warmup_factor_at_iter(  # packages import this private name
     method: str, iter: int, warmup_iters: int, warmup_factor: float
 ) -> float:
-    """From `warmup_factor` to 1, "linear" or all at once ("constant"), within `warmup_iters`."""
+    """Return the warm-up factor: from `warmup_factor` to 1, "linear" or "constant"."""
     if iter >= warmup_iters:
         return 1.0
     if method == "constant":
@@ -105,7 +108,7 @@ def _get_warmup_factor_at_iter(  # packages call it by this name
 
 
 class _WarmupLR(LRScheduler):
-    """What the two schedules below share: the warm-up of the first iterations."""
+    """Base of the two schedules below: the warm-up of the first iterations."""
 
     def __init__(
         self,
@@ -124,7 +127,7 @@ class _WarmupLR(LRScheduler):
         raise NotImplementedError
 
     def get_lr(self) -> list[float | Tensor]:
-        """The learning rate of every group at this iteration."""
+        """Return the learning rate of every group at this iteration."""
         warmup = _get_warmup_factor_at_iter(
             self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
         )
@@ -136,16 +139,16 @@ class _WarmupLR(LRScheduler):
 
 
 class WarmupMultiStepLR(_WarmupLR):
-    """Steps of `gamma` at the milestones, after a warm-up; superseded by `LRMultiplier`.
+    """Multi-step schedule with warm-up; superseded by `LRMultiplier`.
 
     Args:
-        optimizer: whose learning rates are set.
+        optimizer: optimizer whose learning rates are set.
         milestones: increasing iterations.
         gamma: factor at each milestone.
-        warmup_factor: of the first iteration.
+        warmup_factor: factor of the first iteration.
         warmup_iters: length of the warm-up.
         warmup_method: "linear" or "constant".
-        last_epoch: the iteration before the next step.
+        last_epoch: the last finished iteration.
 
     Raises:
         ValueError: the milestones do not increase.
@@ -172,15 +175,15 @@ class WarmupMultiStepLR(_WarmupLR):
 
 
 class WarmupCosineLR(_WarmupLR):
-    """Half a cosine down to 0 at `max_iters`, times a warm-up; superseded by `LRMultiplier`.
+    """Half-cosine schedule to 0 at `max_iters`, with warm-up; superseded by `LRMultiplier`.
 
     Args:
-        optimizer: whose learning rates are set.
-        max_iters: iterations of the whole training.
-        warmup_factor: of the first iteration.
+        optimizer: optimizer whose learning rates are set.
+        max_iters: total number of iterations.
+        warmup_factor: factor of the first iteration.
         warmup_iters: length of the warm-up.
         warmup_method: "linear" or "constant".
-        last_epoch: the iteration before the next step.
+        last_epoch: the last finished iteration.
     """
 
     def __init__(

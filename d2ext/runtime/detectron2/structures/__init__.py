@@ -1,4 +1,4 @@
-"""What is in an image: boxes, masks, keypoints, and the instances they belong to."""
+"""Annotations and predictions of an image: boxes, masks, keypoints and `Instances`."""
 
 from .boxes import Boxes, BoxMode, pairwise_ioa, pairwise_iou, pairwise_point_box_distance
 from .image_list import ImageList

@@ -1,4 +1,4 @@
-"""Axis-aligned boxes, the formats of a box, and measures between boxes."""
+"""Axis-aligned boxes, box formats, and measures between boxes."""
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum, unique
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     Index = Any
     Numbers = Tensor | Sequence | np.ndarray
 else:
-    Index = Numbers = Tensor  # TorchScript reads the annotations of Boxes, and knows no others
+    Index = Numbers = Tensor  # TorchScript reads the annotations and needs a concrete type
 
 RawBox = list[float] | tuple[float, ...] | Tensor | np.ndarray
 
 
 @unique
 class BoxMode(IntEnum):
-    """The numbers that stand for a box."""
+    """Format of the numbers of a box."""
 
     XYXY_ABS = 0  # left, top, right, bottom, in pixels
     XYWH_ABS = 1  # left, top, width, height, in pixels
@@ -29,18 +29,18 @@ class BoxMode(IntEnum):
 
     @staticmethod
     def convert(box: RawBox, from_mode: "BoxMode", to_mode: "BoxMode") -> RawBox:
-        """The same box or boxes in another format, in the type that they came in.
+        """Convert a box or boxes to another format, keeping their type.
 
         Args:
             box: a box as a list or tuple of 4 or 5 numbers, or boxes as an (N, 4) or (N, 5) array
                 or tensor.
             from_mode: the format of `box`.
-            to_mode: the format wanted. XYXY_ABS and XYWH_ABS convert to each other, XYWH_ABS to
-                XYWHA_ABS, and XYWHA_ABS to the XYXY_ABS box around it.
+            to_mode: the target format. XYXY_ABS and XYWH_ABS convert to each other, XYWH_ABS to
+                XYWHA_ABS, and XYWHA_ABS to the enclosing XYXY_ABS box.
 
         Raises:
             NotImplementedError: there is no conversion between these formats.
-            ValueError: the boxes have a number of coordinates that the format has not.
+            ValueError: the number of coordinates is not that of the format.
         """
         if from_mode == to_mode:
             return box
@@ -49,6 +49,7 @@ class BoxMode(IntEnum):
             raise NotImplementedError(
                 f"No conversion of boxes from {BoxMode(from_mode).name} to {BoxMode(to_mode).name}."
             )
+        # `as_tensor` shares memory with an array and keeps its dtype.
         boxes = torch.as_tensor(box)
         is_sequence = isinstance(box, (list, tuple))
         expected = 5 if from_mode == BoxMode.XYWHA_ABS else 4
@@ -78,9 +79,10 @@ def _xywh_to_xywha(boxes: Tensor) -> Tensor:
 
 
 def _xywha_to_xyxy(boxes: Tensor) -> Tensor:
+    # Double precision against the rounding errors of the trigonometric functions.
     centres, sizes, angles = boxes.double().split((2, 2, 1), dim=-1)
     cos, sin = angles.deg2rad().cos().abs(), angles.deg2rad().sin().abs()
-    outer = cos * sizes + sin * sizes.flip(-1)  # width and height of the box around it
+    outer = cos * sizes + sin * sizes.flip(-1)  # width and height of the enclosing box
     return torch.cat((centres - outer / 2, centres + outer / 2), dim=-1).to(boxes.dtype)
 
 
@@ -98,7 +100,7 @@ class Boxes:
     TorchScript can compile this class.
 
     Args:
-        tensor: (N, 4), or anything empty; what `torch.as_tensor` takes, turned into float32.
+        tensor: (N, 4), or anything empty, as accepted by `torch.as_tensor`; cast to float32.
 
     Attributes:
         tensor: (N, 4) float32.
@@ -107,26 +109,27 @@ class Boxes:
     def __init__(self, tensor: Numbers) -> None:
         tensor = torch.as_tensor(tensor).to(torch.float32)
         if tensor.numel() == 0:
+            # An empty list has shape (0,): give it the columns of boxes.
             tensor = tensor.reshape(-1, 4)
         if tensor.ndim != 2 or tensor.shape[1] != 4:
             raise ValueError(f"Boxes are (N, 4), got {tensor.shape}.")
         self.tensor = tensor
 
     def clone(self) -> "Boxes":
-        """A copy with its own tensor."""
+        """Return a copy with its own tensor."""
         return Boxes(self.tensor.clone())
 
     def to(self, device: torch.device) -> "Boxes":
-        """The same boxes on another device."""
+        """Move the boxes to another device."""
         return Boxes(self.tensor.to(device=device))
 
     def area(self) -> Tensor:
-        """(N,) areas in square pixels."""
+        """Compute (N,) areas in square pixels."""
         width_height = self.tensor[:, 2:] - self.tensor[:, :2]
         return width_height[:, 0] * width_height[:, 1]
 
     def clip(self, box_size: tuple[int, int]) -> None:
-        """Cut the boxes at an image's border, in this object but not in the tensor it was made of.
+        """Clip the boxes to an image, in this object but not in the tensor given to it.
 
         Args:
             box_size: height and width of the image.
@@ -139,16 +142,16 @@ class Boxes:
         self.tensor = _clip_corners(self.tensor, box_size)
 
     def scale(self, scale_x: float, scale_y: float) -> None:
-        """Multiply the coordinates, in place."""
+        """Scale the coordinates in place."""
         self.tensor[:, 0::2] *= scale_x
         self.tensor[:, 1::2] *= scale_y
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
-        """(N,) bool: both sides are longer than `threshold` pixels."""
+        """Return (N,) bool: both sides are longer than `threshold` pixels."""
         return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(dim=1)
 
     def __getitem__(self, item: Index) -> "Boxes":
-        """The boxes at an index, a slice, or a vector of indices or bools. May share memory."""
+        """Return the boxes at an index, slice, or vector of indices or bools; may share memory."""
         if isinstance(item, int):
             return Boxes(self.tensor[item].view(1, 4))
         chosen = self.tensor[item]
@@ -163,11 +166,11 @@ class Boxes:
         return f"Boxes({self.tensor})"
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
-        """(N,) bool: the box is inside an image, or outside by less than the threshold.
+        """Return (N,) bool: the box is inside an image, or outside by less than the threshold.
 
         Args:
             box_size: height and width of the image.
-            boundary_threshold: pixels that a box may stand out.
+            boundary_threshold: pixels by which a box may extend beyond the image.
         """
         height, width = box_size
         starts_inside = (self.tensor[:, :2] >= -boundary_threshold).all(dim=1)
@@ -176,29 +179,29 @@ class Boxes:
         return starts_inside & ends_inside
 
     def get_centers(self) -> Tensor:
-        """(N, 2) x and y of the centres."""
+        """Return (N, 2) x and y of the centres."""
         return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
 
     @classmethod
     def cat(cls, boxes_list: list["Boxes"]) -> "Boxes":
-        """All boxes of a list, in a new tensor; none for an empty list."""
+        """Concatenate boxes in a new tensor; an empty list gives no boxes."""
         if len(boxes_list) == 0:
             return cls(torch.empty(0))
         return cls(torch.cat([boxes.tensor for boxes in boxes_list]))
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor is."""
+        """Device of the tensor."""
         return self.tensor.device
 
     @torch.jit.unused
-    def __iter__(self) -> Any:  # TorchScript knows no Iterator
-        """One (4,) tensor a box."""
+    def __iter__(self) -> Any:  # TorchScript does not support Iterator
+        """Iterate over the boxes as (4,) tensors."""
         yield from self.tensor
 
 
 def _clip_corners(corners: Tensor, box_size: tuple[int, int]) -> Tensor:
-    """(N, 4) XYXY, cut at the border of an image of the given height and width."""
+    """Clip (N, 4) XYXY to an image of the given height and width."""
     height, width = box_size
     x = corners[:, 0::2].clamp(min=0, max=width)
     y = corners[:, 1::2].clamp(min=0, max=height)
@@ -206,27 +209,27 @@ def _clip_corners(corners: Tensor, box_size: tuple[int, int]) -> Tensor:
 
 
 def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N, M) areas common to each of N and each of M boxes."""
+    """Compute (N, M) areas of the pairwise intersections of N and M boxes."""
     return _intersection(boxes1.tensor[:, None], boxes2.tensor[None])
 
 
 def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N, M) intersections over unions of N and M boxes; 0 where nothing is common."""
+    """Compute (N, M) pairwise IoU of N and M boxes; 0 for disjoint boxes."""
     common = pairwise_intersection(boxes1, boxes2)
     return _ratio(common, boxes1.area()[:, None] + boxes2.area() - common)
 
 
 def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N, M) intersections of N and M boxes over the areas of the M."""
+    """Compute (N, M) pairwise intersections over the areas of the M boxes."""
     common = pairwise_intersection(boxes1, boxes2)
     return _ratio(common, boxes2.area().expand_as(common))
 
 
 def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """(N,) intersections over unions of the first with the first, the second with the second...
+    """Compute (N,) IoU of each box in `boxes1` with the box of the same index in `boxes2`.
 
     Raises:
-        ValueError: there are not as many of one as of the other.
+        ValueError: the numbers of boxes differ.
     """
     if len(boxes1) != len(boxes2):
         raise ValueError(f"Cannot match {len(boxes1)} boxes with {len(boxes2)}.")
@@ -235,7 +238,7 @@ def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
 
 
 def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
-    """Distances of points from the sides of boxes: positive where the point is inside.
+    """Compute the distances of points from the sides of boxes, positive inside.
 
     Args:
         points: (N, 2) x and y.
@@ -255,5 +258,5 @@ def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def _ratio(common: Tensor, whole: Tensor) -> Tensor:
-    # Where nothing is common, `whole` may be 0 too.
+    # Disjoint boxes may both have area 0: avoid 0 / 0.
     return torch.where(common > 0, common / whole, common.new_zeros(()))

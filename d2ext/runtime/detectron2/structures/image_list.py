@@ -1,4 +1,4 @@
-"""Images of several sizes in one tensor."""
+"""Images of different sizes in one tensor."""
 
 from typing import Any
 
@@ -26,18 +26,18 @@ class ImageList:
         return len(self.image_sizes)
 
     def __getitem__(self, idx: int) -> Tensor:
-        """An image without its padding: (H, W) or (C, H, W)."""
+        """Return an image without its padding: (H, W) or (C, H, W)."""
         size = self.image_sizes[idx]
         return self.tensor[idx, ..., : size[0], : size[1]]
 
     @torch.jit.unused
     def to(self, *args: Any, **kwargs: Any) -> "ImageList":
-        """The images on another device or of another dtype; arguments as of `Tensor.to`."""
+        """Move the images to another device or dtype; arguments are those of `Tensor.to`."""
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
 
     @property
-    def device(self) -> device:  # TorchScript does not find torch.device here
-        """Where the tensor is."""
+    def device(self) -> device:  # TorchScript does not resolve torch.device here
+        """Device of the tensor."""
         return self.tensor.device
 
     @staticmethod
@@ -52,13 +52,13 @@ class ImageList:
         Args:
             tensors: images, (H, W) or (C, H, W), that differ in height and width only.
             size_divisibility: height and width become multiples of this, if it is above 1.
-            pad_value: what is added.
+            pad_value: value of the padding.
             padding_constraints: "size_divisibility" overrides the argument; "square_size", if above
                 0, is the height and width of all.
 
         Raises:
-            ValueError: there is no image, or images differ in more than height and width, or
-                one is larger than "square_size".
+            ValueError: there is no image, images differ in more than height and width, or one is
+                larger than "square_size".
         """
         _check_shapes(tensors)
         sizes = [(image.shape[-2], image.shape[-1]) for image in tensors]
@@ -93,13 +93,13 @@ def _common_size(sizes: list[tuple[int, int]], multiple: int, square: int) -> tu
             raise ValueError(f"An image of {height} x {width} does not fit square_size {square}.")
         height, width = square, square
     if multiple > 1:
-        # Of numbers above 0, as ONNX's division rounds towards it.
+        # Rounds up with positive numbers only, because ONNX's division rounds towards 0.
         height = (height + multiple - 1) // multiple * multiple
         width = (width + multiple - 1) // multiple * multiple
     return height, width
 
 
-# While tracing, sides are tensors of no dimension.
+# While tracing, sides are 0-dimensional tensors.
 
 
 def _largest(sides: list[int]) -> int:

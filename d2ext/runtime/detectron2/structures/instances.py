@@ -1,4 +1,4 @@
-"""The objects of one image."""
+"""The instances of one image."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ import torch
 
 
 class Instances:
-    """Fields of equal length, one entry an object: `gt_boxes`, `scores`, whatever is set.
+    """Fields of equal length, one entry per instance: `gt_boxes`, `scores`, and any others.
 
-    A field is set and read as an attribute; names with a leading underscore are no fields.
+    A field is set and read as an attribute; names with a leading underscore are not fields.
     Indexing, e.g. `instances[instances.scores > 0.5]`, indexes every field.
 
     Args:
@@ -36,25 +36,26 @@ class Instances:
             self.set(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        # Copying and unpickling ask before `_fields` is there.
+        # Copying and unpickling look attributes up before `_fields` exists.
         if name == "_fields" or name not in self._fields:
             raise AttributeError(f"Cannot find field '{name}' in the given Instances!")
         return self._fields[name]
 
     def get_fields(self) -> dict[str, Any]:
-        """All fields by name; changing this dict changes the object."""
+        """Return all fields by name; changing this dict changes the object."""
         return self._fields
 
     def has(self, name: str) -> bool:
-        """Whether there is a field `name`."""
+        """Return whether there is a field `name`."""
         return name in self._fields
 
     def set(self, name: str, value: Any) -> None:
         """Set the field `name`.
 
         Raises:
-            ValueError: its length is not that of the other fields.
+            ValueError: its length differs from that of the other fields.
         """
+        # While tracing, lengths are tensors: comparing them would end up in the graph.
         if self._fields and not torch.jit.is_tracing() and len(value) != len(self):
             raise ValueError(
                 f"Field '{name}' of length {len(value)} for Instances of length {len(self)}."
@@ -66,18 +67,18 @@ class Instances:
         del self._fields[name]
 
     def get(self, name: str) -> Any:
-        """The field `name`."""
+        """Return the field `name`."""
         return self._fields[name]
 
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
-        """A new object with `field.to(...)` of the fields that have it."""
+        """Return a new object with `field.to(...)` of the fields that support it."""
         moved = Instances(self._image_size)
         for name, value in self._fields.items():
             moved.set(name, value.to(*args, **kwargs) if hasattr(value, "to") else value)
         return moved
 
     def __getitem__(self, item: Any) -> "Instances":
-        """The objects at an index, a slice, or a vector of indices or bools.
+        """Return the instances at an index, a slice, or a vector of indices or bools.
 
         Raises:
             IndexError: the index is out of range.
@@ -85,7 +86,7 @@ class Instances:
         if isinstance(item, int):
             if not -len(self) <= item < len(self):
                 raise IndexError(f"Instances index {item} out of range: there are {len(self)}.")
-            item = slice(item, None, len(self))  # one entry, and still a slice of every field
+            item = slice(item, None, len(self))  # one entry, but every field keeps its dimension
         chosen = Instances(self._image_size)
         for name, value in self._fields.items():
             chosen.set(name, _index(value, item))
@@ -101,11 +102,11 @@ class Instances:
 
     @staticmethod
     def cat(instance_lists: Sequence["Instances"]) -> "Instances":
-        """All objects of a list of instances of one image, which have the same fields.
+        """Concatenate a list of instances of one image, which have the same fields.
 
         Raises:
-            ValueError: the list is empty, the image sizes differ, or a field is no tensor, list or
-                class with `cat`.
+            ValueError: the list is empty, the image sizes differ, or a field is not a tensor, a
+                list or a class with `cat`.
         """
         if len(instance_lists) == 0:
             raise ValueError("Instances.cat of an empty list.")
@@ -138,6 +139,7 @@ def _index(value: Any, item: Any) -> Any:
     if not isinstance(value, list) or isinstance(item, slice):
         return value[item]
     chosen = torch.as_tensor(item)
+    # Lists do not support tensors as indices.
     positions = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen
     return [value[position] for position in positions.tolist()]
 

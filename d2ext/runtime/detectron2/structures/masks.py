@@ -1,4 +1,4 @@
-"""Segmentation masks: one bit a pixel, or polygons."""
+"""Segmentation masks: bit masks, polygons, and masks inside boxes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,22 +14,22 @@ from detectron2.utils.memory import retry_if_cuda_oom
 
 from .boxes import Boxes
 
-# The least side of a box that a mask is cropped to, in pixels.
+# Minimum side in pixels of a box that a mask is cropped to, against division by 0.
 _MIN_CROP_SIZE = 0.1
 
 
 def polygon_area(x: np.ndarray, y: np.ndarray) -> float:
-    """Area of the polygon with these corners, by the shoelace formula."""
+    """Compute the area of a polygon by the shoelace formula."""
     return 0.5 * float(np.abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))))
 
 
 def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Pixels inside any of the polygons.
+    """Rasterize polygons: pixels inside any of them.
 
     Args:
-        polygons: each x0, y0, x1, y1... in pixels.
-        height: of the result.
-        width: of the result.
+        polygons: each x0, y0, x1, y1, ... in pixels.
+        height: height of the mask.
+        width: width of the mask.
 
     Returns:
         (height, width) bool, by COCO's rules.
@@ -43,7 +43,7 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
 def rasterize_polygons_within_box(
     polygons: list[np.ndarray], box: np.ndarray, mask_size: int
 ) -> Tensor:
-    """(mask_size, mask_size) bool: what of the polygons lies in an XYXY box, resized."""
+    """Crop polygons to an XYXY box, resize and rasterize: (mask_size, mask_size) bool."""
     start = np.asarray(box[:2], dtype=np.float64)
     size = np.maximum(np.asarray(box[2:], dtype=np.float64) - start, _MIN_CROP_SIZE)
     scaled = [
@@ -54,10 +54,10 @@ def rasterize_polygons_within_box(
 
 
 class BitMasks:
-    """Masks of one image as bits.
+    """Bit masks of one image.
 
     Args:
-        tensor: (N, H, W); turned into bool.
+        tensor: (N, H, W); cast to bool.
 
     Attributes:
         tensor: (N, H, W) bool.
@@ -71,16 +71,16 @@ class BitMasks:
         self.image_size = self.tensor.shape[1:]
 
     def to(self, *args: Any, **kwargs: Any) -> "BitMasks":
-        """The masks on another device; arguments as of `Tensor.to`."""
+        """Move the masks to another device; arguments are those of `Tensor.to`."""
         return BitMasks(self.tensor.to(*args, **kwargs))
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor is."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def __getitem__(self, item: Any) -> "BitMasks":
-        """The masks at an index, a slice, or a vector of indices or bools. May share memory."""
+        """Return the masks at an index, slice, or vector of indices or bools; may share memory."""
         if isinstance(item, int):
             return BitMasks(self.tensor[item][None])
         chosen = self.tensor[item]
@@ -89,7 +89,7 @@ class BitMasks:
         return BitMasks(chosen)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """One (H, W) tensor a mask."""
+        """Iterate over the masks as (H, W) tensors."""
         yield from self.tensor
 
     def __repr__(self) -> str:
@@ -99,24 +99,24 @@ class BitMasks:
         return self.tensor.shape[0]
 
     def nonempty(self) -> Tensor:
-        """(N,) bool: any bit is set."""
+        """Return (N,) bool: any bit is set."""
         return self.tensor.flatten(1).any(dim=1)
 
     @staticmethod
     def from_polygon_masks(
         polygon_masks: "PolygonMasks | list[list[np.ndarray]]", height: int, width: int
     ) -> "BitMasks":
-        """Draw polygons on an image of the given size."""
+        """Rasterize polygons on an image of the given size."""
         polygons = getattr(polygon_masks, "polygons", polygon_masks)
         masks = [polygons_to_bitmask(instance, height, width) for instance in polygons]
         return BitMasks(torch.from_numpy(np.array(masks).reshape(-1, height, width)))
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
-        """Cut each mask by its box.
+        """Crop each mask to its box and resize it.
 
         Args:
-            boxes: (N, 4) XYXY, one a mask.
-            mask_size: side of the result.
+            boxes: (N, 4) XYXY, one per mask.
+            mask_size: side of the cropped masks.
 
         Returns:
             (N, mask_size, mask_size) bool: bilinear samples of at least one half.
@@ -126,29 +126,30 @@ class BitMasks:
         rois = torch.cat((indices[:, None], boxes), dim=1)
         masks = self.tensor.to(torch.float32)[:, None]
         samples = roi_align(masks, rois.to(masks), mask_size, sampling_ratio=0, aligned=True)
+        # RoIAlign averages bilinear samples of the mask; half coverage counts as inside.
         return samples[:, 0] >= 0.5
 
     def get_bounding_boxes(self) -> Boxes:
-        """The box around each mask; all zero for an empty one."""
+        """Return the box around each mask; all zero for an empty one."""
         boxes = torch.zeros(len(self), 4, dtype=torch.float32)
         filled = self.nonempty()
-        # The last pixel belongs to the box.
+        # `masks_to_boxes` ends at the last pixel's index; boxes end at its far border.
         inclusive = masks_to_boxes(self.tensor[filled])
         boxes[filled.cpu()] = inclusive.cpu() + inclusive.new_tensor([0, 0, 1, 1]).cpu()
         return Boxes(boxes)
 
     @staticmethod
     def cat(bitmasks_list: Sequence["BitMasks"]) -> "BitMasks":
-        """All masks of a list that is not empty."""
+        """Concatenate masks of a non-empty list."""
         return BitMasks(torch.cat([masks.tensor for masks in bitmasks_list]))
 
 
 class PolygonMasks:
-    """Masks of one image as polygons.
+    """Polygon masks of one image.
 
     Args:
-        polygons: for each object the polygons that make it up, each x0, y0, x1, y1... in pixels,
-            of three points at least.
+        polygons: per object a list of polygons, each x0, y0, x1, y1, ... in pixels, of at least
+            three points.
 
     Attributes:
         polygons: the same, as float64 arrays.
@@ -160,7 +161,7 @@ class PolygonMasks:
         self.polygons = [_checked_polygons(instance) for instance in polygons]
 
     def to(self, *args: Any, **kwargs: Any) -> "PolygonMasks":
-        """This object: polygons stay on the CPU."""
+        """Return this object: polygons stay on the CPU."""
         return self
 
     @property
@@ -169,7 +170,7 @@ class PolygonMasks:
         return torch.device("cpu")
 
     def get_bounding_boxes(self) -> Boxes:
-        """The box around each mask; (inf, inf, 0, 0) for one without polygons."""
+        """Return the box around each mask; (inf, inf, 0, 0) for one without polygons."""
         boxes = torch.tensor([[float("inf"), float("inf"), 0, 0]]).repeat(len(self), 1)
         for row, polygons in enumerate(self.polygons):
             if polygons:
@@ -178,11 +179,11 @@ class PolygonMasks:
         return Boxes(boxes)
 
     def nonempty(self) -> Tensor:
-        """(N,) bool: there is a polygon."""
+        """Return (N,) bool: the mask has a polygon."""
         return torch.tensor([len(polygons) > 0 for polygons in self.polygons], dtype=torch.bool)
 
     def __getitem__(self, item: Any) -> "PolygonMasks":
-        """The masks at an index, a slice, or a list or vector of indices or bools.
+        """Return the masks at an index, a slice, or a list or vector of indices or bools.
 
         Raises:
             IndexError: `item` is none of these.
@@ -197,7 +198,7 @@ class PolygonMasks:
         return PolygonMasks([self.polygons[int(row)] for row in chosen.flatten()])
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
-        """One list of polygons a mask."""
+        """Iterate over the masks as lists of polygons."""
         return iter(self.polygons)
 
     def __repr__(self) -> str:
@@ -207,11 +208,11 @@ class PolygonMasks:
         return len(self.polygons)
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
-        """Cut each mask by its box.
+        """Crop each mask to its box, resize and rasterize it.
 
         Args:
-            boxes: (N, 4) XYXY, one a mask.
-            mask_size: side of the result.
+            boxes: (N, 4) XYXY, one per mask.
+            mask_size: side of the cropped masks.
 
         Returns:
             (N, mask_size, mask_size) bool, on the device of `boxes`.
@@ -225,13 +226,13 @@ class PolygonMasks:
         return (torch.stack(masks) if masks else empty).to(boxes.device)
 
     def area(self) -> Tensor:
-        """(N,) float64: sum of the areas of each mask's polygons, in square pixels."""
+        """Compute (N,) float64 areas in square pixels, summed over each mask's polygons."""
         areas = [sum(polygon_area(p[0::2], p[1::2]) for p in polygons) for polygons in self]
         return torch.tensor(areas, dtype=torch.float64)
 
     @staticmethod
     def cat(polymasks_list: Sequence["PolygonMasks"]) -> "PolygonMasks":
-        """All masks of a list that is not empty."""
+        """Concatenate masks of a non-empty list."""
         if len(polymasks_list) == 0:
             raise ValueError("PolygonMasks.cat of an empty list.")
         return PolygonMasks([polygons for masks in polymasks_list for polygons in masks])
@@ -253,19 +254,19 @@ class ROIMasks:
         self.tensor = tensor
 
     def to(self, device: torch.device | str) -> "ROIMasks":
-        """The masks on another device."""
+        """Move the masks to another device."""
         return ROIMasks(self.tensor.to(device))
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor is."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def __len__(self) -> int:
         return self.tensor.shape[0]
 
     def __getitem__(self, item: Any) -> "ROIMasks":
-        """The masks at a slice or a vector of indices or bools. May share memory."""
+        """Return the masks at a slice or a vector of indices or bools; may share memory."""
         return ROIMasks(self.tensor[item])
 
     def __repr__(self) -> str:
@@ -274,7 +275,7 @@ class ROIMasks:
     def to_bitmasks(
         self, boxes: Boxes, height: int, width: int, threshold: float = 0.5
     ) -> BitMasks:
-        """Masks of a whole image; arguments as of `detectron2.layers.paste_masks_in_image`."""
+        """Paste the masks into the whole image; see `detectron2.layers.paste_masks_in_image`."""
         paste = retry_if_cuda_oom(paste_masks_in_image)
         return BitMasks(paste(self.tensor, boxes.tensor, (height, width), threshold=threshold))
 

@@ -1,4 +1,4 @@
-"""Identities for the objects of a video's frames, by the overlap of boxes."""
+"""Multi-object tracking by the IoU of boxes: identities over the frames of a video."""
 
 from .base_tracker import TRACKER_HEADS_REGISTRY, BaseTracker, build_tracker_head
 from .bbox_iou_tracker import BBoxIOUTracker

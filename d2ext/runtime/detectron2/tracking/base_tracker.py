@@ -1,4 +1,4 @@
-"""What a tracker is, and how one is built from a config."""
+"""The interface of trackers, and their registry."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ TRACKER_HEADS_REGISTRY.__doc__ = "Trackers by name, for `TRACKER_HEADS.TRACKER_N
 
 
 class BaseTracker:
-    """Gives the detections of each frame the identities of those of the frame before."""
+    """Base class of trackers, which assign the identities of the previous frame to detections."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -25,16 +25,17 @@ class BaseTracker:
         raise NotImplementedError("Trackers that are built from a config implement from_config.")
 
     def update(self, predictions: Instances) -> Instances:
-        """Take the next frame.
+        """Track the detections of the next frame.
 
         Args:
             predictions: with pred_boxes, scores, pred_classes and maybe pred_masks, pred_keypoints.
+
         Returns:
-            Instances with ID, a list of N numbers, and those that are waited for.
+            The instances with ID, a list of numbers, and the lost ones that are still kept.
         """
         raise NotImplementedError("Trackers implement update.")
 
 
 def build_tracker_head(cfg: CfgNode) -> BaseTracker:
-    """The tracker that `cfg.TRACKER_HEADS` describes."""
+    """Build the tracker that `cfg.TRACKER_HEADS` configures."""
     return TRACKER_HEADS_REGISTRY.get(cfg.TRACKER_HEADS.TRACKER_NAME)(cfg)

@@ -1,4 +1,4 @@
-"""A tracker that takes the pairs of boxes with the best overlap first."""
+"""A greedy tracker by the IoU of boxes."""
 
 from typing import Any
 
@@ -16,36 +16,16 @@ __all__ = ["BBoxIOUTracker"]
 
 @TRACKER_HEADS_REGISTRY.register()
 class BBoxIOUTracker(FrameTracker):
-    """Matches greedily by the IoU of boxes; a new object gets a new identity.
+    """Tracker that matches boxes greedily by IoU; unmatched detections get new identities.
 
     Args:
-        video_height, video_width, max_num_instances, max_lost_frame_count, min_box_rel_dim,
-            min_instance_period: see `FrameTracker`.
-        track_iou_threshold: least IoU of boxes of the same object.
+        track_iou_threshold: minimum IoU of boxes of the same object.
+        kwargs: arguments of `FrameTracker`.
     """
 
     @configurable
-    def __init__(
-        self,
-        *,
-        video_height: int,
-        video_width: int,
-        max_num_instances: int = 200,
-        max_lost_frame_count: int = 0,
-        min_box_rel_dim: float = 0.02,
-        min_instance_period: int = 1,
-        track_iou_threshold: float = 0.5,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            video_height,
-            video_width,
-            max_num_instances,
-            max_lost_frame_count,
-            min_box_rel_dim,
-            min_instance_period,
-            **kwargs,
-        )
+    def __init__(self, *, track_iou_threshold: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._track_iou_threshold = track_iou_threshold
         self._reset_fields()
 
@@ -58,7 +38,7 @@ class BBoxIOUTracker(FrameTracker):
         self._matched_prev_idx: set[int] = set()
 
     def update(self, instances: Instances) -> Instances:
-        """See `BaseTracker.update`."""
+        """Track the next frame; see `BaseTracker.update`."""
         instances = self._initialize_extra_fields(instances)
         if self._prev_instances is not None:
             self._reset_fields()
@@ -68,7 +48,7 @@ class BBoxIOUTracker(FrameTracker):
                 self._match(instances, pair["idx"], pair["prev_idx"])
             instances = self._assign_new_id(instances)
             instances = self._merge_untracked_instances(instances)
-        return self._remember(instances)
+        return self._finish_frame(instances)
 
     def _create_prediction_pairs(self, instances: Instances, iou_all: np.ndarray) -> list[dict]:
         return create_prediction_pairs(
@@ -76,15 +56,15 @@ class BBoxIOUTracker(FrameTracker):
         )
 
     def _match(self, instances: Instances, idx: int, prev_idx: int) -> None:
-        """Unless one of them is matched already."""
+        """Match a pair unless one of the two is matched already."""
         if idx not in self._matched_idx and prev_idx not in self._matched_prev_idx:
-            self._take_over(instances, idx, prev_idx)
+            self._continue_track(instances, idx, prev_idx)
             self._matched_idx.add(idx)
             self._matched_prev_idx.add(prev_idx)
 
     def _assign_new_id(self, instances: Instances) -> Instances:
-        self._name(instances, sorted(set(range(len(instances))) - self._matched_idx))
+        self._start_tracks(instances, sorted(set(range(len(instances))) - self._matched_idx))
         return instances
 
     def _merge_untracked_instances(self, instances: Instances) -> Instances:
-        return self._with_waiting(instances, self._matched_prev_idx)
+        return self._append_lost_instances(instances, self._matched_prev_idx)

@@ -1,14 +1,11 @@
-"""Trackers that match all detections of two frames at once, at the least total cost.
+"""Trackers by optimal assignment: all detections of two frames are matched at minimum cost.
 
 Source: Kuhn 1955, "The Hungarian method for the assignment problem".
 """
 
-from typing import Any
-
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 
 from .frame_tracker import FrameTracker, unmatched
@@ -17,39 +14,14 @@ __all__ = ["BaseHungarianTracker"]
 
 
 class BaseHungarianTracker(FrameTracker):
-    """Matches at the least cost; subclasses say what a match costs. See `FrameTracker`."""
-
-    @configurable
-    def __init__(
-        self,
-        video_height: int,
-        video_width: int,
-        max_num_instances: int = 200,
-        max_lost_frame_count: int = 0,
-        min_box_rel_dim: float = 0.02,
-        min_instance_period: int = 1,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            video_height,
-            video_width,
-            max_num_instances,
-            max_lost_frame_count,
-            min_box_rel_dim,
-            min_instance_period,
-            **kwargs,
-        )
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        raise NotImplementedError("Trackers that are built from a config implement from_config.")
+    """Base of the Hungarian trackers; a subclass defines the cost matrix. See `FrameTracker`."""
 
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> np.ndarray:
-        """(N, M) cost of a detection of this frame being one of the frame before."""
+        """Return the (N, M) cost of matching detections of this frame to the previous one."""
         raise NotImplementedError("Hungarian trackers implement build_cost_matrix.")
 
     def update(self, instances: Instances) -> Instances:
-        """See `BaseTracker.update`."""
+        """Track the next frame; see `BaseTracker.update`."""
         instances = self._initialize_extra_fields(instances)
         if self._prev_instances is not None:
             costs = self.build_cost_matrix(instances, self._prev_instances)
@@ -57,20 +29,20 @@ class BaseHungarianTracker(FrameTracker):
             instances = self._process_matched_idx(instances, matched_idx, matched_prev_idx)
             instances = self._process_unmatched_idx(instances, matched_idx)
             instances = self._process_unmatched_prev_idx(instances, matched_prev_idx)
-        return self._remember(instances)
+        return self._finish_frame(instances)
 
     def _process_matched_idx(
         self, instances: Instances, matched_idx: np.ndarray, matched_prev_idx: np.ndarray
     ) -> Instances:
         for idx, prev_idx in zip(matched_idx.tolist(), matched_prev_idx.tolist(), strict=True):
-            self._take_over(instances, idx, prev_idx)
+            self._continue_track(instances, idx, prev_idx)
         return instances
 
     def _process_unmatched_idx(self, instances: Instances, matched_idx: np.ndarray) -> Instances:
-        self._name(instances, unmatched(len(instances), matched_idx))
+        self._start_tracks(instances, unmatched(len(instances), matched_idx))
         return instances
 
     def _process_unmatched_prev_idx(
         self, instances: Instances, matched_prev_idx: np.ndarray
     ) -> Instances:
-        return self._with_waiting(instances, matched_prev_idx.tolist())
+        return self._append_lost_instances(instances, matched_prev_idx.tolist())

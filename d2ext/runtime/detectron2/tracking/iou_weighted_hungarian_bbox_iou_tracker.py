@@ -1,4 +1,4 @@
-"""A Hungarian tracker that sums the overlap of boxes."""
+"""A Hungarian tracker that maximises the sum of the IoU of boxes."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ __all__ = ["IOUWeightedHungarianBBoxIOUTracker"]
 
 @TRACKER_HEADS_REGISTRY.register()
 class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
-    """The matches with the largest sum of IoU; see `VanillaHungarianBBoxIOUTracker`."""
+    """Tracker with the maximum sum of IoU over matches; see `VanillaHungarianBBoxIOUTracker`."""
 
     def assign_cost_matrix_values(
         self, cost_matrix: np.ndarray, bbox_pairs: list[dict]
     ) -> np.ndarray:
-        """Set the cost of each pair to its IoU, negative, in place."""
+        """Set the cost of each pair to its negative IoU, in place."""
         for pair in bbox_pairs:
             cost_matrix[pair["idx"], pair["prev_idx"]] = -1 * pair["IoU"]
         return cost_matrix

@@ -1,4 +1,4 @@
-"""Pairs of detections in consecutive frames."""
+"""Candidate pairs of detections in consecutive frames."""
 
 from typing import Any
 
@@ -8,22 +8,24 @@ from detectron2.structures import Instances
 
 __all__ = ["LARGE_COST_VALUE", "create_prediction_pairs"]
 
-# Of an assignment that should not be.
+# Cost of pairs below the IoU threshold. It is finite, as in Detectron2: without an alternative such
+# pairs are matched all the same.
 LARGE_COST_VALUE = 100000
 
 
 def create_prediction_pairs(
     instances: Instances, prev_instances: Instances, iou_all: np.ndarray, threshold: float = 0.5
 ) -> list[dict[str, Any]]:
-    """Pairs of detections that overlap enough.
+    """Return the pairs of detections with sufficient IoU.
 
     Args:
-        instances: of this frame.
-        prev_instances: of the frame before, with ID and ID_period.
+        instances: instances of this frame.
+        prev_instances: instances of the previous frame, with ID and ID_period.
         iou_all: (N, M) IoU of their boxes.
-        threshold: least IoU of a pair.
+        threshold: minimum IoU of a pair.
+
     Returns:
-        A dict for each pair: "idx" and "prev_idx", the positions in the frames; "prev_id" and
+        One dict per pair: "idx" and "prev_idx", the positions in the frames; "prev_id" and
         "prev_period" of the latter; and "IoU".
     """
     return [

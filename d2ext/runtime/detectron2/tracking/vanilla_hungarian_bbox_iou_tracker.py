@@ -1,4 +1,4 @@
-"""A Hungarian tracker that counts the matches of boxes."""
+"""A Hungarian tracker that maximises the number of matched boxes."""
 
 from typing import Any
 
@@ -17,36 +17,16 @@ __all__ = ["VanillaHungarianBBoxIOUTracker"]
 
 @TRACKER_HEADS_REGISTRY.register()
 class VanillaHungarianBBoxIOUTracker(BaseHungarianTracker):
-    """As many matches of boxes as possible, whatever their IoU above the threshold.
+    """Tracker with the maximum number of matches, whatever their IoU above the threshold.
 
     Args:
-        video_height, video_width, max_num_instances, max_lost_frame_count, min_box_rel_dim,
-            min_instance_period: see `FrameTracker`.
-        track_iou_threshold: least IoU of boxes of the same object.
+        track_iou_threshold: minimum IoU of boxes of the same object.
+        kwargs: arguments of `FrameTracker`.
     """
 
     @configurable
-    def __init__(
-        self,
-        *,
-        video_height: int,
-        video_width: int,
-        max_num_instances: int = 200,
-        max_lost_frame_count: int = 0,
-        min_box_rel_dim: float = 0.02,
-        min_instance_period: int = 1,
-        track_iou_threshold: float = 0.5,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            video_height,
-            video_width,
-            max_num_instances,
-            max_lost_frame_count,
-            min_box_rel_dim,
-            min_instance_period,
-            **kwargs,
-        )
+    def __init__(self, *, track_iou_threshold: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._track_iou_threshold = track_iou_threshold
 
     @classmethod
@@ -54,7 +34,7 @@ class VanillaHungarianBBoxIOUTracker(BaseHungarianTracker):
         return options_from_config(cfg)
 
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> np.ndarray:
-        """(N, M), `LARGE_COST_VALUE` for what does not overlap enough."""
+        """Return the (N, M) costs; `LARGE_COST_VALUE` for pairs below the IoU threshold."""
         iou_all = pairwise_iou(instances.pred_boxes, prev_instances.pred_boxes).cpu().numpy()
         pairs = create_prediction_pairs(
             instances, prev_instances, iou_all, threshold=self._track_iou_threshold

@@ -1,1 +1,1 @@
-"""Logging, events, processes and files."""
+"""Utilities: logging, events, processes and files."""

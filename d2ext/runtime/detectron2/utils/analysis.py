@@ -1,4 +1,4 @@
-"""How much a model computes, and which of its parameters have no part in it. By fvcore."""
+"""Analysis of models by fvcore: operation counts, and parameters without gradient."""
 
 from collections import defaultdict
 from typing import Any
@@ -27,7 +27,7 @@ _UNCOUNTED = {f"aten::{name}": None for name in _IGNORED_OPS.split()} | {"torchv
 
 
 class FlopCountAnalysis(fvcore.nn.FlopCountAnalysis):
-    """fvcore's analysis of a model with any inputs and outputs.
+    """fvcore's FLOP count of a model with any inputs and outputs.
 
     Args:
         model: any module.
@@ -41,7 +41,7 @@ class FlopCountAnalysis(fvcore.nn.FlopCountAnalysis):
 
 
 def flop_count_operators(model: nn.Module, inputs: list[dict]) -> defaultdict[str, float]:
-    """Billions of multiply-adds of each operator, for one input; heads depend on what is found.
+    """Count billions of multiply-adds per operator for one input; RoI heads depend on proposals.
 
     Args:
         model: takes a list of dicts, in evaluation mode.
@@ -53,7 +53,7 @@ def flop_count_operators(model: nn.Module, inputs: list[dict]) -> defaultdict[st
 def activation_count_operators(
     model: nn.Module, inputs: list[dict], **kwargs: Any
 ) -> defaultdict[str, float]:
-    """Millions of activations of each operator; see `flop_count_operators`."""
+    """Count millions of activations per operator; see `flop_count_operators`."""
     return _count(activation_count, model, inputs, **kwargs)
 
 
@@ -74,7 +74,7 @@ def _count(
 
 
 def find_unused_parameters(model: nn.Module, inputs: Any) -> list[str]:
-    """Names of the parameters that do not influence the loss.
+    """Return the names of the parameters that do not influence the loss.
 
     Args:
         model: in training mode, returns losses.

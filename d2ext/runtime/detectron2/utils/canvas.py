@@ -1,4 +1,4 @@
-"""An image to draw on, and what can be drawn: text, boxes, lines, polygons, masks."""
+"""An image with drawing primitives: text, boxes, lines, polygons, masks."""
 
 import colorsys
 import math
@@ -18,18 +18,18 @@ from .generic_mask import GenericMask
 
 __all__ = ["SMALL_OBJECT", "Canvas", "Color", "VisImage"]
 
-SMALL_OBJECT = 1000  # pixels, at scale 1; labels stand outside of smaller ones
-_LARGE_PIECE = 120000  # pixels; every such piece of a mask has its label
+SMALL_OBJECT = 1000  # pixels at scale 1; labels are outside of smaller boxes
+_LARGE_PIECE = 120000  # pixels; every component of this size gets a label
 
 Color = Any  # whatever matplotlib takes for a colour
 
 
 class VisImage:
-    """An image that is drawn on.
+    """An image to draw on.
 
     Args:
         img: (H, W, 3) RGB in [0, 255].
-        scale: of the drawing's size to the image's.
+        scale: size of the drawing relative to the image.
     """
 
     def __init__(self, img: np.ndarray, scale: float = 1.0) -> None:
@@ -41,7 +41,7 @@ class VisImage:
     def _setup_figure(self, img: np.ndarray) -> None:
         figure = mplfigure.Figure(frameon=False)
         self.dpi = figure.get_dpi()
-        # A hundredth of a pixel more, since matplotlib rounds down.
+        # 1e-2 pixels more, since matplotlib rounds down.
         width, height = self.width * self.scale + 1e-2, self.height * self.scale + 1e-2
         figure.set_size_inches(width / self.dpi, height / self.dpi)
         self.canvas = FigureCanvasAgg(figure)
@@ -51,27 +51,27 @@ class VisImage:
         self.reset_image(img)
 
     def reset_image(self, img: np.ndarray) -> None:
-        """Put `img` below what is drawn from now on."""
+        """Replace the image below the drawing."""
         image = img.astype("uint8")
         self.ax.imshow(image, extent=(0, self.width, self.height, 0), interpolation="nearest")
 
     def save(self, filepath: str) -> None:
-        """Write an image file, of the format that the path's ending names."""
+        """Save an image file in the format of the path's extension."""
         self.fig.savefig(filepath)
 
     def get_image(self) -> np.ndarray:
-        """(H * scale, W * scale, 3) RGB uint8."""
+        """Return (H * scale, W * scale, 3) RGB uint8."""
         self.canvas.draw()
         return np.asarray(self.canvas.buffer_rgba())[:, :, :3].astype("uint8")
 
 
 class Canvas:
-    """The primitives of `Visualizer`; every method returns the `VisImage` so far.
+    """Drawing primitives of `Visualizer`; every method returns the current `VisImage`.
 
     Args:
         img_rgb: (H, W, 3) RGB in [0, 255].
-        scale: of the drawing's size to the image's.
-        font_size_scale: of the text to the default.
+        scale: size of the drawing relative to the image.
+        font_size_scale: size of the text relative to the default.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Canvas:
         self._default_font_size = max(side // 90, 10 // scale) * font_size_scale
 
     def get_output(self) -> VisImage:
-        """The drawing."""
+        """Return the drawing."""
         return self.output
 
     def draw_text(
@@ -96,9 +96,9 @@ class Canvas:
         horizontal_alignment: str = "center",
         rotation: float = 0,
     ) -> VisImage:
-        """Write `text` on a dark ground, its top at `position` (x, y), turned in degrees."""
+        """Draw `text` on a dark background, its top at `position` (x, y), rotated in degrees."""
         size = font_size or self._default_font_size
-        # Letters bright enough for the ground.
+        # Bright enough for the dark background.
         rgb = np.maximum(mplc.to_rgb(color), 0.2)
         rgb[np.argmax(rgb)] = max(0.8, rgb.max())
         self.output.ax.text(
@@ -122,7 +122,7 @@ class Canvas:
         edge_color: Color = "g",
         line_style: str = "-",
     ) -> VisImage:
-        """Outline an XYXY box."""
+        """Draw the outline of an XYXY box."""
         x0, y0, x1, y1 = (float(value) for value in box_coord)
         self.output.ax.add_patch(
             Rectangle(
@@ -149,7 +149,7 @@ class Canvas:
         line_style: str = "-",
         label: str | None = None,
     ) -> VisImage:
-        """Outline an XYWHA box, its upper side thicker, with a label at the first corner."""
+        """Draw the outline of an XYWHA box, its top side thicker, with a label at a corner."""
         x, y, width, height, angle = (float(value) for value in rotated_box)
         is_small = width * height < SMALL_OBJECT * self.output.scale
         line_width = self._line_width() if not is_small else max(self._line_width() / 2, 1)
@@ -175,7 +175,7 @@ class Canvas:
     def draw_circle(
         self, circle_coord: Sequence[float], color: Color, radius: float = 3
     ) -> VisImage:
-        """Fill a circle around (x, y) of a radius in pixels."""
+        """Draw a filled circle at (x, y) with a radius in pixels."""
         self.output.ax.add_patch(
             Circle((circle_coord[0], circle_coord[1]), radius=radius, fill=True, color=color)
         )
@@ -189,7 +189,7 @@ class Canvas:
         linestyle: Any = "-",
         linewidth: float | None = None,
     ) -> VisImage:
-        """Connect points given by their x and their y."""
+        """Draw a line through points given by their x and y."""
         width = max(self._default_font_size / 3, 1) if linewidth is None else linewidth
         line = Line2D(
             x_data, y_data, linewidth=width * self.output.scale, color=color, linestyle=linestyle
@@ -207,15 +207,15 @@ class Canvas:
         alpha: float = 0.5,
         area_threshold: float = 10,
     ) -> VisImage:
-        """Colour a mask.
+        """Draw a mask.
 
         Args:
             binary_mask: (H, W) of 0 and 1, uint8.
             color: random by default.
-            edge_color: of the outlines.
-            text: written on the mask.
+            edge_color: colour of the outlines.
+            text: text on the mask.
             alpha: opacity in [0, 1].
-            area_threshold: outlines around fewer pixels are left out.
+            area_threshold: outlines around fewer pixels are not drawn.
         """
         color = _rgb_or_random(color)
         mask = GenericMask(binary_mask.astype("uint8"), self.output.height, self.output.width)
@@ -245,7 +245,7 @@ class Canvas:
         text: str | None = None,
         alpha: float = 0.5,
     ) -> VisImage:
-        """Colour an (H, W) mask of values in [0, 1], which make it more or less opaque."""
+        """Draw an (H, W) mask of values in [0, 1], which scale its opacity."""
         color = _rgb_or_random(color)
         self._overlay(soft_mask * alpha, color)
         if text is not None:
@@ -261,7 +261,7 @@ class Canvas:
     def draw_polygon(
         self, segment: np.ndarray, color: Color, edge_color: Color = None, alpha: float = 0.5
     ) -> VisImage:
-        """Fill an (N, 2) polygon; its outline is darker by default."""
+        """Draw a filled (N, 2) polygon; its outline is darker by default."""
         if edge_color is None:
             edge_color = color
             if alpha > 0.8:
@@ -278,7 +278,7 @@ class Canvas:
         return self.output
 
     def _draw_text_in_mask(self, binary_mask: np.ndarray, text: str, color: Color) -> None:
-        """In the middle of the largest piece, and of others that are large enough."""
+        """Draw text in the middle of the largest component and of others that are large enough."""
         count, pieces, stats, _ = cv2.connectedComponentsWithStats(binary_mask, connectivity=8)
         areas = stats[1:, -1]
         for piece in range(1, count):
@@ -289,7 +289,7 @@ class Canvas:
     def _change_color_brightness(
         self, color: Color, brightness_factor: float
     ) -> tuple[float, float, float]:
-        """Lighter for a factor up to 1, darker down to -1; RGB in [0, 1]."""
+        """Change the brightness: lighter for a factor up to 1, darker down to -1; RGB in [0, 1]."""
         if not -1.0 <= brightness_factor <= 1.0:
             raise AssertionError(f"brightness_factor is in [-1, 1], got {brightness_factor}")
         hue, lightness, saturation = colorsys.rgb_to_hls(*mplc.to_rgb(color))
@@ -299,5 +299,5 @@ class Canvas:
 
 
 def _rgb_or_random(color: Color) -> tuple[float, float, float]:
-    """RGB in [0, 1]."""
+    """Return RGB in [0, 1]."""
     return mplc.to_rgb(random_color(rgb=True, maximum=1).tolist() if color is None else color)

@@ -1,4 +1,4 @@
-"""What a bug report needs to know about the machine."""
+"""Information about the environment for bug reports."""
 
 import importlib.metadata
 import os
@@ -16,7 +16,7 @@ PACKAGES = ("numpy", "torchvision", "Pillow", "fvcore", "iopath", "pycocotools")
 
 
 def collect_env_info() -> str:
-    """A table of versions and devices, and how torch was built."""
+    """Return a table of versions and devices, and how torch was built."""
     folder = os.path.dirname(detectron2.__file__)
     rows = [
         ("sys.platform", sys.platform),

@@ -36,16 +36,16 @@ def _ordered(colors: np.ndarray, rgb: bool) -> np.ndarray:
 
 
 def colormap(rgb: bool = False, maximum: int = 255) -> np.ndarray:
-    """(N, 3) float32, all colours, as RGB or BGR, in [0, maximum] with a maximum of 255 or 1."""
+    """Return (N, 3) float32, all colours, as RGB or BGR, in [0, maximum] of 255 or 1."""
     return _ordered(_COLORS * _checked(maximum), rgb)
 
 
 def random_color(rgb: bool = False, maximum: int = 255) -> np.ndarray:
-    """(3,) one colour at random; see `colormap`."""
+    """Return one random colour, (3,); see `colormap`."""
     return colormap(rgb, maximum)[np.random.randint(0, len(_COLORS))]
 
 
 def random_colors(N: int, rgb: bool = False, maximum: int = 255) -> list[np.ndarray]:
-    """N different colours at random; see `colormap`."""
+    """Return N different random colours; see `colormap`."""
     chosen = random.sample(range(len(_COLORS)), N)
     return list(colormap(rgb, maximum)[chosen])

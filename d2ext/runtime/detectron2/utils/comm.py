@@ -18,29 +18,29 @@ def _is_distributed() -> bool:
 
 
 def get_world_size() -> int:
-    """Number of processes on all machines; 1 without `torch.distributed`."""
+    """Return the number of processes on all machines; 1 without `torch.distributed`."""
     return dist.get_world_size() if _is_distributed() else 1
 
 
 def get_rank() -> int:
-    """Index of this process among all; 0 without `torch.distributed`."""
+    """Return the rank of this process; 0 without `torch.distributed`."""
     return dist.get_rank() if _is_distributed() else 0
 
 
 def is_main_process() -> bool:
-    """Whether this is the process of rank 0, which logs and writes."""
+    """Return whether this is the process of rank 0, which logs and writes."""
     return get_rank() == 0
 
 
 def create_local_process_group(num_workers_per_machine: int) -> None:
-    """Group the ranks of each machine, once. All processes call it together.
+    """Create the groups of the ranks of each machine, once. All processes must call it.
 
     Args:
         num_workers_per_machine: processes on each machine, the same on all.
 
     Raises:
-        RuntimeError: there is a local group already.
-        ValueError: the number of processes is no multiple of `num_workers_per_machine`.
+        RuntimeError: the local group exists already.
+        ValueError: the number of processes is not a multiple of `num_workers_per_machine`.
     """
     global _LOCAL_PROCESS_GROUP
     if _LOCAL_PROCESS_GROUP is not None:
@@ -56,7 +56,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
 
 
 def get_local_process_group() -> ProcessGroup:
-    """The group of this machine's processes.
+    """Return the group of this machine's processes.
 
     Raises:
         RuntimeError: `create_local_process_group` was not called.
@@ -70,36 +70,36 @@ def get_local_process_group() -> ProcessGroup:
 
 
 def get_local_rank() -> int:
-    """Index of this process among those on its machine."""
+    """Return the rank of this process among those on its machine."""
     return dist.get_rank(group=get_local_process_group()) if _is_distributed() else 0
 
 
 def get_local_size() -> int:
-    """Number of processes on this machine."""
+    """Return the number of processes on this machine."""
     return dist.get_world_size(group=get_local_process_group()) if _is_distributed() else 1
 
 
 def synchronize() -> None:
-    """Wait until all processes are here."""
+    """Wait for all processes (barrier)."""
     if get_world_size() == 1:
         return
-    # NCCL guesses the device of a barrier unless it is told.
+    # Without it NCCL guesses the device of the barrier.
     nccl = dist.get_backend() == dist.Backend.NCCL
     dist.barrier(device_ids=[torch.cuda.current_device()] if nccl else None)
 
 
 @functools.lru_cache
 def _gloo_group() -> Any:
-    # Objects travel through the CPU, so that they take no GPU memory. None is the group of all.
+    # Over gloo, so that objects take no GPU memory. None is the group of all processes.
     return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else None
 
 
 def all_gather(data: Any, group: ProcessGroup | None = None) -> list[Any]:
-    """Every process's `data`, by rank, on every process.
+    """Gather every process's `data`, by rank, on every process.
 
     Args:
-        data: anything that pickles.
-        group: the processes; all of them, by gloo, when None.
+        data: any picklable object.
+        group: the processes; by default all of them, over gloo.
     """
     if get_world_size() == 1:
         return [data]
@@ -112,12 +112,12 @@ def all_gather(data: Any, group: ProcessGroup | None = None) -> list[Any]:
 
 
 def gather(data: Any, dst: int = 0, group: ProcessGroup | None = None) -> list[Any]:
-    """Every process's `data`, by rank, on rank `dst`; an empty list elsewhere.
+    """Gather every process's `data`, by rank, on rank `dst`; return an empty list elsewhere.
 
     Args:
-        data: anything that pickles.
+        data: any picklable object.
         dst: the rank that gets the list.
-        group: the processes; all of them, by gloo, when None.
+        group: the processes; by default all of them, over gloo.
     """
     if get_world_size() == 1:
         return [data]
@@ -131,16 +131,18 @@ def gather(data: Any, dst: int = 0, group: ProcessGroup | None = None) -> list[A
 
 
 def shared_random_seed() -> int:
-    """A random number below 2**31, the same on all processes. All call it together."""
+    """Return a random seed below 2**31, the same on all processes, which must all call it."""
+    # Every rank draws, so that their random states stay in step; rank 0's value counts.
     return all_gather(np.random.randint(2**31))[0]
 
 
 def reduce_dict(input_dict: dict[str, Tensor], average: bool = True) -> dict[str, Tensor]:
-    """Mean, or sum, over the processes of each scalar tensor; only rank 0's result counts."""
+    """Reduce scalar tensors over processes to their mean or sum; only rank 0's result is valid."""
     if get_world_size() < 2:
         return input_dict
     with torch.no_grad():
         names = sorted(input_dict)  # the same order on all processes
+        # One message for all scalars.
         values = torch.stack([input_dict[name] for name in names])
         dist.reduce(values, dst=0)
         if average and is_main_process():

@@ -1,4 +1,4 @@
-"""Stand-ins for what needs a package that is not installed."""
+"""Placeholders for objects that need a package that is not installed."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -12,7 +12,7 @@ def _message(name: str, dependency: str | Sequence[str], message: str) -> str:
 
 
 def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
-    """A class `klass` that raises ImportError when it or one of its attributes is used."""
+    """Create a class `klass` that raises ImportError when it or one of its attributes is used."""
     error = _message(klass, dependency, message)
 
     class _DummyMetaClass(type):
@@ -29,7 +29,7 @@ def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
 def create_dummy_func(
     func: str, dependency: str | Sequence[str], message: str = ""
 ) -> Callable[..., NoReturn]:
-    """A function `func` that raises ImportError when it is called."""
+    """Create a function `func` that raises ImportError when it is called."""
     error = _message(func, dependency, message)
 
     def _dummy(*args: Any, **kwargs: Any) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The process's environment: random numbers and library settings."""
+"""Setup of the process: random seeds and library settings."""
 
 import importlib
 import importlib.util
@@ -21,7 +21,7 @@ TORCH_VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
 def seed_all_rng(seed: int | None = None) -> None:
-    """Seed the random numbers of torch, NumPy and Python.
+    """Seed the random number generators of torch, NumPy and Python.
 
     Args:
         seed: at most 2**32 - 1; None draws one from the operating system.
@@ -36,12 +36,12 @@ def seed_all_rng(seed: int | None = None) -> None:
 
 
 def setup_environment() -> None:
-    """Set up libraries, then call what the user put into $DETECTRON2_ENV_MODULE, once.
+    """Set up libraries and call the user's hook in $DETECTRON2_ENV_MODULE, once.
 
     The variable names a module, or a Python file, with a function `setup_environment()`.
 
     Raises:
-        AttributeError: there is no such function.
+        AttributeError: the module has no such function.
     """
     global _is_set_up
     if _is_set_up:
@@ -55,7 +55,7 @@ def setup_environment() -> None:
 
 
 def setup_custom_environment(custom_module: str) -> None:
-    """Call `setup_environment()` of a module, given by its name or by its Python file."""
+    """Call `setup_environment()` of a module given by name or by Python file."""
     _import(custom_module).setup_environment()
 
 
@@ -65,7 +65,7 @@ _is_set_up = False
 def fixup_module_metadata(
     module_name: str, namespace: dict[str, Any], keys: Iterable[str] | None = None
 ) -> None:
-    """Does nothing: packages call it for the sake of Detectron2's own documentation."""
+    """Do nothing: packages call it for the sake of Detectron2's own documentation."""
 
 
 def _import(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Numbers that training produces, and where they are written.
+"""Storage of the scalars, images and histograms of a training, and their writers.
 
 Anything that runs inside `with EventStorage(...)` can add scalars, images and histograms to
 `get_event_storage()`; the writers take them from there.
@@ -21,7 +21,7 @@ import torch
 from fvcore.common.history_buffer import HistoryBuffer
 from torch import Tensor
 
-from detectron2.utils.file_io import PathManager
+from .file_io import PathManager
 
 __all__ = [
     "CommonMetricPrinter",
@@ -36,10 +36,10 @@ _CURRENT_STORAGE_STACK: list["EventStorage"] = []
 
 
 def get_event_storage() -> "EventStorage":
-    """The storage of the innermost `with EventStorage(...)`.
+    """Return the storage of the innermost `with EventStorage(...)`.
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: no storage is active.
     """
     if not _CURRENT_STORAGE_STACK:
         raise RuntimeError("get_event_storage() works inside 'with EventStorage(...)' only.")
@@ -47,7 +47,7 @@ def get_event_storage() -> "EventStorage":
 
 
 def has_event_storage() -> bool:
-    """Whether this runs inside `with EventStorage(...)`."""
+    """Return whether a storage is active: `with EventStorage(...)`."""
     return bool(_CURRENT_STORAGE_STACK)
 
 
@@ -55,7 +55,7 @@ class EventStorage:
     """Scalars with their history, and the images and histograms not yet written.
 
     Args:
-        start_iter: the iteration to begin with.
+        start_iter: the first iteration.
     """
 
     def __init__(self, start_iter: int = 0) -> None:
@@ -70,14 +70,14 @@ class EventStorage:
     def put_scalar(
         self, name: str, value: float, smoothing_hint: bool = True, cur_iter: int | None = None
     ) -> None:
-        """Add a number.
+        """Add a scalar.
 
         Args:
-            name: of the scalar; the name scope is put before it.
-            value: a number, or a tensor of one.
-            smoothing_hint: the scalar is noisy: writers shall smooth it. Always the same for
-                one name.
-            cur_iter: the iteration it belongs to; the current one by default.
+            name: name of the scalar, prefixed by the name scope.
+            value: a number, or a tensor with one element.
+            smoothing_hint: the scalar is noisy and should be smoothed by writers. Always the same
+                for one name.
+            cur_iter: iteration of the scalar; by default the current one.
 
         Raises:
             ValueError: the name was used with the other `smoothing_hint` before.
@@ -85,6 +85,7 @@ class EventStorage:
         name = self._current_prefix + name
         iteration = self._iter if cur_iter is None else cur_iter
         value = float(value)
+        # Otherwise the same curve would be smoothed at some iterations only.
         if self._smoothing_hints.setdefault(name, smoothing_hint) != smoothing_hint:
             raise ValueError(
                 f"Scalar {name} is put with smoothing_hint={smoothing_hint}, and was with "
@@ -96,18 +97,19 @@ class EventStorage:
     def put_scalars(
         self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: float
     ) -> None:
-        """Add several numbers, e.g. `put_scalars(loss=loss, accuracy=accuracy)`."""
+        """Add several scalars, e.g. `put_scalars(loss=loss, accuracy=accuracy)`."""
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint, cur_iter)
 
     def put_image(self, img_name: str, img_tensor: Tensor | np.ndarray) -> None:
-        """Add a picture for TensorBoard: (3, H, W) RGB, uint8 or float in [0, 1]."""
+        """Add an image for TensorBoard: (3, H, W) RGB, uint8 or float in [0, 1]."""
         self._vis_data.append((img_name, img_tensor, self._iter))
 
     def put_histogram(self, hist_name: str, hist_tensor: Tensor, bins: int = 1000) -> None:
-        """Add the distribution of a tensor's values for TensorBoard, in `bins` equal bins."""
+        """Add a histogram of a tensor's values for TensorBoard, with `bins` equal bins."""
         values = hist_tensor.detach().float().flatten()
         low, high = values.min().item(), values.max().item()
+        # TensorBoard expects the right edges of the bins.
         edges = torch.linspace(low, high, steps=bins + 1)[1:]  # right ends
         self._histograms.append(
             {
@@ -124,25 +126,25 @@ class EventStorage:
         )
 
     def history(self, name: str) -> HistoryBuffer:
-        """All values of one scalar.
+        """Return all values of one scalar.
 
         Raises:
-            KeyError: there is none of that name.
+            KeyError: there is no scalar of that name.
         """
         if name not in self._history:
             raise KeyError(f"No history of a scalar named {name}.")
         return self._history[name]
 
     def histories(self) -> Mapping[str, HistoryBuffer]:
-        """All values of all scalars."""
+        """Return all values of all scalars."""
         return self._history
 
     def latest(self) -> dict[str, tuple[float, int]]:
-        """Each scalar's last value and its iteration."""
+        """Return each scalar's last value and its iteration."""
         return self._latest_scalars
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """As `latest`, but the noisy scalars as medians over the last `window_size` iterations."""
+        """Return `latest`, but noisy scalars as medians over the last `window_size` iterations."""
         return {
             name: (self._smoothed(name, window_size), iteration)
             for name, (_, iteration) in self._latest_scalars.items()
@@ -154,18 +156,18 @@ class EventStorage:
         return self._latest_scalars[name][0]
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """Number of values in the `window_size` iterations up to the scalar's last one."""
+        """Count the values in the `window_size` iterations up to the scalar's last one."""
         values = self.history(name).values()
         first = values[-1][1] - window_size
-        # Histories are long, and this is asked often.
+        # From the end: histories are long, and this is called often.
         return sum(1 for _ in takewhile(lambda value: value[1] > first, reversed(values)))
 
     def smoothing_hints(self) -> dict[str, bool]:
-        """Which scalars are noisy."""
+        """Return the scalars that are noisy."""
         return self._smoothing_hints
 
     def step(self) -> None:
-        """Go to the next iteration."""
+        """Advance to the next iteration."""
         self._iter += 1
 
     @property
@@ -179,7 +181,7 @@ class EventStorage:
 
     @property
     def iteration(self) -> int:
-        """An older name of `iter`."""
+        """Older name of `iter`."""
         return self._iter
 
     def __enter__(self) -> "EventStorage":
@@ -193,7 +195,7 @@ class EventStorage:
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
-        """Scalars added inside are named "name/..."; replaces an outer scope."""
+        """Prefix the names of scalars added within the context; replaces an outer scope."""
         outer, self._current_prefix = self._current_prefix, name.rstrip("/") + "/"
         try:
             yield
@@ -201,31 +203,31 @@ class EventStorage:
             self._current_prefix = outer
 
     def clear_images(self) -> None:
-        """Forget the pictures, once written."""
+        """Delete the images after they were written."""
         self._vis_data = []
 
     def clear_histograms(self) -> None:
-        """Forget the histograms, once written."""
+        """Delete the histograms after they were written."""
         self._histograms = []
 
 
 class EventWriter:
-    """Takes what is new from the current `EventStorage` at every `write`."""
+    """Base class of writers, which fetch new values from the current `EventStorage`."""
 
     def write(self) -> None:
-        """Write what came since the last call."""
+        """Write the values since the last call."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Finish the output."""
+        """Close the output."""
 
 
 class JSONWriter(EventWriter):
-    """One JSON object a line: the scalars of an iteration, noisy ones smoothed by the median.
+    """Writer of one JSON object per line: the scalars of an iteration, noisy ones as medians.
 
     Args:
-        json_file: path; appended to.
-        window_size: iterations that are smoothed over.
+        json_file: path of the file, which is appended to.
+        window_size: iterations of the smoothing window.
     """
 
     def __init__(self, json_file: str | os.PathLike, window_size: int = 20) -> None:
@@ -254,12 +256,12 @@ class JSONWriter(EventWriter):
 
 
 class TensorboardXWriter(EventWriter):
-    """TensorBoard's event files.
+    """Writer of TensorBoard event files.
 
     Args:
-        log_dir: folder; made at the first write.
-        window_size: iterations that noisy scalars are smoothed over.
-        **kwargs: for `torch.utils.tensorboard.SummaryWriter`.
+        log_dir: folder, created at the first write.
+        window_size: iterations of the smoothing window of noisy scalars.
+        **kwargs: options of `torch.utils.tensorboard.SummaryWriter`.
     """
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any) -> None:
@@ -275,7 +277,7 @@ class TensorboardXWriter(EventWriter):
         return SummaryWriter(self._log_dir, **self._writer_args)
 
     def write(self) -> None:
-        """Write new scalars, and all images and histograms, which are then forgotten."""
+        """Write new scalars and all images and histograms, and delete the latter two."""
         storage = get_event_storage()
         scalars = storage.latest_with_smoothing_hint(self._window_size)
         new = {name: v for name, v in scalars.items() if v[1] > self._last_write}
@@ -291,16 +293,17 @@ class TensorboardXWriter(EventWriter):
 
     def close(self) -> None:
         """Close the event file, if anything was written."""
+        # Do not create an empty event file only to close it.
         if "_writer" in self.__dict__:
             self._writer.close()
 
 
 class CommonMetricPrinter(EventWriter):
-    """A log line of losses, iteration time, remaining time, learning rate and GPU memory.
+    """Writer of a log line: losses, iteration time, remaining time, learning rate, GPU memory.
 
     Args:
-        max_iter: the last iteration, for the remaining time; None leaves that out.
-        window_size: iterations that losses are smoothed over.
+        max_iter: the last iteration, for the remaining time; None omits that.
+        window_size: iterations of the smoothing window of losses.
     """
 
     def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
@@ -310,8 +313,9 @@ class CommonMetricPrinter(EventWriter):
         self._last_write: tuple[int, float] | None = None  # iteration and time
 
     def write(self) -> None:
-        """Log the line; nothing after the last iteration."""
+        """Log the line, except after the last iteration."""
         storage = get_event_storage()
+        # The last line was logged at the last iteration already.
         if storage.iter == self._max_iter:
             return
         eta = self._get_eta(storage)
@@ -329,10 +333,11 @@ class CommonMetricPrinter(EventWriter):
             return None
         remaining = self._max_iter - storage.iter - 1
         if "time" in storage.histories():
+            # The median ignores slow iterations, e.g. with checkpoints.
             seconds = storage.history("time").median(1000) * remaining
             storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
             return str(datetime.timedelta(seconds=int(seconds)))
-        # Without a timing hook: from how long ago the last line was.
+        # Without a timing hook: estimated from the time of the last line.
         before, self._last_write = self._last_write, (storage.iter, time.perf_counter())
         if before is None or before[0] == storage.iter:
             return None

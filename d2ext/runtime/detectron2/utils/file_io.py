@@ -9,7 +9,7 @@ __all__ = ["PathHandler", "PathManager"]
 
 
 class Detectron2Handler(PathHandler):
-    """`detectron2://a/b`: files of Detectron2's public model zoo, downloaded once."""
+    """Path handler of `detectron2://a/b`: Detectron2's public model zoo, downloaded once."""
 
     PREFIX = "detectron2://"
     S3_DETECTRON2_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"

@@ -1,4 +1,4 @@
-"""One mask in any of its forms."""
+"""A mask in any of its representations."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ __all__ = ["GenericMask"]
 
 
 class GenericMask:
-    """A mask given as polygons, as an RLE or as an array, convertible to each other.
+    """A mask given as polygons, RLE or array, convertible to each other.
 
     Args:
         mask_or_polygons: flat polygons [x0, y0, ...], a COCO RLE, or an (H, W) array.
@@ -54,14 +54,14 @@ class GenericMask:
 
     @property
     def has_holes(self) -> bool:
-        """Whether the polygons lose something of the mask; those given as such do not."""
+        """Whether the polygons lose holes of the mask; False if it is given as polygons."""
         if self._has_holes is None:
             given = self._mask is None
             self._has_holes = False if given else self.mask_to_polygons(self._mask)[1]
         return self._has_holes
 
     def mask_to_polygons(self, mask: Any) -> tuple[list[np.ndarray], bool]:
-        """(H, W) array -> outlines, and whether there are holes within them."""
+        """Convert an (H, W) array to outlines, and return whether they contain holes."""
         contours, hierarchy = cv2.findContours(
             np.ascontiguousarray(mask, dtype="uint8"), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
         )
@@ -75,15 +75,15 @@ class GenericMask:
         return [outline for outline in outlines if len(outline) >= 6], bool(is_hole.any())
 
     def polygons_to_mask(self, polygons: Any) -> np.ndarray:
-        """Flat polygons -> (H, W) uint8."""
+        """Convert flat polygons to (H, W) uint8."""
         rles = mask_util.frPyObjects([p.tolist() for p in polygons], self.height, self.width)
         return mask_util.decode(mask_util.merge(rles))
 
     def area(self) -> int:
-        """Pixels of the mask."""
+        """Return the area of the mask in pixels."""
         return int(self.mask.sum())
 
     def bbox(self) -> np.ndarray:
-        """(4,) XYXY of the mask in pixels."""
+        """Return (4,) XYXY of the mask in pixels."""
         box = mask_util.toBbox(mask_util.encode(np.asfortranarray(self.mask)))
         return np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]])

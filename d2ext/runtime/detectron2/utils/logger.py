@@ -1,4 +1,4 @@
-"""Loggers for the console and the log file, and messages that do not repeat themselves."""
+"""Loggers for the console and the log file, and rate-limited messages."""
 
 import copy
 import functools
@@ -15,7 +15,7 @@ import torch
 from tabulate import tabulate
 from termcolor import colored
 
-from detectron2.utils.file_io import PathManager
+from .file_io import PathManager
 
 __all__ = ["log_every_n", "log_every_n_seconds", "log_first_n", "setup_logger"]
 
@@ -24,7 +24,7 @@ PLAIN_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 
 
 class _Formatter(logging.Formatter):
-    """Shortens the root's name in front of its children's: "detectron2.x" becomes "d2.x"."""
+    """Formatter that abbreviates the root in its children's names: "detectron2.x" to "d2.x"."""
 
     def __init__(self, fmt: str, root: str, abbreviation: str) -> None:
         super().__init__(fmt, datefmt=DATE_FORMAT)
@@ -39,7 +39,7 @@ class _Formatter(logging.Formatter):
 
 
 class _ColorfulFormatter(_Formatter):
-    """For a terminal: the level is named, in red, from warnings on."""
+    """Formatter for a terminal: the level is shown in red from warnings on."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
@@ -49,7 +49,7 @@ class _ColorfulFormatter(_Formatter):
         return f"{colored(record.levelname, 'red', attrs=[attribute])} {line}"
 
 
-@functools.lru_cache  # handlers would be added twice
+@functools.lru_cache  # a second call would add handlers twice
 def setup_logger(
     output: str | os.PathLike | None = None,
     distributed_rank: int = 0,
@@ -60,7 +60,7 @@ def setup_logger(
     enable_propagation: bool = False,
     configure_stdout: bool = True,
 ) -> logging.Logger:
-    """The logger `name`, set up to log everything to standard output and to a file.
+    """Set up the logger `name`, which logs to standard output and to a file, and return it.
 
     Args:
         output: a .txt or .log file, or a folder for log.txt; None for no file. Ranks above 0
@@ -68,9 +68,9 @@ def setup_logger(
         distributed_rank: only rank 0 writes to standard output.
         color: colours where standard output is a terminal.
         name: the root module whose messages are logged.
-        abbrev_name: short for the root in front of its submodules; "" drops it. By default
-            "d2" for "detectron2", and `name` itself else.
-        enable_propagation: hand messages on to the parent logger, too.
+        abbrev_name: abbreviation of the root in the names of its submodules; "" drops it. By
+            default "d2" for "detectron2", otherwise `name` itself.
+        enable_propagation: also pass messages to the parent logger.
         configure_stdout: log to standard output.
     """
     logger = logging.getLogger(name)
@@ -109,8 +109,9 @@ _LOG_TIMES: dict[Hashable, float] = {}
 
 
 def _caller() -> FrameType:
-    """The frame that called a function of this module."""
+    """Return the frame that called a function of this module."""
     frame = sys._getframe(1)
+    # Skip this module's own frames, to name the module that logs.
     while frame.f_code.co_filename == __file__ and frame.f_back is not None:
         frame = frame.f_back
     return frame
@@ -133,14 +134,14 @@ def log_first_n(
     name: str | None = None,
     key: str | Collection[str] = "caller",
 ) -> None:
-    """Log the first `n` times only.
+    """Log only the first `n` times.
 
     Args:
         lvl: level, as in `logging`.
-        msg: what to log.
-        n: how often.
-        name: of the logger; the caller's module by default.
-        key: what makes two calls the same: "caller" (the line of code), "message", or both.
+        msg: the message.
+        n: number of times.
+        name: name of the logger; by default the caller's module.
+        key: identity of a call: "caller" (the line of code), "message", or both.
     """
     frame = _caller()
     keys = (key,) if isinstance(key, str) else key
@@ -155,7 +156,7 @@ def log_first_n(
 
 
 def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
-    """Log the first of every `n` calls from the same line; arguments as in `log_first_n`."""
+    """Log the first of every `n` calls from the same line; see `log_first_n`."""
     frame = _caller()
     _LOG_COUNTER[_place(frame)] += 1
     if n == 1 or _LOG_COUNTER[_place(frame)] % n == 1:
@@ -163,7 +164,7 @@ def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> N
 
 
 def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
-    """Log at most once in `n` seconds from the same line; arguments as in `log_first_n`."""
+    """Log at most once in `n` seconds from the same line; see `log_first_n`."""
     frame, now = _caller(), time.monotonic()
     if now - _LOG_TIMES.get(_place(frame), -float("inf")) >= n:
         _logger_of(frame, name).log(lvl, msg)
@@ -171,7 +172,7 @@ def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = 
 
 
 def create_small_table(small_dict: dict[str, Any]) -> str:
-    """A table of one row of values under their keys."""
+    """Format a table of one row of values under their keys."""
     return tabulate(
         [list(small_dict.values())],
         headers=list(small_dict),

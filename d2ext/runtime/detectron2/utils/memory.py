@@ -1,4 +1,4 @@
-"""Surviving a full GPU."""
+"""Recovery from running out of GPU memory."""
 
 import functools
 import logging
@@ -11,10 +11,10 @@ __all__ = ["retry_if_cuda_oom"]
 
 
 def retry_if_cuda_oom(func: Callable) -> Callable:
-    """Run `func` again when the GPU is out of memory: with its cache emptied, then on the CPU.
+    """Retry `func` when the GPU is out of memory: with its cache emptied, then on the CPU.
 
-    `func` must be free of side effects. For the CPU, arguments with `.to` that lie on a GPU are
-    moved, not those inside lists or dicts; the results then stay on the CPU.
+    `func` must be free of side effects. For the CPU, arguments with `.to` are moved from the GPU,
+    but not those inside lists or dicts; the results then stay on the CPU.
     """
 
     @functools.wraps(func)
@@ -23,6 +23,7 @@ def retry_if_cuda_oom(func: Callable) -> Callable:
             return func(*args, **kwargs)
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
+        # Outside of `except`, because the exception's frames hold tensors.
         try:
             return func(*args, **kwargs)
         except torch.cuda.OutOfMemoryError:

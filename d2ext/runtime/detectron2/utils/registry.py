@@ -1,4 +1,4 @@
-"""Objects by name: registries, and Python's own dotted names."""
+"""Registries, and lookup of objects by dotted name."""
 
 import pydoc
 from typing import Any
@@ -9,10 +9,10 @@ __all__ = ["Registry", "locate"]
 
 
 def locate(name: str) -> Any:
-    """The object of a dotted name, e.g. "torch.nn.modules.conv.Conv2d".
+    """Import the object of a dotted name, e.g. "torch.nn.modules.conv.Conv2d".
 
     Raises:
-        ImportError: there is none.
+        ImportError: the name cannot be imported.
     """
     found = pydoc.locate(name)
     if found is None:
@@ -21,7 +21,7 @@ def locate(name: str) -> Any:
 
 
 def _convert_target_to_string(t: Any) -> str:
-    """The shortest dotted name under which `locate` finds a class or function."""
+    """Return the shortest dotted name by which `locate` finds a class or function."""
     parts = t.__module__.split(".")
     for end in range(1, len(parts) + 1):
         name = ".".join([*parts[:end], t.__qualname__])

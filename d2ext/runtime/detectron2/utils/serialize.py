@@ -1,4 +1,4 @@
-"""Objects that plain pickle refuses."""
+"""Pickling of objects that plain pickle refuses."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["PicklableWrapper"]
 
 
 class PicklableWrapper:
-    """Makes an object, e.g. a closure, picklable by `cloudpickle`; called and read through."""
+    """Wrapper that pickles an object, e.g. a closure, by `cloudpickle`; calls are forwarded."""
 
     def __init__(self, obj: Any) -> None:
         # Wrapping twice would pickle twice.

@@ -1,4 +1,4 @@
-"""Helpers of tests."""
+"""Helpers for tests."""
 
 import io
 import os
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from detectron2.structures import Boxes, Instances, ROIMasks
-from detectron2.utils.file_io import PathManager
+
+from .file_io import PathManager
 
 __all__ = [
     "assert_instances_allclose",
@@ -25,7 +26,7 @@ __all__ = [
     "skipIfOnCPUCI",
 ]
 
-# For tests that are too much for the CPUs of a continuous integration.
+# For tests that are too slow for CI machines.
 skipIfOnCPUCI = unittest.skipIf(
     bool(os.environ.get("CI")) and not torch.cuda.is_available(),
     "too slow without a GPU",
@@ -33,7 +34,7 @@ skipIfOnCPUCI = unittest.skipIf(
 
 
 def get_model_no_weights(config_path: str) -> nn.Module:
-    """A model of the zoo, on the CPU where there is no GPU, with random weights."""
+    """Build a model of the zoo with random weights, on the CPU if there is no GPU."""
     from detectron2 import model_zoo
     from detectron2.config import CfgNode, instantiate
     from detectron2.modeling import build_model
@@ -47,14 +48,14 @@ def get_model_no_weights(config_path: str) -> nn.Module:
 
 
 def random_boxes(num_boxes: int, max_coord: float = 100, device: Any = "cpu") -> Tensor:
-    """(N, 4) XYXY with corners below `max_coord` and sides of at least one pixel."""
+    """Return (N, 4) XYXY with corners below `max_coord` and sides of at least one pixel."""
     corners = torch.rand(num_boxes, 4, device=device) * (max_coord * 0.5)
     corners = corners.clamp(min=1.0)  # the sides are larger than zero
     return torch.cat((corners[:, :2], corners[:, :2] + corners[:, 2:]), dim=1)
 
 
 def get_sample_coco_image(tensor: bool = True) -> Tensor | np.ndarray:
-    """A BGR photo: (3, H, W) tensor, or (H, W, 3) array."""
+    """Return a BGR photo: (3, H, W) tensor, or (H, W, 3) array."""
     from detectron2.data.detection_utils import read_image
 
     file_name = "datasets/coco/val2017/000000382669.jpg"
@@ -67,7 +68,7 @@ def get_sample_coco_image(tensor: bool = True) -> Tensor | np.ndarray:
 
 
 def convert_scripted_instances(instances: Any) -> Instances:
-    """`Instances` of a scripted class that keeps its fields as "_name"."""
+    """Convert objects of a scripted class, which keeps its fields as "_name", to `Instances`."""
     if not hasattr(instances, "image_size"):
         raise AssertionError(f"Expect an Instances object, but got {type(instances)}!")
     converted = Instances(instances.image_size)
@@ -86,12 +87,12 @@ def assert_instances_allclose(
     msg: str = "",
     size_as_tensor: bool = False,
 ) -> None:
-    """Raise AssertionError where two `Instances` differ.
+    """Assert that two `Instances` are equal up to a tolerance.
 
     Args:
-        input, other: what is compared, by all fields.
-        rtol: relative to the largest value of a field.
-        msg: beginning of the message.
+        input, other: the instances, compared by all fields.
+        rtol: tolerance relative to the largest value of a field.
+        msg: prefix of the message.
         size_as_tensor: compare image sizes that are tensors.
     """
     input, other = (
@@ -114,7 +115,7 @@ def _assert_field_allclose(value: Any, expected: Any, rtol: float, msg: str) -> 
     if not isinstance(value, Tensor):
         assert value == expected, f"{msg} differs: {value} vs. {expected}"
     elif value.dtype.is_floating_point and value.numel():
-        # Relative to the largest value: small ones stand beside it and have its noise.
+        # Relative to the largest value, whose rounding error small values share.
         assert value.shape == expected.shape, f"{msg} differs: {value.shape} vs. {expected.shape}"
         close = torch.allclose(value, expected, rtol=0, atol=float(expected.abs().max()) * rtol)
         assert close, f"{msg} differs: {value} vs. {expected}"
@@ -123,7 +124,7 @@ def _assert_field_allclose(value: Any, expected: Any, rtol: float, msg: str) -> 
 
 
 def reload_script_model(module: Any) -> Any:
-    """A TorchScript module, saved and loaded again."""
+    """Save and reload a TorchScript module."""
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)
     buffer.seek(0)
@@ -131,7 +132,7 @@ def reload_script_model(module: Any) -> Any:
 
 
 def reload_lazy_config(cfg: Any) -> Any:
-    """A lazy config, saved and loaded again."""
+    """Save and reload a lazy config."""
     from detectron2.config import LazyConfig
 
     with tempfile.TemporaryDirectory(prefix="detectron2") as folder:
@@ -141,7 +142,7 @@ def reload_lazy_config(cfg: Any) -> Any:
 
 
 def has_dynamic_axes(onnx_model: Any) -> bool:
-    """Whether no axis of an ONNX model's inputs and outputs has a fixed length."""
+    """Return whether no input or output axis of an ONNX model has a fixed length."""
     values = [*onnx_model.graph.input, *onnx_model.graph.output]
     axes = [axis for value in values for axis in value.type.tensor_type.shape.dim]
     return all(not axis.dim_value for axis in axes)

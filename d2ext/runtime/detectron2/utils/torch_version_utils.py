@@ -1,4 +1,4 @@
-"""Comparing the version of PyTorch."""
+"""Version checks of PyTorch."""
 
 import re
 
@@ -8,7 +8,7 @@ __all__ = ["min_torch_version"]
 
 
 def min_torch_version(min_version: str) -> bool:
-    """Whether the running PyTorch is of this version, e.g. "1.11", or a later one."""
+    """Return whether PyTorch is at least of this version, e.g. "1.11"."""
     return _numbers(torch.__version__) >= _numbers(min_version)
 
 

@@ -1,4 +1,4 @@
-"""What a model checks for itself when `torch.fx` traces it."""
+"""Checks inside models that `torch.fx` traces."""
 
 import torch
 from torch import Tensor
@@ -8,23 +8,23 @@ __all__ = ["assert_fx_safe", "is_fx_tracing"]
 
 
 def is_fx_tracing() -> bool:
-    """Whether `torch.fx` or `torch.export` is tracing: sizes and lengths may be proxies then."""
+    """Return whether `torch.fx` or `torch.export` is tracing: sizes may be proxies then."""
     return _symbolic_trace.is_fx_tracing()
 
 
 def assert_fx_safe(condition: bool, message: str) -> Tensor:
-    """Assert, except while tracing, when a condition on proxies has no value yet.
+    """Assert a condition, except while tracing, when proxies have no value yet.
 
     Args:
-        condition: text is not accepted, as it would have to be run.
-        message: of the error.
+        condition: a value, not text, which would have to be executed.
+        message: message of the error.
 
     Returns:
-        (1,) float32: 1 for a condition that holds, 0 for one that was not looked at.
+        (1,) float32: 1 for a condition that holds, 0 for one that was not checked.
 
     Raises:
         AssertionError: the condition does not hold.
-        TypeError: it is text.
+        TypeError: the condition is text.
     """
     if is_fx_tracing():
         return torch.zeros(1)

@@ -1,4 +1,4 @@
-"""Drawing predictions on the frames of a video, in colours that stay with their objects."""
+"""Visualizer of predictions on video frames, with a constant colour per object."""
 
 from typing import Any
 
@@ -6,18 +6,19 @@ import numpy as np
 import pycocotools.mask as mask_util
 
 from detectron2.structures import Instances
-from detectron2.utils.canvas import VisImage
-from detectron2.utils.colormap import random_color, random_colors
-from detectron2.utils.visualizer import ColorMode, Visualizer, _create_text_labels
+
+from .canvas import VisImage
+from .colormap import random_color, random_colors
+from .visualizer import ColorMode, Visualizer, _create_text_labels
 
 __all__ = ["VideoVisualizer"]
 
-_FRAMES_TO_LIVE = 8  # without being seen
+_FRAMES_TO_LIVE = 8  # frames without a match
 _MIN_MASK_IOU, _MIN_BOX_IOU = 0.5, 0.6
 
 
 class _DetectedInstance:
-    """An object of an earlier frame, its colour (RGB in [0, 1]) and how long it is remembered."""
+    """An object of an earlier frame, its colour (RGB in [0, 1]) and its remaining lifetime."""
 
     __slots__ = ["bbox", "color", "label", "mask_rle", "ttl"]
 
@@ -30,11 +31,11 @@ class _DetectedInstance:
 
 
 class VideoVisualizer:
-    """Draws frame after frame; objects are found again by their overlap, or by their ID.
+    """Visualizer of consecutive frames; objects are matched by IoU or by ID.
 
     Args:
         metadata: names and colours of the classes.
-        instance_mode: `ColorMode.IMAGE`, or `IMAGE_BW` for grey where there is no object.
+        instance_mode: `ColorMode.IMAGE`, or `IMAGE_BW` for a grey background.
     """
 
     def __init__(self, metadata: Any, instance_mode: ColorMode = ColorMode.IMAGE) -> None:
@@ -104,7 +105,7 @@ class VideoVisualizer:
         Args:
             frame: (H, W, 3) RGB in [0, 255].
             sem_seg: (H, W) labels.
-            area_threshold: regions of fewer pixels are left out.
+            area_threshold: regions of fewer pixels are not drawn.
         """
         return Visualizer(frame, self.metadata).draw_sem_seg(sem_seg, area_threshold)
 
@@ -122,7 +123,7 @@ class VideoVisualizer:
         ).draw_panoptic_seg(panoptic_seg, segments_info, area_threshold, alpha)
 
     def _assign_colors(self, instances: list[_DetectedInstance]) -> list[Any]:
-        """The colours of the objects, of new ones at random; they are then remembered."""
+        """Assign the colours of the objects, random for new ones, and remember them."""
         overlaps = self._overlaps(instances)
         for column in range(overlaps.shape[1]):
             best = int(overlaps[:, column].argmax()) if len(overlaps) else -1
@@ -139,7 +140,7 @@ class VideoVisualizer:
         return [instance.color for instance in instances]
 
     def _overlaps(self, instances: list[_DetectedInstance]) -> np.ndarray:
-        """(remembered, seen) IoU; 0 between classes and below the threshold."""
+        """Compute (remembered, seen) IoU; 0 between classes and below the threshold."""
         old = self._old_instances
         if not old or not instances:
             return np.zeros((len(old), len(instances)))
@@ -158,7 +159,7 @@ class VideoVisualizer:
         return ious * same * (ious > (_MIN_MASK_IOU if by_mask else _MIN_BOX_IOU))
 
     def _assign_colors_by_id(self, instances: Instances) -> list[Any]:
-        """A colour for each ID, free again when the ID is gone."""
+        """Assign a colour to each ID, which is free again when the ID is gone."""
         gone = self._assigned_colors.keys() - set(instances.ID)
         for number in gone:
             self._color_idx_set.add(self._assigned_colors.pop(number))

@@ -1,7 +1,6 @@
-"""Drawing detections, annotations and segmentations on images, by matplotlib.
+"""Visualizer of detections, annotations and segmentations on images, by matplotlib.
 
-The style is a matter of taste and may change; the primitives (`draw_box`, `draw_text`, ...) are
-there for who wants another.
+The style may change; for another one use the primitives (`draw_box`, `draw_text`, ...).
 """
 
 import math
@@ -16,10 +15,10 @@ from PIL import Image
 
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BitMasks, BoxMode, Instances, Keypoints, PolygonMasks
-from detectron2.utils.file_io import PathManager
 
 from .canvas import SMALL_OBJECT, Canvas, Color, VisImage
 from .colormap import random_color
+from .file_io import PathManager
 from .generic_mask import GenericMask
 
 __all__ = ["ColorMode", "GenericMask", "VisImage", "Visualizer"]
@@ -31,7 +30,7 @@ _RED = (1.0, 0.0, 0.0)
 
 @unique
 class ColorMode(Enum):
-    """How instances are coloured."""
+    """Colouring of instances."""
 
     IMAGE = 0
     """A random colour for each, on the image."""
@@ -47,7 +46,7 @@ def _create_text_labels(
     class_names: Sequence[str] | None,
     is_crowd: Sequence[bool] | None = None,
 ) -> list[str] | None:
-    """Class (by name where known), score in percent and "|crowd" of each instance."""
+    """Format class (by name if known), score in percent and "|crowd" of each instance."""
     if classes is None and scores is None:
         return None
     count = len(classes if classes is not None else scores)  # type: ignore[arg-type]
@@ -66,14 +65,14 @@ def _create_text_labels(
 
 
 class Visualizer(Canvas):
-    """Draws on one image; every method returns the `VisImage` so far.
+    """Visualizer of one image; every method returns the current `VisImage`.
 
     Args:
         img_rgb: (H, W, 3) RGB in [0, 255].
-        metadata: of the data set: names and colours of classes, keypoint names and connections.
-        scale: of the drawing's size to the image's.
-        instance_mode: how instances are coloured.
-        font_size_scale: of the text to the default.
+        metadata: metadata of the dataset: class names and colours, keypoint names and connections.
+        scale: size of the drawing relative to the image.
+        instance_mode: colouring of instances.
+        font_size_scale: size of the text relative to the default.
     """
 
     def __init__(
@@ -141,14 +140,14 @@ class Visualizer(Canvas):
         draw_text: bool = True,
         edge_color: Color = _OFF_WHITE,
     ) -> VisImage:
-        """Draw a map of labels.
+        """Draw semantic labels.
 
         Args:
-            sem_seg: (H, W) integer labels; those without a name ("stuff_classes") are left out.
-            area_threshold: labels of fewer pixels are left out.
+            sem_seg: (H, W) integer labels; those without a name ("stuff_classes") are not drawn.
+            area_threshold: labels of fewer pixels are not drawn.
             alpha: opacity in [0, 1].
-            draw_text: write the names.
-            edge_color: of the outlines.
+            draw_text: draw the class names.
+            edge_color: colour of the outlines.
         """
         labels = sem_seg.cpu().numpy() if isinstance(sem_seg, torch.Tensor) else sem_seg
         values, areas = np.unique(labels, return_counts=True)
@@ -176,13 +175,13 @@ class Visualizer(Canvas):
         area_threshold: int | None = None,
         alpha: float = 0.7,
     ) -> VisImage:
-        """Draw a map of segments.
+        """Draw panoptic segments.
 
         Args:
             panoptic_seg: (H, W) integer ids of segments.
-            segments_info: "id", "category_id", "isthing" and maybe "score" of each segment; None
-                where an id is category * metadata.label_divisor + number, and -1 nothing.
-            area_threshold: stuff of fewer pixels is left out.
+            segments_info: "id", "category_id", "isthing" and optionally "score" per segment; None
+                if an id is category * metadata.label_divisor + number, and -1 no segment.
+            area_threshold: stuff of fewer pixels is not drawn.
             alpha: opacity in [0, 1].
         """
         ids = panoptic_seg.cpu().numpy()
@@ -231,7 +230,7 @@ class Visualizer(Canvas):
         )
 
     def draw_dataset_dict(self, dic: dict) -> VisImage:
-        """Draw the annotations of an image in Detectron2's data set format."""
+        """Draw the annotations of an image in Detectron2's dataset format."""
         annotations = dic.get("annotations")
         if annotations:
             self._draw_annotations(annotations)
@@ -324,7 +323,10 @@ class Visualizer(Canvas):
     def _draw_label(
         self, label: str, box: np.ndarray | None, mask: GenericMask | None, color: Color
     ) -> None:
-        """At the box's top left corner, outside of small boxes; else in the middle of the mask."""
+        """Draw a label at the box's top left corner, or in the middle of the mask.
+
+        For small boxes it is placed outside.
+        """
         if box is not None:
             x0, y0, x1, y1 = box
             position, alignment = (x0, y0), "left"
@@ -364,7 +366,7 @@ class Visualizer(Canvas):
         return self.output
 
     def draw_and_connect_keypoints(self, keypoints: Any) -> VisImage:
-        """Draw (K, 3) points of x, y and score, where it is high enough, and connect them."""
+        """Draw (K, 3) points of x, y and score above a threshold, and their connections."""
         names = self.metadata.get("keypoint_names")
         visible = {}
         for index, (x, y, score) in enumerate(np.asarray(keypoints)):
@@ -379,7 +381,7 @@ class Visualizer(Canvas):
         return self.output
 
     def _draw_trunk(self, visible: dict[Any, tuple[float, float]]) -> None:
-        """From the nose to the middle of the shoulders, and on to that of the hips."""
+        """Draw lines from the nose to the mid-shoulder and on to the mid-hip."""
 
         def middle(part: str) -> tuple[float, float] | None:
             left, right = visible.get(f"left_{part}"), visible.get(f"right_{part}")
@@ -393,18 +395,18 @@ class Visualizer(Canvas):
                 self.draw_line((shoulders[0], end[0]), (shoulders[1], end[1]), color=_RED)
 
     def _jitter(self, color: Color) -> tuple[float, ...]:
-        """A colour near `color`, RGB in [0, 1]."""
+        """Return a colour near `color`, RGB in [0, 1]."""
         noise = np.random.rand(3)
         noise = noise / np.linalg.norm(noise) * 0.5
         return tuple((noise + mplc.to_rgb(color)).clip(0, 1).tolist())
 
     def _create_grayscale_image(self, mask: np.ndarray | None = None) -> np.ndarray:
-        """The image in grey, but for where the mask is."""
+        """Return the image in grey, except inside the mask."""
         grey = np.repeat(self.img.mean(axis=2, keepdims=True).astype("uint8"), 3, axis=2)
         return grey if mask is None else np.where(mask[..., None], self.img, grey)
 
     def _convert_boxes(self, boxes: Any) -> np.ndarray:
-        """(N, 4) or (N, 5)."""
+        """Convert to (N, 4) or (N, 5)."""
         if hasattr(boxes, "tensor"):
             return boxes.tensor.detach().cpu().numpy()
         return np.asarray(boxes)
@@ -421,7 +423,7 @@ class Visualizer(Canvas):
         return [m if isinstance(m, GenericMask) else GenericMask(m, *size) for m in masks]
 
     def _convert_keypoints(self, keypoints: Any) -> np.ndarray:
-        """(N, K, 3)."""
+        """Convert to (N, K, 3)."""
         points = keypoints.tensor if isinstance(keypoints, Keypoints) else keypoints
         return points.cpu().numpy() if isinstance(points, torch.Tensor) else np.asarray(points)
 
@@ -429,7 +431,7 @@ class Visualizer(Canvas):
 def _largest_first(
     boxes: np.ndarray | None, masks: list[GenericMask] | None, count: int
 ) -> Iterable[int]:
-    """Large instances must not hide small ones."""
+    """Order the instances by decreasing area, so that large ones do not hide small ones."""
     if boxes is not None:
         sides = np.asarray(boxes)[:, 2:] - np.asarray(boxes)[:, :2]
         return np.argsort(-sides.prod(axis=1)).tolist()

@@ -9,7 +9,7 @@ SPLITS += ["2017_train", "2017_val", "2017_val_100"]
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("prefix", ["coco", "keypoints_coco"])
-def test_coco_is_known_by_name(prefix, split):
+def test_coco_splits_are_registered(prefix, split):
     assert f"{prefix}_{split}" in DatasetCatalog
     assert MetadataCatalog.get(f"{prefix}_{split}").evaluator_type == "coco"
 
@@ -23,7 +23,7 @@ def test_coco_is_known_by_name(prefix, split):
         ("keypoints_coco_2017_val", "annotations/person_keypoints_val2017.json", "val2017"),
     ],
 )
-def test_files_are_expected_where_coco_has_them(name, annotations, images):
+def test_coco_files_have_their_official_paths(name, annotations, images):
     meta = MetadataCatalog.get(name)
     assert meta.json_file.replace("\\", "/").endswith(f"coco/{annotations}")
     assert meta.image_root.replace("\\", "/").endswith(f"coco/{images}")
@@ -58,7 +58,7 @@ def test_a_person_has_17_keypoints():
     ("ending", "kind"),
     [("", "coco_panoptic_seg"), ("_separated", "coco_panoptic_seg"), ("_stuffonly", "sem_seg")],
 )
-def test_panoptic_coco_is_known_by_name(split, ending, kind):
+def test_panoptic_coco_splits_are_registered(split, ending, kind):
     assert f"coco_{split}_panoptic{ending}" in DatasetCatalog
     assert MetadataCatalog.get(f"coco_{split}_panoptic{ending}").evaluator_type == kind
 
@@ -83,7 +83,7 @@ def test_stuff_has_its_own_numbering_in_the_separated_form():
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_cityscapes_is_known_by_name(split):
+def test_cityscapes_splits_are_registered(split):
     for task, kind in [("instance_seg", "instance"), ("sem_seg", "sem_seg")]:
         meta = MetadataCatalog.get(f"cityscapes_fine_{task}_{split}")
         assert meta.evaluator_type == f"cityscapes_{kind}"

@@ -19,7 +19,7 @@ def rectangle(left, top, right, bottom):
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes one image of the city of Bonn, its polygons and its label images."""
+    """Write one image of the city of Bonn, its polygons and its label images."""
 
     def write(objects=(), regions=()):
         images, truth = tmp_path / "leftImg8bit/train/bonn", tmp_path / "gtFine/train/bonn"
@@ -48,7 +48,7 @@ def load(folders, **options):
 
 
 def areas(annotations):
-    """Of each annotation, in pixels; of the polygons' outlines."""
+    """Return the area of each annotation's polygon outlines in pixels."""
     rles = [
         mask_util.merge(mask_util.frPyObjects(annotation["segmentation"], 60, 80))
         for annotation in annotations
@@ -91,13 +91,13 @@ def test_all_labels_but_licence_plates_hide_what_is_behind(write, label, hides):
     assert car["bbox"][0] == (6 if hides else 2)
 
 
-def test_an_object_that_is_cut_in_two_has_two_polygons(write):
+def test_an_object_split_by_occlusion_has_two_polygons(write):
     objects = [("person", rectangle(8, 8, 20, 20)), ("pole", rectangle(10, 0, 12, 29))]
     (person,) = load(write(objects))[0]["annotations"]
     assert len(person["segmentation"]) == 2
 
 
-def test_what_is_hidden_or_without_instances_is_left_out(write):
+def test_hidden_objects_and_classes_without_instances_are_dropped(write):
     objects = [("car", rectangle(5, 5, 9, 9)), ("wall", rectangle(0, 0, 30, 20))]
     assert load(write(objects))[0]["annotations"] == []
 
@@ -108,7 +108,7 @@ def test_a_group_is_a_crowd(write):
     assert (group["category_id"], group["iscrowd"]) == (CAR, True)
 
 
-def test_an_unknown_label_is_named(write):
+def test_an_error_names_an_unknown_label(write):
     with pytest.raises(KeyError, match="ufo"):
         load(write([("ufo", rectangle(0, 0, 1, 1))]))
 
@@ -125,7 +125,7 @@ def test_instance_images_number_objects_within_their_category(write):
     assert mask_util.area([m["segmentation"] for m in masks]).tolist() == [100, 144, 84]
 
 
-def test_slivers_of_an_instance_image_are_left_out(write):
+def test_slivers_of_an_instance_image_are_dropped(write):
     regions = [(26000, (5, 5, 6, 6)), (26001, (0, 0, 1, 3)), (26002, (20, 20, 22, 22))]
     regions += [(26002, (30, 20, 31, 21))]
     (car,) = load(write(regions=regions), from_json=False)[0]["annotations"]
@@ -133,7 +133,7 @@ def test_slivers_of_an_instance_image_are_left_out(write):
     assert len(car["segmentation"]) == 1
 
 
-def test_polygons_are_not_made_masks(write):
+def test_polygons_with_to_polygons_false_are_refused(write):
     with pytest.raises(AssertionError, match="polygon"):
         load(write(), from_json=True, to_polygons=False)
 
@@ -146,7 +146,7 @@ def test_semantic_labels_are_paired_with_images(write):
     assert (image["height"], image["width"]) == (30, 40)
 
 
-def test_missing_label_images_are_said_with_their_remedy(write, tmp_path):
+def test_missing_label_images_raise_an_error_with_the_remedy(write, tmp_path):
     folders = write()
     (tmp_path / "gtFine/train/bonn/bonn_0_1_gtFine_labelTrainIds.png").unlink()
     with pytest.raises(AssertionError, match="createTrainIdLabelImgs"):
@@ -172,6 +172,6 @@ def test_panoptic_segments_are_numbered_as_semantic_labels(write, tmp_path):
     assert [segment["category_id"] for segment in image["segments_info"]] == [0, 13]
 
 
-def test_missing_panoptic_annotations_are_said_with_their_remedy(write, tmp_path):
+def test_missing_panoptic_annotations_raise_an_error_with_the_remedy(write, tmp_path):
     with pytest.raises(AssertionError, match="createPanopticImgs"):
         load_cityscapes_panoptic(write()[0], "labels", str(tmp_path / "none.json"), {})

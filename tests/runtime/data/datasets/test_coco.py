@@ -61,7 +61,7 @@ def load(tmp_path, content):
         MetadataCatalog.pop(name, None)
 
 
-def test_images_come_in_the_order_of_their_ids_also_without_annotations(load, tmp_path):
+def test_images_are_sorted_by_id_also_without_annotations(load, tmp_path):
     found = load()
     assert [image["image_id"] for image in found] == [3, 5, 7]
     assert found[1]["annotations"] == []
@@ -81,13 +81,13 @@ def test_without_a_name_categories_keep_their_ids(load):
     assert load()[0]["annotations"][0]["category_id"] == 30
 
 
-def test_polygons_of_less_than_three_points_are_left_out(load):
+def test_polygons_of_less_than_three_points_are_dropped(load):
     annotation = load()[0]["annotations"][0]
     assert annotation["segmentation"] == [[1, 1, 3, 1, 3, 3, 1, 3]]
     assert annotation["bbox_mode"] == BoxMode.XYWH_ABS
 
 
-def test_an_object_without_any_valid_polygon_is_left_out(load, content):
+def test_an_object_without_any_valid_polygon_is_dropped(load, content):
     content["annotations"][0]["segmentation"] = [[1, 1, 2, 2]]
     assert load()[0]["annotations"] == []
 
@@ -115,7 +115,7 @@ def test_a_file_without_annotations_gives_its_images(load, content):
     assert [image["annotations"] for image in load()] == [[], [], []]
 
 
-def test_an_unknown_category_is_named(load, content):
+def test_an_error_names_an_unknown_category(load, content):
     content["annotations"][0]["category_id"] = 99
     with pytest.raises(KeyError, match="99"):
         load("coco_test_set")
@@ -142,7 +142,7 @@ def registered(tmp_path, content):
     MetadataCatalog.pop("coco_test_reg")
 
 
-def test_a_registered_file_is_read_when_it_is_asked_for(tmp_path, registered):
+def test_a_registered_file_is_loaded_on_demand(tmp_path, registered):
     meta = MetadataCatalog.get(registered)
     assert (meta.evaluator_type, meta.extra, meta.image_root) == ("coco", 1, "images")
     assert not hasattr(meta, "thing_classes")
@@ -155,7 +155,7 @@ def test_registering_again_changes_nothing(tmp_path, registered):
     assert len(DatasetCatalog.get(registered)) == 3
 
 
-def test_a_data_set_written_as_coco_is_what_was_read(tmp_path, registered, content):
+def test_conversion_to_coco_round_trips(tmp_path, registered, content):
     written = tmp_path / "out" / "converted.json"
     convert_to_coco_json(registered, str(written))
     found = json.loads(written.read_text(encoding="utf-8"))
@@ -170,7 +170,7 @@ def test_a_data_set_written_as_coco_is_what_was_read(tmp_path, registered, conte
     assert not list(written.parent.glob("*.tmp"))
 
 
-def test_a_converted_file_is_used_again(tmp_path, registered):
+def test_a_converted_file_is_reused(tmp_path, registered):
     written = tmp_path / "converted.json"
     written.write_text("cached", encoding="utf-8")
     convert_to_coco_json(registered, str(written))

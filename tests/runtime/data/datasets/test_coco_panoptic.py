@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def names():
-    """Names whose registration is undone."""
+    """Return names whose registration is undone after the test."""
     names = ["panoptic_test", "panoptic_test_separated", "panoptic_test_stuffonly"]
     yield names
     for name in names:
@@ -48,7 +48,7 @@ def register(folder, meta=META):
     )
 
 
-def test_segments_are_numbered_anew_and_told_apart(folder, names):
+def test_segments_get_contiguous_ids_and_isthing(folder, names):
     register(folder)
     (image,) = DatasetCatalog.get("panoptic_test")
     assert image == {
@@ -66,7 +66,7 @@ def test_segments_are_numbered_anew_and_told_apart(folder, names):
 
 
 @pytest.mark.parametrize("missing", ["images/1.jpg", "panoptic/1.png"])
-def test_a_missing_folder_is_noticed_at_the_first_image(folder, names, missing):
+def test_a_missing_folder_is_an_error_at_the_first_image(folder, names, missing):
     register(folder)
     (folder / missing).unlink()
     with pytest.raises(AssertionError, match=missing.rsplit("/", 1)[1]):
@@ -99,6 +99,6 @@ def test_images_are_merged_by_their_files():
     assert merged == [{"file_name": "a", "x": 1, "y": 3}, {"file_name": "b", "y": 2}]
 
 
-def test_an_image_without_labels_is_named():
+def test_an_error_names_an_image_without_labels():
     with pytest.raises(KeyError, match="a"):
         merge_to_panoptic([{"file_name": "a"}], [{"file_name": "b"}])

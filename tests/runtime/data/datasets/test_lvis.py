@@ -48,7 +48,7 @@ def load(tmp_path, content):
     return load
 
 
-def test_images_come_in_the_order_of_their_ids_and_lie_where_coco_has_them(load):
+def test_images_are_sorted_by_id_with_the_paths_of_coco(load):
     empty, image = load()
     assert (empty["file_name"], empty["annotations"]) == ("coco/val2017/000000000003.jpg", [])
     assert (image["file_name"], image["image_id"]) == ("coco/train2017/000000000009.jpg", 9)
@@ -68,7 +68,7 @@ def test_extra_keys_of_annotations_are_kept(load):
     assert load(extra_annotation_keys=["depth"])[1]["annotations"][0]["depth"] == 5
 
 
-def test_a_name_gets_the_classes_of_its_version(load):
+def test_the_name_of_a_dataset_selects_the_classes_of_its_version(load):
     name = "lvis_v1_some_test"
     load(name)
     try:
@@ -89,7 +89,7 @@ def test_a_polygon_needs_three_points(load, content):
         load()
 
 
-def test_both_versions_have_their_classes():
+def test_both_versions_have_the_published_categories():
     assert (len(V0_5), len(V1)) == (1230, 1203)
     for categories in (V0_5, V1):
         assert [category["id"] for category in categories] == list(range(1, len(categories) + 1))
@@ -100,14 +100,14 @@ def test_both_versions_have_their_classes():
     assert sum(category["frequency"] == "c" for category in V0_5) == 461
 
 
-def test_image_counts_are_those_of_the_classes():
+def test_image_counts_agree_with_the_frequencies():
     assert LVIS_CATEGORY_IMAGE_COUNT[2] == {"id": 3, "image_count": 1911}
     assert len(LVIS_CATEGORY_IMAGE_COUNT) == len(V1)
     frequent = [category["id"] for category in V1 if category["frequency"] == "f"]
     assert frequent == [c["id"] for c in LVIS_CATEGORY_IMAGE_COUNT if c["image_count"] > 100]
 
 
-def test_names_decide_about_the_classes():
+def test_the_prefix_of_a_name_selects_the_metadata():
     assert len(get_lvis_instances_meta("lvis_v0.5_val")["thing_classes"]) == 1230
     assert len(get_lvis_instances_meta("lvis_v0.5_val_cocofied")["thing_classes"]) == 80
     assert "class_image_count" in get_lvis_instances_meta("lvis_v1")
@@ -115,7 +115,7 @@ def test_names_decide_about_the_classes():
         get_lvis_instances_meta("lvis_v7")
 
 
-def test_all_splits_are_known_by_name():
+def test_all_splits_are_registered():
     names = [name for name in DatasetCatalog.list() if name.startswith("lvis_")]
     assert len(names) == 10
     meta = MetadataCatalog.get("lvis_v1_test_dev")

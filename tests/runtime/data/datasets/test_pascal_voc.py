@@ -21,7 +21,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_images_come_in_the_order_of_their_list(folder):
+def test_images_have_the_order_of_the_image_set(folder):
     first, second = load_voc_instances(str(folder), "train", ["dog", "chair"])
     assert (first["image_id"], second["image_id"]) == ("000005", "000002")
     assert first["file_name"] == str(folder / "JPEGImages" / "000005.jpg")
@@ -44,7 +44,7 @@ def test_an_unknown_class_is_an_error(folder):
         load_voc_instances(str(folder), "train", ["dog"])
 
 
-def test_a_registered_split_is_read_when_it_is_asked_for(folder):
+def test_a_registered_split_is_loaded_on_demand(folder):
     register_pascal_voc("voc_some_test", str(folder), "train", 2007, ["dog", "chair"])
     try:
         meta = MetadataCatalog.get("voc_some_test")
@@ -56,7 +56,7 @@ def test_a_registered_split_is_read_when_it_is_asked_for(folder):
         MetadataCatalog.pop("voc_some_test")
 
 
-def test_all_splits_are_known_by_name():
+def test_all_splits_are_registered():
     names = [name for name in DatasetCatalog.list() if name.startswith("voc_")]
     assert len(names) == 7
     meta = MetadataCatalog.get("voc_2012_val")

@@ -96,7 +96,7 @@ def test_a_probability_of_zero_does_nothing(image):
         ("relative_range", (0.5, 0.25), (20, 15), (40, 60)),
     ],
 )
-def test_the_kind_of_a_crop_gives_its_size(image, kind, size, lowest, highest):
+def test_the_crop_type_defines_the_crop_size(image, kind, size, lowest, highest):
     for _ in range(20):
         cropped = T.RandomCrop(kind, size).get_transform(image).apply_image(image)
         assert (np.array(cropped.shape[:2]) >= lowest).all()
@@ -152,20 +152,20 @@ def test_pixels_outside_of_an_extent_are_black(image):
         (T.RandomSaturation(0.0, 0.0), 100),
     ],
 )
-def test_colours_of_a_grey_image(augmentation, expected):
+def test_colour_augmentations_of_a_grey_image_by_hand(augmentation, expected):
     image = np.full((4, 4, 3), 100, dtype=np.uint8)
     changed = augmentation.get_transform(image).apply_image(image)
     np.testing.assert_allclose(changed, expected, atol=1)
 
 
-def test_a_colour_transform_leaves_geometry_alone(image):
+def test_a_colour_transform_does_not_change_coordinates(image):
     transform = T.PILColorTransform(lambda picture: picture.point(lambda value: 255 - value))
     np.testing.assert_array_equal(transform.apply_image(image), 255 - image)
     points = np.array([[1.0, 2.0]])
     assert transform.apply_coords(points) is points
 
 
-def test_a_crop_for_objects_overlaps_one_by_the_wanted_iou():
+def test_a_min_iou_crop_overlaps_an_object_by_the_required_iou():
     np.random.seed(0)
     image, box = np.zeros((40, 60, 3), dtype=np.uint8), np.array([[10.0, 5.0, 50.0, 35.0]])
     for _ in range(10):
@@ -204,14 +204,14 @@ class CropToFirstBox(T.Augmentation):
         return T.CropTransform(x0, y0, x1 - x0, y1 - y0)
 
 
-def test_an_augmentation_is_given_what_its_parameters_name(image):
+def test_an_augmentation_gets_the_inputs_named_by_its_parameters(image):
     data = T.AugInput(image, boxes=np.array([[10.0, 5.0, 20.0, 30.0]]))
     CropToFirstBox()(data)
     assert data.image.shape == (25, 10, 3)
     np.testing.assert_allclose(data.boxes, [[0.0, 0.0, 10.0, 25.0]])
 
 
-def test_an_augmentation_is_shown_with_the_arguments_that_differ():
+def test_the_repr_of_an_augmentation_shows_non_default_arguments():
     assert str(CropToFirstBox(2)) == "CropToFirstBox(margin=2)"
     assert str(CropToFirstBox()) == "CropToFirstBox()"
 
@@ -225,7 +225,7 @@ def test_an_input_that_is_missing_is_named(image):
         NeedsDepth()(T.AugInput(image))
 
 
-def test_each_augmentation_of_a_list_sees_what_those_before_made(image):
+def test_each_augmentation_of_a_list_sees_the_result_of_the_previous_ones(image):
     steps = [T.CropTransform(0, 0, 20, 20), T.Resize((10, 10)), T.RandomFlip(prob=1.0)]
     found, transforms = T.apply_augmentations(steps, image)
     assert found.shape == (10, 10, 3)

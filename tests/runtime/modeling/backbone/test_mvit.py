@@ -1,4 +1,4 @@
-"""MViT: Detectron2's names and numbers."""
+"""MViT: state dict names and outputs match Detectron2."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def mvit(**options: object) -> MViT:
         ),
     ],
 )
-def test_features_and_gradients_are_detectron2s(options: dict, total: float, gradient: float):
+def test_features_and_gradients_match_detectron2(options: dict, total: float, gradient: float):
     net = mvit(**options)
     fill(net)
     features = net.eval()(image(0, 96, 128)[None] / 255)
@@ -55,7 +55,7 @@ def test_each_stage_has_its_strides_windows_and_heads():
     ]  # fmt: skip
 
 
-def test_names_and_shapes_are_the_published_ones():
+def test_state_dict_has_the_published_names_and_shapes():
     net = mvit(out_features=("scale3", "scale5"))
     shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     assert shapes["blocks.2.attn.qkv.weight"] == (48, 8)

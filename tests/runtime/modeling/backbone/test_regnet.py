@@ -1,4 +1,4 @@
-"""RegNet: Detectron2's names and numbers."""
+"""RegNet: state dict names and outputs match Detectron2."""
 
 import pytest
 import torch
@@ -38,14 +38,14 @@ def regnet(**options: object) -> RegNet:
     ],
 )
 @torch.no_grad()
-def test_features_are_detectron2s(options: dict, total: float):
+def test_features_match_detectron2(options: dict, total: float):
     net = regnet(**options)
     fill(net)
     (features,) = net.eval()(image(0, 64, 96)[None] / 255).values()
     assert features.sum().item() == pytest.approx(total, rel=1e-4)
 
 
-def test_names_and_shapes_are_the_published_ones():
+def test_state_dict_has_the_published_names_and_shapes():
     net = regnet(
         stem_class=SimpleStem,
         block_class=ResBottleneckBlock,

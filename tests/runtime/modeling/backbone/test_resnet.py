@@ -53,12 +53,12 @@ def test_stages_beyond_the_last_feature_are_not_built():
     assert names == {"", "stem", "res2"}
 
 
-def test_a_classifier_stands_on_the_last_stage():
+def test_num_classes_adds_a_classifier_on_the_last_stage():
     net = tiny_resnet(num_classes=5)
     assert net(torch.zeros(2, 3, 32, 32))["linear"].shape == (2, 5)
 
 
-def test_values_by_block_differ_and_others_are_shared():
+def test_per_block_options_differ_and_others_are_shared():
     blocks = ResNet.make_stage(
         BottleneckBlock,
         2,
@@ -72,7 +72,7 @@ def test_values_by_block_differ_and_others_are_shared():
 
 
 @pytest.mark.parametrize(("in_1x1", "strides"), [(True, [2, 1]), (False, [1, 2])])
-def test_a_bottleneck_has_its_stride_where_it_is_told(in_1x1: bool, strides: list[int]):
+def test_stride_in_1x1_moves_the_stride_of_a_bottleneck(in_1x1: bool, strides: list[int]):
     block = BottleneckBlock(4, 8, bottleneck_channels=2, stride=2, stride_in_1x1=in_1x1)
     assert [block.conv1.stride[0], block.conv2.stride[0]] == strides
 
@@ -85,7 +85,7 @@ def test_the_default_stages_have_the_published_depths():
 
 
 @pytest.mark.skipif(provider() == "official", reason="the official one has no CPU kernels")
-def test_a_deformable_block_starts_as_an_ordinary_one():
+def test_a_deformable_block_is_initialised_as_an_ordinary_one():
     block = DeformBottleneckBlock(4, 4, bottleneck_channels=4, deform_modulated=True, norm="")
     plain = BottleneckBlock(4, 4, bottleneck_channels=4, norm="")
     state = {k: v for k, v in block.state_dict().items() if "offset" not in k}
@@ -117,7 +117,7 @@ def test_the_config_freezes_the_first_stages():
     assert isinstance(net.res3[0].conv1.norm, nn.BatchNorm2d)
 
 
-def test_a_dilated_last_stage_keeps_the_stride_before():
+def test_a_dilated_last_stage_keeps_the_stride_of_the_previous_one():
     cfg = get_cfg()
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res4", "res5"]
     cfg.MODEL.RESNETS.RES5_DILATION = 2
@@ -148,7 +148,7 @@ def test_a_pyramid_on_a_resnet_has_the_published_names_and_levels():
     assert all(shape.channels == 16 for shape in net.output_shape().values())
 
 
-def test_the_other_pyramid_ends_in_a_pooled_level():
+def test_the_fpn_backbone_ends_in_a_pooled_level():
     cfg = resnet18_config()
     cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
     net = build_backbone(cfg)
@@ -168,7 +168,7 @@ class Constants(Backbone):
 
 
 @pytest.mark.parametrize(("fuse", "finest"), [("sum", 3.0), ("avg", 1.5)])
-def test_levels_are_fused_from_the_top_down(fuse: str, finest: float):
+def test_fpn_fuses_levels_top_down(fuse: str, finest: float):
     net = FPN(Constants(), ["a", "b"], 1, fuse_type=fuse, square_pad=64)
     with torch.no_grad():
         for name, p in net.named_parameters():
@@ -181,12 +181,12 @@ def test_levels_are_fused_from_the_top_down(fuse: str, finest: float):
     assert net.padding_constraints == {"square_size": 64}
 
 
-def test_strides_must_double():
+def test_fpn_strides_must_double():
     with pytest.raises((ValueError, AssertionError)):
         FPN(Constants(), ["a", "a"], 1)
 
 
-def test_the_last_level_block_reads_p6_through_a_relu():
+def test_p7_is_computed_from_p6_after_a_relu():
     block = LastLevelP6P7(1, 1, in_feature="p5")
     with torch.no_grad():
         for p in block.parameters():

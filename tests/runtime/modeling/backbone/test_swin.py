@@ -1,4 +1,4 @@
-"""Swin Transformer: Detectron2's names and numbers."""
+"""Swin Transformer: state dict names and outputs match Detectron2."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def swin(**options: object) -> SwinTransformer:
         ({"qk_scale": 0.3, "frozen_stages": 2}, 825.3824, 54012.69),
     ],
 )
-def test_features_and_gradients_are_detectron2s(options: dict, total: float, gradient: float):
+def test_features_and_gradients_match_detectron2(options: dict, total: float, gradient: float):
     net = swin(**options)
     fill(net)
     features = net.eval()(image(0, 93, 130)[None] / 255)
@@ -40,7 +40,7 @@ def test_features_and_gradients_are_detectron2s(options: dict, total: float, gra
     assert found == pytest.approx(gradient, rel=1e-3)
 
 
-def test_names_and_shapes_are_the_published_ones():
+def test_state_dict_has_the_published_names_and_shapes():
     net = swin(out_indices=(1,), ape=True, pretrain_img_size=32)
     shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     assert shapes["absolute_pos_embed"] == (1, 16, 8, 8)
@@ -52,7 +52,7 @@ def test_names_and_shapes_are_the_published_ones():
     assert net.output_shape()["p1"].stride == 8
 
 
-def test_the_index_counts_rows_and_columns_of_distances():
+def test_the_relative_position_index_counts_rows_and_columns():
     index = swin(window_size=2).layers[0].blocks[0].attn.relative_position_index
     assert index.tolist() == [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
 
@@ -75,7 +75,7 @@ def test_frozen_stages_are_not_trained(frozen_stages: int, frozen: set[str]):
     assert found == frozen
 
 
-def test_recomputing_changes_nothing():
+def test_gradient_checkpointing_does_not_change_gradients():
     torch.manual_seed(0)
     plain, saving = swin(drop_path_rate=0.0), swin(drop_path_rate=0.0, use_checkpoint=True)
     saving.load_state_dict(plain.state_dict())

@@ -1,4 +1,4 @@
-"""ViT and its simple feature pyramid: Detectron2's names and numbers."""
+"""ViT and its simple feature pyramid: state dict names and outputs match Detectron2."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def vit(**options: object) -> ViT:
         ({"use_abs_pos": False}, 2143.641, 130758.1),
     ],
 )
-def test_features_and_gradients_are_detectron2s(options: dict, total: float, gradient: float):
+def test_features_and_gradients_match_detectron2(options: dict, total: float, gradient: float):
     net = vit(**options)
     feature = net(image(0, 80, 112)[None] / 255)["last_feat"]
     assert feature.shape == (1, 32, 5, 7)
@@ -45,7 +45,7 @@ def test_features_and_gradients_are_detectron2s(options: dict, total: float, gra
 
 @pytest.mark.skipif(provider() != "bundled", reason="the official one needs fairscale")
 @pytest.mark.parametrize("kind", [ViT, MViT])
-def test_recomputing_changes_nothing(kind: type):
+def test_activation_checkpointing_does_not_change_gradients(kind: type):
     options = {"img_size": 64, "embed_dim": 16, "depth": 4, "num_heads": 1}
     options |= {"last_block_indexes": (0, 1, 2, 3)} if kind is MViT else {}
     plain, saving = kind(**options), kind(**options, use_act_checkpoint=True)
@@ -55,7 +55,7 @@ def test_recomputing_changes_nothing(kind: type):
         torch.testing.assert_close(saving.train()(x)[name], feature)
 
 
-def test_names_and_shapes_are_the_published_ones():
+def test_state_dict_has_the_published_names_and_shapes():
     shapes = {name: tuple(value.shape) for name, value in vit(**WINDOWS).state_dict().items()}
     assert shapes["pos_embed"] == (1, 197, 32)
     assert shapes["blocks.0.attn.rel_pos_h"] == (5, 16)  # of a window
@@ -65,14 +65,14 @@ def test_names_and_shapes_are_the_published_ones():
     assert "blocks.0.mlp.fc1.bias" in shapes
 
 
-def test_a_residual_block_starts_as_the_identity():
+def test_a_residual_block_is_initialised_to_the_identity():
     net = ViT(img_size=32, embed_dim=8, depth=1, num_heads=1, residual_block_indexes=(0,))
     x = torch.rand(1, 8, 2, 2)
     assert torch.equal(net.blocks[0].residual(x), x)
 
 
 @torch.no_grad()
-def test_a_pyramid_of_one_map_is_detectron2s():
+def test_the_simple_feature_pyramid_matches_detectron2():
     net = SimpleFeaturePyramid(
         vit(),
         "last_feat",
@@ -97,7 +97,7 @@ def test_a_pyramid_of_one_map_is_detectron2s():
     }  # fmt: skip
 
 
-def test_windows_are_padded_and_joined_again():
+def test_window_unpartition_inverts_window_partition():
     x = torch.rand(2, 5, 7, 3)
     windows, padded = window_partition(x, 3)
     assert windows.shape == (2 * 2 * 3, 3, 3, 3)
@@ -106,7 +106,7 @@ def test_windows_are_padded_and_joined_again():
     assert torch.equal(window_unpartition(windows, 3, padded, (5, 7)), x)
 
 
-def test_distances_count_in_the_finer_of_both_steps():
+def test_relative_positions_are_in_steps_of_the_finer_map():
     embeddings = torch.arange(7.0)[:, None]
     assert get_rel_pos(4, 4, embeddings)[:, :, 0].tolist() == [
         [3, 2, 1, 0], [4, 3, 2, 1], [5, 4, 3, 2], [6, 5, 4, 3],
@@ -126,5 +126,5 @@ def test_distances_count_in_the_finer_of_both_steps():
         ("roi_heads.box_head.fc1.weight", 0),
     ],
 )
-def test_learning_rates_decay_towards_the_input(name: str, power: int):
+def test_layer_wise_learning_rates_decay_towards_the_input(name: str, power: int):
     assert get_vit_lr_decay_rate(name, lr_decay_rate=0.5, num_layers=4) == 0.5**power

@@ -1,4 +1,4 @@
-"""FCOS: the same numbers as Detectron2's, from the same made-up weights and images."""
+"""FCOS: outputs match Detectron2 for deterministic weights and images."""
 
 import math
 
@@ -77,18 +77,18 @@ def anchors_of(model: FCOS) -> list[Boxes]:
     return model.anchor_generator(list(model.backbone(torch.zeros(1, 3, 128, 160)).values()))
 
 
-def test_the_state_has_the_published_names(model: FCOS):
+def test_the_state_dict_has_the_published_names(model: FCOS):
     names = {name.rsplit(".", 1)[0] for name in model.state_dict() if name.startswith("head.")}
     towers = {f"head.{kind}_subnet.{i}" for kind in ("cls", "bbox") for i in (0, 1, 3, 4)}
     assert names == towers | {"head.cls_score", "head.bbox_pred", "head.ctrness"}
 
 
-def test_anchors_are_cells(model: FCOS):
+def test_anchors_are_squares_of_the_stride(model: FCOS):
     first = [level.tensor[0].tolist() for level in anchors_of(model)]
     assert first == [[0, 0, stride, stride] for stride in (8, 16, 32)]
 
 
-def test_positions_near_a_centre_belong_to_the_smallest_box_of_their_level(model, batch):
+def test_center_sampling_assigns_positions_to_the_smallest_box_of_their_level(model, batch):
     labels, boxes = model.label_anchors(anchors_of(model), [x["instances"] for x in batch])
     assert labels[0].bincount().tolist() == [4, 4, 9, 403]
     assert labels[1].bincount().tolist() == [0, 0, 0, 420]
@@ -96,21 +96,21 @@ def test_positions_near_a_centre_belong_to_the_smallest_box_of_their_level(model
     assert not boxes[1].any()
 
 
-def test_with_a_wide_radius_all_of_a_box_is_foreground(model, batch):
+def test_a_large_sampling_radius_makes_the_whole_box_foreground(model, batch):
     model.center_sampling_radius = 100
     quality = model._match_anchors(batch[0]["instances"].gt_boxes, anchors_of(model))
     assert (quality > 0).sum(1).tolist() == [6 * 8, 4, 55]
     assert quality.max(1).values.tolist() == pytest.approx([1e8 - 3000, 1e8 - 400, 1e8 - 15225])
 
 
-def test_centreness_is_one_in_the_middle(model: FCOS):
+def test_centreness_is_one_at_the_centre(model: FCOS):
     cells = [Boxes(torch.tensor([[8.0, 8, 16, 16], [0, 8, 8, 16]]))]
     box = torch.tensor([[2.0, 2, 22, 22]]).repeat(2, 1)
     first, second = model.compute_ctrness_targets(cells, [box])[0].tolist()
     assert (first, second) == pytest.approx((1.0, math.sqrt(2 / 18)))
 
 
-def test_losses_and_gradients_are_detectron2s(model: FCOS, batch: list[dict]):
+def test_losses_and_gradients_match_detectron2(model: FCOS, batch: list[dict]):
     model.train()
     with EventStorage() as storage:
         losses = model(batch)
@@ -131,7 +131,7 @@ def test_an_empty_image_has_only_a_class_loss(model: FCOS, batch: list[dict]):
 
 
 @torch.no_grad()
-def test_detections_are_detectron2s(model: FCOS, batch: list[dict]):
+def test_detections_match_detectron2(model: FCOS, batch: list[dict]):
     model.eval()
     inputs = [{"image": batch[0]["image"], "height": 240, "width": 320}, batch[1]]
     first, second = (x["instances"] for x in model(inputs))

@@ -1,4 +1,4 @@
-"""Panoptic FPN: instances and stuff put together."""
+"""Panoptic FPN: merging of instances and stuff."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ EXPECTED_STUFF = [(1, 1549), (3, 1347), (4, 105)]  # class and area in pixels
 
 
 def instances() -> Instances:
-    """The second is the best; it covers a quarter of the first. The third is everywhere."""
+    """Return four instances: the second is the best and covers a quarter of the first."""
     masks = torch.zeros(4, 8, 8, dtype=torch.bool)
     masks[0, :4, :4] = True
     masks[1, 2:6, 2:6] = True
@@ -48,13 +48,13 @@ def test_the_best_instance_is_on_top_and_stuff_fills_the_rest():
     ]
 
 
-def test_what_is_covered_too_much_is_left_out():
+def test_instances_with_too_much_overlap_are_dropped():
     _, infos = combine_semantic_and_instance_outputs(instances(), stuff(), 0.1, 9, 0.5)
     assert [info["category_id"] for info in infos] == [2, 1]
     assert [info["isthing"] for info in infos] == [True, False]
 
 
-def test_worse_instances_fill_what_better_ones_leave():
+def test_worse_instances_fill_the_area_left_by_better_ones():
     segments, infos = combine_semantic_and_instance_outputs(instances(), stuff(), 0.6, 1, 0.0)
     assert [info["category_id"] for info in infos] == [2, 1, 3]
     assert (segments > 0).all()
@@ -116,7 +116,7 @@ def image() -> dict:
     }
 
 
-def test_training_gives_all_losses(model: PanopticFPN, image: dict):
+def test_training_returns_all_losses(model: PanopticFPN, image: dict):
     with EventStorage():
         losses = model.train()([image])
     assert list(losses) == [
@@ -126,7 +126,7 @@ def test_training_gives_all_losses(model: PanopticFPN, image: dict):
 
 
 @torch.no_grad()
-def test_inference_gives_all_three_results(model: PanopticFPN, image: dict):
+def test_inference_returns_instances_semantic_and_panoptic_results(model: PanopticFPN, image: dict):
     (found,) = model.eval()([image])
     assert sorted(found) == ["instances", "panoptic_seg", "sem_seg"]
     segments, infos = found["panoptic_seg"]
@@ -135,7 +135,7 @@ def test_inference_gives_all_three_results(model: PanopticFPN, image: dict):
 
 
 @torch.no_grad()
-def test_results_can_be_had_uncombined(model: PanopticFPN, image: dict):
+def test_raw_results_are_returned_without_postprocessing(model: PanopticFPN, image: dict):
     found, scores = model.eval().inference([image], do_postprocess=False)
     assert found[0].image_size == (96, 128)
     assert scores.shape == (1, 5, 96, 128)

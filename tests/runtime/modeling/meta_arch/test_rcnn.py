@@ -1,4 +1,4 @@
-"""R-CNNs of every kind: what Detectron2 makes of made-up weights and images."""
+"""R-CNNs of every kind: outputs match Detectron2 for deterministic weights and images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from tests.helpers.runtime_rcnn import batch, tiny_model
 
 @dataclass
 class Variant:
-    """What differs from a Faster R-CNN, and the official package's numbers.
+    """A change of Faster R-CNN, and the official package's numbers.
 
     Attributes:
         changes: of the config.
@@ -197,7 +197,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
     return VARIANTS[request.param]
 
 
-def test_losses_and_their_gradient_are_the_official_ones(variant: Variant):
+def test_losses_and_gradient_match_detectron2(variant: Variant):
     model = tiny_model(**variant.changes).train()
     with EventStorage():
         losses = model(batch())
@@ -209,7 +209,7 @@ def test_losses_and_their_gradient_are_the_official_ones(variant: Variant):
     assert torch.stack(norms).norm().item() == pytest.approx(variant.gradient, rel=1e-3)
 
 
-def test_detections_are_the_official_ones(variant: Variant):
+def test_detections_match_detectron2(variant: Variant):
     with torch.no_grad():
         outputs = tiny_model(**variant.changes).eval()(batch())
     sums: dict[str, list[float]] = {}
@@ -222,7 +222,7 @@ def test_detections_are_the_official_ones(variant: Variant):
         assert sums[name] == pytest.approx(values, rel=1e-4, abs=2 if name == "masks" else 1e-3)
 
 
-def test_a_seed_draws_the_official_samples_while_training():
+def test_sampling_with_a_seed_matches_detectron2():
     changes = {"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True, "MODEL__BACKBONE__FREEZE_AT": 0}
     sampling = {
         "MODEL__RPN__BATCH_SIZE_PER_IMAGE": 64,
@@ -255,7 +255,7 @@ def test_images_without_objects_are_background():
     assert losses["loss_cls"].item() > 0
 
 
-def test_the_counts_of_a_step_are_logged():
+def test_sampling_counts_of_a_step_are_logged():
     with EventStorage() as storage:
         tiny_model(MODEL__MASK_ON=True).train()(batch())
         logged = {name: value for name, (value, _) in storage.latest().items()}
@@ -276,7 +276,7 @@ def test_the_counts_of_a_step_are_logged():
     )
 
 
-def test_pictures_show_truth_proposals_and_masks():
+def test_visualisations_show_ground_truth_proposals_and_masks():
     with EventStorage() as storage:
         tiny_model(MODEL__MASK_ON=True, VIS_PERIOD=1).train()(batch())
         pictures = {name: tuple(picture.shape) for name, picture, _ in storage._vis_data}
@@ -284,7 +284,7 @@ def test_pictures_show_truth_proposals_and_masks():
     assert pictures["Left: mask prediction;   Right: mask GT (0)"] == (3, 28, 2 * 28)
 
 
-def test_given_boxes_get_masks_and_keypoints():
+def test_masks_and_keypoints_are_added_to_given_boxes():
     model = tiny_model(MODEL__MASK_ON=True, MODEL__KEYPOINT_ON=True).eval()
     images = [{"image": item["image"]} for item in batch()]
     given = []
@@ -298,7 +298,7 @@ def test_given_boxes_get_masks_and_keypoints():
     assert [output.pred_keypoints.shape for output in outputs] == [(1, 17, 3)] * 2
 
 
-def test_detections_come_in_the_size_that_was_asked_for():
+def test_detections_have_the_requested_size():
     model = tiny_model().eval()
     item = batch()[0]
     with torch.no_grad():
@@ -323,7 +323,7 @@ def test_proposals_may_come_with_the_images():
         assert len(model.eval()(items)) == 2
 
 
-def test_the_first_stage_alone_gives_proposals():
+def test_a_proposal_network_returns_proposals():
     model = tiny_model(MODEL__META_ARCHITECTURE="ProposalNetwork")
     with EventStorage():
         losses = model.train()(batch())
@@ -336,6 +336,6 @@ def test_the_first_stage_alone_gives_proposals():
 
 
 @pytest.mark.skipif(provider() == "official", reason="the official one asserts")
-def test_a_cascade_of_classwise_boxes_is_refused():
+def test_a_cascade_with_class_specific_boxes_is_refused():
     with pytest.raises(ValueError, match="CLS_AGNOSTIC_BBOX_REG"):
         tiny_model(MODEL__ROI_HEADS__NAME="CascadeROIHeads")

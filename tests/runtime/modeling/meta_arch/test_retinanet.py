@@ -42,7 +42,7 @@ def image(with_truth: bool) -> dict:
     return {"image": torch.rand(3, 64, 96) * 255, "instances": truth}
 
 
-def test_predictions_become_rows_of_anchors():
+def test_predictions_are_permuted_to_rows_of_anchors():
     grid = torch.arange(12).reshape(1, 6, 1, 2)  # two anchors of three numbers, two positions
     assert permute_to_N_HWA_K(grid, 3)[0].tolist() == [
         [0, 2, 4], [6, 8, 10], [1, 3, 5], [7, 9, 11],
@@ -55,25 +55,25 @@ def test_the_head_starts_with_the_prior_probability(model: RetinaNet):
     assert names == {"cls_subnet", "bbox_subnet", "cls_score", "bbox_pred"}
 
 
-def test_the_state_holds_no_anchors_and_no_pixel_statistics(model: RetinaNet):
+def test_the_state_dict_has_no_anchors_and_no_pixel_statistics(model: RetinaNet):
     assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "head"}
 
 
-def test_anchors_are_labelled_by_their_overlap(model: RetinaNet):
+def test_anchors_are_labelled_by_iou(model: RetinaNet):
     anchors = [Boxes(torch.tensor([[8.0, 8, 40, 40], [8, 8, 40, 22], [50, 50, 60, 60]]))]
     labels, boxes = model.label_anchors(anchors, [image(True)["instances"]])
     assert labels[0].tolist() == [2, -1, 3]  # its class, ignored, background
     assert boxes[0][0].tolist() == [8, 8, 40, 40]
 
 
-def test_an_image_without_truth_is_all_background(model: RetinaNet):
+def test_an_image_without_ground_truth_is_all_background(model: RetinaNet):
     anchors = [Boxes(torch.tensor([[0.0, 0, 9, 9]]))]
     labels, boxes = model.label_anchors(anchors, [image(False)["instances"]])
     assert labels[0].tolist() == [3]
     assert boxes[0].tolist() == [[0, 0, 0, 0]]
 
 
-def test_training_gives_two_losses_and_gradients_everywhere(model: RetinaNet):
+def test_training_returns_two_losses_with_gradients_for_all_parameters(model: RetinaNet):
     model.train()
     with EventStorage() as storage:
         losses = model([image(True), image(False)])
@@ -102,7 +102,7 @@ def test_losses_are_divided_by_a_running_mean_of_the_foreground():
     assert losses["loss_box_reg"].item() == pytest.approx((8 - 4 * 0.05) / normalizer)
 
 
-def test_inference_gives_boxes_in_the_size_that_was_asked_for(model: RetinaNet):
+def test_inference_returns_boxes_at_the_requested_size(model: RetinaNet):
     model.eval()
     with torch.no_grad():
         (out,) = model([{"image": torch.rand(3, 64, 96), "height": 128, "width": 192}])
@@ -129,7 +129,7 @@ def test_a_registered_model_is_built_by_name():
     assert isinstance(build_model(cfg), ModelForATest)
 
 
-def test_a_picture_shows_the_truth_above_the_predictions(model: RetinaNet):
+def test_a_visualisation_shows_ground_truth_above_predictions(model: RetinaNet):
     found = Instances((64, 96), pred_boxes=Boxes(torch.tensor([[8.0, 8, 40, 40]])))
     with EventStorage() as storage:
         model.visualize_training([image(True)], [found])

@@ -1,4 +1,4 @@
-"""Semantic segmentation on a feature pyramid: Detectron2's names and numbers."""
+"""Semantic FPN: state dict names and outputs match Detectron2."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def picture() -> torch.Tensor:
     return image(3, 96, 128)
 
 
-def test_the_head_has_the_published_names():
+def test_the_head_has_the_published_state_dict_names():
     shapes = {f"p{level}": ShapeSpec(channels=8, stride=2**level) for level in (5, 2, 3)}
     head = SemSegFPNHead(shapes, num_classes=2, conv_dims=4, common_stride=4, norm="BN")
     weights = [name for name in head.state_dict() if name.endswith("weight")]
@@ -56,7 +56,7 @@ def test_the_head_has_the_published_names():
 
 
 @torch.no_grad()
-def test_scores_are_detectron2s_in_the_size_that_was_asked_for(model, picture):
+def test_scores_match_detectron2_at_the_requested_size(model, picture):
     model.eval()
     small, whole = model([{"image": picture, "height": 48, "width": 64}, {"image": picture}])
     assert small["sem_seg"].shape == (5, 48, 64)
@@ -66,7 +66,7 @@ def test_scores_are_detectron2s_in_the_size_that_was_asked_for(model, picture):
     )
 
 
-def test_the_loss_is_detectron2s_and_leaves_ignored_pixels_out(model, picture):
+def test_the_loss_matches_detectron2_and_excludes_ignored_pixels(model, picture):
     target = torch.arange(96 * 128).reshape(96, 128) % 5
     target[:4] = 255
     (loss,) = model.train()([{"image": picture, "sem_seg": target}]).values()

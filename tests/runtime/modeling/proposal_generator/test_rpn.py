@@ -1,4 +1,4 @@
-"""The proposal network: its head, its labels, its losses, and the proposals it keeps."""
+"""The region proposal network: head, labels, losses, and proposals."""
 
 import math
 
@@ -56,13 +56,13 @@ def top(boxes: list[list[float]], logits: list[float], **options) -> Instances:
     return found
 
 
-def test_a_head_of_one_convolution_has_no_number_in_its_name():
+def test_a_head_of_one_convolution_has_the_older_state_dict_name():
     names = {name for name, _ in StandardRPNHead(in_channels=4, num_anchors=3).named_parameters()}
     parts = ("conv", "objectness_logits", "anchor_deltas")
     assert names == {f"{part}.{kind}" for part in parts for kind in ("weight", "bias")}
 
 
-def test_widths_of_a_head_may_follow_the_input():
+def test_conv_dims_of_minus_one_follow_the_input():
     head = StandardRPNHead(in_channels=4, num_anchors=3, box_dim=5, conv_dims=[6, -1])
     assert [conv.out_channels for conv in head.conv] == [6, 6]
     logits, deltas = head([torch.zeros(2, 4, 5, 7), torch.zeros(2, 4, 3, 4)])
@@ -70,13 +70,13 @@ def test_widths_of_a_head_may_follow_the_input():
     assert [tuple(x.shape) for x in deltas] == [(2, 15, 5, 7), (2, 15, 3, 4)]
 
 
-def test_precomputed_proposals_need_no_generator():
+def test_precomputed_proposals_have_no_generator():
     cfg = get_cfg()
     cfg.MODEL.PROPOSAL_GENERATOR.NAME = "PrecomputedProposals"
     assert build_proposal_generator(cfg, {"res4": ShapeSpec(channels=4, stride=16)}) is None
 
 
-def test_the_config_gives_numbers_of_proposals_by_mode():
+def test_the_config_defines_the_number_of_proposals_by_mode():
     cfg = get_cfg()
     cfg.MODEL.RPN.LOSS_WEIGHT, cfg.MODEL.RPN.BBOX_REG_LOSS_WEIGHT = 2.0, 3.0
     rpn = build_proposal_generator(cfg, {"res4": ShapeSpec(channels=4, stride=16)})
@@ -97,13 +97,13 @@ def test_an_image_without_objects_is_background():
     assert boxes[0].tolist() == [[0, 0, 0, 0]] * 4
 
 
-def test_anchors_beside_the_image_may_be_left_out():
+def test_anchors_outside_of_the_image_are_ignored_on_request():
     rpn = network(anchor_boundary_thresh=0)
     labels, _ = rpn.label_and_sample_anchors(ANCHORS, [truth([0, 0, 8, 8])])
     assert labels[0].tolist() == [1, -1, 0, -1]
 
 
-def test_no_more_than_a_fraction_of_the_sample_is_foreground():
+def test_the_foreground_fraction_of_the_sample_is_limited():
     rpn = network(batch_size_per_image=2, positive_fraction=0.5)
     labels, _ = rpn.label_and_sample_anchors(
         ANCHORS, [truth([0, 0, 8, 8], [20, 20, 28, 28], [-6, 0, 2, 8])]
@@ -111,7 +111,7 @@ def test_no_more_than_a_fraction_of_the_sample_is_foreground():
     assert sorted(labels[0].tolist()) == [-1, -1, -1, 1]
 
 
-def test_losses_are_divided_by_the_size_of_a_full_sample():
+def test_losses_are_normalised_by_the_full_batch_size():
     rpn = network(loss_weight={"loss_rpn_cls": 1.0, "loss_rpn_loc": 3.0})
     labels, boxes = [torch.tensor([1, 0, -1, 0])], [ANCHORS[0].tensor]
     with EventStorage() as storage:
@@ -137,7 +137,7 @@ def test_no_gradient_flows_through_proposals():
     assert losses == {}
 
 
-def test_proposals_come_best_first_and_without_what_overlaps_a_better_one():
+def test_proposals_are_sorted_by_score_after_nms():
     found = top([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]], [0.5, 2.0, 1.0])
     assert found.proposal_boxes.tensor.tolist() == [[0, 0, 10, 9], [20, 20, 30, 30]]
     assert found.objectness_logits.tolist() == [2.0, 1.0]
@@ -156,14 +156,14 @@ def test_proposals_are_clipped_and_small_ones_dropped():
     assert found.proposal_boxes.tensor.tolist() == [[0, 0, 10, 10]]
 
 
-def test_the_numbers_before_and_after_suppression_are_limited():
+def test_the_number_of_proposals_is_limited_before_and_after_nms():
     boxes = [[0, 0, 10, 10], [0, 0, 10, 10], [20, 20, 30, 30], [0, 20, 9, 30]]
     logits = [4.0, 3.0, 2.0, 1.0]
     assert top(boxes, logits, pre_nms_topk=2).objectness_logits.tolist() == [4.0]
     assert top(boxes, logits, post_nms_topk=2).objectness_logits.tolist() == [4.0, 2.0]
 
 
-def test_what_is_not_finite_is_dropped_or_stops_the_training():
+def test_non_finite_proposals_are_dropped_or_an_error_in_training():
     boxes, logits = [[0, 0, 10, 10], [0, 0, math.inf, 9]], [0.0, 1.0]
     assert top(boxes, logits).objectness_logits.tolist() == [0.0]
     assert top(boxes[:1] * 2, [math.nan, 1.0]).objectness_logits.tolist() == [1.0]
@@ -171,7 +171,7 @@ def test_what_is_not_finite_is_dropped_or_stops_the_training():
         top(boxes, logits, training=True)
 
 
-def test_ground_truth_joins_the_proposals_as_certain():
+def test_ground_truth_is_appended_to_the_proposals_with_high_score():
     proposals = Instances((32, 32), proposal_boxes=Boxes([[0, 0, 9, 9]]))
     proposals.objectness_logits = torch.zeros(1)
     (joined,) = add_ground_truth_to_proposals([truth([1, 1, 5, 5])], [proposals])

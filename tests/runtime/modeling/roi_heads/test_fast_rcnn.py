@@ -1,4 +1,4 @@
-"""Classes and boxes of regions: losses and detections."""
+"""Fast R-CNN: losses and detections."""
 
 import math
 
@@ -35,7 +35,7 @@ def losses_of(layers: FastRCNNOutputLayers, logits: torch.Tensor, deltas: torch.
         return {k: v.item() for k, v in layers.losses((logits, deltas), [proposals()]).items()}
 
 
-def test_a_head_is_named_by_its_layers():
+def test_a_box_head_has_the_published_layer_names():
     shape = ShapeSpec(channels=4, height=3, width=5)
     head = FastRCNNConvFCHead(shape, conv_dims=[32], fc_dims=[7, 6], conv_norm="GN")
     names = [name for name, _ in head.named_children()]
@@ -44,13 +44,13 @@ def test_a_head_is_named_by_its_layers():
     assert head(torch.zeros(2, 4, 3, 5)).shape == (2, 6)
 
 
-def test_a_head_without_linear_layers_keeps_the_map():
+def test_a_box_head_without_linear_layers_keeps_the_spatial_size():
     shape = ShapeSpec(channels=4, height=3, width=5)
     output = FastRCNNConvFCHead(shape, conv_dims=[6], fc_dims=[]).output_shape
     assert (output.channels, output.height, output.width) == (6, 3, 5)
 
 
-def test_maps_are_flattened_for_the_predictors():
+def test_feature_maps_are_flattened_for_the_predictors():
     shape = ShapeSpec(channels=4, height=2, width=3)
     layers = FastRCNNOutputLayers(
         shape, box2box_transform=TRANSFORM, num_classes=3, cls_agnostic_bbox_reg=True
@@ -72,7 +72,7 @@ def test_only_the_true_class_moves_its_box():
     assert losses_of(predictor(), torch.zeros(3, 4), deltas)["loss_box_reg"] == pytest.approx(4 / 3)
 
 
-def test_losses_have_weights_by_name_or_one_for_both():
+def test_loss_weight_is_one_number_or_a_dict_by_name():
     logits, deltas = torch.zeros(3, 4), torch.full((3, 12), 0.5)
     plain = losses_of(predictor(), logits, deltas)
     both = losses_of(predictor(loss_weight=2.0), logits, deltas)
@@ -81,7 +81,7 @@ def test_losses_have_weights_by_name_or_one_for_both():
     assert one == pytest.approx({**plain, "loss_box_reg": 2 * plain["loss_box_reg"]})
 
 
-def test_independent_classes_have_no_background():
+def test_sigmoid_classification_has_no_background():
     losses = losses_of(predictor(use_sigmoid_ce=True), torch.zeros(3, 4), torch.zeros(3, 12))
     assert losses["loss_cls"] == pytest.approx(3 * 3 * math.log(2) / 3)
     probabilities = predictor(use_sigmoid_ce=True).predict_probs(
@@ -100,7 +100,7 @@ def federated(number: int) -> FastRCNNOutputLayers:
     )
 
 
-def test_the_federated_loss_draws_classes_by_weight():
+def test_the_federated_loss_samples_classes_by_weight():
     classes, layers = torch.tensor([3, 20, 7]), federated(6)
     torch.manual_seed(1)
     drawn = layers.get_fed_loss_classes(classes, 6, 20, layers.fed_loss_cls_weights)
@@ -108,7 +108,7 @@ def test_the_federated_loss_draws_classes_by_weight():
     assert layers.get_fed_loss_classes(classes, 2, 20, None).tolist() == [3, 7, 20]
 
 
-def test_the_federated_loss_counts_the_drawn_classes_only():
+def test_the_federated_loss_sums_the_sampled_classes_only():
     found = proposals()
     found.gt_classes = torch.tensor([3, 20, 7])
     with EventStorage():
@@ -150,7 +150,7 @@ def test_each_class_has_its_own_box():
     assert found.pred_boxes.tensor.tolist() == [[0, 0, 10, 10], [20, 20, 30, 30]]
 
 
-def test_what_is_not_finite_is_no_detection():
+def test_non_finite_predictions_are_dropped():
     boxes, scores = torch.tensor([[0.0, 0, 10, 10], [0, 0, math.inf, 9]]), torch.full((2, 3), 0.3)
     (found,), _ = fast_rcnn_inference([boxes], [scores], [(30, 30)], 0.05, 0.5, 10)
     assert found.pred_boxes.tensor.tolist() == [[0, 0, 10, 10]] * 2

@@ -1,4 +1,4 @@
-"""Loaders and registration of data sets, and those known by name."""
+"""Loaders and registration of datasets, and the built-in ones."""
 
 from .coco import (
     convert_to_coco_json,

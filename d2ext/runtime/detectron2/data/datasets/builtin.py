@@ -1,6 +1,6 @@
-"""The data sets that are known by name, expected below the folder $DETECTRON2_DATASETS.
+"""The built-in datasets, expected below the folder $DETECTRON2_DATASETS.
 
-The folder is ./datasets by default. Nothing is read before a data set is asked for.
+The folder is ./datasets by default. Nothing is read before a dataset is loaded.
 """
 
 import functools
@@ -60,7 +60,7 @@ def _register(root: str, family: str, name: str, images: str, annotations: str) 
 
 
 def register_all_coco(root: str) -> None:
-    """COCO's detection, person keypoint and panoptic splits, below root/coco."""
+    """Register COCO's detection, person keypoint and panoptic splits, below root/coco."""
     for split, (images, ending) in _COCO_SPLITS.items():
         _register(root, "coco", f"coco_{split}", images, f"instances_{ending}")
         _register(
@@ -99,7 +99,7 @@ def _register_coco_panoptic(root: str, split: str) -> None:
 
 
 def register_all_lvis(root: str) -> None:
-    """LVIS's splits of both versions, annotations in root/lvis and images in root/coco."""
+    """Register the splits of LVIS v0.5 and v1: annotations in root/lvis, images in root/coco."""
     for version, splits in _LVIS_SPLITS.items():
         for split, ending in splits.items():
             register_lvis_instances(
@@ -111,7 +111,7 @@ def register_all_lvis(root: str) -> None:
 
 
 def register_all_cityscapes(root: str) -> None:
-    """Cityscapes' splits with objects and with semantic labels, in root/cityscapes."""
+    """Register the splits of Cityscapes for instances and semantic labels, in root/cityscapes."""
     meta = _get_builtin_metadata("cityscapes")
     for split in ("train", "val", "test"):
         image_dir = os.path.join(root, f"cityscapes/leftImg8bit/{split}/")
@@ -135,7 +135,7 @@ def register_all_cityscapes(root: str) -> None:
 
 
 def register_all_pascal_voc(root: str) -> None:
-    """Pascal VOC's splits of 2007 and 2012, in root/VOC2007 and root/VOC2012."""
+    """Register the splits of Pascal VOC 2007 and 2012, in root/VOC2007 and root/VOC2012."""
     splits = {2007: ("trainval", "train", "val", "test"), 2012: ("trainval", "train", "val")}
     for year, names in splits.items():
         for split in names:
@@ -145,7 +145,7 @@ def register_all_pascal_voc(root: str) -> None:
 
 
 def register_all_ade20k(root: str) -> None:
-    """ADE20K's 150 semantic classes, in root/ADEChallengeData2016."""
+    """Register the splits of ADE20K, 150 semantic classes, in root/ADEChallengeData2016."""
     root = os.path.join(root, "ADEChallengeData2016")
     for split, folder in (("train", "training"), ("val", "validation")):
         name = f"ade20k_sem_seg_{split}"

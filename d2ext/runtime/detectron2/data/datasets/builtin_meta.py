@@ -1,4 +1,4 @@
-"""Metadata of the data sets that are registered by name: categories, colours, keypoints."""
+"""Metadata of the built-in datasets: categories, colours, keypoints."""
 
 from typing import Any
 
@@ -136,7 +136,7 @@ def _get_coco_instances_meta() -> dict[str, Any]:
 
 
 def _get_coco_panoptic_separated_meta() -> dict[str, Any]:
-    """Things and stuff, each with its own numbering; stuff's 0 is any thing."""
+    """Build metadata that numbers things and stuff separately; stuff 0 is any thing."""
     stuff = [category for category in COCO_CATEGORIES if not category["isthing"]]
     numbers = {category["id"]: index for index, category in enumerate(stuff, start=1)}
     return {
@@ -151,7 +151,7 @@ def _get_coco_panoptic_separated_meta() -> dict[str, Any]:
 
 
 def _get_coco_panoptic_standard_meta() -> dict[str, Any]:
-    """One numbering, things first; names and colours of all are given for both kinds."""
+    """Build metadata with one numbering, things first, and all names and colours for both kinds."""
     names = [category["name"] for category in COCO_CATEGORIES]
     colors = [category["color"] for category in COCO_CATEGORIES]
     numbers = {category["id"]: index for index, category in enumerate(COCO_CATEGORIES)}
@@ -167,7 +167,7 @@ def _get_coco_panoptic_standard_meta() -> dict[str, Any]:
 
 
 def _get_cityscapes_meta() -> dict[str, Any]:
-    """Objects are told apart in 8 classes, pixels in 19."""
+    """Build metadata of 8 classes with instances and 19 semantic classes."""
     return {
         "thing_classes": [c["name"] for c in CITYSCAPES_CATEGORIES if c["isthing"]],
         "stuff_classes": [c["name"] for c in CITYSCAPES_CATEGORIES],
@@ -193,7 +193,7 @@ _FAMILIES = {
 
 
 def _get_builtin_metadata(dataset_name: str) -> dict[str, Any]:
-    """The metadata shared by a family of data sets, e.g. "coco" or "coco_person"."""
+    """Return the metadata shared by a family of datasets, e.g. "coco" or "coco_person"."""
     if dataset_name not in _FAMILIES:
         raise KeyError(f"No built-in metadata for dataset {dataset_name}")
     return _FAMILIES[dataset_name]()

@@ -1,4 +1,4 @@
-"""Cityscapes' folders to Detectron2's data set format: objects and semantic labels.
+"""Cityscapes in Detectron2's dataset format: instances and semantic labels.
 
 Source: Cordts et al. 2016, arXiv:1604.01685; https://github.com/mcordts/cityscapesScripts.
 """
@@ -37,7 +37,7 @@ _CONTIGUOUS = {
 
 
 def list_images(image_dir: str) -> list[tuple[str, str]]:
-    """(city, path up to the ending "leftImg8bit.png") of all images in the folders of cities."""
+    """List (city, path up to "leftImg8bit.png") of all images in the folders of cities."""
     found = []
     for city in sorted(PathManager.ls(image_dir)):
         for name in sorted(PathManager.ls(os.path.join(image_dir, city))):
@@ -53,7 +53,7 @@ def list_images(image_dir: str) -> list[tuple[str, str]]:
 
 
 def _get_cityscapes_files(image_dir: str, gt_dir: str) -> list[tuple[str, str, str, str]]:
-    """Of every image: itself, its instance and label images and its polygons."""
+    """List the image, instance image, label image and polygon file of every image."""
     files = []
     for city, stem in list_images(image_dir):
         truth = os.path.join(gt_dir, city, stem)
@@ -69,14 +69,15 @@ def _get_cityscapes_files(image_dir: str, gt_dir: str) -> list[tuple[str, str, s
 def load_cityscapes_instances(
     image_dir: str, gt_dir: str, from_json: bool = True, to_polygons: bool = True
 ) -> list[dict]:
-    """Read the objects of the eight categories with instances, the foremost first.
+    """Load the objects of the eight categories with instances, the foremost first.
 
     Args:
         image_dir: folder of cities with images, e.g. "leftImg8bit/train".
         gt_dir: folder of cities with annotations, e.g. "gtFine/train".
-        from_json: read the polygons, without what objects in front of them hide, instead of the
+        from_json: read the polygons, minus the parts hidden by objects in front, instead of the
             instance images.
-        to_polygons: polygons, else masks as RLE.
+        to_polygons: return polygons, otherwise masks as RLE.
+
     Returns:
         One dict per image; groups have "iscrowd" set.
     """
@@ -104,6 +105,7 @@ def load_cityscapes_semantic(image_dir: str, gt_dir: str) -> list[dict]:
 
     Args:
         image_dir, gt_dir: see `load_cityscapes_instances`.
+
     Returns:
         One dict per image, with "sem_seg_file_name".
     """
@@ -124,7 +126,7 @@ def load_cityscapes_semantic(image_dir: str, gt_dir: str) -> list[dict]:
 
 
 def check_train_ids(path: str) -> None:
-    """Say how to make the label images where they are missing."""
+    """Raise an error that says how to create the label images if they are missing."""
     if not PathManager.isfile(path):
         raise AssertionError(
             f"{path}: no such file. Please generate labelTrainIds.png with "
@@ -156,7 +158,7 @@ def _cityscapes_files_to_dict(
 
 
 def _visible_objects(objects: list[dict]) -> list[dict]:
-    """Objects of Cityscapes' polygons, which it lists from the back to the front."""
+    """Yield the visible parts of polygons; Cityscapes lists objects from back to front."""
     annotations = []
     in_front: BaseGeometry = Polygon()
     for item in reversed(objects):
@@ -176,7 +178,7 @@ def _visible_objects(objects: list[dict]) -> list[dict]:
 
 
 def _category_of(label: str) -> tuple[int, bool]:
-    """A label's category and whether it stands for a group, as "cargroup" does."""
+    """Split a label into its category and whether it is a group, e.g. "cargroup"."""
     if label in CITYSCAPES_LABELS:
         return CITYSCAPES_LABELS[label], False
     if label.removesuffix("group") not in CITYSCAPES_LABELS:
@@ -196,7 +198,7 @@ def _as_annotation(visible: BaseGeometry, category: int, is_group: bool) -> dict
 
 
 def _objects_in(pixels: np.ndarray, to_polygons: bool) -> list[dict]:
-    """Objects of an instance image; slivers without area are left out."""
+    """Read the objects of an instance image; slivers without area are dropped."""
     annotations = []
     for value in np.unique(pixels[pixels >= min(_CONTIGUOUS)]).tolist():
         is_group = value < _INSTANCES_PER_CATEGORY

@@ -1,4 +1,4 @@
-"""Cityscapes' panoptic annotations to Detectron2's data set format."""
+"""Cityscapes' panoptic annotations in Detectron2's dataset format."""
 
 import functools
 import json
@@ -20,7 +20,7 @@ _SPLITS = ("train", "val")
 def get_cityscapes_panoptic_files(
     image_dir: str, gt_dir: str, json_info: dict[str, Any]
 ) -> list[tuple[str, str, list[dict]]]:
-    """Of every image: itself, its panoptic label image and that one's segments."""
+    """List the image, panoptic label image and segments of every image."""
     by_image = {found["image_id"]: found for found in json_info["annotations"]}
     files = []
     for city, stem in list_images(image_dir):
@@ -39,13 +39,14 @@ def get_cityscapes_panoptic_files(
 def load_cityscapes_panoptic(
     image_dir: str, gt_dir: str, gt_json: str, meta: dict[str, Any]
 ) -> list[dict]:
-    """Read the panoptic annotations that Cityscapes' scripts make of its polygons.
+    """Load the panoptic annotations that Cityscapes' scripts make of its polygons.
 
     Args:
         image_dir: folder of cities with images, e.g. "leftImg8bit/train".
         gt_dir: folder of label images, e.g. "gtFine/cityscapes_panoptic_train".
         gt_json: annotations, e.g. "gtFine/cityscapes_panoptic_train.json".
         meta: with "thing_dataset_id_to_contiguous_id" and "stuff_dataset_id_to_contiguous_id".
+
     Returns:
         One dict per image: "file_name", "image_id", "sem_seg_file_name", "pan_seg_file_name" and
         "segments_info" with contiguous categories and "isthing".
@@ -73,7 +74,7 @@ def load_cityscapes_panoptic(
 
 
 def register_all_cityscapes_panoptic(root: str) -> None:
-    """cityscapes_fine_panoptic_train and _val, with the data in root/cityscapes."""
+    """Register cityscapes_fine_panoptic_train and _val, with the data in root/cityscapes."""
     meta = _panoptic_meta()
     for split in _SPLITS:
         name = f"cityscapes_fine_panoptic_{split}"
@@ -95,7 +96,7 @@ def register_all_cityscapes_panoptic(root: str) -> None:
 
 
 def _panoptic_meta() -> dict[str, Any]:
-    """Things and stuff share one numbering, that of the semantic labels."""
+    """Build metadata in which things and stuff share the numbering of the semantic labels."""
     names = [category["name"] for category in CITYSCAPES_CATEGORIES]
     colors = [category["color"] for category in CITYSCAPES_CATEGORIES]
 

@@ -1,4 +1,4 @@
-"""COCO's annotation files to Detectron2's data set format, and back."""
+"""COCO's annotation files to Detectron2's dataset format, and back."""
 
 import datetime
 import functools
@@ -36,15 +36,16 @@ def load_coco_json(
     dataset_name: str | None = None,
     extra_annotation_keys: list[str] | None = None,
 ) -> list[dict]:
-    """Read a COCO annotation file: boxes, segmentations, person keypoints. No image is opened.
+    """Load a COCO annotation file: boxes, segmentations, keypoints. No image is opened.
 
     Args:
         json_file: COCO's instances or person_keypoints format, UTF-8.
         image_root: folder of the file's images.
-        dataset_name: where to keep "thing_classes" and "thing_dataset_id_to_contiguous_id". With a
-            name, categories are renumbered from 0 in the order of their ids; without, they keep
-            their ids.
+        dataset_name: dataset whose metadata gets "thing_classes" and
+            "thing_dataset_id_to_contiguous_id". With a name, categories are renumbered from 0 in
+            the order of their ids; without, they keep their ids.
         extra_annotation_keys: other keys of annotations to keep as they are.
+
     Returns:
         One dict per image, in the order of the images' ids, also for images without annotations.
     """
@@ -78,7 +79,7 @@ def load_coco_json(
 
 
 def _set_classes(content: dict, dataset_name: str) -> dict[int, int]:
-    """Note the class names and the numbering; returns category id -> contiguous id."""
+    """Set the class names in the metadata and return category id -> contiguous id."""
     categories = {category["id"]: category for category in content.get("categories", [])}
     ids = sorted(categories)
     id_map = {category_id: index for index, category_id in enumerate(ids)}
@@ -101,7 +102,7 @@ def _check_annotation_ids(content: dict, json_file: str) -> None:
 
 
 def _load_object(annotation: dict, keys: list[str], id_map: dict[int, int] | None) -> dict | None:
-    """One annotation; None if it has a segmentation without any valid polygon."""
+    """Convert one annotation; None if none of its polygons is valid."""
     if annotation.get("ignore", 0) != 0:
         raise AssertionError('"ignore" in COCO json file is not supported.')
     loaded = {key: annotation[key] for key in keys if key in annotation}
@@ -135,7 +136,7 @@ def _contiguous(annotation: dict, id_map: dict[int, int]) -> int:
 
 
 def _load_segmentation(segmentation: Any) -> Any:
-    """Polygons of at least three points, or a compressed RLE."""
+    """Return polygons of at least three points, or a compressed RLE."""
     if isinstance(segmentation, dict):
         if isinstance(segmentation["counts"], list):
             return mask_util.frPyObjects(segmentation, *segmentation["size"])
@@ -161,15 +162,16 @@ def _warn_of_dropped(by_image: dict[Any, list], loaded: list[dict]) -> None:
 def load_sem_seg(
     gt_root: str, image_root: str, gt_ext: str = "png", image_ext: str = "jpg"
 ) -> list[dict]:
-    """Pair images with label images by their paths below two folders, without the extensions.
+    """Pair images with label images by their relative paths without extensions.
 
     Args:
-        gt_root: folder of label images, whose values are categories.
+        gt_root: folder of label images, whose pixel values are categories.
         image_root: folder of images.
-        gt_ext: ending of label images.
-        image_ext: ending of images.
+        gt_ext: file extension of label images.
+        image_ext: file extension of images.
+
     Returns:
-        One dict per pair: "file_name" and "sem_seg_file_name". No file is opened.
+        One dict per pair: "file_name" and "sem_seg_file_name".
     """
     labels = _files_by_stem(gt_root, gt_ext)
     images = _files_by_stem(image_root, image_ext)
@@ -194,7 +196,7 @@ def _files_by_stem(root: str, extension: str) -> dict[str, str]:
 
 
 def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
-    """A registered data set, with "thing_classes" in its metadata, as the content of a COCO file.
+    """Convert a registered dataset with "thing_classes" to the content of a COCO file.
 
     Boxes become XYWH (rotated ones XYWHA) rounded to thousandths; areas are those of the
     segmentations where there are any.
@@ -278,12 +280,12 @@ def _area_and_segmentation(segmentation: Any, box: Any, mode: BoxMode) -> tuple[
 
 
 def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool = True) -> None:
-    """Write a registered data set as a COCO file.
+    """Convert a registered dataset to a COCO file.
 
     Args:
         dataset_name: see `convert_to_coco_dict`.
         output_file: path of the file.
-        allow_cached: leave a file that is there already.
+        allow_cached: keep an existing file.
     """
     PathManager.mkdirs(os.path.dirname(output_file))
     with file_lock(output_file):
@@ -303,13 +305,13 @@ def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool
 def register_coco_instances(
     name: str, metadata: dict[str, Any], json_file: str | os.PathLike, image_root: str | os.PathLike
 ) -> None:
-    """Make a COCO annotation file the data set `name`; it is read when the set is asked for.
+    """Register a COCO annotation file as dataset `name`; it is read when the dataset is loaded.
 
-    A name that is registered keeps its data set, and its metadata must agree.
+    A registered name keeps its dataset, and its metadata must agree.
 
     Args:
         name: e.g. "coco_2014_train".
-        metadata: more metadata to keep, may be empty.
+        metadata: further metadata, may be empty.
         json_file: see `load_coco_json`.
         image_root: folder of the images.
     """

@@ -1,4 +1,4 @@
-"""COCO's panoptic annotation files to Detectron2's data set format."""
+"""COCO's panoptic annotation files to Detectron2's dataset format."""
 
 import copy
 import functools
@@ -17,13 +17,14 @@ __all__ = ["register_coco_panoptic", "register_coco_panoptic_separated"]
 def load_coco_panoptic_json(
     json_file: str, image_dir: str, gt_dir: str, meta: dict[str, Any]
 ) -> list[dict]:
-    """Read a panoptic annotation file; only looks whether the first image and label image exist.
+    """Load a panoptic annotation file; only the first image and label image are checked to exist.
 
     Args:
         json_file: COCO's panoptic format.
         image_dir: folder of images (.jpg).
         gt_dir: folder of label images.
         meta: with "thing_dataset_id_to_contiguous_id" and "stuff_dataset_id_to_contiguous_id".
+
     Returns:
         One dict per annotated image: "file_name", "image_id", "pan_seg_file_name" and
         "segments_info", whose categories are contiguous and marked by "isthing".
@@ -48,7 +49,7 @@ def load_coco_panoptic_json(
 
 
 def _contiguous(segment: dict, meta: dict[str, Any]) -> dict:
-    """A copy of the segment with a contiguous category and "isthing"."""
+    """Return a copy of the segment with a contiguous category and "isthing"."""
     category, things = segment["category_id"], meta["thing_dataset_id_to_contiguous_id"]
     isthing = category in things
     numbers = things if isthing else meta["stuff_dataset_id_to_contiguous_id"]
@@ -63,11 +64,11 @@ def register_coco_panoptic(
     panoptic_json: str,
     instances_json: str | None = None,
 ) -> None:
-    """Make a panoptic data set usable by name, in Detectron2's standard form.
+    """Register a panoptic dataset in Detectron2's standard form.
 
     Args:
-        name: of the data set.
-        metadata: more to keep about it; it must hold the numbering of things and stuff.
+        name: name of the dataset.
+        metadata: further metadata, with the numberings of things and stuff.
         image_root: folder of images.
         panoptic_root: folder of label images.
         panoptic_json: COCO's panoptic annotations.
@@ -98,14 +99,14 @@ def register_coco_panoptic_separated(
     sem_seg_root: str,
     instances_json: str,
 ) -> None:
-    """Make `name` + "_separated" and `name` + "_stuffonly" usable, as Panoptic FPN trains on them.
+    """Register `name` + "_separated" and `name` + "_stuffonly", on which Panoptic FPN trains.
 
-    Objects are the polygons of the instance annotations; labels are images in which 0 stands for
-    all things and stuff counts from 1. Source: Kirillov et al. 2019, arXiv:1901.02446.
+    Objects are the polygons of the instance annotations. In the label images 0 is any thing, and
+    stuff counts from 1. Source: Kirillov et al. 2019, arXiv:1901.02446.
 
     Args:
-        name: beginning of the names.
-        metadata: more to keep about both.
+        name: prefix of both names.
+        metadata: further metadata of both.
         image_root: folder of images.
         panoptic_root: folder of panoptic label images, for the evaluation.
         panoptic_json: COCO's panoptic annotations, for the evaluation.
@@ -144,11 +145,12 @@ def _load_separated(
 
 
 def merge_to_panoptic(detection_dicts: list[dict], sem_seg_dicts: list[dict]) -> list[dict]:
-    """Join two lists of images by "file_name".
+    """Merge two lists of images by "file_name".
 
     Args:
-        detection_dicts: images with objects; they decide the order.
-        sem_seg_dicts: images with label images, for all of the former.
+        detection_dicts: images with objects, which define the order.
+        sem_seg_dicts: images with label images, for all of `detection_dicts`.
+
     Returns:
         Images with the keys of both.
     """

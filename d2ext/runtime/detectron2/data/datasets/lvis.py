@@ -1,4 +1,4 @@
-"""LVIS's annotation files to Detectron2's data set format."""
+"""LVIS's annotation files to Detectron2's dataset format."""
 
 import functools
 import json
@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 def register_lvis_instances(
     name: str, metadata: dict[str, Any], json_file: str, image_root: str
 ) -> None:
-    """Make an LVIS annotation file usable by name; it is read when it is first asked for.
+    """Register an LVIS annotation file as dataset `name`; it is read when the dataset is loaded.
 
     Args:
-        name: of the data set; `get_lvis_instances_meta` must know its beginning.
-        metadata: more to keep about it.
-        json_file: annotations.
+        name: name of the dataset; `get_lvis_instances_meta` must know its prefix.
+        metadata: further metadata.
+        json_file: annotation file.
         image_root: folder of COCO's folders of images.
     """
     load = functools.partial(load_lvis_json, json_file, image_root, name)
@@ -47,13 +47,14 @@ def load_lvis_json(
     dataset_name: str | None = None,
     extra_annotation_keys: list[str] | None = None,
 ) -> list[dict]:
-    """Read an LVIS annotation file. No image is opened.
+    """Load an LVIS annotation file. No image is opened.
 
     Args:
         json_file: LVIS's format, version 0.5 or 1.
         image_root: folder of COCO's folders of images (train2017, ...).
-        dataset_name: whose metadata gets the class names; see `get_lvis_instances_meta`.
+        dataset_name: dataset whose metadata gets the class names; see `get_lvis_instances_meta`.
         extra_annotation_keys: other keys of annotations to keep as they are.
+
     Returns:
         One dict per image, in the order of the images' ids, with "neg_category_ids" and
         "not_exhaustive_category_ids" as in the file and categories that count from 0.
@@ -94,7 +95,7 @@ def _annotations_by_image(content: dict, json_file: str) -> dict[Any, list[dict]
 
 
 def _path_in_coco(image: dict) -> str:
-    """ "train2017/000000000009.jpg": LVIS splits COCO's images anew and tells where they lie."""
+    """Return e.g. "train2017/000000000009.jpg": LVIS splits mix the folders of COCO."""
     if "coco_url" in image:
         return "/".join(image["coco_url"].split("/")[-2:])
     return image["file_name"]
@@ -118,7 +119,7 @@ def _load_object(annotation: dict, extra_keys: list[str]) -> dict:
 
 
 def get_lvis_instances_meta(dataset_name: str) -> dict[str, Any]:
-    """Class names (and image counts of version 1) by the beginning of a data set's name.
+    """Return the class names, and the image counts of v1, by the prefix of a dataset's name.
 
     Args:
         dataset_name: "lvis_v1...", "lvis_v0.5..."; one with "cocofied" has COCO's 80 classes.

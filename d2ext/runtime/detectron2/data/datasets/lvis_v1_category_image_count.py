@@ -1,4 +1,4 @@
-"""How many training images show each of LVIS v1's categories."""
+"""Number of training images that show each category of LVIS v1."""
 
 from .lvis_v1_categories import IMAGE_COUNTS as LVIS_CATEGORY_IMAGE_COUNT
 

@@ -1,4 +1,4 @@
-"""Pascal VOC's folders to Detectron2's data set format."""
+"""Pascal VOC's folders to Detectron2's dataset format."""
 
 import functools
 import os
@@ -25,14 +25,15 @@ CLASS_NAMES = (
 def load_voc_instances(
     dirname: str, split: str, class_names: list[str] | tuple[str, ...]
 ) -> list[dict]:
-    """Read the boxes of a split. No image is opened.
+    """Load the boxes of a split. No image is opened.
 
     Args:
         dirname: folder with "Annotations", "ImageSets" and "JPEGImages".
         split: name of a list in ImageSets/Main: "train", "val", "trainval" or "test".
-        class_names: their order is the numbering.
+        class_names: class names in the order of their indices.
+
     Returns:
-        One dict per image in the list's order; also for objects that are marked as difficult.
+        One dict per image in the list's order, with all objects, also difficult ones.
     """
     with PathManager.open(os.path.join(dirname, "ImageSets", "Main", f"{split}.txt")) as file:
         stems = np.loadtxt(file, dtype=str, ndmin=1)
@@ -80,12 +81,12 @@ def register_pascal_voc(
     year: int,
     class_names: list[str] | tuple[str, ...] = CLASS_NAMES,
 ) -> None:
-    """Make a split usable by name; see `load_voc_instances`.
+    """Register a split of Pascal VOC; see `load_voc_instances`.
 
     Args:
-        name: of the data set.
+        name: name of the dataset.
         dirname, split, class_names: see `load_voc_instances`.
-        year: 2007 or 2012; decides how AP is computed.
+        year: 2007 or 2012, which selects the definition of AP.
     """
     load = functools.partial(load_voc_instances, dirname, split, class_names)
     DatasetCatalog.register(name, load)

@@ -1,4 +1,4 @@
-"""Orders in which samples are read, shared by the processes of a run."""
+"""Samplers: the order in which samples are read, sharded over the processes of a run."""
 
 from .distributed_sampler import (
     InferenceSampler,

@@ -1,7 +1,7 @@
-"""Samplers of a run of several processes: an endless shuffled stream, and one pass for inference.
+"""Distributed samplers: infinite shuffled streams for training, one pass for inference.
 
-A training stream is the same in all processes, and each takes every n-th index of it. Worker
-processes of a loader are not considered here; `ToIterableDataset` is for that.
+A training stream is the same in all processes, and each takes every n-th index of it.
+`ToIterableDataset` shards further over the worker processes of a loader.
 """
 
 import itertools
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class _EndlessSampler(Sampler):
-    """This process's share of an endless stream of indices."""
+    """The shard of this process of an infinite stream of indices."""
 
     def __init__(self, shuffle: bool, seed: int | None) -> None:
         self._shuffle = shuffle
@@ -42,21 +42,22 @@ class _EndlessSampler(Sampler):
         while True:
             indices = self._get_epoch_indices(generator)
             if self._shuffle:
+                # All processes draw the same permutation, so that their shards do not overlap.
                 indices = indices[torch.randperm(len(indices), generator=generator)]
             yield from indices.tolist()
 
     def _get_epoch_indices(self, generator: torch.Generator) -> torch.Tensor:
-        """(N,) the indices of one pass, in order."""
+        """Return (N,) the indices of one epoch, in order."""
         raise NotImplementedError
 
 
 class TrainingSampler(_EndlessSampler):
-    """All indices in [0, size), then all again, each time in another order.
+    """Infinite sampler: all indices in [0, size) per epoch, shuffled anew each time.
 
     Args:
         size: number of samples.
         shuffle: False for ascending order.
-        seed: of the shuffling, the same in all processes; by default one drawn together.
+        seed: shuffling seed, the same in all processes; by default a shared random one.
     """
 
     def __init__(self, size: int, shuffle: bool = True, seed: int | None = None) -> None:
@@ -72,14 +73,14 @@ class TrainingSampler(_EndlessSampler):
 
 
 class RandomSubsetTrainingSampler(TrainingSampler):
-    """A `TrainingSampler` over a random part of the samples that stays the same.
+    """A `TrainingSampler` over a fixed random subset of the samples.
 
     Args:
         size: number of samples.
-        subset_ratio: the part, as a share of the samples.
-        shuffle: False for the order of the drawing.
+        subset_ratio: size of the subset as a fraction of the samples.
+        shuffle: False for the order in which the subset was drawn.
         seed_shuffle: see `TrainingSampler.seed`.
-        seed_subset: of the drawing of the part, the same in all processes.
+        seed_subset: seed of the subset, the same in all processes.
     """
 
     def __init__(
@@ -106,9 +107,9 @@ class RandomSubsetTrainingSampler(TrainingSampler):
 
 
 class RepeatFactorTrainingSampler(_EndlessSampler):
-    """A training stream in which a sample appears as often as its factor says, for rare classes.
+    """Infinite sampler that repeats samples by their factors, to oversample rare classes.
 
-    A fractional factor is rounded up or down at random in each pass.
+    A fractional factor is rounded up or down at random in each epoch.
 
     Args:
         repeat_factors: (N,) floats.
@@ -127,15 +128,16 @@ class RepeatFactorTrainingSampler(_EndlessSampler):
     def repeat_factors_from_category_frequency(
         dataset_dicts: list[dict], repeat_thresh: float, sqrt: bool = True
     ) -> torch.Tensor:
-        """(N,) factors: threshold over frequency (or its root) of an image's rarest category.
+        """Compute (N,) repeat factors from the frequency of the rarest category in each image.
 
-        The frequency of a category is the share of the images that show it.
+        The factor is max(1, threshold / frequency), or the square root of that. The frequency of a
+        category is the fraction of images that show it.
         Source: Gupta et al. 2019, "LVIS", arXiv:1908.03195, appendix B.2.
 
         Args:
-            dataset_dicts: data set in Detectron2's format.
-            repeat_thresh: images of more frequent categories are not repeated.
-            sqrt: take the root.
+            dataset_dicts: dataset in Detectron2's format.
+            repeat_thresh: frequency from which on images are not repeated.
+            sqrt: take the square root.
         """
         shown = [{a["category_id"] for a in image["annotations"]} for image in dataset_dicts]
         images_with = Counter(itertools.chain.from_iterable(shown))
@@ -154,9 +156,9 @@ class RepeatFactorTrainingSampler(_EndlessSampler):
 
 
 class InferenceSampler(Sampler):
-    """Each sample once: every process gets a run of consecutive indices.
+    """Sampler of each sample once: every process gets a range of consecutive indices.
 
-    The first processes get one more where the samples do not divide evenly.
+    The first processes get one more if the samples do not divide evenly.
     """
 
     def __init__(self, size: int) -> None:
@@ -169,6 +171,7 @@ class InferenceSampler(Sampler):
 
     @staticmethod
     def _get_local_indices(total_size: int, world_size: int, rank: int) -> range:
+        # No padding: an evaluation must not see a sample twice.
         share, remainder = divmod(total_size, world_size)
         begin = rank * share + min(rank, remainder)
         return range(begin, begin + share + (rank < remainder))

@@ -10,12 +10,12 @@ __all__ = ["GroupedBatchSampler"]
 
 
 class GroupedBatchSampler(BatchSampler):
-    """Collects the indices of a sampler by group and yields a group's batch when it is full.
+    """Batch sampler that collects indices by group and yields a batch when it is full.
 
     Args:
         sampler: yields indices in [0, N).
-        group_ids: N group numbers, one for each index.
-        batch_size: indices of a batch.
+        group_ids: N group numbers, one per index.
+        batch_size: indices per batch.
     """
 
     def __init__(self, sampler: Sampler, group_ids: Sequence[int], batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Deterministic transforms, the random policies that make them, and the data they act on."""
+"""Deterministic transforms, the augmentations that draw them, and the data they act on."""
 
 from fvcore.transforms.transform import (
     BlendTransform,

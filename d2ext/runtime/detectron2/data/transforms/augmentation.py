@@ -20,9 +20,9 @@ __all__ = [
 
 
 class Augmentation:
-    """A policy: `get_transform` reads inputs by the names of its parameters, returns a transform.
+    """A policy whose `get_transform` reads inputs by the names of its parameters.
 
-    A policy of a single parameter is given the image, whatever the parameter's name.
+    A policy with a single parameter gets the image, whatever the parameter's name.
     """
 
     input_args: tuple[str, ...] | None = None
@@ -30,24 +30,25 @@ class Augmentation:
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """What `_init` has set."""
+            """Return an attribute set by `_init`."""
 
     def _init(self, params: dict[str, Any] | None = None) -> None:
-        """Keep a constructor's `locals()` as attributes."""
+        """Store a constructor's `locals()` as attributes."""
         for name, value in (params or {}).items():
+            # `locals()` of a constructor also has `self` and `__class__`.
             if name != "self" and not name.startswith("_"):
                 setattr(self, name, value)
 
     def get_transform(self, *args: Any) -> Transform:
-        """Choose the transform for these inputs.
+        """Return the transform for these inputs.
 
-        By convention: `image` is an (H, W) or (H, W, C) array, uint8 in [0, 255] or floating point;
-        `boxes` are (N, 4) float32, XYXY in pixels; `sem_seg` is (H, W) of integer labels.
+        By convention `image` is an (H, W) or (H, W, C) array, uint8 in [0, 255] or floating point,
+        `boxes` are (N, 4) float32, XYXY in pixels, and `sem_seg` is (H, W) of integer labels.
         """
         raise NotImplementedError
 
     def __call__(self, aug_input: Any) -> Transform:
-        """Transform `aug_input` in place and return the transform that was used."""
+        """Transform `aug_input` in place and return the transform that was applied."""
         transform = self.get_transform(*_inputs_of(self, aug_input))
         _check_transform(transform, self)
         aug_input.transform(transform)
@@ -56,7 +57,7 @@ class Augmentation:
     def _rand_range(
         self, low: float = 1.0, high: float | None = None, size: Any = None
     ) -> np.ndarray:
-        """Uniform in [low, high), or in [0, low) when only `low` is given."""
+        """Draw uniformly from [low, high), or from [0, low) if only `low` is given."""
         if high is None:
             low, high = 0, low
         return np.random.uniform(low, high, [] if size is None else size)
@@ -64,14 +65,14 @@ class Augmentation:
     def __repr__(self) -> str:
         try:
             return f"{type(self).__name__}({', '.join(_changed_arguments(self))})"
-        except AttributeError:  # the constructor does not keep its arguments
+        except AttributeError:  # the constructor does not store its arguments
             return super().__repr__()
 
     __str__ = __repr__
 
 
 def _changed_arguments(augmentation: Augmentation) -> list[str]:
-    """ "name=value" of the constructor's arguments that are not at their defaults."""
+    """Format the constructor's non-default arguments as "name=value"."""
     shown = []
     for name, parameter in inspect.signature(type(augmentation).__init__).parameters.items():
         if name == "self":
@@ -100,6 +101,7 @@ def _input_names(augmentation: Augmentation) -> tuple[str, ...]:
 
 def _inputs_of(augmentation: Augmentation, aug_input: Any) -> list[Any]:
     if augmentation.input_args is None:
+        # Cached, because inspecting a signature per image is slow.
         augmentation.input_args = _input_names(augmentation)
     missing = [name for name in augmentation.input_args if not hasattr(aug_input, name)]
     if missing:
@@ -119,7 +121,7 @@ def _check_transform(transform: Any, augmentation: Augmentation) -> None:
 
 
 class _FixedTransform(Augmentation):
-    """A transform where an augmentation is expected."""
+    """An augmentation that always returns the same transform."""
 
     def __init__(self, tfm: Transform) -> None:
         self.tfm = tfm
@@ -134,14 +136,14 @@ class _FixedTransform(Augmentation):
 
 
 def _transform_to_aug(item: Transform | Augmentation) -> Augmentation:
-    """An augmentation as it is, a transform as the augmentation that always returns it."""
+    """Wrap a transform as an augmentation; return an augmentation as it is."""
     if not isinstance(item, (Transform, Augmentation)):
         raise AssertionError(f"Not an Augmentation or a Transform: {item!r}")
     return _FixedTransform(item) if isinstance(item, Transform) else item
 
 
 class AugmentationList(Augmentation):
-    """Augmentations one after another, each one seeing the result of those before."""
+    """A sequence of augmentations, each applied to the result of those before."""
 
     def __init__(self, augs: Sequence[Augmentation | Transform]) -> None:
         self.augs = [_transform_to_aug(item) for item in augs]
@@ -156,7 +158,7 @@ class AugmentationList(Augmentation):
 
 
 class AugInput:
-    """The standard data of one image that augmentations read and change.
+    """The standard inputs of augmentations: one image with boxes and semantic labels.
 
     Args:
         image: (H, W) or (H, W, C), uint8 in [0, 255] or floating point.
@@ -185,7 +187,7 @@ class AugInput:
     def apply_augmentations(
         self, augmentations: Sequence[Augmentation | Transform]
     ) -> TransformList:
-        """The same as `AugmentationList(augmentations)(self)`."""
+        """Apply augmentations in place; same as `AugmentationList(augmentations)(self)`."""
         return AugmentationList(augmentations)(self)
 
 
@@ -199,7 +201,7 @@ def _check_image(image: Any) -> None:
 def apply_augmentations(
     augmentations: Sequence[Augmentation | Transform], inputs: Any
 ) -> tuple[Any, TransformList]:
-    """Apply to an image array, or to an `AugInput` in place; returns it and the transforms."""
+    """Apply to an image array, or to an `AugInput` in place; return it and the transforms."""
     data = AugInput(inputs) if isinstance(inputs, np.ndarray) else inputs
     transforms = data.apply_augmentations(augmentations)
     return (data.image if isinstance(inputs, np.ndarray) else data), transforms

@@ -1,4 +1,4 @@
-"""The augmentations: when and how much to resize, flip, crop, rotate and recolour."""
+"""The built-in augmentations: resizing, flipping, cropping, rotation and colour."""
 
 import math
 import sys
@@ -45,7 +45,7 @@ _BILINEAR = Image.Resampling.BILINEAR
 
 
 class RandomApply(Augmentation):
-    """Another augmentation (or transform) with probability `prob`."""
+    """Apply another augmentation (or transform) with probability `prob`."""
 
     def __init__(self, tfm_or_aug: Transform | Augmentation, prob: float = 0.5) -> None:
         super().__init__()
@@ -97,17 +97,17 @@ class Resize(Augmentation):
 
 
 class ResizeShortestEdge(Augmentation):
-    """Scale the shorter side to a random length unless the longer one then exceeds `max_size`.
+    """Scale the shorter side to a random length, limited so that the longer is at most `max_size`.
 
     Args:
         short_edge_length: with "range", the lowest and highest length in pixels (or one length);
             with "choice", the lengths to choose from.
-        max_size: the longest side allowed, in pixels; such images are scaled to it.
+        max_size: maximum length of the longer side, in pixels.
         sample_style: "range" or "choice".
-        interp: Pillow's resampling.
+        interp: resampling filter of Pillow.
     """
 
-    # `get_output_shape` is used in TorchScript, which looks at the whole class: hence the marks,
+    # TorchScript compiles `get_output_shape` and reads the whole class: hence the decorators,
     # and no Transform in the signatures.
     @torch.jit.unused
     def __init__(
@@ -146,7 +146,7 @@ class ResizeShortestEdge(Augmentation):
     def get_output_shape(
         oldh: int, oldw: int, short_edge_length: int, max_size: int
     ) -> tuple[int, int]:
-        """(height, width) in pixels after resizing an image of (oldh, oldw)."""
+        """Return (height, width) in pixels after resizing an image of (oldh, oldw)."""
         size = short_edge_length * 1.0
         scale = size / min(oldh, oldw)
         new_h, new_w = (size, scale * oldw) if oldh < oldw else (scale * oldh, size)
@@ -154,16 +154,17 @@ class ResizeShortestEdge(Augmentation):
         if longest > max_size:
             shrink = max_size * 1.0 / longest
             new_h, new_w = new_h * shrink, new_w * shrink
+        # Rounding to the nearest, as in Detectron2 (`round` would round halves to even).
         return int(new_h + 0.5), int(new_w + 0.5)
 
 
 class ResizeScale(Augmentation):
-    """Fit the image, its aspect kept, into a target box scaled at random.
+    """Fit the image with its aspect ratio into a target box of random scale (large-scale jitter).
 
     Args:
-        min_scale, max_scale: range of the factor on the target box.
+        min_scale, max_scale: range of the scale of the target box.
         target_height, target_width: the target box in pixels.
-        interp: Pillow's resampling.
+        interp: resampling filter of Pillow.
     """
 
     def __init__(
@@ -192,12 +193,12 @@ class RandomRotation(Augmentation):
 
     Args:
         angle: with "range", the lowest and highest angle in degrees; with "choice", the angles to
-            choose from; one angle for always the same.
-        expand: grow the image to hold all of the rotated one.
+            choose from; a number for a fixed angle.
+        expand: enlarge the image to contain the whole rotated one.
         center: with "range", ((min x, min y), (max x, max y)), with "choice", centres to choose
-            from, relative to the image's size; the middle by default.
+            from, relative to the image's size; by default the centre of the image.
         sample_style: "range" or "choice".
-        interp: OpenCV's interpolation.
+        interp: interpolation of OpenCV.
     """
 
     def __init__(
@@ -240,13 +241,13 @@ class RandomRotation(Augmentation):
 
 
 class FixedSizeCrop(Augmentation):
-    """A random crop of a fixed size; smaller images are padded at the right and the bottom.
+    """Crop randomly to a fixed size; smaller images are padded at the right and the bottom.
 
     Args:
         crop_size: (height, width) in pixels.
-        pad: pad smaller images, else return them smaller.
-        pad_value: what the image is padded with.
-        seg_pad_value: what the segmentation is padded with.
+        pad: pad smaller images; otherwise they stay smaller.
+        pad_value: padding value of the image.
+        seg_pad_value: padding value of the segmentation.
     """
 
     def __init__(
@@ -278,7 +279,7 @@ class FixedSizeCrop(Augmentation):
 
 
 class RandomCrop(Augmentation):
-    """A crop at a random place, of a size that depends on `crop_type`.
+    """Crop at a random place, to a size that depends on `crop_type`.
 
     Args:
         crop_type: of an (H, W) image,
@@ -306,7 +307,7 @@ class RandomCrop(Augmentation):
         return CropTransform(left, top, crop_w, crop_h)
 
     def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of the image -> (height, width) of the crop, in pixels."""
+        """Return (height, width) of the crop for (height, width) of the image, in pixels."""
         height, width = image_size
         if self.crop_type == "absolute":
             return min(self.crop_size[0], height), min(self.crop_size[1], width)
@@ -326,12 +327,12 @@ class RandomCrop(Augmentation):
 
 
 class RandomCrop_CategoryAreaConstraint(Augmentation):
-    """`RandomCrop` that tries up to ten times to keep any one category from filling the crop.
+    """`RandomCrop` with up to ten trials, so that no single category fills the crop.
 
     Args:
         crop_type, crop_size: see `RandomCrop`.
-        single_category_max_area: largest share of the crop for one category; 1.0 for no limit.
-        ignored_category: a label that does not count, usually the one ignored in training.
+        single_category_max_area: maximum fraction of the crop for one category; 1.0 for no limit.
+        ignored_category: a label that is not counted, usually the one ignored in training.
     """
 
     def __init__(
@@ -364,12 +365,12 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
 
 
 class RandomExtent(Augmentation):
-    """A randomly scaled and shifted rectangle of the image; what lies outside it is black.
+    """Cut a randomly scaled and shifted rectangle of the image; the outside is black.
 
     Args:
-        scale_range: lowest and highest size of the rectangle relative to the image's.
-        shift_range: (x, y), the rectangle's centre moves by up to half of these shares of the
-            image's width and height.
+        scale_range: minimum and maximum size of the rectangle relative to the image's.
+        shift_range: (x, y): the centre of the rectangle moves by up to half of these fractions of
+            the image's width and height.
     """
 
     def __init__(self, scale_range: tuple[float, float], shift_range: tuple[float, float]) -> None:
@@ -389,7 +390,7 @@ class RandomExtent(Augmentation):
 
 
 class RandomContrast(Augmentation):
-    """Blend with the image's mean; an intensity below 1 reduces contrast, above raises it."""
+    """Blend with the image's mean: an intensity below 1 reduces contrast, above 1 raises it."""
 
     def __init__(self, intensity_min: float, intensity_max: float) -> None:
         super().__init__()
@@ -401,7 +402,7 @@ class RandomContrast(Augmentation):
 
 
 class RandomBrightness(Augmentation):
-    """Blend with black; an intensity below 1 darkens, above brightens."""
+    """Blend with black: an intensity below 1 darkens, above 1 brightens."""
 
     def __init__(self, intensity_min: float, intensity_max: float) -> None:
         super().__init__()
@@ -413,7 +414,7 @@ class RandomBrightness(Augmentation):
 
 
 class RandomSaturation(Augmentation):
-    """Blend an RGB image with its grey version (ITU-R 601 luma); below 1 greys."""
+    """Blend an RGB image with its grey version (ITU-R 601 luma): below 1 desaturates."""
 
     def __init__(self, intensity_min: float, intensity_max: float) -> None:
         super().__init__()
@@ -423,22 +424,24 @@ class RandomSaturation(Augmentation):
         if image.shape[-1] != 3:
             raise AssertionError(f"RandomSaturation needs an RGB image, got {image.shape}")
         weight = np.random.uniform(self.intensity_min, self.intensity_max)
+        # Luma of ITU-R BT.601.
         grey = image.dot([0.299, 0.587, 0.114])[:, :, None]
         return BlendTransform(src_image=grey, src_weight=1 - weight, dst_weight=weight)
 
 
 class RandomLighting(Augmentation):
-    """AlexNet's colour noise along ImageNet's principal components, for RGB images.
+    """AlexNet's colour noise along the principal components of ImageNet, for RGB images.
 
     Source: Krizhevsky et al. 2012, section 4.1.
 
     Args:
-        scale: standard deviation of the components' weights.
+        scale: standard deviation of the weights of the components.
     """
 
     def __init__(self, scale: float) -> None:
         super().__init__()
         self._init(locals())
+        # Eigenvectors and eigenvalues of the RGB covariance over ImageNet.
         rows = [(-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203)]
         self.eigen_vecs = np.array(rows)
         self.eigen_vals = np.array([0.2175, 0.0188, 0.0045])
@@ -463,13 +466,13 @@ class RandomResize(Augmentation):
 
 
 class MinIoURandomCrop(Augmentation):
-    """A crop that overlaps every box by an IoU drawn at random, as for SSD (Liu et al. 2016, 2.2).
+    """Crop with a random minimum IoU with every box, as in SSD (Liu et al. 2016, section 2.2).
 
     Args:
         min_ious: thresholds to draw from, besides "no crop" and "any overlap".
-        min_crop_size: shortest side of the crop relative to the image's.
-        mode_trials: thresholds to try before giving up.
-        crop_trials: crops to try for a threshold.
+        min_crop_size: minimum side of the crop relative to the image's.
+        mode_trials: number of thresholds to try before giving up.
+        crop_trials: number of crops to try per threshold.
     """
 
     def __init__(
@@ -480,6 +483,7 @@ class MinIoURandomCrop(Augmentation):
         crop_trials: int = 50,
     ) -> None:
         self.min_ious = min_ious
+        # 1 stands for the whole image, 0 for a crop with any overlap.
         self.sample_mode = (1, *min_ious, 0)
         self.min_crop_size = min_crop_size
         self.mode_trials = mode_trials
@@ -499,9 +503,10 @@ class MinIoURandomCrop(Augmentation):
         return NoOpTransform()
 
     def _sample_crop(self, height: int, width: int) -> tuple[float, float, float, float] | None:
-        """left, top, width and height, or None if the aspect is extreme."""
+        """Draw left, top, width and height, or None if the aspect ratio is extreme."""
         crop_w = np.random.uniform(self.min_crop_size * width, width)
         crop_h = np.random.uniform(self.min_crop_size * height, height)
+        # SSD's limits of the aspect ratio.
         if not 0.5 <= crop_h / crop_w <= 2:
             return None
         left, top = np.random.uniform(width - crop_w), np.random.uniform(height - crop_h)

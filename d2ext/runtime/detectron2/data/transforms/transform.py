@@ -32,20 +32,20 @@ _TORCH_MODES = {
 
 
 def _through_pil(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """Pillow has no (H, W, 1) images: the last axis is dropped for it and put back."""
+    """Apply `change` to a Pillow image; the last axis of (H, W, 1), which it lacks, is restored."""
     single = image.ndim == 3 and image.shape[2] == 1
     changed = np.array(change(Image.fromarray(image[:, :, 0] if single else image)))
     return changed[:, :, None] if single else changed
 
 
 class ExtentTransform(Transform):
-    """A rectangle of the image, which may reach outside it, scaled to an output size.
+    """A rectangle of the image, which may extend beyond it, scaled to an output size.
 
     Args:
         src_rect: x0, y0, x1, y1 in pixels.
         output_size: (height, width) in pixels.
-        interp: Pillow's resampling.
-        fill: value of the pixels that lie outside the image.
+        interp: resampling filter of Pillow.
+        fill: value of the pixels outside the image.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ExtentTransform(Transform):
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         height, width = self.output_size
         x0, y0, x1, y1 = self.src_rect
-        mapped = coords.astype("float32")  # around the centres, where float32 is finest
+        mapped = coords.astype("float32")  # relative to the centres, where float32 is most precise
         mapped -= [0.5 * (x0 + x1), 0.5 * (y0 + y1)]
         mapped *= [width / (x1 - x0), height / (y1 - y0)]
         mapped += [0.5 * width, 0.5 * height]
@@ -87,13 +87,13 @@ class ExtentTransform(Transform):
 class ResizeTransform(Transform):
     """Resize (h, w) to (new_h, new_w).
 
-    uint8 images are resized as by Pillow, which averages when it shrinks; others by
-    `F.interpolate`, which does not.
+    uint8 images are resized as by Pillow, which antialiases when it shrinks; others by
+    `F.interpolate`, without antialiasing.
 
     Args:
         h, w: size of the image in pixels.
-        new_h, new_w: wanted size in pixels.
-        interp: Pillow's resampling, bilinear by default.
+        new_h, new_w: target size in pixels.
+        interp: resampling filter of Pillow, bilinear by default.
     """
 
     def __init__(self, h: int, w: int, new_h: int, new_w: int, interp: int | None = None) -> None:
@@ -108,7 +108,7 @@ class ResizeTransform(Transform):
         if img.dtype != np.uint8:
             return self._interpolate(img, _TORCH_MODES[method])
         if method == Image.Resampling.BILINEAR and img.shape[2:] in ((), (1,), (3,)):
-            # Pillow's arithmetic in vector instructions; where it differs, it is by one level.
+            # Pillow's algorithm with vector instructions; results differ by one level at most.
             return self._interpolate(img, "bilinear", antialias=True)
         return _through_pil(img, lambda p: p.resize((self.new_w, self.new_h), method))
 
@@ -126,7 +126,7 @@ class ResizeTransform(Transform):
         return resized[0].permute(1, 2, 0).reshape(self.new_h, self.new_w, *img.shape[2:]).numpy()
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        # Not in one step: integer coordinates stay integers.
+        # `*=` would fail for integer coordinates, which stay integers.
         coords[:, 0] = coords[:, 0] * (self.new_w / self.w)
         coords[:, 1] = coords[:, 1] * (self.new_h / self.h)
         return coords
@@ -139,15 +139,15 @@ class ResizeTransform(Transform):
 
 
 class RotationTransform(Transform):
-    """Rotate counter-clockwise, as seen on screen.
+    """Rotation counter-clockwise, as seen on screen.
 
     Args:
         h, w: size of the image in pixels.
         angle: degrees.
-        expand: grow the image to hold all of the rotated one, else keep its size.
-        center: (x, y) in pixels that stays where it is; the middle by default. It only shifts, so
-            it has no effect with `expand`.
-        interp: OpenCV's interpolation, linear by default.
+        expand: enlarge the image to contain the whole rotated one, otherwise keep its size.
+        center: (x, y) of the fixed point in pixels; by default the centre. It only shifts, so it
+            has no effect with `expand`.
+        interp: interpolation of OpenCV, linear by default.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class RotationTransform(Transform):
             extent = [h * abs_sin + w * abs_cos, h * abs_cos + w * abs_sin]
             bound_w, bound_h = np.rint(extent).astype(int)
         self._set_attributes(locals())
-        # OpenCV's pixel centres are at integers, those of coordinates at halves.
+        # OpenCV's pixel centres are at integers, those of coordinates at .5.
         self.rm_coords = self.create_rotation_matrix()
         self.rm_image = self.create_rotation_matrix(offset=-0.5)
 
@@ -197,7 +197,7 @@ class RotationTransform(Transform):
         return self.apply_image(segmentation, interp=cv2.INTER_NEAREST)
 
     def create_rotation_matrix(self, offset: float = 0) -> np.ndarray:
-        """(2, 3) affine matrix for points whose origin is moved by `offset` pixels."""
+        """Build the (2, 3) affine matrix for points whose origin is moved by `offset` pixels."""
         center = (float(self.center[0] + offset), float(self.center[1] + offset))
         matrix = cv2.getRotationMatrix2D(center, self.angle, 1)
         if self.expand:
@@ -206,19 +206,20 @@ class RotationTransform(Transform):
         return matrix
 
     def inverse(self) -> TransformList:
-        """Rotate back with `expand`, then crop to the size of the original."""
+        """Return the inverse rotation; with `expand`, also crop to the size of the original."""
         if not self.expand:
             raise NotImplementedError("A rotation without `expand` loses pixels.")
         back = RotationTransform(self.bound_h, self.bound_w, -self.angle, True, None, self.interp)
+        # Rotating back enlarges the image again, symmetrically: crop the middle.
         left, top = (back.bound_w - self.w) // 2, (back.bound_h - self.h) // 2
         return TransformList([back, CropTransform(left, top, self.w, self.h)])
 
 
 class ColorTransform(Transform):
-    """A function of the image's values; coordinates and segmentations stay.
+    """A function of the image's values; coordinates and segmentations do not change.
 
     Args:
-        op: image array to image array.
+        op: maps an image array to an image array.
     """
 
     def __init__(self, op: Callable[[Any], Any]) -> None:
@@ -241,7 +242,7 @@ class ColorTransform(Transform):
 
 
 class PILColorTransform(ColorTransform):
-    """A function of the Pillow image's values; coordinates and segmentations stay."""
+    """A function of the Pillow image's values; coordinates and segmentations do not change."""
 
     def __init__(self, op: Callable[[Image.Image], Image.Image]) -> None:
         super().__init__(op)
@@ -251,14 +252,14 @@ class PILColorTransform(ColorTransform):
 
 
 def HFlip_rotated_box(transform: HFlipTransform, rotated_boxes: np.ndarray) -> np.ndarray:
-    """(N, 5) XYWHA: mirror the centre, turn the other way."""
+    """Flip (N, 5) XYWHA boxes: mirror the centre and negate the angle."""
     rotated_boxes[:, 0] = transform.width - rotated_boxes[:, 0]
     rotated_boxes[:, 4] = -rotated_boxes[:, 4]
     return rotated_boxes
 
 
 def Resize_rotated_box(transform: ResizeTransform, rotated_boxes: np.ndarray) -> np.ndarray:
-    """(N, 5) XYWHA: uneven scaling makes a parallelogram; the box with its side lengths is kept."""
+    """Resize (N, 5) XYWHA boxes, keeping rectangles where uneven scaling gives parallelograms."""
     x_scale, y_scale = transform.new_w / transform.w, transform.new_h / transform.h
     theta = np.deg2rad(rotated_boxes[:, 4])
     sin, cos = np.sin(theta), np.cos(theta)

@@ -1,4 +1,4 @@
-"""Backbones: images in, named feature maps out."""
+"""Backbones: networks from images to named feature maps."""
 
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY, build_backbone

@@ -1,4 +1,4 @@
-"""What a backbone is: images in, named feature maps out."""
+"""The interface of backbones: networks from images to named feature maps."""
 
 from abc import ABCMeta, abstractmethod
 
@@ -10,10 +10,10 @@ __all__ = ["Backbone"]
 
 
 class Backbone(nn.Module, metaclass=ABCMeta):
-    """Base of all backbones.
+    """Base class of all backbones.
 
-    A subclass sets `_out_features`, `_out_feature_channels` and `_out_feature_strides` (the two
-    latter by feature name), or overrides `output_shape`.
+    A subclass sets `_out_features`, `_out_feature_channels` and `_out_feature_strides` (the latter
+    two by feature name), or overrides `output_shape`.
     """
 
     _out_features: list[str]
@@ -22,20 +22,20 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @abstractmethod
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, C, H, W) -> feature maps by name."""
+        """Map images (B, C, H, W) to feature maps by name."""
 
     @property
     def size_divisibility(self) -> int:
-        """Height and width of the input must be multiples of this; 0: anything goes."""
+        """Divisor of the input's height and width; 0 if any size is accepted."""
         return 0
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """More wishes on how images are padded; "square_size": to squares of at least this side."""
+        """Further constraints on padding; "square_size": pad to squares of at least this side."""
         return {}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of each feature map."""
+        """Return channels and stride of each feature map."""
         return {
             name: ShapeSpec(
                 channels=self._out_feature_channels[name], stride=self._out_feature_strides[name]

@@ -20,10 +20,10 @@ A registered object is called with `(cfg, input_shape: ShapeSpec)` and returns a
 
 
 def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
-    """The backbone that `cfg.MODEL.BACKBONE.NAME` names.
+    """Build the backbone named by `cfg.MODEL.BACKBONE.NAME`.
 
     Args:
-        input_shape: of the images; by default as many channels as `cfg.MODEL.PIXEL_MEAN` has.
+        input_shape: shape of the images; by default with the channels of `cfg.MODEL.PIXEL_MEAN`.
     """
     if input_shape is None:
         input_shape = ShapeSpec(channels=len(cfg.MODEL.PIXEL_MEAN))

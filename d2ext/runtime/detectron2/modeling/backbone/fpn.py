@@ -23,16 +23,16 @@ __all__ = ["FPN", "build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backb
 
 
 class FPN(Backbone):
-    """A pyramid "p<level>", where the stride is 2 to the power of the level.
+    """FPN with levels "p<level>", where the stride is 2 to the power of the level.
 
     Args:
         bottom_up: a backbone with `in_features`.
-        in_features: its features to use, finest first; strides double from one to the next.
-        out_channels: of every pyramid level.
-        norm: as `get_norm` takes it, after each convolution.
-        top_block: makes coarser levels. It has `num_levels` and `in_feature`, the name of a
-            bottom-up or pyramid feature, and gives a list of maps when called with it.
-        fuse_type: how a level joins the one above: "sum" or "avg".
+        in_features: names of its features, finest first; strides double from one to the next.
+        out_channels: channels of every pyramid level.
+        norm: normalisation after each convolution, see `get_norm`.
+        top_block: computes coarser levels. It has `num_levels` and `in_feature`, the name of a
+            bottom-up or pyramid feature, and returns a list of maps when called with it.
+        fuse_type: fusion of a level with the upsampled one above: "sum" or "avg".
         square_pad: if positive, images should be padded to squares of this side in pixels.
     """
 
@@ -51,7 +51,7 @@ class FPN(Backbone):
             raise ValueError(f"fuse_type is 'sum' or 'avg', got {fuse_type!r}")
         shapes: Mapping[str, Any] = bottom_up.output_shape()
         levels = _levels(in_features, shapes)
-        # Coarsest first, the order of the top-down pass.
+        # Coarsest first: the order of the top-down pass.
         self.lateral_convs: list[Conv2d] = []
         self.output_convs: list[Conv2d] = []
         for name, level in zip(in_features, levels, strict=True):
@@ -83,8 +83,8 @@ class FPN(Backbone):
         return {"square_size": self._square_pad}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, C, H, W) -> {"p<level>": (B, out_channels, H / stride, W / stride)}."""
-        # Written for torch.jit.script too: no optional tensors, reversed or strict zips.
+        """Map images (B, C, H, W) to {"p<level>": (B, out_channels, H / stride, W / stride)}."""
+        # TorchScript compiles this, too: no optional tensors, `reversed` or strict zips.
         bottom_up = self.bottom_up(x)
         results: list[Tensor] = []  # finest first
         above = x
@@ -92,6 +92,7 @@ class FPN(Backbone):
             merged = lateral(bottom_up[name])
             if len(results) > 0:
                 merged = merged + F.interpolate(above, scale_factor=2.0, mode="nearest")
+                # The mean of two maps keeps their scale.
                 if self._fuse_type == "avg":
                     merged = merged / 2
             above = merged
@@ -108,7 +109,8 @@ class FPN(Backbone):
         return pyramid
 
     def __prepare_scriptable__(self) -> FPN:
-        """The form that torch.jit.script reads: convolutions in lists, not under their names."""
+        """Return the form for torch.jit.script: convolutions in lists, not under their names."""
+        # TorchScript compiles a module under one name only: drop the second one.
         net = deepcopy(self)
         for name, child in self.named_children():
             if child in self.lateral_convs or child in self.output_convs:
@@ -142,18 +144,20 @@ def _levels(in_features: Sequence[str], shapes: Mapping[str, Any]) -> list[int]:
         raise ValueError(f"the backbone has no feature {missing}, it has {list(shapes)}")
     strides = [shapes[name].stride for name in in_features]
     _assert_strides_are_log2_contiguous(strides)
+    # log2 of a power of two, without floating point.
     level = strides[0].bit_length() - 1
     return list(range(level, level + len(strides)))
 
 
-def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:  # packages call it
+# Packages import this private name.
+def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
     first = 2 ** (strides[0].bit_length() - 1)
     if list(strides) != [first * 2**i for i in range(len(strides))]:
         raise ValueError(f"strides of an FPN's inputs are doubling powers of 2, got {strides}")
 
 
 class LastLevelMaxPool(nn.Module):
-    """One more level: every second element of "p5", as in the original FPN."""
+    """Top block of one level: every second element of "p5", as in the original FPN."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,11 +165,12 @@ class LastLevelMaxPool(nn.Module):
         self.in_feature = "p5"
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        # Subsampling, written as pooling, since it is exported everywhere.
         return [F.max_pool2d(x, kernel_size=1, stride=2, padding=0)]
 
 
 class LastLevelP6P7(nn.Module):
-    """Two more levels by convolutions of stride 2, as in RetinaNet (arXiv:1708.02002)."""
+    """Top block of two levels by convolutions of stride 2, as in RetinaNet (arXiv:1708.02002)."""
 
     def __init__(self, in_channels: int, out_channels: int, in_feature: str = "res5") -> None:
         super().__init__()
@@ -183,13 +188,13 @@ class LastLevelP6P7(nn.Module):
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """FPN on a ResNet, with a max-pooled last level: `cfg.MODEL.FPN`, `cfg.MODEL.RESNETS`."""
+    """Build an FPN on a ResNet, with a max-pooled top level."""
     return _fpn(cfg, build_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """FPN on a ResNet, with P6 and P7 computed from "res5"."""
+    """Build an FPN on a ResNet with P6 and P7 computed from "res5"."""
     bottom_up = build_resnet_backbone(cfg, input_shape)
     channels = bottom_up.output_shape()["res5"].channels
     return _fpn(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS))

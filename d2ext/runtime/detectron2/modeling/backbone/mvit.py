@@ -27,7 +27,7 @@ Layer = Callable[..., nn.Module]
 
 
 def attention_pool(x: Tensor, pool: nn.Module | None, norm: nn.Module | None = None) -> Tensor:
-    """(B, H, W, C) -> (B, H', W', C) by a layer on (B, C, H, W), then a norm."""
+    """Pool (B, H, W, C) to (B, H', W', C) by a layer on (B, C, H, W), then normalise."""
     if pool is None:
         return x
     x = pool(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -35,19 +35,19 @@ def attention_pool(x: Tensor, pool: nn.Module | None, norm: nn.Module | None = N
 
 
 class MultiScaleAttention(nn.Module):
-    """Attention whose queries, keys and values are pooled (section 4.1).
+    """Multi-head attention with pooled queries, keys and values (section 4.1).
 
     Args:
-        dim, dim_out: channels in and out.
-        num_heads: attention heads.
-        qkv_bias: queries, keys and values have a bias.
-        norm_layer: makes the norms behind the pooling.
-        pool_kernel: of the pooling, which is a depthwise convolution.
-        stride_q, stride_kv: of the pooling of queries, and of keys and values.
+        dim, dim_out: channels of input and output.
+        num_heads: number of attention heads.
+        qkv_bias: add a bias to queries, keys and values.
+        norm_layer: constructor of the norms after the pooling.
+        pool_kernel: kernel of the pooling, which is a depthwise convolution.
+        stride_q, stride_kv: pooling strides of queries, and of keys and values.
         residual_pooling: add the pooled queries to the result.
         window_size: side of a window in tokens before the pooling; 0: no windows.
-        use_rel_pos, rel_pos_zero_init: as `vit.Attention`'s.
-        input_size: (height, width) that relative positions are made for, in tokens.
+        use_rel_pos, rel_pos_zero_init: as in `vit.Attention`.
+        input_size: (height, width) in tokens for which relative positions are created.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class MultiScaleAttention(nn.Module):
             nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) -> (B, H / stride_q, W / stride_q, dim_out)."""
+        """Map (B, H, W, dim) to (B, H / stride_q, W / stride_q, dim_out)."""
         batch = x.shape[0]
         qkv = self.qkv(x).unflatten(3, (3, self.num_heads, -1))
-        # Three of (B * heads, H, W, channels): a head is an image to the pooling.
+        # Three tensors (B * heads, H, W, channels): each head is pooled like an image.
         heads = qkv.permute(3, 0, 4, 1, 2, 5).flatten(1, 2).unbind(0)
         q, k, v = (
             attention_pool(part, getattr(self, f"pool_{name}"), getattr(self, f"norm_{name}"))
@@ -144,13 +144,13 @@ def _depthwise(channels: int, kernel: tuple[int, int], stride: int) -> nn.Conv2d
 
 
 class MultiScaleBlock(nn.Module):
-    """Pooling attention and an MLP.
+    """Transformer block of pooling attention and an MLP.
 
     Args:
         mlp_ratio: hidden channels of the MLP, in multiples of `dim_out`.
-        drop_path: probability that a branch is left out in training.
-        norm_layer, act_layer: make the norms and the MLP's activation.
-        qkv_pool_kernel: `MultiScaleAttention`'s `pool_kernel`; so are the others.
+        drop_path: stochastic depth: probability of dropping a branch in training.
+        norm_layer, act_layer: constructors of the norms and of the MLP's activation.
+        qkv_pool_kernel: `pool_kernel` of `MultiScaleAttention`; the others keep their names.
     """
 
     def __init__(
@@ -196,34 +196,37 @@ class MultiScaleBlock(nn.Module):
         self.proj: nn.Module | None = nn.Linear(dim, dim_out) if dim != dim_out else None
         self.pool_skip: nn.Module | None = None
         if stride_q > 1:
+            # Overlapping pooling, as published.
             kernel = stride_q + 1
             self.pool_skip = nn.MaxPool2d(kernel, stride=stride_q, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) -> (B, H / stride_q, W / stride_q, dim_out)."""
+        """Map (B, H, W, dim) to (B, H / stride_q, W / stride_q, dim_out)."""
         normed = self.norm1(x)
+        # MViTv2 projects the normalised input where the channels change.
         shortcut = x if self.proj is None else self.proj(normed)
         x = attention_pool(shortcut, self.pool_skip) + self.drop_path(self.attn(normed))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class MViT(Backbone):
-    """Feature maps "scale2" to "scale5" at strides 4, 8, 16 and 32, each with its own norm.
+    """MViTv2 with feature maps "scale2" to "scale5" at strides 4, 8, 16 and 32.
 
     Args:
-        img_size: side of the images in pixels that relative positions are made for.
-        patch_kernel, patch_stride, patch_padding: of the first convolution.
+        img_size: side of the images in pixels for which relative positions are created.
+        patch_kernel, patch_stride, patch_padding: options of the first convolution.
         in_chans: channels of the image.
-        embed_dim, num_heads: of the first stage; doubled from each to the next.
+        embed_dim, num_heads: of the first stage; doubled in each further stage.
         depth: number of blocks.
-        last_block_indexes: the last block of each of the four stages; but for the first stage it
-            sees the whole map.
-        qkv_pool_kernel: as `MultiScaleBlock`'s, and so are those not named here.
-        adaptive_kv_stride: of keys and values in the first stage; halved from each to the next.
+        last_block_indexes: last block of each of the four stages; except in the first stage it
+            attends globally.
+        qkv_pool_kernel: as in `MultiScaleBlock`, like all options that are not listed here.
+        adaptive_kv_stride: stride of keys and values in the first stage; halved in each further
+            stage.
         adaptive_window_size: side of a window in the first stage, in tokens; halved likewise.
-        drop_path_rate: of the last block; it grows linearly from 0 at the first.
-        use_abs_pos, use_rel_pos, rel_pos_zero_init: kinds of positions.
-        use_act_checkpoint: compute blocks twice in training, to save memory.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        use_abs_pos, use_rel_pos, rel_pos_zero_init: kinds of position embeddings.
+        use_act_checkpoint: activation (gradient) checkpointing of the blocks, to save memory.
         pretrain_img_size, pretrain_use_cls_token: of the pretrained absolute positions.
         out_features: names of the maps to return.
     """
@@ -277,7 +280,7 @@ class MViT(Backbone):
         for index, rate in enumerate(torch.linspace(0, drop_path_rate, depth).tolist()):
             first = stage > 0 and index == last_block_indexes[stage - 1] + 1
             dim_out = 2 * dim if first else dim
-            # The last block of a stage sees the whole map, where keys and values are the coarser.
+            # The last block of a stage attends globally, with keys and values pooled more strongly.
             whole = stage > 0 and index == last_block_indexes[stage]
             coarser = 2 if whole and stage < 3 else 1
             self.blocks.append(
@@ -316,7 +319,7 @@ class MViT(Backbone):
             self.add_module(f"{name}_norm", norm_layer(channels))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, in_chans, H, W) -> name: (B, C, H / stride, W / stride)."""
+        """Map images (B, in_chans, H, W) to name: (B, C, H / stride, W / stride)."""
         x = self.patch_embed(x)
         if self.pos_embed is not None:
             size = (x.shape[1], x.shape[2])

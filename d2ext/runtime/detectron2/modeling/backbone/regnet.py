@@ -1,4 +1,4 @@
-"""RegNet (Radosavovic et al. 2020, arXiv:2003.13678) and the networks it is drawn from."""
+"""RegNet (Radosavovic et al. 2020, arXiv:2003.13678) and its design space AnyNet."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ Activation = Callable[[], nn.Module]
 def conv2d(
     w_in: int, w_out: int, k: int, *, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
-    """A convolution with an odd kernel that keeps the size, but for its stride."""
+    """Build a convolution with an odd kernel and padding that keeps the size, up to the stride."""
     if k % 2 == 0:
         raise ValueError(f"kernels are of odd size, got {k}")
     return nn.Conv2d(w_in, w_out, k, stride=stride, padding=k // 2, groups=groups, bias=bias)
 
 
 def gap2d() -> nn.AdaptiveAvgPool2d:
-    """The mean over the map."""
+    """Build global average pooling."""
     return nn.AdaptiveAvgPool2d((1, 1))
 
 
 def pool2d(k: int, *, stride: int = 1) -> nn.MaxPool2d:
-    """A maximum over an odd window that keeps the size, but for its stride."""
+    """Build max pooling with an odd window and padding that keeps the size, up to the stride."""
     if k % 2 == 0:
         raise ValueError(f"windows are of odd size, got {k}")
     return nn.MaxPool2d(k, stride=stride, padding=k // 2)
 
 
 def init_weights(m: nn.Module) -> None:
-    """Initialise one module as ResNets are."""
+    """Initialise one module as in ResNet."""
     if isinstance(m, nn.Conv2d):
         fan_out = m.kernel_size[0] * m.kernel_size[1] * m.out_channels
         nn.init.normal_(m.weight, std=math.sqrt(2.0 / fan_out))
@@ -70,19 +70,19 @@ class _Stem(CNNBlockBase):
 
 
 class ResStem(_Stem):
-    """7x7 convolution of stride 2 and a maximum of stride 2: a fourth of the size."""
+    """Stem of a 7x7 convolution and max pooling, both of stride 2: stride 4."""
 
     kernel, reduction = 7, 4
 
 
 class SimpleStem(_Stem):
-    """3x3 convolution of stride 2: half of the size."""
+    """Stem of a 3x3 convolution of stride 2."""
 
     kernel, reduction = 3, 2
 
 
 def _chain(module: nn.Module, x: Tensor) -> Tensor:
-    """Apply the children of a module in their order."""
+    """Apply the children of a module in order."""
     for child in module.children():
         x = child(x)
     return x
@@ -91,7 +91,7 @@ def _chain(module: nn.Module, x: Tensor) -> Tensor:
 def _add(
     module: nn.Module, name: str, conv: nn.Conv2d, norm: Norm, activation: Activation | None = None
 ) -> None:
-    """Add a convolution `name`, its norm and its activation as children."""
+    """Add a convolution `name`, its norm and its activation as children of `module`."""
     module.add_module(name, conv)
     module.add_module(f"{name}_bn", get_norm(norm, conv.out_channels))
     if activation is not None:
@@ -99,8 +99,7 @@ def _add(
 
 
 class SE(nn.Module):
-    """Squeeze and excitation (arXiv:1709.01507): channels are weighed by what the means of all of
-    them say."""
+    """Squeeze and excitation (arXiv:1709.01507): channel weights computed from channel means."""
 
     def __init__(self, w_in: int, w_se: int, activation_class: Activation) -> None:
         super().__init__()
@@ -113,7 +112,7 @@ class SE(nn.Module):
 
 
 class VanillaBlock(CNNBlockBase):
-    """Two 3x3 convolutions, no shortcut."""
+    """Two 3x3 convolutions without shortcut."""
 
     def __init__(
         self,
@@ -133,7 +132,7 @@ class VanillaBlock(CNNBlockBase):
 
 
 class BasicTransform(nn.Module):
-    """Two 3x3 convolutions, without the last activation."""
+    """Two 3x3 convolutions without the last activation."""
 
     def __init__(
         self,
@@ -156,7 +155,7 @@ class BottleneckTransform(nn.Module):
     """1x1, grouped 3x3 [, squeeze and excitation], 1x1, without the last activation.
 
     Args:
-        params: "bot_mul": inner channels, in multiples of the outer; "group_w": channels of a
+        params: "bot_mul": inner channels, in multiples of the outer; "group_w": channels per
             group; "se_r": squeezed channels, in multiples of `w_in`, 0 for none.
     """
 
@@ -184,7 +183,7 @@ class BottleneckTransform(nn.Module):
 
 
 class _ResBlock(CNNBlockBase):
-    """A transform and a shortcut, which is a convolution where the shape changes."""
+    """A transform and a shortcut, which is a convolution if the shape changes."""
 
     transform: type[nn.Module]
 
@@ -224,7 +223,7 @@ class ResBottleneckBlock(_ResBlock):
 
 
 class AnyStage(nn.Module):
-    """`d` blocks, of which the first has the stride.
+    """A stage of `d` blocks, of which the first has the stride.
 
     Args:
         params: the last argument of a block.
@@ -252,20 +251,20 @@ class AnyStage(nn.Module):
 
 
 class AnyNet(Backbone):
-    """A stem and stages "s1", "s2"...
+    """AnyNet: a stem and stages "s1", "s2", ...
 
     Args:
         stem_class: called with (channels in, channels out, norm, activation).
         stem_width: channels of the stem.
         block_class: called with (channels in, channels out, stride, norm, activation, params).
         depths, widths, strides: blocks, channels and stride of each stage.
-        group_widths: channels of a group, in each stage.
+        group_widths: channels per group, in each stage.
         bottleneck_ratios: inner channels in multiples of the outer, in each stage.
         se_ratio: squeezed channels in multiples of the block's input; 0 for none.
-        activation_class: makes an activation.
-        freeze_at: so many of stem and stages are not trained.
-        norm: as `get_norm` takes it.
-        out_features: of "stem", "s1"...; by default the last.
+        activation_class: constructor of the activations.
+        freeze_at: number of parts, among stem and stages, that are frozen.
+        norm: normalisation, see `get_norm`.
+        out_features: among "stem", "s1", ...; by default the last.
     """
 
     def __init__(
@@ -310,7 +309,7 @@ class AnyNet(Backbone):
         self.freeze(freeze_at)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, 3, H, W) -> the feature maps named by `out_features`."""
+        """Map images (B, 3, H, W) to the feature maps named by `out_features`."""
         if x.dim() != 4:
             raise ValueError(f"images are (B, C, H, W), got {tuple(x.shape)}")
         features = {}
@@ -324,7 +323,7 @@ class AnyNet(Backbone):
         return super().output_shape()
 
     def freeze(self, freeze_at: int = 0) -> AnyNet:
-        """Stop training the first `freeze_at` of the stem and the stages."""
+        """Freeze the first `freeze_at` parts among the stem and the stages."""
         if freeze_at >= 1:
             self.stem.freeze()
         for stage, _ in self.stages_and_names[: max(freeze_at - 1, 0)]:
@@ -336,7 +335,7 @@ class AnyNet(Backbone):
 def adjust_block_compatibility(
     ws: Sequence[int], bs: Sequence[float], gs: Sequence[int]
 ) -> tuple[list[int], list[float], list[int]]:
-    """Widths that groups and bottlenecks divide.
+    """Adjust widths to multiples of the group widths.
 
     Args:
         ws, bs, gs: width, bottleneck ratio and group width of each stage.
@@ -359,18 +358,18 @@ def adjust_block_compatibility(
 def generate_regnet_parameters(
     w_a: float, w_0: int, w_m: float, d: int, q: int = 8
 ) -> tuple[list[int], list[int], int, int, list[int], list[float]]:
-    """Stages from a line of widths (section 3.3).
+    """Generate the stage widths and depths from a line of block widths (section 3.3).
 
     Args:
-        w_a: slope.
+        w_a: slope of the line.
         w_0: width of the first block.
-        w_m: ratio of one stage's width to the one before.
-        d: blocks in all.
-        q: what widths are multiples of.
+        w_m: ratio of the widths of consecutive stages.
+        d: total number of blocks.
+        q: divisor of the widths.
 
     Returns:
-        Width and depth of each stage, their number, the largest index of a width plus one, and for
-        each block its width and the width on the line.
+        Width and depth of each stage, their number, the largest index of a width plus one, and per
+        block its width and the width on the line.
     """
     if w_a < 0 or w_0 <= 0 or w_m <= 1 or w_0 % q:
         raise ValueError(f"RegNet of w_a {w_a} >= 0, w_0 {w_0} > 0 in {q}s, w_m {w_m} > 1")
@@ -389,13 +388,13 @@ def generate_regnet_parameters(
 
 
 class RegNet(AnyNet):
-    """An `AnyNet` whose widths lie on a quantized line.
+    """RegNet: an `AnyNet` whose widths are a quantized linear function of depth.
 
     Args:
-        depth: blocks in all.
-        w_a, w_0, w_m: as `generate_regnet_parameters`'s.
-        group_width, stride, bottleneck_ratio: of every stage.
-        The others are `AnyNet`'s; the activation is ReLU by default.
+        depth: total number of blocks.
+        w_a, w_0, w_m: as in `generate_regnet_parameters`.
+        group_width, stride, bottleneck_ratio: the same in every stage.
+        others: as in `AnyNet`; the activation is ReLU by default.
     """
 
     def __init__(

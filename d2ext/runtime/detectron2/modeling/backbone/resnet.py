@@ -1,5 +1,8 @@
-"""ResNet (He et al. 2016, arXiv:1512.03385), with groups (Xie et al. 2017, arXiv:1611.05431) and
-deformable blocks (Zhu et al. 2019, arXiv:1811.11168)."""
+"""ResNet (He et al. 2016, arXiv:1512.03385).
+
+Variants: groups (ResNeXt: Xie et al. 2017, arXiv:1611.05431) and deformable blocks (Zhu et al.
+2019, arXiv:1811.11168).
+"""
 
 from __future__ import annotations
 
@@ -38,9 +41,9 @@ __all__ = [
     "make_stage",
 ]
 
-ResNetBlockBase = CNNBlockBase  # its name in older code
+ResNetBlockBase = CNNBlockBase  # older name, which packages import
 
-_BLOCKS_PER_STAGE = {
+BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -50,7 +53,7 @@ _BLOCKS_PER_STAGE = {
 
 
 def _conv(in_channels: int, out_channels: int, size: int, norm: str, **options: Any) -> Conv2d:
-    """A convolution without bias, padded to keep the size, then `norm`; He initialisation."""
+    """Build a convolution without bias, "same" padding, then `norm`; He initialisation."""
     conv = Conv2d(
         in_channels,
         out_channels,
@@ -64,23 +67,24 @@ def _conv(in_channels: int, out_channels: int, size: int, norm: str, **options: 
 
 
 class _ResidualBlock(CNNBlockBase):
-    """The sum of a branch, which a subclass gives, and of a shortcut."""
+    """Base of the residual blocks: a branch, defined by a subclass, plus a shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str) -> None:
         super().__init__(in_channels, out_channels, stride)
         same = in_channels == out_channels
+        # Detectron2 decides by channels alone: a block with a stride also changes the channels.
         self.shortcut = None if same else _conv(in_channels, out_channels, 1, norm, stride=stride)
 
     def branch(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.branch(x)  # first: it settles the order in which gradients are added up
+        branch = self.branch(x)  # first, because it defines the order in which gradients are summed
         return F.relu_(branch + (x if self.shortcut is None else self.shortcut(x)))
 
 
 class BasicBlock(_ResidualBlock):
-    """Two 3x3 convolutions, as in ResNet-18 and 34; the first has the stride."""
+    """Basic block of ResNet-18 and 34: two 3x3 convolutions, of which the first has the stride."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int = 1, norm: str = "BN"
@@ -94,14 +98,14 @@ class BasicBlock(_ResidualBlock):
 
 
 class BottleneckBlock(_ResidualBlock):
-    """1x1 down, 3x3, 1x1 up, as in ResNet-50, 101 and 152.
+    """Bottleneck block of ResNet-50, 101 and 152: 1x1 down, 3x3, 1x1 up.
 
     Args:
-        bottleneck_channels: of the 3x3 convolution.
-        num_groups: of the 3x3 convolution.
-        stride_in_1x1: the first 1x1 convolution has the stride (as in the original ResNet), not
-            the 3x3 one.
-        dilation: of the 3x3 convolution.
+        bottleneck_channels: channels of the 3x3 convolution.
+        num_groups: groups of the 3x3 convolution.
+        stride_in_1x1: put the stride on the first 1x1 convolution (as in the original ResNet),
+            not on the 3x3 one.
+        dilation: dilation of the 3x3 convolution.
     """
 
     def __init__(
@@ -140,8 +144,8 @@ class DeformBottleneckBlock(_ResidualBlock):
     """`BottleneckBlock` with a deformable 3x3 convolution.
 
     Args:
-        deform_modulated: also weigh the positions read.
-        deform_num_groups: groups of channels with offsets of their own.
+        deform_modulated: also modulate the sampled positions (version 2).
+        deform_num_groups: groups of channels with separate offsets.
     """
 
     def __init__(
@@ -165,6 +169,7 @@ class DeformBottleneckBlock(_ResidualBlock):
         self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm, stride=strides[0])
         self.conv2_offset = Conv2d(
             bottleneck_channels,
+            # For each of the 9 kernel positions y and x, and the modulation.
             9 * (3 if deform_modulated else 2) * deform_num_groups,
             kernel_size=3,
             **place,
@@ -182,7 +187,7 @@ class DeformBottleneckBlock(_ResidualBlock):
         self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
         weight_init.c2_msra_fill(self.conv2)
         for parameter in self.conv2_offset.parameters():
-            nn.init.zeros_(parameter)  # starts as an ordinary convolution
+            nn.init.zeros_(parameter)  # initialised to an ordinary convolution
 
     def branch(self, x: Tensor) -> Tensor:
         x = F.relu_(self.conv1(x))
@@ -190,6 +195,7 @@ class DeformBottleneckBlock(_ResidualBlock):
         if self.deform_modulated:
             points = where.shape[1] // 3
             offset, weight = where.split([2 * points, points], dim=1)
+            # The modulation is in [0, 1].
             x = self.conv2(x, offset, weight.sigmoid())
         else:
             x = self.conv2(x, where)
@@ -197,7 +203,7 @@ class DeformBottleneckBlock(_ResidualBlock):
 
 
 class BasicStem(CNNBlockBase):
-    """A 7x7 convolution and a 3x3 max pooling, stride 4 together."""
+    """Stem of a 7x7 convolution and 3x3 max pooling, both of stride 2: stride 4."""
 
     def __init__(self, in_channels: int = 3, out_channels: int = 64, norm: str = "BN") -> None:
         super().__init__(in_channels, out_channels, 4)
@@ -208,13 +214,13 @@ class BasicStem(CNNBlockBase):
 
 
 class ResNet(Backbone):
-    """A stem and stages of blocks named "res2", "res3", ...
+    """ResNet: a stem and stages of blocks named "res2", "res3", ...
 
     Args:
         stem: a `CNNBlockBase`; its output is the feature "stem".
-        stages: a list of blocks (or any `CNNBlockBase`) for each stage.
-        num_classes: if given, a classifier on the last stage; its output is the feature "linear".
-        out_features: names among "stem", "res2", ..., "linear"; default: the last one. Stages
+        stages: a list of blocks (or any `CNNBlockBase`) per stage.
+        num_classes: if given, adds a classifier with the output feature "linear".
+        out_features: names among "stem", "res2", ..., "linear"; by default the last one. Stages
             after the last one named are not built.
         freeze_at: see `freeze`.
     """
@@ -233,6 +239,7 @@ class ResNet(Backbone):
         self._out_feature_strides = {"stem": stem.stride}
         self._out_feature_channels = {"stem": stem.out_channels}
         self.stages: list[nn.Sequential] = []
+        # Unused parameters would break `DistributedDataParallel`.
         for blocks in stages[: _stages_needed(out_features, len(stages))]:
             self._add_stage(blocks)
         self.stage_names = tuple(f"res{index + 2}" for index in range(len(self.stages)))
@@ -265,10 +272,10 @@ class ResNet(Backbone):
             raise ValueError(f"out_features {wrong}: the known ones are {', '.join(known)}")
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(B, C, H, W) -> the features that were asked for, by name."""
+        """Map (B, C, H, W) to the features in `out_features`, by name."""
         if x.dim() != 4:
             raise ValueError(f"images must be (B, C, H, W), got {x.shape}")
-        # Written for torch.jit.script too: no comprehensions with conditions, no strict zip.
+        # TorchScript compiles this, too: no conditional comprehensions or strict zips.
         features: dict[str, Tensor] = {}
         x = self.stem(x)
         if "stem" in self._out_features:
@@ -282,7 +289,7 @@ class ResNet(Backbone):
         return features
 
     def __prepare_scriptable__(self) -> ResNet:
-        """The form that torch.jit.script reads: stages in a `ModuleList`, not under their names."""
+        """Return the form for torch.jit.script: stages in a `ModuleList`, not under their names."""
         net = deepcopy(self)
         net.stages = nn.ModuleList(net.stages)  # type: ignore[assignment]
         for name in self.stage_names:
@@ -290,7 +297,7 @@ class ResNet(Backbone):
         return net
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of each feature map; "linear" has none."""
+        """Return channels and stride of each feature map; "linear" has none."""
         return {
             name: ShapeSpec(
                 channels=self._out_feature_channels.get(name, self.num_classes),
@@ -300,7 +307,7 @@ class ResNet(Backbone):
         }
 
     def freeze(self, freeze_at: int = 0) -> ResNet:
-        """Stop training the first parts: 1 the stem, 2 also "res2", and so on; 0 nothing."""
+        """Freeze the first parts: 1 the stem, 2 also "res2", and so on; 0 nothing."""
         if freeze_at >= 1:
             self.stem.freeze()
         for stage in self.stages[: max(freeze_at - 1, 0)]:
@@ -317,12 +324,12 @@ class ResNet(Backbone):
         out_channels: int,
         **kwargs: Any,
     ) -> list[CNNBlockBase]:
-        """The blocks of one stage.
+        """Build the blocks of one stage.
 
         Args:
-            in_channels: of the first block; the others have `out_channels`.
+            in_channels: input channels of the first block; the others have `out_channels`.
             kwargs: arguments of `block_class`; one whose name ends in `_per_block` is a list with
-                a value for each block, e.g. `stride_per_block=[2, 1, 1]`.
+                one value per block, e.g. `stride_per_block=[2, 1, 1]`.
         """
         for name, value in kwargs.items():
             if name.endswith("_per_block") and len(value) != num_blocks:
@@ -343,17 +350,18 @@ class ResNet(Backbone):
     def make_default_stages(
         depth: int, block_class: type[CNNBlockBase] | None = None, **kwargs: Any
     ) -> list[list[CNNBlockBase]]:
-        """The four stages of a ResNet of 18, 34, 50, 101 or 152 layers.
+        """Build the four stages of a ResNet of 18, 34, 50, 101 or 152 layers.
 
         Args:
-            block_class: default: `BasicBlock` below 50 layers, `BottleneckBlock` from there.
-            kwargs: as in `make_stage`, but channels and strides are given by the depth.
+            block_class: by default `BasicBlock` below 50 layers, otherwise `BottleneckBlock`.
+            kwargs: as in `make_stage`, but the depth defines channels and strides.
         """
         basic = depth < 50
         block_class = block_class or (BasicBlock if basic else BottleneckBlock)
         widths = [64 * 2**i if basic else 256 * 2**i for i in range(4)]
         stages = []
-        for index, num_blocks in enumerate(_BLOCKS_PER_STAGE[depth]):
+        for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
+            # The published expansion of bottlenecks is 4.
             options = {} if basic else {"bottleneck_channels": widths[index] // 4}
             stages.append(
                 ResNet.make_stage(
@@ -377,16 +385,16 @@ def _stages_needed(out_features: Sequence[str] | None, available: int) -> int:
 
 
 def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
-    """`ResNet.make_stage` under its older name."""
+    """Build the blocks of one stage; the older name of `ResNet.make_stage`."""
     return ResNet.make_stage(*args, **kwargs)
 
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """The ResNet that `cfg.MODEL.RESNETS` and `cfg.MODEL.BACKBONE.FREEZE_AT` describe.
+    """Build a ResNet from `cfg.MODEL.RESNETS` and `cfg.MODEL.BACKBONE.FREEZE_AT`.
 
     Raises:
-        ValueError: an option that ResNet-18 and 34 do not have, or a dilation other than 1 or 2.
+        ValueError: an option that ResNet-18 and 34 do not support, or a dilation other than 1 or 2.
     """
     section = cfg.MODEL.RESNETS
     _check_section(section)
@@ -399,11 +407,11 @@ def configured_resnet(
     stem: CNNBlockBase,
     stage: Callable[[CfgNode, int, int, int], list[CNNBlockBase]],
 ) -> ResNet:
-    """Four stages on a stem.
+    """Build four stages on a stem.
 
     Args:
-        stage: makes the blocks of one, given `cfg.MODEL.RESNETS`, its index and its channels, in
-            and out.
+        stage: builds the blocks of a stage, given `cfg.MODEL.RESNETS`, its index, and its input and
+            output channels.
     """
     section = cfg.MODEL.RESNETS
     in_channels, stages = section.STEM_OUT_CHANNELS, []
@@ -419,8 +427,8 @@ def configured_resnet(
 def _check_section(section: CfgNode) -> None:
     if section.RES5_DILATION not in (1, 2):
         raise ValueError(f"MODEL.RESNETS.RES5_DILATION is 1 or 2, got {section.RES5_DILATION}")
-    if section.DEPTH not in _BLOCKS_PER_STAGE:
-        known = ", ".join(map(str, _BLOCKS_PER_STAGE))
+    if section.DEPTH not in BLOCKS_PER_STAGE:
+        known = ", ".join(map(str, BLOCKS_PER_STAGE))
         raise ValueError(f"MODEL.RESNETS.DEPTH is one of {known}, got {section.DEPTH}")
     if section.DEPTH >= 50:
         return
@@ -435,27 +443,51 @@ def _check_section(section: CfgNode) -> None:
 def _configured_stage(
     section: CfgNode, index: int, in_channels: int, out_channels: int
 ) -> list[CNNBlockBase]:
-    num_blocks = _BLOCKS_PER_STAGE[section.DEPTH][index]
     dilation = section.RES5_DILATION if index == 3 else 1
-    first_stride = 1 if index == 0 or dilation == 2 else 2
+    stride = 1 if index == 0 or dilation == 2 else 2
+    num_blocks = BLOCKS_PER_STAGE[section.DEPTH][index]
+    if section.DEPTH >= 50:
+        dilations = [dilation] * num_blocks
+        return bottleneck_stage(section, index, in_channels, out_channels, stride, dilations)
+    return ResNet.make_stage(
+        BasicBlock,
+        num_blocks,
+        stride_per_block=[stride] + [1] * (num_blocks - 1),
+        in_channels=in_channels,
+        out_channels=out_channels,
+        norm=section.NORM,
+    )
+
+
+def bottleneck_stage(
+    section: CfgNode,
+    index: int,
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    dilations: list[int],
+) -> list[CNNBlockBase]:
+    """Build a stage of bottleneck blocks, deformable ones if configured.
+
+    Args:
+        section: `cfg.MODEL.RESNETS`.
+        index: 0 for "res2" to 3 for "res5".
+        stride: stride of the first block.
+        dilations: dilation of each block.
+    """
+    num_blocks = BLOCKS_PER_STAGE[section.DEPTH][index]
     options: dict[str, Any] = {
-        "stride_per_block": [first_stride] + [1] * (num_blocks - 1),
+        "stride_per_block": [stride] + [1] * (num_blocks - 1),
+        "dilation_per_block": dilations,
         "in_channels": in_channels,
         "out_channels": out_channels,
-        "norm": section.NORM,
-    }
-    if section.DEPTH < 50:
-        return ResNet.make_stage(BasicBlock, num_blocks, **options)
-    options |= {
         "bottleneck_channels": section.NUM_GROUPS * section.WIDTH_PER_GROUP * 2**index,
-        "stride_in_1x1": section.STRIDE_IN_1X1,
-        "dilation": dilation,
         "num_groups": section.NUM_GROUPS,
+        "norm": section.NORM,
+        "stride_in_1x1": section.STRIDE_IN_1X1,
     }
     if not section.DEFORM_ON_PER_STAGE[index]:
         return ResNet.make_stage(BottleneckBlock, num_blocks, **options)
-    options |= {
-        "deform_modulated": section.DEFORM_MODULATED,
-        "deform_num_groups": section.DEFORM_NUM_GROUPS,
-    }
+    options["deform_modulated"] = section.DEFORM_MODULATED
+    options["deform_num_groups"] = section.DEFORM_NUM_GROUPS
     return ResNet.make_stage(DeformBottleneckBlock, num_blocks, **options)

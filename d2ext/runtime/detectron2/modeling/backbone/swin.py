@@ -1,5 +1,4 @@
-"""Swin Transformer: attention in windows that shift by half of one (Liu et al. 2021,
-arXiv:2103.14030)."""
+"""Swin Transformer: attention in shifted windows (Liu et al. 2021, arXiv:2103.14030)."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ Layer = Callable[..., nn.Module]
 
 
 class Mlp(nn.Module):
-    """Two linear layers around an activation; dropout behind each."""
+    """MLP of two linear layers, each followed by dropout."""
 
     def __init__(
         self,
@@ -44,20 +43,20 @@ class Mlp(nn.Module):
 
 
 def window_reverse(windows: Tensor, window_size: int, H: int, W: int) -> Tensor:
-    """Windows (B * windows, window_size, window_size, C) -> the map (B, H, W, C)."""
+    """Merge windows (B * windows, window_size, window_size, C) to the map (B, H, W, C)."""
     return window_unpartition(windows, window_size, (H, W), (H, W))
 
 
 class WindowAttention(nn.Module):
-    """Attention in a window, with a bias for every relative position (equation 4).
+    """Multi-head attention in a window with a relative position bias (equation 4).
 
     Args:
         dim: channels.
         window_size: (height, width) in tokens.
-        num_heads: attention heads.
-        qkv_bias: queries, keys and values have a bias.
-        qk_scale: factor of the scores; by default one over the root of a head's channels.
-        attn_drop, proj_drop: dropout of the weights and of the result.
+        num_heads: number of attention heads.
+        qkv_bias: add a bias to queries, keys and values.
+        qk_scale: scale of the scores; by default 1 / sqrt(channels of a head).
+        attn_drop, proj_drop: dropout of the attention weights and of the output.
     """
 
     relative_position_index: Tensor
@@ -79,6 +78,7 @@ class WindowAttention(nn.Module):
         positions = (2 * height - 1) * (2 * width - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(positions, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        # In the state dict, because the published checkpoints have it.
         self.register_buffer("relative_position_index", _position_index(height, width))
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
@@ -86,7 +86,7 @@ class WindowAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B * windows, tokens, dim) -> the same shape.
+        """Attend within each window: (B * windows, tokens, dim) to the same shape.
 
         Args:
             mask: (windows, tokens, tokens), added to the scores.
@@ -106,23 +106,24 @@ class WindowAttention(nn.Module):
 
 
 def _position_index(height: int, width: int) -> Tensor:
-    """The row of the bias table for each query and key of a window, (tokens, tokens)."""
+    """Index the rows of the bias table by query and key of a window: (tokens, tokens)."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     y, x = y.flatten(), x.flatten()
+    # Differences are in [1 - size, size - 1]: shift them to start at 0.
     rows = y[:, None] - y + height - 1
     return rows * (2 * width - 1) + x[:, None] - x + width - 1
 
 
 class SwinTransformerBlock(nn.Module):
-    """Attention in windows and an MLP, each on its normalised input and added to it.
+    """Swin block: window attention and an MLP, both pre-normalised and residual.
 
     Args:
-        dim, num_heads, qkv_bias, qk_scale, attn_drop: as `WindowAttention`'s.
-        window_size, shift_size: side of a window and how far windows are moved, in tokens.
+        dim, num_heads, qkv_bias, qk_scale, attn_drop: as in `WindowAttention`.
+        window_size, shift_size: side of a window and its shift, in tokens.
         mlp_ratio: hidden channels of the MLP, in multiples of `dim`.
-        drop: dropout of both results.
-        drop_path: probability that a branch is left out in training.
-        act_layer, norm_layer: make the MLP's activation and the norms.
+        drop: dropout of both outputs.
+        drop_path: stochastic depth: probability of dropping a branch in training.
+        act_layer, norm_layer: constructors of the MLP's activation and of the norms.
     """
 
     def __init__(
@@ -153,13 +154,14 @@ class SwinTransformerBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act_layer, drop=drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) -> the same shape."""
+        """Map (B, H, W, dim) to the same shape."""
         x = x + self.drop_path(self._attend(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
         side, shift = self.window_size, self.shift_size
+        # `-width % side` is what is missing to the next multiple.
         x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
         mask = _shift_mask(x.shape[1], x.shape[2], side, shift).to(x) if shift else None
         windows, padded = window_partition(x.roll((-shift, -shift), dims=(1, 2)), side)
@@ -169,7 +171,7 @@ class SwinTransformerBlock(nn.Module):
 
 
 def _shift_mask(height: int, width: int, window: int, shift: int) -> Tensor:
-    """(windows, tokens, tokens): -100 between tokens that only the shift brought together."""
+    """Build the (windows, tokens, tokens) mask: -100 between tokens that only the shift joins."""
 
     def bands(side: int) -> Tensor:
         place = torch.arange(side)
@@ -177,11 +179,12 @@ def _shift_mask(height: int, width: int, window: int, shift: int) -> Tensor:
 
     regions = 3 * bands(height)[:, None] + bands(width)
     cells = window_partition(regions[None, :, :, None], window)[0].flatten(1)
+    # -100 instead of -inf: as published, and without NaN in half precision.
     return -100.0 * (cells[:, :, None] != cells[:, None, :])
 
 
 class PatchMerging(nn.Module):
-    """Half of the resolution, twice the channels."""
+    """Patch merging: half the resolution, twice the channels."""
 
     def __init__(self, dim: int, norm_layer: Layer = nn.LayerNorm) -> None:
         super().__init__()
@@ -189,21 +192,21 @@ class PatchMerging(nn.Module):
         self.norm = norm_layer(4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) -> (B, ceil(H / 2), ceil(W / 2), 2 * dim)."""
+        """Map (B, H, W, dim) to (B, ceil(H / 2), ceil(W / 2), 2 * dim)."""
         x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
-        # The four tokens of a cell, column by column.
+        # The four tokens of a 2x2 cell in column-major order, which checkpoints assume.
         cells = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.reduction(self.norm(torch.cat(cells, dim=3)))
 
 
 class BasicLayer(nn.Module):
-    """A stage: `depth` blocks, every other one shifted, and the way down.
+    """A stage: `depth` blocks, every other one shifted, then downsampling.
 
     Args:
-        drop_path: of all blocks, or of each.
-        downsample: makes the way to the next stage; None for none.
-        use_checkpoint: compute blocks twice in training, to save memory.
-        The others are `SwinTransformerBlock`'s.
+        drop_path: stochastic depth of all blocks, or of each.
+        downsample: constructor of the downsampling layer; None for none.
+        use_checkpoint: gradient checkpointing of the blocks, to save memory.
+        others: as in `SwinTransformerBlock`.
     """
 
     def __init__(
@@ -230,6 +233,7 @@ class BasicLayer(nn.Module):
                 dim,
                 num_heads,
                 window_size=window_size,
+                # Alternately regular and shifted windows (section 3.2).
                 shift_size=window_size // 2 if index % 2 else 0,
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
@@ -244,7 +248,7 @@ class BasicLayer(nn.Module):
         self.downsample = None if downsample is None else downsample(dim, norm_layer=norm_layer)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W, dim) -> the same shape, and what the next stage gets."""
+        """Return the stage's output, (B, H, W, dim) like the input, and the next stage's input."""
         for block in self.blocks:
             if self.use_checkpoint and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
@@ -254,7 +258,7 @@ class BasicLayer(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Patches to tokens: (B, C, H, W), padded -> (B, ceil(H / patch), ceil(W / patch), dim)."""
+    """Patch embedding: (B, C, H, W), padded, to (B, ceil(H / patch), ceil(W / patch), dim)."""
 
     def __init__(
         self,
@@ -276,23 +280,23 @@ class PatchEmbed(nn.Module):
 
 
 class SwinTransformer(Backbone):
-    """Feature maps "p0" to "p3" at strides 4, 8, 16 and 32, each with its own norm.
+    """Swin Transformer with feature maps "p0" to "p3" at strides 4, 8, 16 and 32, each normalised.
 
     Args:
-        pretrain_img_size: side of the images that absolute positions are made for, in pixels.
+        pretrain_img_size: side of the images in pixels for which absolute positions are created.
         patch_size: side of a patch, in pixels.
         in_chans: channels of the image.
-        embed_dim: channels of the first stage; doubled from each to the next.
+        embed_dim: channels of the first stage; doubled in each further stage.
         depths, num_heads: of each stage.
         drop_rate, drop_path_rate: dropout, and stochastic depth of the last block; it grows
-            linearly from 0 at the first.
-        ape: add absolute positions.
-        patch_norm: normalise the patches.
-        out_indices: the stages to return.
-        frozen_stages: from 0 on the patches are not trained, from 1 on absolute positions, and one
-            stage less than this.
-        use_checkpoint: compute blocks twice in training, to save memory.
-        The others are `SwinTransformerBlock`'s.
+            linearly from 0.
+        ape: add absolute position embeddings.
+        patch_norm: normalise the patch embeddings.
+        out_indices: indices of the stages to return.
+        frozen_stages: from 0 on the patch embedding is frozen, from 1 on also the absolute
+            positions, and from 2 on the first `frozen_stages - 1` stages.
+        use_checkpoint: gradient checkpointing of the blocks, to save memory.
+        others: as in `SwinTransformerBlock`.
     """
 
     def __init__(
@@ -367,10 +371,11 @@ class SwinTransformer(Backbone):
 
     @property
     def size_divisibility(self) -> int:
+        # The stride of the last level; smaller images are padded inside as well.
         return 32
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, in_chans, H, W) -> "p<i>": (B, C, ceil(H / stride), ceil(W / stride))."""
+        """Map images (B, in_chans, H, W) to "p<i>": (B, C, ceil(H / stride), ceil(W / stride))."""
         x = self.patch_embed(x)
         if self.ape:
             size = x.shape[1:3]

@@ -1,4 +1,4 @@
-"""What vision transformers share: patches, windows, positions."""
+"""Parts shared by the vision transformers: patches, windows, position embeddings."""
 
 import math
 
@@ -17,7 +17,7 @@ __all__ = [
 
 
 def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:
-    """Cut a map into square windows, padded with zeros at the bottom and on the right.
+    """Partition a map into square windows, zero-padded at the bottom and on the right.
 
     Args:
         x: (B, H, W, C).
@@ -36,7 +36,7 @@ def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, in
 def window_unpartition(
     windows: Tensor, window_size: int, pad_hw: tuple[int, int], hw: tuple[int, int]
 ) -> Tensor:
-    """The inverse of `window_partition`, without the padding.
+    """Merge windows into a map without the padding; the inverse of `window_partition`.
 
     Args:
         pad_hw: height and width with padding.
@@ -51,11 +51,11 @@ def window_unpartition(
 
 
 def get_rel_pos(q_size: int, k_size: int, rel_pos: Tensor) -> Tensor:
-    """The embedding of every query's distance to every key, along one axis.
+    """Return the relative position embedding of every query-key pair along one axis.
 
     Args:
-        q_size, k_size: numbers of queries and keys; they cover the same length.
-        rel_pos: (L, C), one embedding for each distance; resampled if it is of another length.
+        q_size, k_size: numbers of queries and keys, which cover the same length.
+        rel_pos: (L, C), one embedding per distance; interpolated if L differs.
 
     Returns:
         (q_size, k_size, C).
@@ -63,11 +63,12 @@ def get_rel_pos(q_size: int, k_size: int, rel_pos: Tensor) -> Tensor:
     distances = 2 * max(q_size, k_size) - 1
     if rel_pos.shape[0] != distances:
         rel_pos = F.interpolate(rel_pos.T[None], size=distances, mode="linear")[0].T
-    # In units of the finer of the two.
+    # In steps of the finer of the two maps.
     q_step, k_step = max(k_size / q_size, 1.0), max(q_size / k_size, 1.0)
     device = rel_pos.device
     q = torch.arange(q_size, device=device)[:, None] * q_step
     k = torch.arange(k_size, device=device)[None] * k_step
+    # The smallest distance is negative: shift it to index 0.
     return rel_pos[(q - k + (k_size - 1) * k_step).long()]
 
 
@@ -79,13 +80,15 @@ def add_decomposed_rel_pos(
     q_size: tuple[int, int],
     k_size: tuple[int, int],
 ) -> Tensor:
-    """Add what each query makes of the vertical and of the horizontal distance to each key
+    """Add decomposed relative position embeddings to the attention scores.
+
+    Each query contributes one term for the vertical and one for the horizontal distance to each key
     (arXiv:2112.01526, section 4.1).
 
     Args:
         attn: (B, queries, keys) scores.
         q: (B, queries, C).
-        rel_pos_h, rel_pos_w: as `get_rel_pos` takes them.
+        rel_pos_h, rel_pos_w: embeddings, see `get_rel_pos`.
         q_size, k_size: height and width of the maps of queries and keys.
     """
     grid = q.unflatten(1, q_size)
@@ -96,17 +99,18 @@ def add_decomposed_rel_pos(
 
 
 def get_abs_pos(abs_pos: Tensor, has_cls_token: bool, hw: tuple[int, int]) -> Tensor:
-    """Embeddings of the positions of a map, resampled to its size.
+    """Return absolute position embeddings interpolated to the size of a map.
 
     Args:
-        abs_pos: (1, N, C) of a square map.
-        has_cls_token: the first of them is of no position and left out.
-        hw: height and width wanted.
+        abs_pos: (1, N, C) embeddings of a square map.
+        has_cls_token: drop the first embedding, which belongs to the class token.
+        hw: target height and width.
 
     Returns:
         (1, height, width, C).
     """
     if has_cls_token:
+        # The class token comes first and has no position.
         abs_pos = abs_pos[:, 1:]
     side = math.isqrt(abs_pos.shape[1])
     if side * side != abs_pos.shape[1]:
@@ -120,7 +124,7 @@ def get_abs_pos(abs_pos: Tensor, has_cls_token: bool, hw: tuple[int, int]) -> Te
 
 
 class PatchEmbed(nn.Module):
-    """Patches to tokens by one convolution: (B, C, H, W) -> (B, H', W', embed_dim)."""
+    """Patch embedding by one convolution: (B, C, H, W) -> (B, H', W', embed_dim)."""
 
     def __init__(
         self,
@@ -140,7 +144,7 @@ class PatchEmbed(nn.Module):
 
 
 def init_transformer(module: nn.Module) -> None:
-    """Initialise one module as vision transformers are."""
+    """Initialise one module as in vision transformers."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -151,7 +155,7 @@ def init_transformer(module: nn.Module) -> None:
 
 
 def position_embedding(img_size: int, patch: int, channels: int, cls_token: bool) -> nn.Parameter:
-    """(1, N, channels) for the patches of a square image, and one more for a class token."""
+    """Create (1, N, channels) for the patches of a square image, plus one for a class token."""
     count = (img_size // patch) ** 2 + int(cls_token)
     embedding = nn.Parameter(torch.zeros(1, count, channels))
     nn.init.trunc_normal_(embedding, std=0.02)

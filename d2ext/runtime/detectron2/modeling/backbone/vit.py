@@ -31,15 +31,15 @@ Layer = Callable[..., nn.Module]
 
 
 class Attention(nn.Module):
-    """Attention between all tokens of a map.
+    """Multi-head attention between all tokens of a map.
 
     Args:
         dim: channels.
-        num_heads: attention heads.
-        qkv_bias: queries, keys and values have a bias.
-        use_rel_pos: score distances too.
-        rel_pos_zero_init: these embeddings start at zero, else random.
-        input_size: (height, width) that they are made for, in tokens.
+        num_heads: number of attention heads.
+        qkv_bias: add a bias to queries, keys and values.
+        use_rel_pos: add relative position embeddings to the scores.
+        rel_pos_zero_init: initialise these embeddings to zero, otherwise randomly.
+        input_size: (height, width) in tokens for which they are created.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Attention(nn.Module):
             nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) -> the same shape."""
+        """Map (B, H, W, dim) to the same shape."""
         size = (x.shape[1], x.shape[2])
         qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, -1))
-        # Three of (B * heads, tokens, channels).
+        # Three tensors (B * heads, tokens, channels).
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)
         scores = (q * self.scale) @ k.transpose(1, 2)
         if self.use_rel_pos:
@@ -82,7 +82,7 @@ class Attention(nn.Module):
 
 
 class ResBottleneckBlock(CNNBlockBase):
-    """1x1, 3x3, 1x1 convolutions and a shortcut; the identity at the start of training."""
+    """Bottleneck of 1x1, 3x3, 1x1 convolutions and a shortcut; initialised to the identity."""
 
     def __init__(
         self,
@@ -104,10 +104,11 @@ class ResBottleneckBlock(CNNBlockBase):
         self.norm3 = get_norm(norm, out_channels)
         for conv in (self.conv1, self.conv2, self.conv3):
             weight_init.c2_msra_fill(conv)
+        # The block starts as the identity, so that pretrained features are unchanged.
         nn.init.zeros_(cast(nn.Module, self.norm3).get_parameter("weight"))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, out_channels, H, W)."""
+        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
         out = x
         for layer in self.children():
             out = layer(out)
@@ -115,15 +116,15 @@ class ResBottleneckBlock(CNNBlockBase):
 
 
 class Block(nn.Module):
-    """Attention, in windows or all over, and an MLP; optionally a convolutional block.
+    """Transformer block: windowed or global attention and an MLP; optionally a residual block.
 
     Args:
-        dim, num_heads, qkv_bias, use_rel_pos, rel_pos_zero_init, input_size: as `Attention`'s.
+        dim, num_heads, qkv_bias, use_rel_pos, rel_pos_zero_init, input_size: as in `Attention`.
         mlp_ratio: hidden channels of the MLP, in multiples of `dim`.
-        drop_path: probability that a branch is left out in training.
-        norm_layer, act_layer: make the norms and the MLP's activation.
-        window_size: side of a window in tokens; 0: all tokens see each other.
-        use_residual_block: add a `ResBottleneckBlock` of half the channels.
+        drop_path: stochastic depth: probability of dropping a branch in training.
+        norm_layer, act_layer: constructors of the norms and of the MLP's activation.
+        window_size: side of a window in tokens; 0 for global attention.
+        use_residual_block: append a `ResBottleneckBlock` with half the channels inside.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class Block(nn.Module):
             qkv_bias=qkv_bias,
             use_rel_pos=use_rel_pos,
             rel_pos_zero_init=rel_pos_zero_init,
+            # In windows, relative positions do not depend on the image.
             input_size=(window_size, window_size) if window_size else input_size,
         )
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
@@ -160,7 +162,7 @@ class Block(nn.Module):
             self.residual = ResBottleneckBlock(dim, dim, dim // 2, norm="LN", act_layer=act_layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) -> the same shape."""
+        """Map (B, H, W, dim) to the same shape."""
         x = x + self.drop_path(self._attend(self.norm1(x)))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         if self.use_residual_block:
@@ -176,19 +178,19 @@ class Block(nn.Module):
 
 
 class ViT(Backbone):
-    """One feature map at the stride of a patch.
+    """ViT with one feature map at the stride of a patch.
 
     Args:
-        img_size: side of the images in pixels that relative positions are made for.
+        img_size: side of the images in pixels for which relative positions are created.
         patch_size: side of a patch, in pixels.
         in_chans: channels of the image.
         embed_dim, depth: channels and number of blocks.
-        num_heads, mlp_ratio, qkv_bias, norm_layer, act_layer: as `Block`'s.
-        drop_path_rate: of the last block; it grows linearly from 0 at the first.
-        use_abs_pos, use_rel_pos, rel_pos_zero_init: kinds of positions.
-        window_size, window_block_indexes: the blocks that look at windows only.
+        num_heads, mlp_ratio, qkv_bias, norm_layer, act_layer: as in `Block`.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        use_abs_pos, use_rel_pos, rel_pos_zero_init: kinds of position embeddings.
+        window_size, window_block_indexes: size of the windows, and the blocks that use them.
         residual_block_indexes: the blocks with convolutions.
-        use_act_checkpoint: compute blocks twice in training, to save memory.
+        use_act_checkpoint: activation (gradient) checkpointing of the blocks, to save memory.
         pretrain_img_size, pretrain_use_cls_token: of the pretrained absolute positions.
         out_feature: name of the map.
     """
@@ -251,12 +253,13 @@ class ViT(Backbone):
         self.apply(init_transformer)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(B, in_chans, H, W) -> {out_feature: (B, embed_dim, H / patch, W / patch)}."""
+        """Map (B, in_chans, H, W) to {out_feature: (B, embed_dim, H / patch, W / patch)}."""
         x = self.patch_embed(x)
         if self.pos_embed is not None:
             size = (x.shape[1], x.shape[2])
             x = x + get_abs_pos(self.pos_embed, self.pretrain_use_cls_token, size)
         for block in self.blocks:
+            # Activations of the block are recomputed in the backward pass.
             if self.use_act_checkpoint and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
             else:
@@ -265,15 +268,15 @@ class ViT(Backbone):
 
 
 class SimpleFeaturePyramid(Backbone):
-    """Levels "p<level>" from one map: up- and downsampled, each by layers of its own.
+    """ViTDet's pyramid "p<level>" from one map, each level up- or downsampled from it.
 
     Args:
-        net: gives the map.
-        in_feature: its name.
-        out_channels: of every level.
-        scale_factors: size of each level in multiples of the map's: of 4, 2, 1 and 0.5.
-        top_block, square_pad: as `FPN`'s.
-        norm: as `get_norm` takes it.
+        net: backbone of the map.
+        in_feature: name of the map.
+        out_channels: channels of every level.
+        scale_factors: scale of each level relative to the map: any of 4, 2, 1 and 0.5.
+        top_block, square_pad: as in `FPN`.
+        norm: normalisation, see `get_norm`.
     """
 
     def __init__(
@@ -307,11 +310,11 @@ class SimpleFeaturePyramid(Backbone):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        # The key is spelled as the official one's.
+        # The state dict key is the official one.
         return {"size_divisiblity": self._size_divisibility, "square_size": self._square_pad}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, C, H, W) -> {"p<level>": (B, out_channels, H / stride, W / stride)}."""
+        """Map images (B, C, H, W) to {"p<level>": (B, out_channels, H / stride, W / stride)}."""
         bottom_up = self.net(x)
         results = [stage(bottom_up[self.in_feature]) for stage in self.stages]
         if self.top_block is not None:
@@ -356,13 +359,14 @@ def _twice(channels: int) -> nn.ConvTranspose2d:
 
 
 def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int = 12) -> float:
-    """The factor of a parameter's learning rate: the further from the output, the smaller.
+    """Return the layer-wise learning rate decay factor of a parameter.
 
     Args:
-        name: of a parameter of a model whose ViT is at "backbone"; others have factor 1.
-        lr_decay_rate: from one block to the one below.
-        num_layers: blocks of the ViT.
+        name: name of a parameter; those outside of a ViT at "backbone" have factor 1.
+        lr_decay_rate: factor from each block to the one below.
+        num_layers: number of blocks of the ViT.
     """
+    # Everything outside of the ViT learns at the full rate.
     layer = num_layers + 1
     if name.startswith("backbone"):
         if ".pos_embed" in name or ".patch_embed" in name:

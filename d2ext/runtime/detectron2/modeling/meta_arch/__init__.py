@@ -1,4 +1,4 @@
-"""Whole models, built from a config by the name of their class."""
+"""Meta-architectures: whole models, built from a config by the name of their class."""
 
 from .build import META_ARCH_REGISTRY, build_model
 from .dense_detector import DenseDetector

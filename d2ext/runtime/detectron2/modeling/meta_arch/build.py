@@ -1,4 +1,4 @@
-"""The registry of whole models."""
+"""The registry of meta-architectures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ A registered object is called with `cfg` and returns a module that takes a list 
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The model that `cfg.MODEL.META_ARCHITECTURE` names, on `cfg.MODEL.DEVICE`; its weights are
-    those it starts with, not those of `cfg.MODEL.WEIGHTS`."""
+    """Build the model named by `cfg.MODEL.META_ARCHITECTURE` on `cfg.MODEL.DEVICE`.
+
+    Its weights are the initial ones; `cfg.MODEL.WEIGHTS` is not loaded.
+    """
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     return model.to(torch.device(cfg.MODEL.DEVICE))

@@ -1,4 +1,4 @@
-"""What single-stage detectors share: preprocessing, the layout of predictions, and decoding."""
+"""Base of single-stage detectors: preprocessing, layout of predictions, decoding."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from detectron2.layers import cat, move_device_like
+from detectron2.layers import batched_nms, cat, move_device_like
 from detectron2.layers.wrappers import at_most
-from detectron2.modeling.backbone import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
+from ..backbone import Backbone
 from ..postprocessing import detector_postprocess, postprocess_to_input
 
 if TYPE_CHECKING:
     Inputs = list[dict[str, Any]]
     Outputs = Any
-else:  # as TorchScript compiles inference
+else:  # TorchScript compiles inference only
     Inputs = list[dict[str, Tensor]]
     Outputs = list[Instances]
 
 
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
-    """(N, A * K, H, W) -> (N, H * W * A, K): one row for each anchor."""
+    """Permute (N, A * K, H, W) to (N, H * W * A, K): one row per anchor."""
     n, _, height, width = tensor.shape
     rows = tensor.reshape(n, -1, K, height, width).permute(0, 3, 4, 1, 2)
     return rows.reshape(n, -1, K)
@@ -34,23 +34,27 @@ def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
 class DenseDetector(nn.Module):
     """A backbone and a head that predicts at every position of its feature maps.
 
-    A subclass defines `forward_training(images, features, predictions, gt_instances)`, which gives
-    a dict of losses, and `forward_inference(images, features, predictions)`, which gives an
-    `Instances` for each image.
+    A subclass defines `forward_training(images, features, predictions, gt_instances)`, which
+    returns a dict of losses, and `forward_inference(images, features, predictions)`, which returns
+    one `Instances` per image.
 
     Args:
-        backbone: gives the features.
-        head: called with the list of features; gives a list of predictions by kind, each a list
+        backbone: computes the features.
+        head: called with the list of features; returns a list of predictions by kind, each a list
             of (N, A * K, H, W) by level.
-        head_in_features: names of the features; default: all of the backbone's.
-        pixel_mean, pixel_std: of each image channel.
+        head_in_features: names of the features; by default all of the backbone's.
+        pixel_mean, pixel_std: mean and standard deviation per image channel.
     """
 
-    if TYPE_CHECKING:  # TorchScript would read them too
+    if TYPE_CHECKING:  # TorchScript would read these annotations
         pixel_mean: Tensor
         pixel_std: Tensor
-        box2box_transform: Any  # of subclasses that decode boxes with the methods below
-        input_format: str  # of subclasses that draw pictures
+        box2box_transform: Any  # set by subclasses that decode boxes
+        test_score_thresh: float  # set, with the next three, by subclasses
+        test_topk_candidates: int
+        test_nms_thresh: float
+        max_detections_per_image: int
+        input_format: str  # set by subclasses that draw
 
     def __init__(
         self,
@@ -79,13 +83,14 @@ class DenseDetector(nn.Module):
         return move_device_like(x, self.pixel_mean)
 
     def forward(self, batched_inputs: Inputs) -> Outputs:
-        """Losses in training; a list of {"instances": Instances} otherwise (compiled by
-        TorchScript: of `Instances` in the coordinates of the network's input).
+        """Return losses in training, otherwise a list of {"instances": Instances}.
+
+        Compiled by TorchScript, it returns `Instances` in the coordinates of the network's input.
 
         Args:
-            batched_inputs: for each image a dict of "image": (C, H, W), in training "instances"
-                with `gt_boxes` and `gt_classes`, in inference optionally "height" and "width" of
-                the detections' coordinates (default: the image's).
+            batched_inputs: per image a dict of "image": (C, H, W), in training "instances" with
+                `gt_boxes` and `gt_classes`, in inference optionally "height" and "width" of the
+                detections' coordinates (by default the image's).
 
         Raises:
             ValueError: training without instances.
@@ -118,7 +123,7 @@ class DenseDetector(nn.Module):
         raise NotImplementedError
 
     def preprocess_image(self, batched_inputs: Inputs) -> ImageList:
-        """Normalise and pad the images to one batch."""
+        """Normalise the images and pad them to one batch."""
         images = [self._move_to_current_device(x["image"]) for x in batched_inputs]
         return ImageList.from_tensors(
             [(image - self.pixel_mean) / self.pixel_std for image in images],
@@ -129,7 +134,7 @@ class DenseDetector(nn.Module):
     def _transpose_dense_predictions(
         self, predictions: list[list[Tensor]], dims_per_anchor: list[int]
     ) -> list[list[Tensor]]:
-        """(N, A * K, H, W) -> (N, H * W * A, K) for each kind of prediction, whose K is given."""
+        """Permute (N, A * K, H, W) to (N, H * W * A, K) for each kind of prediction."""
         if len(predictions) != len(dims_per_anchor):
             raise ValueError(f"{len(predictions)} kinds of predictions, {dims_per_anchor} given")
         return [
@@ -140,7 +145,7 @@ class DenseDetector(nn.Module):
     def _ema_update(
         self, name: str, value: float, initial_value: float, momentum: float = 0.9
     ) -> float:
-        """Move the running mean `name` (an attribute, made on first use) towards `value`."""
+        """Update the running mean `name`, an attribute created on first use, towards `value`."""
         mean = getattr(self, name, None)
         mean = initial_value if mean is None else mean
         mean = mean * momentum + value * (1 - momentum)
@@ -156,7 +161,7 @@ class DenseDetector(nn.Module):
         topk_candidates: int,
         image_size: tuple[int, int],
     ) -> Instances:
-        """The best boxes of one level of one image.
+        """Decode the best boxes of one level of one image.
 
         Args:
             anchors: R boxes.
@@ -179,18 +184,44 @@ class DenseDetector(nn.Module):
         topk_candidates: int,
         image_size: tuple[int, int],
     ) -> Instances:
-        """`_decode_per_level_predictions` of every level together; before suppression."""
+        """Decode the best boxes of all levels, before NMS."""
         levels = [
             self._decode_per_level_predictions(
                 boxes, scores, deltas, score_thresh, topk_candidates, image_size
             )
             for boxes, scores, deltas in zip(anchors, pred_scores, pred_deltas, strict=True)
         ]
-        return levels[0].cat(levels)  # TorchScript calls it on an object only
+        return levels[0].cat(levels)  # TorchScript calls static methods on objects only
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Decode one image, apply NMS and keep the best detections.
+
+        Args:
+            anchors, box_cls, box_delta: per level; scores (Ri, num_classes), deltas (Ri, 4).
+            image_size: (height, width) of the network's input without padding.
+        """
+        found = self._decode_multi_level_predictions(
+            anchors,
+            box_cls,
+            box_delta,
+            self.test_score_thresh,
+            self.test_topk_candidates,
+            image_size,
+        )
+        keep = batched_nms(
+            found.pred_boxes.tensor, found.scores, found.pred_classes, self.test_nms_thresh
+        )
+        return found[keep[: self.max_detections_per_image]]
 
     def visualize_training(self, batched_inputs: list[dict], results: list[Instances]) -> None:
-        """Put the first image's ground truth above its 20 best predictions into the events."""
-        # Drawing needs the data and plotting packages, detecting does not.
+        """Draw the first image's ground truth above its 20 best predictions."""
+        # Imported here, because only drawing needs the data and plotting packages.
         from detectron2.data.detection_utils import convert_image_to_rgb
         from detectron2.utils.visualizer import Visualizer
 

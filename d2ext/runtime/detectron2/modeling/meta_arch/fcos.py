@@ -10,7 +10,7 @@ from fvcore.nn import sigmoid_focal_loss_jit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectron2.layers import ShapeSpec, batched_nms, cat
+from detectron2.layers import ShapeSpec, cat
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
@@ -24,21 +24,21 @@ __all__ = ["FCOS"]
 
 
 class FCOS(DenseDetector):
-    """A class, the distances to the sides of a box and a "centre-ness" at every position.
+    """FCOS: predicts a class, the distances to the sides of a box and centre-ness per position.
 
-    A position is an anchor, a square of the level's stride around it.
+    Each position is an anchor: a square with the side of the level's stride around it.
 
     Args:
-        backbone, head, head_in_features, pixel_mean, pixel_std: as `DenseDetector`'s; the head
-            gives logits, distances and centre-ness.
-        box2box_transform: between anchors and boxes; by default distances in units of the stride.
-        num_classes: without the background.
-        center_sampling_radius: in strides; a position is foreground only so close to the box's
-            centre, along either axis.
-        focal_loss_alpha, focal_loss_gamma: of the focal loss.
-        test_score_thresh: detections score more than this; a score is the geometric mean of class
+        backbone, head, head_in_features, pixel_mean, pixel_std: as in `DenseDetector`; the head
+            predicts logits, distances and centre-ness.
+        box2box_transform: box transform; by default distances in units of the stride.
+        num_classes: number of classes without the background.
+        center_sampling_radius: in strides; foreground positions are at most so far from the box's
+            centre, along each axis.
+        focal_loss_alpha, focal_loss_gamma: parameters of the focal loss.
+        test_score_thresh: minimum score (exclusive) of a detection, the geometric mean of class
             probability and centre-ness.
-        test_topk_candidates, test_nms_thresh, max_detections_per_image: as `RetinaNet`'s.
+        test_topk_candidates, test_nms_thresh, max_detections_per_image: as in `RetinaNet`.
     """
 
     def __init__(
@@ -93,11 +93,12 @@ class FCOS(DenseDetector):
 
     @torch.no_grad()
     def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
-        """(M, R): positive where a position belongs to a box, the larger the smaller the box."""
+        """Match boxes and anchors: (M, R), positive where they match, larger for smaller boxes."""
         strides = [level.tensor[:, 2] - level.tensor[:, 0] for level in anchors]
+        # 4 to 8 strides are the published size ranges: 64 to 128 pixels for P4, 128 to 256 for P5.
         lower = [4 * stride for stride in strides]
         upper = [8 * stride for stride in strides]
-        # The finest level has all smaller boxes, the coarsest all larger ones.
+        # The finest level also has all smaller boxes, the coarsest all larger ones.
         lower[0] = torch.zeros_like(lower[0])
         upper[-1] = torch.full_like(upper[-1], float("inf"))
         centers = Boxes.cat(anchors).get_centers()
@@ -107,14 +108,17 @@ class FCOS(DenseDetector):
         match = (sides.amin(dim=2) > 0) & (furthest > cat(lower)) & (furthest < cat(upper))
         shift = (centers - gt_boxes.get_centers()[:, None]).abs().amax(dim=2)
         match &= shift < self.center_sampling_radius * cat(strides)
+        # The smallest box wins; 1e8 pixels exceed any area, so that matches stay positive.
         return match * (1e8 - gt_boxes.area()[:, None])
 
     @torch.no_grad()
     def label_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image the class (num_classes: background) and the matched box of every
-        position: (R,) int64 and (R, 4)."""
+        """Assign to every position of each image a class and a matched box.
+
+        Returns per image (R,) int64 classes, with num_classes for background, and (R, 4) boxes.
+        """
         pairs = [self._label_image(anchors, truth) for truth in gt_instances]
         return [labels for labels, _ in pairs], [boxes for _, boxes in pairs]
 
@@ -126,6 +130,7 @@ class FCOS(DenseDetector):
             return labels, boxes.new_zeros((count, 4))
         quality, matches = self._match_anchors(truth.gt_boxes, anchors).max(dim=0)
         labels = truth.gt_classes[matches]
+        # A quality of 0: the position matches no box.
         labels[quality < 1e-5] = self.num_classes
         return labels, truth.gt_boxes.tensor[matches]
 
@@ -138,21 +143,23 @@ class FCOS(DenseDetector):
         gt_boxes: list[Tensor],
         pred_centerness: list[Tensor],
     ) -> dict[str, Tensor]:
-        """ "loss_fcos_cls", "loss_fcos_loc" and "loss_fcos_ctr", by a running mean of the
-        foreground's size.
+        """Compute "loss_fcos_cls", "loss_fcos_loc" and "loss_fcos_ctr".
+
+        They are normalised by a running mean of the number of foreground positions.
 
         Args:
-            anchors: of each level, together R.
-            pred_logits, pred_anchor_deltas, pred_centerness: of each level (N, Ri, num_classes),
+            anchors: boxes per level, R in total.
+            pred_logits, pred_anchor_deltas, pred_centerness: per level (N, Ri, num_classes),
                 (N, Ri, 4) and (N, Ri, 1).
-            gt_labels, gt_boxes: of each image (R,) and (R, 4), from `label_anchors`.
+            gt_labels, gt_boxes: per image (R,) and (R, 4), from `label_anchors`.
         """
         labels = torch.stack(gt_labels)
         foreground = (labels >= 0) & (labels != self.num_classes)
         count = int(foreground.sum())
         get_event_storage().put_scalar("num_pos_anchors", count / len(gt_labels))
+        # 300 and, in RetinaNet, 100 are Detectron2's initial values.
         normalizer = self._ema_update("loss_normalizer", max(count, 1), 300)
-        # The background is class num_classes: its column is cut off.
+        # The background is class num_classes and has no logit: drop its column.
         one_hot = F.one_hot(labels, self.num_classes + 1)[:, :, :-1]
         logits = cat(pred_logits, dim=1)
         class_loss = sigmoid_focal_loss_jit(
@@ -184,8 +191,12 @@ class FCOS(DenseDetector):
         return {name: loss / normalizer for name, loss in losses.items()}
 
     def compute_ctrness_targets(self, anchors: list[Boxes], gt_boxes: list[Tensor]) -> Tensor:
-        """(N, R): 1 in the centre of the box, 0 at its sides (equation 3); NaN outside of it."""
+        """Compute centre-ness targets (N, R): 1 at a box's centre, 0 at its sides (equation 3).
+
+        The target is NaN outside of the box.
+        """
         all_anchors = Boxes.cat(anchors).tensor
+        # Background positions may give NaN under the root; the foreground mask removes them.
         sides = torch.stack(
             [self.box2box_transform.get_deltas(all_anchors, boxes) for boxes in gt_boxes]
         )
@@ -214,34 +225,13 @@ class FCOS(DenseDetector):
             for i, size in enumerate(images.image_sizes)
         ]
 
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        box_cls: list[Tensor],
-        box_delta: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """As `RetinaNet.inference_single_image`."""
-        found = self._decode_multi_level_predictions(
-            anchors,
-            box_cls,
-            box_delta,
-            self.test_score_thresh,
-            self.test_topk_candidates,
-            image_size,
-        )
-        keep = batched_nms(
-            found.pred_boxes.tensor, found.scores, found.pred_classes, self.test_nms_thresh
-        )
-        return found[keep[: self.max_detections_per_image]]
-
 
 class FCOSHead(RetinaNetHead):
-    """RetinaNet's two towers, and the centre-ness on the one of the boxes.
+    """The head of RetinaNet, with centre-ness predicted from the box tower.
 
     Args:
-        input_shape, conv_dims: as `RetinaNetHead`'s.
-        kwargs: its other arguments; a position has one anchor.
+        input_shape, conv_dims: as in `RetinaNetHead`.
+        kwargs: its other arguments; there is one anchor per position.
     """
 
     def __init__(
@@ -253,8 +243,10 @@ class FCOSHead(RetinaNetHead):
     def forward(  # type: ignore[override]
         self, features: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Features of each level -> logits (N, num_classes, H, W), distances (N, 4, H, W) and
-        centre-ness (N, 1, H, W) of each level."""
+        """Predict logits, distances and centre-ness per level.
+
+        Their shapes are (N, num_classes, H, W), (N, 4, H, W) and (N, 1, H, W).
+        """
         if len(features) != self._num_features:
             raise ValueError(f"{len(features)} features for a head of {self._num_features} levels")
         logits, deltas, centerness = [], [], []

@@ -1,5 +1,4 @@
-"""Panoptic feature pyramids: Mask R-CNN and a semantic head (Kirillov et al. 2019,
-arXiv:1901.02446)."""
+"""Panoptic FPN: Mask R-CNN with a semantic head (Kirillov et al. 2019, arXiv:1901.02446)."""
 
 from __future__ import annotations
 
@@ -25,15 +24,15 @@ __all__ = ["PanopticFPN"]
 
 @META_ARCH_REGISTRY.register()
 class PanopticFPN(GeneralizedRCNN):
-    """Instances and a semantic segmentation from one backbone, and the two put together.
+    """Instance and semantic segmentation from one backbone, merged to a panoptic one.
 
     Args:
-        sem_seg_head: as `SemanticSegmentor`'s.
-        combine_overlap_thresh: an instance is left out when this part of it is covered by better
-            ones.
-        combine_stuff_area_thresh: in pixels; smaller areas of stuff are left out.
-        combine_instances_score_thresh: from which an instance counts.
-        kwargs: `GeneralizedRCNN`'s arguments.
+        sem_seg_head: as in `SemanticSegmentor`.
+        combine_overlap_thresh: an instance is dropped if more than this fraction of it is covered
+            by better ones.
+        combine_stuff_area_thresh: in pixels; smaller areas of stuff are dropped.
+        combine_instances_score_thresh: minimum score of an instance.
+        kwargs: arguments of `GeneralizedRCNN`.
     """
 
     @configurable
@@ -76,11 +75,13 @@ class PanopticFPN(GeneralizedRCNN):
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training; otherwise for each image a dict of "instances", "sem_seg" and
-        "panoptic_seg", the result of `combine_semantic_and_instance_outputs`.
+        """Return losses in training, otherwise the predictions of each image.
+
+        Predictions are dicts of "instances", "sem_seg" and "panoptic_seg", the result of
+        `combine_semantic_and_instance_outputs`.
 
         Args:
-            batched_inputs: as `GeneralizedRCNN`'s; in training with "sem_seg": (H, W) classes.
+            batched_inputs: as in `GeneralizedRCNN`; in training with "sem_seg": (H, W) classes.
         """
         if not self.training:
             return self.inference(batched_inputs)  # type: ignore[return-value]
@@ -97,11 +98,11 @@ class PanopticFPN(GeneralizedRCNN):
     def inference(  # type: ignore[override]
         self, batched_inputs: list[dict[str, Any]], do_postprocess: bool = True
     ) -> list[dict] | tuple[list[Instances], Tensor]:
-        """As `forward` outside of training.
+        """Return the predictions of each image, as `forward` in inference.
 
         Args:
-            do_postprocess: else the instances and the semantic scores (B, classes, H, W) of the
-                network's input are returned.
+            do_postprocess: False returns the instances and the semantic scores
+                (B, classes, H, W) at the size of the network's input.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
@@ -139,17 +140,19 @@ def combine_semantic_and_instance_outputs(
     stuff_area_thresh: float,
     instances_score_thresh: float,
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """One segment for each pixel: the best instances first, stuff where they leave room.
+    """Merge instances and semantic classes to one segment per pixel.
+
+    Instances are placed first, in order of decreasing score; stuff fills the rest.
 
     Args:
         instance_results: `pred_masks` (N, H, W) bool, `scores` and `pred_classes`.
-        semantic_results: (H, W) classes; 0 stands for all things and is no stuff.
-        overlap_threshold, stuff_area_thresh, instances_score_thresh: as `PanopticFPN`'s.
+        semantic_results: (H, W) classes; 0 is any thing, not stuff.
+        overlap_threshold, stuff_area_thresh, instances_score_thresh: as in `PanopticFPN`.
 
     Returns:
-        (H, W) int32 ids of segments, 0 for none; and for each segment a dict of "id",
-        "category_id", "isthing", of an instance also "score" and "instance_id" (its index), of
-        stuff also "area" in pixels.
+        (H, W) int32 ids of segments, 0 for none; and per segment a dict of "id", "category_id",
+        "isthing", for an instance also "score" and "instance_id" (its index), for stuff also
+        "area" in pixels.
     """
     segments = torch.zeros_like(semantic_results, dtype=torch.int32)
     infos: list[dict[str, Any]] = []
@@ -160,6 +163,7 @@ def combine_semantic_and_instance_outputs(
         mask = instance_results.pred_masks[index]
         free = mask & (segments == 0)
         area = int(mask.sum())
+        # Better instances cover it: what is left would be a fragment.
         if area == 0 or (area - int(free.sum())) / area > overlap_threshold:
             continue
         infos.append(
@@ -175,6 +179,7 @@ def combine_semantic_and_instance_outputs(
     for category in semantic_results.unique().tolist():
         free = (semantic_results == category) & (segments == 0)
         area = int(free.sum())
+        # Class 0 of the semantic head is "things", which the instances describe.
         if category == 0 or area < stuff_area_thresh:
             continue
         infos.append(

@@ -1,4 +1,4 @@
-"""Models of two stages, and the first stage alone (Ren et al. 2015, arXiv:1506.01497)."""
+"""Two-stage detectors, and their first stage alone (Ren et al. 2015, arXiv:1506.01497)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
 
 
 class _ProposalModel(nn.Module):
-    """A backbone, a proposal generator, and the normalisation of images."""
+    """Base of the models with a backbone, a proposal generator and normalised images."""
 
     if TYPE_CHECKING:  # TorchScript would read them too
         pixel_mean: Tensor
@@ -57,7 +57,7 @@ class _ProposalModel(nn.Module):
         return move_device_like(x, self.pixel_mean)
 
     def preprocess_image(self, batched_inputs: Inputs) -> ImageList:
-        """Normalise and pad the images to one batch."""
+        """Normalise the images and pad them to one batch."""
         images = [self._move_to_current_device(x["image"]) for x in batched_inputs]
         return ImageList.from_tensors(
             [(image - self.pixel_mean) / self.pixel_std for image in images],
@@ -71,15 +71,15 @@ class _ProposalModel(nn.Module):
 
 @META_ARCH_REGISTRY.register()
 class GeneralizedRCNN(_ProposalModel):
-    """Features of an image, proposals from them, and heads on each proposal.
+    """Generalized R-CNN: backbone features, region proposals, and heads on each proposal.
 
     Args:
-        backbone: gives the features.
-        proposal_generator: gives proposals; `None`: they come with the images.
-        roi_heads: gives detections.
-        pixel_mean, pixel_std: of each image channel.
-        input_format: of the images, for pictures; needed with `vis_period`.
-        vis_period: iterations between pictures of the training; 0: none.
+        backbone: computes the features.
+        proposal_generator: computes proposals; None if they come with the images.
+        roi_heads: computes detections.
+        pixel_mean, pixel_std: mean and standard deviation per image channel.
+        input_format: channel order of the images, for drawing; required with `vis_period`.
+        vis_period: iterations between visualisations of the training; 0: none.
     """
 
     @configurable
@@ -115,13 +115,13 @@ class GeneralizedRCNN(_ProposalModel):
         }
 
     def forward(self, batched_inputs: Inputs) -> Outputs:
-        """Losses in training; a list of {"instances": Instances} otherwise.
+        """Return losses in training, otherwise a list of {"instances": Instances}.
 
         Args:
-            batched_inputs: for each image a dict of "image": (C, H, W), in training "instances"
-                with `gt_boxes`, `gt_classes` and what else the heads learn, "proposals" where
-                nothing generates them, and optionally "height" and "width" of the detections'
-                coordinates (default: the image's).
+            batched_inputs: per image a dict of "image": (C, H, W), in training "instances" with
+                `gt_boxes`, `gt_classes` and further targets of the heads, "proposals" without a
+                proposal generator, and optionally "height" and "width" of the detections'
+                coordinates (by default the image's).
         """
         if self.training:
             return self._losses(batched_inputs)
@@ -149,17 +149,17 @@ class GeneralizedRCNN(_ProposalModel):
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> Outputs:
-        """Detections of each image.
+        """Return the detections of each image.
 
         Args:
-            batched_inputs: as of `forward`.
+            batched_inputs: as in `forward`.
             detected_instances: with `pred_boxes` and `pred_classes` in the coordinates of the
                 images; if given, only masks and keypoints are added to them.
-            do_postprocess: rescale to the "height" and "width" wanted.
+            do_postprocess: rescale to the "height" and "width" of the inputs.
 
         Returns:
-            {"instances": Instances} of each image; without `do_postprocess`, which TorchScript
-            does not compile, `Instances`.
+            {"instances": Instances} per image; without `do_postprocess`, which TorchScript does
+            not compile, `Instances`.
         """
         if self.training:
             raise RuntimeError("inference in training: call eval() first")
@@ -186,14 +186,14 @@ class GeneralizedRCNN(_ProposalModel):
         batched_inputs: list[dict[str, Any]],
         image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Instances]]:
-        """Rescale to the size that each input asks for."""
+        """Rescale the detections to the output size of each input."""
         return [
             {"instances": postprocess_to_input(found, x, size)}
             for found, x, size in zip(instances, batched_inputs, image_sizes, strict=True)
         ]
 
     def visualize_training(self, batched_inputs: list[dict], proposals: list[Instances]) -> None:
-        """Put the first image's ground truth beside its 20 best proposals into the events."""
+        """Draw the first image's ground truth beside its 20 best proposals."""
         # Drawing needs the data and plotting packages, detecting does not.
         from detectron2.data.detection_utils import convert_image_to_rgb
         from detectron2.utils.visualizer import Visualizer
@@ -211,7 +211,7 @@ class GeneralizedRCNN(_ProposalModel):
 
 @META_ARCH_REGISTRY.register()
 class ProposalNetwork(_ProposalModel):
-    """The first stage of `GeneralizedRCNN`; arguments as there."""
+    """The first stage of `GeneralizedRCNN`, with the same arguments."""
 
     @configurable
     def __init__(
@@ -235,8 +235,10 @@ class ProposalNetwork(_ProposalModel):
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training; a list of {"proposals": Instances} otherwise. Inputs as of
-        `GeneralizedRCNN`."""
+        """Return losses in training, otherwise a list of {"proposals": Instances}.
+
+        Inputs are those of `GeneralizedRCNN`.
+        """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         truth = None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron2.config import configurable
-from detectron2.layers import CycleBatchNormList, ShapeSpec, batched_nms, cat, get_norm
+from detectron2.layers import CycleBatchNormList, ShapeSpec, cat, get_norm
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 
@@ -32,23 +32,23 @@ __all__ = ["RetinaNet", "permute_to_N_HWA_K"]
 
 @META_ARCH_REGISTRY.register()
 class RetinaNet(DenseDetector):
-    """Focal loss on the anchors' classes, a box loss on the foreground anchors.
+    """RetinaNet: focal loss on the classes of anchors, box loss on the foreground anchors.
 
     Args:
-        backbone, head, head_in_features, pixel_mean, pixel_std: as `DenseDetector`'s; the head
-            gives logits and deltas.
-        anchor_generator: called with the features; gives `Boxes` for each level.
-        box2box_transform: between anchors and boxes.
+        backbone, head, head_in_features, pixel_mean, pixel_std: as in `DenseDetector`; the head
+            predicts logits and deltas.
+        anchor_generator: called with the features; returns `Boxes` per level.
+        box2box_transform: box transform between anchors and boxes.
         anchor_matcher: labels anchors by their IoU with the ground truth.
-        num_classes: without the background.
-        focal_loss_alpha, focal_loss_gamma: of the focal loss.
+        num_classes: number of classes without the background.
+        focal_loss_alpha, focal_loss_gamma: parameters of the focal loss.
         smooth_l1_beta, box_reg_loss_type: of the box loss: "smooth_l1" or "giou".
-        test_score_thresh: detections score more than this.
-        test_topk_candidates: so many of each level enter the suppression.
-        test_nms_thresh: IoU of the suppression.
-        max_detections_per_image: so many are kept.
+        test_score_thresh: minimum score (exclusive) of a detection.
+        test_topk_candidates: number of candidates per level before NMS.
+        test_nms_thresh: IoU threshold of NMS.
+        max_detections_per_image: number of detections to keep.
         vis_period: kept for subclasses that call `visualize_training`.
-        input_format: of the images, for its pictures.
+        input_format: channel order of the images, for its drawing.
     """
 
     @configurable
@@ -82,10 +82,10 @@ class RetinaNet(DenseDetector):
         self.input_format, self.vis_period = input_format, vis_period
         self.anchor_generator, self.anchor_matcher = anchor_generator, anchor_matcher
         self.box2box_transform = box2box_transform
-        # Of the losses.
+        # Losses
         self.focal_loss_alpha, self.focal_loss_gamma = focal_loss_alpha, focal_loss_gamma
         self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
-        # Of inference.
+        # Inference
         self.test_score_thresh, self.test_nms_thresh = test_score_thresh, test_nms_thresh
         self.test_topk_candidates = test_topk_candidates
         self.max_detections_per_image = max_detections_per_image
@@ -141,20 +141,21 @@ class RetinaNet(DenseDetector):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """ "loss_cls" and "loss_box_reg", divided by a running mean of the foreground's size.
+        """Compute "loss_cls" and "loss_box_reg", over a running mean of the foreground's size.
 
         Args:
-            anchors: of each level, together R.
-            pred_logits, pred_anchor_deltas: of each level (N, Ri, num_classes) and (N, Ri, 4).
-            gt_labels, gt_boxes: of each image (R,) and (R, 4), from `label_anchors`.
+            anchors: boxes per level, R in total.
+            pred_logits, pred_anchor_deltas: per level (N, Ri, num_classes) and (N, Ri, 4).
+            gt_labels, gt_boxes: per image (R,) and (R, 4), from `label_anchors`.
         """
         labels = torch.stack(gt_labels)
         foreground = (labels >= 0) & (labels != self.num_classes)
         count = int(foreground.sum())
         get_event_storage().put_scalar("num_pos_anchors", count / len(gt_labels))
+        # A running mean is more stable than the count of one batch, which may be 0.
         normalizer = self._ema_update("loss_normalizer", max(count, 1), 100)
         used = labels >= 0
-        # The background is class num_classes: its column is cut off.
+        # The background is class num_classes and has no logit: drop its column.
         one_hot = F.one_hot(labels[used], self.num_classes + 1)[:, :-1]
         logits = cat(pred_logits, dim=1)[used]
         class_loss = sigmoid_focal_loss_jit(
@@ -179,8 +180,11 @@ class RetinaNet(DenseDetector):
     def label_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image the class (-1 ignored, num_classes background) and the matched box of
-        every anchor: (R,) int64 and (R, 4)."""
+        """Assign to every anchor of each image a class and a matched box.
+
+        Returns per image (R,) int64 classes, with -1 for ignored and num_classes for background,
+        and (R, 4) boxes.
+        """
         all_anchors = Boxes.cat(anchors)
         pairs = [self._label_image(all_anchors, truth) for truth in gt_instances]
         return [labels for labels, _ in pairs], [boxes for _, boxes in pairs]
@@ -208,43 +212,17 @@ class RetinaNet(DenseDetector):
             for i, size in enumerate(images.image_sizes)
         ]
 
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        box_cls: list[Tensor],
-        box_delta: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """Decode, suppress and keep the best.
-
-        Args:
-            anchors, box_cls, box_delta: of each level; scores (Ri, num_classes), deltas (Ri, 4).
-            image_size: (height, width) of the network's input without padding.
-        """
-        found = self._decode_multi_level_predictions(
-            anchors,
-            box_cls,
-            box_delta,
-            self.test_score_thresh,
-            self.test_topk_candidates,
-            image_size,
-        )
-        keep = batched_nms(
-            found.pred_boxes.tensor, found.scores, found.pred_classes, self.test_nms_thresh
-        )
-        return found[keep[: self.max_detections_per_image]]
-
 
 class RetinaNetHead(nn.Module):
-    """Two towers of 3x3 convolutions, one for classes and one for boxes, shared by all levels.
+    """Two towers of 3x3 convolutions, for classes and for boxes, shared by all levels.
 
     Args:
-        input_shape: of each level; all have as many channels.
-        num_classes: without the background.
-        num_anchors: at each position.
+        input_shape: shape of each level; all have the same channels.
+        num_classes: number of classes without the background.
+        num_anchors: anchors per position.
         conv_dims: output channels of each convolution of a tower.
-        norm: as `get_norm` takes it; "BN" and "SyncBN" keep statistics for each level by itself.
-        prior_prob: the foreground's probability at the start of training.
+        norm: normalisation, see `get_norm`; "BN" and "SyncBN" keep statistics per level.
+        prior_prob: initial probability of the foreground.
     """
 
     @configurable
@@ -263,6 +241,7 @@ class RetinaNetHead(nn.Module):
         channels = [cast(int, input_shape[0].channels), *conv_dims]
         self.cls_subnet = self._tower(channels, norm)
         self.bbox_subnet = self._tower(channels, norm)
+        # Without it the background's loss dominates the first iterations (section 4.1).
         prior_logit = -math.log((1 - prior_prob) / prior_prob)
         self.cls_score = _conv(channels[-1], num_anchors * num_classes, bias=prior_logit)
         self.bbox_pred = _conv(channels[-1], num_anchors * 4)
@@ -279,6 +258,7 @@ class RetinaNetHead(nn.Module):
         if norm not in ("BN", "SyncBN"):
             return get_norm(norm, channels)
         kind = nn.BatchNorm2d if norm == "BN" else nn.SyncBatchNorm
+        # Levels have different statistics; mixed ones would be wrong at inference.
         return CycleBatchNormList(self._num_features, bn_class=kind, num_features=channels)
 
     @classmethod
@@ -298,8 +278,10 @@ class RetinaNetHead(nn.Module):
         }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of each level -> logits (N, anchors * classes, H, W) and deltas
-        (N, anchors * 4, H, W) of each level."""
+        """Predict logits and deltas per level.
+
+        Their shapes are (N, anchors * classes, H, W) and (N, anchors * 4, H, W).
+        """
         if len(features) != self._num_features:
             raise ValueError(f"{len(features)} features for a head of {self._num_features} levels")
         logits = [self.cls_score(self.cls_subnet(feature)) for feature in features]

@@ -1,4 +1,4 @@
-"""Semantic segmentation, and the head of panoptic feature pyramids (arXiv:1901.02446)."""
+"""Semantic segmentation, and the semantic head of Panoptic FPN (arXiv:1901.02446)."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ A registered object is called with `(cfg, input_shape: dict[str, ShapeSpec])`.
 
 
 def build_sem_seg_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """The head that `cfg.MODEL.SEM_SEG_HEAD.NAME` names."""
+    """Build the head named by `cfg.MODEL.SEM_SEG_HEAD.NAME`."""
     return SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, input_shape)
 
 
 @META_ARCH_REGISTRY.register()
 class SemanticSegmentor(nn.Module):
-    """A backbone and a head that gives each pixel a class.
+    """A backbone and a head that classifies each pixel.
 
     Args:
-        backbone: gives the features.
-        sem_seg_head: called with the features and, in training, the target; gives scores and
+        backbone: computes the features.
+        sem_seg_head: called with the features and, in training, the target; returns scores and
             losses.
-        pixel_mean, pixel_std: of each image channel.
+        pixel_mean, pixel_std: mean and standard deviation per image channel.
     """
 
     pixel_mean: Tensor
@@ -86,12 +86,12 @@ class SemanticSegmentor(nn.Module):
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
-        """Losses in training; a list of {"sem_seg": (classes, height, width) scores} otherwise.
+        """Return losses in training, otherwise a list of {"sem_seg": (classes, height, width)}.
 
         Args:
-            batched_inputs: for each image a dict of "image": (C, H, W), in training "sem_seg":
-                (H, W) classes, in inference optionally "height" and "width" of the result
-                (default: the image's).
+            batched_inputs: per image a dict of "image": (C, H, W), in training "sem_seg": (H, W)
+                classes, in inference optionally "height" and "width" of the scores (by default
+                the image's).
         """
         images = self._batch([x["image"] for x in batched_inputs])
         features = self.backbone(images.tensor)
@@ -122,7 +122,7 @@ def sem_seg_targets(
     ignore_value: int,
     device: torch.device,
 ) -> Tensor:
-    """The inputs' "sem_seg" as one (B, H, W), padded with `ignore_value` as the images are."""
+    """Stack "sem_seg" of the inputs to (B, H, W), padded by `ignore_value` like the images."""
     return ImageList.from_tensors(
         [x["sem_seg"].to(device) for x in batched_inputs],
         backbone.size_divisibility,
@@ -132,22 +132,22 @@ def sem_seg_targets(
 
 
 class UpsamplingHead(nn.Module):
-    """A head whose `layers` give scores of a coarser stride, which are upsampled to the image's."""
+    """Base of the heads whose `layers` predict at a coarser stride and are upsampled."""
 
     common_stride: int
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
-        """Scores (B, num_classes, H / common_stride, W / common_stride)."""
+        """Compute scores (B, num_classes, H / common_stride, W / common_stride)."""
         raise NotImplementedError
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """ "loss_sem_seg" of `layers`' scores."""
+        """Compute "loss_sem_seg" from the scores of `layers`."""
         raise NotImplementedError
 
     def forward(
         self, features: dict[str, Tensor], targets: Tensor | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """In training None and the loss; else scores (B, num_classes, H, W) of the image and {}.
+        """Return None and the loss in training, otherwise scores (B, num_classes, H, W) and {}.
 
         Args:
             targets: (B, H, W) classes.
@@ -165,16 +165,16 @@ class UpsamplingHead(nn.Module):
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class SemSegFPNHead(UpsamplingHead):
-    """Every level of a pyramid is convolved and upsampled to one stride, summed and classified.
+    """Semantic FPN head: levels are convolved, upsampled to one stride, summed and classified.
 
     Args:
         input_shape: channels and stride of each feature.
-        num_classes: classes, all of them.
+        num_classes: number of classes, background included.
         conv_dims: channels of the convolutions.
-        common_stride: to which the features are upsampled.
-        loss_weight: factor of the loss.
-        norm: as `get_norm` takes it, of the convolutions.
-        ignore_value: target of pixels that do not count.
+        common_stride: stride to which the features are upsampled.
+        loss_weight: weight of the loss.
+        norm: normalisation of the convolutions, see `get_norm`.
+        ignore_value: label of pixels excluded from the loss.
     """
 
     @configurable
@@ -218,7 +218,7 @@ class SemSegFPNHead(UpsamplingHead):
         }
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
-        """Scores (B, num_classes, H / common_stride, W / common_stride)."""
+        """Compute scores (B, num_classes, H / common_stride, W / common_stride)."""
         levels = [
             head(features[name])
             for name, head in zip(self.in_features, self.scale_heads, strict=True)
@@ -229,14 +229,14 @@ class SemSegFPNHead(UpsamplingHead):
         return self.predictor(total)
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """ "loss_sem_seg": cross entropy of `layers`' scores, upsampled."""
+        """Compute "loss_sem_seg": cross entropy of the upsampled scores of `layers`."""
         scores = self._upsampled(predictions.float())
         loss = F.cross_entropy(scores, targets, reduction="mean", ignore_index=self.ignore_value)
         return {"loss_sem_seg": loss * self.loss_weight}
 
 
 def _scale_head(shape: ShapeSpec, conv_dims: int, common_stride: int, norm: Any) -> nn.Sequential:
-    """A convolution for each doubling of the resolution, at least one."""
+    """Build one convolution per doubling of the resolution, at least one."""
     doublings = int(math.log2(cast(int, shape.stride)) - math.log2(common_stride))
     layers: list[nn.Module] = []
     channels = cast(int, shape.channels)

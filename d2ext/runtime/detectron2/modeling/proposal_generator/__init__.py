@@ -1,4 +1,4 @@
-"""Where objects may be: proposals from anchors."""
+"""Region proposals from anchors."""
 
 from .build import PROPOSAL_GENERATOR_REGISTRY, build_proposal_generator
 from .rpn import RPN, RPN_HEAD_REGISTRY, StandardRPNHead, build_rpn_head

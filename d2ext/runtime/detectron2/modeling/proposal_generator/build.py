@@ -21,7 +21,10 @@ with images, features and ground truth and gives proposals and losses.
 
 
 def build_proposal_generator(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module | None:
-    """What `cfg.MODEL.PROPOSAL_GENERATOR.NAME` names; none for "PrecomputedProposals"."""
+    """Build the generator named by `cfg.MODEL.PROPOSAL_GENERATOR.NAME`; may be None.
+
+    "PrecomputedProposals" has no generator: proposals come with the images.
+    """
     name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
     if name == "PrecomputedProposals":
         return None

@@ -1,4 +1,4 @@
-"""From scored boxes of all levels to a few proposals of each image."""
+"""Selection of a few proposals per image from the scored boxes of all levels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detectron2.layers import batched_nms, cat
 from detectron2.layers.wrappers import at_most
 from detectron2.structures import Boxes, Instances
 
-# Ground truth among the proposals is as certain as float32 can say.
+# Logit of the probability 1 - 1e-10, which stands for certainty without being infinite.
 _CERTAIN_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
 
 
@@ -26,23 +26,23 @@ def find_top_rpn_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """The best boxes of each image, suppressed within their level.
+    """Select the best boxes of each image after NMS within each level.
 
     Args:
-        proposals: of each level (N, Ri, 4) XYXY.
-        pred_objectness_logits: of each level (N, Ri).
+        proposals: (N, Ri, 4) XYXY per level.
+        pred_objectness_logits: (N, Ri) per level.
         image_sizes: (height, width) of the N images.
-        nms_thresh: IoU of the suppression.
-        pre_nms_topk: so many of each level enter the suppression.
-        post_nms_topk: so many of all levels come out of it.
-        min_box_size: boxes with a side of no more pixels are dropped, after clipping.
-        training: boxes or logits that are not finite are an error, not just dropped.
+        nms_thresh: IoU threshold of NMS.
+        pre_nms_topk: number of boxes per level before NMS.
+        post_nms_topk: number of boxes over all levels after NMS.
+        min_box_size: minimum side (exclusive) in pixels, after clipping.
+        training: raise an error for non-finite boxes or logits instead of dropping them.
 
     Returns:
-        For each image `proposal_boxes` and `objectness_logits`, best first.
+        Per image `proposal_boxes` and `objectness_logits`, best first.
 
     Raises:
-        FloatingPointError: see `training`.
+        FloatingPointError: a box or logit is not finite, in training.
     """
     boxes, logits, levels = best_of_levels(proposals, pred_objectness_logits, pre_nms_topk)
     results: list[Instances] = []
@@ -65,10 +65,10 @@ def find_top_rpn_proposals(
 
 
 def finite_rows(boxes: Tensor, logits: Tensor, training: bool) -> Tensor:
-    """(R,) bool: neither the box (R, box_dim) nor the logit (R,) is infinite or NaN.
+    """Return (R,) bool: both the box (R, box_dim) and the logit (R,) are finite.
 
     Raises:
-        FloatingPointError: some are, in training.
+        FloatingPointError: some are not, in training.
     """
     finite = boxes.isfinite().all(dim=1) & logits.isfinite()
     if training and not finite.all():
@@ -81,13 +81,14 @@ def finite_rows(boxes: Tensor, logits: Tensor, training: bool) -> Tensor:
 def best_of_levels(
     boxes: list[Tensor], logits: list[Tensor], count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (N, R, box_dim), logits (N, R) and levels (R,) of the `count` best of each level."""
+    """Select the `count` best per level: boxes (N, R, box_dim), logits (N, R), levels (R,)."""
     chosen_boxes, chosen_logits, levels = [], [], []
     for level, (level_boxes, level_logits) in enumerate(zip(boxes, logits, strict=True)):
         best_logits, best = level_logits.topk(at_most(count, level_logits.shape[1]), dim=1)
         rows = best[..., None].expand(-1, -1, level_boxes.shape[-1])
         chosen_boxes.append(level_boxes.gather(1, rows))
         chosen_logits.append(best_logits)
+        # The level is the group of NMS: boxes of different levels do not suppress each other.
         levels.append(torch.full_like(best[0], level))
     return cat(chosen_boxes, dim=1), cat(chosen_logits, dim=1), cat(levels)
 
@@ -95,15 +96,15 @@ def best_of_levels(
 def add_ground_truth_to_proposals(
     gt: Sequence[Instances | Boxes], proposals: list[Instances]
 ) -> list[Instances]:
-    """Append each image's ground truth to its proposals, so that training sees good ones.
+    """Append the ground truth to the proposals of each image, as good examples for training.
 
     Args:
-        gt: of each image; instances with `gt_boxes`, or these boxes alone.
-        proposals: of each image, with `proposal_boxes` and `objectness_logits`. Further fields
-            must be in `gt` too.
+        gt: per image, instances with `gt_boxes`, or these boxes alone.
+        proposals: per image, with `proposal_boxes` and `objectness_logits`. Further fields must
+            also be in `gt`.
 
     Raises:
-        AssertionError: there are not as many of one as of the other, or a field is missing.
+        AssertionError: the numbers of images differ, or a field is missing.
     """
     if len(gt) != len(proposals):
         raise AssertionError(f"ground truth of {len(gt)} images, proposals of {len(proposals)}")
@@ -118,7 +119,7 @@ def add_ground_truth_to_proposals(
 def add_ground_truth_to_proposals_single_image(
     gt: Instances | Boxes, proposals: Instances
 ) -> Instances:
-    """`add_ground_truth_to_proposals` of one image."""
+    """Append the ground truth to the proposals of one image."""
     truth = gt if isinstance(gt, Instances) else Instances(proposals.image_size, gt_boxes=gt)
     logits = proposals.objectness_logits
     appended = Instances(proposals.image_size)

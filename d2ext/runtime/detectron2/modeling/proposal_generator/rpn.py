@@ -38,19 +38,19 @@ the features of each level and gives a list of logits (N, A, H, W) and a list of
 
 
 def build_rpn_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
-    """The head that `cfg.MODEL.RPN.HEAD_NAME` names."""
+    """Build the head named by `cfg.MODEL.RPN.HEAD_NAME`."""
     return RPN_HEAD_REGISTRY.get(cfg.MODEL.RPN.HEAD_NAME)(cfg, input_shape)
 
 
 @RPN_HEAD_REGISTRY.register()
 class StandardRPNHead(nn.Module):
-    """3x3 convolutions, then 1x1 ones for objectness and for deltas; shared by all levels.
+    """3x3 convolutions, then 1x1 ones for objectness and for deltas, shared by all levels.
 
     Args:
-        in_channels: of every level.
-        num_anchors: at each position.
-        box_dim: deltas of an anchor.
-        conv_dims: output channels of each 3x3 convolution; -1 as many as its input has.
+        in_channels: channels of every level.
+        num_anchors: anchors per position.
+        box_dim: deltas per anchor.
+        conv_dims: output channels of each 3x3 convolution; -1 for those of its input.
     """
 
     @configurable
@@ -70,7 +70,7 @@ class StandardRPNHead(nn.Module):
             raise ValueError(f"channels of an RPN head are positive or -1, got {conv_dims}")
         convs = [_conv3x3(before, after) for before, after in pairwise(channels)]
         if len(convs) == 1:
-            self.conv: nn.Module = convs[0]  # a name of its own in old checkpoints
+            self.conv: nn.Module = convs[0]  # published checkpoints call it "conv"
         else:
             self.conv = nn.Sequential()
             for index, conv in enumerate(convs):
@@ -99,7 +99,7 @@ class StandardRPNHead(nn.Module):
         }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of each level -> logits (N, A, H, W) and deltas (N, A * box_dim, H, W)."""
+        """Predict logits (N, A, H, W) and deltas (N, A * box_dim, H, W) per level."""
         levels = [self._level(self.conv(feature)) for feature in features]
         return [logits for logits, _ in levels], [deltas for _, deltas in levels]
 
@@ -113,23 +113,23 @@ def _conv3x3(in_channels: int, out_channels: int) -> Conv2d:
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class RPN(nn.Module):
-    """Scores anchors as object or background and moves them towards objects.
+    """Region proposal network: classifies anchors as object or background and regresses boxes.
 
     Args:
         in_features: names of the features, finest first.
         head: called with the features; see `RPN_HEAD_REGISTRY`.
-        anchor_generator: called with the features; gives boxes for each level.
+        anchor_generator: called with the features; returns boxes per level.
         anchor_matcher: labels anchors by their IoU with the ground truth.
-        box2box_transform: between anchors and boxes.
-        batch_size_per_image: anchors of each image that the losses are taken from.
-        positive_fraction: at most this part of them is foreground.
-        pre_nms_topk, post_nms_topk: proposals before (of each level) and after suppression: in
-            training, and in inference.
-        nms_thresh: IoU of the suppression.
-        min_box_size: least side of a proposal, in pixels.
+        box2box_transform: box transform between anchors and boxes.
+        batch_size_per_image: anchors per image sampled for the losses.
+        positive_fraction: maximum fraction of foreground among them.
+        pre_nms_topk, post_nms_topk: proposals before NMS (per level) and after, as (training,
+            inference).
+        nms_thresh: IoU threshold of NMS.
+        min_box_size: minimum side of a proposal, in pixels.
         anchor_boundary_thresh: pixels by which anchors may leave the image in training; below 0
-            any.
-        loss_weight: of both losses, or of each by name.
+            for no limit.
+        loss_weight: weight of both losses, or of each by name.
         box_reg_loss_type, smooth_l1_beta: of the box loss: "smooth_l1", "giou", "diou" or "ciou".
     """
 
@@ -163,7 +163,7 @@ class RPN(nn.Module):
         self.anchor_matcher, self.box2box_transform = anchor_matcher, box2box_transform
         self.batch_size_per_image = batch_size_per_image
         self.positive_fraction = positive_fraction
-        # By `self.training`.
+        # Keys are values of `self.training`.
         self.pre_nms_topk = {True: pre_nms_topk[0], False: pre_nms_topk[1]}
         self.post_nms_topk = {True: post_nms_topk[0], False: post_nms_topk[1]}
         self.nms_thresh, self.min_box_size = nms_thresh, float(min_box_size)
@@ -206,12 +206,12 @@ class RPN(nn.Module):
         features: dict[str, Tensor],
         gt_instances: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Proposals of each image, and in training the losses.
+        """Return the proposals of each image, and the losses in training.
 
         Args:
             images: N images; only their sizes are used.
-            features: by name (N, C, H, W).
-            gt_instances: in training, of each image with `gt_boxes`.
+            features: (N, C, H, W) by name.
+            gt_instances: in training, per image with `gt_boxes`.
 
         Returns:
             `Instances` with `proposal_boxes` and `objectness_logits`, best first, and the losses
@@ -235,30 +235,34 @@ class RPN(nn.Module):
     def label_and_sample_anchors(
         self, anchors: BoxLists, gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image the label of every anchor, (R,) int8: 1 object, 0 background, -1 not
-        sampled; and its matched box (R, box_dim), which only means something where that is 1.
+        """Label anchors and sample them for the losses.
+
+        Returns per image (R,) int8 labels (1 object, 0 background, -1 not sampled) and (R, box_dim)
+        matched boxes, which are meaningful only for objects.
 
         Args:
-            anchors: of each level, together R.
+            anchors: boxes per level, R in total.
         """
         every = self.box_type.cat(cast(Any, anchors))
         pairs = [self._label_image(every, truth) for truth in gt_instances]
         return [labels for labels, _ in pairs], [boxes for _, boxes in pairs]
 
     def _label_image(self, anchors: Any, truth: Instances) -> tuple[Tensor, Tensor]:
+        # The IoU matrix of a crowded image with all anchors may not fit into GPU memory.
         quality = retry_if_cuda_oom(self._pairwise_iou)(truth.gt_boxes, anchors)
         matches, labels = retry_if_cuda_oom(self.anchor_matcher)(quality)
         labels = labels.to(truth.gt_boxes.device)
         if self.anchor_boundary_thresh >= 0:
             inside = anchors.inside_box(truth.image_size, self.anchor_boundary_thresh)
             labels[~inside] = -1
+        # After ignoring anchors beyond the border, which must not use up the sample.
         labels = self._subsample_labels(labels)
         if len(truth.gt_boxes) == 0:
             return labels, torch.zeros_like(anchors.tensor)
         return labels, truth.gt_boxes.tensor[matches.to(truth.gt_boxes.device)]
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
-        """Set the labels (R,) of all anchors but a random sample to -1, in place."""
+        """Set the labels (R,) of all anchors outside of a random sample to -1, in place."""
         positive, negative = subsample_labels(
             label, self.batch_size_per_image, self.positive_fraction, 0
         )
@@ -275,13 +279,12 @@ class RPN(nn.Module):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """ "loss_rpn_cls" and "loss_rpn_loc", divided by `batch_size_per_image` times N.
+        """Compute "loss_rpn_cls" and "loss_rpn_loc", over `batch_size_per_image` times N.
 
         Args:
-            anchors: of each level, together R.
-            pred_objectness_logits, pred_anchor_deltas: of each level (N, Ri) and
-                (N, Ri, box_dim).
-            gt_labels, gt_boxes: of each image (R,) and (R, box_dim), from
+            anchors: boxes per level, R in total.
+            pred_objectness_logits, pred_anchor_deltas: per level (N, Ri) and (N, Ri, box_dim).
+            gt_labels, gt_boxes: per image (R,) and (R, box_dim), from
                 `label_and_sample_anchors`.
         """
         labels = torch.stack(gt_labels)
@@ -303,6 +306,7 @@ class RPN(nn.Module):
         class_loss = F.binary_cross_entropy_with_logits(
             logits, labels[sampled].to(logits.dtype), reduction="sum"
         )
+        # The full batch size, also if fewer anchors were sampled, as in Detectron2.
         normalizer = self.batch_size_per_image * num_images
         losses = {"loss_rpn_cls": class_loss / normalizer, "loss_rpn_loc": box_loss / normalizer}
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
@@ -314,7 +318,7 @@ class RPN(nn.Module):
         pred_anchor_deltas: list[Tensor],
         image_sizes: list[tuple[int, int]],
     ) -> list[Instances]:
-        """The best proposals of each image; no gradient flows through them."""
+        """Return the best proposals of each image, without gradient."""
         with torch.no_grad():
             return self._find_top(
                 self._decode_proposals(anchors, pred_anchor_deltas),
@@ -330,7 +334,7 @@ class RPN(nn.Module):
     def _decode_proposals(
         self, anchors: BoxLists, pred_anchor_deltas: list[Tensor]
     ) -> list[Tensor]:
-        """Boxes (N, Ri, box_dim) of each level."""
+        """Decode the boxes (N, Ri, box_dim) of each level."""
         decoded: list[Tensor] = []
         for boxes, deltas in zip(anchors, pred_anchor_deltas, strict=True):
             repeated = boxes.tensor.expand_as(deltas).flatten(0, 1)
@@ -340,5 +344,5 @@ class RPN(nn.Module):
 
 
 def _rows_of_anchors(maps: Tensor, dim: int) -> Tensor:
-    """(N, A * dim, H, W) -> (N, H * W * A, dim)."""
+    """Permute (N, A * dim, H, W) to (N, H * W * A, dim)."""
     return maps.unflatten(1, (-1, dim)).permute(0, 3, 4, 1, 2).flatten(1, 3)

@@ -1,4 +1,4 @@
-"""The proposal network of rotated boxes (Ma et al. 2018, arXiv:1703.01086)."""
+"""The region proposal network for rotated boxes (Ma et al. 2018, arXiv:1703.01086)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def find_top_rrpn_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """`find_top_rpn_proposals` of rotated boxes: of each level (N, Ri, 5)."""
+    """Select the best rotated boxes, (N, Ri, 5) per level; see `find_top_rpn_proposals`."""
     boxes, logits, levels = best_of_levels(proposals, pred_objectness_logits, pre_nms_topk)
     results = []
     for image, size in enumerate(image_sizes):
@@ -48,7 +48,7 @@ def find_top_rrpn_proposals(
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class RRPN(RPN):
-    """`RPN` of rotated anchors; their borders cannot be compared with the image's."""
+    """`RPN` with rotated anchors, whose borders cannot be compared with the image's."""
 
     box_type = RotatedBoxes
     _pairwise_iou = staticmethod(pairwise_iou_rotated)

@@ -1,4 +1,4 @@
-"""What is in a region: its class, box, mask and keypoints."""
+"""RoI heads: class, box, mask and keypoints of each region."""
 
 from .box_head import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead, build_box_head
 from .cascade_rcnn import CascadeROIHeads

@@ -1,4 +1,4 @@
-"""The part of a box head between the pooled features and the predictors."""
+"""Box heads: the layers between the pooled features and the predictors."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ A registered object is called with `(cfg, input_shape: ShapeSpec)`. Its result m
 
 @ROI_BOX_HEAD_REGISTRY.register()
 class FastRCNNConvFCHead(nn.Sequential):
-    """3x3 convolutions, then linear layers, each with a ReLU: (M, C, H, W) -> (M, features), or
-    (M, channels, H, W) without linear layers.
+    """3x3 convolutions, then linear layers, each with a ReLU: (M, C, H, W) -> (M, features).
+
+    Without linear layers the output is (M, channels, H, W).
 
     Args:
         input_shape: channels, height and width of the pooled features.
         conv_dims: output channels of each convolution.
         fc_dims: output features of each linear layer.
-        conv_norm: after each convolution, as `get_norm` takes it.
+        conv_norm: normalisation after each convolution, see `get_norm`.
     """
 
     @configurable
@@ -54,6 +55,8 @@ class FastRCNNConvFCHead(nn.Sequential):
         convs = [self._add_conv(i, c, conv_norm) for i, c in enumerate(conv_dims, start=1)]
         linears = [self._add_linear(i, size) for i, size in enumerate(fc_dims, start=1)]
         for conv in convs:
+            # Initialised after construction, convolutions first: the order of Detectron2's random
+            # numbers.
             weight_init.c2_msra_fill(conv)
         for linear in linears:
             weight_init.c2_xavier_fill(linear)
@@ -95,7 +98,7 @@ class FastRCNNConvFCHead(nn.Sequential):
     @property
     @torch.jit.unused
     def output_shape(self) -> ShapeSpec:
-        """Channels; also height and width where there are no linear layers."""
+        """Channels of the output; also height and width without linear layers."""
         channels, height, width = self._output_size
         if hasattr(self, "flatten"):
             return ShapeSpec(channels=channels)
@@ -103,5 +106,5 @@ class FastRCNNConvFCHead(nn.Sequential):
 
 
 def build_box_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """The box head that `cfg.MODEL.ROI_BOX_HEAD.NAME` names."""
+    """Build the box head named by `cfg.MODEL.ROI_BOX_HEAD.NAME`."""
     return ROI_BOX_HEAD_REGISTRY.get(cfg.MODEL.ROI_BOX_HEAD.NAME)(cfg, input_shape)

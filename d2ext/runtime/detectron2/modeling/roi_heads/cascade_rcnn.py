@@ -1,5 +1,7 @@
-"""Cascade R-CNN: box heads in a row, each on the boxes of the one before (Cai and Vasconcelos
-2018, arXiv:1712.00726)."""
+"""Cascade R-CNN: a sequence of box heads, each on the boxes of the previous one.
+
+Source: Cai and Vasconcelos 2018, arXiv:1712.00726.
+"""
 
 from __future__ import annotations
 
@@ -51,10 +53,10 @@ class CascadeROIHeads(StandardROIHeads):
     """`StandardROIHeads` with a cascade of class-agnostic box heads.
 
     Args:
-        box_in_features, box_pooler: as `StandardROIHeads`'.
-        box_heads, box_predictors: of each stage.
-        proposal_matchers: of each stage; the first one labels the proposals.
-        kwargs: of `StandardROIHeads`.
+        box_in_features, box_pooler: as in `StandardROIHeads`.
+        box_heads, box_predictors: one per stage.
+        proposal_matchers: one per stage; the first one labels the proposals.
+        kwargs: arguments of `StandardROIHeads`.
     """
 
     @configurable
@@ -85,6 +87,7 @@ class CascadeROIHeads(StandardROIHeads):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         options = super().from_config(cfg, input_shape)
+        # The first matcher of the cascade takes its place.
         options.pop("proposal_matcher")
         return options
 
@@ -135,10 +138,10 @@ class CascadeROIHeads(StandardROIHeads):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> Result:
-        """Losses in training, otherwise detections.
+        """Return losses in training, otherwise detections.
 
         Args:
-            targets: in training; later stages are matched with them anew.
+            targets: ground truth in training, to which each later stage is matched again.
         """
         levels = [features[name] for name in self.box_in_features]
         sizes = [p.image_size for p in proposals]
@@ -165,7 +168,7 @@ class CascadeROIHeads(StandardROIHeads):
         stages: list[tuple[Predictions, list[Instances]]],
         sizes: list[tuple[int, int]],
     ) -> list[Instances]:
-        """The boxes of the last stage with the mean of all stages' scores."""
+        """Decode the boxes of the last stage with the mean of all stages' scores."""
         scores = [self.box_predictor[i].predict_probs(*stage) for i, stage in enumerate(stages)]
         last = self.box_predictor[-1]
         found, _ = fast_rcnn_inference(
@@ -204,22 +207,25 @@ class CascadeROIHeads(StandardROIHeads):
     def _run_stage(
         self, features: list[Tensor], proposals: list[Instances], stage: int
     ) -> Predictions:
-        """Logits and deltas of all proposals."""
+        """Predict logits and deltas of all proposals."""
         regions = self.box_pooler(features, [p.proposal_boxes for p in proposals])
         if self.training:
-            # Every stage adds its gradient: together they weigh as much as one.
+            # All stages share the features: scale, so that the gradient is that of one stage.
             regions = _ScaleGradient.apply(regions, 1.0 / self.num_cascade_stages)
         return self.box_predictor[stage](cast(Any, self.box_head)[stage](regions))
 
     def _create_proposals_from_boxes(
         self, boxes: Any, image_sizes: list[tuple[int, int]]
     ) -> list[Instances]:
-        """Proposals of boxes (Ri, 4), clipped; in training without those that are then empty."""
+        """Create clipped proposals from boxes (Ri, 4); in training without those that are empty."""
         proposals = []
         for image_boxes, size in zip(boxes, image_sizes, strict=True):
+            # Stages are trained independently: no gradient through the boxes.
             clipped = Boxes(image_boxes.detach())
             clipped.clip(size)
             if self.training:
+                # Empty boxes have no deltas. At inference all are kept, since scores are averaged
+                # by row.
                 clipped = clipped[clipped.nonempty()]
             proposals.append(Instances(size, proposal_boxes=clipped))
         return proposals

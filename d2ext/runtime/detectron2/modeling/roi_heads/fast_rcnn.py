@@ -1,4 +1,4 @@
-"""Fast R-CNN's class and box of each region (Girshick 2015, arXiv:1504.08083)."""
+"""Fast R-CNN: classification and box regression per region (Girshick 2015, arXiv:1504.08083)."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def fast_rcnn_inference(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """The best detections of each image, suppressed within their class.
+    """Select the best detections of each image after NMS within each class.
 
     Args:
-        boxes: of each image (Ri, classes * 4) XYXY, or (Ri, 4) for all classes together.
-        scores: of each image (Ri, classes + 1), the background last.
-        image_shapes: (height, width) that boxes are clipped to.
-        score_thresh: detections score more than this.
-        nms_thresh: IoU of the suppression.
-        topk_per_image: so many are kept; below 0 all.
+        boxes: per image (Ri, classes * 4) XYXY, or (Ri, 4) if class-agnostic.
+        scores: per image (Ri, classes + 1), the background last.
+        image_shapes: (height, width) to which boxes are clipped.
+        score_thresh: minimum score (exclusive) of a detection.
+        nms_thresh: IoU threshold of NMS.
+        topk_per_image: number of detections to keep; below 0 all.
 
     Returns:
-        For each image `Instances` of `pred_boxes`, `scores` and `pred_classes`, best first, and the
-        row of each in `boxes`.
+        Per image `Instances` of `pred_boxes`, `scores` and `pred_classes`, best first, and the row
+        of each in `boxes`.
     """
     found = [
         fast_rcnn_inference_single_image(b, s, size, score_thresh, nms_thresh, topk_per_image)
@@ -62,7 +62,7 @@ def fast_rcnn_inference_single_image(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[Instances, Tensor]:
-    """`fast_rcnn_inference` of one image."""
+    """Select the best detections of one image; see `fast_rcnn_inference`."""
     candidates, scores, classes, rows = candidate_detections(boxes, scores, score_thresh, 4)
     clipped = Boxes(candidates)
     clipped.clip(image_shape)
@@ -79,9 +79,12 @@ def fast_rcnn_inference_single_image(
 def candidate_detections(
     boxes: Tensor, scores: Tensor, score_thresh: float, box_dim: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Boxes (K, box_dim), scores, classes and rows (K,) of what scores more than the threshold and
-    is finite; arguments as of `fast_rcnn_inference_single_image`."""
+    """Select boxes (K, box_dim), scores, classes and rows (K,) above the threshold.
+
+    Non-finite rows are dropped. Arguments are those of `fast_rcnn_inference_single_image`.
+    """
     finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    # The last column is the background.
     candidates = (scores[:, :-1] > score_thresh) & finite[:, None]
     rows, classes = candidates.nonzero().unbind(1)
     sets = boxes.unflatten(1, (-1, box_dim))
@@ -92,7 +95,7 @@ def candidate_detections(
 def _log_classification_stats(
     pred_logits: Tensor, gt_classes: Tensor, prefix: str = "fast_rcnn"
 ) -> None:
-    """Accuracies of all and of foreground regions, and how many of these are called background.
+    """Log the accuracies of all and of foreground regions, and the false negatives.
 
     Args:
         pred_logits: (R, classes + 1), the background last.
@@ -113,21 +116,21 @@ def _log_classification_stats(
 
 
 class FastRCNNOutputLayers(nn.Module):
-    """Two linear layers, one for classes and one for boxes; their losses and their decoding.
+    """Two linear predictors, for classes and for boxes, with their losses and decoding.
 
     Args:
-        input_shape: of the features of a region: channels, and height and width if there are any.
-        box2box_transform: between proposals and boxes.
-        num_classes: without the background.
-        test_score_thresh, test_nms_thresh, test_topk_per_image: as of `fast_rcnn_inference`.
-        cls_agnostic_bbox_reg: one box for all classes.
+        input_shape: channels of a region's features, and their height and width if any.
+        box2box_transform: box transform between proposals and boxes.
+        num_classes: number of classes without the background.
+        test_score_thresh, test_nms_thresh, test_topk_per_image: as in `fast_rcnn_inference`.
+        cls_agnostic_bbox_reg: predict one box for all classes.
         smooth_l1_beta, box_reg_loss_type: of the box loss: "smooth_l1", "giou", "diou" or "ciou".
-        loss_weight: of both losses, or of each by name.
-        use_fed_loss: the federated loss (Zhou et al. 2021, arXiv:2103.07461): classes without
-            ground truth take part at random only. Needs `use_sigmoid_ce`.
-        use_sigmoid_ce: classes are independent of each other, not exclusive.
-        get_fed_loss_cls_weights: gives (num_classes,) weights by which classes are drawn.
-        fed_loss_num_classes: so many classes take part, with the true ones.
+        loss_weight: weight of both losses, or of each by name.
+        use_fed_loss: federated loss (Zhou et al. 2021, arXiv:2103.07461): only a random sample of
+            the classes without ground truth is used. Requires `use_sigmoid_ce`.
+        use_sigmoid_ce: sigmoid instead of softmax classification.
+        get_fed_loss_cls_weights: returns (num_classes,) sampling weights of the classes.
+        fed_loss_num_classes: number of classes in the loss, those with ground truth included.
     """
 
     @configurable
@@ -150,7 +153,7 @@ class FastRCNNOutputLayers(nn.Module):
         fed_loss_num_classes: int = 50,
     ) -> None:
         super().__init__()
-        if isinstance(input_shape, int):  # as older code calls it
+        if isinstance(input_shape, int):  # older code passes the number of channels
             input_shape = ShapeSpec(channels=input_shape)
         size = cast(int, input_shape.channels)
         size *= (input_shape.width or 1) * (input_shape.height or 1)
@@ -158,14 +161,15 @@ class FastRCNNOutputLayers(nn.Module):
         self.num_classes = num_classes
         self.cls_score = nn.Linear(size, num_classes + 1)
         self.bbox_pred = nn.Linear(size, sets * len(box2box_transform.weights))
+        # The published initialisation of Fast R-CNN.
         for layer, std in [(self.cls_score, 0.01), (self.bbox_pred, 0.001)]:
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
         self.box2box_transform = box2box_transform
-        # Of inference.
+        # Inference
         self.test_score_thresh, self.test_nms_thresh = test_score_thresh, test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
-        # Of the losses.
+        # Losses
         self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
         if not isinstance(loss_weight, Mapping):
             loss_weight = {"loss_cls": loss_weight, "loss_box_reg": loss_weight}
@@ -204,17 +208,19 @@ class FastRCNNOutputLayers(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Predictions:
-        """(R, channels, ...) -> logits (R, num_classes + 1), the background last, and deltas
-        (R, num_classes * 4) or (R, 4)."""
+        """Predict logits (R, num_classes + 1) and deltas of features (R, channels, ...).
+
+        The background is the last class; deltas are (R, num_classes * 4) or (R, 4).
+        """
         x = x.flatten(1)
         return self.cls_score(x), self.bbox_pred(x)
 
     def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
-        """ "loss_cls" and "loss_box_reg".
+        """Compute "loss_cls" and "loss_box_reg".
 
         Args:
-            predictions: of `forward`, for all proposals.
-            proposals: of each image with `proposal_boxes`, `gt_classes` and, unless all are
+            predictions: output of `forward` for all proposals.
+            proposals: per image with `proposal_boxes`, `gt_classes` and, unless all are
                 background, `gt_boxes`.
         """
         logits, deltas = predictions
@@ -235,12 +241,12 @@ class FastRCNNOutputLayers(nn.Module):
     def get_fed_loss_classes(
         self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor
     ) -> Tensor:
-        """Indices of the classes that take part: the true ones, filled up with random others.
+        """Sample the classes of the federated loss: the true ones and random others.
 
         Args:
-            gt_classes: (R,); where it has the background, `num_classes`, so has the result.
-            num_fed_loss_classes: so many, unless more are true.
-            weight: (num_classes,) by which others are drawn.
+            gt_classes: (R,); if it has the background, `num_classes`, the result has it too.
+            num_fed_loss_classes: size of the sample, unless there are more true classes.
+            weight: (num_classes,) sampling weights of the other classes.
         """
         true = gt_classes.unique()
         missing = num_fed_loss_classes - len(true)
@@ -248,11 +254,12 @@ class FastRCNNOutputLayers(nn.Module):
             return true
         chances = torch.zeros(num_classes + 1, device=true.device)
         chances[:num_classes] = weight
+        # True classes are in the result already and must not be drawn again.
         chances[true] = 0
         return torch.cat([true, torch.multinomial(chances, missing, replacement=False)])
 
     def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Binary cross entropy of every class but the background, summed and divided by R.
+        """Compute binary cross entropy over all classes but the background, summed, over R.
 
         Args:
             pred_class_logits: (R, num_classes + 1).
@@ -276,9 +283,9 @@ class FastRCNNOutputLayers(nn.Module):
     def box_reg_loss(
         self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
     ) -> Tensor:
-        """The box loss of foreground proposals, summed and divided by R, all proposals.
+        """Compute the box loss of foreground proposals, summed and divided by R, all proposals.
 
-        So each foreground proposal weighs the same, however many of them its image has.
+        Thus each foreground proposal has the same weight, however many its image has.
 
         Args:
             proposal_boxes, gt_boxes: (R, box_dim).
@@ -298,12 +305,13 @@ class FastRCNNOutputLayers(nn.Module):
             self.box_reg_loss_type,
             self.smooth_l1_beta,
         )
+        # Over all proposals, not the foreground: so the loss has the scale of the class loss.
         return loss / max(gt_classes.numel(), 1)
 
     def inference(
         self, predictions: Predictions, proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """As `fast_rcnn_inference`; the proposals have `proposal_boxes`."""
+        """Decode detections; see `fast_rcnn_inference`. The proposals have `proposal_boxes`."""
         return fast_rcnn_inference(
             self.predict_boxes(predictions, proposals),
             self.predict_probs(predictions, proposals),
@@ -316,18 +324,22 @@ class FastRCNNOutputLayers(nn.Module):
     def predict_boxes_for_gt_classes(
         self, predictions: Predictions, proposals: list[Instances]
     ) -> list[Tensor]:
-        """Of each image (Ri, box_dim): the box for the true class, of background proposals for any
-        class. The proposals have `proposal_boxes` and `gt_classes`."""
+        """Decode the box of the true class per proposal, (Ri, box_dim) per image.
+
+        For background proposals it is that of an arbitrary class. The proposals have
+        `proposal_boxes` and `gt_classes`.
+        """
         if not proposals:
             return []
         every = cat(self.predict_boxes(predictions, proposals))
         sets = every.unflatten(1, (-1, len(self.box2box_transform.weights)))
+        # The background, class num_classes, has no box: any will do.
         classes = cat([p.gt_classes for p in proposals]).clamp(0, sets.shape[1] - 1)
         rows = torch.arange(len(sets), device=sets.device)
         return list(sets[rows, classes].split(_sizes(proposals)))
 
     def predict_boxes(self, predictions: Predictions, proposals: list[Instances]) -> list[Tensor]:
-        """Of each image (Ri, num_classes * box_dim) or (Ri, box_dim)."""
+        """Decode boxes, (Ri, num_classes * box_dim) or (Ri, box_dim) per image."""
         if len(proposals) == 0:
             return []
         boxes = cat([p.proposal_boxes.tensor for p in proposals])
@@ -335,26 +347,26 @@ class FastRCNNOutputLayers(nn.Module):
         return list(decoded.split(_sizes(proposals)))
 
     def predict_probs(self, predictions: Predictions, proposals: list[Instances]) -> list[Tensor]:
-        """Of each image (Ri, num_classes + 1), the background last."""
+        """Compute class probabilities, (Ri, num_classes + 1) per image, the background last."""
         logits = predictions[0]
         probabilities = logits.sigmoid() if self.use_sigmoid_ce else logits.softmax(dim=-1)
         return list(probabilities.split(_sizes(proposals)))
 
 
 def _sizes(proposals: list[Instances]) -> list[int]:
-    # The shape of a tensor, unlike len(), stays in the graph while tracing.
+    # Unlike len(), the shape of a tensor stays in the graph while tracing.
     return [p.proposal_boxes.tensor.shape[0] for p in proposals]
 
 
 def _proposals_and_truth(proposals: list[Instances], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes (R, box_dim) of all proposals and what they are matched to."""
+    """Concatenate the boxes (R, box_dim) of all proposals and their matched ground truth."""
     if not proposals:
         empty = like.new_empty(0, 4)
         return empty, empty
     boxes = cat([p.proposal_boxes.tensor for p in proposals])
     if boxes.requires_grad:
         raise ValueError("proposals must not require gradients: detach them")
-    # An image without truth has no gt_boxes: its proposals are background and do not matter.
+    # Images without ground truth have no gt_boxes; all their proposals are background.
     truth = [(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals]
     return boxes, cat(truth)
 

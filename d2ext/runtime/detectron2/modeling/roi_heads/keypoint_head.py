@@ -1,4 +1,4 @@
-"""Keypoints of regions, each a softmax over a heat map (He et al. 2017, arXiv:1703.06870)."""
+"""Keypoint heads: a softmax over a heat map per keypoint (He et al. 2017, arXiv:1703.06870)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 if TYPE_CHECKING:
     Result = dict[str, Tensor] | list[Instances]
 else:
-    Result = list[Instances]  # TorchScript compiles inference
+    Result = list[Instances]  # TorchScript compiles inference only
 
 ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
 ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = """Keypoint heads by name.
@@ -40,19 +40,19 @@ _skipped_batches = 0
 
 
 def build_keypoint_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """The keypoint head that `cfg.MODEL.ROI_KEYPOINT_HEAD.NAME` names."""
+    """Build the keypoint head named by `cfg.MODEL.ROI_KEYPOINT_HEAD.NAME`."""
     return ROI_KEYPOINT_HEAD_REGISTRY.get(cfg.MODEL.ROI_KEYPOINT_HEAD.NAME)(cfg, input_shape)
 
 
 def keypoint_rcnn_loss(
     pred_keypoint_logits: Tensor, instances: list[Instances], normalizer: float | None
 ) -> Tensor:
-    """Summed cross entropy of the heat maps of labelled keypoints inside their region.
+    """Compute the summed cross entropy of the heat maps of labelled keypoints in their region.
 
     Args:
         pred_keypoint_logits: (R, K, S, S).
-        instances: of each image, together R; `proposal_boxes` and `gt_keypoints`.
-        normalizer: the loss is divided by it; default: by the number of keypoints that count.
+        instances: per image, R in total, with `proposal_boxes` and `gt_keypoints`.
+        normalizer: divisor of the loss; by default the number of these keypoints.
     """
     side = pred_keypoint_logits.shape[-1]
     pairs = [
@@ -61,6 +61,7 @@ def keypoint_rcnn_loss(
     counted = cat([valid.flatten() for _, valid in pairs]).bool() if pairs else None
     if counted is None or not counted.any():
         _count_skipped_batch()
+        # Zero, but with a gradient: every rank must take part in the all-reduce.
         return pred_keypoint_logits.sum() * 0
     cells = cat([cells.flatten() for cells, _ in pairs])[counted]
     logits = pred_keypoint_logits.flatten(2).flatten(0, 1)[counted]
@@ -77,12 +78,14 @@ def _count_skipped_batch() -> None:
 
 
 def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[Instances]) -> None:
-    """Set `pred_keypoints` (Ri, K, 3), x and y in pixels and the score, and
-    `pred_keypoint_heatmaps` (Ri, K, S, S), the logits.
+    """Decode heat maps to keypoints and add both to the instances.
+
+    Sets `pred_keypoints` (Ri, K, 3), x and y in pixels and the score, and `pred_keypoint_heatmaps`
+    (Ri, K, S, S), the logits.
 
     Args:
         pred_keypoint_logits: (R, K, S, S).
-        pred_instances: of each image, together R; `pred_boxes`. Changed.
+        pred_instances: per image, R in total, with `pred_boxes`. Changed in place.
     """
     boxes = cat([i.pred_boxes.tensor for i in pred_instances])
     logits = pred_keypoint_logits.detach()
@@ -95,13 +98,13 @@ def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[I
 
 
 class BaseKeypointRCNNHead(nn.Module):
-    """The loss and the decoding of keypoints; a subclass defines `layers`.
+    """Loss and decoding of keypoints; a subclass defines `layers`.
 
     Args:
-        num_keypoints: of an object.
-        loss_weight: of "loss_keypoint".
-        loss_normalizer: "visible": the loss is divided by the number of labelled keypoints in the
-            batch; a number: by this many for each image.
+        num_keypoints: keypoints per object.
+        loss_weight: weight of "loss_keypoint".
+        loss_normalizer: "visible": divide the loss by the number of labelled keypoints in the
+            batch; a number: divide by this number per image.
     """
 
     @configurable
@@ -131,12 +134,11 @@ class BaseKeypointRCNNHead(nn.Module):
         }
 
     def forward(self, x: Tensor, instances: list[Instances]) -> Result:
-        """In training {"loss_keypoint"}; otherwise the instances, with keypoints.
+        """Return {"loss_keypoint"} in training, otherwise the instances with keypoints.
 
         Args:
             x: (R, C, H, W) pooled features.
-            instances: of each image, together R; see `keypoint_rcnn_loss`,
-                `keypoint_rcnn_inference`.
+            instances: per image, R in total; see `keypoint_rcnn_loss`, `keypoint_rcnn_inference`.
         """
         logits = self.layers(x)
         if self.training:
@@ -149,18 +151,19 @@ class BaseKeypointRCNNHead(nn.Module):
         return instances
 
     def layers(self, x: Tensor) -> Tensor:
-        """(R, C, H, W) -> logits (R, num_keypoints, S, S)."""
+        """Map (R, C, H, W) to logits (R, num_keypoints, S, S)."""
         raise NotImplementedError
 
 
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
 class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type: ignore[misc]
-    """3x3 convolutions, a transposed one, and bilinear upsampling: the maps are four times as
-    large as the pooled features.
+    """3x3 convolutions, a transposed convolution, and bilinear upsampling.
+
+    The heat maps have four times the side of the pooled features.
 
     Args:
         input_shape: channels of the pooled features.
-        num_keypoints, kwargs: of `BaseKeypointRCNNHead`.
+        num_keypoints, kwargs: arguments of `BaseKeypointRCNNHead`.
         conv_dims: output channels of each 3x3 convolution.
     """
 
@@ -174,6 +177,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
         for index, (before, after) in enumerate(pairwise(channels), start=1):
             self.add_module(f"conv_fcn{index}", Conv2d(before, after, kernel_size=3, padding=1))
             self.add_module(f"conv_fcn_relu{index}", nn.ReLU())
+        # Kernel 4, stride 2, padding 1 doubles the size exactly.
         self.score_lowres = ConvTranspose2d(
             channels[-1], num_keypoints, kernel_size=4, stride=2, padding=1
         )

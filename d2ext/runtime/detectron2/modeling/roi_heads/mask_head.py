@@ -1,4 +1,4 @@
-"""Masks of regions (He et al. 2017, arXiv:1703.06870)."""
+"""Mask heads: a mask per region (He et al. 2017, arXiv:1703.06870)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 if TYPE_CHECKING:
     Result = dict[str, Tensor] | list[Instances]
 else:
-    Result = list[Instances]  # TorchScript compiles inference
+    Result = list[Instances]  # TorchScript compiles inference only
 
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
 ROI_MASK_HEAD_REGISTRY.__doc__ = """Mask heads by name.
@@ -42,17 +42,19 @@ pooled features of all regions and the instances of each image.
 def mask_rcnn_loss(
     pred_mask_logits: Tensor, instances: list[Instances], vis_period: int = 0
 ) -> Tensor:
-    """Mean binary cross entropy of each region's mask of its true class.
+    """Compute the mean binary cross entropy of the true class's mask of each region.
 
     Args:
-        pred_mask_logits: (R, classes, M, M), or (R, 1, M, M) for all classes together.
-        instances: of each image, together R; `proposal_boxes`, `gt_classes` and `gt_masks`.
-        vis_period: iterations between pictures; 0: none.
+        pred_mask_logits: (R, classes, M, M), or (R, 1, M, M) if class-agnostic.
+        instances: per image, R in total, with `proposal_boxes`, `gt_classes` and `gt_masks`.
+        vis_period: iterations between visualisations; 0: none.
     """
     truth = _cropped_truth(instances, pred_mask_logits)
     if truth is None:
+        # Zero, but with a gradient: every rank must take part in the all-reduce.
         return pred_mask_logits.sum() * 0
     logits = _of_class(pred_mask_logits, cat([i.gt_classes for i in instances if len(i)]))
+    # A logit above 0 is a probability above 1/2.
     _log_mask_stats(logits > 0, truth)
     storage = get_event_storage()
     if vis_period > 0 and storage.iter % vis_period == 0:
@@ -64,7 +66,7 @@ def mask_rcnn_loss(
 
 
 def _cropped_truth(instances: list[Instances], logits: Tensor) -> Tensor | None:
-    """(R, M, M) bool."""
+    """Crop the ground-truth masks to the proposals: (R, M, M) bool."""
     masks = [
         i.gt_masks.crop_and_resize(i.proposal_boxes.tensor, logits.shape[-1]).to(logits.device)
         for i in instances
@@ -74,7 +76,7 @@ def _cropped_truth(instances: list[Instances], logits: Tensor) -> Tensor | None:
 
 
 def _of_class(logits: Tensor, classes: Tensor) -> Tensor:
-    """(R, classes, M, M) -> (R, M, M)."""
+    """Select the mask of each region's class: (R, classes, M, M) -> (R, M, M)."""
     if logits.shape[1] == 1:
         return logits[:, 0]
     return logits[torch.arange(len(classes), device=classes.device), classes]
@@ -95,8 +97,8 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances
     """Set `pred_masks` (Ri, 1, M, M), probabilities of the mask of the predicted class.
 
     Args:
-        pred_mask_logits: (R, classes, M, M), or (R, 1, M, M) for all classes together.
-        pred_instances: of each image, together R; `pred_classes`. Changed.
+        pred_mask_logits: (R, classes, M, M), or (R, 1, M, M) if class-agnostic.
+        pred_instances: per image, R in total, with `pred_classes`. Changed in place.
     """
     classes = cat([i.pred_classes for i in pred_instances])
     masks = _of_class(pred_mask_logits, classes)[:, None].sigmoid()
@@ -106,11 +108,11 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances
 
 
 class BaseMaskRCNNHead(nn.Module):
-    """The loss and the decoding of masks; a subclass defines `layers`.
+    """Loss and decoding of masks; a subclass defines `layers`.
 
     Args:
-        loss_weight: of "loss_mask".
-        vis_period: iterations between pictures in training; 0: none.
+        loss_weight: weight of "loss_mask".
+        vis_period: iterations between visualisations of the training; 0: none.
     """
 
     @configurable
@@ -124,11 +126,11 @@ class BaseMaskRCNNHead(nn.Module):
         return {"vis_period": cfg.VIS_PERIOD}
 
     def forward(self, x: Tensor, instances: list[Instances]) -> Result:
-        """In training {"loss_mask"}; otherwise the instances, with `pred_masks`.
+        """Return {"loss_mask"} in training, otherwise the instances with `pred_masks`.
 
         Args:
             x: (R, C, H, W) pooled features.
-            instances: of each image, together R; see `mask_rcnn_loss`, `mask_rcnn_inference`.
+            instances: per image, R in total; see `mask_rcnn_loss`, `mask_rcnn_inference`.
         """
         logits = self.layers(x)
         if self.training:
@@ -138,7 +140,7 @@ class BaseMaskRCNNHead(nn.Module):
         return instances
 
     def layers(self, x: Tensor) -> Tensor:
-        """(R, C, H, W) -> logits (R, classes, M, M)."""
+        """Map (R, C, H, W) to logits (R, classes, M, M)."""
         raise NotImplementedError
 
 
@@ -148,10 +150,10 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
 
     Args:
         input_shape: channels of the pooled features.
-        num_classes: masks of a region; 1 for all classes together.
+        num_classes: masks per region; 1 if class-agnostic.
         conv_dims: output channels of each 3x3 convolution, and last of the upsampling.
-        conv_norm: after each convolution, as `get_norm` takes it.
-        kwargs: of `BaseMaskRCNNHead`.
+        conv_norm: normalisation after each convolution, see `get_norm`.
+        kwargs: arguments of `BaseMaskRCNNHead`.
     """
 
     @configurable
@@ -185,6 +187,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         for layer in list(self.children())[:-1]:
             if not isinstance(layer, nn.ReLU):
                 weight_init.c2_msra_fill(layer)
+        # The published initialisation: small, so that masks start near probability 1/2.
         nn.init.normal_(self.predictor.weight, std=0.001)
         nn.init.zeros_(self.predictor.get_parameter("bias"))
 
@@ -206,5 +209,5 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
 
 
 def build_mask_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """The mask head that `cfg.MODEL.ROI_MASK_HEAD.NAME` names."""
+    """Build the mask head named by `cfg.MODEL.ROI_MASK_HEAD.NAME`."""
     return ROI_MASK_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASK_HEAD.NAME)(cfg, input_shape)

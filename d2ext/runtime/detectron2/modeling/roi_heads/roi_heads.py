@@ -1,4 +1,4 @@
-"""The second stage: proposals sampled for training, and heads on their pooled features."""
+"""RoI heads, the second stage: sampling of proposals, and heads on their pooled features."""
 
 from __future__ import annotations
 
@@ -38,32 +38,36 @@ A registered object is called with `(cfg, input_shape: dict[str, ShapeSpec])` an
 Features = dict[str, Tensor]
 Losses = dict[str, Tensor]
 if TYPE_CHECKING:
-    Result = Any  # losses in training, otherwise the instances of each image
+    Result = Any  # losses in training, otherwise instances per image
 else:
-    Result = list[Instances]  # TorchScript compiles inference
+    Result = list[Instances]  # TorchScript compiles inference only
 
 
 def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> ROIHeads:
-    """What `cfg.MODEL.ROI_HEADS.NAME` names."""
+    """Build the RoI heads named by `cfg.MODEL.ROI_HEADS.NAME`."""
     return ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME)(cfg, input_shape)
 
 
 def select_foreground_proposals(
     proposals: list[Instances], bg_label: int
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Proposals of each image whose `gt_classes` is neither -1 nor `bg_label`, and (Ri,) bool:
-    which ones they are."""
+    """Select the proposals of each image whose `gt_classes` is neither -1 nor `bg_label`.
+
+    Also returns the selection as (Ri,) bool.
+    """
     masks = [(p.gt_classes != -1) & (p.gt_classes != bg_label) for p in proposals]
     chosen = [p[mask.nonzero().flatten()] for p, mask in zip(proposals, masks, strict=True)]
     return chosen, masks
 
 
 def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[Instances]:
-    """Proposals of each image with a labelled keypoint of `gt_keypoints` inside the box; others
-    teach nothing."""
+    """Select the proposals of each image with a labelled keypoint inside the box.
+
+    Others contribute nothing to the keypoint loss.
+    """
     chosen = []
     for found in proposals:
-        if len(found) == 0:  # without gt_keypoints, perhaps
+        if len(found) == 0:  # may lack gt_keypoints
             chosen.append(found)
             continue
         points, labelled = found.gt_keypoints.tensor.split((2, 1), dim=2)
@@ -79,11 +83,11 @@ class ROIHeads(nn.Module):
     """Matching and sampling of proposals; a subclass adds heads and defines `forward`.
 
     Args:
-        num_classes: without the background.
-        batch_size_per_image: proposals of each image that the losses are taken from.
-        positive_fraction: at most this part of them is foreground.
+        num_classes: number of classes without the background.
+        batch_size_per_image: proposals per image sampled for the losses.
+        positive_fraction: maximum fraction of foreground among them.
         proposal_matcher: labels proposals by their IoU with the ground truth.
-        proposal_append_gt: the ground truth is among the proposals in training.
+        proposal_append_gt: append the ground truth to the proposals in training.
     """
 
     _pairwise_iou: Callable[[Any, Any], Tensor] = staticmethod(pairwise_iou)
@@ -123,14 +127,14 @@ class ROIHeads(nn.Module):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], Losses]:
-        """Detections of each image (in training the sampled proposals) and losses.
+        """Return detections of each image (in training the sampled proposals) and losses.
 
         Args:
             images: N images.
-            features: by name (N, C, H, W).
-            proposals: of each image with `proposal_boxes`.
-            targets: in training, of each image with `gt_boxes`, `gt_classes` and what else the
-                heads learn.
+            features: (N, C, H, W) by name.
+            proposals: per image with `proposal_boxes`.
+            targets: in training, per image with `gt_boxes`, `gt_classes` and further targets of
+                the heads.
         """
         raise NotImplementedError
 
@@ -138,9 +142,11 @@ class ROIHeads(nn.Module):
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
-        """A random part of each image's proposals, with `gt_classes` (`num_classes` is background)
-        and, if the image has any truth, with all its `gt_*` fields: of the match for foreground,
-        anything for background."""
+        """Sample proposals of each image, with `gt_classes` (`num_classes` is background).
+
+        If the image has ground truth they also have all its `gt_*` fields: of the match for
+        foreground, arbitrary for background.
+        """
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
         sampled = [self._sample_image(*pair) for pair in zip(proposals, targets, strict=True)]
@@ -167,10 +173,10 @@ class ROIHeads(nn.Module):
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Rows of a random sample and their classes.
+        """Return the rows of a random sample and their classes.
 
         Args:
-            matched_idxs, matched_labels: (R,) of the matcher.
+            matched_idxs, matched_labels: (R,) output of the matcher.
             gt_classes: (G,).
         """
         if len(gt_classes) > 0:
@@ -197,19 +203,20 @@ def _pooler(section: CfgNode, in_features: list[str], shapes: dict[str, ShapeSpe
 
 @ROI_HEADS_REGISTRY.register()
 class Res5ROIHeads(ROIHeads):
-    """The last stage of a ResNet on pooled features of the stage before ("C4"); boxes and masks
-    are predicted from it.
+    """RoI heads "C4": boxes and masks are predicted from the last stage of a ResNet.
+
+    That stage runs on pooled features of the stage before.
 
     Args:
-        in_features: one name.
-        pooler: gives the features of regions.
-        res5: layers on them; a list of blocks becomes a sequence.
+        in_features: a list of one name.
+        pooler: pools the features of regions.
+        res5: layers on these; a list of blocks becomes a sequence.
         box_predictor: a `FastRCNNOutputLayers` on the averaged output of `res5`.
         mask_head: on the output of `res5` itself.
-        kwargs: of `ROIHeads`.
+        kwargs: arguments of `ROIHeads`.
     """
 
-    __constants__ = ("mask_on",)  # TorchScript leaves out the head that is not there
+    __constants__ = ("mask_on",)  # lets TorchScript drop the missing head
 
     @configurable
     def __init__(
@@ -254,7 +261,7 @@ class Res5ROIHeads(ROIHeads):
 
     @classmethod
     def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Module, int]:
-        """The stage and its output channels."""
+        """Build the stage and return its output channels."""
         section = cfg.MODEL.RESNETS
         if section.DEFORM_ON_PER_STAGE[-1]:
             raise ValueError(
@@ -275,7 +282,7 @@ class Res5ROIHeads(ROIHeads):
         return nn.Sequential(*blocks), out_channels
 
     def _shared_roi_transform(self, features: list[Tensor], boxes: list[Boxes]) -> Tensor:
-        """Features of all regions (R, C, H, W)."""
+        """Pool and transform the features of all regions (R, C, H, W)."""
         return self.res5(self.pooler(features, boxes))
 
     def forward(
@@ -303,7 +310,7 @@ class Res5ROIHeads(ROIHeads):
     def forward_with_given_boxes(
         self, features: Features, instances: list[Instances]
     ) -> list[Instances]:
-        """Detections with `pred_boxes` and `pred_classes`, and now with masks."""
+        """Add masks to detections with `pred_boxes` and `pred_classes`."""
         if self.training:
             raise RuntimeError("given boxes are for inference: call eval() first")
         if self.mask_on:
@@ -315,21 +322,21 @@ class Res5ROIHeads(ROIHeads):
 
 @ROI_HEADS_REGISTRY.register()
 class StandardROIHeads(ROIHeads):
-    """Independent heads for boxes, masks and keypoints, each with a pooler of its own.
+    """Independent heads for boxes, masks and keypoints, each with its own pooler.
 
     Args:
         box_in_features: names of the box head's features, finest first.
-        box_pooler: gives the features of regions; `None` where a head pools by itself, and takes
-            the dict of its features.
-        box_head: layers on them.
+        box_pooler: pools the features of regions; None if the head pools by itself, from the
+            dict of its features.
+        box_head: layers on the pooled features.
         box_predictor: a `FastRCNNOutputLayers` on their output.
-        mask_in_features, mask_pooler, mask_head: the same of masks.
-        keypoint_in_features, keypoint_pooler, keypoint_head: the same of keypoints.
-        train_on_pred_boxes: masks and keypoints learn on the box head's boxes, not on proposals.
-        kwargs: of `ROIHeads`.
+        mask_in_features, mask_pooler, mask_head: the same for masks.
+        keypoint_in_features, keypoint_pooler, keypoint_head: the same for keypoints.
+        train_on_pred_boxes: train masks and keypoints on the box head's boxes, not on proposals.
+        kwargs: arguments of `ROIHeads`.
     """
 
-    # TorchScript leaves out the heads that are not there.
+    # Lets TorchScript drop the missing heads.
     __constants__ = ("mask_on", "keypoint_on")
 
     @configurable
@@ -377,7 +384,7 @@ class StandardROIHeads(ROIHeads):
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """The arguments of `__init__` that are about boxes."""
+        """Return the arguments of `__init__` for boxes."""
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
         pooler = _pooler(cfg.MODEL.ROI_BOX_HEAD, in_features, input_shape)
         head: Any = build_box_head(cfg, _pooled_shape(in_features, input_shape, pooler))
@@ -394,14 +401,14 @@ class StandardROIHeads(ROIHeads):
 
     @classmethod
     def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """The arguments of `__init__` that are about masks."""
+        """Return the arguments of `__init__` for masks."""
         if not cfg.MODEL.MASK_ON:
             return {}
         return cls._init_head("mask", cfg.MODEL.ROI_MASK_HEAD, build_mask_head, cfg, input_shape)
 
     @classmethod
     def _init_keypoint_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        """The arguments of `__init__` that are about keypoints."""
+        """Return the arguments of `__init__` for keypoints."""
         if not cfg.MODEL.KEYPOINT_ON:
             return {}
         section = cfg.MODEL.ROI_KEYPOINT_HEAD
@@ -437,7 +444,7 @@ class StandardROIHeads(ROIHeads):
         del images
         if self.training:
             proposals = self.label_and_sample_proposals(proposals, _required(targets))
-            # Masks and keypoints see what the box head may have made of the proposals.
+            # The box head may replace the proposals by its own boxes (`train_on_pred_boxes`).
             losses = self._forward_box(features, proposals)
             losses.update(self._forward_mask(features, proposals))
             losses.update(self._forward_keypoint(features, proposals))
@@ -448,14 +455,14 @@ class StandardROIHeads(ROIHeads):
     def forward_with_given_boxes(
         self, features: Features, instances: list[Instances]
     ) -> list[Instances]:
-        """Detections with `pred_boxes` and `pred_classes`, and now with masks and keypoints."""
+        """Add masks and keypoints to detections with `pred_boxes` and `pred_classes`."""
         if self.training:
             raise RuntimeError("given boxes are for inference: call eval() first")
         instances = self._forward_mask(features, instances)
         return self._forward_keypoint(features, instances)
 
     def _forward_box(self, features: Features, proposals: list[Instances]) -> Result:
-        """Losses in training, otherwise detections."""
+        """Return losses in training, otherwise detections."""
         levels = [features[name] for name in self.box_in_features]
         regions = self.box_pooler(levels, [p.proposal_boxes for p in proposals])
         predictions = self.box_predictor(self.box_head(regions))
@@ -470,7 +477,7 @@ class StandardROIHeads(ROIHeads):
         return self.box_predictor.inference(predictions, proposals)[0]
 
     def _forward_mask(self, features: Features, instances: list[Instances]) -> Result:
-        """Losses in training, otherwise the instances with masks."""
+        """Return losses in training, otherwise the instances with masks."""
         if self.mask_on:
             if self.training:
                 instances, _ = select_foreground_proposals(instances, self.num_classes)
@@ -484,7 +491,7 @@ class StandardROIHeads(ROIHeads):
         return instances
 
     def _forward_keypoint(self, features: Features, instances: list[Instances]) -> Result:
-        """Losses in training, otherwise the instances with keypoints."""
+        """Return losses in training, otherwise the instances with keypoints."""
         if self.keypoint_on:
             if self.training:
                 instances, _ = select_foreground_proposals(instances, self.num_classes)

@@ -1,4 +1,4 @@
-"""Fast R-CNN of rotated boxes."""
+"""Fast R-CNN for rotated boxes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fast_rcnn_inference_rotated(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """`fast_rcnn_inference` of rotated boxes: of each image (Ri, classes * 5) or (Ri, 5)."""
+    """Select the best rotated detections per image, from (Ri, classes * 5) or (Ri, 5) boxes."""
     found = [
         fast_rcnn_inference_single_image_rotated(*image, score_thresh, nms_thresh, topk_per_image)
         for image in zip(boxes, scores, image_shapes, strict=True)
@@ -42,7 +42,7 @@ def fast_rcnn_inference_single_image_rotated(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[Instances, Tensor]:
-    """`fast_rcnn_inference_rotated` of one image."""
+    """Select the best rotated detections of one image."""
     candidates, scores, classes, rows = candidate_detections(boxes, scores, score_thresh, 5)
     clipped = RotatedBoxes(candidates)
     clipped.clip(image_shape)
@@ -55,7 +55,7 @@ def fast_rcnn_inference_single_image_rotated(
 
 
 class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
-    """`FastRCNNOutputLayers` of rotated boxes."""
+    """`FastRCNNOutputLayers` for rotated boxes."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -78,7 +78,7 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
 
 @ROI_HEADS_REGISTRY.register()
 class RROIHeads(StandardROIHeads):
-    """`StandardROIHeads` of rotated boxes; boxes only."""
+    """`StandardROIHeads` for rotated boxes; boxes only."""
 
     _pairwise_iou = staticmethod(pairwise_iou_rotated)
 

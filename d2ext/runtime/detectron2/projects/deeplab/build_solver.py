@@ -1,4 +1,4 @@
-"""The schedules of the config, and DeepLab's."""
+"""Builder of learning rate schedules, including DeepLab's."""
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -10,7 +10,7 @@ from .lr_scheduler import WarmupPolyLR
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """`WarmupPolyLR` where `SOLVER.LR_SCHEDULER_NAME` says so, else what the solver builds."""
+    """Build `WarmupPolyLR` if `SOLVER.LR_SCHEDULER_NAME` names it, else the solver's schedule."""
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
         return build_standard_lr_scheduler(cfg, optimizer)

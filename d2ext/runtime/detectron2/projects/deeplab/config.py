@@ -1,10 +1,10 @@
-"""The keys that DeepLab adds to the config."""
+"""Config keys of DeepLab."""
 
 from detectron2.config import CfgNode
 
 
 def add_deeplab_config(cfg: CfgNode) -> None:
-    """Keys of the head, of the dilated ResNet, of the crop and of the polynomial schedule."""
+    """Add the keys of the head, the dilated ResNet, the crop and the polynomial schedule."""
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0  # 1: crops are not tried again
 
     solver = cfg.SOLVER

@@ -1,4 +1,4 @@
-"""Cross entropy of the hardest pixels (Wu et al. 2016, arXiv:1605.06885, "bootstrapping")."""
+"""Cross entropy of the hardest pixels ("bootstrapping": Wu et al. 2016, arXiv:1605.06885)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,12 +7,12 @@ __all__ = ["DeepLabCE"]
 
 
 class DeepLabCE(nn.Module):
-    """The mean over the pixels with the greatest loss.
+    """Hard pixel mining: the mean cross entropy of the pixels with the largest loss.
 
     Args:
-        ignore_label: target of pixels whose loss is 0; they count in the mean.
-        top_k_percent_pixels: part of all pixels that is kept, 0 to 1.
-        weight: of each class.
+        ignore_label: label of pixels whose loss is 0; they count in the mean.
+        top_k_percent_pixels: fraction of all pixels that is kept, 0 to 1.
+        weight: weight per class.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class DeepLabCE(nn.Module):
         )
 
     def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """(B, classes, H, W) scores and (B, H, W) classes -> a number.
+        """Compute the loss of (B, classes, H, W) scores and (B, H, W) labels.
 
         Args:
-            weights: (B, H, W), of each pixel.
+            weights: (B, H, W) weights per pixel.
         """
         losses = self.criterion(logits, labels)
         losses = (losses if weights is None else losses * weights).flatten()
@@ -43,10 +43,10 @@ class DeepLabCE(nn.Module):
 
 
 def build_loss(name: str, ignore_value: int, top_k: float = 0.2) -> nn.Module:
-    """ "cross_entropy", or "hard_pixel_mining" which keeps `top_k` of the pixels.
+    """Build "cross_entropy", or "hard_pixel_mining", which keeps the fraction `top_k` of pixels.
 
     Raises:
-        ValueError: the name is another.
+        ValueError: the name is unknown.
     """
     if name == "cross_entropy":
         return nn.CrossEntropyLoss(reduction="mean", ignore_index=ignore_value)

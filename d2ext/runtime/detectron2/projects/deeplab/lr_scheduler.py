@@ -1,4 +1,4 @@
-"""A learning rate that falls as a power of the iterations left."""
+"""The polynomial learning rate schedule."""
 
 from torch.optim import Optimizer
 
@@ -8,17 +8,17 @@ __all__ = ["WarmupPolyLR"]
 
 
 class WarmupPolyLR(_WarmupLR):
-    """The part of iterations left, to a power, times a warm-up.
+    """Learning rate proportional to a power of the fraction of iterations left, with warm-up.
 
     Args:
-        optimizer: whose learning rates are set.
-        max_iters: iterations of the whole training.
-        warmup_factor: of the first iteration.
+        optimizer: optimizer whose learning rates are set.
+        max_iters: total number of iterations.
+        warmup_factor: factor of the first iteration.
         warmup_iters: length of the warm-up.
         warmup_method: "linear" or "constant".
-        last_epoch: the iteration before the next step.
-        power: 1 is a straight line.
-        constant_ending: the schedule does not fall below this multiple of the first learning rate.
+        last_epoch: the last finished iteration.
+        power: exponent; 1 is linear.
+        constant_ending: minimum of the schedule, in multiples of the initial learning rate.
     """
 
     def __init__(

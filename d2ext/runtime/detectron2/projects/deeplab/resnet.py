@@ -1,6 +1,4 @@
-"""ResNet with dilated last stages and, by choice, a stem of three small convolutions."""
-
-from typing import Any
+"""ResNet with dilated last stages and optionally a stem of three small convolutions."""
 
 from fvcore.nn import weight_init
 from torch import Tensor
@@ -10,23 +8,21 @@ from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone.resnet import (
+    BLOCKS_PER_STAGE,
     BasicStem,
-    BottleneckBlock,
-    DeformBottleneckBlock,
     ResNet,
+    bottleneck_stage,
     configured_resnet,
 )
 
 __all__ = ["DeepLabStem", "build_resnet_deeplab_backbone"]
 
-_BLOCKS_PER_STAGE = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-
 
 class DeepLabStem(CNNBlockBase):
-    """Three 3x3 convolutions, the first with stride 2, and a 3x3 max pooling: stride 4 together.
+    """Stem of three 3x3 convolutions, the first of stride 2, and 3x3 max pooling: stride 4.
 
     Args:
-        out_channels: of the last convolution; the others have half as many.
+        out_channels: channels of the last convolution; the others have half as many.
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 128, norm: str = "BN") -> None:
@@ -58,10 +54,10 @@ def _conv(in_channels: int, out_channels: int, norm: str, stride: int) -> Conv2d
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """The ResNet that `cfg.MODEL.RESNETS`, with DeepLab's keys, describes.
+    """Build a ResNet from `cfg.MODEL.RESNETS` with DeepLab's keys.
 
     Raises:
-        ValueError: a depth, stem or dilation that there is not.
+        ValueError: a depth, stem or dilation is not supported.
     """
     section = cfg.MODEL.RESNETS
     _check_section(section)
@@ -72,7 +68,7 @@ def build_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNe
 
 def _check_section(section: CfgNode) -> None:
     choices = {
-        "DEPTH": list(_BLOCKS_PER_STAGE),
+        "DEPTH": [50, 101, 152],
         "STEM_TYPE": ["basic", "deeplab"],
         "RES4_DILATION": [1, 2],
         "RES5_DILATION": [2, 4] if section.RES4_DILATION == 2 else [1, 2, 4],
@@ -85,25 +81,10 @@ def _check_section(section: CfgNode) -> None:
 
 
 def _stage(section: CfgNode, index: int, in_channels: int, out_channels: int) -> list[CNNBlockBase]:
-    num_blocks = _BLOCKS_PER_STAGE[section.DEPTH][index]
     dilation = {2: section.RES4_DILATION, 3: section.RES5_DILATION}.get(index, 1)
-    dilations = [dilation] * num_blocks
+    # Dilation takes the place of the stride: the resolution of the previous stage is kept.
+    stride = 1 if index == 0 or dilation > 1 else 2
+    dilations = [dilation] * BLOCKS_PER_STAGE[section.DEPTH][index]
     if index == 3:
         dilations = [dilation * factor for factor in section.RES5_MULTI_GRID]
-    options: dict[str, Any] = {
-        "stride_per_block": [1 if index == 0 or dilation > 1 else 2] + [1] * (num_blocks - 1),
-        "dilation_per_block": dilations,
-        "in_channels": in_channels,
-        "out_channels": out_channels,
-        "bottleneck_channels": section.NUM_GROUPS * section.WIDTH_PER_GROUP * 2**index,
-        "num_groups": section.NUM_GROUPS,
-        "norm": section.NORM,
-        "stride_in_1x1": section.STRIDE_IN_1X1,
-    }
-    if not section.DEFORM_ON_PER_STAGE[index]:
-        return ResNet.make_stage(BottleneckBlock, num_blocks, **options)
-    options |= {
-        "deform_modulated": section.DEFORM_MODULATED,
-        "deform_num_groups": section.DEFORM_NUM_GROUPS,
-    }
-    return ResNet.make_stage(DeformBottleneckBlock, num_blocks, **options)
+    return bottleneck_stage(section, index, in_channels, out_channels, stride, dilations)

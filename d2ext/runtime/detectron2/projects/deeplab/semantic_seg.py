@@ -21,35 +21,35 @@ Norm = str | Callable[[int], nn.Module]
 
 
 class _Head(UpsamplingHead):
-    """The loss of both heads."""
+    """Base of both heads, with their loss."""
 
     predictor: Conv2d
     loss: nn.Module
     loss_weight: float
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """ "loss_sem_seg" of `layers`' scores, upsampled."""
+        """Compute "loss_sem_seg" of the upsampled scores of `layers`."""
         return {"loss_sem_seg": self.loss(self._upsampled(predictions), targets) * self.loss_weight}
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class DeepLabV3PlusHead(_Head):
-    """Pooled features are upsampled step by step and refined with those of higher resolution.
+    """DeepLabV3+ head: ASPP features are upsampled stepwise and refined by finer features.
 
     Args:
         input_shape: channels and stride of each feature.
-        project_channels: of each feature but the one of the greatest stride, in the decoder.
+        project_channels: projected channels of each feature but the coarsest, in the decoder.
         aspp_dilations, aspp_dropout: see `ASPP`.
-        decoder_channels: of each feature after it was added; the last are the pooling's.
-        common_stride: of the feature with the least stride, to which all are upsampled.
-        norm: as `get_norm` takes it.
-        train_size: (height, width) of the training crops, in pixels: the pooling is over that
-            size, at test time too. None: over the whole image.
-        loss_weight: factor of the loss.
+        decoder_channels: channels of each feature after fusion; the last are those of ASPP.
+        common_stride: stride of the finest feature, to which all are upsampled.
+        norm: normalisation, see `get_norm`.
+        train_size: (height, width) of the training crops in pixels: image pooling is over that
+            size, also at test time. None: over the whole image.
+        loss_weight: weight of the loss.
         loss_type: "cross_entropy" or "hard_pixel_mining".
-        ignore_value: target of pixels that do not count.
-        num_classes: None leaves out the classifier: features come out.
-        use_depthwise_separable_conv: in place of 3x3 convolutions.
+        ignore_value: label of pixels excluded from the loss.
+        num_classes: None omits the classifier: the head returns features.
+        use_depthwise_separable_conv: use these instead of 3x3 convolutions.
     """
 
     @configurable
@@ -129,11 +129,11 @@ class DeepLabV3PlusHead(_Head):
         }
 
     def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> Any:
-        """As the other heads'; without a classifier the features of `layers`."""
+        """Return loss or scores like the other heads; without a classifier the features."""
         return self.layers(features) if self.decoder_only else super().forward(features, targets)
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
-        """Scores (or features) at the resolution of the first feature."""
+        """Compute scores (or features) at the resolution of the first feature."""
         *finer, coarsest = self.in_features
         x = self._step(coarsest)["project_conv"](features[coarsest])
         for name in reversed(finer):
@@ -149,7 +149,7 @@ class DeepLabV3PlusHead(_Head):
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class DeepLabV3Head(_Head):
-    """`ASPP` on one feature, and a classifier.
+    """DeepLabV3 head: `ASPP` on one feature, and a classifier.
 
     Raises:
         ValueError: the config names more than one feature.
@@ -180,7 +180,7 @@ class DeepLabV3Head(_Head):
         self.loss = build_loss(self.loss_type, self.ignore_value)
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
-        """Scores at the resolution of the feature."""
+        """Compute scores at the resolution of the feature."""
         return self.predictor(self.aspp(features[self.in_features[0]]))
 
 
@@ -211,7 +211,7 @@ def _fusion(
     norm: Norm,
     separable: bool,
 ) -> nn.ModuleDict:
-    """The layers that add a feature to what comes from the greater strides."""
+    """Build the layers that fuse a feature with those of coarser strides."""
     joined = project_channels + below_channels
     fuse: nn.Module
     if separable:

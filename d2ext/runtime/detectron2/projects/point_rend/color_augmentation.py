@@ -1,4 +1,4 @@
-"""The colour changes of SSD (Liu et al. 2016, arXiv:1512.02325, section 2.2)."""
+"""The colour augmentation of SSD (Liu et al. 2016, arXiv:1512.02325, section 2.2)."""
 
 import random
 
@@ -10,19 +10,19 @@ __all__ = ["ColorAugSSDTransform"]
 
 
 class ColorAugSSDTransform(Transform):
-    """Brightness, contrast, saturation and hue, each changed with probability one half.
+    """Random brightness, contrast, saturation and hue, each with probability 1/2.
 
-    The numbers are drawn, by the module `random`, whenever an image is transformed.
+    The values are drawn by the module `random` each time an image is transformed.
 
     Args:
-        img_format: of the images, "BGR" or "RGB".
-        brightness_delta: greatest amount added to every channel, of 255.
+        img_format: channel order of the images, "BGR" or "RGB".
+        brightness_delta: maximum shift of every channel, in 0..255.
         contrast_low, contrast_high: range of the factor of every channel.
         saturation_low, saturation_high: range of the factor of the saturation.
-        hue_delta: greatest turn of the hue, in steps of 2 degrees.
+        hue_delta: maximum shift of the hue, in steps of 2 degrees.
 
     Raises:
-        ValueError: the format is another.
+        ValueError: the format is neither of these.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ColorAugSSDTransform(Transform):
         return segmentation
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        """(H, W, 3) uint8 -> the same."""
+        """Augment an (H, W, 3) uint8 image."""
         if self.is_rgb:
             img = img[:, :, ::-1]
         img = self.brightness(img)
@@ -62,7 +62,7 @@ class ColorAugSSDTransform(Transform):
         return img[:, :, ::-1] if self.is_rgb else img
 
     def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:
-        """`alpha * img + beta` as uint8; what does not fit is clipped."""
+        """Return `alpha * img + beta`, clipped to uint8."""
         return np.clip(img.astype(np.float32) * alpha + beta, 0, 255).astype(np.uint8)
 
     def brightness(self, img: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""The keys that PointRend adds to the config."""
+"""Config keys of PointRend."""
 
 from detectron2.config import CfgNode
 
 
 def add_pointrend_config(cfg: CfgNode) -> None:
-    """Keys of the point heads, of the coarse mask head and of the augmentation."""
+    """Add the keys of the point heads, the coarse mask head and the augmentation."""
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0  # 1: crops are not tried again
     cfg.INPUT.COLOR_AUG_SSD = False
 

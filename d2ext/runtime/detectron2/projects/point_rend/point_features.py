@@ -1,4 +1,4 @@
-"""Reading maps at points, and choosing the points (PointRend, section 3)."""
+"""Sampling of maps at points, and selection of the points (PointRend, section 3)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,12 +22,12 @@ __all__ = [
 
 
 def point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:
-    """Values of maps at points.
+    """Sample maps at points by bilinear interpolation.
 
     Args:
         input: (N, C, H, W) maps.
         point_coords: (N, P, 2) or (N, H', W', 2) XY; 0 to 1 spans the map from edge to edge.
-        kwargs: of `torch.nn.functional.grid_sample`.
+        kwargs: options of `torch.nn.functional.grid_sample`.
 
     Returns:
         (N, C, P) or (N, C, H', W').
@@ -41,7 +41,7 @@ def point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:
 def generate_regular_grid_point_coords(
     R: int, side_size: int, device: torch.device | str
 ) -> Tensor:
-    """(R, side_size * side_size, 2) XY, 0 to 1: the centres of a grid's cells, `R` times."""
+    """Generate the cell centres of a grid, `R` times: (R, side_size * side_size, 2), in [0, 1]."""
     centres = (torch.arange(side_size, device=device, dtype=torch.float32) + 0.5) / side_size
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     return torch.stack((x, y), dim=-1).view(1, -1, 2).expand(R, -1, -1)
@@ -54,14 +54,14 @@ def get_uncertain_point_coords_with_randomness(
     oversample_ratio: float,
     importance_sample_ratio: float,
 ) -> Tensor:
-    """Points for training: mostly the most uncertain ones among random points, the rest random.
+    """Sample points for training: the most uncertain ones of a random set, and random ones.
 
     Args:
         coarse_logits: (N, C, H, W) predictions.
         uncertainty_func: (N, C, P) predictions at points -> (N, 1, P).
-        num_points: wanted of each map.
-        oversample_ratio: random points, in multiples of `num_points`; at least 1.
-        importance_sample_ratio: part of the points kept for their uncertainty, 0 to 1.
+        num_points: points per map.
+        oversample_ratio: size of the random set, in multiples of `num_points`; at least 1.
+        importance_sample_ratio: fraction of points selected by uncertainty, 0 to 1.
 
     Returns:
         (N, num_points, 2) XY, 0 to 1.
@@ -93,11 +93,11 @@ def get_uncertain_point_coords_with_randomness(
 def get_uncertain_point_coords_on_grid(
     uncertainty_map: Tensor, num_points: int
 ) -> tuple[Tensor, Tensor]:
-    """The most uncertain cells, for inference.
+    """Select the most uncertain cells, for inference.
 
     Args:
         uncertainty_map: (N, 1, H, W).
-        num_points: wanted; at most H * W are given.
+        num_points: number of cells; at most H * W are returned.
 
     Returns:
         (N, P) indices into the H * W cells, and (N, P, 2) XY of their centres, 0 to 1.
@@ -116,12 +116,12 @@ def point_sample_fine_grained_features(
     boxes: Sequence[Boxes],
     point_coords: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Features of the images at points given relative to boxes.
+    """Sample features of the images at points given relative to boxes.
 
     Args:
         features_list: maps (B, C_l, H_l, W_l).
         feature_scales: 1 / stride of each.
-        boxes: of each image; R of them together.
+        boxes: boxes per image, R in total.
         point_coords: (R, P, 2) XY, 0 to 1 inside the box.
 
     Returns:
@@ -144,17 +144,17 @@ def point_sample_fine_grained_features(
 
 
 def get_point_coords_wrt_image(boxes_coords: Tensor, point_coords: Tensor) -> Tensor:
-    """(R, P, 2) XY, 0 to 1 inside (R, 4) XYXY boxes in pixels -> XY in pixels; no gradient."""
+    """Map (R, P, 2) XY in [0, 1] inside (R, 4) XYXY boxes to pixels of the image; no gradient."""
     with torch.no_grad():
         corner, opposite = boxes_coords[:, None, :2], boxes_coords[:, None, 2:]
         return point_coords * (opposite - corner) + corner
 
 
 def sample_point_labels(instances: Sequence[Instances], point_coords: Tensor) -> Tensor:
-    """(R, P) values of the ground-truth masks, 0 to 1, at points in pixels of the image.
+    """Sample the ground-truth masks at points: (R, P) values in [0, 1].
 
     Args:
-        instances: of each image, with "gt_masks"; R of them together.
+        instances: per image with "gt_masks", R in total.
         point_coords: (R, P, 2) XY in pixels.
     """
     with torch.no_grad():

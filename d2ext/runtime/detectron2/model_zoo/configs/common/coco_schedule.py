@@ -7,7 +7,7 @@ from detectron2.solver import WarmupParamScheduler
 
 
 def coco_schedule(times: int) -> object:
-    """Steps by a tenth 60k and 20k iterations before the end, 30k and 10k in the shorter ones."""
+    """Build a schedule of two steps by a tenth, 60k and 20k (if short: 30k, 10k) before the end."""
     total = 90_000 * times
     # As in the first published schedules, which were tuned; 2x has always had the steps of 1x.
     steps = [60_000, 80_000, 90_000] if times <= 2 else [total - 60_000, total - 20_000, total]

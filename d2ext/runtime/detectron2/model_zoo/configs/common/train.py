@@ -1,4 +1,4 @@
-"""What a LazyConfig training script reads beside model, data and optimizer."""
+"""Further settings of a LazyConfig training script, besides model, data and optimizer."""
 
 train = {
     "output_dir": "./output",

@@ -1,4 +1,4 @@
-"""Mean and deviation of ImageNet's channels, in 0..255."""
+"""Mean and standard deviation of ImageNet's channels, in 0..255."""
 
 constants = {
     "imagenet_rgb256_mean": [123.675, 116.28, 103.53],

@@ -1,4 +1,4 @@
-"""What the data loaders of COCO's tasks share."""
+"""Data loaders shared by the COCO tasks."""
 
 from detectron2.config import LazyCall
 from detectron2.data import (
@@ -11,11 +11,11 @@ from detectron2.data import transforms as T
 
 
 def coco_loaders(train: str, test: str, evaluator: object, filtering: dict, mapper: dict) -> dict:
-    """The section `dataloader`: train, test and evaluator.
+    """Build the section `dataloader`: train, test and evaluator.
 
     Args:
-        train, test: names of data sets.
-        filtering: arguments of `get_detection_dataset_dicts`, in training.
+        train, test: names of datasets.
+        filtering: arguments of `get_detection_dataset_dicts` for training.
         mapper: arguments of the training mapper.
     """
     resize = LazyCall(T.ResizeShortestEdge)

@@ -1,4 +1,4 @@
-"""What RetinaNet and FCOS share: the pyramid P3 to P7 and the head's shape."""
+"""Parts shared by RetinaNet and FCOS: the pyramid P3 to P7 and the head's shape."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ LEVELS = ["p3", "p4", "p5", "p6", "p7"]
 
 
 def pyramid(**top_block: Any) -> Any:
-    """FPN on res3 to res5; `top_block` are arguments of `LastLevelP6P7`."""
+    """Build the FPN on res3 to res5; `top_block` are arguments of `LastLevelP6P7`."""
     return LazyCall(FPN)(
         bottom_up=resnet(["res3", "res4", "res5"]),
         in_features=["res3", "res4", "res5"],
@@ -33,7 +33,7 @@ def head(kind: type, **options: Any) -> Any:
 
 
 def shared(**options: Any) -> dict[str, Any]:
-    """Arguments of both meta-architectures."""
+    """Return the arguments of both meta-architectures."""
     return {
         "head_in_features": LEVELS,
         "num_classes": 80,

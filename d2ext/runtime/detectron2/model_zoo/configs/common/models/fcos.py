@@ -1,4 +1,4 @@
-"""FCOS; P6 and P7 come from P5, as in arXiv:2006.09214, section 2.2."""
+"""FCOS; P6 and P7 are computed from P5, as in arXiv:2006.09214, section 2.2."""
 
 from detectron2.config import LazyCall
 from detectron2.modeling import FCOS

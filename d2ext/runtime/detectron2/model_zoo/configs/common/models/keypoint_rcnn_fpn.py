@@ -1,4 +1,4 @@
-"""Keypoint R-CNN on a feature pyramid: people only."""
+"""Keypoint R-CNN on a feature pyramid, for the class person."""
 
 from detectron2.config import LazyCall
 from detectron2.layers import ShapeSpec

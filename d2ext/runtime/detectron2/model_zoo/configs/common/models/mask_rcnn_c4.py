@@ -1,4 +1,4 @@
-"""Mask R-CNN whose heads share ResNet's last stage."""
+"""Mask R-CNN C4, whose heads share the last stage of ResNet."""
 
 from detectron2.config import LazyCall
 from detectron2.layers import ShapeSpec

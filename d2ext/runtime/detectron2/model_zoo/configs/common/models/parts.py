@@ -1,4 +1,4 @@
-"""Parts that the models in this folder share; each call describes a fresh one."""
+"""Parts shared by the models in this folder; each call returns a new description."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ FROZEN = "FrozenBN"
 
 
 def pixels(image_format: str = "BGR") -> dict[str, Any]:
-    """Normalisation of the input, as arguments of a meta-architecture."""
+    """Return the input normalisation, as arguments of a meta-architecture."""
     name = f"imagenet_{image_format.lower()}256"
     mean, std = constants[f"{name}_mean"], constants[f"{name}_std"]
     return {"pixel_mean": mean, "pixel_std": std, "input_format": image_format}
@@ -62,11 +62,11 @@ def matcher(thresholds: Sequence[float], labels: Sequence[int], low_quality: boo
 
 
 def rpn(in_features: Sequence[str], anchor_generator: Any, head: dict, **topk: Any) -> Any:
-    """Region proposals.
+    """Build the region proposal network.
 
     Args:
         head: arguments of `StandardRPNHead`.
-        topk: `pre_nms_topk` and `post_nms_topk`, each (training, test).
+        topk: `pre_nms_topk` and `post_nms_topk`, each as (training, test).
     """
     return LazyCall(RPN)(
         in_features=list(in_features),
@@ -99,7 +99,7 @@ def pooler(size: int, scales: Sequence[float] = (1 / 4, 1 / 8, 1 / 16, 1 / 32)) 
 
 
 def sampling(classes: int = 80) -> dict[str, Any]:
-    """How proposals are sampled, as arguments of ROI heads."""
+    """Return the sampling of proposals, as arguments of ROI heads."""
     return {
         "num_classes": classes,
         "batch_size_per_image": 512,

@@ -1,4 +1,4 @@
-"""An exported ONNX file as a detector of single images."""
+"""Inference with onnxruntime: an exported ONNX file as a detector of single images."""
 
 import json
 from pathlib import Path
@@ -15,15 +15,15 @@ from detectron2.structures import Boxes, Instances
 
 
 class OnnxDetector:
-    """Runs a file that `tools/export.py` wrote with NMS in it, as `Predictor` runs a model.
+    """A file that `tools/export.py` wrote with NMS in it, called as a `Predictor` is.
 
     Args:
         path: the ONNX file.
-        threads: of onnxruntime; 0 leaves their number to it.
+        threads: threads of onnxruntime; 0 leaves their number to it.
     Attributes:
-        names: of the classes.
+        names: names of the classes.
     Raises:
-        WeightsError: the file is none of those, or onnxruntime cannot run it.
+        WeightsError: the file is not such a file, or onnxruntime cannot run it.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -39,7 +39,7 @@ class OnnxDetector:
         self.names: list[str] = self.metadata["classes"]
 
     def __call__(self, image: np.ndarray) -> Instances:
-        """(H, W, 3) RGB uint8 -> instances in its pixels."""
+        """Detect on a (H, W, 3) RGB uint8 image; boxes are in its pixels."""
         images, resized = self.prepare(image)
         boxes, scores, classes = map(torch.from_numpy, self.session.run(None, {"images": images}))
         height, width = image.shape[:2]
@@ -53,7 +53,11 @@ class OnnxDetector:
         return found
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-        """(H, W, 3) RGB uint8 -> the input, (1, 3, h, w), and the image's size in it."""
+        """Resize and pad a (H, W, 3) RGB uint8 image.
+
+        Returns:
+            The input (1, 3, h, w), and the (height, width) of the image in it.
+        """
         ordered = image[:, :, ::-1] if self.metadata["channel_order"] == "BGR" else image
         resized = self._resizing().get_transform(ordered).apply_image(ordered)
         height, width = resized.shape[:2]

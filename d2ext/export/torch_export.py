@@ -1,4 +1,4 @@
-"""A graph as a program of PyTorch's and torchvision's operators alone."""
+"""`torch.export` of a module, with d2ext's operators substituted by PyTorch's and torchvision's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError
-from d2ext.export.graph import Graph
+from d2ext.export.exported_module import ExportedModule
 from d2ext.ops.decomposition import decompositions
 
-_MOST = 1024  # images of a batch, and sizes in strides; exporting wants a limit
+_MOST = 1024  # images per batch, and sides in strides; `torch.export.Dim` wants a limit
 
 
-class StandIns(TorchFunctionMode):
-    """While it is active, d2ext's operators are made of others."""
+class OperatorSubstitution(TorchFunctionMode):
+    """A mode in which d2ext's operators run as compositions of standard operators."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def _deform_conv2d(
     padding: list[int],
     dilation: list[int],
 ) -> Tensor:
-    """torchvision's, which exporters and runtimes know."""
+    """Call torchvision's operator, which exporters and runtimes know."""
     groups = input.shape[1] // weight.shape[1]
     offset_groups = offset.shape[1] // (2 * weight.shape[2] * weight.shape[3])
     return torch.ops.torchvision.deform_conv2d(
@@ -61,24 +61,26 @@ def _deform_conv2d(
     )
 
 
-def export_program(graph: Graph, images: Tensor, free_size: bool) -> torch.export.ExportedProgram:
-    """`torch.export` of a graph, with any number of images and, if `free_size`, of any size.
+def export_program(
+    module: ExportedModule, images: Tensor, free_size: bool
+) -> torch.export.ExportedProgram:
+    """Export a module for any number of images and, if `free_size`, for any size.
 
     Args:
-        images: (B, 3, H, W) with B > 1, to run the graph once.
+        images: (B, 3, H, W) with B > 1, to run the module once.
     Raises:
         ConfigError: the model does not allow a free size.
     """
-    exporter = graph.exporter
+    exporter = module.exporter
     shape: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=_MOST)}
     if free_size:
         least = -(-exporter.smallest // exporter.stride)
         for axis, name in ((2, "height"), (3, "width")):
             cells = torch.export.Dim(f"{name}_cells", min=least, max=_MOST)
             shape[axis] = exporter.stride * cells if exporter.stride > 1 else cells
-    with torch.no_grad(), StandIns():
+    with torch.no_grad(), OperatorSubstitution():
         try:
-            return torch.export.export(graph, (images,), dynamic_shapes=(shape,), strict=False)
+            return torch.export.export(module, (images,), dynamic_shapes=(shape,), strict=False)
         except torch._dynamo.exc.UserError as error:
             if not free_size:
                 raise

@@ -4,7 +4,8 @@ import torch
 from torchvision.ops import batched_nms
 
 from d2ext.export.onnx_file import save_onnx
-from d2ext.export.suppression import keep_best
+from d2ext.export.selection import batched_nms_mask, padded_topk, topk_candidates
+from d2ext.modeling.dense_heads import LevelPredictions
 
 
 def some_candidates(batch, count, seed=0):
@@ -19,7 +20,7 @@ def some_candidates(batch, count, seed=0):
 @pytest.mark.parametrize("count", [1, 60])
 def test_each_image_keeps_what_suppression_by_class_keeps(count):
     boxes, scores, classes = some_candidates(3, count)
-    keep = keep_best(boxes, scores, classes, 4, 0.5)
+    keep = batched_nms_mask(boxes, scores, classes, 4, 0.5)
     assert keep.shape == (3, count)
     for image in range(3):
         own = (scores[image] > 0).nonzero()[:, 0]
@@ -30,7 +31,7 @@ def test_each_image_keeps_what_suppression_by_class_keeps(count):
 def test_onnx_keeps_the_same(tmp_path):
     class Module(torch.nn.Module):
         def forward(self, images, scores, classes):
-            return (torch.ops.d2ext_export.keep_best(images, scores, classes, 4, 0.5),)
+            return (torch.ops.d2ext_export.batched_nms_mask(images, scores, classes, 4, 0.5),)
 
     batch = torch.export.Dim("batch")
     inputs = some_candidates(3, 60)
@@ -41,5 +42,22 @@ def test_onnx_keeps_the_same(tmp_path):
         boxes, scores, classes = some_candidates(count, 60, seed=count)
         feeds = {"images": boxes.numpy(), "scores": scores.numpy(), "classes": classes.numpy()}
         (kept,) = session.run(None, feeds)
-        assert kept.tolist() == keep_best(boxes, scores, classes, 4, 0.5).tolist()
+        assert kept.tolist() == batched_nms_mask(boxes, scores, classes, 4, 0.5).tolist()
         assert 0 < kept.sum() < kept.size
+
+
+def test_the_best_of_each_level_carry_their_class():
+    boxes = torch.arange(8.0).view(1, 2, 4)
+    scores = torch.tensor([[[0.1, 0.9, 0.0], [0.8, 0.2, 0.3]]])
+    levels = LevelPredictions([boxes, boxes], [scores, scores])
+    found, best, classes = topk_candidates(levels, 2)
+    torch.testing.assert_close(best, torch.tensor([[0.9, 0.8, 0.9, 0.8]]))
+    assert classes.tolist() == [[1, 0, 1, 0]]
+    assert found[0, :2].tolist() == boxes[0].tolist()
+
+
+def test_too_few_scores_are_filled_with_zeros():
+    best, index = padded_topk(torch.tensor([[0.5, 0.7]]), 4)
+    torch.testing.assert_close(best, torch.tensor([[0.7, 0.5, 0.0, 0.0]]))
+    assert index[0, :2].tolist() == [1, 0]
+    assert index.max() < 2

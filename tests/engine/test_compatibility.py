@@ -2,21 +2,21 @@ import pytest
 
 import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.config import load_config
-from d2ext.engine.task import check_task, recipes_for
+from d2ext.engine.compatibility import check_annotations, recipes_for
 from d2ext.errors import ConfigError
 
 
 def test_data_with_everything_the_model_learns_pass():
-    check_task(load_config("mask_rcnn_regnetx200m.yaml"), {"boxes", "masks"})
+    check_annotations(load_config("mask_rcnn_regnetx200m.yaml"), {"boxes", "masks"})
 
 
 def test_data_of_unknown_annotations_pass():
-    check_task(load_config("mask_rcnn_regnetx200m.yaml"), ())
+    check_annotations(load_config("mask_rcnn_regnetx200m.yaml"), ())
 
 
 def test_missing_annotations_are_named_with_the_setting_and_the_recipes_that_fit():
     with pytest.raises(ConfigError) as caught:
-        check_task(load_config("keypoint_rcnn_regnetx200m.yaml"), {"boxes", "masks"})
+        check_annotations(load_config("keypoint_rcnn_regnetx200m.yaml"), {"boxes", "masks"})
     message = str(caught.value)
     assert "MODEL.KEYPOINT_ON True learns keypoints, and the data have only boxes and masks" in (
         message

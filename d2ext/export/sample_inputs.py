@@ -1,4 +1,4 @@
-"""Images to run a model and its file on."""
+"""Sample inputs: images to run a model and its exported file on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from d2ext.data.shapes_render import render
 from d2ext.export.exporter import Exporter
 from detectron2.data.detection_utils import read_image
 
-BATCHES = (1, 3)  # sizes that are compared
+BATCHES = (1, 3)  # batch sizes that are compared
 
 
 def sample_batches(
@@ -21,10 +21,11 @@ def sample_batches(
     channel_order: str,
     size: tuple[int, int] | None,
 ) -> list[Tensor]:
-    """(B, 3, H, W) float32 pixels for each of `BATCHES`; of two sizes if `size` is None.
+    """Return a batch of (B, 3, H, W) float32 pixels for every B of `BATCHES`.
 
     Args:
-        files: images, of which the first are used; none: pictures of shapes.
+        size: (height, width); None gives each batch another size.
+        files: images, of which the first are used; without any, pictures of shapes.
     """
     images = [read_image(str(file), format="RGB") for file in files[: max(BATCHES)]]
     images = images or [render(7, number)[0] for number in range(max(BATCHES))]
@@ -36,13 +37,13 @@ def sample_batches(
 
 
 def free_sizes(exporter: Exporter) -> list[tuple[int, int]]:
-    """Two sizes, in pixels, for a model that takes any."""
+    """Return two (height, width), in pixels, for a model that takes any."""
     first = -(-max(exporter.smallest, 256) // exporter.stride) * exporter.stride
     return [(first, first + 2 * exporter.stride), (first + exporter.stride, first)]
 
 
 def as_input(image: np.ndarray, channel_order: str, height: int, width: int) -> Tensor:
-    """(H, W, 3) RGB uint8 -> (3, height, width) float32, stretched."""
+    """Stretch a (H, W, 3) RGB uint8 image to (3, height, width) float32."""
     ordered = image[:, :, ::-1] if channel_order == "BGR" else image
     tensor = torch.as_tensor(np.ascontiguousarray(ordered.transpose(2, 0, 1)))
     return F.interpolate(tensor[None].float(), (height, width), mode="bilinear")[0]

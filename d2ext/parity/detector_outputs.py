@@ -1,50 +1,88 @@
-"""What each kind of detector gives, by the names of the cases."""
+"""The outputs of each kind of detector, by the keys of the cases."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from d2ext.modeling.dense_heads import PostProcess
-from d2ext.modeling.meta_arch import ATSS, FCOS
+from d2ext.errors import DataError
+from d2ext.modeling.dense_heads import ATSSHead, FCOSHead, PostProcess
+from d2ext.parity.box_matching import match_to_reference
 from d2ext.parity.case import Case
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import Boxes, Instances
 
 Outputs = Iterator[tuple[str, Tensor]]
-Seen = dict[str, Any]  # outputs of the modules that are watched
+Seen = dict[str, Any]  # outputs of the watched modules
+
+_OUTPUTS: dict[type, type["DetectorOutputs"]] = {}
+_Class = TypeVar("_Class", bound=type["DetectorOutputs"])
 
 
-class View:
-    """One kind of detector."""
+def register_detector_outputs(kind: type) -> Callable[[_Class], _Class]:
+    """Register the decorated `DetectorOutputs` for a class of detectors.
+
+    Args:
+        kind: a dense head or a meta-architecture; subclasses without their own share it.
+    """
+
+    def register(outputs: _Class) -> _Class:
+        _OUTPUTS[kind] = outputs
+        return outputs
+
+    return register
+
+
+def outputs_for(case: Case, model: Any) -> "DetectorOutputs":
+    """Build the `DetectorOutputs` of a model, by its head or else by its own class.
+
+    Raises:
+        DataError: none is registered.
+    """
+    for kind in (*type(getattr(model, "head", None)).__mro__, *type(model).__mro__):
+        if kind in _OUTPUTS:
+            return _OUTPUTS[kind](case, model)
+    raise DataError(f"{case.name}: no outputs are registered for {type(model).__name__}")
+
+
+class DetectorOutputs:
+    """The outputs of one kind of detector by the keys of the cases.
+
+    Attributes:
+        loss_names: the authors' names of losses that we name otherwise.
+    """
+
+    loss_names: ClassVar[dict[str, str]] = {}
 
     def __init__(self, case: Case, model: Any) -> None:
         self.case, self.model = case, model
         self.truth = [item["instances"] for item in case.batch()]
 
     def watched(self) -> dict[str, nn.Module]:
-        """The modules whose outputs `outputs` reads, beside the stages of the backbone."""
+        """Return the modules whose outputs `outputs` reads, besides the stages of the backbone."""
         return {"head": self.model.head}
 
     def outputs(self, seen: Seen) -> Outputs:
-        """Raw outputs of the head, as (B, C, H, W) maps, and what its cells have to predict."""
+        """Yield the raw outputs of the head, as (B, C, H, W) maps, and what its cells learn."""
         yield from self.raw(seen["head"], seen["fpn"])
         yield from self.assigned(seen["head"])
 
     def raw(self, head: Any, pyramid: dict[str, Tensor]) -> Outputs:
+        """Yield the raw outputs of the head."""
         raise NotImplementedError
 
     def assigned(self, head: Any) -> Outputs:
+        """Yield the assignment: what the cells learn."""
         raise NotImplementedError
 
     def to_float64(self) -> None:
-        """Make the model compute as exactly as it can."""
+        """Convert the model to float64, as far as its operators allow."""
         self.model.double()
 
     def use_alternative(self, settings: dict[str, Any]) -> None:
-        """Set other thresholds."""
+        """Set the thresholds of the case's alternative postprocessing."""
         self.model.head.postprocess = PostProcess(
             score_thresh=settings["score_threshold"],
             topk_candidates=settings["pre_nms_topk"],
@@ -53,15 +91,22 @@ class View:
         )
 
     def detections(self, kind: str, index: int, found: Instances, seen: Seen) -> Outputs:
-        """Detections of an image in the authors' order."""
+        """Yield the detections of an image in the reference's order."""
         prefix = f"{kind}{index}"
-        found = found[_matching(self.case, prefix, found)]
+        found = found[self._order(prefix, found)]
         yield f"{prefix}.boxes", found.pred_boxes.tensor
         yield f"{prefix}.scores", found.scores
         yield f"{prefix}.classes", found.pred_classes
 
+    def _order(self, prefix: str, found: Instances) -> Tensor:
+        values = {"scores": found.scores, "classes": found.pred_classes}
+        return _match(self.case, prefix, found.pred_boxes, values)
 
-class ATSSView(View):
+
+@register_detector_outputs(ATSSHead)
+class ATSSOutputs(DetectorOutputs):
+    loss_names: ClassVar = {"loss_centerness": "loss_ctr"}
+
     def raw(self, head: Any, pyramid: dict[str, Tensor]) -> Outputs:
         for i, (level, feature) in enumerate(pyramid.items()):
             yield f"head.logits.{level}", _as_map(head.logits[i], feature)
@@ -77,7 +122,15 @@ class ATSSView(View):
             yield f"assign{index}.ignored", torch.tensor(0)  # anchors are positive or negative
 
 
-class FCOSView(View):
+@register_detector_outputs(FCOSHead)
+class FCOSOutputs(DetectorOutputs):
+    loss_names: ClassVar = {
+        "loss_cls": "loss_fcos_cls",
+        "loss_box_reg": "loss_fcos_loc",
+        "loss_centerness": "loss_fcos_ctr",
+        "loss_iou": "loss_fcos_iou",
+    }
+
     def raw(self, head: Any, pyramid: dict[str, Tensor]) -> Outputs:
         for i, (level, feature) in enumerate(pyramid.items()):
             yield f"head.logits.{level}", _as_map(head.logits[i], feature)
@@ -95,7 +148,7 @@ class FCOSView(View):
 
     def detections(self, kind: str, index: int, found: Instances, seen: Seen) -> Outputs:
         head = seen["head"]
-        found = found[_matching(self.case, f"{kind}{index}", found)]
+        found = found[self._order(f"{kind}{index}", found)]
         yield from super().detections(kind, index, found, seen)
         origin = self._origins(index, found, head)
         yield f"{kind}{index}.locations", torch.cat(head.locations)[origin]
@@ -103,7 +156,7 @@ class FCOSView(View):
         yield f"{kind}{index}.levels", levels[origin]
 
     def _origins(self, index: int, found: Instances, head: Any) -> Tensor:
-        """The location whose own box and score each detection is."""
+        """Return the index of the location that each detection comes from."""
         points = torch.cat(head.locations)
         steps = self._of_locations(head, self.model.head.strides)
         sides = torch.cat([ltrb[index] for ltrb in head.ltrb]) * torch.cat(steps)[:, None]
@@ -116,12 +169,13 @@ class FCOSView(View):
         return (apart + (scores - found.scores).abs()).argmin(dim=0)
 
     def _of_locations(self, head: Any, values: Sequence[int]) -> list[Tensor]:
-        """The value of each level, for every location of it."""
+        """Repeat the value of each level for all its locations."""
         pairs = zip(head.locations, values, strict=True)
         return [torch.full((len(level),), value) for level, value in pairs]
 
 
-class RetinaNetView(View):
+@register_detector_outputs(RetinaNet)
+class RetinaNetOutputs(DetectorOutputs):
     def raw(self, head: Any, pyramid: dict[str, Tensor]) -> Outputs:
         for level, logits, deltas in zip(pyramid, *head, strict=True):
             yield f"head.logits.{level}", logits
@@ -144,7 +198,8 @@ class RetinaNetView(View):
         self.model.max_detections_per_image = settings["max_detections"]
 
 
-class RCNNView(View):
+@register_detector_outputs(GeneralizedRCNN)
+class RCNNOutputs(DetectorOutputs):
     def watched(self) -> dict[str, nn.Module]:
         generator = self.model.proposal_generator
         return {"rpn": generator.rpn_head, "proposals": generator}
@@ -156,7 +211,7 @@ class RCNNView(View):
         for index, found in enumerate(seen["proposals"][0]):
             prefix = f"proposals{index}"
             boxes, logits = found.proposal_boxes, found.objectness_logits
-            order = _order(self.case, prefix, boxes, {"logits": logits})
+            order = _match(self.case, prefix, boxes, {"logits": logits})
             yield f"{prefix}.boxes", boxes.tensor[order]
             yield f"{prefix}.logits", logits[order]
         yield from self._of_regions(seen)
@@ -175,7 +230,7 @@ class RCNNView(View):
         self.model.proposal_generator.pre_nms_topk[False] = settings["pre_nms_topk"]
 
     def _of_regions(self, seen: Seen) -> Outputs:
-        """The box predictor on the authors' proposals, so that ties do not change their order."""
+        """Run the box predictor on the reference's proposals: ties would change their order."""
         images = self.model.preprocess_image(self.case.batch())
         proposals = []
         for index, size in enumerate(images.image_sizes):
@@ -193,14 +248,6 @@ class RCNNView(View):
         yield "roi.deltas", deltas
 
 
-VIEWS: dict[type, type[View]] = {
-    ATSS: ATSSView,
-    FCOS: FCOSView,
-    RetinaNet: RetinaNetView,
-    GeneralizedRCNN: RCNNView,
-}
-
-
 def _in_float32(
     predict: Callable[..., Any],
     anchors: Any,
@@ -208,33 +255,19 @@ def _in_float32(
     deltas: list[Tensor],
     sizes: Any,
 ) -> Any:
-    """An RPN's proposals: the NMS that chooses them takes no float64."""
+    """Predict an RPN's proposals in float32, since its NMS takes no float64."""
     return predict(anchors, [x.float() for x in logits], [x.float() for x in deltas], sizes)
 
 
 def _as_map(cells: Tensor, feature: Tensor) -> Tensor:
-    """(B, H * W, C) -> (B, C, H, W)."""
+    """Reshape (B, H * W, C) to (B, C, H, W)."""
     return cells.transpose(1, 2).unflatten(2, feature.shape[-2:])
 
 
-def _matching(case: Case, prefix: str, found: Instances) -> Tensor:
-    """For each detection of the authors ours of its class, place and score."""
-    values = {"scores": found.scores, "classes": found.pred_classes}
-    return _order(case, prefix, found.pred_boxes, values)
-
-
-def _order(case: Case, prefix: str, boxes: Boxes, values: dict[str, Tensor]) -> Tensor:
-    """For each box of the authors ours of its place, none of them twice; boxes of one place are
-    told apart by `values`. Where there are not as many, ours come as they are, to differ in shape.
-    """
-    own = torch.arange(len(boxes))
+def _match(case: Case, prefix: str, boxes: Boxes, values: dict[str, Tensor]) -> Tensor:
+    """Return the index of our box that matches each reference box, by place and `values`."""
     if f"{prefix}.boxes" not in case.golden:
-        return own
-    golden = Boxes(torch.from_numpy(case.golden[f"{prefix}.boxes"]))
-    if len(boxes) != len(golden):
-        return own
-    likeness = pairwise_iou(golden, boxes)
-    for name, value in values.items():
-        likeness -= (torch.from_numpy(case.golden[f"{prefix}.{name}"])[:, None] - value).abs()
-    best = likeness.argmax(dim=1)
-    return best if len(best.unique()) == len(best) else own
+        return torch.arange(len(boxes))
+    reference = Boxes(torch.from_numpy(case.golden[f"{prefix}.boxes"]))
+    expected = (torch.from_numpy(case.golden[f"{prefix}.{name}"]) for name in values)
+    return match_to_reference(reference, boxes, zip(expected, values.values(), strict=True))

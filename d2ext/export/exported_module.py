@@ -1,0 +1,101 @@
+"""The `nn.Module` that is exported: images in, a tuple of tensors out."""
+
+import torch
+from torch import Tensor, nn
+
+from d2ext.errors import ConfigError
+from d2ext.export.exporter import Exporter
+
+WHERE = ("inside", "none")
+
+
+def build_exported_module(
+    exporter: Exporter, nms: str, decode: str, for_onnx: bool
+) -> "ExportedModule":
+    """Build the module that ends with detections, with candidates or at the head.
+
+    Args:
+        nms: "inside" if the module selects the detections, by NMS or as the model does, or "none".
+        decode: "inside" if the module decodes boxes, or "none".
+        for_onnx: use operators that `d2ext.export.onnx_file` translates.
+    Raises:
+        ConfigError: NMS is wanted without decoding.
+    """
+    if decode == "none" and nms == "inside":
+        raise ConfigError("--decode none leaves nothing for NMS: give --nms none with it.")
+    if decode == "none":
+        return RawOutputs(exporter)
+    if nms == "none":
+        return Candidates(exporter)
+    return Detections(exporter, for_onnx)
+
+
+class ExportedModule(nn.Module):
+    """`forward` takes (B, 3, H, W) float32 pixels in 0..255, in the model's order of channels."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        super().__init__()
+        self.exporter = exporter
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs; known after a call where they are the model's own."""
+        raise NotImplementedError
+
+
+class RawOutputs(ExportedModule):
+    """The raw outputs of the head over all levels, with the exporter's names and shapes."""
+
+    output_names: tuple[str, ...] = ()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        raw = self.exporter.head(self.exporter.normalize(images))
+        self.output_names = tuple(raw)
+        return tuple(_over_levels(name, levels) for name, levels in raw.items())
+
+
+def _over_levels(name: str, levels: list[Tensor]) -> Tensor:
+    """Concatenate the levels along their cells."""
+    if name in ("anchors", "locations"):  # (A, ...), the same for all images
+        return torch.cat(levels)
+    if levels[0].ndim == 4:  # (B, C, H, W)
+        return torch.cat([level.flatten(2) for level in levels], dim=2)
+    return torch.cat(levels, dim=1)
+
+
+class Candidates(ExportedModule):
+    """Boxes (B, A, 4) XYXY in pixels of all cells or queries, and scores (B, A, classes)."""
+
+    output_names = ("boxes", "scores")
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        levels = self.exporter.decode(self.exporter.head(self.exporter.normalize(images)))
+        return torch.cat(levels.boxes, dim=1), torch.cat(levels.scores, dim=1)
+
+
+class Detections(ExportedModule):
+    """The best N detections: boxes (B, N, 4), scores (B, N) and classes (B, N) int64.
+
+    Boxes are XYXY in pixels, inside the image. Where there are fewer, score 0 and class -1.
+    """
+
+    output_names = ("boxes", "scores", "classes")
+
+    def __init__(self, exporter: Exporter, for_onnx: bool) -> None:
+        super().__init__(exporter)
+        self.for_onnx = for_onnx
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        levels = self.exporter.decode(self.exporter.head(self.exporter.normalize(images)))
+        boxes, scores, classes = self.exporter.select(levels, self.for_onnx)
+        found = scores > 0
+        if self.exporter.clip:
+            boxes = clipped(boxes, *images.shape[-2:])
+            found = found & (boxes[..., 2:] > boxes[..., :2]).all(-1)
+        return boxes * found.unsqueeze(-1), scores * found, torch.where(found, classes, -1)
+
+
+def clipped(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Clip (..., 4) XYXY boxes to an image of that size."""
+    sides = [boxes[..., n].clamp(0, (width, height)[n % 2]) for n in range(4)]
+    return torch.stack(sides, dim=-1)
