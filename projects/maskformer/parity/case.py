@@ -96,9 +96,7 @@ class MaskFormerCase(Detectron2Case):
         if "only the first is kept" not in self.facts["input"]["ground_truth"]:
             return instances
         classes = instances.gt_classes.tolist()
-        return instances[
-            [index for index, label in enumerate(classes) if label not in classes[:index]]
-        ]
+        return instances[[classes.index(label) for label in dict.fromkeys(classes)]]
 
     def _set_encoder(self, cfg: CfgNode, head: dict[str, Any]) -> None:
         pixel = cfg.MODEL.MASK_FORMER.PIXEL_DECODER
@@ -144,14 +142,9 @@ class MaskFormerCase(Detectron2Case):
 
     def _set_swin(self, cfg: CfgNode, features: list[str]) -> None:
         cfg.MODEL.BACKBONE.NAME = "SwinTransformer"
-        settings = {
-            name: value
-            for name, value in self.settings["MODEL.SWIN"].items()
-            if name in cfg.MODEL.SWIN
-        }
-        for name, value in settings.items():
-            if name != "OUT_FEATURES":
-                cfg.merge_from_list([f"MODEL.SWIN.{name}", value])
+        settings = self.settings["MODEL.SWIN"]
+        for name in settings.keys() & cfg.MODEL.SWIN.keys() - {"OUT_FEATURES"}:
+            cfg.merge_from_list([f"MODEL.SWIN.{name}", settings[name]])
         cfg.MODEL.SWIN.DROP_PATH_RATE = 0.0
         stages = [name.replace("res", "stage") for name in features]
         cfg.MODEL.SWIN.OUT_FEATURES = cfg.MODEL.MASK_FORMER.IN_FEATURES = stages
