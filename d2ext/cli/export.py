@@ -1,30 +1,32 @@
-"""The export command: a config and weights in, a checked file out."""
+"""The export command: write a trained model to a file, checked against the model."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from d2ext.checkpoint import check_classes
 from d2ext.config import load_config
 from d2ext.data import dataset_stats
-from d2ext.data.flags import flag_entry, register_entries
+from d2ext.data.catalog import register_dataset
+from d2ext.data.dataset_paths import dataset_flag_spec
 from d2ext.errors import ConfigError
-from d2ext.export.accuracy import average_precision
-from d2ext.export.check import ExportError, compare
-from d2ext.export.exported_module import WHERE, ExportedModule, build_exported_module
-from d2ext.export.exporter import exporter_for
-from d2ext.export.formats import SUFFIXES, load, need_onnx, save
-from d2ext.export.metadata import describe
-from d2ext.export.sample_inputs import sample_batches
+from d2ext.export.exported_module import WHERE
+from d2ext.export.formats import SUFFIXES
+from d2ext.export.run import (
+    CALIBRATION,
+    ExportOptions,
+    check_options,
+    export_model,
+    quantize_and_evaluate,
+)
 from d2ext.files import replacing
 from d2ext.inference.inputs import find_images
-from d2ext.inference.predict import Predictor
-from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
+from d2ext.inference.predictor import Predictor
+from detectron2.structures import Instances
 
-CALIBRATION = 100  # images, spread over those given
-DATASET = "export_evaluate"  # the registered name of --evaluate
+DATASET = "export_evaluate"  # the registered name of --evaluate's data set
 
 EXAMPLES = """\
 examples:
@@ -45,24 +47,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Export as the arguments say.
 
     Raises:
-        UserError: config or weights are missing or wrong, or the file gives something else than
-            the model; then what stood under its name is as it was.
+        UserError: config or weights are missing or wrong, or the file computes something else than
+            the model. An existing file of that name is then left as it was.
     """
     args = argument_parser().parse_args(argv)
-    output = _check(args)
+    options = _options(args)
+    check_options(options)
     cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     predictor = Predictor(cfg)
-    graph = build_exported_module(
-        exporter_for(predictor.model), args.nms, args.decode, for_onnx=args.format == "onnx"
-    ).eval()
-    with replacing(output) as temporary:
-        _write(args, cfg, graph, predictor.names, temporary)
-        _follow_up(args, predictor, temporary)
-    print(f"written: {output}, {output.stat().st_size / 1e6:.1f} MB")
+    if options.dataset:
+        check_classes(predictor.names, dataset_stats([options.dataset]).class_names)
+    with replacing(options.output) as temporary:
+        for line in export_model(options, cfg, predictor.model, predictor.names, temporary):
+            print(line)
+        for line in quantize_and_evaluate(options, _detector(predictor), temporary):
+            print(line)
+    print(f"written: {options.output}, {options.output.stat().st_size / 1e6:.1f} MB")
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/export.py."""
+    """Build the argument parser of tools/export.py."""
     parser = argparse.ArgumentParser(
         description="Write a trained model as a file that runs without d2ext.",
         epilog=EXAMPLES,
@@ -92,22 +96,22 @@ def argument_parser() -> argparse.ArgumentParser:
         "--images",
         nargs="+",
         default=[],
-        help="images to compare the file with the model on (default: made-up ones)",
+        help="images on which the file is compared with the model (default: generated ones)",
     )
     parser.add_argument(
-        "--int8", action="store_true", help="8 bits for weights and activations; ONNX alone"
+        "--int8", action="store_true", help="quantise weights and activations to 8 bits; ONNX only"
     )
     parser.add_argument(
         "--calibrate",
         nargs="+",
         default=[],
         metavar="IMAGES",
-        help=f"images or folders that ranges of 8 bits are taken from; {CALIBRATION} are used",
+        help=f"images or folders to calibrate the 8-bit ranges on; {CALIBRATION} are used",
     )
     parser.add_argument(
         "--evaluate",
         metavar="ANNOTATIONS:IMAGES",
-        help="a data set as --val of the training, to print the AP of the model and of the file",
+        help="a data set, as for --val of the training: print the AP of model and file on it",
     )
     parser.add_argument(
         "opts",
@@ -118,87 +122,32 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(args: argparse.Namespace) -> Path:
-    """Complete and check what can be before a model is built; returns the file to write."""
-    if args.nms is None:
-        args.nms = args.decode
-    if args.format == "onnx":
-        need_onnx()
+def _options(args: argparse.Namespace) -> ExportOptions:
+    """Convert and check the arguments; register the data set of --evaluate."""
+    nms = args.nms or args.decode
     if args.int8 and (args.format != "onnx" or not args.calibrate):
         raise ConfigError("--int8 needs --format onnx and --calibrate IMAGES.")
-    if args.evaluate and (args.format != "onnx" or args.nms == "none"):
+    if args.evaluate and (args.format != "onnx" or nms == "none"):
         raise ConfigError("--evaluate needs --format onnx, with NMS inside.")
     if args.evaluate:
-        register_entries([[DATASET, *flag_entry(args.evaluate, "val")[0]]])
-        dataset_stats([DATASET])  # now, and not after minutes of exporting
+        register_dataset(DATASET, dataset_flag_spec(args.evaluate, "val")[0])
+        dataset_stats([DATASET])  # fails now, not after minutes of exporting
     output = Path(args.output)
-    args.calibrate = list(find_images(args.calibrate, output, "--calibrate")) if args.int8 else []
-    args.images = list(find_images(args.images, output, "--images")) if args.images else []
-    suffix = SUFFIXES[args.format]
-    if output.suffix.lower() != suffix or output.is_dir():
-        raise ConfigError(
-            f"--output {output}: a file of --format {args.format} is named *{suffix}."
-        )
-    return output
+    return ExportOptions(
+        format=args.format,
+        output=output,
+        decode=args.decode,
+        nms=nms,
+        size=tuple(args.size) if args.size else None,
+        images=_found(args.images, output, "--images"),
+        calibration=_found(args.calibrate, output, "--calibrate") if args.int8 else [],
+        dataset=DATASET if args.evaluate else "",
+    )
 
 
-def _write(
-    args: argparse.Namespace, cfg: CfgNode, graph: ExportedModule, names: list[str], path: Path
-) -> None:
-    """Write the file and compare it with the model."""
-    size = _size(args, cfg, graph)
-    order = cfg.INPUT.FORMAT
-    batches = sample_batches(graph.exporter, args.images, order, size)
-    graph(batches[-1])  # names the outputs
-    metadata = describe(cfg, graph.exporter, names, size, args.nms, args.decode, graph.output_names)
-    save(graph, batches[-1], size is None, metadata.as_dict(), args.format, path)
-    differences = compare(load(path, args.format), graph, batches)
-    for difference in differences:
-        print(difference.text)
-    faults = [
-        f"{difference.text}: {difference.fault}" for difference in differences if difference.fault
-    ]
-    if faults:
-        raise ExportError(
-            f"{args.output}: not written; it does not give what the model gives: "
-            f"{'; '.join(faults)}"
-        )
+def _found(inputs: Sequence[str], output: Path, flag: str) -> list[Path]:
+    return list(find_images(inputs, output, flag)) if inputs else []
 
 
-def _follow_up(args: argparse.Namespace, predictor: Predictor, path: Path) -> None:
-    """Quantise the file and measure the AP, as the arguments ask for."""
-    detectors: dict[str, Any] = {"PyTorch": predictor}
-    if args.int8 or args.evaluate:
-        # They need packages that the other formats do without.
-        from d2ext.export.onnx_inference import OnnxDetector
-
-        detectors["ONNX"] = OnnxDetector(path)
-    if args.int8:
-        from d2ext.export.int8 import quantize
-
-        files = args.calibrate[:: -(-len(args.calibrate) // CALIBRATION)]
-        images = (read_image(str(file), format="RGB") for file in files)
-        quantize(path, path, (detectors["ONNX"].prepare(image)[0] for image in images))
-        detectors["INT8"] = OnnxDetector(path)
-        print(f"8 bits: ranges from {len(files)} images")
-    if args.evaluate:
-        check_classes(predictor.names, dataset_stats([DATASET]).class_names)
-        for name, detector in detectors.items():
-            found = average_precision(detector, DATASET)
-            print(f"{name}: AP {found['AP']:.2f}, AP50 {found['AP50']:.2f}")
-
-
-def _size(args: argparse.Namespace, cfg: CfgNode, graph: ExportedModule) -> tuple[int, int] | None:
-    """Height and width of the input; None: free."""
-    if args.size:
-        size = tuple(args.size)
-    elif cfg.INPUT.get("RESIZE", "shortest_edge") != "shortest_edge":
-        size = tuple(reversed(cfg.INPUT.SIZE))
-    else:
-        return None
-    stride = graph.exporter.stride
-    if any(side < stride or side % stride for side in size):
-        raise ConfigError(
-            f"--size {size[0]} {size[1]}: the model takes multiples of {stride} pixels."
-        )
-    return size[0], size[1]
+def _detector(predictor: Predictor) -> Callable[[np.ndarray], Instances]:
+    return lambda image: predictor(image)["instances"].to("cpu")

@@ -1,1 +1,1 @@
-"""Training: Detectron2's trainer with more options, its hooks and its processes."""
+"""Training: the trainer, its hooks, and the preparation and launch of runs."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from d2ext.config.load import class_counts
+from d2ext.config.load import num_classes_keys
 from d2ext.data.statistics import DatasetStats
 from d2ext.errors import ConfigError
 from d2ext.registry import ExtensionRegistry
@@ -93,7 +93,7 @@ def check_auto(cfg: CfgNode) -> None:
     Raises:
         ConfigError: a key of `cfg.AUTO` has none and is not a class count.
     """
-    counts = class_counts(cfg)
+    counts = num_classes_keys(cfg)
     unknown = [key for key in cfg.AUTO if key not in _RULES and key not in counts]
     if unknown:
         raise ConfigError(
@@ -172,6 +172,7 @@ def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     per_process = 4
     if machine.device == "cuda":
         per_process = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
+    # At least eight batches per epoch, so that a tiny data set is not one batch.
     fitting = max(1, len(stats.image_sizes) // (8 * machine.processes))
     return machine.processes * min(per_process, fitting)
 
@@ -255,6 +256,7 @@ def _num_keypoints(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
 
 def _keypoint_sigmas(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[float]:
     """Choose OKS sigmas: COCO's own (an empty list) for 17 keypoints, else their mean for each."""
+    # COCO publishes a sigma for each of its own keypoints only; 0.067 is their mean.
     return [] if stats.num_keypoints == COCO_KEYPOINTS else [0.067] * stats.num_keypoints
 
 

@@ -1,4 +1,4 @@
-"""Gradient clipping: Detectron2's two ways and one over all parameters together."""
+"""Gradient clipping: by value, by the norm per parameter, or by the norm of all parameters."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,14 +14,16 @@ Clip = Callable[[Parameters], Tensor | None]
 
 
 def build_clip(cfg: CfgNode) -> Clip | None:
-    """What `SOLVER.CLIP_GRADIENTS` asks for: a function that clips in place; None for nothing.
+    """Build the gradient clipping of `SOLVER.CLIP_GRADIENTS`.
 
-    The function returns the norm of all gradients before clipping, where it knows it.
-    CLIP_TYPE "value" limits every number, "norm" every parameter's norm and "full_model" the norm
-    over all parameters, each to CLIP_VALUE.
+    CLIP_TYPE "value" limits each gradient entry, "norm" the norm per parameter and "full_model" the
+    norm over all parameters, each to CLIP_VALUE.
 
+    Returns:
+        A function that clips gradients in place and returns the norm over all of them before
+        clipping, or None where it is not computed; None if clipping is disabled.
     Raises:
-        ConfigError: an unknown CLIP_TYPE.
+        ConfigError: CLIP_TYPE is unknown.
     """
     options = cfg.SOLVER.CLIP_GRADIENTS
     if not options.ENABLED:

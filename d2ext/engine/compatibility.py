@@ -3,13 +3,14 @@
 from collections.abc import Collection
 
 from d2ext.config import load_config
-from d2ext.config.load import class_counts, read_tree
+from d2ext.config.load import num_classes_keys, read_tree
 from d2ext.config.paths import config_root
 from d2ext.data import DatasetStats
 from d2ext.engine.auto import COCO_KEYPOINTS
 from d2ext.errors import ConfigError
 from d2ext.modeling.required_annotations import required_annotations
 from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY
 
 
 def check_compatibility(cfg: CfgNode, stats: DatasetStats) -> None:
@@ -41,6 +42,20 @@ def check_annotations(cfg: CfgNode, annotated: Collection[str]) -> None:
             )
 
 
+def check_training_data(cfg: CfgNode, stats: DatasetStats) -> list[str]:
+    """Run the meta-architecture's own check of the training data, if it has one.
+
+    Args:
+        cfg: plain values only.
+    Returns:
+        Lines for the log.
+    Raises:
+        ConfigError: see `Detector.check_data`.
+    """
+    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return architecture.check_data(cfg, stats) if hasattr(architecture, "check_data") else []
+
+
 def recipes_for(annotated: Collection[str]) -> list[tuple[str, list[str]]]:
     """Return the recipes in configs/ that such data can train, most kinds of annotation first.
 
@@ -58,7 +73,7 @@ def recipes_for(annotated: Collection[str]) -> list[tuple[str, list[str]]]:
 
 
 def _check_class_counts(cfg: CfgNode, stats: DatasetStats) -> None:
-    for key, given in class_counts(cfg).items():
+    for key, given in num_classes_keys(cfg).items():
         if key not in cfg.AUTO and given != len(stats.class_names):
             raise ConfigError(
                 f"{key} is {given}, but the data has {len(stats.class_names)} classes "

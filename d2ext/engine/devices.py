@@ -1,4 +1,4 @@
-"""Which device a process trains on."""
+"""Choose the device of a process, and wrap models for it."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,13 @@ from detectron2.utils import comm
 
 
 def choose_device(wanted: str, num_gpus: int = 1) -> tuple[str, str]:
-    """The device for MODEL.DEVICE `wanted` and a line for the log, "" if there is nothing to say.
+    """Choose the device to use for a MODEL.DEVICE; fall back to the CPU if there is no GPU.
 
     Args:
-        wanted: "cuda", "cuda:1", "cpu"...
-        num_gpus: processes that are wanted on this machine.
+        wanted: "cuda", "cuda:1", "cpu", ...
+        num_gpus: number of processes on this machine.
+    Returns:
+        The device and a line for the log, "" if there is nothing to report.
     Raises:
         ConfigError: there are GPUs, but fewer than `num_gpus`.
     """
@@ -31,20 +33,21 @@ def choose_device(wanted: str, num_gpus: int = 1) -> tuple[str, str]:
 
 
 def native_bfloat16(device: str) -> bool:
-    """Whether "cuda" or "cpu" computes in bfloat16 without emulating it."""
+    """Return whether "cuda" or "cpu" computes in bfloat16 without emulation."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: Mapping[str, object] = getattr(
         torch.cpu, "get_capabilities", dict
-    )()  # newer than torch 2.10
+    )()  # missing in torch 2.10
     return bool(capabilities.get("avx512_bf16") or capabilities.get("bf16"))
 
 
 def wrap_model(model: torch.nn.Module) -> torch.nn.Module:
-    """The model as every process trains it: in DistributedDataParallel if there are several."""
+    """Wrap a model in DistributedDataParallel if there are several processes."""
     if comm.get_world_size() == 1:
         return model
     on_gpu = next(model.parameters()).is_cuda
+    # Buffers are not broadcast, as in Detectron2: statistics of batch norms stay per process.
     return torch.nn.parallel.DistributedDataParallel(
         model, device_ids=[comm.get_local_rank()] if on_gpu else None, broadcast_buffers=False
     )

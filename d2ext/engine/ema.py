@@ -1,4 +1,4 @@
-"""A moving average of a model's weights, which is often better than the weights themselves.
+"""Exponential moving average (EMA) of a model's weights.
 
 Source: Polyak and Juditsky, 1992; the ramp of the decay as in TensorFlow's
 ExponentialMovingAverage: min(decay, (1 + n) / (10 + n)) after n updates.
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Averages parameters and floating-point buffers; other buffers are copied.
+    """The moving average of parameters and floating-point buffers; other buffers are copied.
 
     Args:
         model: not wrapped in DistributedDataParallel.
-        decay: weight of the past at each update, reached after a ramp.
+        decay: weight of the past per update, reached after a ramp.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -27,24 +27,25 @@ class WeightAverage:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the past: the average is what the model's weights are now."""
+        """Reset the average to the model's current weights."""
         self.updates = 0
+        # state_dict() returns views of the weights, which training changes.
         self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the model's present weights in."""
+        """Update the average with the model's current weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         for name, value in self.model.state_dict().items():
             if value.is_floating_point():
                 self.weights[name].lerp_(value, 1 - decay)
             else:
-                self.weights[name].copy_(value)
+                self.weights[name].copy_(value)  # counters, such as num_batches_tracked
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
-        """Within the context the model has the average; afterwards its own weights again."""
+        """Swap the average into the model within the context."""
         own = {name: value.clone() for name, value in self.model.state_dict().items()}
         self._write(self.weights)
         try:

@@ -1,4 +1,4 @@
-"""Processes: one, several on this machine, or those that torchrun or SLURM have started."""
+"""Launch training processes, or join those that torchrun or SLURM started."""
 
 import argparse
 import os
@@ -21,14 +21,14 @@ Main = Callable[..., Any]
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Where a process stands among all.
+    """The rank of a process in the process group.
 
     Args:
-        rank: number among all processes.
-        world: how many there are.
-        local_rank: number on this machine.
-        local_world: how many there are on this machine.
-        url: where they meet, as `init_process_group` takes it.
+        rank: index among all processes.
+        world: number of processes.
+        local_rank: index on this machine.
+        local_world: number of processes on this machine.
+        url: init method of `torch.distributed.init_process_group`.
     """
 
     rank: int
@@ -39,26 +39,26 @@ class RankInfo:
 
 
 def launch(main: Main, args: argparse.Namespace, *more: Any, device: str = "cuda") -> Any:
-    """Call `main(args, *more)` in every process that trains.
+    """Call `main(args, *more)` in every training process.
 
-    `args` has Detectron2's `num_gpus`, `num_machines`, `machine_rank` and `dist_url`. Where
-    torchrun or `srun` started several processes, they are used as they are. Without a GPU,
-    `num_gpus` is the number of processes on the CPU.
+    `args` has Detectron2's `num_gpus`, `num_machines`, `machine_rank` and `dist_url`. Processes
+    that torchrun or `srun` started are used as they are. Without a GPU, `num_gpus` is the number
+    of processes on the CPU.
 
     Args:
-        main: importable by name, since new processes import it.
-        more: can be pickled.
-        device: MODEL.DEVICE; GPUs exchange by NCCL, CPUs by gloo.
+        main: importable by name, since spawned processes import it.
+        more: picklable.
+        device: MODEL.DEVICE; GPUs communicate by NCCL, CPUs by gloo.
     Returns:
-        what `main` returns, in processes that were not started here.
+        What `main` returns, in processes that were not spawned here.
     Raises:
-        ConfigError: machines are counted wrongly or don't say where they meet.
-        UserError: that of a process.
+        ConfigError: the machine rank is out of range, or --dist-url is missing.
+        UserError: raised in a spawned process.
     """
     backend = "nccl" if device.startswith("cuda") and torch.cuda.is_available() else "gloo"
-    place = started_place(os.environ)
-    if place is not None:
-        return _run(place, backend, main, (args, *more))
+    rank = started_rank(os.environ)
+    if rank is not None:
+        return _run(rank, backend, main, (args, *more))
     local = max(1, args.num_gpus)
     world = local * args.num_machines
     if world == 1:
@@ -68,21 +68,26 @@ def launch(main: Main, args: argparse.Namespace, *more: Any, device: str = "cuda
 
 
 def world_size(args: argparse.Namespace) -> int:
-    """How many processes `launch` makes or finds, on all machines together."""
-    place = started_place(os.environ)
-    return place.world if place else max(1, args.num_gpus) * args.num_machines
+    """Return the number of processes that `launch` starts or joins, over all machines."""
+    rank = started_rank(os.environ)
+    return rank.world if rank else max(1, args.num_gpus) * args.num_machines
 
 
-def started_place(environment: Mapping[str, str]) -> RankInfo | None:
-    """The place that torchrun or SLURM gave this process; None if it was started by hand."""
+def starts_processes(args: argparse.Namespace) -> bool:
+    """Return true if `launch` starts processes and runs `main` in them, not in this one."""
+    return started_rank(os.environ) is None and world_size(args) > 1
+
+
+def started_rank(environment: Mapping[str, str]) -> RankInfo | None:
+    """Return the rank that torchrun or SLURM assigned; None if neither started the process."""
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= environment.keys():
-        return _torchrun_place(environment)
+        return _torchrun_rank(environment)
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environment:
-        return _slurm_place(environment)
+        return _slurm_rank(environment)
     return None
 
 
-def _torchrun_place(environment: Mapping[str, str]) -> RankInfo:
+def _torchrun_rank(environment: Mapping[str, str]) -> RankInfo:
     world = int(environment["WORLD_SIZE"])
     return RankInfo(
         rank=int(environment["RANK"]),
@@ -93,7 +98,7 @@ def _torchrun_place(environment: Mapping[str, str]) -> RankInfo:
     )
 
 
-def _slurm_place(environment: Mapping[str, str]) -> RankInfo:
+def _slurm_rank(environment: Mapping[str, str]) -> RankInfo:
     world = int(environment["SLURM_STEP_NUM_TASKS"])
     nodes = int(environment.get("SLURM_STEP_NUM_NODES", 1))
     if world % nodes:
@@ -102,6 +107,7 @@ def _slurm_place(environment: Mapping[str, str]) -> RankInfo:
             "(--ntasks-per-node)."
         )
     host = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
+    # The job's number gives all tasks the same port, and other jobs on the host another one.
     job = int(environment.get("SLURM_JOB_ID", 0))
     port = environment.get("MASTER_PORT") or str(20000 + job % 20000)
     return RankInfo(
@@ -114,7 +120,7 @@ def _slurm_place(environment: Mapping[str, str]) -> RankInfo:
 
 
 def first_host(nodes: str) -> str:
-    """The first name in a SLURM list of nodes: "gpu[07-09,12],cpu1" -> "gpu07"."""
+    """Return the first host of a SLURM node list: "gpu[07-09,12],cpu1" -> "gpu07"."""
     found = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\]([^\[,]*))?", nodes)
     if found is None:
         raise ConfigError(f"SLURM_STEP_NODELIST is {nodes!r}: no node in it; set MASTER_ADDR.")
@@ -122,6 +128,7 @@ def first_host(nodes: str) -> str:
 
 
 def _init_method(args: argparse.Namespace) -> str:
+    """Return the URL at which the processes of all machines find each other."""
     if not 0 <= args.machine_rank < args.num_machines:
         raise ConfigError(
             f"--machine-rank {args.machine_rank}: must be 0 to {args.num_machines - 1} with "
@@ -144,32 +151,34 @@ def _free_port() -> int:
 def _spawn(
     local: int, world: int, machine: int, url: str, backend: str, main: Main, arguments: tuple
 ) -> None:
+    # mp.spawn reports failures as text only; the queue keeps the type of a UserError.
     error_queue = mp.get_context("spawn").SimpleQueue()
-    places = [RankInfo(machine * local + n, world, n, local, url) for n in range(local)]
+    ranks = [RankInfo(machine * local + n, world, n, local, url) for n in range(local)]
     try:
-        mp.spawn(_child, (places, backend, main, arguments, error_queue), nprocs=local)
+        mp.spawn(_child, (ranks, backend, main, arguments, error_queue), nprocs=local)
     except (mp.ProcessExitedException, mp.ProcessRaisedException):
         if not error_queue.empty():
             name, message = error_queue.get()
+            # The traceback of a child's UserError says nothing more to the user.
             raise getattr(errors, name, UserError)(message) from None
         raise
 
 
 def _child(
-    index: int, places: list[RankInfo], backend: str, main: Main, arguments: tuple, error_queue: Any
+    index: int, ranks: list[RankInfo], backend: str, main: Main, arguments: tuple, error_queue: Any
 ) -> None:
     try:
-        _run(places[index], backend, main, arguments)
+        _run(ranks[index], backend, main, arguments)
     except UserError as error:
         error_queue.put((type(error).__name__, str(error)))
         raise
 
 
-def _run(place: RankInfo, backend: str, main: Main, arguments: tuple) -> Any:
+def _run(info: RankInfo, backend: str, main: Main, arguments: tuple) -> Any:
     if backend == "nccl":
-        torch.cuda.set_device(place.local_rank)
-    dist.init_process_group(backend, place.url, rank=place.rank, world_size=place.world)
-    comm.create_local_process_group(place.local_world)
+        torch.cuda.set_device(info.local_rank)
+    dist.init_process_group(backend, info.url, rank=info.rank, world_size=info.world)
+    comm.create_local_process_group(info.local_world)
     result = main(*arguments)
     dist.destroy_process_group()  # not after a failure: it would wait for the other processes
     return result

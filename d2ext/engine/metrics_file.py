@@ -1,4 +1,4 @@
-"""metrics.json: a line of metrics per write, the same ones after any number of resumes."""
+"""Write metrics.json, one line of metrics per iteration, unchanged by resumes."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from d2ext.errors import OutputError
 from d2ext.files import replacing
 from detectron2.utils.events import EventWriter, get_event_storage
 
-WINDOW = 20  # iterations that noisy metrics are smoothed over, as in Detectron2's writers
+WINDOW = 20  # iterations over which noisy metrics are smoothed, as in Detectron2's writers
 
 
 class MetricsFile(EventWriter):
-    """Writes what Detectron2's JSONWriter writes, each iteration's metrics once.
+    """Detectron2's JSONWriter that writes the metrics of each iteration exactly once.
 
     Args:
-        path: the file; that of an earlier training is kept as "previous_" and its name.
+        path: of the file. That of an earlier training is renamed to "previous_<name>".
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -25,7 +25,7 @@ class MetricsFile(EventWriter):
         self.written = -1  # metrics up to this iteration are in the file
 
     def resume(self, written: int) -> None:
-        """Keep the lines up to iteration `written`: training goes on from there."""
+        """Drop the lines after iteration `written`, from which training continues."""
         self.written = written
         lines = [line for line in self._lines() if _iteration(line) <= written]
         if lines or self.path.exists():
@@ -33,15 +33,15 @@ class MetricsFile(EventWriter):
                 temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def start(self) -> None:
-        """Begin a new file."""
+        """Start a new file."""
         if self.path.exists():
             os.replace(self.path, self.path.with_name(f"previous_{self.path.name}"))
 
     def write(self) -> None:
-        """Append a line for each iteration that has new metrics.
+        """Append a line per iteration with new metrics.
 
         Raises:
-            OutputError: the disk is full or the file cannot be written to.
+            OutputError: the disk is full or the file cannot be written.
         """
         rows: dict[int, dict[str, Any]] = defaultdict(dict)
         for name, (value, iteration) in (
@@ -73,7 +73,7 @@ class MetricsFile(EventWriter):
 
 
 def _iteration(line: str) -> float:
-    """The iteration of a line; infinity for one that a kill cut off."""
+    """Return the iteration of a line; infinity for a line that a kill cut short."""
     try:
         return json.loads(line)["iteration"]
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Mixed precision: which half type the forward pass uses, on which device."""
+"""Automatic mixed precision (AMP): the dtype of the forward pass."""
 
 import torch
 
@@ -9,10 +9,10 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def autocast_dtype(cfg: CfgNode) -> torch.dtype | None:
-    """The half type of `SOLVER.AMP`; None where it is off.
+    """Return the dtype of `SOLVER.AMP`; None if it is disabled.
 
     Raises:
-        ConfigError: an unknown type, or float16 on a CPU, which has no arithmetic for it.
+        ConfigError: the dtype is unknown, or float16 on a CPU, which cannot train with it.
     """
     amp = cfg.SOLVER.AMP
     if not amp.ENABLED:

@@ -80,6 +80,7 @@ def build_param_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
         ConfigError: a rule is malformed or matches no trainable parameter.
     """
     settings = _detectron2_settings(cfg, model)
+    # Factors of several rules must not multiply: each is relative to this rate.
     rates = {name: setting["lr"] for name, setting in settings.items()}
     for rule in read_rules(cfg):
         matched = [name for name in settings if fnmatchcase(name, rule.pattern)]
@@ -119,6 +120,7 @@ def layer_distances(names: Collection[str], pattern: str) -> dict[str, int]:
         )
     (backbone,) = backbones
     order = list(dict.fromkeys(found[1] for found in blocks.values()))
+    # Norms after the last block belong to no layer; a pyramid's laterals come before the blocks.
     last = max(i for i, name in enumerate(names) if name in blocks)
     distances, layer = {}, 0
     for i, name in enumerate(names):

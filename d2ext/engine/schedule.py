@@ -1,23 +1,23 @@
-"""Lengths and learning rate as plain numbers, for the batch in use and the data at hand."""
+"""Resolve epochs and the reference batch size to iterations and a learning rate."""
 
 import math
 
 from d2ext.data import iterations_per_epoch
 from detectron2.config import CfgNode
 
-# What D2's own scaling changes with the batch: all counted in iterations.
+# Counted in iterations, and scaled by Detectron2's own auto_scale_workers, too.
 _PERIODS = (("SOLVER", "CHECKPOINT_PERIOD"), ("TEST", "EVAL_PERIOD"))
 
 
 def resolve_schedule(cfg: CfgNode) -> list[str]:
-    """Turn `SOLVER.MAX_EPOCHS` and `SOLVER.REFERENCE_BATCH_SIZE` into iterations and rates.
+    """Resolve `SOLVER.MAX_EPOCHS` and `SOLVER.REFERENCE_BATCH_SIZE` in place.
 
-    Both keys are 0 afterwards. STEPS keep their share of MAX_ITER when epochs set the length;
-    the learning rate grows in proportion to the batch (Goyal et al. 2017, arXiv:1706.02677) and
-    everything counted in iterations shrinks likewise.
+    Both keys are 0 afterwards. STEPS keep their share of MAX_ITER when epochs set the length. The
+    learning rate scales linearly with the batch size (Goyal et al. 2017, arXiv:1706.02677), and
+    everything counted in iterations inversely.
 
     Returns:
-        lines for the log: what was changed.
+        Lines for the log: what was changed.
     """
     return _use_reference_batch(cfg) + _use_epochs(cfg)
 
@@ -49,6 +49,7 @@ def _use_epochs(cfg: CfgNode) -> list[str]:
         return []
     _stretch(cfg, math.ceil(epochs * iterations_per_epoch(cfg) / solver.ACCUMULATE))
     lines = [f"{epochs} epochs: MAX_ITER {solver.MAX_ITER}, STEPS {tuple(solver.STEPS)}"]
+    # A warm-up of a long recipe would not end within few epochs.
     if solver.WARMUP_ITERS > solver.MAX_ITER // 4:
         solver.WARMUP_ITERS = solver.MAX_ITER // 4
         lines.append(f"WARMUP_ITERS {solver.WARMUP_ITERS}: a quarter of the training at most")
@@ -56,7 +57,7 @@ def _use_epochs(cfg: CfgNode) -> list[str]:
 
 
 def _stretch(cfg: CfgNode, iterations: int) -> None:
-    """Set the length; the steps of the learning rate keep their places in it."""
+    """Set MAX_ITER and scale the STEPS of the learning rate with it."""
     solver = cfg.SOLVER
     ratio = iterations / max(1, solver.MAX_ITER)
     solver.STEPS = tuple(round(step * ratio) for step in solver.STEPS)

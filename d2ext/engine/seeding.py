@@ -1,7 +1,7 @@
-"""Random numbers as a function of seed, process and iteration.
+"""Seed random numbers by run, process and iteration.
 
-With nothing carried from one iteration to the next there is nothing to save and restore: a
-resumed run draws what the interrupted one would have drawn.
+No generator state carries over from one iteration to the next, so none has to be saved: a resumed
+run draws the same numbers as an uninterrupted one.
 """
 
 import random

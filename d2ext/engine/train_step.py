@@ -1,4 +1,4 @@
-"""One iteration: forward, backward and a step of the optimizer, over one batch or several."""
+"""One training iteration: forward, backward and optimizer step, with gradient accumulation."""
 
 import math
 import time
@@ -18,19 +18,19 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 Batch = list[dict[str, Any]]
-SHOWN = 16  # image names in a message
+SHOWN = 16  # maximum number of image names in a message
 
 
 class TrainStep(SimpleTrainer):
-    """Detectron2's simple loop with accumulation, mixed precision, clipping and a check of losses.
+    """Detectron2's simple trainer with accumulation, AMP, gradient clipping and checked losses.
 
     Args:
         model: returns a dictionary of scalar losses, or one loss.
-        data_loader: batches; read from the first iteration on, not before.
-        accumulate: batches whose mean gradient makes one step.
-        dtype: half type of the forward pass; None: as the model is.
-        clip: clips the gradients in place; None: not at all.
-        seed: every iteration's random numbers follow from it.
+        data_loader: yields batches; not iterated before the first iteration.
+        accumulate: number of batches whose mean gradient makes one optimizer step.
+        dtype: of the forward pass under autocast; None: no autocast.
+        clip: clips the gradients in place; None: no clipping.
+        seed: seeds the random numbers of every iteration.
     """
 
     def __init__(
@@ -47,15 +47,16 @@ class TrainStep(SimpleTrainer):
         super().__init__(model, data_loader, optimizer)
         self.accumulate, self.dtype, self.clip, self.seed = accumulate, dtype, clip, seed
         self.device = next(model.parameters()).device.type
+        # bfloat16 has float32's range, so its gradients do not underflow and need no scaling.
         scaled = dtype is torch.float16 and self.device == "cuda"
         self.scaler = torch.amp.GradScaler(self.device, enabled=scaled)
         self._batches: Iterator[Batch] | None = None
 
     def run_step(self) -> None:
-        """Make one step of the optimizer.
+        """Run one optimizer step.
 
         Raises:
-            UserError: a loss is not finite; the optimizer has not stepped.
+            UserError: a loss is not finite; the weights are unchanged.
         """
         self.optimizer.zero_grad()
         losses, names, waited = [], [], 0.0
@@ -67,7 +68,7 @@ class TrainStep(SimpleTrainer):
                 losses.append(self._forward_backward(batch, part))
         self.after_backward()
         norm = self._clip()
-        metrics = _mean(self._finite(losses, names))
+        metrics = _mean(self._finite(losses, names))  # raises before the weights change
         if norm is not None:
             metrics["grad_norm"] = norm.item()
         log_metrics(metrics, waited)
@@ -79,18 +80,18 @@ class TrainStep(SimpleTrainer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        if state_dict.get("grad_scaler"):  # empty where precision was not scaled
+        if state_dict.get("grad_scaler"):  # empty if loss scaling was off
             self.scaler.load_state_dict(state_dict["grad_scaler"])
 
     def _next_batch(self) -> tuple[Batch, float]:
-        """The next batch and the seconds that it was waited for."""
+        """Return the next batch and the seconds spent waiting for it."""
         start = time.perf_counter()
         if self._batches is None:
             self._batches = iter(self.data_loader)
         return next(self._batches), time.perf_counter() - start
 
     def _synchronised(self, last: bool) -> AbstractContextManager:
-        """Processes exchange gradients only with the last batch of a step."""
+        """Return a context that all-reduces gradients only with the last batch of a step."""
         if not last and isinstance(self.model, DistributedDataParallel):
             return self.model.no_sync()
         return nullcontext()
@@ -102,32 +103,35 @@ class TrainStep(SimpleTrainer):
         if isinstance(losses, Tensor):
             losses = {"total_loss": losses}
         total = sum(losses.values())
+        # Gradients of the parts add up: dividing makes their sum the mean over the batches.
         self.scaler.scale(total / self.accumulate).backward()
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _clip(self) -> Tensor | None:
         if self.clip is None:
             return None
-        self.scaler.unscale_(self.optimizer)
+        self.scaler.unscale_(self.optimizer)  # CLIP_VALUE is for gradients of the real loss
         groups = self.optimizer.param_groups
         return self.clip([p for g in groups for p in g["params"] if p.grad is not None])
 
     def _finite(
         self, losses: list[dict[str, Tensor]], names: list[list[str]]
     ) -> list[dict[str, float]]:
-        """The losses as numbers, one dictionary a batch."""
+        """Convert losses to finite numbers, one dictionary per batch."""
         together = torch.stack([v.float() for terms in losses for v in terms.values()])
-        numbers = iter(together.tolist())  # waits for the device once
+        numbers = iter(together.tolist())  # one device synchronisation for all losses
         read = [{name: next(numbers) for name in terms} for terms in losses]
         for terms, images in zip(read, names, strict=True):
             bad = [
                 f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)
             ]
             if bad:
-                raise UserError(self._complaint(bad, terms, images))
+                raise UserError(self._non_finite_message(bad, terms, images))
         return read
 
-    def _complaint(self, bad: list[str], terms: dict[str, float], images: list[str]) -> str:
+    def _non_finite_message(
+        self, bad: list[str], terms: dict[str, float], images: list[str]
+    ) -> str:
         others = ", ".join(f"{name} {v:.4g}" for name, v in terms.items() if math.isfinite(v))
         more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
         return (
@@ -138,11 +142,11 @@ class TrainStep(SimpleTrainer):
 
 
 def log_metrics(metrics: dict[str, float], waited: float) -> None:
-    """Put the mean over processes into the event storage, under Detectron2's names.
+    """Log the mean over processes to the event storage, under Detectron2's names.
 
     Args:
         metrics: losses by name, and possibly "grad_norm".
-        waited: seconds that the data took; the slowest process counts.
+        waited: seconds spent waiting for data; the slowest process counts.
     """
     gathered = comm.gather({**metrics, "data_time": waited})
     if not comm.is_main_process():
@@ -156,7 +160,7 @@ def log_metrics(metrics: dict[str, float], waited: float) -> None:
 
 
 def _mean(terms: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of each name over the dictionaries that have it."""
+    """Average each name over the dictionaries that have it."""
     names = dict.fromkeys(name for each in terms for name in each)
     values = {name: [each[name] for each in terms if name in each] for name in names}
     return {name: sum(found) / len(found) for name, found in values.items()}

@@ -1,4 +1,4 @@
-"""Detectron2's default trainer with more options; each is a key of `SOLVER` or `TEST`."""
+"""Detectron2's default trainer extended by the options of `SOLVER` and `TEST`."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -46,18 +46,18 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """Trains, evaluates and saves as `cfg` says; use and override it like `DefaultTrainer`.
+    """The training loop of a config; use and override it like `DefaultTrainer`.
 
-    An iteration is one step of the optimizer: SOLVER.ACCUMULATE batches. Checkpoints
-    model_<iteration> hold everything that resuming needs; model_best and model_final hold the
-    weights that were evaluated: the moving average, where SOLVER.EMA is on.
+    An iteration is one optimizer step, i.e. SOLVER.ACCUMULATE batches. Checkpoints
+    model_<iteration> hold everything that resuming needs. model_best and model_final hold the
+    evaluated weights: the exponential moving average (EMA) if SOLVER.EMA is enabled.
 
     Attributes:
-        average: the moving average of the weights, or None.
+        average: the EMA of the weights, or None.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        TrainerBase.__init__(self)  # DefaultTrainer's own builds the loop that this one replaces
+        TrainerBase.__init__(self)  # DefaultTrainer's builds the loop that TrainStep replaces
         for name in ("d2ext", "detectron2"):
             if not logging.getLogger(name).isEnabledFor(logging.INFO):
                 setup_logger(name=name)
@@ -74,7 +74,7 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_last_hooks())
 
     def build_step(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainStep:
-        """The inner loop; its data are loaded from the iteration at which training starts."""
+        """Build the inner loop; its loader starts at the iteration at which training starts."""
         return TrainStep(
             model,
             _LazyLoader(self),
@@ -101,14 +101,14 @@ class Trainer(DefaultTrainer):
         return checkpointer
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Hooks in the order they run; the one that writes metrics is the last."""
+        """Build the hooks in the order they run; the one that writes metrics is last."""
         found: list[HookBase | None] = [IterationTimer()]
         found.append(LRScheduler(self.optimizer, self.scheduler))
         if self.average is not None:
             found.append(hooks.AverageWeights(self.average))
         evaluate = hooks.Evaluate(self.cfg.TEST.EVAL_PERIOD, self.evaluate)
         if self.cfg.DATASETS.TEST:
-            found += [evaluate, *self._judging_hooks(evaluate)]
+            found += [evaluate, *self._score_hooks(evaluate)]
         if comm.is_main_process() and hooks.ProgressBar.wanted():
             found.append(hooks.ProgressBar())
         writers = self.build_writers() if comm.is_main_process() else []
@@ -116,7 +116,7 @@ class Trainer(DefaultTrainer):
         return found
 
     def build_last_hooks(self) -> list[HookBase | None]:
-        """What must come after everything else of an iteration, in this order."""
+        """Build the hooks that must run after all others of an iteration, in this order."""
         period, weights = self.cfg.SOLVER.CHECKPOINT_PERIOD, self.evaluated_weights
         found: list[HookBase | None] = [hooks.SaveCheckpoints(self.checkpointer, period, weights)]
         if comm.is_main_process():
@@ -124,7 +124,7 @@ class Trainer(DefaultTrainer):
         return found
 
     def build_writers(self) -> list[EventWriter]:
-        """Lines in the log, metrics.json and TensorBoard."""
+        """Build the writers of log lines, metrics.json and TensorBoard events."""
         folder = Path(self.cfg.OUTPUT_DIR)
         folder.mkdir(parents=True, exist_ok=True)
         return [
@@ -137,7 +137,7 @@ class Trainer(DefaultTrainer):
         """Continue from the last checkpoint of OUTPUT_DIR if `resume`, else load MODEL.WEIGHTS.
 
         Raises:
-            WeightsError: what should be loaded is missing, unreadable or of another model.
+            WeightsError: the file is missing, unreadable or of another model.
         """
         resume = resume and self.checkpointer.has_checkpoint()
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
@@ -145,13 +145,13 @@ class Trainer(DefaultTrainer):
             self.start_iter = self.iter + 1
             logger.info("resumed: the next iteration is %d", self.start_iter)
         elif self.average is not None:
-            self.average.restart()
+            self.average.restart()  # it was started from the initial weights
 
     def train(self) -> dict[str, Any]:  # type: ignore[override] # as DefaultTrainer's
-        """Run from `start_iter` to `max_iter`; returns the last evaluation's results.
+        """Train from `start_iter` to `max_iter`; return the last evaluation's results.
 
         Raises:
-            UserError: a loss is not finite, or something could not be saved.
+            UserError: a loss is not finite, or a file could not be saved.
         """
         self.iter = self.start_iter
         with EventStorage(self.start_iter) as self.storage:
@@ -175,7 +175,7 @@ class Trainer(DefaultTrainer):
         return results
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluate on DATASETS.TEST; numbers by name, the same in every process."""
+        """Evaluate on DATASETS.TEST; return metrics by name, the same in every process."""
         with self._evaluated_model():
             self._last_eval_results = self.test(self.cfg, self.model)
             numbers = flatten_results_dict(self._last_eval_results or {})
@@ -183,30 +183,31 @@ class Trainer(DefaultTrainer):
                 loaders = [self.build_loss_loader(self.cfg, n) for n in self.cfg.DATASETS.TEST]
                 numbers |= validation_losses(_unwrapped(self.model), loaders)
         numbers = {name: float(value) for name, value in numbers.items()}
+        # Only the first process has the results; all must agree on the best score and on stopping.
         return comm.all_gather(numbers)[0]
 
     def evaluated_weights(self) -> dict[str, Tensor]:
-        """The weights that are evaluated: the moving average, or else the model's own."""
+        """Return the weights that are evaluated: the EMA, or else the model's own."""
         if self.average is not None:
             return self.average.weights
         return _unwrapped(self.model).state_dict()
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
-        state["iteration"] = min(self.iter, self.max_iter - 1)  # the last one that is complete
+        state["iteration"] = min(self.iter, self.max_iter - 1)  # the last complete one
         return {**state, "seed": self.cfg.SEED}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self._use_seed(state_dict["seed"])
+        self._use_seed(state_dict["seed"])  # the order of the data depends on it
 
     @classmethod
     def load_weights(cls, cfg: CfgNode, model: nn.Module) -> None:
         """Load MODEL.WEIGHTS for evaluation.
 
         Raises:
-            WeightsError: they are missing, unreadable, incomplete, of another model or of other
-                classes than the data.
+            WeightsError: the file is missing, unreadable, incomplete, of another model or of
+                other classes than the data.
         """
         metadata = load_for_evaluation(model, cfg.MODEL.WEIGHTS)
         for name in cfg.DATASETS.TEST:
@@ -214,7 +215,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> Any:
-        """DefaultTrainer's, in several views where TEST.AUG or TEST.SLICE_SIZE ask for them."""
+        """Evaluate like DefaultTrainer, with test-time augmentation if the config asks for it."""
         return super().test(cfg, with_tta(cfg, model), evaluators)
 
     @classmethod
@@ -229,7 +230,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iteration: int = 0) -> Iterable[Batch]:
-        """Batches of training data, without the first `start_iteration`."""
+        """Build the training loader without its first `start_iteration` batches."""
         return build_train_loader(cfg, start_iteration)
 
     @classmethod
@@ -238,15 +239,15 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_loss_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Batch]:
-        """Test images with annotations, for TEST.VAL_LOSS."""
+        """Build the loader of test images with annotations for TEST.VAL_LOSS."""
         return build_loss_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return build_evaluator(cfg, dataset_name)
 
-    def _judging_hooks(self, evaluate: hooks.Evaluate) -> list[HookBase]:
-        """What follows from an evaluation."""
+    def _score_hooks(self, evaluate: hooks.Evaluate) -> list[HookBase]:
+        """Build the hooks that act on the results of an evaluation."""
         metric, patience = self.cfg.TEST.BEST_METRIC, self.cfg.TEST.PATIENCE
         best = hooks.BestCheckpoint(evaluate, self.checkpointer, metric, self.evaluated_weights)
         stop = [hooks.EarlyStopping(evaluate, metric, patience)] if patience > 0 else []
@@ -263,7 +264,7 @@ class Trainer(DefaultTrainer):
 
 
 class _LazyLoader:
-    """A training loader that is built when it is first read, once the start is known."""
+    """A training loader that is built on first use, when the start iteration is known."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._build = partial(_load_from_start, trainer)
@@ -275,6 +276,7 @@ class _LazyLoader:
 def _load_from_start(trainer: Trainer) -> Iterable[Batch]:
     batches = trainer.start_iter * trainer.cfg.SOLVER.ACCUMULATE
     build = trainer.build_train_loader
+    # A subclass may override build_train_loader with Detectron2's own signature.
     if "start_iteration" in signature(build).parameters:
         return build(trainer.cfg, start_iteration=batches)
     if batches:
@@ -283,14 +285,14 @@ def _load_from_start(trainer: Trainer) -> Iterable[Batch]:
 
 
 def _class_names(dataset_name: str) -> list[str] | None:
-    """Names of a data set's classes; None where it has none."""
+    """Return the class names of a data set; None if it has none."""
     if not names_of_classes(dataset_name) and dataset_name in DatasetCatalog.list():
-        DatasetCatalog.get(dataset_name)  # files name their classes when they are loaded
+        DatasetCatalog.get(dataset_name)  # loading sets the class names of the metadata
     return names_of_classes(dataset_name) or None
 
 
 def _with_common_seed(cfg: CfgNode) -> CfgNode:
-    """The config with a seed that all processes share, drawn where there is none."""
+    """Return the config with a seed that all processes share, drawn if it is negative."""
     drawn = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
     cfg = cfg.clone()
     cfg.defrost()

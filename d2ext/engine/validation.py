@@ -1,4 +1,4 @@
-"""The training losses, measured on images that the model does not learn from."""
+"""Validation losses: the training losses on the evaluation data."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,24 +18,25 @@ PREFIX = "val/"
 
 
 def build_loss_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
-    """Every image once, resized as for testing, with the annotations that losses need."""
+    """Build a loader of every image once, resized as for testing, with annotations."""
     loader = build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, "validation"))
-    loader.generator = torch.Generator()  # else it draws from the training's random numbers
+    loader.generator = torch.Generator()  # the global one would change the training
     return loader
 
 
 def validation_losses(
     model: nn.Module, loaders: Sequence[Iterable[list[dict[str, Any]]]]
 ) -> dict[str, float]:
-    """Mean losses over all batches of all loaders and processes.
+    """Average the losses over all batches, loaders and processes.
 
     Returns:
-        "val/total_loss" and "val/<name>" of each term; the same in every process.
+        "val/total_loss" and "val/<name>" per term; the same in every process.
     """
     sums: dict[str, float] = {}
     count = 0
     with losses_without_learning(model):
         for number, batch in enumerate(batch for loader in loaders for batch in loader):
+            # Losses that sample proposals are comparable between evaluations only if reseeded.
             seed_step(0, comm.get_rank(), number, 0)
             for name, loss in _named(model(batch)).items():
                 sums[name] = sums.get(name, 0.0) + float(loss)
@@ -51,10 +52,10 @@ def validation_losses(
 
 @contextmanager
 def losses_without_learning(model: nn.Module) -> Iterator[None]:
-    """The model returns losses, but norms, dropout and stochastic depth act as when testing.
+    """Make a model return losses while norms, dropout and stochastic depth are in test mode.
 
-    Heads look at their own `training` to return losses; the backbone and every module without
-    children, such as norms and dropout, don't.
+    Heads read their own `training` flag to decide on losses; the backbone and modules without
+    children, such as norms and dropout, do not, so these are switched to evaluation.
     """
     before = {module: module.training for module in model.modules()}
     model.train()

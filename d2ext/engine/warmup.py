@@ -1,4 +1,4 @@
-"""The learning rate's schedule, with a warm-up that Detectron2 has not: by a power of the time."""
+"""Learning-rate schedules with a warm-up by a power of time, which Detectron2 lacks."""
 
 from fvcore.common.param_scheduler import (
     CosineParamScheduler,
@@ -17,12 +17,12 @@ POWER = "power"
 
 
 class PowerWarmup(ParamScheduler):
-    """A schedule times (time / length) ** power until the length is over.
+    """A schedule multiplied by (time / length) ** power during the warm-up.
 
     Args:
-        schedule: of the whole training, from the first iteration on.
+        schedule: of the whole training.
         length: of the warm-up, as a share of the training.
-        power: 4 keeps the rate low for longer than a line would.
+        power: 1 is linear; 4 keeps the rate low for longer.
     """
 
     def __init__(self, schedule: ParamScheduler, length: float, power: float) -> None:
@@ -34,14 +34,15 @@ class PowerWarmup(ParamScheduler):
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """Detectron2's schedule, or the same with `SOLVER.WARMUP_METHOD: power`.
+    """Build Detectron2's schedule, or the same with `SOLVER.WARMUP_METHOD: power`.
 
     Raises:
-        ConfigError: the schedule has no such warm-up.
+        ConfigError: the schedule does not support this warm-up.
     """
     solver = cfg.SOLVER
     if solver.WARMUP_METHOD != POWER:
         return detectron2_schedule(cfg, optimizer)
+    # fvcore's schedules are functions of the training's progress, 0 to 1.
     length = solver.WARMUP_ITERS / solver.MAX_ITER
     multiplier = PowerWarmup(_schedule(cfg), length, solver.WARMUP_POWER)
     return LRMultiplier(optimizer, multiplier=multiplier, max_iter=solver.MAX_ITER)

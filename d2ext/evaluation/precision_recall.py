@@ -1,4 +1,4 @@
-"""AP by class and size and precision-recall curves, from a file of COCO results."""
+"""COCO's AP per class and size and precision-recall curves."""
 
 import contextlib
 import io
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Precision:
-    """What COCO's evaluation holds; -1 of COCO, "there is nothing to measure", is NaN here.
+    """Precision of COCO's evaluation; NaN where COCO has -1 because there are no objects.
 
     Args:
-        precision: (T, R, K, A) at IoU 0.50 to 0.95, recall 0.00 to 1.00, of each class and size:
-            all, small, medium, large; 100 detections an image.
+        precision: (T, R, K, A) by IoU 0.50 to 0.95, recall 0.00 to 1.00, class, and size: all,
+            small, medium, large; 100 detections per image.
         category_ids: (K,) ids of the classes.
-        recalls: (R,).
+        recalls: (R,) recall thresholds.
     """
 
     precision: NDArray[np.float64]
@@ -27,31 +27,33 @@ class Precision:
     recalls: NDArray[np.float64]
 
     def table(self) -> NDArray[np.float64]:
-        """(K, 6) AP, AP50, AP75 and AP of small, medium and large objects, in percent."""
+        """Return (K, 6): AP, AP50, AP75, APs, APm and APl per class, in percent."""
         everything = self.precision[:, :, :, 0]
         columns = [everything, everything[[0]], everything[[5]]]
         columns += [self.precision[:, :, :, size] for size in (1, 2, 3)]
         return 100 * np.stack([_mean(column) for column in columns], axis=1)
 
     def curve(self, position: int) -> NDArray[np.float64]:
-        """(R,) precision of a class at IoU 0.50, by recall."""
+        """Return the (R,) precision at IoU 0.50 of the class at an index, by recall."""
         return self.precision[0, :, position, 0]
 
 
 def measure(annotations: str, results: Sequence[dict[str, Any]], task: str) -> Precision:
-    """Evaluate detections as COCO does.
+    """Evaluate detections with COCO's protocol.
 
     Args:
-        annotations: a COCO file.
+        annotations: path of a COCO file.
         results: in COCO's results format.
         task: "bbox" or "segm".
     """
+    # COCO's tools print, and loadRes writes into the dictionaries that it gets.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(annotations)
         found = truth.loadRes([dict(item) for item in results])
         evaluation = COCOeval_faster(truth, found, task)
         evaluation.evaluate()
         evaluation.accumulate()
+    # The last axis is the number of detections per image: 1, 10, 100.
     precision = np.asarray(evaluation.eval["precision"], dtype=float)[:, :, :, :, -1]
     return Precision(
         np.where(precision < 0, np.nan, precision),
@@ -61,7 +63,7 @@ def measure(annotations: str, results: Sequence[dict[str, Any]], task: str) -> P
 
 
 def _mean(precision: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T, R, K) -> (K,), NaN where a class has no object."""
+    """Average (T, R, K) to (K,); NaN for a class without objects."""
     known = np.isfinite(precision)
     total = np.where(known, precision, 0).sum(axis=(0, 1))
     count = known.sum(axis=(0, 1))

@@ -1,4 +1,4 @@
-"""A camera watched by a model, in a window where there is one, and as a video."""
+"""Predict on the frames of a camera; show them in a window and write a video."""
 
 import os
 import sys
@@ -13,22 +13,20 @@ from d2ext.errors import DataError
 from d2ext.inference.timing import Stopwatch
 from d2ext.inference.video import WRITTEN, Video, open_camera, write_video
 
-PictureOf = Callable[[np.ndarray, Stopwatch], np.ndarray]  # of an RGB frame
+Annotate = Callable[[np.ndarray, Stopwatch], np.ndarray]  # RGB frame -> annotated frame
 
 TITLE = "d2ext: q stops"
 
 
-def watch(
-    index: int, output: Path, picture_of: Callable[[np.ndarray, Stopwatch], np.ndarray]
-) -> None:
-    """Show and write what a camera sees until q is pressed in the window, or Ctrl-C.
+def watch(index: int, output: Path, annotate: Annotate) -> None:
+    """Show and record a camera's annotated frames until q is pressed in the window, or Ctrl-C.
 
     Args:
-        index: of the camera, from 0.
+        index: number of the camera, from 0.
         output: folder of camera_<index>.mp4.
-        picture_of: makes the picture, (H, W, 3) RGB, of a frame.
+        annotate: maps an (H, W, 3) RGB frame to its annotated copy.
     Raises:
-        UserError: there is no such camera, or it gives nothing.
+        UserError: there is no such camera, or it delivers no frame.
     """
     path, stopwatch = output / f"camera_{index}{WRITTEN}", Stopwatch()
     with open_camera(index) as video:
@@ -36,7 +34,7 @@ def watch(
         print("stop by q in the window or Ctrl-C" if window else "no window; stop by Ctrl-C")
         try:
             with write_video(path, video.rate) as write:
-                _loop(video, stopwatch, picture_of, write, window)
+                _loop(video, stopwatch, annotate, write, window)
                 if not stopwatch.rounds:
                     raise DataError(f"--camera {index}: the camera gives no picture.")
         finally:
@@ -48,7 +46,7 @@ def watch(
 def _loop(
     video: Video,
     stopwatch: Stopwatch,
-    picture_of: PictureOf,
+    annotate: Annotate,
     write: Callable[[np.ndarray], None],
     window: bool,
 ) -> None:
@@ -59,13 +57,13 @@ def _loop(
                 frame = video.read()
             if frame is None:
                 return
-            picture = picture_of(frame, stopwatch)
+            picture = annotate(frame, stopwatch)
             with stopwatch.part("write"):
-                # As often as keeps the video as long as what it shows, however slow the model.
+                # Repeat frames of a slow model, so that the video lasts as long as reality.
                 due = int((time.perf_counter() - start) * video.rate) + 1 - written
                 for _ in range(due):
                     write(picture)
-                written += max(0, due)
+                written += max(0, due)  # negative if a fast model is ahead of the clock
             stopwatch.rounds += 1
             if window and _show(picture) == "q":
                 return
@@ -74,7 +72,7 @@ def _loop(
 
 
 def _open_window() -> bool:
-    """Whether there is a display and an OpenCV that can use it."""
+    """Open a window; return False without a display or an OpenCV that can use it."""
     display = sys.platform in ("win32", "darwin") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
     )
@@ -88,7 +86,7 @@ def _open_window() -> bool:
 
 
 def _show(picture: np.ndarray) -> str:
-    """The key that is pressed, "" for none."""
+    """Show a frame; return the key that is pressed, or ""."""
     cv2.imshow(TITLE, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     key = cv2.waitKey(1)
     return chr(key & 0xFF) if key >= 0 else ""

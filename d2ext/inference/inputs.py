@@ -1,11 +1,11 @@
-"""The images and videos that a command's arguments name, and names for what is made of them."""
+"""Find the images and videos that arguments name, and name the files written for them."""
 
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from d2ext.data.sources.files import IMAGE_SUFFIXES
+from d2ext.data.formats.image_files import IMAGE_SUFFIXES
 from d2ext.errors import DataError
 from d2ext.inference import video
 
@@ -13,7 +13,7 @@ _WRITABLE = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def find_images(inputs: Sequence[str], output: Path, flag: str = "--input") -> dict[Path, PurePath]:
-    """As `find_inputs`, without videos in folders."""
+    """Find images only; see `find_inputs`."""
     return find_inputs(inputs, output, flag, IMAGE_SUFFIXES)
 
 
@@ -23,20 +23,20 @@ def find_inputs(
     flag: str = "--input",
     suffixes: Sequence[str] = (*IMAGE_SUFFIXES, *video.SUFFIXES),
 ) -> dict[Path, PurePath]:
-    """Images and videos and where in `output` their pictures go; no two to the same place.
+    """Find images and videos, and assign each a path of its own in the output folder.
 
     Args:
-        inputs: files of any suffix; folders, searched with their subfolders by suffix;
-            patterns such as `*.png`, for shells that don't expand them.
-        output: whatever lies in it is left out: it was made by an earlier call.
-        flag: named in messages.
+        inputs: files of any suffix; folders, which are searched recursively by suffix; patterns
+            such as `*.png`, for shells that don't expand them.
+        output: files in this folder are ignored: an earlier call wrote them.
+        flag: name of the argument, for messages.
         suffixes: of files in folders.
 
     Returns:
-        file -> relative path; that of a file from a folder is its path in the folder.
+        File -> path relative to `output`; files from a folder keep their path in the folder.
 
     Raises:
-        DataError: an input does not exist, or there is no image in all of them.
+        DataError: an input does not exist, or all of them together hold no file.
     """
     found: dict[Path, PurePath] = {}
     taken: set[str] = set()
@@ -87,7 +87,7 @@ def _is_below(file: Path, folder: Path) -> bool:
 
 
 def _unique(name: PurePath, taken: set[str]) -> PurePath:
-    """`name`, with a number if it is taken; file systems may not tell cases apart."""
+    """Return `name`, numbered if it is taken; file systems may ignore case."""
     suffix = name.suffix if name.suffix.lower() in _WRITABLE else ".png"
     suffix = video.WRITTEN if name.suffix.lower() in video.SUFFIXES else suffix
     candidate, number = name.with_suffix(suffix), 1

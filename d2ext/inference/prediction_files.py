@@ -1,6 +1,7 @@
-"""What the prediction command writes of an image: a picture, and an entry of the JSON."""
+"""Files that the prediction command writes: annotated images and predictions.json."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +10,22 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from d2ext.files import replacing
-from d2ext.visualization import annotate
 from d2ext.visualization.drawing import class_name
 from detectron2.structures import Instances
 
-_READABLE = 640  # pixels: pictures of smaller images are enlarged towards this, for their labels
-
-
-def annotated(image: np.ndarray, found: Instances, names: list[str]) -> np.ndarray:
-    """The (H, W, 3) RGB image, enlarged if it is small, with what was found drawn in."""
-    scale = max(1, _READABLE // max(image.shape[:2]))
-    return annotate(image, found, {"thing_classes": names}, scale)
-
 
 def save_picture(path: Path, picture: np.ndarray) -> None:
-    """Write (H, W, 3) RGB as the suffix says."""
+    """Write an (H, W, 3) RGB uint8 image in the format that the suffix names."""
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, quality=92)
 
 
-def detections_of(found: Instances, names: list[str]) -> list[dict[str, Any]]:
-    """Box, score, class and, where there are some, mask and keypoints of each."""
+def detections_of(found: Instances, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Convert instances to JSON objects: box, score, class and, where present, mask and keypoints.
+
+    Boxes are x0, y0, x1, y1 in pixels (rotated ones x, y, width, height and degrees), masks COCO's
+    compressed run lengths, keypoints x, y, score.
+    """
     boxes, classes = found.pred_boxes.tensor.tolist(), found.pred_classes.tolist()
     detections: list[dict[str, Any]] = [
         {
@@ -51,7 +47,7 @@ def detections_of(found: Instances, names: list[str]) -> list[dict[str, Any]]:
 
 
 def write_results(path: Path, content: dict[str, Any]) -> None:
-    """Write the JSON."""
+    """Write predictions.json."""
     with replacing(path) as temporary:
         text = json.dumps(content, indent=1, ensure_ascii=False)
         temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How long the parts of a repeated task take."""
+"""Measure how long the parts of a repeated task take."""
 
 import time
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ class Stopwatch:
     """Sums the seconds of named parts.
 
     Attributes:
-        seconds: of each part, in the order of their first use.
-        rounds: how often the task was done; whoever repeats it counts.
+        seconds: total per part, in the order of first use.
+        rounds: how often the task was done; counted by the caller.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Add the time spent inside the block to a part."""
         start = time.perf_counter()
         try:
             yield
@@ -28,7 +28,7 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def summary(self, what: str) -> str:
-        """ "12 images: 8.0 a second; ms each: read 5.0, detect 120.0"."""
+        """Format as "12 images: 8.0 a second; ms each: read 5.0, detect 120.0"."""
         total = sum(self.seconds.values())
         rate = self.rounds / total if total else 0.0
         each = (f"{name} {1000 * s / max(1, self.rounds):.1f}" for name, s in self.seconds.items())

@@ -1,4 +1,4 @@
-"""Videos and cameras, read and written by OpenCV."""
+"""Read videos and cameras, and write videos, with OpenCV."""
 
 import math
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from d2ext.files import replacing
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 WRITTEN = ".mp4"
 CODEC = "mp4v"
-_RATE = 25.0  # frames a second where a file or camera does not say
+_RATE = 25.0  # frames per second where a file or camera does not state it
 
 
 class Video:
@@ -24,25 +24,26 @@ class Video:
     Args:
         capture: opened by OpenCV.
     Attributes:
-        rate: frames a second.
-        count: frames as the file says; 0 if it does not.
+        rate: frames per second.
+        count: number of frames that the file states; 0 if it does not.
     """
 
     def __init__(self, capture: cv2.VideoCapture) -> None:
         self.capture = capture
         rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        # Damaged files and some cameras report 0, NaN or absurd numbers.
         self.rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else _RATE
         self.count = max(0, int(count)) if math.isfinite(count) else 0
 
     def read(self) -> np.ndarray | None:
-        """The next frame, (H, W, 3) RGB uint8; None at the end."""
+        """Return the next frame, (H, W, 3) RGB uint8; None at the end."""
         good, frame = self.capture.read()
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if good else None
 
 
 @contextmanager
 def open_video(path: Path) -> Iterator[Video]:
-    """A video file to read.
+    """Open a video file for reading.
 
     Raises:
         DataError: OpenCV cannot read it.
@@ -61,10 +62,10 @@ def open_video(path: Path) -> Iterator[Video]:
 
 @contextmanager
 def open_camera(index: int) -> Iterator[Video]:
-    """A camera of this machine.
+    """Open a camera of this machine.
 
     Raises:
-        ConfigError: there is none of this number.
+        ConfigError: there is no camera of this number.
     """
     capture = cv2.VideoCapture(index)
     try:
@@ -79,21 +80,22 @@ def open_camera(index: int) -> Iterator[Video]:
 
 
 class FrameWriter(Protocol):
-    """Takes (H, W, 3) RGB uint8 frames; the first decides on the size."""
+    """Writes (H, W, 3) RGB uint8 frames, all of the size of the first."""
 
     def __call__(self, frame: np.ndarray) -> None: ...
 
 
 @contextmanager
 def write_video(path: Path, rate: float) -> Iterator[FrameWriter]:
-    """A video file to write, under its name when it is whole; none if no frame comes.
+    """Open a video file for writing; it gets its name when it is complete.
 
     Args:
-        rate: frames a second.
+        rate: frames per second.
     Raises:
         OutputError: OpenCV cannot write it.
+        DataError: no frame was written.
     """
-    writers: list[cv2.VideoWriter] = []
+    writers: list[cv2.VideoWriter] = []  # opened with the first frame, whose size it needs
     with replacing(path) as temporary:
 
         def write(frame: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""The charts of pages, as SVG of a phone's width: larger ones would shrink their letters there."""
+"""Charts of HTML pages, as SVG of a phone's width, so that text stays legible there."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
-from d2ext.visualization.figures import COLORS, FAINT, svg, tidy
+from d2ext.visualization.figures import COLORS, FAINT, shortened, svg, tidy
 
 Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
 _WIDTH, _HEIGHT = 4.2, 3.0  # inches
 
 
 def bars(title: str, names: Sequence[str], counts: Mapping[str, np.ndarray]) -> bytes:
-    """Horizontal bars: for each name a number of each series."""
+    """Draw horizontal bars: per name one value of each series."""
     height = max(1.2, 0.7 + (0.16 + 0.1 * len(counts)) * len(names))
     with svg(_WIDTH, height) as drawn:
         axes = drawn.subplots()
@@ -24,7 +24,7 @@ def bars(title: str, names: Sequence[str], counts: Mapping[str, np.ndarray]) -> 
             drawn_bars = axes.barh(places, values, 0.9 * thick, color=COLORS[i], label=name)
             labels = [f"{value:,}" for value in values]
             axes.bar_label(drawn_bars, labels, padding=3, fontsize=8, color=FAINT)
-        axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
+        axes.set_yticks(range(len(names)), [shortened(name, 24) for name in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_xlim(0, 1.25 * max([1, *(int(max(v, default=1)) for v in counts.values())]))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -33,7 +33,7 @@ def bars(title: str, names: Sequence[str], counts: Mapping[str, np.ndarray]) -> 
 
 
 def histogram(title: str, label: str, values: Mapping[str, np.ndarray], *, base: int = 2) -> bytes:
-    """Shares of positive values on a logarithmic axis."""
+    """Draw a histogram of positive values, in percent, on a logarithmic axis."""
     with svg(_WIDTH, _HEIGHT) as drawn:
         axes = drawn.subplots()
         tidy(axes, title, grid="x")
@@ -54,7 +54,7 @@ def histogram(title: str, label: str, values: Mapping[str, np.ndarray], *, base:
 
 
 def heat(title: str, counts: np.ndarray) -> bytes:
-    """How often each part of an image is covered; (rows, columns), the image's upper left first."""
+    """Draw a heat map of (rows, columns) counts, the first at the image's upper left."""
     with svg(_WIDTH, _HEIGHT) as drawn:
         axes = drawn.subplots()
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
@@ -65,7 +65,7 @@ def heat(title: str, counts: np.ndarray) -> bytes:
 
 
 def lines(title: str, label: str, series: Series, *, from_zero: bool = True) -> bytes:
-    """Values over iterations or anything else."""
+    """Draw series as lines over their x values."""
     with svg(_WIDTH, _HEIGHT) as drawn:
         axes = drawn.subplots()
         tidy(axes, title)
@@ -75,7 +75,7 @@ def lines(title: str, label: str, series: Series, *, from_zero: bool = True) -> 
         axes.set_xlabel(label)
         values = np.concatenate([np.zeros(1), *(y[np.isfinite(y)] for _, y in series.values())])
         if from_zero and values.min() >= 0:
-            # The first, huge losses must not flatten the rest.
+            # The huge first losses must not flatten the rest.
             axes.set_ylim(0, 1.1 * max(np.quantile(values, 0.98), 1e-12))
         _legend(axes, len(series))
     return drawn.content
@@ -84,7 +84,3 @@ def lines(title: str, label: str, series: Series, *, from_zero: bool = True) -> 
 def _legend(axes: Axes, count: int) -> None:
     if 1 < count <= 12:
         axes.legend(frameon=False, fontsize=8)
-
-
-def _shortened(name: str, longest: int = 24) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"

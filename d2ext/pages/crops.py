@@ -1,4 +1,4 @@
-"""Pictures of single objects with some of what is around them."""
+"""Crops around single objects, with marks drawn in."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,17 +7,17 @@ import numpy as np
 
 from d2ext.visualization.drawing import Mark, draw
 
-_SIDE = 240  # pixels of a picture's longer side
-_LEAST = 32  # pixels of the image that are shown at least
+_SIDE = 240  # longer side of a crop's picture, in pixels
+_LEAST = 32  # minimum side of a crop, in pixels of the image
 
 
 def crop(image: np.ndarray, box: Sequence[float], marks: Sequence[Mark]) -> np.ndarray:
-    """The surroundings of a box, twice its size, with `marks` drawn in.
+    """Crop an image to a box and its surroundings, twice the box's size, and draw marks.
 
     Args:
         image: (H, W, 3) RGB uint8.
-        box: XYXY pixels of what is to be seen.
-        marks: in pixels of the image; those outside are left out.
+        box: XYXY pixels.
+        marks: in pixels of the image; those outside the crop are left out.
     """
     x0, y0, x1, y1 = _around(box, image.shape[1], image.shape[0])
     part = image[y0:y1, x0:x1]
@@ -26,7 +26,7 @@ def crop(image: np.ndarray, box: Sequence[float], marks: Sequence[Mark]) -> np.n
 
 
 def whole(image: np.ndarray, marks: Sequence[Mark], side: int = 480) -> np.ndarray:
-    """The whole image with `marks`, its longer side `side` pixels."""
+    """Draw marks on the whole image, scaled to a longer side of `side` pixels."""
     return draw(image, marks, side / max(image.shape[:2]))
 
 

@@ -1,4 +1,4 @@
-"""The page about a data set: what is in it, and what is wrong with it."""
+"""HTML page about a data set: counts, examples per class, and its faults."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,48 +7,53 @@ from typing import Any
 import numpy as np
 
 from d2ext.data.augmentation.annotated_image import upright_box
-from d2ext.data.checks.report import Fault, Report
-from d2ext.data.checks.run import check_sources
-from d2ext.data.sources import Source
+from d2ext.data.checks.check import check_splits
+from d2ext.data.checks.report import Report
+from d2ext.data.formats import DatasetSplit
+from d2ext.data.formats.dataset_split import PIXEL_TASKS
+from d2ext.data.issues import Issue
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
 from d2ext.pages.page import Page
-from d2ext.visualization.drawing import Color, Mark, class_name, color_of, marks_of_annotations
+from d2ext.visualization.drawing import Color, Mark, class_name, color_of
+from d2ext.visualization.marks import marks_of_annotations
 from detectron2.data.detection_utils import read_image
 
 NAME = "index.html"
-_EXAMPLES = 6  # pictures of a class
+_EXAMPLES = 6  # pictures per class
 _CLASSES = 60  # classes with pictures
 _BARS = 60  # classes in the chart of counts
-_FAULTS = 6  # pictures of a kind of fault
-_LINES = 12  # places of a kind of fault
-_HEAT = 48  # cells of the map of positions, each way
+_ISSUES = 6  # pictures per kind of issue
+_LINES = 12  # places per kind of issue
+_HEAT = 48  # cells per side of the heat map of positions
 
 
-def write_data_page(sources: Mapping[str, Source], path: Path, *, progress: bool = False) -> None:
+def write_data_page(
+    sources: Mapping[str, DatasetSplit], path: Path, *, progress: bool = False
+) -> None:
     """Write the page about the splits of a data set.
 
     Args:
         sources: by split.
         path: of the page.
-        progress: show a bar while images are checked.
+        progress: show a progress bar while images are checked.
     Raises:
         OutputError: the page cannot be written.
     """
-    report = check_sources(sources, progress=progress)
+    report = check_splits(sources, progress=progress)
     first = next(iter(sources.values()))
     page = Page(f"{first.format} data set {first.path.resolve().name}")
     _add_overview(page, sources, report)
-    if first.task in ("semantic", "panoptic"):
+    if first.task in PIXEL_TASKS:
         _add_labelled(page, sources)
     else:
         _add_objects(page, sources)
         _add_classes(page, sources)
-    _add_faults(page, report)
+    _add_issues(page, report)
     page.write(path)
 
 
-def _add_overview(page: Page, sources: Mapping[str, Source], report: Report) -> None:
+def _add_overview(page: Page, sources: Mapping[str, DatasetSplit], report: Report) -> None:
     rows = [
         (name, len(s.images), s.num_annotations or "", len(s.classes), str(s.path))
         for name, s in sources.items()
@@ -60,18 +65,18 @@ def _add_overview(page: Page, sources: Mapping[str, Source], report: Report) -> 
             page.text(note, "faint")
 
 
-def _objects(source: Source) -> list[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
-    """(image, annotation, XYXY) of every object with a box that can be drawn."""
+def _objects(source: DatasetSplit) -> list[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
+    """Return (image, annotation, XYXY) of every object with a finite box; crowds are left out."""
     found = []
     for image in source.images:
-        for annotation in image["annotations"]:
+        for annotation in (a for a in image["annotations"] if "bbox" in a):
             box = upright_box(annotation)
             if np.isfinite(box).all() and not annotation.get("iscrowd", 0):
                 found.append((image, annotation, box))
     return found
 
 
-def _add_objects(page: Page, sources: Mapping[str, Source]) -> None:
+def _add_objects(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
     page.heading("Objects")
     boxes = {name: _boxes(source) for name, source in sources.items()}
     sides = {name: (b[:, 2:4] - b[:, :2]).clip(1e-3) for name, b in boxes.items()}
@@ -87,14 +92,14 @@ def _add_objects(page: Page, sources: Mapping[str, Source]) -> None:
     page.charts(drawn)
 
 
-def _boxes(source: Source) -> np.ndarray:
-    """(N, 6): XYXY in pixels, width and height of the image."""
+def _boxes(source: DatasetSplit) -> np.ndarray:
+    """Return (N, 6): XYXY in pixels, then width and height of the image."""
     rows = [[*box, image["width"], image["height"]] for image, _, box in _objects(source)]
     return np.array(rows, dtype=float).reshape(-1, 6)
 
 
-def _class_chart(sources: Mapping[str, Source]) -> bytes:
-    """The most frequent classes first."""
+def _class_chart(sources: Mapping[str, DatasetSplit]) -> bytes:
+    """Draw the number of objects per class, the most frequent first."""
     names = next(iter(sources.values())).classes
     counts = {name: _class_counts(source, names) for name, source in sources.items()}
     total = np.sum(list(counts.values()), axis=0)
@@ -103,7 +108,7 @@ def _class_chart(sources: Mapping[str, Source]) -> bytes:
     return charts.bars(title, [names[i] for i in order], {n: c[order] for n, c in counts.items()})
 
 
-def _class_counts(source: Source, names: Sequence[str]) -> np.ndarray:
+def _class_counts(source: DatasetSplit, names: Sequence[str]) -> np.ndarray:
     index = {name: number for number, name in enumerate(names)}
     counts = np.zeros(len(names), dtype=int)
     for image in source.images:
@@ -115,7 +120,7 @@ def _class_counts(source: Source, names: Sequence[str]) -> np.ndarray:
 
 
 def _coverage(boxes: np.ndarray) -> np.ndarray:
-    """(cells, cells) how many objects cover each part of their image."""
+    """Return (cells, cells): how many objects cover each part of their image."""
     counts = np.zeros((_HEAT, _HEAT), dtype=int)
     size = np.concatenate([boxes[:, 4:], boxes[:, 4:]], axis=1).clip(1)
     for x0, y0, x1, y1 in (boxes[:, :4] / size * _HEAT).clip(0, _HEAT):
@@ -123,8 +128,8 @@ def _coverage(boxes: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _add_classes(page: Page, sources: Mapping[str, Source]) -> None:
-    """Examples of every class, spread over the first split that has any."""
+def _add_classes(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
+    """Add examples of every class, spread over the first split."""
     page.heading("Examples of every class")
     source = next(iter(sources.values()))
     objects = _objects(source)
@@ -153,8 +158,8 @@ def _example(
     return crop(pixels, box.tolist(), marks), Path(image["file_name"]).name
 
 
-def _add_labelled(page: Page, sources: Mapping[str, Source]) -> None:
-    """Images with their pixels in the colours of their classes."""
+def _add_labelled(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
+    """Add images whose pixels have the colours of their classes."""
     for name, source in sources.items():
         page.heading(f"Examples of {name}")
         names = {"thing_classes": source.classes}
@@ -174,7 +179,7 @@ def _patch(color: Color) -> np.ndarray:
     return np.full((24, 24, 3), color, np.uint8)
 
 
-def _tinted(image: dict[str, Any], source: Source) -> tuple[np.ndarray, str] | None:
+def _tinted(image: dict[str, Any], source: DatasetSplit) -> tuple[np.ndarray, str] | None:
     labels = image.get("sem_seg_file_name")
     pixels = _read(image["file_name"])
     if pixels is None or labels is None:
@@ -190,34 +195,34 @@ def _tinted(image: dict[str, Any], source: Source) -> tuple[np.ndarray, str] | N
     return whole(pixels, marks), Path(image["file_name"]).name
 
 
-def _add_faults(page: Page, report: Report) -> None:
-    page.heading("Faults")
-    if not report.faults:
+def _add_issues(page: Page, report: Report) -> None:
+    page.heading("Issues")
+    if not report.issues:
         page.text("none found")
-    for kind, faults in report.by_kind().items():
-        page.heading(f"{kind.code}: {len(faults)}", 3)
+    for kind, issues in report.by_kind().items():
+        page.heading(f"{kind.code}: {len(issues)}", 3)
         page.text(f"{kind.severity}: {kind}", kind.severity)
-        page.items(f"{fault.where}: {fault.detail}" for fault in faults[:_LINES])
-        if len(faults) > _LINES:
-            page.text(f"and {len(faults) - _LINES} more", "faint")
-        shown = [found for found in map(_fault_picture, faults[: 3 * _FAULTS]) if found]
+        page.items(f"{issue.where}: {issue.detail}" for issue in issues[:_LINES])
+        if len(issues) > _LINES:
+            page.text(f"and {len(issues) - _LINES} more", "faint")
+        shown = [found for found in map(_issue_picture, issues[: 3 * _ISSUES]) if found]
         if shown:
-            page.pictures(shown[:_FAULTS])
+            page.pictures(shown[:_ISSUES])
 
 
-def _fault_picture(fault: Fault) -> tuple[np.ndarray, str] | None:
-    pixels = _read(str(fault.image)) if fault.image else None
+def _issue_picture(issue: Issue) -> tuple[np.ndarray, str] | None:
+    pixels = _read(str(issue.image)) if issue.image else None
     if pixels is None:
         return None
-    caption = f"{Path(str(fault.image)).name}: {fault.detail}"
-    if fault.box is None or not np.isfinite(fault.box).all():
+    caption = f"{Path(str(issue.image)).name}: {issue.detail}"
+    if issue.box is None or not np.isfinite(issue.box).all():
         return whole(pixels, [], 240), caption
-    mark = Mark(fault.box, color_of(0, {}), class_name(0, {"thing_classes": [fault.code]}))
-    return crop(pixels, fault.box, [mark]), caption
+    mark = Mark(issue.box, color_of(0, {}), class_name(0, {"thing_classes": [issue.code]}))
+    return crop(pixels, issue.box, [mark]), caption
 
 
 def _read(file_name: str) -> np.ndarray | None:
-    """(H, W, 3) RGB, or None for what cannot be read: the faults tell of it."""
+    """Read an image as (H, W, 3) RGB; None if it is unreadable, which the check reports."""
     try:
         return read_image(file_name, format="RGB")
     except (OSError, SyntaxError, ValueError):

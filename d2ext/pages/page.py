@@ -1,4 +1,4 @@
-"""A page of HTML in one file: pictures and charts inside, no scripts, narrow screens welcome."""
+"""Build an HTML page in one file: pictures embedded, no scripts, fits narrow screens."""
 
 import base64
 import io
@@ -40,10 +40,10 @@ pre { font: .85rem/1.4 ui-monospace, monospace; white-space: pre-wrap; }
 
 
 class Page:
-    """Collects blocks of HTML; every text that is given is escaped.
+    """Collects blocks of HTML; every text is escaped.
 
     Args:
-        title: of the page, its first heading.
+        title: of the page and its first heading.
     """
 
     def __init__(self, title: str) -> None:
@@ -54,7 +54,7 @@ class Page:
         self._blocks.append(f"<h{level}>{escape(text)}</h{level}>")
 
     def text(self, text: str, kind: str = "") -> None:
-        """A paragraph; `kind` is a class of the style: faint, error, warning, note."""
+        """Add a paragraph; `kind` is a class of the style: faint, error, warning or note."""
         self._blocks.append(f'<p class="{escape(kind)}">{escape(text)}</p>')
 
     def code(self, text: str) -> None:
@@ -65,7 +65,7 @@ class Page:
         self._blocks.append(f"<ul>{found}</ul>")
 
     def table(self, head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> None:
-        """The first column on the left, numbers on the right; scrolls where it is too wide."""
+        """Add a table: first column left-aligned, others right; scrolls if it is too wide."""
         top = "".join(f"<th>{escape(str(cell))}</th>" for cell in head)
         body = "".join(
             "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>"
@@ -74,12 +74,12 @@ class Page:
         self._blocks.append(f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>')
 
     def charts(self, charts: Iterable[tuple[bytes, str]]) -> None:
-        """SVG charts side by side, with what they show for those who cannot see them."""
+        """Add SVG charts side by side, each with a text alternative."""
         cells = [_figure(_data_url(svg, "image/svg+xml"), text, "") for svg, text in charts]
         self._grid(cells, "20rem")
 
     def pictures(self, pictures: Iterable[tuple[np.ndarray, str]], cell: str = "11rem") -> None:
-        """(H, W, 3) uint8 RGB pictures side by side, with captions below."""
+        """Add (H, W, 3) RGB uint8 pictures side by side, with captions below."""
         cells = [_figure(_data_url(_jpeg(p), "image/jpeg"), text, text) for p, text in pictures]
         self._grid(cells, cell)
 
@@ -90,7 +90,7 @@ class Page:
         """Write the page.
 
         Raises:
-            OutputError: the place cannot be written to.
+            OutputError: `path` cannot be written.
         """
         head = (
             '<meta charset="utf-8">'

@@ -1,8 +1,8 @@
-"""The page about a run: what was trained, how it went, what the model gets wrong."""
+"""HTML page about a run: curves, speed, AP per class, confusion matrix, mistakes."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +11,49 @@ import numpy as np
 from d2ext.config import load_config
 from d2ext.data import register_datasets
 from d2ext.errors import DataError
-from d2ext.evaluation.confusion import IOU, Verdict, confusion_matrix, judge
+from d2ext.evaluation.confusion import IOU, DetectionMatch, confusion_matrix, match_detections
 from d2ext.evaluation.precision_recall import Precision, measure
 from d2ext.pages import charts
 from d2ext.pages.crops import crop
 from d2ext.pages.page import Page
+from d2ext.registry import ExtensionRegistry
 from d2ext.visualization.curves import read_metrics, smoothed
-from d2ext.visualization.drawing import Mark, class_name, color_of, marks_of_annotations
+from d2ext.visualization.drawing import Mark, class_name, color_of
+from d2ext.visualization.marks import marks_of_annotations
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 
-RESULTS = "coco_instances_results.json"
-_MISTAKES = 18  # pictures of each kind
+_MISTAKES = 18  # pictures per kind of mistake
 _GREY = (60, 60, 66)
-_CURVES = 8  # classes in a chart of curves
-_CONFUSED = 30  # classes in a table; more are cut down to those most often confused
+_CURVES = 8  # classes per chart of curves
+_CONFUSED = 30  # classes in the matrix; of more, those most often confused are shown
+
+AddSection = Callable[[Page, str, Path], None]
+
+_SECTIONS: ExtensionRegistry[str, AddSection] = ExtensionRegistry("section of the run page")
+
+
+def register_results_section(file_name: str, add: AddSection) -> None:
+    """Register how `tools/report.py` shows a file of evaluation results.
+
+    A project calls it when it is imported. Sections follow in the order of registration.
+
+    Args:
+        file_name: in the evaluator's folder, e.g. "coco_instances_results.json".
+        add: called with the page, the name of the data set and the path of the results; it adds
+            headings, texts, tables, charts and pictures to the page.
+    Raises:
+        ValueError: the file name is taken.
+    """
+    _SECTIONS.register(file_name, add)
 
 
 def write_run_page(folder: Path, path: Path) -> None:
     """Write the page about the run in `folder`.
 
     Raises:
-        DataError: there is no run in the folder, or its data set is gone.
+        DataError: there is no run in the folder, or its data set is missing.
         OutputError: the page cannot be written.
     """
     config = folder / "config.yaml"
@@ -50,9 +70,10 @@ def write_run_page(folder: Path, path: Path) -> None:
     _add_speed(page, folder, cfg, series)
     _add_curves(page, series)
     for name in cfg.DATASETS.TEST:
-        results = folder / "inference" / name / RESULTS
-        if results.is_file():
-            _add_detections(page, name, json.loads(results.read_text(encoding="utf-8")))
+        for file_name in _SECTIONS:
+            results = folder / "inference" / name / file_name
+            if results.is_file():
+                _SECTIONS.get(file_name, "results")(page, name, results)
     page.write(path)
 
 
@@ -90,7 +111,7 @@ def _add_speed(page: Page, folder: Path, cfg: CfgNode, series: charts.Series) ->
 
 
 def _inference_time(folder: Path) -> list[str]:
-    """The last figure that Detectron2's evaluation has logged."""
+    """Return the seconds per image of the last evaluation that Detectron2 logged, if any."""
     log = folder / "log.txt"
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     return re.findall(r"Total inference pure compute time: .*?\(([\d.]+) s / iter", text)[-1:]
@@ -104,7 +125,7 @@ def _add_curves(page: Page, series: charts.Series) -> None:
 
 
 def _curves(series: charts.Series) -> Iterator[tuple[str, str, dict]]:
-    """Title, label and series of each chart that there is something for."""
+    """Yield title, label and series of each chart that has values."""
     losses = {n: (x, smoothed(y)) for n, (x, y) in series.items() if n == "total_loss"}
     losses |= {n: s for n, s in series.items() if n == "val/total_loss"}
     terms = {
@@ -124,7 +145,9 @@ def _curves(series: charts.Series) -> Iterator[tuple[str, str, dict]]:
     yield from ((title, "iteration", found) for title, found in named.items() if found)
 
 
-def _add_detections(page: Page, name: str, results: list[dict[str, Any]]) -> None:
+def _add_detections(page: Page, name: str, path: Path) -> None:
+    """Add AP, confusion matrix and mistakes of detections in COCO's results format."""
+    results = json.loads(path.read_text(encoding="utf-8"))
     records, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
     page.heading(f"Detections on {name}")
     page.text(f"{len(records)} images, {len(results)} detections.", "faint")
@@ -138,9 +161,9 @@ def _add_detections(page: Page, name: str, results: list[dict[str, Any]]) -> Non
     for task in ("bbox", "segm"):
         if task == "bbox" or "segmentation" in results[0]:
             _add_precision(page, measure(metadata.json_file, results, task), names, task)
-    verdicts, threshold = judge(records, results, metadata)
-    _add_confusion(page, verdicts, names, threshold)
-    _add_mistakes(page, verdicts, records, metadata)
+    matches, threshold = match_detections(records, results, metadata)
+    _add_confusion(page, matches, names, threshold)
+    _add_mistakes(page, matches, records, metadata)
 
 
 def _add_precision(page: Page, found: Precision, names: Sequence[str], task: str) -> None:
@@ -168,7 +191,7 @@ def _percent(value: float) -> str:
 
 
 def _add_confusion(
-    page: Page, verdicts: Sequence[Verdict], names: Sequence[str], threshold: float
+    page: Page, matches: Sequence[DetectionMatch], names: Sequence[str], threshold: float
 ) -> None:
     page.heading("Confusion matrix", 3)
     page.text(
@@ -177,7 +200,7 @@ def _add_confusion(
         f"it overlaps most, of any class, from an IoU of {IOU} on.",
         "faint",
     )
-    matrix = confusion_matrix(verdicts, len(names))
+    matrix = confusion_matrix(matches, len(names))
     shown = _most_confused(matrix)
     if len(shown) < len(names):
         page.text(f"Shown are the {len(shown)} classes that are confused most.", "faint")
@@ -199,38 +222,43 @@ def _most_confused(matrix: np.ndarray) -> list[int]:
 
 def _add_mistakes(
     page: Page,
-    verdicts: Sequence[Verdict],
+    matches: Sequence[DetectionMatch],
     records: Sequence[dict[str, Any]],
     metadata: Any,
 ) -> None:
-    wrong = sorted((v for v in verdicts if not v.right), key=lambda v: -v.score)
+    wrong = sorted((m for m in matches if not m.correct), key=lambda m: -m.score)
     groups = {
-        "Most confident, and nothing is there": [v for v in wrong if v.truth is None],
+        "Most confident, and nothing is there": [m for m in wrong if m.truth is None],
         "Most confident, and of another class": [
-            v for v in wrong if v.truth is not None and v.found is not None
+            m for m in wrong if m.truth is not None and m.found is not None
         ],
-        "Missed, the largest": sorted((v for v in wrong if v.found is None), key=_area)[::-1],
+        "Missed, the largest": sorted((m for m in wrong if m.found is None), key=_area)[::-1],
     }
     for title, found in groups.items():
         if found:
             page.heading(f"{title}: {len(found)}", 3)
             chosen = found[:_MISTAKES]
-            page.pictures(_picture(v, records[v.image], metadata) for v in chosen)
+            page.pictures(_picture(m, records[m.image], metadata) for m in chosen)
 
 
-def _picture(verdict: Verdict, record: Mapping[str, Any], metadata: Any) -> tuple[np.ndarray, str]:
-    """The mistake in its colour, the ground truth around it in grey."""
+def _picture(
+    match: DetectionMatch, record: Mapping[str, Any], metadata: Any
+) -> tuple[np.ndarray, str]:
+    """Draw a mistake in the colour of its class, with the ground truth around it in grey."""
     image = read_image(record["file_name"], format="RGB")
     truth = [Mark(mark.box, _GREY, "") for mark in marks_of_annotations(record, metadata, False)]
-    class_id = verdict.truth if verdict.found is None else verdict.found
-    assert class_id is not None  # one of the two there is
+    class_id = match.truth if match.found is None else match.found
+    assert class_id is not None  # a match has at least one of the two
     text = class_name(class_id, metadata)
-    if verdict.found is not None:
-        text += f" {verdict.score:.2f}"
-    mark = Mark(verdict.box, color_of(class_id, metadata), text, score=2.0)
-    return crop(image, verdict.box, [mark, *truth]), f"{text}: {Path(record['file_name']).name}"
+    if match.found is not None:
+        text += f" {match.score:.2f}"
+    mark = Mark(match.box, color_of(class_id, metadata), text, score=2.0)
+    return crop(image, match.box, [mark, *truth]), f"{text}: {Path(record['file_name']).name}"
 
 
-def _area(verdict: Verdict) -> float:
-    x0, y0, x1, y1 = verdict.box
+def _area(match: DetectionMatch) -> float:
+    x0, y0, x1, y1 = match.box
     return (x1 - x0) * (y1 - y0)
+
+
+register_results_section("coco_instances_results.json", _add_detections)

@@ -1,4 +1,4 @@
-"""The picture of a data set: objects per class, and how large they are."""
+"""Figure of a data set: objects per class and their sizes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,20 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
 from d2ext.data.statistics import DatasetStats
-from d2ext.visualization.figures import COLORS, FAINT, INK, figure, tidy
+from d2ext.visualization.figures import COLORS, FAINT, INK, figure, shortened, tidy
 
-_MOST_CLASSES = 120  # more are cut down to the most and least frequent
-_ROWS = 30  # classes in a column
-_SMALL, _LARGE = 32, 96  # limits of COCO's sizes: square roots of areas, in pixels
+_MOST_CLASSES = 120  # of more, the most and the least frequent are shown
+_ROWS = 30  # classes per column
+_SMALL, _LARGE = 32, 96  # COCO's limits between sizes: square roots of areas, in pixels
 
 
 def save_class_counts(stats: DatasetStats | Mapping[str, DatasetStats], path: str | Path) -> None:
-    """Draw the objects of each class and the distribution of sizes.
+    """Draw the number of objects per class and the distribution of their sizes.
 
     Args:
-        stats: of a data set, or of several with the same classes by their names, e.g.
-            {"train": ..., "val": ...}; the first one decides the order.
-        path: .png.
+        stats: of one data set, or by name of several with the same classes, e.g.
+            {"train": ..., "val": ...}; classes are sorted by frequency in the first.
+        path: .png to write.
     """
     sets = dict(stats) if isinstance(stats, Mapping) else {"": stats}
     names, counts = _frequent_first(sets)
@@ -43,7 +43,7 @@ def save_class_counts(stats: DatasetStats | Mapping[str, DatasetStats], path: st
 
 
 def _scale_counts(axes: Axes, counts: np.ndarray) -> None:
-    """Logarithmic where one class dwarfs the others."""
+    """Choose a logarithmic axis if one class dwarfs the others."""
     most = max(1, counts.max(initial=0))
     if most > 30 * max(1.0, np.median(counts[0])):
         axes.set_xscale("symlog", linthresh=1)
@@ -82,12 +82,12 @@ def _draw_bars(axes: Axes, names: list[str], counts: Mapping[str, np.ndarray]) -
         places = np.arange(len(values)) + (i - (len(counts) - 1) / 2) * thick
         bars = axes.barh(places, values, 0.9 * thick, color=COLORS[i], label=name)
         axes.bar_label(bars, [f"{v:,}" for v in values], padding=3, fontsize=7, color=FAINT)
-    axes.set_yticks(range(len(names)), [_shortened(name) for name in names], color=INK)
+    axes.set_yticks(range(len(names)), [shortened(name, 32) for name in names], color=INK)
     axes.spines["bottom"].set_visible(False)
 
 
 def _draw_sizes(axes: Axes, sets: Mapping[str, DatasetStats]) -> None:
-    """A histogram over the square roots of the boxes' areas, and the share of each size."""
+    """Draw a histogram of the square roots of the boxes' areas, and the share of each size."""
     tidy(axes, "sizes of boxes", grid="x")
     sides = {n: np.sqrt(np.prod(f.object_sizes, axis=1, dtype=float)) for n, f in sets.items()}
     everything = np.concatenate(list(sides.values())).clip(1)
@@ -116,7 +116,3 @@ def _draw_limits(axes: Axes, sides: np.ndarray) -> None:
         middle = np.sqrt(start * end)
         place: Any = {"ha": "center", "va": "top", "transform": axes.get_xaxis_transform()}
         axes.text(middle, 0.98, f"{name}\n{share:.0%}", fontsize=9, color=FAINT, **place)
-
-
-def _shortened(name: str, longest: int = 32) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"

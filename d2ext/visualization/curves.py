@@ -1,4 +1,4 @@
-"""The picture of a training: losses, learning rate and AP over iterations."""
+"""Figure of a training: losses, learning rate and AP over iterations."""
 
 import json
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ _AP_LINES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def save_curves(metrics_json: str | Path, path: str | Path) -> None:
-    """Draw what `metrics.json` holds: whatever is missing in it is left out of the picture.
+    """Draw the curves of metrics.json; metrics that it lacks are left out.
 
-    Read are `total_loss`, `*loss*`, the same below `val/`, `lr`, and the `AP*` of any task.
+    The metrics are `total_loss`, `*loss*`, the same under `val/`, `lr`, and the `AP*` of any task.
     """
     series = read_metrics(metrics_json)
     terms = sorted(k for k in series if "loss" in k and k != "total_loss" and "/" not in k)
@@ -32,10 +32,10 @@ def save_curves(metrics_json: str | Path, path: str | Path) -> None:
 
 
 def read_metrics(metrics_json: str | Path) -> dict[str, Series]:
-    """Every metric as a series over iterations.
+    """Read every metric as a series over iterations.
 
-    A line that was cut short by a kill is passed over. After a resume iterations come twice: the
-    later one counts.
+    A line that a kill cut short is skipped. If an iteration occurs twice, as after a resume, the
+    later line counts.
     """
     values: dict[str, dict[int, float]] = {}
     for line in Path(metrics_json).read_text(encoding="utf-8", errors="replace").splitlines():
@@ -57,7 +57,7 @@ def _as_series(points: dict[int, float]) -> Series:
 
 
 def _draw_losses(axes: Axes, series: dict[str, Series], keys: Sequence[str], title: str) -> None:
-    """Training losses as lines, in the same colour those of validation as dots."""
+    """Draw training losses as lines and validation losses as dots of the same colour."""
     tidy(axes, title)
     shown = [key for key in keys if key in series]
     for key, color in zip(shown, cycle(COLORS), strict=False):
@@ -73,7 +73,7 @@ def _draw_losses(axes: Axes, series: dict[str, Series], keys: Sequence[str], tit
 
 
 def _draw_precision(axes: Axes, series: dict[str, Series]) -> None:
-    """AP of every task and data set; those of the sizes with thin lines."""
+    """Draw the AP of every task and data set; APs, APm and APl are thin lines."""
     tidy(axes, "average precision")
     keys = [key for name in _AP_LINES for key in series if key.rpartition("/")[2] == name]
     for key, color in zip(keys, cycle(COLORS), strict=False):
@@ -94,7 +94,7 @@ def _draw_rate(axes: Axes, series: dict[str, Series]) -> None:
 
 
 def _finish(axes: Axes) -> None:
-    """Legend and limits, or a word where there is nothing to see."""
+    """Add legend and limits, or a note if there is no value."""
     values = np.concatenate([[np.nan], *(line.get_ydata() for line in axes.lines)])
     values = values[np.isfinite(values)]
     if not len(values):
@@ -112,14 +112,14 @@ def _finish(axes: Axes) -> None:
 
 
 def _cut_off_outliers(axes: Axes, values: np.ndarray) -> None:
-    """The first, huge losses must not flatten the rest."""
+    """Limit the axis: the huge first losses must not flatten the rest."""
     finite = values[np.isfinite(values)]
     if len(finite) > 20 and finite.max() > 2 * np.quantile(finite, 0.98) > 0:
         axes.set_ylim(top=1.5 * np.quantile(finite, 0.98))
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Mean over a centred window of a twentieth of the series; NaN where all of it is NaN."""
+    """Smooth by the mean over a centred window of 1/20 of the series, ignoring NaN."""
     radius = max(1, len(values) // 40)
     known = np.isfinite(values)
     kernel = np.ones(2 * radius + 1)

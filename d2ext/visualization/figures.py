@@ -1,4 +1,4 @@
-"""What the figures have in common: matplotlib without a display or global state, one look."""
+"""Common style of all figures; matplotlib without a display or global state."""
 
 import io
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _STYLE: Any = {
     "font.family": list(families()),
     "font.size": 10,
     "text.color": INK,
-    "text.parse_math": False,  # a class may be called "$"
+    "text.parse_math": False,  # class names may contain "$"
     "axes.labelcolor": FAINT,
     "axes.edgecolor": GRID,
     "axes.facecolor": "white",
@@ -35,7 +35,7 @@ _STYLE: Any = {
 
 @contextmanager
 def figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of `width` by `height` inches, saved to `path` at the end of the block."""
+    """Open a figure of `width` x `height` inches that is saved to `path` at the block's end."""
     with rc_context(_STYLE), replacing(path) as temporary:
         drawn = Figure(figsize=(width, height), layout=_spacing())
         yield drawn
@@ -44,14 +44,14 @@ def figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
 
 
 class SvgFigure(Figure):
-    """A figure that has its SVG in `content` once it is done."""
+    """A figure whose SVG is in `content` after the block of `svg`."""
 
     content: bytes = b""
 
 
 @contextmanager
 def svg(width: float, height: float) -> Iterator[SvgFigure]:
-    """A figure of `width` by `height` inches, turned into SVG at the end of the block."""
+    """Open a figure of `width` x `height` inches that becomes SVG at the block's end."""
     with rc_context(_STYLE):
         drawn = SvgFigure(figsize=(width, height), layout=_spacing())
         yield drawn
@@ -65,9 +65,14 @@ def _spacing() -> ConstrainedLayoutEngine:
 
 
 def tidy(axes: Axes, title: str, grid: Literal["both", "x", "y"] = "both") -> None:
-    """Title on the left, thin lines, no frame."""
+    """Set the title on the left, thin grid lines and no frame."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.grid(True, axis=grid, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(length=0)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Cut a name to `longest` characters, the last of them an ellipsis."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -1,14 +1,14 @@
-"""Fonts that cover the names of classes and files, whatever script they are in."""
+"""Fonts for names of classes and files in any script."""
 
 from functools import lru_cache
 
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
-# Comes with matplotlib, so it is everywhere; covers Latin, Greek, Cyrillic, Arabic and Hebrew.
+# Ships with matplotlib; covers Latin, Greek, Cyrillic, Arabic and Hebrew.
 BASE = "DejaVu Sans"
 
-# For other scripts, whichever of these the machine has.
+# For other scripts, whichever of these is installed.
 _WIDER = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -30,14 +30,14 @@ _WIDER = (
 
 @lru_cache(maxsize=1)
 def families() -> tuple[str, ...]:
-    """`BASE` and the installed wider fonts, in order of preference: matplotlib's `fontfamily`."""
+    """Return `BASE` and the installed fonts for other scripts, as matplotlib's `fontfamily`."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return (BASE, *(name for name in _WIDER if name in installed))
 
 
 @lru_cache(maxsize=1024)
 def font_file(text: str) -> str:
-    """The font file, for Pillow, that has most of the characters of `text`."""
+    """Return the font file, for Pillow, that covers most characters of `text`."""
     characters = {ord(c) for c in text if not c.isspace()}
     files = [font_manager.findfont(family) for family in families()]
     return min(files, key=lambda file: len(characters - _covered(file)))

@@ -1,4 +1,4 @@
-"""The picture of predictions: validation images, what is there beside what was found."""
+"""Picture of predictions on validation images, next to their ground truth."""
 
 import json
 from collections import defaultdict
@@ -10,21 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from d2ext.files import replacing
-from d2ext.visualization.drawing import (
-    Color,
-    Mark,
-    NamedClasses,
-    class_name,
-    color_of,
-    draw,
-    marks_of_annotations,
-    marks_of_results,
-)
+from d2ext.visualization.drawing import Color, Mark, NamedClasses, class_name, color_of, draw
 from d2ext.visualization.fonts import font_file
+from d2ext.visualization.marks import marks_of_annotations, marks_of_results
+from d2ext.visualization.results import register_results_picture
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 
-_WIDTH = 1960  # of the picture, in pixels
+_WIDTH = 1960  # width of the picture, in pixels
 _MARGIN = 24  # around a pair
 _GAP = 10  # between the two sides of a pair
 _CAPTION = 30  # height of the line above a pair
@@ -37,15 +30,15 @@ def save_predictions(
 ) -> None:
     """Draw images of a data set in pairs: ground truth on the left, predictions on the right.
 
-    The images are spread evenly over the set, the same ones each time. As many predictions are
-    drawn over the whole set as it has objects, the best first: the picture is neither empty early
-    in a training nor crowded at its end. Masks are drawn if the model gives any.
+    The images are spread evenly over the set and are the same each time. Predictions are drawn from
+    the score on that as many reach as the whole set has objects, so that the picture is neither
+    empty early in a training nor crowded at its end. Masks are drawn if the model predicts any.
 
     Args:
         dataset_name: a registered data set.
-        results: its `coco_instances_results.json`, as `COCOEvaluator` writes it.
-        path: .jpg or .png.
-        count: images at most.
+        results: its `coco_instances_results.json`, written by `COCOEvaluator`.
+        path: .jpg or .png to write.
+        count: maximum number of images.
     """
     records = DatasetCatalog.get(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
@@ -70,13 +63,13 @@ def save_predictions(
 
 
 def spread(total: int, count: int) -> list[int]:
-    """`count` indices spread evenly over `range(total)`; all where there are fewer."""
+    """Return `count` indices spread evenly over `range(total)`; all if there are fewer."""
     count = min(total, count)
     return [(2 * i + 1) * total // (2 * count) for i in range(count)]
 
 
 def score_threshold(results: Sequence[dict[str, Any]], num_objects: int) -> float:
-    """The score that `num_objects` predictions reach; 0 where there are fewer."""
+    """Return the score that `num_objects` predictions reach; 0 if there are fewer."""
     scores = sorted((item["score"] for item in results), reverse=True)
     return scores[max(1, num_objects) - 1] if len(scores) >= max(1, num_objects) else 0.0
 
@@ -86,10 +79,10 @@ def _num_objects(record: dict[str, Any]) -> int:
 
 
 class _Sheet:
-    """Pairs of images row by row, below a title and the colours of the classes."""
+    """Rows of image pairs below a title and a legend of the classes."""
 
     def __init__(self, aspects: Sequence[float]) -> None:
-        # Wide images stand alone in their row, tall ones in threes.
+        # One wide pair fills a row, three tall ones do.
         typical = float(np.median(aspects)) if aspects else 1.0
         fitting = 1 if typical > 1.8 else 2 if typical > 0.8 else 3
         self.per_row = min(fitting, max(1, len(aspects)))
@@ -104,7 +97,7 @@ class _Sheet:
         results: Sequence[dict[str, Any]],
         metadata: NamedClasses,
     ) -> None:
-        """Draw an image twice, with what is there and with `results`."""
+        """Add an image twice: with its ground truth and with `results`."""
         image = read_image(record["file_name"], format="RGB")
         found = marks_of_results(results, metadata, record["height"], record["width"])
         scale = self.cell / max(image.shape[1], image.shape[0] / 1.5)
@@ -114,7 +107,7 @@ class _Sheet:
         self.classes.update(item["category_id"] for item in record.get("annotations", ()))
 
     def picture(self, title: str, metadata: NamedClasses) -> Image.Image:
-        """All pairs below the title."""
+        """Compose the picture of all pairs."""
         rows = [self.pairs[i : i + self.per_row] for i in range(0, len(self.pairs), self.per_row)]
         heights = [max(pair.height for pair in row) + _MARGIN for row in rows]
         paper = Image.new("RGB", (_WIDTH, _HEADER + sum(heights)), _PAPER)
@@ -139,7 +132,7 @@ class _Sheet:
         return paper
 
     def _draw_legend(self, pen: ImageDraw.ImageDraw, metadata: NamedClasses) -> None:
-        """The classes of the annotations shown, as many as fit in one line."""
+        """Draw the classes of the annotations shown, as many as fit into one line."""
         x, y = float(_MARGIN), 64
         for class_id in sorted(self.classes):
             name = class_name(class_id, metadata)
@@ -161,10 +154,13 @@ def _write(
 
 
 def _shortened(text: str, pen: ImageDraw.ImageDraw, width: int) -> str:
-    """`text` with its middle left out where it is longer than `width` pixels."""
+    """Drop the middle of `text` if it is longer than `width` pixels."""
     font = ImageFont.truetype(font_file(text), 15)
     shown, keep = text, len(text)
     while pen.textlength(shown, font=font) > width and keep > 2:
         keep -= 1
         shown = f"{text[: keep // 2]}…{text[len(text) - (keep - keep // 2) :]}"
     return shown
+
+
+register_results_picture("coco_instances_results.json", save_predictions)

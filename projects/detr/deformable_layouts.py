@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2ext.checkpoint.layouts.layout import IMAGENET_RGB, Layout, Renaming, Weights, has
+from d2ext.projects.detr.coco_classes import select_coco_rows
 from d2ext.projects.detr.single_scale_layouts import COMMON
 
 _SAMPLING = r"transformer\.decoder\.layers\.0\.cross_attn\.sampling_offsets\.weight"
@@ -44,6 +45,7 @@ DEFORMABLE_DETR = Layout(
     renamings=_DEFORMABLE,
     unused=_TWICE,
     expects=_EXPECTS,
+    select_rows=select_coco_rows,
 )
 
 DAB_DEFORMABLE_DETR = Layout(
@@ -52,6 +54,7 @@ DAB_DEFORMABLE_DETR = Layout(
     renamings=_DEFORMABLE,
     unused=_TWICE,
     expects=_EXPECTS,
+    select_rows=select_coco_rows,
 )
 
 DINO = Layout(
@@ -60,6 +63,7 @@ DINO = Layout(
     renamings=_DEFORMABLE,
     unused=_TWICE,
     expects=_EXPECTS,
+    select_rows=select_coco_rows,
 )
 
 

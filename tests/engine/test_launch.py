@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from d2ext.engine.launch import RankInfo, first_host, launch, started_place, world_size
+from d2ext.engine.launch import RankInfo, first_host, launch, started_rank, world_size
 from d2ext.errors import ConfigError, DataError
 from detectron2.utils import comm
 from tests.helpers.training import tiny_cfg
@@ -40,22 +40,22 @@ def test_a_users_mistake_in_any_process_arrives_as_it_is() -> None:
 
 def test_torchrun_is_honoured() -> None:
     environment = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
-    assert started_place(environment) is None
-    assert started_place({**environment, "MASTER_ADDR": "a"}) == RankInfo(5, 8, 1, 4, "env://")
+    assert started_rank(environment) is None
+    assert started_rank({**environment, "MASTER_ADDR": "a"}) == RankInfo(5, 8, 1, 4, "env://")
 
 
 def test_tasks_of_slurm_are_honoured() -> None:
     step = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2", "SLURM_JOB_ID": "7"}
     place = {"SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "gpu[07-08]"}
-    assert started_place({**step, **place}) == RankInfo(5, 8, 1, 4, "tcp://gpu07:20007")
+    assert started_rank({**step, **place}) == RankInfo(5, 8, 1, 4, "tcp://gpu07:20007")
     named = {"MASTER_ADDR": "b", "MASTER_PORT": "9"}
-    assert started_place({**step, **place, **named}) == RankInfo(5, 8, 1, 4, "tcp://b:9")
+    assert started_rank({**step, **place, **named}) == RankInfo(5, 8, 1, 4, "tcp://b:9")
     with pytest.raises(ConfigError, match="8 tasks on 3 nodes"):
-        started_place({**step, **place, "SLURM_STEP_NUM_NODES": "3"})
+        started_rank({**step, **place, "SLURM_STEP_NUM_NODES": "3"})
 
 
 def test_a_slurm_job_without_tasks_is_one_process() -> None:
-    assert started_place({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) is None
+    assert started_rank({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) is None
 
 
 @pytest.mark.parametrize(

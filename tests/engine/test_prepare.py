@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from d2ext.cli.train import argument_parser
-from d2ext.config.load import class_counts
+from d2ext.config.load import num_classes_keys
 from d2ext.engine import prepare as prepare_module
 from d2ext.engine.prepare import prepare
 from d2ext.errors import ConfigError, DataError, OutputError, WeightsError
@@ -40,7 +40,7 @@ def data(folder, name="data", categories=CLASSES):
 def test_nothing_is_auto_afterwards_and_class_counts_are_those_of_the_data(tmp_path):
     cfg = prepare(parse(tmp_path, f"--train {data(tmp_path)} --val {data(tmp_path)}")).cfg
     assert cfg.AUTO == []
-    assert set(class_counts(cfg).values()) == {len(CLASSES)}
+    assert set(num_classes_keys(cfg).values()) == {len(CLASSES)}
     assert cfg.DATASETS.TRAIN == ("train",)
     assert cfg.DATASETS.TEST == ("val",)
 

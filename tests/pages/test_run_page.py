@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from copy import deepcopy
 
 import pytest
 
 from d2ext.cli.report import main
 from d2ext.errors import DataError
+from d2ext.pages import register_results_section, run_page
 from d2ext.pages.run_page import write_run_page
 from tests.helpers.browser import assert_fits, needs_browser
 
@@ -33,7 +35,7 @@ def run(tmp_path):
     (folder / "inference" / "val").mkdir(parents=True)
     found = folder / "inference" / "val" / "coco_instances_results.json"
     found.write_text(json.dumps(results))
-    register = [["val", str(tmp_path / "val.json"), str(images)]]
+    register = [{"name": "val", "path": str(tmp_path / "val.json"), "images": str(images)}]
     (folder / "config.yaml").write_text(
         f"DATASETS:\n  REGISTER: {json.dumps(register)}\n  TRAIN: [val]\n  TEST: [val]\n"
     )
@@ -53,7 +55,7 @@ def run(tmp_path):
     return folder
 
 
-def test_everything_that_is_known_stands_there(run):
+def test_the_page_has_speed_curves_precision_and_mistakes(run):
     main([str(run)])
     page = (run / "report.html").read_text(encoding="utf-8")
     for text in (
@@ -83,6 +85,15 @@ def test_a_model_that_found_nothing(run):
     (run / "inference" / "val" / "coco_instances_results.json").write_text("[]")
     main([str(run)])
     assert "found nothing at all" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_registered_file_of_results_has_a_section_of_its_own(run, monkeypatch):
+    monkeypatch.setattr(run_page, "_SECTIONS", deepcopy(run_page._SECTIONS))
+    register_results_section("depth.json", lambda page, name, path: page.text(path.read_text()))
+    (run / "inference" / "val" / "depth.json").write_text("mean error 0.25 m")
+    main([str(run)])
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.index("AP by class and size") < page.index("mean error 0.25 m")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

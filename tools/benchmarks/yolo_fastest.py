@@ -17,7 +17,7 @@ from torch import Tensor
 import d2ext.modeling  # noqa: F401
 from benchmarks.registry import register_benchmark
 from d2ext.config import load_config
-from d2ext.inference.predict import Predictor
+from d2ext.inference.predictor import Predictor
 from detectron2.data.detection_utils import read_image
 
 CONFIG = Path(__file__).parents[2] / "projects/yolo_fastest/configs/yolo_fastest_v2_coco.yaml"
@@ -65,7 +65,7 @@ def own_way(weights: str) -> Way:
     options = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights]
     threshold = ["MODEL.YOLO_FASTEST.SCORE_THRESH_TEST", str(THRESHOLD)]
     predictor = Predictor(load_config(CONFIG, options + threshold))
-    return lambda photo: predictor(read_image(str(photo), "RGB")).pred_boxes.tensor
+    return lambda photo: predictor(read_image(str(photo), "RGB"))["instances"].pred_boxes.tensor
 
 
 def official_way(folder: Path, weights: str) -> Way:

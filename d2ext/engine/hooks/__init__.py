@@ -1,4 +1,4 @@
-"""Hooks of the trainer, one a file; all work in any Detectron2 trainer that has what they name."""
+"""Hooks of the trainer, one per file."""
 
 from d2ext.engine.hooks.averaging import AverageWeights
 from d2ext.engine.hooks.best import BestCheckpoint

@@ -1,11 +1,11 @@
-"""Keeps the moving average of the weights up to date."""
+"""Hook that updates the exponential moving average (EMA) of the weights."""
 
 from d2ext.engine.ema import WeightAverage
 from detectron2.engine import HookBase
 
 
 class AverageWeights(HookBase):
-    """Takes the model's weights into `average` after every step of the optimizer."""
+    """Updates `average` with the model's weights after every optimizer step."""
 
     def __init__(self, average: WeightAverage) -> None:
         self.average = average

@@ -1,4 +1,4 @@
-"""Keeps the weights of the best evaluation."""
+"""Hook that saves the weights of the best evaluation."""
 
 import logging
 from collections.abc import Callable
@@ -18,10 +18,10 @@ class BestCheckpoint(HookBase):
     """Saves model_best.pth whenever an evaluation is better than all before it.
 
     Args:
-        evaluate: a hook before this one.
+        evaluate: the hook that evaluates; it must precede this one.
         checkpointer: writes the file.
-        metric: as in `BestScore`.
-        weights: gives the weights that were evaluated.
+        metric: see `BestScore`.
+        weights: returns the evaluated weights.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Saves what is needed to resume, and the final weights."""
+"""Hook that saves checkpoints to resume from, and the final weights."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ from detectron2.engine import HookBase
 
 
 class SaveCheckpoints(HookBase):
-    """Saves model_<iteration>.pth now and then, and model_final.pth at the end.
+    """Saves model_<iteration>.pth periodically, and model_final.pth at the end.
 
-    Must be the last hook, so that everything of an iteration is in its checkpoint.
+    It must be the last hook but for pictures, so that a checkpoint holds the whole iteration.
 
     Args:
         checkpointer: writes the files.
-        period: iterations; 0: only at the end.
-        weights: gives the weights for evaluation, which model_final holds.
+        period: in iterations; 0: only at the end.
+        weights: returns the weights for evaluation, which model_final holds.
     """
 
     def __init__(

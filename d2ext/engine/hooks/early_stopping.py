@@ -1,4 +1,4 @@
-"""Stops when evaluations get no better."""
+"""Hook that stops a training early."""
 
 import logging
 from typing import Any
@@ -11,14 +11,14 @@ logger = logging.getLogger(__name__)
 
 
 class EarlyStopping(HookBase):
-    """Ends the training after `patience` evaluations in a row that are not the best so far.
+    """Ends the training after `patience` consecutive evaluations without a new best score.
 
-    It ends as if this iteration had been planned as the last: by lowering `trainer.max_iter`.
+    It lowers `trainer.max_iter`, so that everything done at the end of a training is done.
 
     Args:
-        evaluate: a hook before this one.
-        metric: as in `BestScore`.
-        patience: evaluations; at least 1.
+        evaluate: the hook that evaluates; it must precede this one.
+        metric: see `BestScore`.
+        patience: number of evaluations; at least 1.
     """
 
     def __init__(self, evaluate: Evaluate, metric: str, patience: int) -> None:
@@ -26,7 +26,7 @@ class EarlyStopping(HookBase):
         self.score, self.patience = BestScore(metric), patience
 
     def before_train(self) -> None:
-        if self.score.since >= self.patience:  # resumed after it had stopped
+        if self.score.since >= self.patience:  # a stopped training was resumed
             self.trainer.max_iter = self.trainer.start_iter
 
     def after_step(self) -> None:

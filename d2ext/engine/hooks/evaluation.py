@@ -1,4 +1,4 @@
-"""Evaluates now and then, and at the end."""
+"""Hook that evaluates periodically and at the end."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ from detectron2.engine import HookBase
 class Evaluate(HookBase):
     """Calls `function` every `period` iterations and after the last one.
 
-    The result is put into the event storage and into `metrics`, where the hooks behind this one
-    find it; that is None in iterations without an evaluation.
+    The result goes to the event storage and to `metrics`, where later hooks read it. `metrics` is
+    None in iterations without an evaluation.
 
     Args:
-        period: iterations; 0: only after the last one.
-        function: returns numbers by name, the same in every process.
+        period: in iterations; 0: only after the last one.
+        function: returns metrics by name, the same in every process.
     """
 
     def __init__(self, period: int, function: Callable[[], dict[str, float]]) -> None:

@@ -1,33 +1,27 @@
-"""Writes metrics now and then, and lets them go on after a resume where they stopped."""
+"""Hook that writes metrics periodically and continues them after a resume."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from d2ext.engine.hooks.evaluation import Evaluate
+from d2ext.engine.memory import peak_memory
 from d2ext.engine.metrics_file import WINDOW, MetricsFile
 from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import EventStorage, EventWriter
 
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
-
 MEMORY = "max_memory_mb"
-# Of one process: a resumed one measures anew.
+# Measured per process: after a resume they start again.
 CLOCK = {"time", "data_time", "eta_seconds", MEMORY}
 
 
 class WriteMetrics(PeriodicWriter):
-    """Detectron2's PeriodicWriter with a state: the last metrics and how far they are written.
+    """Detectron2's PeriodicWriter with a state: recent metrics and the last iteration written.
 
     Args:
-        writers: none in processes other than the first.
-        evaluate: a hook before this one; its metrics are written at once.
-        period: iterations.
+        writers: empty in all processes but the first.
+        evaluate: the hook that evaluates; it must precede this one. Its metrics are written at
+            once.
+        period: in iterations.
     """
 
     def __init__(
@@ -63,18 +57,8 @@ class WriteMetrics(PeriodicWriter):
         self._saved = state_dict
 
 
-def peak_memory() -> float:
-    """MiB: of tensors on the GPU where there is one in use, else of the process."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**20
-    if resource is None:
-        return 0.0
-    unit = 1 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
 def _recent(storage: EventStorage) -> dict[str, dict[str, Any]]:
-    """What later lines of metrics.json can depend on: the last values of each metric."""
+    """Return the last values of each metric, on which smoothed values of later lines depend."""
     hints = storage.smoothing_hints()
     return {
         name: {"smooth": hints[name], "values": history.values()[-WINDOW:]}

@@ -1,4 +1,4 @@
-"""Pictures of data, training and predictions, in the output folder."""
+"""Hook that draws data, training curves and predictions into the output folder."""
 
 import logging
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from d2ext.data import dataset_stats
-from d2ext.visualization import save_class_counts, save_curves, save_predictions
+from d2ext.visualization import save_class_counts, save_curves, save_results_picture
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 
 class SavePictures(HookBase):
-    """Class counts before the training; curves and predictions after it.
+    """Draws class counts before the training, and curves and predictions after it.
 
-    Must stand behind the hooks that evaluate and write metrics.
+    It must follow the hooks that evaluate and write metrics.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -25,7 +25,7 @@ class SavePictures(HookBase):
     def before_train(self) -> None:
         sets = {"train": self.cfg.DATASETS.TRAIN, "val": self.cfg.DATASETS.TEST}
         stats = {split: dataset_stats(names) for split, names in sets.items() if names}
-        if any(found.num_objects for found in stats.values()):  # none in semantic masks
+        if any(found.num_objects for found in stats.values()):  # semantic masks have none
             with _drawing(self.folder / "class_counts.png") as picture:
                 save_class_counts(stats, picture)
 
@@ -38,18 +38,16 @@ class SavePictures(HookBase):
 
 
 def save_prediction_pictures(cfg: CfgNode) -> None:
-    """Draw predictions_<name>.jpg for each of DATASETS.TEST that was evaluated."""
+    """Draw predictions_<name>.jpg for each data set of DATASETS.TEST that was evaluated."""
     folder = Path(cfg.OUTPUT_DIR)
-    for name in cfg.DATASETS.TEST:
-        results = folder / "inference" / name / "coco_instances_results.json"
-        if cfg.TEST.PICTURES > 0 and results.exists():
-            with _drawing(folder / f"predictions_{name}.jpg") as picture:
-                save_predictions(name, results, picture, cfg.TEST.PICTURES)
+    for name in cfg.DATASETS.TEST if cfg.TEST.PICTURES > 0 else ():
+        with _drawing(folder / f"predictions_{name}.jpg") as picture:
+            save_results_picture(name, folder / "inference" / name, picture, cfg.TEST.PICTURES)
 
 
 @contextmanager
 def _drawing(picture: Path) -> Iterator[Path]:
-    """A training is worth more than a picture of it: what goes wrong is logged, and it goes on."""
+    """Log whatever goes wrong with a picture: it must not end a training."""
     try:
         yield picture
     except Exception:

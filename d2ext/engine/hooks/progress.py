@@ -1,13 +1,13 @@
-"""A progress bar for people at a terminal."""
+"""Hook that shows a progress bar on a terminal."""
 
 import logging
 import sys
 from contextlib import ExitStack
 
-import torch
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from d2ext.engine.memory import peak_memory
 from detectron2.engine import HookBase
 from detectron2.utils.events import CommonMetricPrinter
 
@@ -17,7 +17,7 @@ PRINTER = CommonMetricPrinter.__module__  # the logger that prints a line of met
 class ProgressBar(HookBase):
     """Shows iterations, time left, loss, learning rate and memory in one line.
 
-    While it is there, the lines of metrics go to the log file only and other lines stand above it.
+    While it is open, lines of metrics go to the log file only, and other lines appear above it.
     """
 
     def __init__(self, period: int = 5) -> None:
@@ -27,7 +27,7 @@ class ProgressBar(HookBase):
 
     @staticmethod
     def wanted() -> bool:
-        """Somebody is looking at a terminal."""
+        """Return whether stdout and stderr are terminals."""
         return sys.stdout.isatty() and sys.stderr.isatty()
 
     def before_train(self) -> None:
@@ -58,19 +58,7 @@ class ProgressBar(HookBase):
         latest = self.trainer.storage.latest()
         shown = {"loss": "total_loss", "lr": "lr"}
         numbers = {k: f"{latest[v][0]:.4g}" for k, v in shown.items() if v in latest}
-        return {**numbers, "memory": f"{memory_in_mb():.0f}M"}
-
-
-def memory_in_mb() -> float:
-    """The most memory that was in use: the GPU's, else this process's own; 0: unknown."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    kilo = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / kilo
+        return {**numbers, "memory": f"{peak_memory():.0f}M"}
 
 
 def _is_no_metric_line(record: logging.LogRecord) -> bool:
@@ -78,6 +66,6 @@ def _is_no_metric_line(record: logging.LogRecord) -> bool:
 
 
 def _writes_to_file(handler: logging.Handler) -> bool:
-    """Detectron2's log file is a plain stream handler; a terminal's stream is a terminal."""
+    # Detectron2 logs to its file through a plain StreamHandler, not a FileHandler.
     stream = getattr(handler, "stream", None)
     return stream not in (sys.stdout, sys.stderr)

@@ -1,4 +1,4 @@
-"""One metric of an evaluation, and the best value it had so far."""
+"""Track one metric over evaluations and its best value."""
 
 import logging
 import math
@@ -10,8 +10,9 @@ class BestScore:
     """Remembers the best value of a metric.
 
     Args:
-        metric: a name in metrics.json; of several data sets' metrics that end in it, the first
-            counts. Lower is better where the name contains "loss", higher elsewhere.
+        metric: a name in metrics.json, without the data set. If several data sets are evaluated,
+            the first of DATASETS.TEST counts. Lower is better if the name contains "loss", else
+            higher.
     """
 
     def __init__(self, metric: str) -> None:
@@ -21,7 +22,7 @@ class BestScore:
         self.since = 0  # evaluations since the best one
 
     def update(self, metrics: dict[str, float]) -> bool:
-        """Take an evaluation in; True if it is the best so far."""
+        """Record an evaluation; return True if it is the best so far."""
         value = self.value_in(metrics)
         if value is not None and (self.best is None or self.sign * (value - self.best) > 0):
             self.best, self.since = value, 0
@@ -30,16 +31,22 @@ class BestScore:
         return False
 
     def value_in(self, metrics: dict[str, float]) -> float | None:
-        """The metric's value; None where it is not a number or not there."""
-        names = [n for n in metrics if n == self.metric or n.endswith(f"/{self.metric}")]
-        if not names:
+        """Return the metric's value; None if it is missing or not finite.
+
+        Args:
+            metrics: "task/metric" or, with several data sets, "dataset/task/metric", in the order
+                of the data sets.
+        """
+        ending = f"/{self.metric}"
+        found = [name for name in metrics if name == self.metric or name.endswith(ending)]
+        if not found:
             logger.warning(
                 "TEST.BEST_METRIC %s was not measured; measured were: %s",
                 self.metric,
                 ", ".join(metrics) or "none",
             )
             return None
-        value = metrics[min(names, key=len)]
+        value = metrics[self.metric if self.metric in metrics else found[0]]
         return value if math.isfinite(value) else None
 
     def state_dict(self) -> dict[str, float | int | None]:

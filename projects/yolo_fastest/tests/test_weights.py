@@ -10,7 +10,7 @@ import torch
 import d2ext
 from d2ext.checkpoint import Checkpointer, convert_official, load_for_evaluation
 from d2ext.config import load_config
-from d2ext.inference.predict import Predictor
+from d2ext.inference.predictor import Predictor
 from d2ext.parity import recipe, run_case
 from detectron2.data.detection_utils import read_image
 
@@ -56,7 +56,7 @@ def test_another_class_count_keeps_what_fits(build, published, tmp_path, caplog)
     assert torch.equal(model.head.objectness.bias, published["output_obj_layers.bias"])
 
 
-def test_the_backbone_alone_goes_where_the_backbone_is(build, published, tmp_path, caplog):
+def test_a_bare_backbone_is_loaded_into_the_detector(build, published, tmp_path, caplog):
     prefix = "backbone."
     bare = {n.removeprefix(prefix): v for n, v in published.items() if n.startswith(prefix)}
     assert len(bare) == 330
@@ -74,7 +74,7 @@ def test_the_published_weights_find_what_their_own_code_finds():
     predictor = Predictor(load_config(CONFIG, ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights]))
     expected = json.loads((REAL / "expected_detections.json").read_text(encoding="utf-8"))
     for name, detections in expected["detections"].items():
-        found = predictor(read_image(str(REAL / name), "RGB"))
+        found = predictor(read_image(str(REAL / name), "RGB"))["instances"]
         found = found[found.scores > expected["threshold"]]
         assert found.pred_classes.tolist() == [d["class_index"] for d in detections]
         boxes = np.array([d["box"] for d in detections])

@@ -3,10 +3,9 @@ import logging
 import sys
 
 import pytest
-import torch
 
 from d2ext.engine.hooks import ProgressBar
-from d2ext.engine.hooks.progress import PRINTER, memory_in_mb
+from d2ext.engine.hooks.progress import PRINTER
 from detectron2.engine import HookBase, TrainerBase
 
 
@@ -68,10 +67,3 @@ def test_a_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ProgressBar.wanted()
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert not ProgressBar.wanted()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="not known there")
-def test_the_memory_of_a_process_that_imported_torch_is_some_hundred_megabytes() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("it is the GPU's there")
-    assert 50 < memory_in_mb() < 100_000

@@ -18,10 +18,15 @@ def test_higher_is_better_and_lower_for_losses() -> None:
     assert (score.best, score.since, loss.best, loss.since) == (3.0, 2, 1.0, 1)
 
 
-def test_a_metric_of_several_data_sets_is_found_by_its_end() -> None:
+def test_a_metric_is_found_below_a_data_sets_name() -> None:
     score = BestScore("bbox/AP")
     assert score.update({"night/bbox/AP": 2.0, "bbox/AP50": 9.0})
     assert score.best == 2.0
+
+
+def test_of_several_data_sets_the_first_counts() -> None:
+    score = BestScore("bbox/AP")
+    assert score.value_in({"coco_validation/bbox/AP": 1.0, "val_2/bbox/AP": 2.0}) == 1.0
 
 
 def test_no_number_is_never_the_best(caplog: pytest.LogCaptureFixture) -> None:

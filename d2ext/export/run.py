@@ -1,0 +1,151 @@
+"""Export a model: write the file, compare it with the model, quantise it, measure its AP."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from d2ext.errors import ConfigError
+from d2ext.export.accuracy import average_precision
+from d2ext.export.check import ExportError, compare
+from d2ext.export.exported_module import ExportedModule, build_exported_module
+from d2ext.export.exporter import exporter_for
+from d2ext.export.formats import SUFFIXES, load, need_onnx, save
+from d2ext.export.metadata import describe
+from d2ext.export.sample_inputs import sample_batches
+from detectron2.config import CfgNode
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import Instances
+
+CALIBRATION = 100  # images, spread evenly over those given
+
+Detect = Callable[[np.ndarray], Instances]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is exported, and how the file is checked.
+
+    Args:
+        format: a key of `SUFFIXES`.
+        output: file to write.
+        decode: "inside" if the file contains the decoding of boxes, else "none".
+        nms: "inside" if the file contains NMS, else "none".
+        size: height and width of the input in pixels; None: any, or INPUT.SIZE where images are
+            resized to that.
+        images: files on which the file is compared with the model; empty: generated images.
+        calibration: files that the ranges of 8-bit weights and activations are taken from; empty:
+            the file is not quantised.
+        dataset: registered name of the data set on which AP is measured; "": it is not measured.
+    """
+
+    format: str
+    output: Path
+    decode: str = "inside"
+    nms: str = "inside"
+    size: tuple[int, int] | None = None
+    images: Sequence[Path] = ()
+    calibration: Sequence[Path] = ()
+    dataset: str = ""
+
+
+def check_options(options: ExportOptions) -> None:
+    """Check what can be checked before a model is built.
+
+    Raises:
+        ConfigError: the suffix of the output is not the format's.
+        ExportError: packages that the format needs are not installed.
+    """
+    if options.format == "onnx":
+        need_onnx()
+    suffix = SUFFIXES[options.format]
+    if options.output.suffix.lower() != suffix or options.output.is_dir():
+        raise ConfigError(
+            f"--output {options.output}: a file of --format {options.format} is named *{suffix}."
+        )
+
+
+def export_model(
+    options: ExportOptions, cfg: CfgNode, model: nn.Module, names: Sequence[str], path: Path
+) -> Iterator[str]:
+    """Write a model to `path` and compare the file with the model.
+
+    Args:
+        cfg: of the model, without `auto` values.
+        model: in evaluation mode, on the CPU.
+        names: of the classes.
+    Yields:
+        A line per batch compared.
+    Raises:
+        ExportError: the file computes something else than the model.
+        ConfigError: no exporter is registered for the model, or the size does not suit it.
+    """
+    exporter = exporter_for(model)
+    module = build_exported_module(
+        exporter, options.nms, options.decode, for_onnx=options.format == "onnx"
+    ).eval()
+    size = _input_size(options, cfg, module)
+    batches = sample_batches(exporter, list(options.images), cfg.INPUT.FORMAT, size)
+    module(batches[-1])  # sets `output_names`
+    metadata = describe(
+        cfg, exporter, list(names), size, options.nms, options.decode, module.output_names
+    )
+    save(module, batches[-1], size is None, metadata.as_dict(), options.format, path)
+    differences = compare(load(path, options.format), module, batches)
+    yield from (difference.text for difference in differences)
+    faults = [f"{each.text}: {each.fault}" for each in differences if each.fault]
+    if faults:
+        raise ExportError(
+            f"{options.output}: not written; it does not give what the model gives: "
+            f"{'; '.join(faults)}"
+        )
+
+
+def quantize_and_evaluate(options: ExportOptions, detect: Detect, path: Path) -> Iterator[str]:
+    """Quantise an ONNX file in place and measure the AP, as far as the options ask for it.
+
+    Args:
+        detect: maps an (H, W, 3) RGB uint8 image to the model's instances, for its AP.
+        path: the file that `export_model` wrote.
+    Yields:
+        A line per step.
+    """
+    if not (options.calibration or options.dataset):
+        return
+    # Imported here, since other formats do without ONNX Runtime.
+    from d2ext.export.onnx_inference import OnnxDetector
+
+    exported = OnnxDetector(path)
+    detectors: dict[str, Detect] = {"PyTorch": detect, "ONNX": exported}
+    if options.calibration:
+        from d2ext.export.int8 import quantize
+
+        files = options.calibration[:: -(-len(options.calibration) // CALIBRATION)]
+        images = (read_image(str(file), format="RGB") for file in files)
+        quantize(path, path, (exported.prepare(image)[0] for image in images))
+        detectors["INT8"] = OnnxDetector(path)
+        yield f"8 bits: ranges from {len(files)} images"
+    if options.dataset:
+        for name, detector in detectors.items():
+            found = average_precision(detector, options.dataset)
+            yield f"{name}: AP {found['AP']:.2f}, AP50 {found['AP50']:.2f}"
+
+
+def _input_size(
+    options: ExportOptions, cfg: CfgNode, module: ExportedModule
+) -> tuple[int, int] | None:
+    """Return height and width of the input; None if they are dynamic."""
+    size = options.size
+    if size is None:
+        if cfg.INPUT.get("RESIZE", "shortest_edge") == "shortest_edge":
+            return None
+        width, height = cfg.INPUT.SIZE
+        size = height, width
+    stride = module.exporter.stride
+    if any(side < stride or side % stride for side in size):
+        raise ConfigError(
+            f"--size {size[0]} {size[1]}: the model takes multiples of {stride} pixels."
+        )
+    return size
