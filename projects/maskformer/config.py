@@ -46,3 +46,14 @@ def add_maskformer_config(cfg: CfgNode) -> None:
     test.SCORE_THRESH = 0.0  # least class score of an instance
     test.OBJECT_THRESH = 0.8  # least class score of a panoptic segment
     test.OVERLAP_THRESH = 0.8  # least visible part of the mask of a panoptic segment
+
+
+def add_maskformer_input_config(cfg: CfgNode) -> None:
+    """Add `INPUT.MASK_FORMER`, read by the dataset mapper in training."""
+    section = cfg.INPUT.MASK_FORMER = CfgNode()
+    # Least and largest scale of large-scale jitter: the image is fitted into a square of SIZE times
+    # the scale, then cropped or padded to SIZE. []: INPUT.MIN_SIZE_TRAIN and INPUT.CROP.
+    section.SCALE_JITTER = []
+    section.SIZE = 1024  # in pixels
+    section.SINGLE_CATEGORY_MAX_AREA = 1.0  # largest part of a crop of one class; 1: no limit
+    section.COLOR_SSD = False  # random brightness, contrast, saturation and hue, as in SSD

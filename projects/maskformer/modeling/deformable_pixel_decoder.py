@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from d2ext.modeling.set_prediction import at_least_float32
 from d2ext.modeling.transformer import SinePositionEncoding
 from d2ext.modeling.transformer.deformable_encoder import DeformableEncoder, FlatLevels
 from d2ext.projects.maskformer.modeling.pixel_decoder import (
@@ -52,7 +53,11 @@ class DeformablePixelDecoder(nn.Module):
         self.embedding = c2_xavier(nn.Conv2d(channels, channels, 1))
 
     def forward(self, features: Sequence[Tensor]) -> PixelFeatures:
-        """Decode the backbone's maps (B, C_i, H_i, W_i), finest first."""
+        """Decode the backbone's maps (B, C_i, H_i, W_i), finest first; in float32 at least."""
+        with torch.autocast(features[0].device.type, enabled=False):
+            return self._decode([at_least_float32(feature) for feature in features])
+
+    def _decode(self, features: Sequence[Tensor]) -> PixelFeatures:
         finer, encoded = features[: self.num_finer], features[self.num_finer :]
         levels = self._flatten(encoded[::-1])
         tokens = self.encoder(levels).mT  # (B, C, S)

@@ -36,6 +36,7 @@ class MaskClassifier(Detector):
         options: those of `Detector`.
     """
 
+    dataset_mapper = "maskformer"
     # Panoptic segments end at the border of their query's own mask.
     segments_inside_masks: ClassVar[bool] = False
 

@@ -49,6 +49,8 @@ class PerPixelModel(Detector):
         options: those of `Detector`.
     """
 
+    dataset_mapper = "maskformer"
+
     @configurable
     def __init__(
         self,

@@ -71,6 +71,15 @@ def test_an_image_with_more_masks_than_queries_has_finite_losses(build):
     assert all(loss.isfinite() for loss in model(some_images((64, 64))).values())
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_mixed_precision_trains(build, variant):
+    model = build(variant).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(some_images((64, 64)))
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
+
+
 def test_a_batch_is_padded_to_the_configured_divisor(build):
     model = build("maskformer", "MODEL.MASK_FORMER.SIZE_DIVISIBILITY", "64")
     assert model.preprocess(some_images((70, 30))).tensor.shape == (1, 3, 128, 64)
