@@ -1,8 +1,8 @@
 """The way from the command to the first batch at COCO's size, compared with Detectron2's.
 
-Data like COCO's train2017 are made up: tiny images, polygons and crowds in one JSON file. d2ext detects
-the format, reads, cleans and checks them and resolves `auto` values; Detectron2 loads and serialises
-them without a check. Run as a script, it takes one of the two ways.
+Data like COCO's train2017 are made up: tiny images, polygons and crowds in one JSON file. d2ext
+detects the format, reads, cleans and checks them and resolves `auto` values; Detectron2 loads and
+serialises them without a check. Run as a script, it takes one of the two ways.
 """
 
 import argparse

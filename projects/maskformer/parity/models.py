@@ -27,7 +27,6 @@ def _recognises(facts: dict[str, Any]) -> bool:
     return isinstance(settings, dict) and settings.get(HEAD, {}).get("NAME") in ARCHITECTURES
 
 
-@register_parity_reader(_recognises, read=MaskFormerCase)
 def maskformer(case: MaskFormerCase) -> dict[str, Tensor]:
     """Compute everything that a case of the project may store, by its keys."""
     model: Any = build_model(case.cfg()).eval()
@@ -40,6 +39,9 @@ def maskformer(case: MaskFormerCase) -> dict[str, Tensor]:
         if parameter.grad is not None:
             found[f"grad.{name}"] = parameter.grad
     return found
+
+
+register_parity_reader(_recognises, maskformer, read=MaskFormerCase)
 
 
 def _evaluated(case: MaskFormerCase, model: Any) -> Outputs:
