@@ -1,0 +1,10 @@
+"""DETR3D: boxes in space from the images of six cameras, on nuScenes' data and metric."""
+
+from d2ext.projects.detr3d import layout, modeling  # noqa: F401  (register)
+from d2ext.projects.detr3d.config import add_detr3d_config
+from detectron2.config import CfgNode
+
+
+def add_config(cfg: CfgNode) -> None:
+    """Add `MODEL.DETR3D`."""
+    add_detr3d_config(cfg)

@@ -1,0 +1,5 @@
+"""Parts of DETR3D; importing this registers its models."""
+
+from d2ext.projects.detr3d.modeling.detr3d import DETR3D
+
+__all__ = ["DETR3D"]
