@@ -20,6 +20,7 @@ BUNDLED_ONLY = pytest.mark.skipif(
     [
         "detr3d_modules",
         "detr3d_head",
+        "nuscenes_mini",
         pytest.param("detr3d_full_r101dcn", marks=[BUNDLED_ONLY, pytest.mark.slow]),
     ],
 )
