@@ -24,6 +24,7 @@ def add_detr3d_config(cfg: CfgNode) -> None:
     # or mmdet3d_1.
     detr3d.BOX_CONVENTION = "mmdet3d_0"
     detr3d.GRID_MASK_PROB = 0.7  # share of the training batches that are masked
+    detr3d.DISTORT_COLOURS = True  # photometric distortion of training images
 
     matcher = detr3d.MATCHER = CfgNode()  # weights of the matching costs
     matcher.CLASS_WEIGHT = 2.0

@@ -53,20 +53,20 @@ class CameraMapper:
     Attributes:
         image_format: "RGB" or "BGR".
         point_range: see `learned_boxes`.
-        random: distort the colours, and replace samples without boxes by others.
+        distort: distort the colours at random.
         annotated: add "instances" with `gt_boxes_3d` and `gt_classes`.
-        items: the training set, for replacements.
+        items: the training set; samples without boxes are replaced by others of it.
     """
 
     image_format: str
     point_range: tuple[float, ...]
-    random: bool
+    distort: bool
     annotated: bool
     items: Items = ()
 
     def __call__(self, item: Item) -> Item:
         boxes, labels = learned_boxes(item, np.array(self.point_range))
-        for _ in range(REDRAWS if self.random and len(self.items) else 0):
+        for _ in range(REDRAWS if len(self.items) else 0):
             if len(labels):
                 break
             item = self.items[random.randrange(len(self.items))]
@@ -86,7 +86,7 @@ class CameraMapper:
             image = read_image(path, format="BGR").astype(np.float32)
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: the image cannot be used: {error}") from error
-        image = distort_colours(image) if self.random else image
+        image = distort_colours(image) if self.distort else image
         return image if self.image_format == "BGR" else np.ascontiguousarray(image[..., ::-1])
 
 
@@ -95,7 +95,7 @@ def build_camera_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
     return CameraMapper(
         image_format=cfg.INPUT.FORMAT,
         point_range=tuple(cfg.MODEL.DETR3D.POINT_RANGE),
-        random=mode == "train",
+        distort=mode == "train" and cfg.MODEL.DETR3D.DISTORT_COLOURS,
         annotated=mode != "test",
         items=items,
     )

@@ -1,4 +1,4 @@
-"""Matching and the metric: against one detection after another, and where nothing can be counted."""
+"""Matching and the metric: as one detection after another, and where nothing can be counted."""
 
 import numpy as np
 import pytest
