@@ -37,3 +37,11 @@ def add_detr3d_config(cfg: CfgNode) -> None:
     loss.L1_WEIGHT = 0.25
     # Of cx, cy, log w, log l, cz, log h, sin yaw, cos yaw, vx, vy in the L1.
     loss.CODE_WEIGHTS = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2]
+
+
+def add_vovnet_config(cfg: CfgNode) -> None:
+    """Add `MODEL.VOVNET`, read by `d2ext.projects.detr3d.modeling.vovnet`."""
+    vovnet = cfg.MODEL.VOVNET = CfgNode()
+    vovnet.STAGE_BLOCKS = [1, 3, 9, 3]  # blocks of each stage; these of VoVNet-99
+    vovnet.OUT_FEATURES = ["stage2", "stage3", "stage4", "stage5"]  # strides 4, 8, 16, 32
+    vovnet.NORM = "FrozenBN"

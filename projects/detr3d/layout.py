@@ -52,9 +52,30 @@ def _pyramid(finest: int) -> tuple[Renaming, ...]:
     return ((r"^(?:img_)?neck\.(lateral|fpn)_convs\.(\d)\.conv\.", numbered),)
 
 
+def _stem(found: re.Match[str]) -> str:
+    return f"backbone.bottom_up.stem.{int(found[1]) - 1}."
+
+
+def _block(found: re.Match[str]) -> str:
+    return f"backbone.bottom_up.stage{found[1]}.{int(found[2]) - 1}."
+
+
+# The authors' names of layers repeat those of the blocks: "OSA3_2.layers.4.OSA3_2_4/conv".
+VOVNET: tuple[Renaming, ...] = (
+    (r"^(?:img_)?backbone\.stem\.stem_(\d)/", _stem),
+    (r"^(?:img_)?backbone\.stage(\d)\.OSA\d_(\d+)\.", _block),
+    (r"(\.layers\.\d|\.concat)\.OSA[^/]+/", r"\1."),
+    (r"(\.stem\.\d|\.layers\.\d|\.concat)\.conv\.", r"\1."),
+    (r"\.ese\.fc\.", ".excite."),
+)
+
 # Settings of the losses that are stored among the weights.
 _UNUSED = (r"pts_bbox_head\.code_weights",)
-_CAFFE = "INPUT.FORMAT BGR, MODEL.PIXEL_MEAN [103.53, 116.28, 123.675]"
+# Heads of the detectors whose backbones DETR3D starts from, and their level of stride 128.
+_OTHER_HEADS = (r"bbox_head\..*", r"(img_)?neck\.fpn_convs\.4\..*")
+_BGR = "INPUT.FORMAT BGR, MODEL.PIXEL_MEAN [103.53, 116.28, 123.675]"
+_RESNET_INPUT = f"{_BGR}, MODEL.PIXEL_STD [1.0, 1.0, 1.0], MODEL.RESNETS.STRIDE_IN_1X1 True"
+_VOVNET_INPUT = f"{_BGR}, MODEL.PIXEL_STD [57.375, 57.12, 58.395]"
 
 
 def _has_vovnet(weights: Weights) -> bool:
@@ -65,12 +86,37 @@ def _recognise_resnet(weights: Weights) -> bool:
     return has(weights, _HEAD) and not _has_vovnet(weights)
 
 
+def _recognise_fcos3d(weights: Weights) -> bool:
+    deformable = has(weights, r"(img_)?backbone\.layer3\.0\.conv2\.conv_offset\.weight")
+    return deformable and not has(weights, _HEAD)
+
+
+FCOS3D = register_layout(
+    Layout(
+        name="FCOS3D's backbone and pyramid",
+        recognise=_recognise_fcos3d,
+        renamings=(*RESNET, *_pyramid(3)),
+        unused=_OTHER_HEADS,
+        expects=_RESNET_INPUT,
+    )
+)
+
 DETR3D = register_layout(
     Layout(
         name="DETR3D with ResNet",
         recognise=_recognise_resnet,
         renamings=(*RESNET, *_pyramid(3), *_DECODER),
         unused=_UNUSED,
-        expects=f"{_CAFFE}, MODEL.PIXEL_STD [1.0, 1.0, 1.0], MODEL.RESNETS.STRIDE_IN_1X1 True",
+        expects=_RESNET_INPUT,
+    )
+)
+
+DETR3D_VOVNET = register_layout(
+    Layout(
+        name="DETR3D with VoVNet",
+        recognise=_has_vovnet,
+        renamings=(*VOVNET, *_pyramid(2), *_DECODER),
+        unused=_UNUSED,
+        expects=_VOVNET_INPUT,
     )
 )
