@@ -13,6 +13,7 @@ RUNTIME = ROOT / "d2ext" / "runtime"
 RANKS = {
     "ops": 0,
     "errors": 0,
+    "text": 0,
     "layers": 1,
     "files": 1,
     "registry": 1,

@@ -1,4 +1,4 @@
-"""Reading and writing of checkpoints, and of those that others published."""
+"""Checkpoints: saving, loading, resuming, and conversion of published ones."""
 
 from d2ext.checkpoint.checkpointer import Checkpointer, load_for_evaluation
 from d2ext.checkpoint.conversion import convert_official

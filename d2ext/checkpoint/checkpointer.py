@@ -1,4 +1,4 @@
-"""Detectron2's checkpointer, with files that are always whole and mistakes that are named."""
+"""Detectron2's checkpointer, with atomic writes and errors that name file and remedy."""
 
 import logging
 import os
@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from d2ext.checkpoint import file_io
 from d2ext.checkpoint.conversion import convert
-from d2ext.checkpoint.key_matching import Match, refuse_foreign, refuse_incomplete
+from d2ext.checkpoint.key_matching import (
+    Match,
+    refuse_foreign,
+    refuse_incomplete,
+    refuse_other_architecture,
+)
 from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.checkpoint.uri import WeightsURI, local_file
 from d2ext.errors import WeightsError
@@ -20,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Saves and loads a model and what belongs to its training.
+    """Saves and loads a model and the state of its training.
 
     Files hold "model", the state of every checkpointable and `metadata`, as plain tensors, numbers
     and text: `torch.load(..., weights_only=True)` reads them.
@@ -28,9 +33,9 @@ class Checkpointer(DetectionCheckpointer):
     Args:
         model: may be wrapped in DistributedDataParallel.
         save_dir: folder of the checkpoints.
-        save_to_disk: None: in the main process only.
-        keep: how many of the newest resumable checkpoints stay; 0: all.
-        metadata: written into every file; "thing_classes" and "config" are read by evaluation.
+        save_to_disk: write files; None for the main process only.
+        keep: number of the newest resumable checkpoints to keep; 0 for all.
+        metadata: written to every file; evaluation reads "thing_classes" and "config".
         checkpointables: objects with `state_dict` and `load_state_dict`.
     """
 
@@ -50,7 +55,7 @@ class Checkpointer(DetectionCheckpointer):
         self._saved: list[str] = []  # by this run: an earlier run's files are not ours to remove
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `name`.pth and make it the one that is resumed from.
+        """Write `name`.pth as the checkpoint to resume from.
 
         Raises:
             OutputError: the disk is full or the folder cannot be written to.
@@ -63,12 +68,14 @@ class Checkpointer(DetectionCheckpointer):
         self._saved = self._saved[len(old) :]
         own = {"model": self.model.state_dict(), "checkpoints": self._saved}
         self._write(name, {**own, **states, **kwargs})
+        # The tag moves and old files go only after the new file is complete: a run that is killed
+        # here resumes from one of them.
         self.tag_last_checkpoint(f"{name}.pth")
         for other in old:
             Path(self.save_dir, f"{other}.pth").unlink(missing_ok=True)
 
     def save_weights(self, name: str, weights: dict[str, Tensor], **kwargs: Any) -> None:
-        """Write `name`.pth with nothing but weights for evaluation; it is not resumed from.
+        """Write `name`.pth with weights for evaluation, which training does not resume from.
 
         Raises:
             OutputError: the disk is full or the folder cannot be written to.
@@ -88,15 +95,15 @@ class Checkpointer(DetectionCheckpointer):
     def load(
         self, path: str, checkpointables: list[str] | None = None, *, strict: bool = False
     ) -> dict[str, Any]:
-        """Load weights and, where the file has them, the states of `checkpointables`.
+        """Load weights and, if the file has them, the states of `checkpointables`.
 
         Args:
-            path: a file of any layout that d2ext knows, or anything else that
-                `d2ext.checkpoint.local_file` takes; "" for none.
-            checkpointables: names of those to restore; None: all.
-            strict: for evaluation: a weight of the model that the file lacks is an error.
+            path: a path or URI that `d2ext.checkpoint.local_file` takes, of a file in any known
+                layout; "" for none.
+            checkpointables: names of those to restore; None for all.
+            strict: raise if the file lacks a weight of the model, as evaluation needs it.
         Returns:
-            what else the file holds.
+            The rest of the file's content.
         Raises:
             WeightsError: the file is missing, unreadable or of another model.
         """
@@ -111,9 +118,9 @@ class Checkpointer(DetectionCheckpointer):
         return self._restore(path, content, checkpointables, strict)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Load the last checkpoint of the folder, if that is wanted and there is one, or `path`.
+        """Load the last checkpoint of the folder if `resume` is set and there is one, else `path`.
 
-        A truncated checkpoint is named in a warning and skipped for the one before.
+        A truncated checkpoint is skipped with a warning, for the one before.
 
         Raises:
             WeightsError: as `load`, or all checkpoints of the folder are unreadable.
@@ -140,6 +147,7 @@ class Checkpointer(DetectionCheckpointer):
         self, path: str, content: dict[str, Any], checkpointables: list[str] | None, strict: bool
     ) -> dict[str, Any]:
         found = self._load_weights(content)
+        refuse_other_architecture(path, found, self.model)
         refuse_foreign(path, found)
         if strict:
             refuse_incomplete(path, found)
@@ -152,20 +160,21 @@ class Checkpointer(DetectionCheckpointer):
         return content
 
     def _load_weights(self, content: dict[str, Any]) -> Match:
-        """Copy what fits into the model; removes the weights from `content`."""
+        """Copy matching weights to the model; remove the weights from `content`."""
         heuristics = content.pop("matching_heuristics", False)
         weights, state = extract_state_dict(content), self.model.state_dict()
         conversion = convert(weights, state)
         if heuristics and not conversion.known:
             return self._load_by_heuristics(weights)
         found = conversion.match(state)
+        # Copied one by one: load_state_dict would refuse tensors of other shapes.
         with torch.no_grad():
             for name in found.matched:
                 state[name].copy_(conversion.weights[name])
         return found
 
     def _load_by_heuristics(self, weights: dict[str, Tensor]) -> Match:
-        """Detectron2's own matching of names, each by its end."""
+        """Load with Detectron2's heuristics, which match names by their ends."""
         incompatible = self._load_model({"model": dict(weights), "matching_heuristics": True})
         odd = [(name, tuple(a), tuple(b)) for name, a, b in incompatible.incorrect_shapes]
         unmatched = len(incompatible.unexpected_keys) + len(odd)
@@ -174,14 +183,14 @@ class Checkpointer(DetectionCheckpointer):
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         path = Path(self.save_dir, f"{name}.pth")
-        for leftover in path.parent.glob(".model_*.pth"):  # of a process killed while it saved
+        for leftover in path.parent.glob(".model_*.pth"):  # a process was killed while it saved
             leftover.unlink(missing_ok=True)
         file_io.write_checkpoint(path, {**self.metadata, **content})
         logger.info("saved %s", path)
 
 
 def load_for_evaluation(model: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
-    """Load all weights of `model` from `path`; returns the file's metadata.
+    """Load all weights of `model` from `path` and return the file's metadata.
 
     Raises:
         WeightsError: the file is missing, unreadable, of another model or incomplete.

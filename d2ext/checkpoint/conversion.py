@@ -1,4 +1,4 @@
-"""Checkpoints as their authors published them, renamed to the parameters of d2ext."""
+"""Conversion of published checkpoints to the parameter names of d2ext."""
 
 import re
 from collections import Counter
@@ -11,28 +11,29 @@ from d2ext.checkpoint.key_matching import Match, match
 from d2ext.checkpoint.layouts import Layout, Weights, registered_layouts
 from d2ext.checkpoint.layouts.swin import BIASES, fit_biases
 
-# What models compute themselves; one that keeps some of it in its state gets it nevertheless.
+# Buffers that models compute. They are dropped unless the state of the model has them.
 _COMPUTED = re.compile(
     r"(.*\.)?(relative_position_index|attn_mask|num_batches_tracked|pixel_mean|pixel_std"
     r"|cell_anchors\.\d+)"
 )
 
-# Of d2ext's own detectors, or unknown.
+# The layout of d2ext's own files, and of unknown ones.
 UNCHANGED = Layout(name="d2ext", recognise=lambda weights: True)
-# Of any backbone, e.g. timm's: recognised by the model, which has most of the file's names.
+# The layout of a file with a backbone's own names, e.g. timm's: recognised by the model.
 BACKBONE = Layout(name="of the backbone itself", recognise=lambda weights: True, bare=True)
 
 
 @dataclass
 class Conversion:
-    """The tensors of a file by our names.
+    """The result of a conversion.
 
     Args:
-        layout: what the file was recognised as; `UNCHANGED` where it was not.
+        layout: the layout of the file; `UNCHANGED` if none was recognised.
         weights: tensors by our names.
-        unused: the file's names of what models have no use for.
-        unplaced: the file's names of what this model has no place for.
-        resized: our names of what was interpolated for windows of another size.
+        unused: the file's names of tensors that no model of ours needs.
+        unplaced: the file's names of tensors that this model lacks.
+        resized: our names of tensors that were interpolated to another window size.
+        selected: our names of tensors of which only the rows of the model's classes are used.
     """
 
     layout: Layout
@@ -40,19 +41,22 @@ class Conversion:
     unused: list[str] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
+    selected: list[str] = field(default_factory=list)
 
     @property
     def known(self) -> bool:
-        """The file's names alone say which layout it has."""
+        """True if the file's names alone identify its layout."""
         return self.layout in registered_layouts()
 
     def match(self, model: Weights) -> Match:
-        """How the converted tensors correspond to those of `model`."""
+        """Match the converted tensors with those of `model`."""
         found = match(self.weights, model)
         found.layout, found.expects = self.layout.name, self.layout.expects
+        found.architecture = self.layout.architecture
         found.unexpected += self.unplaced
         found.unused += self.unused
         found.resized += self.resized
+        found.selected += self.selected
         return found
 
 
@@ -60,8 +64,8 @@ def convert_official(weights: Weights, model: Weights | None = None) -> dict[str
     """Rename the tensors of a published checkpoint.
 
     Args:
-        weights: of any layout; those of an unknown one keep their names.
-        model: the state that they are for: a bare backbone gets the prefix that it has there.
+        weights: tensors in any layout; those in an unknown one keep their names.
+        model: the state dict to load them into; a bare backbone gets its prefix from it.
     Returns:
         The same tensors by our names, without those that models compute themselves.
     """
@@ -69,16 +73,16 @@ def convert_official(weights: Weights, model: Weights | None = None) -> dict[str
 
 
 def convert(weights: Weights, model: Weights | None = None) -> Conversion:
-    """As `convert_official`; tells what the file was recognised as and what has no place.
+    """Convert as `convert_official`; also return the layout and what was left out.
 
-    A file that could be of several layouts is of the one that gives `model` the most.
+    Of several layouts that recognise the file, the one with most matches in `model` is used.
     """
     candidates = [layout for layout in registered_layouts() if layout.recognise(weights)]
     if model is None:
         return _converted(weights, candidates[0] if candidates else UNCHANGED, None)
     found = [_converted(weights, layout, model) for layout in [*candidates, UNCHANGED, BACKBONE]]
     used = [len(conversion.match(model).matched) for conversion in found]
-    if used[-1] <= len(weights) / 2:  # a few fit anywhere
+    if used[-1] <= len(weights) / 2:  # a few names fit any model by accident
         del found[-1], used[-1]
     return found[used.index(max(used))]
 
@@ -99,16 +103,20 @@ def _converted(weights: Weights, layout: Layout, model: Weights | None) -> Conve
         elif model is not None and place.endswith(BIASES) and place in model:
             result.weights[place] = fit_biases(tensor, model[place].shape)
             result.resized += [place] if result.weights[place] is not tensor else []
+        elif model is not None and place in model:
+            result.weights[place] = layout.select_rows(place, tensor, model[place].shape)
+            result.selected += [place] if result.weights[place] is not tensor else []
         else:
             result.weights[place] = tensor
     return result
 
 
 def _places(weights: Weights, model: Weights) -> dict[str, str]:
-    """Where `model` has a bare backbone: its names there, for those that it has.
+    """Map backbone keys to their prefixed names in `model`; keys it lacks are omitted.
 
-    The backbone is behind the prefix that finds the most tensors of its shapes.
+    The prefix is the one under which most tensors have the shapes of the file.
     """
+    # By vote: a short name such as "bias" fits behind many prefixes by accident.
     spots = {_flat(name): name for name in model}
     flat = {_flat(name): name for name in weights}
     votes = Counter(
@@ -124,12 +132,12 @@ def _places(weights: Weights, model: Weights) -> dict[str, str]:
 
 
 def _flat(name: str) -> str:
-    """A name without the difference of "layers.0", a file's, and "layers_0", a timm backbone's."""
+    """Normalise a key: timm writes `layers_0` where checkpoints write `layers.0`."""
     return name.replace("_", ".")
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """Every prefix of `name` up to a dot, from none on, and the rest."""
+    """Yield every split of `name` into a prefix that ends with a dot, or "", and the rest."""
     yield "", name
     for dot in re.finditer(r"\.", name):
         yield name[: dot.end()], name[dot.end() :]

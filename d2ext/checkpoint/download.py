@@ -1,4 +1,4 @@
-"""Downloads that go on where they were cut off, for Detectron2's path manager."""
+"""Resumable downloads for Detectron2's path manager."""
 
 import logging
 import os
@@ -18,13 +18,13 @@ from detectron2.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 3  # that bring nothing new
+ATTEMPTS = 3  # in a row without a new byte
 TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 20
 
 
 class ResumingHandler(HTTPURLHandler):
-    """iopath's handler of http and https, with its cache and locks, but its own download."""
+    """iopath's handler of http and https, cache and locks included, with resumable downloads."""
 
     def _get_supported_prefixes(self) -> list[str]:
         return ["http://", "https://"]
@@ -45,11 +45,11 @@ PathManager.register_handler(ResumingHandler(), allow_override=True)
 
 
 def download(url: str, target: Path) -> None:
-    """Write what `url` gives to `target`, which appears when it is whole.
+    """Download `url` to `target`, which appears when it is complete.
 
     Raises:
-        WeightsError: the server cannot be reached or refuses; what has come stays in a file beside
-            `target`, and another call continues it.
+        WeightsError: the server cannot be reached or refuses. What has arrived stays in a file
+            next to `target`, and another call resumes it.
     """
     logger.info("downloading %s to %s", url, target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,13 +72,13 @@ def download(url: str, target: Path) -> None:
 
 def _failure(url: str, target: Path, reason: str) -> WeightsError:
     return WeightsError(
-        f"{url}: cannot be downloaded ({reason}). What has come is kept, and the next try goes on "
-        f"from there. Without a network, put the file at {target}, or name a local copy instead."
+        f"{url}: cannot be downloaded ({reason}). The part that has arrived is kept, and the next "
+        f"try resumes it. Without a network, put the file at {target}, or name a local copy."
     )
 
 
 class _Part:
-    """What has come of a file, and the version of the file that it is of."""
+    """The part of a file that has arrived, and the version of the file that it belongs to."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -94,7 +94,7 @@ class _Part:
         self.version.unlink(missing_ok=True)
 
     def go_on(self, url: str) -> bool:
-        """Get what is missing; whether nothing is missing any more."""
+        """Download the rest; return True when the file is complete."""
         try:
             with urlopen(self._request(url), timeout=TIMEOUT) as response:
                 return self._receive(response)
@@ -109,6 +109,7 @@ class _Part:
     def _request(self, url: str) -> Request:
         headers = {"User-Agent": "d2ext", "Accept-Encoding": "identity"}
         if self.size:
+            # If-Range: a file that has changed on the server comes whole, not as a mixed rest.
             headers["Range"] = f"bytes={self.size}-"
             if self.version.exists():
                 headers["If-Range"] = self.version.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running anything they say, written whole or not at all."""
+"""Checkpoint IO: safe reading, without executing code, and atomic writing."""
 
 import argparse
 import collections
@@ -30,13 +30,13 @@ _UNREADABLE = (
 
 
 def read_checkpoint(path: str | os.PathLike, *, mmap: bool = False) -> dict[str, Any]:
-    """Everything a .pth, .pt, .safetensors or .pkl file holds, tensors on the CPU.
+    """Read all content of a .pth, .pt, .safetensors or .pkl file, tensors on the CPU.
 
     Args:
         path: a local file.
-        mmap: read tensors only when they are used; for who wants the metadata.
+        mmap: memory-map the tensors, which makes reading the metadata alone cheap.
     Raises:
-        WeightsError: no such file, a truncated one, or one that is no checkpoint.
+        WeightsError: the file is missing, truncated or no checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,7 +53,7 @@ def read_checkpoint(path: str | os.PathLike, *, mmap: bool = False) -> dict[str,
 
 
 def write_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
-    """Write tensors, numbers, text, lists and dictionaries; `path` is replaced at the very end.
+    """Write tensors, numbers, text, lists and dictionaries; `path` is replaced atomically.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written to.
@@ -63,12 +63,13 @@ def write_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
             torch.save(content, file)
         except RuntimeError as error:
             raise (file.error or error) from error
+        # On disk before the rename: a power cut must not leave a complete name on partial data.
         file.flush()
         os.fsync(file.fileno())
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a small text file, whole or not at all.
+    """Write a small text file atomically.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written to.
@@ -78,10 +79,10 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """What d2ext writes beside the weights: "thing_classes", a list, and "config", YAML text.
+    """Read the metadata of a checkpoint: "thing_classes", a list, and "config", YAML text.
 
     Args:
-        path: as MODEL.WEIGHTS has it.
+        path: a path or URI, as MODEL.WEIGHTS takes it.
     Raises:
         WeightsError: as `local_file` and `read_checkpoint`.
     """
@@ -90,7 +91,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def resumable(folder: str | os.PathLike) -> list[Path]:
-    """Checkpoints of a run, best first: the one named last, then those written before it."""
+    """List the checkpoints of a run, newest first, from the one that `last_checkpoint` names."""
     folder = Path(folder)
     saved = sorted(folder.glob("model_[0-9]*.pth"), key=_age, reverse=True)
     named = _named_last(folder)
@@ -100,7 +101,7 @@ def resumable(folder: str | os.PathLike) -> list[Path]:
 
 
 def last_checkpoint(folder: str | os.PathLike) -> str:
-    """The newest checkpoint in `folder` that was not cut off; "" where there is none."""
+    """Return the newest checkpoint in `folder` that is not truncated; "" if there is none."""
     whole = (path for path in resumable(folder) if zipfile.is_zipfile(path))
     return str(next(whole, ""))
 
@@ -118,6 +119,7 @@ def _age(path: Path) -> tuple[int, str]:
 
 def _read_torch(path: Path, mmap: bool) -> Any:
     zipped = zipfile.is_zipfile(path)
+    # What published checkpoints hold besides tensors; none of it runs code when it is unpickled.
     harmless = [argparse.Namespace, collections.defaultdict, *_numpy_classes()]
     with torch.serialization.safe_globals(harmless):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
@@ -143,7 +145,8 @@ _READERS = {".safetensors": _read_safetensors, ".pkl": _read_pickle}
 
 @cache
 def _bundled_arrays() -> ModuleType:
-    """The bundled runtime's unpickler, by its place: the official package may have its name."""
+    """Load the bundled runtime's unpickler from its file."""
+    # By its path: in sys.modules the official package may have its name.
     path = Path(__file__).parents[1] / "runtime" / "detectron2" / "checkpoint" / "arrays.py"
     spec = importlib.util.spec_from_file_location("d2ext._arrays", path)
     assert spec is not None
@@ -154,7 +157,7 @@ def _bundled_arrays() -> ModuleType:
 
 
 class _Remembering(io.BufferedWriter):
-    """A file that remembers why it could not be written to: torch.save forgets."""
+    """A file that keeps the error of a failed write, since torch.save drops it."""
 
     error: OSError | None = None
 
@@ -181,4 +184,4 @@ def _reason(error: BaseException) -> str:
             f"not loaded: it asks for {asked[1]}, which could run code; only tensors, arrays, "
             "numbers and text are read."
         )
-    return "truncated or no checkpoint; get or train it again."
+    return "truncated or no checkpoint; download or train it again."

@@ -1,32 +1,36 @@
-"""Which weights of a file fit a model, and what to say where they don't."""
+"""Key matching: comparing the state dict of a file with that of a model, and its messages."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from torch import nn
+
 from d2ext.checkpoint.layouts import Weights, registered_layouts
 from d2ext.errors import WeightsError
 
-LEAST_USED = 0.2  # of a file's tensors: fewer fit by accident, the file is of another model
+LEAST_USED = 0.2  # share of a file's tensors; fewer match by accident, from another model
 SHOWN = 5
-# Constants that models rebuild themselves; files of other versions may lack them.
+# Constants that models compute; files of other versions may lack them.
 _CONSTANTS = ("pixel_mean", "pixel_std", "num_batches_tracked", "cell_anchors")
 
 
 @dataclass
 class Match:
-    """How the tensors of a file and of a model correspond.
+    """The correspondence of the keys of a file and a model.
 
     Args:
         matched: names with the same shape in both.
         missing: names that only the model has.
         unexpected: names that only the file has.
-        mismatched: name, shape in the file, shape in the model.
-        unused: names of the file that models have no use for.
-        resized: of the matched ones those that were interpolated for windows of another size.
-        layout: how the file names its tensors.
+        mismatched: names with another shape: (name, shape in the file, shape in the model).
+        unused: names of the file that no model needs.
+        resized: matched names whose tensors were interpolated to another window size.
+        selected: matched names of tensors of which only some rows are used.
+        layout: name of the file's layout.
         expects: config values that such weights were trained with.
+        architecture: the only meta-architecture that such weights are for; "" for any.
     """
 
     matched: list[str] = field(default_factory=list)
@@ -35,28 +39,31 @@ class Match:
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
+    selected: list[str] = field(default_factory=list)
     layout: str = "d2ext"
     expects: str = ""
+    architecture: str = ""
 
     @property
     def complete(self) -> bool:
-        """Every weight of the model comes from the file."""
+        """True if every weight of the model comes from the file."""
         return not self.missing and not self.mismatched
 
     @property
     def foreign(self) -> bool:
-        """The file is of another model: hardly anything of it has a place."""
+        """True if hardly any tensor of the file matches: it is of another model."""
         of_file = len(self.matched) + len(self.unexpected) + len(self.mismatched)
         return len(self.matched) <= LEAST_USED * of_file
 
     def summary(self) -> str:
-        """Some lines: how many tensors matched, what the file leaves fresh and what is unused."""
+        """Summarise in some lines what matched, what stays fresh and what is unused."""
         shapes = [
             f"{name} {file} in the file, {model} in the model"
             for name, file, model in self.mismatched
         ]
         lines = [f"layout {self.layout}: {len(self.matched)} tensors matched"]
         lines += _listed("interpolated to other windows", self.resized, _alike(self.resized))
+        lines += _listed("cut to the model's classes", self.selected, _alike(self.selected))
         lines += _listed("left fresh, of another shape", shapes, shapes)
         lines += _listed("left fresh, not in the file", self.missing, _alike(self.missing))
         lines += _listed("unused, not in the model", self.unexpected, _alike(self.unexpected))
@@ -66,7 +73,7 @@ class Match:
 
 
 def match(weights: Weights, model: Weights) -> Match:
-    """Compare the names and shapes of a file's tensors with those of a model's state."""
+    """Compare the names and shapes of a file's tensors with those of a model."""
     found = Match()
     for name, tensor in weights.items():
         if name not in model:
@@ -83,8 +90,8 @@ def check_classes(names: Sequence[str] | None, class_names: Sequence[str] | None
     """Refuse data with other classes than the weights were trained for.
 
     Args:
-        names: classes that the weights were saved with; None where the file does not say.
-        class_names: classes of the data; None where they are not named.
+        names: classes stored with the weights; None if the file has none.
+        class_names: classes of the data; None if they have no names.
     Raises:
         WeightsError: they differ in number, name or order.
     """
@@ -104,8 +111,10 @@ def check_classes(names: Sequence[str] | None, class_names: Sequence[str] | None
 
 
 def refuse_foreign(path: str | PurePath, found: Match) -> None:
-    """Raises:
-    WeightsError: hardly any tensor of the file has a place in the model.
+    """Refuse weights of another model.
+
+    Raises:
+        WeightsError: hardly any tensor of the file matches one of the model.
     """
     if not found.foreign:
         return
@@ -117,9 +126,25 @@ def refuse_foreign(path: str | PurePath, found: Match) -> None:
     )
 
 
+def refuse_other_architecture(path: str | PurePath, found: Match, model: nn.Module) -> None:
+    """Refuse weights of another meta-architecture, many of whose names may be the model's.
+
+    Raises:
+        WeightsError: the layout of the file is that of another meta-architecture alone.
+    """
+    names = [kind.__name__ for kind in type(model).__mro__]
+    if found.architecture and found.architecture not in names:
+        raise WeightsError(
+            f"{path}: weights of {found.layout}, but MODEL.META_ARCHITECTURE is {names[0]}: set "
+            f"it to {found.architecture}, or take weights of {names[0]}."
+        )
+
+
 def refuse_incomplete(path: str | PurePath, found: Match) -> None:
-    """Raises:
-    WeightsError: some weights of the model are not in the file, so evaluation says nothing.
+    """Refuse incomplete weights, whose evaluation would be meaningless.
+
+    Raises:
+        WeightsError: some weights of the model are not in the file.
     """
     if not found.complete:
         raise WeightsError(
@@ -133,7 +158,7 @@ def _listed(title: str, items: Sequence[str], shown: Sequence[str]) -> list[str]
 
 
 def _alike(names: Sequence[str]) -> list[str]:
-    """Names of which those that differ in numbers stand together: "blocks.*.bias (6)"."""
+    """Collapse names that differ only in digits: "blocks.*.bias (6)"."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(re.sub(r"\d+", "*", name), []).append(name)

@@ -1,4 +1,4 @@
-"""Where weights come from: a path or an address, with a checksum if the user gives one."""
+"""The URI of weights: a path or address, with an optional checksum."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import d2ext.checkpoint.download  # noqa: F401  (downloads that were cut off go on)
+import d2ext.checkpoint.download  # noqa: F401  (resumable downloads)
 from d2ext.errors import WeightsError
 from detectron2.utils.file_io import PathManager
 
@@ -17,12 +17,12 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class WeightsURI:
-    """A path or address, taken apart.
+    """A path or address of weights, parsed.
 
     Args:
         path: a file, a URL, or another address that Detectron2's path manager knows.
         sha256: the checksum that the file must have, 64 hexadecimal digits; "" for any.
-        heuristics: names are to be matched by their ends, as in Detectron2.
+        heuristics: match names by their ends, as Detectron2 does.
     """
 
     path: str
@@ -31,10 +31,10 @@ class WeightsURI:
 
     @classmethod
     def parse(cls, text: str) -> "WeightsURI":
-        """Take "PATH?matching_heuristics=True#sha256=DIGITS" apart; only the path is needed.
+        """Parse "PATH?matching_heuristics=True#sha256=DIGITS"; only the path is needed.
 
         Raises:
-            WeightsError: the checksum is none.
+            WeightsError: the checksum is malformed.
         """
         path, _, sha256 = text.partition(SHA256)
         if SHA256 in text and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
@@ -43,12 +43,12 @@ class WeightsURI:
 
 
 def local_file(text: str) -> Path:
-    """The local file of a path or address; downloaded once, and checked each time.
+    """Return the local file of a path or address; it is downloaded once, and checked each time.
 
     Args:
-        text: as `WeightsURI.parse` takes it.
+        text: a URI that `WeightsURI.parse` takes.
     Raises:
-        WeightsError: there is none, it cannot be fetched, or it has another checksum.
+        WeightsError: the file is missing, cannot be fetched or has another checksum.
     """
     source = WeightsURI.parse(text)
     try:
@@ -68,13 +68,13 @@ def _check(path: Path, expected: str) -> None:
     if found != expected:
         raise WeightsError(
             f"{path}: its SHA-256 is {found}, not {expected}. The file is damaged or another one: "
-            "delete it and get it again, or correct the checksum."
+            "delete it and download it again, or correct the checksum."
         )
 
 
 @lru_cache
 def _digest(path: Path, size: int, modified: int) -> str:
-    """SHA-256 of a file, computed anew when it has changed."""
+    """Compute the SHA-256 of a file; size and time of change make the cache notice changes."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):

@@ -1,4 +1,4 @@
-"""The check command: data sets in, their faults out, a repaired copy if asked for."""
+"""The check command: report the issues of data sets and write a fixed copy."""
 
 import argparse
 import os
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2ext.config import load_config
-from d2ext.data.checks.fix import write_repaired
-from d2ext.data.checks.run import check_sources
-from d2ext.data.checks.sizes import InputSize
-from d2ext.data.flags import named_sources
-from d2ext.data.sources import Source
+from d2ext.data.checks.check import check_splits
+from d2ext.data.checks.fixed_copy import write_fixed_copy
+from d2ext.data.checks.input_size import InputSize
+from d2ext.data.dataset_paths import load_named_splits
+from d2ext.data.formats import DatasetSplit
 from d2ext.engine.auto import Machine
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.input_size import input_size
@@ -20,66 +20,66 @@ EXAMPLES = """\
 examples:
   python tools/check_data.py my/data
   python tools/check_data.py my/train.json:my/images --val my/val.json:my/images
-  python tools/check_data.py my/data --config-file configs/dyhead_swint.yaml --report faults.json
+  python tools/check_data.py my/data --config-file configs/dyhead_swint.yaml --report issues.json
   python tools/check_data.py my/data --fix my/repaired
 
-PATH is a file or folder in any format that --train takes. Exit status: 0 nothing but notes,
-1 faults, 2 the data or the arguments cannot be used at all.
+PATH is a file or folder in any format that --train takes. Exit status: 0 no issues but notes,
+1 issues, 2 the data or the arguments are unusable.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check as the arguments say; the exit status.
+    """Check data sets as the arguments say; return the exit status.
 
     Raises:
         UserError: the data or the config cannot be read at all, or an output cannot be written.
     """
     parser = argument_parser()
-    args = parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(argv)  # options may follow KEY VALUE pairs
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
-    sources = named_sources(args.path, args.val)
+    sources = load_named_splits(args.path, args.val)
     model = _model(args, next(iter(sources.values()))) if args.config_file else None
-    report = check_sources(sources, model=model, progress=sys.stderr.isatty() or args.progress)
+    report = check_splits(sources, model=model, progress=sys.stderr.isatty() or args.progress)
     print(report.text(args.show))
     if args.report:
         report.write(args.report)
         print(f"written: {args.report}")
     if args.fix:
-        for line in write_repaired(sources, report, args.fix):
+        for line in write_fixed_copy(sources, report, args.fix):
             print(line)
     return 0 if report.clean else 1
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/check_data.py."""
+    """Build the argument parser of tools/check_data.py."""
     parser = argparse.ArgumentParser(
-        description="Find faults in a data set before it is trained on.",
+        description="Find issues of a data set before it is trained on.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("path", metavar="PATH", help="data to learn from, or a folder of splits")
+    parser.add_argument("path", metavar="PATH", help="training data, or a folder of splits")
     parser.add_argument(
         "--val",
         action="append",
         default=[],
         metavar="PATH",
-        help="data to evaluate on, compared with the former; may be repeated",
+        help="evaluation data, compared with the training data; may be repeated",
     )
-    parser.add_argument("--config-file", help="a config, for objects too small or large for it")
-    parser.add_argument("--report", type=Path, metavar="JSON", help="write all faults there")
+    parser.add_argument("--config-file", help="config of a model; finds objects it cannot learn")
+    parser.add_argument("--report", type=Path, metavar="JSON", help="write all issues to this file")
     parser.add_argument(
-        "--fix", type=Path, metavar="OUT", help="write a repaired copy, as COCO JSON with images"
+        "--fix", type=Path, metavar="OUT", help="write a fixed copy, as COCO JSON with images"
     )
-    parser.add_argument("--show", type=int, default=5, help="examples of each kind; 5 by default")
+    parser.add_argument("--show", type=int, default=5, help="examples per kind (default: 5)")
     parser.add_argument(
-        "--progress", action="store_true", help="show the progress bar where it is no terminal, too"
+        "--progress", action="store_true", help="show the progress bar even without a terminal"
     )
-    parser.add_argument("opts", metavar="KEY VALUE", nargs="*", help="values of the config")
+    parser.add_argument("opts", metavar="KEY VALUE", nargs="*", help="config values")
     return parser
 
 
-def _model(args: argparse.Namespace, source: Source) -> InputSize:
+def _model(args: argparse.Namespace, source: DatasetSplit) -> InputSize:
     cfg = load_config(args.config_file, args.opts)
     device = choose_device(cfg.MODEL.DEVICE, 1)[0].partition(":")[0]
     machine = Machine(device, 1, os.cpu_count() or 1, native_bfloat16(device))

@@ -7,30 +7,30 @@ from pathlib import Path
 
 from d2ext.data.conversion.convert import WRITERS, read_plans, write_folder
 from d2ext.data.conversion.plan import Losses
-from d2ext.data.flags import parse_dataset_flag
+from d2ext.data.dataset_paths import parse_dataset_flag
 
 EXAMPLES = """\
 examples:
   python tools/convert_data.py my/voc --to coco my/coco
   python tools/convert_data.py my/train.json:my/images --to yolo my/yolo --images copy
 
-What the target cannot hold is counted and said. SOURCE is left as it is; OUT must be new or empty,
-and appears when it is complete.
+What the target format cannot represent is counted and listed. SOURCE is not changed; OUT must be
+new or empty, and appears when it is complete.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert as the arguments say.
+    """Convert a data set as the arguments say.
 
     Raises:
-        UserError: the source cannot be read or does not fit, or OUT is in use.
+        UserError: the source cannot be read or does not suit the format, or OUT is not empty.
     """
     args = argument_parser().parse_args(argv)
     path, images = parse_dataset_flag(args.source)
     losses: Losses = Counter()
     plans = read_plans(path, images, losses)
     for each in plans:
-        print(each.source.describe())
+        print(each.dataset.describe())
     write_folder(Path(args.out), plans, WRITERS[args.to], losses, link=args.images == "link")
     for what, count in sorted(losses.items()):
         if count:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/convert_data.py."""
+    """Build the argument parser of tools/convert_data.py."""
     parser = argparse.ArgumentParser(
         description="Convert a data set of any known format to COCO, YOLO or Pascal VOC.",
         epilog=EXAMPLES,

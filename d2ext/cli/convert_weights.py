@@ -1,10 +1,9 @@
-"""The conversion command: a published checkpoint in, a file by our names out."""
+"""The conversion command: convert a published checkpoint to d2ext's parameter names."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from d2ext.checkpoint.conversion import convert
@@ -15,8 +14,7 @@ from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.checkpoint.uri import SHA256, WeightsURI, local_file
 from d2ext.config import load_config
 from d2ext.config.projects import import_projects
-from d2ext.data import DatasetStats
-from d2ext.engine.auto import COCO_KEYPOINTS, Machine, resolve_auto
+from d2ext.engine.dataless import build_model_without_data
 from d2ext.errors import WeightsError
 
 _SHOWN = 5
@@ -32,26 +30,26 @@ Layouts that are recognised: """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert as the arguments say.
+    """Convert a checkpoint as the arguments say.
 
     Raises:
-        UserError: the source cannot be fetched or read, its checksum or layout is another one, or
-            the output cannot be written.
+        UserError: the source cannot be downloaded or read, its checksum differs or its layout is
+            unknown, or the output cannot be written.
     """
     parser = argument_parser()
-    args = parser.parse_intermixed_args(argv)  # options may stand before and after SOURCE
+    args = parser.parse_intermixed_args(argv)  # options may precede and follow SOURCE
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
     text = f"{args.source}{SHA256}{args.sha256}" if args.sha256 else args.source
     weights = extract_state_dict(read_checkpoint(local_file(text)))
-    model = _state(args.config_file, args.opts) if args.config_file else None
+    model = _model_weights(args.config_file, args.opts) if args.config_file else None
     converted, summary = _convert(WeightsURI.parse(text).path, weights, model)
     write_checkpoint(args.to, {"model": converted})
     print(f"{args.source}: {summary}\nwritten: {args.to}")
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/convert_weights.py."""
+    """Build the argument parser of tools/convert_weights.py."""
     parser = argparse.ArgumentParser(
         description="Convert a published checkpoint to the names of d2ext.",
         epilog=f"{EXAMPLES}{_layout_names()}.",
@@ -66,10 +64,10 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sha256", help="checksum that SOURCE must have, 64 hexadecimal digits")
     parser.add_argument(
         "--config-file",
-        help="a config whose model the weights are for: names become those that it has, and what "
-        "stays fresh in it is listed",
+        help="a config whose model the weights are for: tensors get the names that it has, and "
+        "parameters that remain at their initial values are listed",
     )
-    parser.add_argument("opts", metavar="KEY VALUE", nargs="*", help="values of the config")
+    parser.add_argument("opts", metavar="KEY VALUE", nargs="*", help="config values")
     return parser
 
 
@@ -85,10 +83,14 @@ def _pth(text: str) -> Path:
     return path
 
 
+def _model_weights(config_file: str, options: Sequence[str]) -> dict[str, Tensor]:
+    return build_model_without_data(load_config(config_file, options)).state_dict()
+
+
 def _convert(
     path: str, weights: dict[str, Tensor], model: dict[str, Tensor] | None
 ) -> tuple[dict[str, Tensor], str]:
-    """Tensors by our names, and what to say of them."""
+    """Return the tensors by our names, and a summary of the conversion."""
     conversion = convert(weights, model)
     if model is not None:
         found = conversion.match(model)
@@ -102,29 +104,3 @@ def _convert(
         )
     left_out = f", {len(conversion.unused)} unused" if conversion.unused else ""
     return conversion.weights, f"layout {conversion.layout.name}: {len(weights)} tensors{left_out}"
-
-
-def _coco_statistics() -> DatasetStats:
-    """Stand in for data where a config says `auto`: most that is published is trained on COCO."""
-    return DatasetStats(
-        class_names=("",) * 80,
-        image_sizes=np.array([[640, 480]]),
-        object_sizes=np.empty((0, 2)),
-        object_images=np.empty(0, dtype=np.int64),
-        class_counts=np.zeros(80, dtype=np.int64),
-        empty_images=0,
-        stuff_names=("",) * 54,
-        num_keypoints=COCO_KEYPOINTS,
-    )
-
-
-def _state(config_file: str, options: Sequence[str]) -> dict[str, Tensor]:
-    """The state of the model that a config is for."""
-    import d2ext.modeling  # noqa: F401  (registers)
-    from detectron2.modeling import build_model
-
-    cfg = load_config(config_file, options)
-    machine = Machine(device="cpu", processes=1, cores=1, bfloat16=False)
-    resolve_auto(cfg, _coco_statistics(), machine)
-    cfg.MODEL.DEVICE, cfg.MODEL.TIMM.PRETRAINED = "cpu", False
-    return build_model(cfg).state_dict()

@@ -1,4 +1,4 @@
-"""The prediction command: detect objects in images, videos or a camera's frames."""
+"""The prediction command: run a model on images, videos or a camera."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ examples:
   python tools/demo.py --config-file configs/dyhead_swint.yaml --camera 0 \\
       MODEL.WEIGHTS output/model_final.pth
 
-Written are the images and videos with their detections drawn in, and predictions.json: for every
-image, and every frame of a video, its detections, each with its box (x0, y0, x1, y1 in pixels),
-score, class and, if the model gives some, mask (COCO run lengths) and keypoints (x, y, score). Of a
-camera, the video alone. A model that labels pixels gives a region a class: its mask, the box around
-it, and as score the mean probability of its pixels.
+The command writes annotated copies of images and videos, and predictions.json: per image, and per
+frame of a video, the detections, each with box (x0, y0, x1, y1 in pixels), score, class and, if the
+model predicts them, mask (COCO run lengths) and keypoints (x, y, score). For a camera it writes the
+video only. A semantic segmentation model gives one region per class: its mask, the box around it,
+and as score the mean probability of its pixels.
 """
 
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Predict as the arguments say.
 
     Raises:
-        UserError: config, weights or inputs are missing or wrong; for images that cannot be read,
+        UserError: config, weights or inputs are missing or wrong. Unreadable images are reported
             after all others are done.
     """
     args = argument_parser().parse_args(argv)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/demo.py."""
+    """Build the argument parser of tools/demo.py."""
     parser = argparse.ArgumentParser(
         description="Find objects in images with a trained model.",
         epilog=EXAMPLES,
@@ -60,12 +60,12 @@ def argument_parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", nargs="+", help="images, videos, folders of them, patterns")
     source.add_argument("--camera", type=int, metavar="INDEX", help="a camera; the first is 0")
-    parser.add_argument("--output", default="predictions", help="folder for what is written")
+    parser.add_argument("--output", default="predictions", help="folder to write to")
     parser.add_argument(
         "--confidence",
         type=float,
         default=0.5,
-        help="least score of a detection (default: 0.5); the model has a lower limit of its own",
+        help="minimum score of a detection (default: 0.5); the model has a lower limit of its own",
     )
     parser.add_argument(
         "opts",

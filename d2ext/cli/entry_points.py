@@ -1,11 +1,11 @@
-"""The commands that `pip install` provides, `d2ext-train`...; `tools/` calls them."""
+"""Entry points of the commands that `pip install` provides, such as `d2ext-train`."""
 
 import warnings
 from typing import NoReturn
 
 from d2ext.errors import exit_on_user_error
 
-# fvcore scripts a function when it is imported, which PyTorch has deprecated; no user can help it.
+# fvcore scripts a function at import, which PyTorch deprecates; users cannot change that.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
@@ -59,7 +59,7 @@ def report() -> NoReturn:
 
 
 def check_data() -> NoReturn:
-    """Find faults in a data set."""
+    """Find issues of a data set."""
     from d2ext.cli.check_data import main
 
     exit_on_user_error(main)

@@ -9,7 +9,8 @@ import numpy as np
 from d2ext.checkpoint import check_classes
 from d2ext.config import load_config
 from d2ext.data import dataset_stats
-from d2ext.data.flags import flag_entry, register_entries
+from d2ext.data.catalog import register_dataset
+from d2ext.data.dataset_paths import dataset_flag_spec
 from d2ext.errors import ConfigError
 from d2ext.export.exported_module import WHERE
 from d2ext.export.formats import SUFFIXES
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Build the parser of tools/export.py."""
+    """Build the argument parser of tools/export.py."""
     parser = argparse.ArgumentParser(
         description="Write a trained model as a file that runs without d2ext.",
         epilog=EXAMPLES,
@@ -129,7 +130,7 @@ def _options(args: argparse.Namespace) -> ExportOptions:
     if args.evaluate and (args.format != "onnx" or nms == "none"):
         raise ConfigError("--evaluate needs --format onnx, with NMS inside.")
     if args.evaluate:
-        register_entries([[DATASET, *flag_entry(args.evaluate, "val")[0]]])
+        register_dataset(DATASET, dataset_flag_spec(args.evaluate, "val")[0])
         dataset_stats([DATASET])  # fails now, not after minutes of exporting
     output = Path(args.output)
     return ExportOptions(

@@ -1,4 +1,4 @@
-"""The parity command: one line for each output of a case, and whether all are the authors'."""
+"""The parity command: compare models with the outputs of their authors' code."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from d2ext.parity.case import Comparison
 
 
 def main() -> None:
-    """Run the cases that the arguments name; exit status 1 if an output misses its tolerance."""
+    """Run the cases of the arguments; exit with status 1 if an output exceeds its tolerance."""
     misses = 0
     for folder in argument_parser().parse_args().folders:
         print(folder.name)
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def describe(comparison: Comparison) -> str:
-    """One line: the verdict, the largest error over its tolerance, and the output."""
+    """Format a line: verdict, largest error divided by the tolerance, and name of the output."""
     verdict = "  ok  " if comparison.passed else "  MISS"
     if comparison.problem:
         return f"{verdict}         -  {comparison.key}: {comparison.problem}"
@@ -33,18 +33,18 @@ def describe(comparison: Comparison) -> str:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of tools/parity.py."""
+    """Build the argument parser of tools/parity.py."""
     parser = argparse.ArgumentParser(
-        description="Compare our models with their authors' code: made-up weights in the published "
-        "layout and made-up images go in, and every feature, output, detection, loss and gradient "
-        "has to come out within the case's tolerance. Prints the largest error of each output as a "
-        "share of it."
+        description="Compare d2ext's models with their authors' code. For generated weights in the "
+        "published layout and generated images, every feature, output, detection, loss and "
+        "gradient must be within the case's tolerance. Prints the largest error of each output "
+        "divided by its tolerance."
     )
     parser.add_argument(
         "folders",
         nargs="+",
         type=Path,
         metavar="FOLDER",
-        help="a case: case.json, entries.json and golden.npz; those of the tests: tests/parity/*/",
+        help="a case: case.json, entries.json and golden.npz, e.g. tests/parity/*/",
     )
     return parser

@@ -11,8 +11,8 @@ example:
   python tools/report.py output
   python tools/report.py output --out report.html
 
-Written is one page that opens without a network: curves, AP by class and size, precision-recall
-curves, the confusion matrix, the most confident mistakes as pictures, speed, memory, the command
+The page is one file that opens without a network: curves, AP per class and size, precision-recall
+curves, the confusion matrix, pictures of the most confident mistakes, speed, memory, the command
 and the versions.
 """
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the page of a run.
 
     Raises:
-        UserError: the folder is none of a run, its data are gone, or the page cannot be written.
+        UserError: the folder holds no run, its data are missing, or the page cannot be written.
     """
     parser = argparse.ArgumentParser(
         description="Write a page about a run.",

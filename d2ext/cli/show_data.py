@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from d2ext.data.flags import named_sources
+from d2ext.data.dataset_paths import load_named_splits
 from d2ext.pages.data_page import NAME, write_data_page
 
 EXAMPLES = """\
@@ -12,8 +12,8 @@ examples:
   python tools/show_data.py my/data --out page/
   python tools/show_data.py my/train.json:my/images --out page/
 
-Written is page/index.html, which opens without a network: counts, sizes, shapes and places of the
-objects, examples of every class, and every fault that tools/check_data.py finds.
+The page, page/index.html, opens without a network: counts, sizes, shapes and positions of the
+objects, examples of every class, and every issue that tools/check_data.py finds.
 """
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("path", help="a data set of any known format")
     parser.add_argument("--out", type=Path, default=Path("page"), help="folder of the page")
     args = parser.parse_args(argv)
-    sources = named_sources(args.path, [])
+    sources = load_named_splits(args.path, [])
     for source in sources.values():
         print(source.describe())
     write_data_page(sources, args.out / NAME, progress=True)

@@ -5,7 +5,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from d2ext.engine.launch import launch
+from d2ext.data.catalog import forget_datasets
+from d2ext.engine.launch import launch, starts_processes
 from d2ext.engine.prepare import prepare
 from d2ext.engine.train import run
 from detectron2.engine import default_argument_parser
@@ -18,7 +19,7 @@ examples:
     python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 --train my/data
     python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 \\
         --train my/train.json:my/images --val 0.2
-  go on after an interruption:
+  continue after an interruption:
     python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 --resume
   evaluate:
     python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 --eval-only \\
@@ -29,7 +30,7 @@ _FLAGS = {
     "--train": "a data set, its annotations, or ANNOTATIONS:IMAGES: COCO, Pascal VOC, YOLO, DOTA, "
     "labelme, CSV or semantic masks; may be repeated",
     "--val": "the same for evaluation; or a number such as 0.2, the share of the training images "
-    "to hold out; without it the validation split beside the training split, if there is one",
+    "to hold out (default: the validation split next to the training split, if there is one)",
     "--test": "the same, evaluated once after the training, with the best weights",
 }
 
@@ -38,17 +39,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train or evaluate as the arguments say.
 
     Raises:
-        UserError: something is wrong with config, data, weights or output folder.
+        UserError: config, data, weights or output folder are missing or wrong.
     """
     args = argument_parser().parse_args(argv)
     spec = prepare(args)
+    if starts_processes(args):
+        forget_datasets()  # each process reads the data itself, and this one only waits
     words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
     spec.notes.insert(0, f"command: {shlex.join(words)}")
     launch(run, args, spec, device=spec.cfg.MODEL.DEVICE)
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's arguments, `--train`, `--val` and `--test`."""
+    """Build Detectron2's parser with `--train`, `--val` and `--test`."""
     parser = default_argument_parser(epilog=EXAMPLES)
     parser.description = "Train or evaluate a detector."
     for flag, what in _FLAGS.items():

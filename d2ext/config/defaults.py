@@ -1,46 +1,46 @@
-"""The keys d2ext adds to Detectron2's config, one function a section."""
+"""Keys that d2ext adds to Detectron2's config, one function per section."""
 
 from detectron2.config import CfgNode
 
 
 def add_datasets_config(cfg: CfgNode) -> None:
-    """`DATASETS`, read by `d2ext.data.flags`."""
-    cfg.DATASETS.REGISTER = []  # [name, path, image folder, split, share]; the last ones may lack
-    cfg.DATASETS.CLASSES = []  # order of the classes of these sets; others are left out; []: all
-    cfg.DATASETS.FINAL = ()  # evaluated once, with the best weights, after a training
+    """Add `DATASETS`, read by `d2ext.data.dataset_paths`."""
+    cfg.DATASETS.REGISTER = []  # mappings: name, path; images, split, holdout (part, share, seed)
+    cfg.DATASETS.CLASSES = []  # their classes in order; others are dropped; []: as in the files
+    cfg.DATASETS.FINAL = ()  # evaluated once after a training, with the best weights
 
 
 def add_dataloader_config(cfg: CfgNode) -> None:
-    """`DATALOADER`, read by `d2ext.data.mappers`."""
+    """Add `DATALOADER`, read by `d2ext.data.mappers`."""
     cfg.DATALOADER.MAPPER = "auto"  # a registered dataset mapper; auto: the meta-architecture's
 
 
 def add_input_config(cfg: CfgNode) -> None:
-    """`INPUT`, read by `d2ext.data`'s `resize`, `augment`, `mixing`, `mapper` and `slices`."""
-    cfg.INPUT.RESIZE = "shortest_edge"  # Detectron2's own; to SIZE: stretch, or fit in: letterbox
-    cfg.INPUT.SIZE = [640, 640]  # width and height in pixels, in training and evaluation alike
-    cfg.INPUT.VERTICAL_FLIP = 0.0  # probability of a vertical flip, beside RANDOM_FLIP's
-    cfg.INPUT.ROTATION = 0.0  # largest angle either way, in degrees
-    cfg.INPUT.SCALE_JITTER = (1.0, 1.0)  # smallest and largest factor, after the resizing
-    cfg.INPUT.COLOR_JITTER = 0.0  # share by which brightness, contrast and saturation vary
-    cfg.INPUT.BRIGHTNESS = 0.0  # share by which brightness alone varies
+    """Add `INPUT`, read by `d2ext.data`'s `resize`, `augment`, `mixing`, `mapper` and `slices`."""
+    cfg.INPUT.RESIZE = "shortest_edge"  # shortest_edge, or to SIZE: stretch, letterbox
+    cfg.INPUT.SIZE = [640, 640]  # width and height in pixels, for training and evaluation
+    cfg.INPUT.VERTICAL_FLIP = 0.0  # probability of a vertical flip; RANDOM_FLIP is independent
+    cfg.INPUT.ROTATION = 0.0  # largest angle in either direction, in degrees
+    cfg.INPUT.SCALE_JITTER = (1.0, 1.0)  # smallest and largest factor, applied after resizing
+    cfg.INPUT.COLOR_JITTER = 0.0  # relative change of brightness, contrast and saturation
+    cfg.INPUT.BRIGHTNESS = 0.0  # relative change of brightness alone
     cfg.INPUT.ALBUMENTATIONS = ""  # .yaml or .json saved by albumentations.save, applied last
-    cfg.INPUT.MOSAIC = 0.0  # probability of a picture made of four
-    cfg.INPUT.COPY_PASTE = 0.0  # probability of objects from another picture; needs masks
-    cfg.INPUT.MIXUP = 0.0  # probability of a blend of two pictures
-    cfg.INPUT.SLICE_SIZE = 0  # train on parts of this side, in pixels, of larger images; 0: whole
-    cfg.INPUT.SLICE_OVERLAP = 0.2  # least share that neighbouring parts have in common
-    cfg.INPUT.UNDIRECTED_BOXES = False  # rotated boxes are learned with the long side first
-    cfg.INPUT.MIN_VISIBLE = 0.1  # objects cut to a smaller share of their box are dropped
+    cfg.INPUT.MOSAIC = 0.0  # probability of a mosaic of four images
+    cfg.INPUT.COPY_PASTE = 0.0  # probability of pasting objects of another image; needs masks
+    cfg.INPUT.MIXUP = 0.0  # probability of blending two images
+    cfg.INPUT.SLICE_SIZE = 0  # train on tiles of larger images, with this side in pixels; 0: whole
+    cfg.INPUT.SLICE_OVERLAP = 0.2  # minimum overlap of neighbouring tiles, as a share of their side
+    cfg.INPUT.UNDIRECTED_BOXES = False  # learn rotated boxes modulo 180 degrees, long side first
+    cfg.INPUT.MIN_VISIBLE = 0.1  # objects cropped to a smaller share of their box are dropped
 
 
 def add_auto_config(cfg: CfgNode) -> None:
-    """`AUTO`, read by `d2ext.engine.auto`."""
-    cfg.AUTO = []  # keys still to be derived from data and machine; empty once resolved
+    """Add `AUTO`, read by `d2ext.engine.auto`."""
+    cfg.AUTO = []  # keys to be derived from data and machine; empty once resolved
 
 
 def add_backbone_config(cfg: CfgNode) -> None:
-    """`MODEL.SWIN`, `MODEL.TIMM` and `MODEL.FPN`, read by `d2ext.modeling.backbone`."""
+    """Add `MODEL.SWIN`, `MODEL.TIMM` and `MODEL.FPN`, read by `d2ext.modeling.backbone`."""
     swin = cfg.MODEL.SWIN = CfgNode()
     swin.EMBED_DIM = 96  # channels of the first stage; doubled by every further one
     swin.DEPTHS = [2, 2, 6, 2]  # blocks of each stage
@@ -64,7 +64,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
 
 
 def add_dyhead_config(cfg: CfgNode) -> None:
-    """`MODEL.DYHEAD`, read by `d2ext.modeling.neck.dyhead`."""
+    """Add `MODEL.DYHEAD`, read by `d2ext.modeling.neck.dyhead`."""
     dyhead = cfg.MODEL.DYHEAD = CfgNode()
     dyhead.BACKBONE = "FPNBackbone"  # the pyramid below the dynamic head, by registered name
     dyhead.NUM_BLOCKS = 6  # blocks, each of scale, spatial and task attention
@@ -74,13 +74,13 @@ def add_dyhead_config(cfg: CfgNode) -> None:
 
 
 def add_dense_head_config(cfg: CfgNode) -> None:
-    """`MODEL.DENSE_HEAD`, read by `d2ext.modeling.meta_arch.dense_detector`."""
+    """Add `MODEL.DENSE_HEAD`, read by `d2ext.modeling.meta_arch.dense_detector`."""
     cfg.MODEL.DENSE_HEAD = CfgNode()
     cfg.MODEL.DENSE_HEAD.NAME = "ATSSHead"  # head of META_ARCHITECTURE DenseDetector, by its name
 
 
 def add_atss_config(cfg: CfgNode) -> None:
-    """`MODEL.ATSS`, read by `d2ext.modeling.dense_heads.atss`."""
+    """Add `MODEL.ATSS`, read by `d2ext.modeling.dense_heads.atss`."""
     atss = cfg.MODEL.ATSS = CfgNode()
     atss.NUM_CLASSES = 80  # set from the data unless a config names another
     atss.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
@@ -101,7 +101,7 @@ def add_atss_config(cfg: CfgNode) -> None:
 
 
 def add_fcos_config(cfg: CfgNode) -> None:
-    """`MODEL.FCOS`, read by `d2ext.modeling.dense_heads.fcos`."""
+    """Add `MODEL.FCOS`, read by `d2ext.modeling.dense_heads.fcos`."""
     fcos = cfg.MODEL.FCOS = CfgNode()
     fcos.NUM_CLASSES = 80  # set from the data unless a config names another
     fcos.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
@@ -127,29 +127,29 @@ def add_fcos_config(cfg: CfgNode) -> None:
 
 
 def add_solver_config(cfg: CfgNode) -> None:
-    """`SOLVER`, read by `d2ext.engine`."""
+    """Add `SOLVER`, read by `d2ext.engine`."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD or ADAMW
     cfg.SOLVER.PARAM_GROUPS = []  # rules: pattern, lr_factor, layer_decay, weight_decay
-    cfg.SOLVER.WARMUP_POWER = 4.0  # of the rate's rise where WARMUP_METHOD is "power"
-    cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER counts
-    cfg.SOLVER.REFERENCE_BATCH_SIZE = 0  # batch that LR, warm-up and steps are for; 0: as written
-    cfg.SOLVER.ACCUMULATE = 1  # batches whose gradients make one step of the optimizer
+    cfg.SOLVER.WARMUP_POWER = 4.0  # exponent of the rise where WARMUP_METHOD is "power"
+    cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER sets the length
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = 0  # batch size that LR and schedule are for; 0: any
+    cfg.SOLVER.ACCUMULATE = 1  # batches per optimizer step (gradient accumulation)
     cfg.SOLVER.AMP.DTYPE = "float16"  # float16 or bfloat16
     cfg.SOLVER.EMA = CfgNode()
-    cfg.SOLVER.EMA.ENABLED = False  # evaluate and save a moving average of the weights too
-    cfg.SOLVER.EMA.DECAY = 0.999  # weight of the past at each step, ramped up from 0
-    cfg.SOLVER.KEEP_CHECKPOINTS = 3  # newest ones kept, beside model_best and model_final
+    cfg.SOLVER.EMA.ENABLED = False  # evaluate and save an exponential moving average of the weights
+    cfg.SOLVER.EMA.DECAY = 0.999  # weight of the past per step, ramped up from 0
+    cfg.SOLVER.KEEP_CHECKPOINTS = 3  # newest checkpoints kept, besides model_best and model_final
 
 
 def add_test_config(cfg: CfgNode) -> None:
-    """`TEST`, read by `d2ext.engine` and `d2ext.evaluation`."""
-    cfg.TEST.VAL_LOSS = False  # log the losses on the evaluation set, too
-    cfg.TEST.BEST_METRIC = "bbox/AP"  # of metrics.json; its best checkpoint becomes model_best
+    """Add `TEST`, read by `d2ext.engine` and `d2ext.evaluation`."""
+    cfg.TEST.VAL_LOSS = False  # also log the losses on the evaluation data
+    cfg.TEST.BEST_METRIC = "bbox/AP"  # name in metrics.json; its best checkpoint becomes model_best
     cfg.TEST.PATIENCE = 0  # evaluations without a better BEST_METRIC before stopping; 0: never
-    cfg.TEST.SLICE_SIZE = 0  # detect in parts of this side, in pixels, beside the whole; 0: whole
-    cfg.TEST.SLICE_OVERLAP = 0.2  # least share that neighbouring parts have in common
-    cfg.TEST.AUG.NMS_THRESH = 0.5  # IoU above which detections of several views are one
-    cfg.TEST.PICTURES = 16  # validation images in the picture of predictions; 0: none
+    cfg.TEST.SLICE_SIZE = 0  # also detect in tiles of this side, in pixels; 0: no tiles
+    cfg.TEST.SLICE_OVERLAP = 0.2  # minimum overlap of neighbouring tiles, as a share of their side
+    cfg.TEST.AUG.NMS_THRESH = 0.5  # IoU threshold of the NMS that merges augmented views
+    cfg.TEST.PICTURES = 16  # maximum of validation images in predictions_<name>.jpg; 0: no picture
 
 
 ALL = (

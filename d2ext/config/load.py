@@ -1,4 +1,4 @@
-"""Reading a config: YAML through `_BASE_`, plugins, d2ext's sections, then the command line."""
+"""Load a config: YAML with `_BASE_`, plugins, d2ext's sections, then overrides."""
 
 import difflib
 import importlib
@@ -14,11 +14,11 @@ from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_defaults
 
-AUTO = "auto"  # the value of a key that follows from data and machine
+AUTO = "auto"  # value of a key that is derived from data and machine
 
 
 def get_cfg() -> CfgNode:
-    """Detectron2's defaults and the sections d2ext adds to them."""
+    """Return Detectron2's defaults with the sections that d2ext adds."""
     cfg = detectron2_defaults()
     for add_section in ALL:
         add_section(cfg)
@@ -26,13 +26,17 @@ def get_cfg() -> CfgNode:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
-    """The config of a file and of `KEY VALUE` pairs, which win.
+    """Load a config file and merge overrides into it.
 
-    A value `auto` keeps the key's default and puts the key into `cfg.AUTO`; so do class counts
-    that nobody gave. `d2ext.engine.auto.resolve_auto` derives them.
+    A value `auto` keeps the key's default and adds the key to `cfg.AUTO`; so does a class count
+    that is not given. `d2ext.engine.auto.resolve_auto` derives their values.
 
+    Args:
+        path: see `find_config`.
+        overrides: KEY VALUE KEY VALUE ...
     Raises:
-        ConfigError: no such file, broken YAML, an unknown key or plugin, a value of another type.
+        ConfigError: the file is missing or not plain YAML, a key or plugin is unknown, or a value
+            has the wrong type.
     """
     found = find_config(path)
     tree = read_tree(found)
@@ -49,8 +53,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
 
 
 def find_config(path: str | Path) -> Path:
-    """`path` itself, or the file of that name among the configs that come with d2ext and its
-    projects."""
+    """Find a config file: `path` itself, or one shipped with d2ext or its projects.
+
+    Raises:
+        ConfigError: there is none.
+    """
     path = Path(path).expanduser()
     parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
     in_project = project_root().joinpath(*path.parts[1:])
@@ -63,7 +70,7 @@ def find_config(path: str | Path) -> Path:
 
 
 def num_classes_keys(cfg: CfgNode) -> dict[str, int]:
-    """The keys that hold a number of thing classes, one a kind of head, and their values."""
+    """Return the keys that hold a number of thing classes, one per kind of head, with values."""
     return {
         key: value
         for key, value in _leaves(cfg)
@@ -115,7 +122,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def _pairs(overrides: Sequence[str]) -> dict[str, str]:
     if len(overrides) % 2:
         raise ConfigError(
-            f"command line: config values come as KEY VALUE pairs, got {' '.join(overrides)!r}."
+            f"command line: config values are KEY VALUE pairs, got {' '.join(overrides)!r}."
         )
     return dict(zip(overrides[::2], overrides[1::2], strict=True))
 
@@ -158,7 +165,7 @@ def _check_known(cfg: CfgNode, key: str, source: str) -> None:
     if key in known:
         return
     if key.startswith("-"):
-        raise ConfigError(f"{source}: {key} stands after a KEY VALUE pair; flags come before them.")
+        raise ConfigError(f"{source}: {key} follows a KEY VALUE pair; flags come before them.")
     section = key.rpartition(".")[0]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]}?" if near else ""

@@ -1,15 +1,15 @@
-"""Where the configs that come with d2ext and its projects are."""
+"""Folders of the configs that are shipped with d2ext and its projects."""
 
 from pathlib import Path
 
 
 def config_root() -> Path:
-    """`configs/` of the checkout, or the copy that a wheel carries inside the package."""
+    """Return `configs/` of the checkout, or of the package in a wheel."""
     return _root() / "configs"
 
 
 def project_root() -> Path:
-    """`projects/` of the checkout, or the copy that a wheel carries inside the package."""
+    """Return `projects/` of the checkout, or of the package in a wheel."""
     return _root() / "projects"
 
 

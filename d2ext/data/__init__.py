@@ -1,9 +1,9 @@
 """Data sets, their checks and loaders. Importing it registers "shapes_train" and "shapes_val"."""
 
-from d2ext.data.coco import register_coco
-from d2ext.data.flags import parse_dataset_flag, register_datasets
+from d2ext.data.catalog import register_coco
+from d2ext.data.cleaning import write_dropped
+from d2ext.data.dataset_paths import parse_dataset_flag, register_datasets
 from d2ext.data.loader import build_test_loader, build_train_loader, iterations_per_epoch
-from d2ext.data.repair import write_faults
 from d2ext.data.shapes import register_shapes
 from d2ext.data.statistics import DatasetStats, dataset_stats
 
@@ -16,7 +16,7 @@ __all__ = [
     "parse_dataset_flag",
     "register_coco",
     "register_datasets",
-    "write_faults",
+    "write_dropped",
 ]
 
 register_shapes()

@@ -1,4 +1,4 @@
-"""Where derived files live, and how a folder of them gets there whole or not at all."""
+"""The cache of derived files: each file or folder is there complete or not at all."""
 
 import os
 import shutil
@@ -14,24 +14,24 @@ ENVIRONMENT_VARIABLE = "D2EXT_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder of derived files: $D2EXT_CACHE, or ~/.cache/d2ext. Not created here."""
+    """Return the folder of derived files: $D2EXT_CACHE, or ~/.cache/d2ext. Not created here."""
     return Path(os.environ.get(ENVIRONMENT_VARIABLE) or Path.home() / ".cache" / "d2ext")
 
 
-def cached_file(path: Path, content: bytes) -> Path:
-    """`path`, below the cache, written with `content` if it is not there yet.
+def cached_file(path: Path, write: Callable[[Path], None]) -> Path:
+    """Return `path`, below the cache, written by `write` if it is not there yet.
 
     Raises:
         OutputError: the cache cannot be written.
     """
     if not path.exists():
         with _explaining(path), replacing(path) as part:
-            part.write_bytes(content)
+            write(part)
     return path
 
 
 def cached_folder(path: Path, fill: Callable[[Path], None]) -> Path:
-    """`path`, below the cache, filled by `fill` if it is not there yet.
+    """Return `path`, a folder below the cache, filled by `fill` if it is not there yet.
 
     Several processes may ask at once: each fills a folder of its own, the first to finish wins.
 

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from d2ext.data.augmentation.slices import slice_dataset, slice_options
-from d2ext.data.flags import register_entries
+from d2ext.data.dataset_paths import register_specs
 from d2ext.data.mappers import build_mapper
 from d2ext.data.sampling import Sample, SampleStream, build_training_sampler
 from d2ext.data.statistics import dataset_stats
@@ -181,6 +181,6 @@ def _collate(items: list[Item]) -> list[Item]:
     return items
 
 
-def _prepare_worker(entries: list[list[str]], classes: list[str], worker: int) -> None:
+def _prepare_worker(entries: list[Item], classes: list[str], worker: int) -> None:
     """Register the config's data sets in a worker: a spawned one starts with an empty catalog."""
-    register_entries(entries, classes)
+    register_specs(entries, classes)

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from d2ext.data.cache import cache_folder, cached_folder
-from d2ext.data.coco import describe, load_coco
+from d2ext.data.catalog import DatasetSpec, load_dataset, set_metadata
 from d2ext.data.shapes_render import CLASSES, VERSION, render
 from detectron2.data import DatasetCatalog
 
@@ -22,18 +22,25 @@ def register_shapes() -> None:
         name = f"shapes_{split}"
         if name not in DatasetCatalog.list():
             DatasetCatalog.register(name, partial(load_shapes, split))
-            describe(name, *_paths(split), thing_classes=list(CLASSES))
+            annotations, images = map(str, _paths(split))
+            set_metadata(
+                name,
+                json_file=annotations,
+                image_root=images,
+                evaluator_type="coco",
+                thing_classes=list(CLASSES),
+            )
 
 
 def load_shapes(split: str) -> list[dict[str, Any]]:
-    """Detectron2's dicts of "train" or "val", rendered into the cache the first time.
+    """Load Detectron2's dicts of "train" or "val", rendered into the cache the first time.
 
     Raises:
         OutputError: the cache cannot be written.
     """
     annotations, images = _paths(split)
     cached_folder(annotations.parent, partial(_fill, split))
-    return load_coco(f"shapes_{split}", annotations, images)
+    return load_dataset(f"shapes_{split}", DatasetSpec(str(annotations), str(images)))
 
 
 def _paths(split: str) -> tuple[Path, Path]:

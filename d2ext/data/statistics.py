@@ -1,4 +1,4 @@
-"""What the data say about themselves: sizes, classes, counts."""
+"""Dataset statistics: sizes, classes, counts, and what is annotated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,39 +8,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2ext.errors import DataError
+from d2ext.text import join_sorted
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 
 @dataclass(eq=False)
 class DatasetStats:
-    """Of one data set or of several together. Crowd regions are not objects here."""
+    """Statistics of one data set or of several together; crowd regions are not counted as objects.
+
+    Args:
+        class_names: of objects, or else of pixels.
+        image_sizes: (N, 2) width and height in pixels.
+        object_sizes: (M, 2) width and height in pixels of the objects that have a box.
+        object_images: (M,) row of `image_sizes` for each of them.
+        class_counts: (classes,) objects, with a box or without.
+        empty_images: images without an object, where objects are annotated.
+        stuff_names: classes of semantic masks.
+        run_lengths: some masks are run lengths, not polygons.
+        num_keypoints: the most that an object has.
+        annotated: "boxes", "masks", "keypoints", "semantic masks", and what `register_annotation`
+            adds to them.
+    """
 
     class_names: tuple[str, ...]
-    image_sizes: NDArray[np.int64]  # (N, 2) width and height, pixels
-    object_sizes: NDArray[np.float64]  # (M, 2) width and height, pixels
-    object_images: NDArray[np.int64]  # (M,) row of `image_sizes`
-    class_counts: NDArray[np.int64]  # (classes,) objects
-    empty_images: int  # images without an object, where objects are what is annotated
-    stuff_names: tuple[str, ...] = ()  # classes of semantic masks
-    run_lengths: bool = False  # whether masks are run lengths, not polygons
-    num_keypoints: int = 0  # of an object, where objects have some
-    annotated: frozenset[str] = frozenset()  # of "boxes", "masks", "keypoints", "semantic masks"
+    image_sizes: NDArray[np.int64]
+    object_sizes: NDArray[np.float64]
+    object_images: NDArray[np.int64]
+    class_counts: NDArray[np.int64]
+    empty_images: int
+    stuff_names: tuple[str, ...] = ()
+    run_lengths: bool = False
+    num_keypoints: int = 0
+    annotated: frozenset[str] = frozenset()
 
     @property
     def num_images(self) -> int:
+        """Number of images."""
         return len(self.image_sizes)
 
     @property
     def num_objects(self) -> int:
-        return len(self.object_sizes)
+        """Number of objects, with a box or without."""
+        return int(self.class_counts.sum())
 
 
 _known: dict[str, tuple[Any, DatasetStats]] = {}  # by name, with the loader they came from
 
 
 def dataset_stats(names: Sequence[str]) -> DatasetStats:
-    """Load the data sets and sum them up; what a loader returned is asked for once a process.
+    """Compute the statistics of data sets; each loader is called once per process.
 
     Raises:
         DataError: a name is unknown, a data set is faulty, has no classes, or the data sets do not
@@ -80,9 +97,28 @@ def _stats_of(name: str) -> DatasetStats:
 
 
 def names_of_classes(name: str) -> list[str]:
-    """The classes of a data set that was loaded: of its objects, or else of its pixels."""
+    """Return the classes of a data set that was loaded: of its objects, or else of its pixels."""
     metadata = MetadataCatalog.get(name)
     return list(metadata.get("thing_classes", None) or metadata.get("stuff_classes", None) or ())
+
+
+def register_annotation(key: str, word: str) -> None:
+    """Register what a key of annotations in Detectron2's dicts annotates.
+
+    `DatasetStats.annotated` has the word where any object has a value under the key, so that a
+    meta-architecture can ask for data of that kind.
+
+    Args:
+        key: such as "segmentation".
+        word: the plural that messages have, such as "masks".
+    """
+    _ANNOTATION_WORDS[key] = word
+
+
+_ANNOTATION_WORDS: dict[str, str] = {}
+register_annotation("bbox", "boxes")
+register_annotation("segmentation", "masks")
+register_annotation("keypoints", "keypoints")
 
 
 def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
@@ -92,18 +128,21 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
             f"{name}: its metadata have no class names. Set them where it is registered: "
             f'MetadataCatalog.get("{name}").set(thing_classes=[...]).'
         )
-    objects = [_objects(item) for item in dicts if "annotations" in item]
-    flat = [item for group in objects for item in group]
-    labels = np.array([o["category_id"] for o in flat], dtype=np.int64)
-    images = [n for n, item in enumerate(dicts) for _ in _objects(item)]
+    groups = [_objects(item) for item in dicts]
+    flat = [item for group in groups for item in group]
+    owners = np.repeat(np.arange(len(dicts)), [len(group) for group in groups])
+    boxed = [number for number, item in enumerate(flat) if "bbox" in item]
     sizes = [(item["width"], item["height"]) for item in dicts]
+    labels = np.array([o["category_id"] for o in flat], dtype=np.int64)
     return DatasetStats(
         class_names=tuple(class_names),
         image_sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
-        object_sizes=np.array([_size(o) for o in flat], dtype=np.float64).reshape(-1, 2),
-        object_images=np.array(images, dtype=np.int64),
+        object_sizes=_sizes([flat[number] for number in boxed]),
+        object_images=owners[boxed],
         class_counts=np.bincount(labels, minlength=len(class_names)),
-        empty_images=sum(not group for group in objects),
+        empty_images=sum(
+            not group for group, item in zip(groups, dicts, strict=True) if "annotations" in item
+        ),
         stuff_names=tuple(MetadataCatalog.get(name).get("stuff_classes", ())),
         run_lengths=any(isinstance(o.get("segmentation"), dict) for o in flat),
         num_keypoints=max((len(o.get("keypoints", ())) // 3 for o in flat), default=0),
@@ -112,23 +151,38 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
 
 
 def _annotated(dicts: Sequence[dict[str, Any]], objects: list[dict[str, Any]]) -> frozenset[str]:
-    found = {"boxes": bool(objects)}
-    found["masks"] = any(item.get("segmentation") for item in objects)
-    found["keypoints"] = any(item.get("keypoints") for item in objects)
-    found["semantic masks"] = any("sem_seg_file_name" in item for item in dicts)
-    return frozenset(name for name, there in found.items() if there)
+    words = {
+        word
+        for key, word in _ANNOTATION_WORDS.items()
+        if any(_holds(item.get(key)) for item in objects)
+    }
+    if any("sem_seg_file_name" in item for item in dicts):
+        words.add("semantic masks")
+    return frozenset(words)
+
+
+def _holds(value: Any) -> bool:
+    # Lists, run lengths and arrays, which have no truth value, may be empty; numbers are not.
+    return value is not None and (not hasattr(value, "__len__") or len(value) > 0)
 
 
 def _objects(item: dict[str, Any]) -> list[dict[str, Any]]:
     return [found for found in item.get("annotations", ()) if not found.get("iscrowd", 0)]
 
 
-def _size(item: dict[str, Any]) -> list[float]:
-    """Width and height of a box, rotated or not."""
+def _sizes(objects: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    """Return the (N, 2) widths and heights of boxes, rotated or not."""
+    boxes = [item["bbox"] for item in objects]
+    if not {item["bbox_mode"] for item in objects} <= {BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS}:
+        boxes = [_with_size(item) for item in objects]
+    return np.array([box[2:4] for box in boxes], dtype=np.float64).reshape(-1, 2)
+
+
+def _with_size(item: dict[str, Any]) -> list[float]:
     box, mode = item["bbox"], item["bbox_mode"]
-    if mode != BoxMode.XYWHA_ABS:
-        box = BoxMode.convert(box, mode, BoxMode.XYWH_ABS)
-    return list(box[2:4])
+    if mode == BoxMode.XYWHA_ABS:
+        return box
+    return list(BoxMode.convert(box, mode, BoxMode.XYWH_ABS))
 
 
 def _check_classes(name: str, classes: Sequence[str], other: str, others: Sequence[str]) -> None:
@@ -136,14 +190,10 @@ def _check_classes(name: str, classes: Sequence[str], other: str, others: Sequen
         return
     only, extra = set(classes) - set(others), set(others) - set(classes)
     if only or extra:
-        difference = f"only in {name}: {_list(only)}; only in {other}: {_list(extra)}"
+        difference = f"only in {name}: {join_sorted(only)}; only in {other}: {join_sorted(extra)}"
     else:
         difference = f"the order differs: {', '.join(classes)} and {', '.join(others)}"
     raise DataError(
         f"{name} and {other} have different classes ({difference}). Give their annotation files "
         "the same categories with the same ids."
     )
-
-
-def _list(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

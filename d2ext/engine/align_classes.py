@@ -1,23 +1,28 @@
-"""One list of classes for all data sets of a run, whatever order each of them has."""
+"""Alignment of classes: one list for all data sets of a run, matched by name."""
 
 from collections.abc import Sequence
 
 from d2ext.checkpoint import check_classes
-from d2ext.data.flags import register_datasets
 from d2ext.data.statistics import DatasetStats, dataset_stats
 from d2ext.errors import DataError
+from d2ext.text import join_sorted
 from detectron2.config import CfgNode
 
 
-def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = None) -> list[str]:
-    """Where data sets that flags named have other classes, write DATASETS.CLASSES; log lines.
+def align_classes(
+    cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Choose DATASETS.CLASSES if the data sets of DATASETS.REGISTER have different classes.
 
     The classes are those of the training set that has all of them; a set may lack some, or list
     some of which it has no object.
 
     Args:
+        cfg: its data sets are registered; not changed.
         eval_only: the training data don't count.
         given: the classes of the weights that are evaluated, if they are known.
+    Returns:
+        The value of DATASETS.CLASSES, [] if all data sets have the same, and lines for the log.
     Raises:
         DataError: a set has objects of a class that the others don't have (with the difference).
         WeightsError: the same of data and weights.
@@ -25,31 +30,29 @@ def align_classes(cfg: CfgNode, eval_only: bool, given: Sequence[str] | None = N
     train = () if eval_only else cfg.DATASETS.TRAIN
     names = (*train, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL)
     if cfg.DATASETS.CLASSES or not names:
-        return []
+        return cfg.DATASETS.CLASSES, []
     stats = {name: dataset_stats([name]) for name in names}
     classes = tuple(given) if given is not None else _common(train, stats)
     others = [name for name in names if stats[name].class_names != classes]
-    ours = {entry[0] for entry in cfg.DATASETS.REGISTER}
+    ours = {entry["name"] for entry in cfg.DATASETS.REGISTER}
     for name in others:
         extra = _with_objects(stats[name]) - set(classes)
         if extra or name not in ours:
             check_classes(given, stats[name].class_names)
             raise DataError(_difference(name, stats[name].class_names, classes))
     if not others:
-        return []
-    cfg.DATASETS.CLASSES = list(classes)
-    register_datasets(cfg)
-    return [f"{', '.join(others)}: classes matched by name to {', '.join(classes)}"]
+        return [], []
+    return list(classes), [f"{', '.join(others)}: classes matched by name to {', '.join(classes)}"]
 
 
 def _common(train: Sequence[str], stats: dict[str, DatasetStats]) -> tuple[str, ...]:
-    """The longest list of the training data, or of all data where there is no training."""
+    """Return the longest class list of the training data, or of all data without a training."""
     lists = [stats[name].class_names for name in train] or [f.class_names for f in stats.values()]
     return max(lists, key=len)
 
 
 def _with_objects(stats: DatasetStats) -> set[str]:
-    """Classes that occur; of semantic masks all, as nobody has counted their pixels."""
+    """Return the classes with an object; all of semantic masks, whose pixels are not counted."""
     if not stats.num_objects:
         return set(stats.class_names)
     return {
@@ -61,11 +64,7 @@ def _difference(name: str, names: Sequence[str], classes: Sequence[str]) -> str:
     extra, missing = set(names) - set(classes), set(classes) - set(names)
     order = "" if extra or missing else " The names are the same, their order differs."
     return (
-        f"{name} and the training data have other classes. Only in {name}: {_listed(extra)}; only "
-        f"in the training data: {_listed(missing)}.{order} Give all the same classes, or name the "
-        f'ones to use, DATASETS.CLASSES "{list(classes)}": objects of others are left out.'
+        f"{name} and the training data have other classes. Only in {name}: {join_sorted(extra)}; "
+        f"only in the training data: {join_sorted(missing)}.{order} Give all the same classes, or "
+        f'name the ones to use, DATASETS.CLASSES "{list(classes)}": objects of others are left out.'
     )
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

@@ -172,6 +172,7 @@ def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     per_process = 4
     if machine.device == "cuda":
         per_process = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
+    # At least eight batches per epoch, so that a tiny data set is not one batch.
     fitting = max(1, len(stats.image_sizes) // (8 * machine.processes))
     return machine.processes * min(per_process, fitting)
 
@@ -255,6 +256,7 @@ def _num_keypoints(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
 
 def _keypoint_sigmas(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[float]:
     """Choose OKS sigmas: COCO's own (an empty list) for 17 keypoints, else their mean for each."""
+    # COCO publishes a sigma for each of its own keypoints only; 0.067 is their mean.
     return [] if stats.num_keypoints == COCO_KEYPOINTS else [0.067] * stats.num_keypoints
 
 

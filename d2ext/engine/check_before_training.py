@@ -1,51 +1,53 @@
-"""The check of the data before a training, in a few lines."""
+"""The data check that runs before a training, summed up in a few lines of the log."""
 
 from pathlib import Path
 
+from d2ext.data.catalog import DatasetSpec, read_dataset
+from d2ext.data.checks.check import check_splits
 from d2ext.data.checks.report import Report
-from d2ext.data.checks.run import check_sources
-from d2ext.data.registered import Entry, read_entry
-from d2ext.data.sources import Source
+from d2ext.data.dataset_paths import named_spec
+from d2ext.data.formats import DatasetSplit
 from d2ext.errors import DataError
 from detectron2.config import CfgNode
 
-_SEVERITIES = ("error", "warning")  # told before training; notes are counted
+_SEVERITIES = ("error", "warning")  # in the log; notes are counted
 
 
 def check_before_training(cfg: CfgNode) -> list[str]:
-    """What is wrong with the data sets of `DATASETS.REGISTER` that are used, in lines for the log.
+    """Check the data sets of `DATASETS.REGISTER` that a training uses.
 
-    All faults stand in OUTPUT_DIR/data_faults/check.json, if there are any.
+    All issues are written to OUTPUT_DIR/data_faults/check.json, if there are any.
 
+    Returns:
+        Lines for the log.
     Raises:
         OutputError: that file cannot be written.
     """
     used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    entries = {entry[0]: entry[1:] for entry in cfg.DATASETS.REGISTER}
-    sources = {name: _read(entries[name]) for name in used if name in entries}
-    known = {name: source for name, source in sources.items() if source is not None}
+    specs = dict(named_spec(entry) for entry in cfg.DATASETS.REGISTER)
+    splits = {name: _read(specs[name]) for name in used if name in specs}
+    known = {name: split for name, split in splits.items() if split is not None}
     if not known:
         return []
-    report = check_sources(known, cached=True)
-    if not report.faults:
+    report = check_splits(known, cached=True)
+    if not report.issues:
         return [f"data check: {report.summary()}"]
     path = Path(cfg.OUTPUT_DIR, "data_faults", "check.json")
     report.write(path)
     return [f"data check: {report.summary()}; all of them: {path}", *_lines(report)]
 
 
-def _read(entry: list[str]) -> Source | None:
-    path, images, split, share = (*entry, "", "")[:4]
+def _read(spec: DatasetSpec) -> DatasetSplit | None:
     try:
-        return read_entry(Entry(path, images, split, share))
+        return read_dataset(spec)
     except DataError:
         return None  # loading it has said so, or takes it as it is
 
 
 def _lines(report: Report) -> list[str]:
     return [
-        f"  {kind.severity} {kind.code}, {len(faults)}: {kind.summary}; the first: "
-        f"{faults[0].where}: {faults[0].detail}"
-        for kind, faults in report.by_kind().items()
+        f"  {kind.severity} {kind.code}, {len(issues)}: {kind.summary}; the first: "
+        f"{issues[0].where}: {issues[0].detail}"
+        for kind, issues in report.by_kind().items()
         if kind.severity in _SEVERITIES
     ]

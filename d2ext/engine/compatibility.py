@@ -10,6 +10,7 @@ from d2ext.engine.auto import COCO_KEYPOINTS
 from d2ext.errors import ConfigError
 from d2ext.modeling.required_annotations import required_annotations
 from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY
 
 
 def check_compatibility(cfg: CfgNode, stats: DatasetStats) -> None:
@@ -39,6 +40,20 @@ def check_annotations(cfg: CfgNode, annotated: Collection[str]) -> None:
                 f"{setting} learns {kind}, and the data have only {_listed(sorted(annotated))}. "
                 f"Choose a config for these: {', '.join(recipes) or 'none in configs/ fits'}."
             )
+
+
+def check_training_data(cfg: CfgNode, stats: DatasetStats) -> list[str]:
+    """Run the meta-architecture's own check of the training data, if it has one.
+
+    Args:
+        cfg: plain values only.
+    Returns:
+        Lines for the log.
+    Raises:
+        ConfigError: see `Detector.check_data`.
+    """
+    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return architecture.check_data(cfg, stats) if hasattr(architecture, "check_data") else []
 
 
 def recipes_for(annotated: Collection[str]) -> list[tuple[str, list[str]]]:

@@ -47,6 +47,7 @@ def wrap_model(model: torch.nn.Module) -> torch.nn.Module:
     if comm.get_world_size() == 1:
         return model
     on_gpu = next(model.parameters()).is_cuda
+    # Buffers are not broadcast, as in Detectron2: statistics of batch norms stay per process.
     return torch.nn.parallel.DistributedDataParallel(
         model, device_ids=[comm.get_local_rank()] if on_gpu else None, broadcast_buffers=False
     )

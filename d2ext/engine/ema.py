@@ -29,6 +29,7 @@ class WeightAverage:
     def restart(self) -> None:
         """Reset the average to the model's current weights."""
         self.updates = 0
+        # state_dict() returns views of the weights, which training changes.
         self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     @torch.no_grad()
@@ -40,7 +41,7 @@ class WeightAverage:
             if value.is_floating_point():
                 self.weights[name].lerp_(value, 1 - decay)
             else:
-                self.weights[name].copy_(value)
+                self.weights[name].copy_(value)  # counters, such as num_batches_tracked
 
     @contextmanager
     def in_model(self) -> Iterator[None]:

@@ -9,25 +9,27 @@ from torch import nn
 
 import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.data import DatasetStats
-from d2ext.data.checks.sizes import InputSize
-from d2ext.data.checks.subject import Subject
-from d2ext.data.sources import Source
+from d2ext.data.checks.context import CheckContext
+from d2ext.data.checks.input_size import InputSize
+from d2ext.data.formats import DatasetSplit
+from d2ext.data.formats.dataset_split import PIXEL_TASKS
 from d2ext.engine.auto import Machine, resolve_auto
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 
-def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
+def input_size(cfg: CfgNode, dataset: DatasetSplit, machine: Machine) -> InputSize:
     """Return input sizes, finest stride and anchors of a config's model for a data set.
 
     Args:
         cfg: may have `auto` values, which are derived from the data; not changed.
-        source: the training data.
+        dataset: the training data.
         machine: the hardware for `auto` values.
     """
     cfg = cfg.clone()
-    resolve_auto(cfg, stats_of(source), machine)
+    resolve_auto(cfg, stats_of(dataset), machine)
     cfg.MODEL.DEVICE = "cpu"
+    # Initialising weights draws random numbers, which must not change those of a training.
     with torch.random.fork_rng(devices=[]):
         model = build_model(cfg)
     sides = sorted(cfg.INPUT.MIN_SIZE_TRAIN)
@@ -41,20 +43,20 @@ def input_size(cfg: CfgNode, source: Source, machine: Machine) -> InputSize:
     )
 
 
-def stats_of(source: Source) -> DatasetStats:
+def stats_of(dataset: DatasetSplit) -> DatasetStats:
     """Compute the statistics from which `auto` values are derived."""
-    subject = Subject("", source)
-    counted = subject.usable & ~subject.crowd
-    owners = subject.owners[counted]
-    semantic = source.task in ("semantic", "panoptic")
+    context = CheckContext("", dataset)
+    counted = context.usable & ~context.crowd
+    owners = context.owners[counted]
+    semantic = dataset.task in PIXEL_TASKS
     return DatasetStats(
-        class_names=source.classes,
-        image_sizes=subject.image_sizes.astype(np.int64),
-        object_sizes=subject.raw_boxes[counted, 2:4],
+        class_names=dataset.classes,
+        image_sizes=context.image_sizes.astype(np.int64),
+        object_sizes=context.raw_boxes[counted, 2:4],
         object_images=owners,
-        class_counts=np.bincount(subject.labels[counted], minlength=len(source.classes)),
-        empty_images=len(source.images) - len(np.unique(owners)),
-        stuff_names=source.classes if semantic else (),
+        class_counts=np.bincount(context.labels[counted], minlength=len(dataset.classes)),
+        empty_images=len(dataset.images) - len(np.unique(owners)),
+        stuff_names=dataset.classes if semantic else (),
     )
 
 

@@ -73,6 +73,11 @@ def world_size(args: argparse.Namespace) -> int:
     return rank.world if rank else max(1, args.num_gpus) * args.num_machines
 
 
+def starts_processes(args: argparse.Namespace) -> bool:
+    """Return true if `launch` starts processes and runs `main` in them, not in this one."""
+    return started_rank(os.environ) is None and world_size(args) > 1
+
+
 def started_rank(environment: Mapping[str, str]) -> RankInfo | None:
     """Return the rank that torchrun or SLURM assigned; None if neither started the process."""
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= environment.keys():
@@ -102,6 +107,7 @@ def _slurm_rank(environment: Mapping[str, str]) -> RankInfo:
             "(--ntasks-per-node)."
         )
     host = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
+    # The job's number gives all tasks the same port, and other jobs on the host another one.
     job = int(environment.get("SLURM_JOB_ID", 0))
     port = environment.get("MASTER_PORT") or str(20000 + job % 20000)
     return RankInfo(
@@ -145,6 +151,7 @@ def _free_port() -> int:
 def _spawn(
     local: int, world: int, machine: int, url: str, backend: str, main: Main, arguments: tuple
 ) -> None:
+    # mp.spawn reports failures as text only; the queue keeps the type of a UserError.
     error_queue = mp.get_context("spawn").SimpleQueue()
     ranks = [RankInfo(machine * local + n, world, n, local, url) for n in range(local)]
     try:
@@ -152,6 +159,7 @@ def _spawn(
     except (mp.ProcessExitedException, mp.ProcessRaisedException):
         if not error_queue.empty():
             name, message = error_queue.get()
+            # The traceback of a child's UserError says nothing more to the user.
             raise getattr(errors, name, UserError)(message) from None
         raise
 

@@ -17,6 +17,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     solver = cfg.SOLVER
     groups = build_param_groups(cfg, model)
     if solver.OPTIMIZER == "ADAMW":
+        # One fused kernel per group instead of several passes over each parameter.
         return torch.optim.AdamW(
             groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=True
         )

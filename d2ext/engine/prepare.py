@@ -21,13 +21,13 @@ from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import load_config
 from d2ext.config.load import find_config
-from d2ext.data import DatasetStats, dataset_stats, write_faults
-from d2ext.data.registered import described
+from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
+from d2ext.data.catalog import describe_datasets, reading_ahead
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.auto import Machine, check_auto, describe, inherit_auto, resolve_auto
 from d2ext.engine.check_before_training import check_before_training
-from d2ext.engine.compatibility import check_compatibility
-from d2ext.engine.dataset_arguments import use_data_sets
+from d2ext.engine.compatibility import check_compatibility, check_training_data
+from d2ext.engine.dataset_arguments import find_datasets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
 from d2ext.engine.param_groups import read_rules
@@ -54,11 +54,12 @@ class RunSpec:
     config_file: str
 
 
+@reading_ahead()
 def prepare(args: argparse.Namespace) -> RunSpec:
     """Resolve and check everything that training or evaluation needs.
 
-    `cfg` is written in this function alone: by the assignments below and by the functions named
-    resolve, inherit, align and use, which change it in place. Everything else returns values.
+    `cfg` is written in this function alone: by the assignments below, and in place by
+    `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return values.
 
     Raises:
         UserError: with one message that names the file or key and the remedy.
@@ -66,7 +67,9 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     config_file = find_config(args.config_file)
     cfg = read_config(config_file, args.opts)
     notes = [f"d2ext {__version__}, detectron2 {provider()}, torch {torch.__version__}"]
-    notes += [EXTENSION_STATE, *use_data_sets(cfg, args)]
+    cfg.DATASETS, found = find_datasets(cfg, args)
+    register_datasets(cfg)
+    notes += [EXTENSION_STATE, *found]
 
     cfg.MODEL.DEVICE, device_note = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     notes += [device_note] if device_note else []
@@ -81,7 +84,9 @@ def prepare(args: argparse.Namespace) -> RunSpec:
         notes.append(f"auto values: as in {weights_to_inherit(cfg, args)}")
 
     classes = saved.get("thing_classes") if args.eval_only else None
-    notes += align_classes(cfg, args.eval_only, classes)
+    cfg.DATASETS.CLASSES, aligned = align_classes(cfg, args.eval_only, classes)
+    register_datasets(cfg)  # again only where classes were aligned; else it has no effect
+    notes += aligned
     stats = read_stats(cfg, args.eval_only)  # in the aligned order of classes
     check_classes(classes, stats.class_names)
     notes += data_notes(cfg)
@@ -92,6 +97,7 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
     notes += [describe(decided, names)] if decided else []
     if not args.eval_only:
+        notes += check_training_data(cfg, stats)
         notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
     return RunSpec(cfg, notes, str(config_file))
@@ -194,8 +200,8 @@ def read_stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:
 
 def data_notes(cfg: CfgNode) -> list[str]:
     """Describe the data sets for the log, and write what was dropped from them to OUTPUT_DIR."""
-    lines = described((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
-    return lines + [f"what was dropped: {path}" for path in write_faults(cfg.OUTPUT_DIR)]
+    lines = describe_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
+    return lines + [f"what was dropped: {path}" for path in write_dropped(cfg.OUTPUT_DIR)]
 
 
 def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:

@@ -49,6 +49,7 @@ def _use_epochs(cfg: CfgNode) -> list[str]:
         return []
     _stretch(cfg, math.ceil(epochs * iterations_per_epoch(cfg) / solver.ACCUMULATE))
     lines = [f"{epochs} epochs: MAX_ITER {solver.MAX_ITER}, STEPS {tuple(solver.STEPS)}"]
+    # A warm-up of a long recipe would not end within few epochs.
     if solver.WARMUP_ITERS > solver.MAX_ITER // 4:
         solver.WARMUP_ITERS = solver.MAX_ITER // 4
         lines.append(f"WARMUP_ITERS {solver.WARMUP_ITERS}: a quarter of the training at most")

@@ -47,6 +47,7 @@ class TrainStep(SimpleTrainer):
         super().__init__(model, data_loader, optimizer)
         self.accumulate, self.dtype, self.clip, self.seed = accumulate, dtype, clip, seed
         self.device = next(model.parameters()).device.type
+        # bfloat16 has float32's range, so its gradients do not underflow and need no scaling.
         scaled = dtype is torch.float16 and self.device == "cuda"
         self.scaler = torch.amp.GradScaler(self.device, enabled=scaled)
         self._batches: Iterator[Batch] | None = None
@@ -67,7 +68,7 @@ class TrainStep(SimpleTrainer):
                 losses.append(self._forward_backward(batch, part))
         self.after_backward()
         norm = self._clip()
-        metrics = _mean(self._finite(losses, names))
+        metrics = _mean(self._finite(losses, names))  # raises before the weights change
         if norm is not None:
             metrics["grad_norm"] = norm.item()
         log_metrics(metrics, waited)
@@ -102,13 +103,14 @@ class TrainStep(SimpleTrainer):
         if isinstance(losses, Tensor):
             losses = {"total_loss": losses}
         total = sum(losses.values())
+        # Gradients of the parts add up: dividing makes their sum the mean over the batches.
         self.scaler.scale(total / self.accumulate).backward()
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _clip(self) -> Tensor | None:
         if self.clip is None:
             return None
-        self.scaler.unscale_(self.optimizer)
+        self.scaler.unscale_(self.optimizer)  # CLIP_VALUE is for gradients of the real loss
         groups = self.optimizer.param_groups
         return self.clip([p for g in groups for p in g["params"] if p.grad is not None])
 

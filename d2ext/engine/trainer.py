@@ -145,7 +145,7 @@ class Trainer(DefaultTrainer):
             self.start_iter = self.iter + 1
             logger.info("resumed: the next iteration is %d", self.start_iter)
         elif self.average is not None:
-            self.average.restart()
+            self.average.restart()  # it was started from the initial weights
 
     def train(self) -> dict[str, Any]:  # type: ignore[override] # as DefaultTrainer's
         """Train from `start_iter` to `max_iter`; return the last evaluation's results.
@@ -183,6 +183,7 @@ class Trainer(DefaultTrainer):
                 loaders = [self.build_loss_loader(self.cfg, n) for n in self.cfg.DATASETS.TEST]
                 numbers |= validation_losses(_unwrapped(self.model), loaders)
         numbers = {name: float(value) for name, value in numbers.items()}
+        # Only the first process has the results; all must agree on the best score and on stopping.
         return comm.all_gather(numbers)[0]
 
     def evaluated_weights(self) -> dict[str, Tensor]:
@@ -198,7 +199,7 @@ class Trainer(DefaultTrainer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self._use_seed(state_dict["seed"])
+        self._use_seed(state_dict["seed"])  # the order of the data depends on it
 
     @classmethod
     def load_weights(cls, cfg: CfgNode, model: nn.Module) -> None:
@@ -275,6 +276,7 @@ class _LazyLoader:
 def _load_from_start(trainer: Trainer) -> Iterable[Batch]:
     batches = trainer.start_iter * trainer.cfg.SOLVER.ACCUMULATE
     build = trainer.build_train_loader
+    # A subclass may override build_train_loader with Detectron2's own signature.
     if "start_iteration" in signature(build).parameters:
         return build(trainer.cfg, start_iteration=batches)
     if batches:

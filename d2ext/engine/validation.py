@@ -36,6 +36,7 @@ def validation_losses(
     count = 0
     with losses_without_learning(model):
         for number, batch in enumerate(batch for loader in loaders for batch in loader):
+            # Losses that sample proposals are comparable between evaluations only if reseeded.
             seed_step(0, comm.get_rank(), number, 0)
             for name, loss in _named(model(batch)).items():
                 sums[name] = sums.get(name, 0.0) + float(loss)

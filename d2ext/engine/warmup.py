@@ -42,6 +42,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     solver = cfg.SOLVER
     if solver.WARMUP_METHOD != POWER:
         return detectron2_schedule(cfg, optimizer)
+    # fvcore's schedules are functions of the training's progress, 0 to 1.
     length = solver.WARMUP_ITERS / solver.MAX_ITER
     multiplier = PowerWarmup(_schedule(cfg), length, solver.WARMUP_POWER)
     return LRMultiplier(optimizer, multiplier=multiplier, max_iter=solver.MAX_ITER)

@@ -46,12 +46,14 @@ def measure(annotations: str, results: Sequence[dict[str, Any]], task: str) -> P
         results: in COCO's results format.
         task: "bbox" or "segm".
     """
+    # COCO's tools print, and loadRes writes into the dictionaries that it gets.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(annotations)
         found = truth.loadRes([dict(item) for item in results])
         evaluation = COCOeval_faster(truth, found, task)
         evaluation.evaluate()
         evaluation.accumulate()
+    # The last axis is the number of detections per image: 1, 10, 100.
     precision = np.asarray(evaluation.eval["precision"], dtype=float)[:, :, :, :, -1]
     return Precision(
         np.where(precision < 0, np.nan, precision),

@@ -88,6 +88,7 @@ class Detections(ExportedModule):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         levels = self.exporter.decode(self.exporter.head(self.exporter.normalize(images)))
         boxes, scores, classes = self.exporter.select(levels, self.for_onnx)
+        # A fixed number of outputs is filled up with score 0, which no detection has.
         found = scores > 0
         if self.exporter.clip:
             boxes = clipped(boxes, *images.shape[-2:])

@@ -72,6 +72,7 @@ def export_program(
         ConfigError: the model does not allow a free size.
     """
     exporter = module.exporter
+    # Sides are multiples of the stride, so that the exported shapes need no rounding.
     shape: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=_MOST)}
     if free_size:
         least = -(-exporter.smallest // exporter.stride)

@@ -63,7 +63,7 @@ def _loop(
                 due = int((time.perf_counter() - start) * video.rate) + 1 - written
                 for _ in range(due):
                     write(picture)
-                written += max(0, due)
+                written += max(0, due)  # negative if a fast model is ahead of the clock
             stopwatch.rounds += 1
             if window and _show(picture) == "q":
                 return

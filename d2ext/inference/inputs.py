@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from d2ext.data.sources.files import IMAGE_SUFFIXES
+from d2ext.data.formats.image_files import IMAGE_SUFFIXES
 from d2ext.errors import DataError
 from d2ext.inference import video
 

@@ -42,7 +42,7 @@ class Predictor:
             print(note)
         self.model = build_model(cfg).eval()
         load_for_evaluation(self.model, cfg.MODEL.WEIGHTS)
-        fuse_for_inference(self.model)
+        fuse_for_inference(self.model)  # after loading: it changes the parameters' names
         self.format = cfg.INPUT.FORMAT
         shortest = cfg.INPUT.MIN_SIZE_TEST
         by_edge = T.ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
@@ -60,6 +60,7 @@ class Predictor:
         pixels = self.resize.get_transform(image).apply_image(image)
         if self.format == "BGR":
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        # torch rejects the negative strides that flipped or channel-reversed arrays have.
         tensor = torch.as_tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)
         (output,) = self.model([{"image": tensor, "height": height, "width": width}])
         return output

@@ -31,6 +31,7 @@ class Video:
     def __init__(self, capture: cv2.VideoCapture) -> None:
         self.capture = capture
         rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        # Damaged files and some cameras report 0, NaN or absurd numbers.
         self.rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else _RATE
         self.count = max(0, int(count)) if math.isfinite(count) else 0
 
@@ -94,7 +95,7 @@ def write_video(path: Path, rate: float) -> Iterator[FrameWriter]:
         OutputError: OpenCV cannot write it.
         DataError: no frame was written.
     """
-    writers: list[cv2.VideoWriter] = []
+    writers: list[cv2.VideoWriter] = []  # opened with the first frame, whose size it needs
     with replacing(path) as temporary:
 
         def write(frame: np.ndarray) -> None:

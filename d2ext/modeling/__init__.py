@@ -1,4 +1,4 @@
-"""Models; importing this registers every one of them with Detectron2."""
+"""Models: importing this registers all of them with Detectron2."""
 
 from d2ext.modeling import backbone, dense_heads, meta_arch, neck
 

@@ -34,6 +34,7 @@ def fuse_norms(model: Module) -> Module:
     """
     convolutions: list[Any] = [module for module in model.modules() if isinstance(module, Conv2d)]
     for layer in convolutions:
+        # Other norms depend on the input, so that no constant kernel can hold them.
         if isinstance(layer.norm, nn.BatchNorm2d):
             fused = fuse_conv_bn_eval(layer, layer.norm)
             layer.weight, layer.bias, layer.norm = fused.weight, fused.bias, None

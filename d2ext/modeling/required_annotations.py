@@ -43,6 +43,7 @@ def required_annotations(cfg: CfgNode) -> dict[str, str]:
     """
     name = cfg.MODEL.META_ARCHITECTURE
     model_class: Any = get_registered(META_ARCH_REGISTRY, "MODEL.META_ARCHITECTURE", name)
+    # The class first: a project's subclass of Detectron2's model may declare needs of its own.
     if hasattr(model_class, "required_annotations"):
         return model_class.required_annotations(cfg)
     for base in getattr(model_class, "__mro__", ()):

@@ -1,4 +1,4 @@
-"""Detecting in several views of an image: sizes, mirror images and, of large ones, parts."""
+"""Test-time augmentation (TTA): sizes, mirror images and slices of an image, merged by NMS."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -19,14 +19,14 @@ from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, Instances, RotatedBoxes
 
 Item = dict[str, Any]
-_TOUCH = 1.0  # pixels: a box that ends this near to a cut is cut itself
+_TOUCH = 1.0  # pixels; a box that ends closer than this to a cut was cut itself
 
 
 def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """The model, detecting in several views if `TEST.AUG` or `TEST.SLICE_SIZE` ask for it.
+    """Wrap the model in test-time augmentation if `TEST.AUG` or `TEST.SLICE_SIZE` ask for it.
 
     Raises:
-        ConfigError: a value is out of its range, or the model predicts what cannot be merged.
+        ConfigError: a value is out of range, or the model's predictions cannot be merged.
     """
     size, overlap = slice_options(cfg.TEST, "TEST")
     if not size and not cfg.TEST.AUG.ENABLED:
@@ -54,21 +54,21 @@ def _resizes(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 class TestTimeAugmentation(nn.Module):
-    """Detections of a model in several views of an image, merged by NMS within each class.
+    """A model wrapped in test-time augmentation: detections of several views, merged by NMS.
 
-    A view is the whole image or a slice, mirrored or not, at one of several sizes. What a slice
-    cuts off is left to its neighbour or to the whole image.
+    A view is the whole image or a slice, mirrored or not, at one of several sizes. Objects that a
+    slice cuts are left to its neighbour or to the whole image. NMS is applied within each class.
 
     Args:
-        model: Detectron2's input and output format; gives `pred_boxes` (or rotated ones), `scores`,
-            `pred_classes` and maybe `pred_masks`.
+        model: a detector in Detectron2's format, with `pred_boxes` (axis-aligned or rotated),
+            `scores`, `pred_classes` and optionally `pred_masks`.
         resizes: sizes of each view.
-        mirrored: views from left to right, too.
-        slice_size: side of a slice in pixels; 0: none.
+        mirrored: add horizontally mirrored views.
+        slice_size: side of a slice in pixels; 0 for no slices.
         slice_overlap: see `slices_of`.
         image_format: "RGB" or "BGR", as the model takes it.
-        nms_thresh: IoU.
-        max_detections: kept of an image, the best.
+        nms_thresh: IoU above which the lower-scoring of two detections of a class is dropped.
+        max_detections: detections per image.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class TestTimeAugmentation(nn.Module):
         self.nms_thresh, self.max_detections = nms_thresh, max_detections
 
     def forward(self, batch: list[Item]) -> list[Item]:
-        """As the model, in the image's own pixels: it is read again from "file_name" where the
-        dict has one, since "image" may have been shrunk already."""
+        """Detect in all views of each image; results are in the image's own pixels."""
+        # Read again from "file_name" if the dict has one: "image" may have been shrunk already.
         return [{"instances": self._detect(item)} for item in batch]
 
     def _detect(self, item: Item) -> Instances:
@@ -145,8 +145,8 @@ class _Found:
     """Detections in a region of an image.
 
     Args:
-        instances: in the region's pixels.
-        region: in the image's pixels.
+        instances: detections in pixels of the region.
+        region: the region in pixels of the image.
         image_size: (height, width) in pixels.
     """
 
@@ -155,7 +155,7 @@ class _Found:
     image_size: tuple[int, int]
 
     def boxes(self) -> Tensor:
-        """(N, 4) XYXY or (N, 5) XYWHA in the image."""
+        """Return the boxes in pixels of the image: (N, 4) XYXY or (N, 5) XYWHA."""
         boxes = self.instances.pred_boxes.tensor.clone()
         shift = boxes.new_tensor(self.region[:2])
         boxes[:, :2] += shift
@@ -164,7 +164,7 @@ class _Found:
         return boxes
 
     def mirrored(self) -> "_Found":
-        """The same detections, of the region as it is not mirrored."""
+        """Map detections in the mirrored region back to the region."""
         width = self.region[2] - self.region[0]
         flipped = Instances(self.instances.image_size, **self.instances.get_fields())
         boxes = self.instances.pred_boxes.tensor.clone()
@@ -179,7 +179,7 @@ class _Found:
         return _Found(flipped, self.region, self.image_size)
 
     def without_cut(self) -> "_Found":
-        """Without what ends where the region does and the image goes on."""
+        """Drop the detections that end at a border of the region inside the image."""
         boxes = self.instances.pred_boxes.tensor
         if boxes.shape[1] == 5:
             return self  # a rotated box reaches beyond a cut instead of ending there
@@ -194,14 +194,14 @@ class _Found:
 
 
 def _pixels(item: Item, image_format: str) -> np.ndarray:
-    """(H, W, 3) uint8, of full size where it can be had."""
+    """Return the image (H, W, 3) uint8, at full size if its file is known."""
     if "file_name" in item:
         return read_image(item["file_name"], format=image_format)
     return item["image"].permute(1, 2, 0).cpu().numpy()
 
 
 def _masks(views: list[_Found], keep: Tensor) -> Tensor:
-    """(N, H, W) bool masks of the kept detections, in the image."""
+    """Return (N, H, W) bool masks of the kept detections, in pixels of the image."""
     height, width = views[0].image_size
     owners = [(view, i) for view in views for i in range(len(view.instances))]
     masks = torch.zeros((len(keep), height, width), dtype=torch.bool)

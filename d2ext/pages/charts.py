@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
-from d2ext.visualization.figures import COLORS, FAINT, svg, tidy
+from d2ext.visualization.figures import COLORS, FAINT, shortened, svg, tidy
 
 Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
 _WIDTH, _HEIGHT = 4.2, 3.0  # inches
@@ -24,7 +24,7 @@ def bars(title: str, names: Sequence[str], counts: Mapping[str, np.ndarray]) -> 
             drawn_bars = axes.barh(places, values, 0.9 * thick, color=COLORS[i], label=name)
             labels = [f"{value:,}" for value in values]
             axes.bar_label(drawn_bars, labels, padding=3, fontsize=8, color=FAINT)
-        axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
+        axes.set_yticks(range(len(names)), [shortened(name, 24) for name in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_xlim(0, 1.25 * max([1, *(int(max(v, default=1)) for v in counts.values())]))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -84,7 +84,3 @@ def lines(title: str, label: str, series: Series, *, from_zero: bool = True) -> 
 def _legend(axes: Axes, count: int) -> None:
     if 1 < count <= 12:
         axes.legend(frameon=False, fontsize=8)
-
-
-def _shortened(name: str, longest: int = 24) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from d2ext.data.augmentation.annotated_image import upright_box
-from d2ext.data.checks.report import Fault, Report
-from d2ext.data.checks.run import check_sources
-from d2ext.data.sources import Source
+from d2ext.data.checks.check import check_splits
+from d2ext.data.checks.report import Report
+from d2ext.data.formats import DatasetSplit
+from d2ext.data.formats.dataset_split import PIXEL_TASKS
+from d2ext.data.issues import Issue
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
 from d2ext.pages.page import Page
@@ -21,12 +23,14 @@ NAME = "index.html"
 _EXAMPLES = 6  # pictures per class
 _CLASSES = 60  # classes with pictures
 _BARS = 60  # classes in the chart of counts
-_FAULTS = 6  # pictures per kind of fault
-_LINES = 12  # places per kind of fault
+_ISSUES = 6  # pictures per kind of issue
+_LINES = 12  # places per kind of issue
 _HEAT = 48  # cells per side of the heat map of positions
 
 
-def write_data_page(sources: Mapping[str, Source], path: Path, *, progress: bool = False) -> None:
+def write_data_page(
+    sources: Mapping[str, DatasetSplit], path: Path, *, progress: bool = False
+) -> None:
     """Write the page about the splits of a data set.
 
     Args:
@@ -36,20 +40,20 @@ def write_data_page(sources: Mapping[str, Source], path: Path, *, progress: bool
     Raises:
         OutputError: the page cannot be written.
     """
-    report = check_sources(sources, progress=progress)
+    report = check_splits(sources, progress=progress)
     first = next(iter(sources.values()))
     page = Page(f"{first.format} data set {first.path.resolve().name}")
     _add_overview(page, sources, report)
-    if first.task in ("semantic", "panoptic"):
+    if first.task in PIXEL_TASKS:
         _add_labelled(page, sources)
     else:
         _add_objects(page, sources)
         _add_classes(page, sources)
-    _add_faults(page, report)
+    _add_issues(page, report)
     page.write(path)
 
 
-def _add_overview(page: Page, sources: Mapping[str, Source], report: Report) -> None:
+def _add_overview(page: Page, sources: Mapping[str, DatasetSplit], report: Report) -> None:
     rows = [
         (name, len(s.images), s.num_annotations or "", len(s.classes), str(s.path))
         for name, s in sources.items()
@@ -61,7 +65,7 @@ def _add_overview(page: Page, sources: Mapping[str, Source], report: Report) -> 
             page.text(note, "faint")
 
 
-def _objects(source: Source) -> list[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
+def _objects(source: DatasetSplit) -> list[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
     """Return (image, annotation, XYXY) of every object with a finite box; crowds are left out."""
     found = []
     for image in source.images:
@@ -72,7 +76,7 @@ def _objects(source: Source) -> list[tuple[dict[str, Any], dict[str, Any], np.nd
     return found
 
 
-def _add_objects(page: Page, sources: Mapping[str, Source]) -> None:
+def _add_objects(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
     page.heading("Objects")
     boxes = {name: _boxes(source) for name, source in sources.items()}
     sides = {name: (b[:, 2:4] - b[:, :2]).clip(1e-3) for name, b in boxes.items()}
@@ -88,13 +92,13 @@ def _add_objects(page: Page, sources: Mapping[str, Source]) -> None:
     page.charts(drawn)
 
 
-def _boxes(source: Source) -> np.ndarray:
+def _boxes(source: DatasetSplit) -> np.ndarray:
     """Return (N, 6): XYXY in pixels, then width and height of the image."""
     rows = [[*box, image["width"], image["height"]] for image, _, box in _objects(source)]
     return np.array(rows, dtype=float).reshape(-1, 6)
 
 
-def _class_chart(sources: Mapping[str, Source]) -> bytes:
+def _class_chart(sources: Mapping[str, DatasetSplit]) -> bytes:
     """Draw the number of objects per class, the most frequent first."""
     names = next(iter(sources.values())).classes
     counts = {name: _class_counts(source, names) for name, source in sources.items()}
@@ -104,7 +108,7 @@ def _class_chart(sources: Mapping[str, Source]) -> bytes:
     return charts.bars(title, [names[i] for i in order], {n: c[order] for n, c in counts.items()})
 
 
-def _class_counts(source: Source, names: Sequence[str]) -> np.ndarray:
+def _class_counts(source: DatasetSplit, names: Sequence[str]) -> np.ndarray:
     index = {name: number for number, name in enumerate(names)}
     counts = np.zeros(len(names), dtype=int)
     for image in source.images:
@@ -124,7 +128,7 @@ def _coverage(boxes: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _add_classes(page: Page, sources: Mapping[str, Source]) -> None:
+def _add_classes(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
     """Add examples of every class, spread over the first split."""
     page.heading("Examples of every class")
     source = next(iter(sources.values()))
@@ -154,7 +158,7 @@ def _example(
     return crop(pixels, box.tolist(), marks), Path(image["file_name"]).name
 
 
-def _add_labelled(page: Page, sources: Mapping[str, Source]) -> None:
+def _add_labelled(page: Page, sources: Mapping[str, DatasetSplit]) -> None:
     """Add images whose pixels have the colours of their classes."""
     for name, source in sources.items():
         page.heading(f"Examples of {name}")
@@ -175,7 +179,7 @@ def _patch(color: Color) -> np.ndarray:
     return np.full((24, 24, 3), color, np.uint8)
 
 
-def _tinted(image: dict[str, Any], source: Source) -> tuple[np.ndarray, str] | None:
+def _tinted(image: dict[str, Any], source: DatasetSplit) -> tuple[np.ndarray, str] | None:
     labels = image.get("sem_seg_file_name")
     pixels = _read(image["file_name"])
     if pixels is None or labels is None:
@@ -191,30 +195,30 @@ def _tinted(image: dict[str, Any], source: Source) -> tuple[np.ndarray, str] | N
     return whole(pixels, marks), Path(image["file_name"]).name
 
 
-def _add_faults(page: Page, report: Report) -> None:
-    page.heading("Faults")
-    if not report.faults:
+def _add_issues(page: Page, report: Report) -> None:
+    page.heading("Issues")
+    if not report.issues:
         page.text("none found")
-    for kind, faults in report.by_kind().items():
-        page.heading(f"{kind.code}: {len(faults)}", 3)
+    for kind, issues in report.by_kind().items():
+        page.heading(f"{kind.code}: {len(issues)}", 3)
         page.text(f"{kind.severity}: {kind}", kind.severity)
-        page.items(f"{fault.where}: {fault.detail}" for fault in faults[:_LINES])
-        if len(faults) > _LINES:
-            page.text(f"and {len(faults) - _LINES} more", "faint")
-        shown = [found for found in map(_fault_picture, faults[: 3 * _FAULTS]) if found]
+        page.items(f"{issue.where}: {issue.detail}" for issue in issues[:_LINES])
+        if len(issues) > _LINES:
+            page.text(f"and {len(issues) - _LINES} more", "faint")
+        shown = [found for found in map(_issue_picture, issues[: 3 * _ISSUES]) if found]
         if shown:
-            page.pictures(shown[:_FAULTS])
+            page.pictures(shown[:_ISSUES])
 
 
-def _fault_picture(fault: Fault) -> tuple[np.ndarray, str] | None:
-    pixels = _read(str(fault.image)) if fault.image else None
+def _issue_picture(issue: Issue) -> tuple[np.ndarray, str] | None:
+    pixels = _read(str(issue.image)) if issue.image else None
     if pixels is None:
         return None
-    caption = f"{Path(str(fault.image)).name}: {fault.detail}"
-    if fault.box is None or not np.isfinite(fault.box).all():
+    caption = f"{Path(str(issue.image)).name}: {issue.detail}"
+    if issue.box is None or not np.isfinite(issue.box).all():
         return whole(pixels, [], 240), caption
-    mark = Mark(fault.box, color_of(0, {}), class_name(0, {"thing_classes": [fault.code]}))
-    return crop(pixels, fault.box, [mark]), caption
+    mark = Mark(issue.box, color_of(0, {}), class_name(0, {"thing_classes": [issue.code]}))
+    return crop(pixels, issue.box, [mark]), caption
 
 
 def _read(file_name: str) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""One reference case: its inputs and weights, and what the authors' model gave."""
+"""A reference case: inputs, weights, and the outputs of the authors' model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,17 @@ from detectron2.structures import Boxes, Instances
 
 SHOWN = 5
 FILES = ("case.json", "entries.json", "golden.npz")
-DIGEST_LIMIT = 4096  # values of an output that a case keeps, unless it says so
+DIGEST_LIMIT = 4096  # values of an output that a case stores, unless it says otherwise
 
 
 @dataclass
 class Comparison:
-    """How one output compares with the authors'.
+    """The comparison of one output with the authors'.
 
     Attributes:
-        key: of the output.
+        key: key of the output.
         error: the largest difference, in multiples of the case's tolerance; 1 is the limit.
-        problem: why the two could not be compared, or "".
+        problem: the reason why the two cannot be compared, or "".
     """
 
     key: str
@@ -41,14 +41,16 @@ class Comparison:
 
 
 class Case:
-    """A folder with `case.json` (settings, tolerances), `entries.json` (names and shapes of the
-    published checkpoint) and `golden.npz` (outputs of the published model).
+    """A folder with the inputs, settings and golden outputs of a published model.
+
+    `case.json` has settings and tolerances, `entries.json` names and shapes of the published
+    checkpoint, `golden.npz` the outputs of the published model.
 
     Args:
-        files: those that it has to have; one of real weights has no `entries.json`.
+        files: the required files; a case of real weights has no `entries.json`.
 
     Raises:
-        DataError: one of them is missing.
+        DataError: one of the files is missing.
     """
 
     def __init__(self, folder: Path, files: Sequence[str] = FILES) -> None:
@@ -63,11 +65,11 @@ class Case:
 
     @property
     def shapes(self) -> dict[str, list[int]]:
-        """Of the published weights, by the authors' names."""
+        """Shapes of the published weights, by the authors' names."""
         return {name: shape for name, shape, _ in self.entries}
 
     def published(self) -> dict[str, Tensor]:
-        """The weights by the authors' names."""
+        """Return the weights by the authors' names."""
         state = recipe.fill_state_dict(self.entries)
         for prefix, factor in self.facts["scale"].items():
             for name in state:
@@ -76,12 +78,12 @@ class Case:
         return state
 
     def load(self, model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-        """Fill a model; the published layout has to have all its parameters.
+        """Load the case's weights into a model, all of whose parameters they must have.
 
-        Others of the layout are left out: what ours lacks and needs shows in what comes out.
+        Weights that the model lacks are ignored: if it needed them, its outputs would differ.
 
         Args:
-            prefix: what the case's names lack of the whole model's.
+            prefix: prepended to the case's names, for a case of a part of a model.
         Returns:
             The model's parameters and buffers by the authors' names.
         Raises:
@@ -94,13 +96,14 @@ class Case:
         if missing:
             raise DataError(f"{self.name}: entries.json lacks {', '.join(missing[:SHOWN])} (ours)")
         model.load_state_dict(converted, strict=False)
+        # Conversion renames tensors without copying them, so that identity links both names.
         ours = {id(value): name for name, value in converted.items()}
         here = dict(model.named_parameters()) | dict(model.named_buffers())
         names = {name: ours.get(id(value), "") for name, value in published.items()}
         return {name: here[own] for name, own in names.items() if own in here}
 
     def batch(self) -> list[dict]:
-        """Detectron2's input dicts, in the channel order of the model, with ground truth."""
+        """Return Detectron2's input dicts, in the channel order of the model, with ground truth."""
         facts = self.facts["input"]
         pairs = zip(facts["images"], facts["ground_truth"], strict=True)
         return [self._item(image, truth) for image, truth in pairs]
@@ -118,11 +121,11 @@ class Case:
         return {"image": tensor, "instances": instances}
 
     def compare_all(self, outputs: Mapping[str, Tensor]) -> list[Comparison]:
-        """Every output that the case stores with ours of the same name."""
+        """Compare every output that the case stores with ours of the same name."""
         return [self.compare(key, outputs.get(key)) for key in self.facts["outputs"]]
 
     def compare(self, key: str, value: Tensor | None) -> Comparison:
-        """One output, which the case stores whole or as a digest."""
+        """Compare one output, which the case stores whole or as a digest."""
         if value is None:
             return Comparison(key, np.inf, "our model has no such output")
         actual = value.detach().cpu().numpy()
@@ -140,16 +143,16 @@ class Case:
         for own, theirs in pairs:
             if own.shape != theirs.shape:
                 return Comparison(key, np.inf, _shapes(own.shape, theirs.shape))
-        # What is counted or numbered has no tolerance: it has to be equal.
+        # Counts and indices have no tolerance: they have to be equal.
         limits = self.facts["tolerance"].get(key, {})
         return Comparison(key, max(_error(own, theirs, **limits) for own, theirs in pairs))
 
 
 def case_facts(folder: Path) -> dict[str, Any]:
-    """The contents of a case's `case.json`.
+    """Read the `case.json` of a case.
 
     Raises:
-        DataError: there is none.
+        DataError: the file is missing.
     """
     _check_files(folder, FILES[:1])
     return json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
@@ -168,7 +171,7 @@ def _shapes(own: Any, theirs: Any) -> str:
 def _error(
     own: np.ndarray, theirs: np.ndarray, rtol: float = 0.0, atol: float = 0.0, **_: float
 ) -> float:
-    """The largest difference in multiples of the tolerance; infinite where it is not a number."""
+    """Return the largest difference in multiples of the tolerance; infinite for NaN."""
     if own.size == 0:
         return 0.0
     difference = np.abs(own.astype(np.float64) - theirs.astype(np.float64))

@@ -46,7 +46,7 @@ ATSS = Section(
         "use_dcn_in_tower": "DEFORMABLE_TOWER",
         "use_deformable": "DEFORMABLE_TOWER",
     },
-    # Of a matcher that the authors make and never ask.
+    # Settings of a matcher that the authors build and never use.
     ignored=("iou_thresholds", "iou_labels"),
     elsewhere=("use_gn", "max_detections"),
 )
@@ -72,7 +72,7 @@ FCOS = Section(
         "yield_proposal": False,
         "yield_box_features": False,
     },
-    # Of training as a proposal generator.
+    # Settings of its training as a proposal generator.
     ignored=("inference_th_train", "pre_nms_topk_train", "post_nms_topk_train"),
     elsewhere=(
         *("norm", "box_quality", "center_sample", "pos_radius", "top_levels", "fpn_strides"),
@@ -154,7 +154,7 @@ def _set_most(cfg: CfgNode, head: Settings) -> None:
 
 
 def _norm(name: str) -> str:
-    """What `detectron2.layers.get_norm` calls a norm of the authors."""
+    """Return the name in `detectron2.layers.get_norm` of a norm of the authors."""
     return {"none": "", "NaiveGN": "GN"}.get(name, name)
 
 

@@ -15,7 +15,7 @@ from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.structures import Boxes, Instances
 
 Outputs = Iterator[tuple[str, Tensor]]
-Seen = dict[str, Any]  # outputs of the watched modules
+Seen = dict[str, Any]  # outputs of the recorded modules, by name
 
 _OUTPUTS: dict[type, type["DetectorOutputs"]] = {}
 _Class = TypeVar("_Class", bound=type["DetectorOutputs"])
@@ -60,11 +60,11 @@ class DetectorOutputs:
         self.case, self.model = case, model
         self.truth = [item["instances"] for item in case.batch()]
 
-    def watched(self) -> dict[str, nn.Module]:
-        """Return the modules whose outputs `outputs` reads, besides the stages of the backbone."""
+    def recorded_modules(self) -> dict[str, nn.Module]:
+        """Return the modules, besides stages of the backbone, that `intermediate` reads."""
         return {"head": self.model.head}
 
-    def outputs(self, seen: Seen) -> Outputs:
+    def intermediate(self, seen: Seen) -> Outputs:
         """Yield the raw outputs of the head, as (B, C, H, W) maps, and what its cells learn."""
         yield from self.raw(seen["head"], seen["fpn"])
         yield from self.assigned(seen["head"])
@@ -164,6 +164,7 @@ class FCOSOutputs(DetectorOutputs):
         boxes.clip(found.image_size)
         probability = torch.cat([logits[index] for logits in head.logits]).sigmoid()
         quality = torch.cat([quality[index] for quality in head.quality]).sigmoid()
+        # Scores also tell locations with identical boxes apart.
         scores = (probability[:, found.pred_classes] * quality[:, None]).sqrt()  # (L, N)
         apart = torch.cdist(boxes.tensor, found.pred_boxes.tensor, p=torch.inf)
         return (apart + (scores - found.scores).abs()).argmin(dim=0)
@@ -200,11 +201,11 @@ class RetinaNetOutputs(DetectorOutputs):
 
 @register_detector_outputs(GeneralizedRCNN)
 class RCNNOutputs(DetectorOutputs):
-    def watched(self) -> dict[str, nn.Module]:
+    def recorded_modules(self) -> dict[str, nn.Module]:
         generator = self.model.proposal_generator
         return {"rpn": generator.rpn_head, "proposals": generator}
 
-    def outputs(self, seen: Seen) -> Outputs:
+    def intermediate(self, seen: Seen) -> Outputs:
         for level, logits, deltas in zip(seen["fpn"], *seen["rpn"], strict=True):
             yield f"rpn.logits.{level}", logits
             yield f"rpn.deltas.{level}", deltas

@@ -1,4 +1,4 @@
-"""Cases of whole detectors: features, raw outputs, detections, assignment, losses, gradients."""
+"""Parity of whole detectors: features, raw outputs, detections, assignment, losses, gradients."""
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -46,13 +46,13 @@ def detector(case: Case) -> dict[str, Tensor]:
 def _evaluated(case: Case, model: Any) -> Outputs:
     parts = _parts(model)
     outputs = outputs_for(case, model)
-    seen = watch({**parts, "model": model, **outputs.watched()})
+    seen = watch({**parts, "model": model, **outputs.recorded_modules()})
     with torch.no_grad():
         model.eval()(case.batch())
         yield "input", _preprocessed(model, case.batch())
         for name in parts:
             yield from _levels(name, seen[name], list(seen["fpn"]))
-        yield from outputs.outputs(seen)
+        yield from outputs.intermediate(seen)
         for index, found in enumerate(seen["model"]):
             yield from outputs.detections("det", index, found["instances"], seen)
         if "alternative_postprocessing" in case.facts:
@@ -90,7 +90,7 @@ def _parts(model: Any) -> dict[str, nn.Module]:
 
 
 def watch(modules: dict[str, nn.Module]) -> dict[str, Any]:
-    """Return a dict in which each module's first output appears under its name."""
+    """Register forward hooks that record each module's first output in the returned dict."""
     seen: dict[str, Any] = {}
     for name, module in modules.items():
         module.register_forward_hook(partial(_keep_first, seen, name))
@@ -99,7 +99,7 @@ def watch(modules: dict[str, nn.Module]) -> dict[str, Any]:
 
 def _keep_first(seen: dict[str, Any], name: str, module: nn.Module, args: Any, output: Any) -> None:
     if name not in seen:
-        seen[name] = deepcopy(output)  # some models go on to change it in place
+        seen[name] = deepcopy(output)  # some models change it in place later
 
 
 def _levels(name: str, output: Any, names: Sequence[str]) -> Outputs:

@@ -26,7 +26,7 @@ DIGEST_LIMIT = 4096
 class Detectron2Case(Case):
     """A case of one of Detectron2's models.
 
-    Tolerances may also be a distance of whole gradients, or a part of the pixels of masks.
+    A tolerance may also be a distance of whole gradients, or a share of the pixels of masks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Detectron2Case(Case):
         self.num_classes: int = head["NUM_CLASSES"]
 
     def cfg(self) -> CfgNode:
-        """The config that the settings give, on the CPU."""
+        """Build the config of the settings, on the CPU."""
         cfg = get_cfg()
         cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.MASK_ON = "MODEL.ROI_MASK_HEAD" in self.settings
@@ -50,10 +50,11 @@ class Detectron2Case(Case):
         return cfg
 
     def batch(self, masks: str = "polygon") -> list[dict]:
-        """Detectron2's input dicts with ground truth.
+        """Return Detectron2's input dicts with ground truth.
 
-        Its masks are the boxes, as polygons or as "bitmask"; keypoints lie on the boxes' diagonals;
-        pixels have the class of the last box that covers them, counted by stuff's classes, or 0.
+        Masks are the boxes, as polygons or as "bitmask". Keypoints lie on the boxes' diagonals.
+        The semantic class of a pixel follows from the class of the last box that covers it, or is
+        0.
         """
         return [self._input(facts, masks) for facts in self.facts["input"]["images"]]
 
@@ -83,7 +84,7 @@ class Detectron2Case(Case):
         return RotatedBoxes(torch.cat([centres, sizes, angles[:, None]], dim=1))
 
     def golden_boxes(self, prefix: str) -> Boxes | RotatedBoxes:
-        """The boxes that the authors' model gave."""
+        """Return the boxes of the authors' model."""
         tensor = torch.from_numpy(self.golden[f"{prefix}.boxes"])
         return RotatedBoxes(tensor) if self.rotated else Boxes(tensor)
 
@@ -130,7 +131,7 @@ def _bits(boxes: np.ndarray, size: tuple[int, int]) -> BitMasks:
 
 
 def _keypoints(boxes: np.ndarray, count: int) -> Keypoints:
-    """All visible, from the first corner of a box to the last."""
+    """Place visible keypoints from the first corner of each box to the last."""
     along = np.linspace(0.05, 0.95, count, dtype=np.float32)[None, :, None]
     places = boxes[:, None, :2] + along * (boxes[:, None, 2:] - boxes[:, None, :2])
     return Keypoints(np.concatenate([places, np.full_like(places[:, :, :1], 2)], axis=2))

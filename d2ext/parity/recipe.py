@@ -1,8 +1,8 @@
-"""Made-up weights, images and boxes that anybody can make again: the inputs of reference cases.
+"""The recipe of reference cases: reproducible made-up weights, images and boxes.
 
-A model of ours is compared with the one that its paper's authors published, without downloading
-weights: both get the same made-up weights and images, and have to give the same numbers. Every
-weight follows from its name and shape alone, every image from its seed and size.
+A model of ours is compared with the one that its authors published, without downloading weights:
+both get the same made-up weights and images, and must give the same numbers. Every weight depends
+on its name and shape alone, every image on its seed and size.
 """
 
 import zlib
@@ -16,11 +16,12 @@ Entry = tuple[str, Sequence[int], str]  # name, shape and dtype
 
 
 def fill(name: str, shape: Sequence[int]) -> np.ndarray:
-    """A made-up float32 value for the parameter or buffer `name` of `shape`.
+    """Generate a float32 value for the parameter or buffer `name` of `shape`.
 
     Matrices and kernels are normal with variance 1 / fan-in, so activations neither die
     nor explode; norm scales stay near 1, running variances stay positive.
     """
+    # Seeded by the name: the values do not depend on the order or number of parameters.
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     noise = rng.standard_normal(tuple(shape)).astype(np.float32)
     if name.endswith("running_var"):
@@ -35,7 +36,7 @@ def fill(name: str, shape: Sequence[int]) -> np.ndarray:
 
 
 def fill_state_dict(entries: Iterable[Entry]) -> dict[str, Tensor]:
-    """A state dict for `entries`, an iterable of (name, shape, dtype string).
+    """Generate a state dict for `entries`, an iterable of (name, shape, dtype string).
 
     Integer and boolean entries (counters, index tables) are left out: a model keeps its own.
     """
@@ -47,7 +48,7 @@ def fill_state_dict(entries: Iterable[Entry]) -> dict[str, Tensor]:
 
 
 def image(seed: int, height: int, width: int) -> np.ndarray:
-    """A made-up HxWx3 uint8 image: smooth colour fields with a few hard-edged boxes."""
+    """Generate an (H, W, 3) uint8 image: smooth colour fields with a few hard-edged boxes."""
     rng = np.random.Generator(np.random.PCG64(seed))
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     out = np.zeros((height, width, 3), np.float32)
@@ -66,7 +67,7 @@ def image(seed: int, height: int, width: int) -> np.ndarray:
 def boxes(
     seed: int, height: int, width: int, count: int, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` made-up boxes (float32 N x 4, absolute XYXY) and their classes (int64 N)."""
+    """Generate `count` boxes, float32 (N, 4) XYXY in pixels, and their classes, int64 (N,)."""
     rng = np.random.Generator(np.random.PCG64(seed + 1_000_003))
     w = rng.uniform(0.15, 0.6, count) * width
     h = rng.uniform(0.15, 0.6, count) * height
@@ -79,7 +80,7 @@ def boxes(
 
 
 def digest(array: np.ndarray, limit: int = 4096) -> dict[str, np.ndarray]:
-    """What a case stores of a large array: shape, mean, std, `limit` evenly spaced values."""
+    """Digest a large array for storage: shape, mean, std, `limit` evenly spaced values."""
     a = np.ascontiguousarray(np.asarray(array, dtype=np.float32))
     flat = a.reshape(-1)
     step = max(1, -(-flat.size // limit))

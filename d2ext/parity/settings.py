@@ -117,6 +117,7 @@ def detector_config(settings: Settings, shapes: Shapes) -> CfgNode:
     _check_names(settings)
     parts = {name: part for name, part in _PARTS.items() if name in settings}
     cfg = get_cfg()
+    # Sections first: a rule may set keys of another part's section.
     for part in parts.values():
         if part.add_config is not None:
             part.add_config(cfg)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
 from d2ext.data.statistics import DatasetStats
-from d2ext.visualization.figures import COLORS, FAINT, INK, figure, tidy
+from d2ext.visualization.figures import COLORS, FAINT, INK, figure, shortened, tidy
 
 _MOST_CLASSES = 120  # of more, the most and the least frequent are shown
 _ROWS = 30  # classes per column
@@ -82,7 +82,7 @@ def _draw_bars(axes: Axes, names: list[str], counts: Mapping[str, np.ndarray]) -
         places = np.arange(len(values)) + (i - (len(counts) - 1) / 2) * thick
         bars = axes.barh(places, values, 0.9 * thick, color=COLORS[i], label=name)
         axes.bar_label(bars, [f"{v:,}" for v in values], padding=3, fontsize=7, color=FAINT)
-    axes.set_yticks(range(len(names)), [_shortened(name) for name in names], color=INK)
+    axes.set_yticks(range(len(names)), [shortened(name, 32) for name in names], color=INK)
     axes.spines["bottom"].set_visible(False)
 
 
@@ -116,7 +116,3 @@ def _draw_limits(axes: Axes, sides: np.ndarray) -> None:
         middle = np.sqrt(start * end)
         place: Any = {"ha": "center", "va": "top", "transform": axes.get_xaxis_transform()}
         axes.text(middle, 0.98, f"{name}\n{share:.0%}", fontsize=9, color=FAINT, **place)
-
-
-def _shortened(name: str, longest: int = 32) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -71,3 +71,8 @@ def tidy(axes: Axes, title: str, grid: Literal["both", "x", "y"] = "both") -> No
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(length=0)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Cut a name to `longest` characters, the last of them an ellipsis."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

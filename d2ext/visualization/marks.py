@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from d2ext.data.sources.corners import corners_of
+from d2ext.data.formats.corners import corners_of
 from d2ext.visualization.drawing import Mark, NamedClasses, class_name, color_of, draw
 from detectron2.structures import BoxMode, Instances
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2ext.checkpoint.layouts.layout import IMAGENET_RGB, Layout, Renaming, Weights, has
+from d2ext.projects.detr.coco_classes import select_coco_rows
 from d2ext.projects.detr.single_scale_layouts import COMMON
 
 _SAMPLING = r"transformer\.decoder\.layers\.0\.cross_attn\.sampling_offsets\.weight"
@@ -40,26 +41,32 @@ def _recognise_dino(weights: Weights) -> bool:
 
 DEFORMABLE_DETR = Layout(
     name="Deformable DETR",
+    architecture="DeformableDETR",
     recognise=_recognise_deformable,
     renamings=_DEFORMABLE,
     unused=_TWICE,
     expects=_EXPECTS,
+    select_rows=select_coco_rows,
 )
 
 DAB_DEFORMABLE_DETR = Layout(
     name="DAB-Deformable-DETR",
+    architecture="DABDeformableDETR",
     recognise=_recognise_dab,
     renamings=_DEFORMABLE,
     unused=_TWICE,
     expects=_EXPECTS,
+    select_rows=select_coco_rows,
 )
 
 DINO = Layout(
     name="DINO",
+    architecture="DINO",
     recognise=_recognise_dino,
     renamings=_DEFORMABLE,
     unused=_TWICE,
     expects=_EXPECTS,
+    select_rows=select_coco_rows,
 )
 
 
@@ -79,6 +86,7 @@ def _detrex_dino(num_maps: int) -> Layout:
     extra = f"levels.input_proj.{num_maps}."
     return Layout(
         name=f"detrex DINO ({num_maps + 1} scales)",
+        architecture="DINO",
         recognise=lambda weights: _recognise_detrex(weights, num_maps),
         renamings=(
             (r"^neck\.convs\.(\d+)\.conv\.", r"levels.input_proj.\1.0."),

@@ -8,6 +8,7 @@ import re
 
 from d2ext.checkpoint.layouts.layout import IMAGENET_RGB, Layout, Renaming, Weights, has
 from d2ext.checkpoint.layouts.torchvision_resnet import TORCHVISION_RESNET
+from d2ext.projects.detr.coco_classes import select_coco_rows
 
 _LAYERS = r"^(encoder|decoder)\.layers\.(\d+)\."
 _EXPECTS = f"{IMAGENET_RGB}, MODEL.RESNETS.STRIDE_IN_1X1 False"
@@ -68,20 +69,25 @@ def _recognise_dab(weights: Weights) -> bool:
 
 DETR = Layout(
     name="DETR",
+    architecture="DETR",
     recognise=_recognise_detr,
     renamings=COMMON,
     expects=_EXPECTS,
+    select_rows=select_coco_rows,
 )
 
 CONDITIONAL_DETR = Layout(
     name="Conditional DETR",
+    architecture="ConditionalDETR",
     recognise=_recognise_conditional,
     renamings=_CONDITIONAL,
     expects=_EXPECTS,
+    select_rows=select_coco_rows,
 )
 
 DAB_DETR = Layout(
     name="DAB-DETR",
+    architecture="DABDETR",
     recognise=_recognise_dab,
     renamings=(
         *_CONDITIONAL,
@@ -90,6 +96,7 @@ DAB_DETR = Layout(
     # The box head that the decoder refines anchors by is that of the model.
     unused=(r"(detr\.)?transformer\.decoder\.bbox_embed\..*",),
     expects=_EXPECTS,
+    select_rows=select_coco_rows,
 )
 
 ALL = (DETR, CONDITIONAL_DETR, DAB_DETR)

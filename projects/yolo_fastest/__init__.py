@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 
 
 def add_config(cfg: CfgNode) -> None:
-    """`MODEL.SHUFFLENET`, `MODEL.LIGHT_NECK` and `MODEL.YOLO_FASTEST`; ANCHORS may be `auto`."""
+    """Add `MODEL.SHUFFLENET`, `MODEL.LIGHT_NECK`, `MODEL.YOLO_FASTEST`; ANCHORS may be `auto`."""
     shufflenet = cfg.MODEL.SHUFFLENET = CfgNode()
     shufflenet.STEM_CHANNELS = 24
     shufflenet.STAGE_CHANNELS = [48, 96, 192]  # of strides 8, 16, 32

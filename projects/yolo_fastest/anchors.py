@@ -1,4 +1,4 @@
-"""Anchors for a data set: k-means on the widths and heights of its boxes."""
+"""Anchors for a data set by k-means on the widths and heights of its boxes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,17 @@ from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 
 SEED = 0
-STARTS = 16  # of k-means; the one with the best recall counts
+STARTS = 16  # of k-means; the one with the best recall is kept
 ROUNDS = 100  # of each start
 
 Sizes = NDArray[np.float64]  # (N, 2) widths and heights, pixels
 
 
 def anchors_for(cfg: CfgNode, stats: DatasetStats, machine: Machine | None = None) -> Reasoned:
-    """The rule behind `MODEL.YOLO_FASTEST.ANCHORS: auto`.
+    """Compute the anchors of `MODEL.YOLO_FASTEST.ANCHORS: auto`.
 
     Returns:
-        as many anchors as the config has, for as many levels, the smaller ones for finer levels;
+        As many anchors as the config has, for as many levels, the smaller ones for finer levels;
         and the best possible recall.
     """
     yolo = cfg.MODEL.YOLO_FASTEST
@@ -36,7 +36,7 @@ def anchors_for(cfg: CfgNode, stats: DatasetStats, machine: Machine | None = Non
 
 
 def input_sizes(cfg: CfgNode, stats: DatasetStats) -> Sizes:
-    """Widths and heights of all boxes in the network's input, which have any."""
+    """Return the widths and heights of all boxes in the network's input, without empty ones."""
     resize = resize_to(cfg)
     if resize is None:
         raise ConfigError("anchors can be computed where INPUT.RESIZE is stretch or letterbox.")
@@ -47,10 +47,8 @@ def input_sizes(cfg: CfgNode, stats: DatasetStats) -> Sizes:
 
 
 def best_anchors(sizes: Sizes, count: int, ratio: float, seed: int = SEED) -> Sizes:
-    """`count` anchors by k-means, by growing area.
-
-    Clusters are formed of logarithms, since boxes match anchors by the ratio of their sides.
-    """
+    """Compute `count` anchors by k-means, sorted by area."""
+    # Of logarithms, since boxes match anchors by the ratio of their sides.
     rng = np.random.default_rng(seed)
     starts = [
         kmeans2(np.log(sizes), count, iter=ROUNDS, minit="++", seed=rng)[0] for _ in range(STARTS)
@@ -61,7 +59,7 @@ def best_anchors(sizes: Sizes, count: int, ratio: float, seed: int = SEED) -> Si
 
 
 def best_possible_recall(sizes: Sizes, anchors: Sizes, ratio: float) -> float:
-    """The share of boxes whose sides both differ from those of an anchor by less than `ratio`."""
+    """Return the share of boxes with an anchor whose sides both differ by less than `ratio`."""
     factors = sizes[:, None] / anchors
     return float((np.maximum(factors, 1 / factors).max(axis=2) < ratio).any(axis=1).mean())
 

@@ -1,6 +1,6 @@
-"""The command that computes anchors for a data set.
+r"""The command that computes anchors for a data set.
 
-    python -m d2ext.projects.yolo_fastest.compute_anchors --train my/train.json:my/images \\
+    python -m d2ext.projects.yolo_fastest.compute_anchors --train my/train.json:my/images \
         --config-file projects/yolo_fastest/configs/yolo_fastest_v2.yaml
 
 prints them as a config takes them, with the best possible recall: the share of the boxes that have
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import d2ext.cli.entry_points  # noqa: F401  (silences what users cannot help)
 from d2ext.config import load_config
 from d2ext.data import dataset_stats, register_datasets
-from d2ext.data.flags import flag_entry
+from d2ext.data.dataset_paths import dataset_flag_spec
 from d2ext.errors import DataError, exit_on_user_error
 from d2ext.projects.yolo_fastest.anchors import anchors_for
 
@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = load_config(args.config_file, args.opts)
     cfg.DATASETS.TRAIN = tuple(f"anchors_{number}" for number in range(len(args.train)))
     for name, flag in zip(cfg.DATASETS.TRAIN, args.train, strict=True):
-        cfg.DATASETS.REGISTER.append([name, *flag_entry(flag, "train")[0], ""])
+        cfg.DATASETS.REGISTER.append(dataset_flag_spec(flag, "train")[0].as_mapping(name))
     register_datasets(cfg)
     facts = dataset_stats(cfg.DATASETS.TRAIN)
-    if not facts.num_objects:
+    if not len(facts.object_sizes):
         raise DataError(f"{', '.join(args.train)}: no boxes to compute anchors from.")
     anchors = anchors_for(cfg, facts)
     print(f"anchors {anchors.reason}")
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of the command."""
+    """Build the argument parser of the command."""
     parser = argparse.ArgumentParser(description="Compute the anchors of a data set by k-means.")
     parser.add_argument("--config-file", required=True, help="input size, levels, anchors a level")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""YOLO-FastestV2 as `tools/export.py` sees it."""
+"""The exporter of YOLO-FastestV2."""
 
 import copy
 from typing import Any
@@ -46,7 +46,7 @@ class YoloFastestExporter(NMSExporter):
 
 @torch.no_grad()
 def _scaled(model: Any) -> nn.Module:
-    """A backbone that takes pixels in 0..255 as `model`'s takes them divided by `pixel_std`."""
+    """Fold `pixel_std` into the stem: the backbone then takes pixels in 0..255."""
     backbone = copy.deepcopy(model.backbone)
     backbone.bottom_up.stem.weight /= model.pixel_std.view(1, -1, 1, 1)
     return backbone

@@ -1,4 +1,4 @@
-"""Cases of YOLO-FastestV2: made-up weights on made-up images, and its own weights on photos."""
+"""Parity of YOLO-FastestV2: made-up weights and images, and the published weights on photos."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -52,10 +52,10 @@ LOSSES = {"loss_box": "box", "loss_obj": "obj", "loss_cls": "cls"}
 
 
 class YoloCase(Case):
-    """What both kinds of cases have in common."""
+    """Base of both kinds of cases."""
 
     def cfg(self) -> CfgNode:
-        """The config that the settings give, on the CPU."""
+        """Build the config of the settings, on the CPU."""
         cfg = get_cfg()
         project.add_config(cfg)
         cfg.MODEL.DEVICE = "cpu"
@@ -75,7 +75,7 @@ class YoloCase(Case):
         return cfg
 
     def model(self) -> Any:
-        """The model, its weights not yet those of the case."""
+        """Build the model, without the weights of the case."""
         model = build_model(self.cfg()).eval()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -84,11 +84,11 @@ class YoloCase(Case):
         return model
 
     def outputs(self) -> Outputs:
-        """Everything that the case may store."""
+        """Yield everything that the case may store."""
         raise NotImplementedError
 
     def trained(self, batch: list[dict]) -> Outputs:
-        """Losses and gradients with running and with batch statistics, then the statistics."""
+        """Yield losses and gradients with running and batch statistics, then the statistics."""
         model = self.model().double().train()
         parameters = self.load(model)
         for mode in ("bn_eval", "bn_train"):
@@ -110,7 +110,7 @@ class YoloCase(Case):
 
 
 class RecipeCase(YoloCase):
-    """Made-up weights, made-up images."""
+    """A case of made-up weights and images."""
 
     def outputs(self) -> Outputs:
         facts = self.facts["input"]
@@ -153,7 +153,7 @@ class RecipeCase(YoloCase):
 
 
 class PhotoCase(YoloCase):
-    """The published weights on photos, which lie beside the case."""
+    """A case of the published weights on photos, which are in its folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, files=("case.json", "golden.npz"))
@@ -191,7 +191,7 @@ class PhotoCase(YoloCase):
             yield from _detections(found, prefix)
 
     def _of_backbone(self, photos: dict[str, np.ndarray]) -> Outputs:
-        """Features of the ImageNet backbone alone, as a training starts from it."""
+        """Yield features of the ImageNet backbone alone, as training starts from it."""
         model = self.model()
         file = str(self.folder / self.config["backbone_weights"])
         Checkpointer(model).load(file, checkpointables=[])
@@ -212,7 +212,7 @@ class PhotoCase(YoloCase):
         ]
 
     def _size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Return (height, width) of the input."""
         width, height = self.config.get("size", SIZE)
         return height, width
 
@@ -233,13 +233,13 @@ def outputs(case: YoloCase) -> dict[str, Tensor]:
 
 
 def features(levels: dict[str, Tensor], prefix: str) -> Outputs:
-    """The backbone's levels by the authors' numbers."""
+    """Yield the backbone's levels by the authors' numbers."""
     for number, level in enumerate(levels.values(), start=FIRST_LEVEL):
         yield f"{prefix}{number}", level
 
 
 def raw_outputs(model: Any, levels: list[RawLevel], prefix: str) -> Outputs:
-    """The three raw outputs of every level."""
+    """Yield the three raw outputs of every level."""
     for stride, level in zip(model.head.strides, levels, strict=True):
         yield f"{prefix}stride{stride}.reg", level.box
         yield f"{prefix}stride{stride}.obj", level.objectness
@@ -247,7 +247,7 @@ def raw_outputs(model: Any, levels: list[RawLevel], prefix: str) -> Outputs:
 
 
 def decoded(model: Any, levels: list[RawLevel]) -> Tensor:
-    """(B, N, 5 + C): centre and size in pixels, objectness, class probabilities."""
+    """Return (B, N, 5 + C): centre and size in pixels, objectness, class probabilities."""
     parts = []
     head = model.head
     for level, anchors, stride in zip(levels, head.anchors, head.strides, strict=True):
@@ -274,7 +274,7 @@ def _detections(found: Instances, prefix: str) -> Outputs:
 
 
 def _targets(model: Any, levels: list[RawLevel], truth: list[Instances]) -> Outputs:
-    """What the loss calls positive, in the order of image, anchor, row, column, class."""
+    """Yield the positives of the loss, sorted by image, anchor, row, column, class."""
     head = model.head
     for level, targets in enumerate(head.targets(levels, truth)):
         place = (targets.image, targets.anchor, targets.cell[:, 1], targets.cell[:, 0])
@@ -288,12 +288,12 @@ def _targets(model: Any, levels: list[RawLevel], truth: list[Instances]) -> Outp
 
 
 def _stretched(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) to `size`, height and width."""
+    """Stretch (H, W, 3) pixels to `size`, (height, width)."""
     return ResizeTo(size[1], size[0], stretch=True).get_transform(pixels).apply_image(pixels)
 
 
 def _item(pixels: np.ndarray, truth: tuple[np.ndarray, np.ndarray] | None = None) -> dict:
-    """(H, W, 3) pixels in the model's own order and possibly XYXY boxes and their classes."""
+    """Build an input from (H, W, 3) pixels in the model's channel order, and optional boxes."""
     item: dict[str, Any] = {"image": torch.from_numpy(pixels.transpose(2, 0, 1).copy())}
     if truth is not None:
         item["instances"] = Instances(pixels.shape[:2])

@@ -27,7 +27,7 @@ def test_weights_and_metadata_come_back(tmp_path: Path) -> None:
     assert torch.equal(second["head"].weight, first["head"].weight)
 
 
-def test_the_state_of_checkpointables_comes_back_on_resume_only(tmp_path: Path) -> None:
+def test_checkpointables_are_restored_on_resume_only(tmp_path: Path) -> None:
     net = model()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
     Checkpointer(net, str(tmp_path), optimizer=optimizer).save("model_0000001", iteration=1)
@@ -141,7 +141,7 @@ def test_a_pickle_of_the_model_zoo_is_matched_by_its_names(tmp_path: Path) -> No
     assert net["head"].weight.eq(1).all()
 
 
-def test_names_that_end_alike_are_matched_where_the_path_asks_for_it(tmp_path: Path) -> None:
+def test_matching_heuristics_match_names_by_their_ends(tmp_path: Path) -> None:
     first, second = model(), model()
     torch.save(first.state_dict(), tmp_path / "a.pth")
     wrapped = nn.ModuleDict({"new": second})

@@ -26,7 +26,7 @@ def test_tensors_are_the_files_own() -> None:
     assert all(converted[name] is SWIN[name] for name in SWIN)
 
 
-def test_what_models_compute_is_unused_unless_this_one_keeps_it() -> None:
+def test_computed_buffers_are_dropped_unless_the_model_has_them() -> None:
     index = "layers.0.blocks.0.attn.relative_position_index"
     weights = SWIN | tensors(index, "layers.0.blocks.1.attn_mask", "head.bias")
     assert sorted(convert(weights).unused) == sorted({*weights} - {*SWIN})
@@ -35,33 +35,33 @@ def test_what_models_compute_is_unused_unless_this_one_keeps_it() -> None:
     )
 
 
-def test_a_bare_backbone_finds_its_place_in_a_detector() -> None:
+def test_a_bare_backbone_gets_its_prefix_in_a_detector() -> None:
     model = {f"backbone.backbone.bottom_up.{name}": value for name, value in SWIN.items()}
     found = convert(SWIN | tensors("layers.9.x"), model | tensors("head.bias"))
     assert list(found.weights) == list(model)
     assert found.unplaced == ["layers.9.x"]
 
 
-def test_of_two_places_the_one_with_the_shapes_of_the_file_is_taken() -> None:
+def test_a_backbone_gets_the_prefix_with_matching_shapes() -> None:
     model = {
         f"{place}.{name}": torch.zeros(n) for n, place in ((2, "a"), (1, "b")) for name in SWIN
     }
     assert list(convert_official(SWIN, model)) == [f"b.{name}" for name in SWIN]
 
 
-def test_any_backbone_is_placed_where_the_model_has_its_names() -> None:
+def test_any_backbone_is_recognised_by_the_names_of_the_model() -> None:
     model = tensors("backbone.model.stages_0.conv.weight", "backbone.model.conv_stem.weight")
     weights = tensors("stages.0.conv.weight", "conv_stem.weight", "classifier.bias")
     assert list(convert_official(weights, model)) == list(model)
 
 
-def test_names_that_fit_by_accident_are_no_place() -> None:
+def test_accidental_name_matches_are_ignored() -> None:
     model = tensors("head.bias", "head.weight", size=3) | tensors("head.scale")
     found = convert(tensors("scale", "bias", "weight"), model)
     assert not found.match(model).matched
 
 
-def test_the_layout_that_gives_the_model_most_is_taken() -> None:
+def test_the_layout_with_most_matches_is_used() -> None:
     weights = tensors("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "fc.bias")
     ours = tensors("bottom_up.stem.conv1.weight", "bottom_up.res2.0.conv1.weight")
     assert list(convert_official(weights, ours)) == list(ours)

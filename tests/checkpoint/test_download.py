@@ -79,7 +79,7 @@ def test_a_server_without_ranges_begins_again(server: Server, target: Path) -> N
     assert target.read_bytes() == CONTENT
 
 
-def test_a_part_that_was_whole_is_not_asked_for_again(server: Server, target: Path) -> None:
+def test_a_complete_part_is_not_downloaded_again(server: Server, target: Path) -> None:
     cut_off(server, target, size=len(CONTENT))
     download(server.url, target)
     assert target.read_bytes() == CONTENT
@@ -93,7 +93,7 @@ def test_a_part_longer_than_the_file_begins_again(server: Server, target: Path) 
     assert target.read_bytes() == CONTENT[:3000]
 
 
-def test_a_server_that_sends_nothing_is_given_up_and_the_part_kept(
+def test_a_stalled_download_fails_and_keeps_its_part(
     server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_off(server, target)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2ext.cli.convert_data import main
-from d2ext.data.sources import load_splits
+from d2ext.data.formats import load_splits
 from d2ext.errors import DataError, OutputError
 from tests.helpers.dataset_folders import save_image, write
 
@@ -95,7 +95,7 @@ def test_what_the_target_cannot_hold_is_counted(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "1 masks of several parts joined" in said
     assert "1 crowd regions left out" in said
-    assert "1 unknown category: left out while reading" in said
+    assert "1 class-unknown: left out while reading" in said
     convert(tmp_path / "from", "voc", tmp_path / "voc")
     assert "1 masks" in capsys.readouterr().out
 

@@ -32,7 +32,7 @@ def stored():
     return module, json.loads(extra[METADATA])
 
 
-def test_the_file_says_how_it_wants_to_be_used(run, capsys):
+def test_the_file_holds_metadata_for_its_use(run, capsys):
     run()
     _, metadata = stored()
     assert metadata["classes"] == ["a", "b", "c"]

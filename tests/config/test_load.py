@@ -28,7 +28,7 @@ def test_auto_keeps_the_default_and_is_listed(tmp_path):
     assert cfg.SOLVER.IMS_PER_BATCH == 4
 
 
-def test_a_class_count_is_left_open_unless_somebody_gives_it(tmp_path):
+def test_a_class_count_is_auto_unless_it_is_given(tmp_path):
     path = write(tmp_path, "MODEL: {RETINANET: {NUM_CLASSES: 3}}")
     cfg = load_config(path)
     assert "MODEL.ATSS.NUM_CLASSES" in cfg.AUTO

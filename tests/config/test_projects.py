@@ -26,7 +26,7 @@ def test_a_module_is_imported_of_every_project_that_has_it(projects):
     assert "d2ext.projects.made_up_two.parity" not in sys.modules
 
 
-def test_a_mistake_in_a_projects_module_is_not_passed_over(projects, tmp_path):
+def test_an_import_error_in_a_projects_module_is_raised(projects, tmp_path):
     (tmp_path / "made_up_two" / "parity.py").write_text("import no_such_module")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         import_projects("parity")

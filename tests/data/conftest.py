@@ -12,7 +12,7 @@ from PIL import Image
 
 import d2ext.data  # noqa: F401  (registers the built-in sets)
 from d2ext.config import get_cfg
-from d2ext.data import repair
+from d2ext.data import cleaning
 from detectron2.config import CfgNode
 from tests.helpers.catalog import free_names
 
@@ -61,8 +61,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_old_faults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repair, "_faults", {})
+def _nothing_dropped_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "_dropped", {})
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ def test_the_cache_is_below_the_home_unless_the_environment_says_otherwise(monke
 
 def test_a_file_that_is_there_is_not_written_again(tmp_path):
     path = tmp_path / "new" / "file.txt"
-    cached_file(path, b"first")
-    assert cached_file(path, b"second").read_bytes() == b"first"
+    cached_file(path, lambda part: part.write_bytes(b"first"))
+    assert cached_file(path, lambda part: part.write_bytes(b"second")).read_bytes() == b"first"
 
 
 def test_processes_that_race_for_a_folder_all_get_a_whole_one(tmp_path):
@@ -44,7 +44,13 @@ def test_a_folder_that_could_not_be_filled_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@pytest.mark.parametrize("ask", [lambda p: cached_file(p, b""), lambda p: cached_folder(p, print)])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda p: cached_file(p, lambda part: part.write_bytes(b"")),
+        lambda p: cached_folder(p, print),
+    ],
+)
 def test_a_cache_that_cannot_be_written_names_the_variable_that_moves_it(tmp_path, ask):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file.*D2EXT_CACHE"):

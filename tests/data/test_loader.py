@@ -24,7 +24,9 @@ from detectron2.data import DatasetCatalog
 def training(cfg, numbered):
     """A config that trains on 13 images."""
     files = numbered(13)
-    cfg.DATASETS.REGISTER = [["numbered", str(files.annotations), str(files.images)]]
+    cfg.DATASETS.REGISTER = [
+        {"name": "numbered", "path": str(files.annotations), "images": str(files.images)}
+    ]
     cfg.DATASETS.TRAIN = ("numbered",)
     register_datasets(cfg)
     return cfg
@@ -160,7 +162,9 @@ def test_a_seed_must_have_been_chosen(training):
 
 
 def test_images_without_objects_are_left_out_where_the_config_says_so(cfg, coco):
-    cfg.DATASETS.REGISTER = [["three", str(coco.annotations), str(coco.images)]]
+    cfg.DATASETS.REGISTER = [
+        {"name": "three", "path": str(coco.annotations), "images": str(coco.images)}
+    ]
     cfg.DATASETS.TRAIN = ("three",)
     register_datasets(cfg)
     cfg.SOLVER.IMS_PER_BATCH = 1
@@ -182,7 +186,9 @@ def test_only_crowd_regions_are_nothing_to_learn_from(cfg, coco):
     for item in coco.document["annotations"]:
         item["iscrowd"] = 1
     coco.write()
-    cfg.DATASETS.REGISTER = [["crowds", str(coco.annotations), str(coco.images)]]
+    cfg.DATASETS.REGISTER = [
+        {"name": "crowds", "path": str(coco.annotations), "images": str(coco.images)}
+    ]
     cfg.DATASETS.TRAIN = ("crowds",)
     register_datasets(cfg)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
@@ -199,7 +205,9 @@ def test_an_image_that_was_damaged_since_it_was_checked_is_named(training, tmp_p
 
 
 def test_an_image_of_another_size_since_it_was_checked_is_named(cfg, coco):
-    cfg.DATASETS.REGISTER = [["sizes", str(coco.annotations), str(coco.images)]]
+    cfg.DATASETS.REGISTER = [
+        {"name": "sizes", "path": str(coco.annotations), "images": str(coco.images)}
+    ]
     cfg.DATASETS.TRAIN = ("sizes",)
     register_datasets(cfg)
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False

@@ -37,7 +37,7 @@ def cfg():
     return load_config("configs/dyhead_swint.yaml")
 
 
-def test_everything_is_plain_afterwards(cfg):
+def test_no_key_is_auto_after_resolving(cfg):
     resolve_auto(cfg, stats(100, 640, 480), CPU)
     assert cfg.AUTO == []
 
@@ -61,7 +61,7 @@ def test_a_cpu_trains_on_images_smaller_than_they_are(cfg):
 
 
 @pytest.mark.parametrize(("machine", "again"), [(CPU, False), (GPU, True)])
-def test_memory_is_saved_by_computing_again_where_images_are_large(cfg, machine, again):
+def test_gradient_checkpointing_is_on_for_large_images(cfg, machine, again):
     resolve_auto(cfg, stats(100, 640, 480), machine)
     assert cfg.MODEL.DYHEAD.USE_CHECKPOINT is again
     assert cfg.MODEL.SWIN.USE_CHECKPOINT is again
@@ -83,12 +83,12 @@ def test_a_given_batch_size_sets_the_learning_rate(cfg):
     assert given.SOLVER.BASE_LR < cfg.SOLVER.BASE_LR
 
 
-def test_a_few_images_still_make_several_batches_an_epoch(cfg):
+def test_few_images_make_several_batches_per_epoch(cfg):
     resolve_auto(cfg, stats(16, 160, 128), CPU)
     assert cfg.SOLVER.IMS_PER_BATCH == 2
 
 
-def test_what_the_weights_were_trained_with_is_kept(cfg):
+def test_auto_values_of_the_weights_are_inherited(cfg):
     inherit_auto(cfg, "INPUT: {MIN_SIZE_TEST: 96}\nMODEL: {ATSS: {NUM_CLASSES: 9}}")
     assert cfg.INPUT.MIN_SIZE_TEST == 96
     assert cfg.MODEL.ATSS.NUM_CLASSES == 9
@@ -125,7 +125,7 @@ def test_masks_are_bitmaps_where_the_data_have_run_lengths(run_lengths, form):
 
 
 @pytest.mark.parametrize(("keypoints", "sigmas"), [(17, 0), (3, 3)])
-def test_keypoints_follow_the_data_and_those_of_coco_have_its_deviations(keypoints, sigmas):
+def test_number_of_keypoints_and_oks_sigmas_follow_the_data(keypoints, sigmas):
     cfg = load_config("configs/keypoint_rcnn_regnetx200m.yaml")
     resolve_auto(cfg, stats(100, 640, 512, keypoints=keypoints), CPU)
     assert keypoints == cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS

@@ -26,7 +26,7 @@ def test_nothing_is_clipped_by_default() -> None:
     assert build_clip(get_cfg()) is None
 
 
-def test_the_norm_over_the_full_model_is_limited_and_told(parameters: list[nn.Parameter]) -> None:
+def test_full_model_clips_the_total_norm_and_returns_it(parameters: list[nn.Parameter]) -> None:
     clip = clip_of("full_model", 6.5)
     assert clip is not None
     assert clip(parameters) == 13.0
@@ -34,7 +34,7 @@ def test_the_norm_over_the_full_model_is_limited_and_told(parameters: list[nn.Pa
     torch.testing.assert_close(parameters[1].grad, torch.tensor([0.0, 6.0]))
 
 
-def test_every_norm_is_limited_by_itself(parameters: list[nn.Parameter]) -> None:
+def test_norm_clips_per_parameter(parameters: list[nn.Parameter]) -> None:
     clip = clip_of("norm", 6.0)
     assert clip is not None
     assert clip(parameters) is None
@@ -42,13 +42,13 @@ def test_every_norm_is_limited_by_itself(parameters: list[nn.Parameter]) -> None
     torch.testing.assert_close(parameters[1].grad, torch.tensor([0.0, 6.0]))
 
 
-def test_every_number_is_limited(parameters: list[nn.Parameter]) -> None:
+def test_value_clips_every_gradient_entry(parameters: list[nn.Parameter]) -> None:
     clip = clip_of("value", 3.5)
     assert clip is not None
     clip(parameters)
     torch.testing.assert_close(parameters[0].grad, torch.tensor([3.0, 3.5]))
 
 
-def test_an_unknown_way_is_an_error() -> None:
+def test_an_unknown_clip_type_is_refused() -> None:
     with pytest.raises(ConfigError, match="'all'; known: value, norm, full_model"):
         clip_of("all")

@@ -42,7 +42,7 @@ def test_the_model_has_the_average_only_within_the_context() -> None:
     assert average.weights["bias"].item() == 1.0
 
 
-def test_a_restored_average_goes_on_alike() -> None:
+def test_a_restored_average_continues_identically() -> None:
     model = nn.Linear(1, 1)
     first, second = WeightAverage(model, decay=0.9), WeightAverage(model, decay=0.9)
     set_all(model, 3.0)
@@ -54,7 +54,7 @@ def test_a_restored_average_goes_on_alike() -> None:
     assert torch.equal(first.weights["weight"], second.weights["weight"])
 
 
-def test_a_restart_forgets() -> None:
+def test_restart_resets_to_the_models_weights() -> None:
     model = nn.Linear(1, 1)
     average = WeightAverage(model, decay=0.9)
     set_all(model, 3.0)

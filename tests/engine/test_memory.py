@@ -7,7 +7,7 @@ from d2ext.engine.memory import peak_memory
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="not known there")
-def test_the_memory_of_a_process_that_imported_torch_is_some_hundred_megabytes() -> None:
+def test_peak_memory_is_in_mebibytes() -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU's memory is measured there")
     assert 50 < peak_memory() < 100_000

@@ -69,7 +69,7 @@ def test_keypoints_in_yolos_format(tmp_path):
     ("key", "value"),
     [("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "17"), ("TEST.KEYPOINT_OKS_SIGMAS", "[0.1, 0.1]")],
 )
-def test_another_number_of_keypoints_is_told_before_training(tmp_path, key, value):
+def test_another_number_of_keypoints_is_refused_before_training(tmp_path, key, value):
     pose(tmp_path)
     with pytest.raises(ConfigError, match=rf"{key}.* 3"):
         train(tmp_path, "keypoint_rcnn_regnetx200m.yaml", key, value)

@@ -44,7 +44,7 @@ def test_the_warm_up_fits_into_few_epochs(cfg: CfgNode) -> None:
     assert cfg.SOLVER.WARMUP_ITERS == 50
 
 
-def test_a_quarter_of_the_batch_has_a_quarter_of_the_rate_for_four_times_as_long(
+def test_rate_scales_with_the_batch_size_and_iterations_inversely(
     cfg: CfgNode,
 ) -> None:
     cfg.SOLVER.REFERENCE_BATCH_SIZE, cfg.SOLVER.IMS_PER_BATCH = 16, 2

@@ -57,7 +57,7 @@ class Stop(HookBase):
             raise self.error
 
 
-def test_a_training_leaves_what_a_person_looks_for(make: Make) -> None:
+def test_a_training_writes_checkpoints_metrics_and_pictures(make: Make) -> None:
     class Drawing(TinyTrainer):
         build_last_hooks = Trainer.build_last_hooks
 
@@ -113,7 +113,7 @@ def test_validation_losses_are_metrics(make: Make) -> None:
     assert best["value"] == min(losses)
 
 
-def test_training_stops_when_evaluations_get_no_better(make: Make) -> None:
+def test_early_stopping_ends_a_training_without_improvement(make: Make) -> None:
     class Worse(TinyTrainer):
         calls = 0
 

@@ -36,7 +36,7 @@ def test_losses_are_means_over_all_batches() -> None:
     assert found["val/total_loss"] == pytest.approx(found["val/loss_a"] + 1.0)
 
 
-def test_losses_are_the_same_each_time_and_nothing_is_learnt() -> None:
+def test_losses_are_reproducible_and_change_no_weights() -> None:
     model = Detector()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert validation_losses(model, [batches()]) == validation_losses(model, [batches()])
@@ -44,7 +44,7 @@ def test_losses_are_the_same_each_time_and_nothing_is_learnt() -> None:
         assert torch.equal(value, before[name])
 
 
-def test_modes_are_as_before_afterwards() -> None:
+def test_training_modes_are_restored() -> None:
     model = Detector().train()
     model.head.eval()
     with losses_without_learning(model):

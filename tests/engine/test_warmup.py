@@ -32,7 +32,7 @@ def test_the_rate_rises_by_a_power_of_the_iteration():
     assert found == pytest.approx(expected)
 
 
-def test_a_cosine_goes_on_from_there():
+def test_a_cosine_continues_after_the_warm_up():
     options = {"LR_SCHEDULER_NAME": "WarmupCosineLR"}
     found = rates(config(WARMUP_METHOD="power", WARMUP_POWER=1.0, **options))
     plain = rates(config(WARMUP_ITERS=0, **options))
@@ -48,7 +48,7 @@ def test_other_warm_ups_are_detectron2s():
     assert rates(config()) == rates(config(), detectron2_schedule)
 
 
-def test_a_schedule_without_it_is_refused():
+def test_a_schedule_without_power_warm_up_is_refused():
     cfg = config(WARMUP_METHOD="power", LR_SCHEDULER_NAME="WarmupStepWithFixedGammaLR")
     with pytest.raises(ConfigError, match="WarmupStepWithFixedGammaLR"):
         rates(cfg)

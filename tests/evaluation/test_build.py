@@ -17,7 +17,7 @@ def name():
     MetadataCatalog.remove(name)
 
 
-def test_a_type_that_nobody_knows_is_named_with_those_that_are(name):
+def test_an_unknown_evaluator_type_is_refused_with_the_known_ones(name):
     MetadataCatalog.get(name).set(evaluator_type="lvis")
     with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis' is unknown.*Known: coco"):
         build_evaluator(get_cfg(), name)
@@ -37,9 +37,7 @@ def test_results_go_to_the_folder_or_to_one_of_the_data_set(name, folder, tmp_pa
 
 
 @pytest.mark.parametrize(("kind", "anchors"), [("coco_rotated", ""), ("coco", "Rotated")])
-def test_boxes_with_angles_in_data_or_model_are_measured_by_rotated_iou(
-    name, kind, anchors, tmp_path
-):
+def test_rotated_boxes_of_data_or_model_are_measured_by_rotated_iou(name, kind, anchors, tmp_path):
     annotations = tmp_path / "a.json"
     annotations.write_text('{"info": {}, "images": [], "annotations": [], "categories": []}')
     MetadataCatalog.get(name).set(json_file=str(annotations), evaluator_type=kind)

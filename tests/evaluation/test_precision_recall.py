@@ -33,7 +33,7 @@ def made_up(tmp_path):
     return str(path), results
 
 
-def test_it_gives_pycocotools_numbers(made_up):
+def test_numbers_equal_those_of_pycocotools(made_up):
     path, results = made_up
     found = measure(path, results, "bbox")
     with contextlib.redirect_stdout(io.StringIO()):

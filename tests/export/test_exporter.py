@@ -16,7 +16,7 @@ def test_a_model_without_an_exporter_is_named_beside_those_with_one():
         exporter_for(nn.Linear(1, 1))
 
 
-def test_a_subclass_is_exported_as_its_base_unless_it_has_its_own(monkeypatch):
+def test_a_subclass_inherits_an_exporter_unless_it_registers_one(monkeypatch):
     monkeypatch.setattr(registry, "_EXPORTERS", dict(registry._EXPORTERS))
     model, _ = tiny_detector("ATSS")
     model.__class__ = type("Child", (type(model),), {})

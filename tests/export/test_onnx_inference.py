@@ -64,7 +64,7 @@ def write(path, **changes):
     return path
 
 
-def test_boxes_are_in_pixels_of_the_image_and_end_at_its_border(tmp_path):
+def test_boxes_are_in_pixels_of_the_image_and_clipped_to_it(tmp_path):
     blue = np.zeros((128, 160, 3), np.uint8)
     blue[..., 2] = 255
     found = OnnxDetector(write(tmp_path / "m.onnx"))(blue)
@@ -98,7 +98,7 @@ def test_a_file_without_nms_or_of_others_is_refused(tmp_path):
         OnnxDetector(tmp_path / "broken.onnx")
 
 
-def test_eight_bits_give_nearly_the_same_and_keep_the_metadata(tmp_path):
+def test_int8_gives_nearly_the_same_and_keeps_the_metadata(tmp_path):
     path = write(tmp_path / "m.onnx")
     full = OnnxDetector(path)
     images = [np.full((64, 64, 3), grey, np.uint8) for grey in (0, 80, 255)]

@@ -18,7 +18,7 @@ def some_candidates(batch, count, seed=0):
 
 
 @pytest.mark.parametrize("count", [1, 60])
-def test_each_image_keeps_what_suppression_by_class_keeps(count):
+def test_the_nms_mask_equals_nms_per_image_and_class(count):
     boxes, scores, classes = some_candidates(3, count)
     keep = batched_nms_mask(boxes, scores, classes, 4, 0.5)
     assert keep.shape == (3, count)

@@ -1,4 +1,4 @@
-"""A data set in COCO's format to plant faults in."""
+"""A data set in COCO's format to plant issues in."""
 
 import json
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from d2ext.data.checks.check import check_splits
 from d2ext.data.checks.report import Report
-from d2ext.data.checks.run import check_sources
-from d2ext.data.flags import named_sources
+from d2ext.data.dataset_paths import load_named_splits
 
 WIDTH, HEIGHT = 64, 48
 
@@ -79,7 +79,7 @@ class PlantedDataset:
     def check(self) -> Report:
         self.write()
         train, val = self.flags()
-        return check_sources(named_sources(train, [val]))
+        return check_splits(load_named_splits(train, [val]))
 
     def content(self) -> dict[str, bytes]:
         """Every file of the data set."""

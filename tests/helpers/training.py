@@ -90,7 +90,9 @@ def tiny_cfg(folder: Path, *overrides: Any) -> CfgNode:
     cfg = get_cfg()
     write_data(folder / "data")
     annotations = str(folder / "data" / "annotations.json")
-    cfg.DATASETS.REGISTER = [[f"tiny_{folder.name}", annotations, str(folder / "data")]]
+    cfg.DATASETS.REGISTER = [
+        {"name": f"tiny_{folder.name}", "path": annotations, "images": str(folder / "data")}
+    ]
     register_datasets(cfg)
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (f"tiny_{folder.name}",)
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "TinyDetector", "cpu", ""

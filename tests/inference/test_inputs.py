@@ -47,7 +47,7 @@ def test_the_same_name_from_two_folders_goes_to_two_places(folder):
     assert names(found) == ["a.jpg", "a_2.jpg"]
 
 
-def test_names_that_differ_in_case_or_lost_suffix_do_not_meet(folder):
+def test_output_names_that_differ_in_case_or_suffix_only_are_numbered(folder):
     for name in ("A.tif", "other/a.bmp"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()

@@ -122,7 +122,7 @@ class RowLabeller(nn.Module):
         return [{"sem_seg": logits}]
 
 
-def test_labelled_pixels_are_a_detection_a_class(run, tmp_path):
+def test_semantic_logits_give_one_detection_per_class(run, tmp_path):
     (tmp_path / "config.yaml").write_text("MODEL: {META_ARCHITECTURE: RowLabeller}\n")
     (image,) = run("red.png")["images"]
     found = {item["class_name"]: item for item in image["detections"]}

@@ -4,7 +4,7 @@ import torch
 from d2ext.inference.semantic_regions import regions_of
 
 
-def test_each_class_of_the_pixels_is_a_region_the_surest_first():
+def test_each_class_is_a_region_sorted_by_score():
     logits = torch.zeros(4, 6, 8)
     logits[2] = 1.0
     logits[0, 1:3, 2:5] = 9.0

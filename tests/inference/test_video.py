@@ -59,7 +59,7 @@ def test_a_camera_that_is_not_there_is_one_message():
         pass
 
 
-def test_a_camera_that_does_not_know_its_rate_has_a_usual_one(monkeypatch):
+def test_an_unknown_frame_rate_has_a_default(monkeypatch):
     class Camera:
         def __init__(self, index):
             pass

@@ -34,7 +34,7 @@ def test_other_norms_stay():
     assert isinstance(frozen.norm, FrozenBatchNorm2d)
 
 
-def test_a_chain_of_convolutions_computes_the_same_and_keeps_its_weights():
+def test_a_conv_chain_computes_the_same_with_the_same_weights():
     chain = nn.Sequential(
         trained(Conv2d(3, 8, 3, stride=2, bias=False, norm=get_norm("BN", 8))),
         trained(Conv2d(8, 8, 1, groups=8, norm=get_norm("BN", 8), activation=torch.relu)),

@@ -1,4 +1,4 @@
-"""The page of a data set with faults."""
+"""The page of a data set with issues."""
 
 import json
 
@@ -37,16 +37,16 @@ def made(path, tmp_path):
     return (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
 
 
-def test_counts_examples_and_faults_stand_there(data, tmp_path):
+def test_the_page_has_counts_examples_and_issues(data, tmp_path):
     page = made(data, tmp_path)
-    for text in ("COCO data set data", "&lt;cat&gt;", "dog", "Faults", "outside"):
+    for text in ("COCO data set data", "&lt;cat&gt;", "dog", "Issues", "outside"):
         assert text in page, text
     assert page.count("data:image/svg+xml") == 4
     assert page.count("data:image/jpeg") >= 6
     assert "<cat>" not in page
 
 
-def test_unreadable_images_are_faults_not_an_end(data, tmp_path):
+def test_unreadable_images_are_issues_not_an_end(data, tmp_path):
     (data / "train" / "0.png").write_bytes(b"")
     (data / "train" / "1.png").write_bytes((data / "train" / "1.png").read_bytes()[:300])
     page = made(data, tmp_path)

@@ -35,7 +35,7 @@ def run(tmp_path):
     (folder / "inference" / "val").mkdir(parents=True)
     found = folder / "inference" / "val" / "coco_instances_results.json"
     found.write_text(json.dumps(results))
-    register = [["val", str(tmp_path / "val.json"), str(images)]]
+    register = [{"name": "val", "path": str(tmp_path / "val.json"), "images": str(images)}]
     (folder / "config.yaml").write_text(
         f"DATASETS:\n  REGISTER: {json.dumps(register)}\n  TRAIN: [val]\n  TEST: [val]\n"
     )
@@ -55,7 +55,7 @@ def run(tmp_path):
     return folder
 
 
-def test_everything_that_is_known_stands_there(run):
+def test_the_page_has_speed_curves_precision_and_mistakes(run):
     main([str(run)])
     page = (run / "report.html").read_text(encoding="utf-8")
     for text in (

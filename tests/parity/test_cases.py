@@ -68,12 +68,12 @@ def test_an_output_beyond_its_tolerance_is_a_miss(case_folder):
     assert missed[0].error == pytest.approx(2, abs=0.1)
 
 
-def test_a_number_that_is_none_is_a_miss(case_folder):
+def test_nan_is_a_miss(case_folder):
     spoil(case_folder, **{"loss.total": np.float32(np.nan)})
     assert [c.key for c in run_case(case_folder) if not c.passed] == ["loss.total"]
 
 
-def test_another_shape_and_a_missing_output_are_misses_that_say_so(case_folder):
+def test_wrong_shapes_and_missing_outputs_are_misses_with_a_reason(case_folder):
     spoil(case_folder, **{"p6": np.zeros((1, 2), np.float32)})
     facts = json.loads((case_folder / "case.json").read_text())
     facts["outputs"]["p9"] = {}
@@ -93,7 +93,7 @@ def test_other_settings_are_honoured(case_folder):
         run_case(case_folder)
 
 
-def test_the_command_prints_a_line_an_output_and_fails_on_a_miss(case_folder, monkeypatch, capsys):
+def test_the_command_prints_a_line_per_output_and_fails_on_a_miss(case_folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["parity.py", str(case_folder)])
     with pytest.raises(SystemExit, match="0"):
         main()

@@ -60,7 +60,7 @@ def test_settings_of_fcos_reach_the_config(setting, value, key, expected):
     assert config_with("fcos_r50", **{f"fcos__{setting}": value}).MODEL.FCOS[key] == expected
 
 
-def test_what_is_not_one_key_of_one_section():
+def test_settings_that_no_single_key_holds():
     assert config_with("fcos_r50", centerness_on="cls_tower").MODEL.FCOS.QUALITY_BRANCH == "class"
     assert config_with("fcos_r50", fcos__post_nms_topk_test=7).TEST.DETECTIONS_PER_IMAGE == 7
     assert config_with("dyhead_swint_atss", atss__use_gn=False).MODEL.ATSS.NORM == ""
@@ -69,7 +69,7 @@ def test_what_is_not_one_key_of_one_section():
     assert config_with("dyhead_r50_retina", resnet__deform_on_per_stage=[False] * 3 + [True])
 
 
-def test_the_published_shapes_tell_what_the_settings_leave_open():
+def test_published_shapes_complete_the_settings():
     settings, shapes = CASES["dyhead_swint_atss"].config, dict(CASES["dyhead_swint_atss"].shapes)
     cfg = detector_config(settings, shapes)
     assert (cfg.MODEL.FPN.TOP_LEVELS, cfg.MODEL.FPN.TOP_FEATURE) == (2, "")

@@ -33,7 +33,7 @@ def test_the_most_frequent_class_of_the_first_set_stands_first():
     assert counts["val"].tolist() == [8, 7, 9]
 
 
-def test_of_a_thousand_classes_the_ends_are_shown():
+def test_of_many_classes_the_most_and_least_frequent_are_shown():
     names, _ = _frequent_first({"": facts(*range(1000))})
     assert len(names) == 120
     assert (names[0], names[-1]) == ("class 999", "class 0")

@@ -64,7 +64,7 @@ def test_no_more_predictions_than_objects_are_drawn_the_best_first(records, tmp_
     assert not (image[130:] == BLUE).all(-1).any()
 
 
-def test_a_model_that_finds_nothing_gives_a_picture_too(records, tmp_path):
+def test_a_model_without_detections_has_a_picture(records, tmp_path):
     assert columns_of(picture(tmp_path, []), RED)[1] < 0.25
 
 
@@ -82,7 +82,7 @@ def test_images_are_spread_evenly(total, count, expected):
     assert spread(total, count) == expected
 
 
-def test_the_threshold_lets_as_many_through_as_there_are_objects():
+def test_as_many_predictions_reach_the_threshold_as_there_are_objects():
     results = [{"score": s} for s in (0.1, 0.9, 0.5, 0.3)]
     assert score_threshold(results, 2) == 0.5
     assert score_threshold(results, 0) == 0.9

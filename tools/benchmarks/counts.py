@@ -5,24 +5,18 @@ import logging
 from collections import Counter
 from math import prod
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from fvcore.nn.jit_handles import get_shape
 from torch import nn
 
-import d2ext.modeling  # noqa: F401
 from benchmarks.registry import register_benchmark
 from d2ext.config import load_config
-from d2ext.engine.auto import Machine, resolve_auto
-from detectron2.modeling import build_model
+from d2ext.engine.dataless import build_model_without_data
 from detectron2.utils.analysis import FlopCountAnalysis
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-COCO = SimpleNamespace(class_names=("",) * 80, image_sizes=np.array([[640, 480]]))
-CPU = Machine(device="cpu", processes=1, cores=1, bfloat16=False)
 
 
 def report(configs: list[str], size: tuple[int, int]) -> None:
@@ -34,17 +28,10 @@ def report(configs: list[str], size: tuple[int, int]) -> None:
     found = configs or sorted(map(str, CONFIGS.glob("coco/[!b]*.yaml")))  # without base.yaml
     print(f"one image of {size[0]}x{size[1]}; a multiplication with an addition counts once")
     for config in found:
-        model = build(config)
+        model = build_model_without_data(load_config(config)).eval()
         million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         billion = sum(flops(model, size).values()) / 1e9
         print(f"{Path(config).stem:32} {million:6.1f} M parameters {billion:6.1f} GFLOPs")
-
-
-def build(config: str) -> nn.Module:
-    """Build the model of a config on the CPU; `auto` values are resolved for COCO."""
-    cfg = load_config(config, ["MODEL.DEVICE", "cpu"])
-    resolve_auto(cfg, COCO, CPU)
-    return build_model(cfg).eval()
 
 
 def flops(model: nn.Module, size: tuple[int, int]) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""FCOS as AdelaiDet publishes it.
+"""The layout of AdelaiDet's FCOS.
 
 Source: https://github.com/aim-uofa/AdelaiDet
 """

@@ -1,4 +1,4 @@
-"""ResNets and ResNeXts with Caffe2's names: MSRA's and FAIR's .pkl files in Detectron2's zoo.
+"""The layout of ResNets with Caffe2's names: MSRA's and FAIR's .pkl files in Detectron2's zoo.
 
 Source: https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md
 """
@@ -9,7 +9,7 @@ from torch import Tensor
 from d2ext.checkpoint.layouts.layout import Layout, Weights, has
 from detectron2.checkpoint.c2_model_loading import convert_basic_c2_names
 
-_EPSILON = 1e-5  # of Detectron2's batch norms
+_EPSILON = 1e-5  # eps of Detectron2's batch norms
 
 
 def _rename(name: str) -> str:
@@ -17,10 +17,8 @@ def _rename(name: str) -> str:
 
 
 def _statistics(weights: Weights) -> dict[str, Tensor]:
-    """Mean and variance that change nothing: the files have batch norms merged to scale and bias.
-
-    A model may have others when it is loaded into, so they cannot be left as they are.
-    """
+    """Compute running statistics that change nothing, for norms merged to scale and bias."""
+    # They cannot be left as they are: the model may hold others when weights are loaded.
     computed = {}
     for name, scale in weights.items():
         if name.endswith("_bn_s") and f"{name[:-1]}rm" not in weights:

@@ -1,4 +1,4 @@
-"""Detectron2's own names, which are ours: its model zoo, and ResNets that it converted.
+"""Detectron2's own layout, whose names are ours: its model zoo, and ResNets it converted.
 
 Source: https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md
 """

@@ -1,4 +1,4 @@
-"""DynamicHead's detectors: ATSS, RetinaNet and Faster R-CNN with or without a dynamic head.
+"""The layout of DynamicHead's detectors, with or without a dynamic head.
 
 Source: https://github.com/microsoft/DynamicHead
 """

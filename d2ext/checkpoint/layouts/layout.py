@@ -1,7 +1,7 @@
 """The layout of a published checkpoint: how a code base names its parameters."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -29,6 +29,9 @@ class Layout:
             the model.
         computed: returns tensors that the names of the file imply, by our names.
         expects: config values that the weights were trained with, for messages.
+        architecture: the only MODEL.META_ARCHITECTURE that such weights are for; "" for any.
+        select_rows: takes our name, a tensor and the shape that the model has; returns the rows
+            that fit the model, or the tensor itself.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Layout:
     bare: bool = False
     computed: Callable[[Weights], dict[str, Tensor]] = lambda weights: {}
     expects: str = ""
+    architecture: str = ""
+    select_rows: Callable[[str, Tensor, Sequence[int]], Tensor] = lambda name, tensor, shape: tensor
 
     def rename(self, name: str) -> str:
         """Return our name of the parameter that the layout calls `name`."""

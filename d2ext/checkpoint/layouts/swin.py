@@ -1,4 +1,4 @@
-"""Swin classifiers as their authors publish them, of which our backbone has the names.
+"""The layout of the authors' Swin classifiers, whose names our backbone has.
 
 Source: https://github.com/microsoft/Swin-Transformer
 """
@@ -24,18 +24,18 @@ def _recognise(weights: Weights) -> bool:
 
 
 def has_windows(weights: Weights) -> bool:
-    """Blocks of the first version of Swin, which learns a table of biases."""
+    """Return True for the first version of Swin, which has a relative position bias table."""
     return has(weights, r"layers\.0\.blocks\.0\.attn\.relative_position_bias_table")
 
 
 def fit_biases(table: Tensor, shape: Sequence[int]) -> Tensor:
-    """A table of biases for windows of another size, bicubically resized as the authors do.
+    """Resize a relative position bias table bicubically to another window size, as the authors do.
 
     Args:
-        table: ((2 * w - 1)^2, heads), a row for each relative position in windows of side w.
-        shape: of the table that the model has: rows, heads.
+        table: ((2 * w - 1)^2, heads), a row per relative position in windows of side w.
+        shape: (rows, heads) of the model's table.
     Returns:
-        The table of that shape; `table` itself where it has it or has other heads.
+        The table in that shape; `table` itself if it has it already, or another number of heads.
     """
     if tuple(table.shape) == tuple(shape) or table.shape[1] != shape[1]:
         return table

@@ -1,4 +1,4 @@
-"""Swin classifiers of timm since 0.9.
+"""The layout of timm's Swin classifiers since timm 0.9.
 
 Source: https://github.com/huggingface/pytorch-image-models
 """

@@ -1,4 +1,4 @@
-"""ResNets and ResNeXts of torchvision, whose names timm shares.
+"""The layout of torchvision's ResNets and ResNeXts, whose names timm shares.
 
 Source: https://github.com/pytorch/vision
 """
@@ -11,7 +11,7 @@ _NAMES = r"(conv1|bn1|fc|layer[1-4]\.\d+\.(conv\d|bn\d|downsample\.[01]))\.\w+"
 
 
 def _recognise(weights: Weights) -> bool:
-    # Relatives with another stem or with more in a block have other names besides.
+    # Variants with another stem or more layers per block have other names, too.
     return "layer1.0.conv1.weight" in weights and all(re.fullmatch(_NAMES, n) for n in weights)
 
 

@@ -1,4 +1,4 @@
-"""Swin classifiers of torchvision (`swin_t`, `swin_s`, `swin_b`).
+"""The layout of torchvision's Swin classifiers (`swin_t`, `swin_s`, `swin_b`).
 
 Source: https://github.com/pytorch/vision
 """

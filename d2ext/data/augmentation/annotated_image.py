@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from d2ext.data.sources.corners import corners_of
+from d2ext.data.formats.corners import corners_of
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import check_image_size, read_image
 from detectron2.structures import BoxMode

@@ -1,105 +1,226 @@
-"""Boxes that cannot be learned from, or hardly as they are meant."""
+"""Box checks: degenerate, out of bounds, implausible size or unit, duplicate, too small to learn.
+
+All of them concern the objects that have a box; objects of other kinds of data are skipped.
+"""
 
 import numpy as np
+import torch
 
-from d2ext.data.checks.subject import Floats, Mask, Subject, every, positions, some
+from d2ext.data.box_validity import Floats, Mask
+from d2ext.data.checks.context import CheckContext
+from d2ext.data.checks.input_size import InputSize
+from d2ext.data.checks.pairs import Integers, pairs_by_image, split_by_image
+from d2ext.ops import box_iou_rotated
 
 _SLACK = 0.5  # pixels that a box may reach beyond its image: rounding
-_ROUNDING = 1e-5  # the same of the corners of rotated boxes, which are computed
-_TINY = 2  # pixels; thinner boxes are a slip of the hand
-_STRIP, _LONG = 5, 3  # pixels, and times longer than wide: what is left of something cut off
+_ROUNDING = 1e-5  # the same for the corners of rotated boxes, which are computed
+_TINY = 2  # pixels; thinner boxes come from a slip of the mouse
+_STRIP, _LONG = 5, 3  # pixels, and length by width, of what is left of an object cut off
 _RADIANS = 3.15
-_FEW = 4  # boxes that say nothing about all
+_FEW = 4  # fewer boxes are no evidence of a wrong unit
+
+_SAME = 0.999  # IoU from which two boxes are the same
+_NEAR, _CLASHING = 0.8, 0.9
 
 
-def check_boxes(subject: Subject) -> None:
-    """Look at each box by itself; those of a wrong unit are not looked at any further."""
-    if not len(subject.objects):
+def check_boxes(context: CheckContext) -> None:
+    """Check each box by itself; boxes of a wrong unit are not checked any further."""
+    if not context.boxed.any():
         return
-    wrong_unit = _find_wrong_units(subject)
+    wrong_unit = _find_wrong_unit(context)
     if wrong_unit is not None:
         code, detail = wrong_unit
-        for number in range(len(subject.objects)):
-            subject.add_object(code, number, f"{subject.shown_box(number)}{detail}")
+        for number in np.flatnonzero(context.boxed).tolist():
+            context.add_object(code, number, f"{context.box_text(number)}{detail}")
         return
-    _find_unusable(subject)
-    _find_doubtful(subject)
-    if subject.rotated:
-        _find_rotated(subject)
-    for number, item in enumerate(subject.objects):
+    _check_invalid(context)
+    _check_implausible(context)
+    if context.rotated:
+        _check_radians(context)
+
+
+def check_difficult(context: CheckContext) -> None:
+    """Report the objects that are marked difficult."""
+    for number, item in enumerate(context.objects):
         if item.get("difficult"):
-            subject.add_object("object-difficult", number, "marked difficult")
+            context.add_object("object-difficult", number, "marked difficult")
 
 
-def corners_for_sizes(boxes: Floats, frames: Floats) -> bool:
-    """Whether (N, 4) boxes taken for XYWH are XYXY: half leave the image, none does as corners."""
+def boxes_are_corners(boxes: Floats, frames: Floats) -> bool:
+    """Return true if (N, 4) boxes read as XYWH are XYXY.
+
+    As XYWH half of them leave the image, as two corners none does.
+    """
     reach = boxes[:, :2] + boxes[:, 2:] > frames + _SLACK
     ordered = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= frames + _SLACK).all()
     return bool(len(boxes) >= _FEW and ordered and reach.any(1).mean() >= 0.5)
 
 
-def normalised(boxes: Floats, frames: Floats) -> bool:
-    """Whether (N, 4) boxes are shares of the image instead of pixels."""
+def boxes_are_normalised(boxes: Floats, frames: Floats) -> bool:
+    """Return true if (N, 4) boxes are normalised by the image size instead of in pixels."""
     return bool(len(boxes) >= _FEW and boxes.min() >= 0 and boxes.max() <= 1 and frames.min() > 8)
 
 
-def _find_wrong_units(subject: Subject) -> tuple[str, str] | None:
-    finite = every(np.isfinite(subject.raw_boxes))
-    boxes, frames = subject.raw_boxes[finite, :4], subject.frames[finite]
+def _find_wrong_unit(context: CheckContext) -> tuple[str, str] | None:
+    finite = context.boxed & ~context.invalid["box-nonfinite"]
+    boxes, frames = context.raw_boxes[finite, :4], context.frames[finite]
     if not len(boxes):
         return None
-    if normalised(boxes, frames):
+    if boxes_are_normalised(boxes, frames):
         return "box-normalised", " in an image of many pixels"
-    if not subject.rotated and corners_for_sizes(boxes, frames):
+    if not context.rotated and boxes_are_corners(boxes, frames):
         return "box-corners", " fits its image as two corners"
     return None
 
 
-def _find_unusable(subject: Subject) -> None:
-    raw, boxes, frames = subject.raw_boxes, subject.boxes, subject.frames
-    finite = every(np.isfinite(raw))
-    empty = finite & some(raw[:, 2:4] <= 0)
-    outside = finite & ~empty & some((boxes[:, :2] >= frames) | (boxes[:, 2:] <= 0))
-    _add_all(subject, "box-nonfinite", ~finite)
-    _add_all(subject, "box-empty", empty)
-    for number in positions(outside):
-        subject.add_object("box-outside", number, f"{_in_frame(subject, number)}")
+def _check_invalid(context: CheckContext) -> None:
+    context.add_objects("box-nonfinite", context.invalid["box-nonfinite"])
+    context.add_objects("box-empty", context.invalid["box-empty"])
+    for number in np.flatnonzero(context.invalid["box-outside"]).tolist():
+        context.add_object("box-outside", number, _box_in_image(context, number))
 
 
-def _find_doubtful(subject: Subject) -> None:
-    boxes, frames, usable = subject.boxes, subject.frames, subject.usable & ~subject.crowd
-    sides = subject.raw_boxes[:, 2:4]
-    beyond = np.maximum(-boxes[:, :2], boxes[:, 2:] - frames).max(1)
-    tiny = usable & some(sides < _TINY)
-    whole = usable & every((boxes[:, :2] <= 1) & (boxes[:, 2:] >= frames - 1))
-    _add_all(subject, "box-tiny", tiny)
-    _add_all(subject, "box-sliver", usable & ~tiny & _slivers(subject))
-    _add_all(subject, "box-whole-image", whole)
-    code, slack = ("box-corner-outside", _ROUNDING) if subject.rotated else ("box-beyond", _SLACK)
-    for number in positions(usable & (beyond > slack)):
-        detail = f"{_in_frame(subject, number)}, by {beyond[number]:.2g} pixels"
-        subject.add_object(code, number, detail)
+def _check_implausible(context: CheckContext) -> None:
+    boxes, frames, usable = context.boxes, context.frames, context.usable & ~context.crowd
+    with np.errstate(invalid="ignore"):
+        tiny = usable & (_shorter_side(context) < _TINY)
+        beyond = _columns_max(np.maximum(-boxes[:, :2], boxes[:, 2:] - frames))
+        whole = usable & _both(boxes[:, :2] <= 1) & _both(boxes[:, 2:] >= frames - 1)
+        slivers = usable & ~tiny & _slivers(context)
+        code, slack = (
+            ("box-corner-outside", _ROUNDING) if context.rotated else ("box-beyond", _SLACK)
+        )
+        outside = usable & (beyond > slack)
+    context.add_objects("box-tiny", tiny)
+    context.add_objects("box-sliver", slivers)
+    context.add_objects("box-whole-image", whole)
+    for number in np.flatnonzero(outside).tolist():
+        detail = f"{_box_in_image(context, number)}, by {beyond[number]:.2g} pixels"
+        context.add_object(code, number, detail)
 
 
-def _slivers(subject: Subject) -> Mask:
-    sides = subject.raw_boxes[:, 2:4]
-    at_edge = some((subject.boxes[:, :2] <= 1) | (subject.boxes[:, 2:] >= subject.frames - 1))
-    return at_edge & (sides.min(1) < _STRIP) & (sides.max(1) >= _LONG * sides.min(1))
+def _slivers(context: CheckContext) -> Mask:
+    """Return a mask of the narrow strips that lie at an edge of their image."""
+    boxes, frames = context.boxes, context.frames
+    at_edge = _either(boxes[:, :2] <= 1) | _either(boxes[:, 2:] >= frames - 1)
+    short = _shorter_side(context)
+    return at_edge & (short < _STRIP) & (_columns_max(context.raw_boxes[:, 2:4]) >= _LONG * short)
 
 
-def _find_rotated(subject: Subject) -> None:
-    angles = subject.raw_boxes[subject.usable, 4]
+def _check_radians(context: CheckContext) -> None:
+    angles = context.raw_boxes[context.usable, 4]
     turned = angles[angles % 90 != 0]
     if len(turned) >= _FEW and np.abs(angles).max() <= _RADIANS:
-        for number in positions(subject.usable):
-            subject.add_object("box-radians", number, f"angle {subject.raw_boxes[number, 4]:.4g}")
+        for number in np.flatnonzero(context.usable).tolist():
+            context.add_object("box-radians", number, f"angle {context.raw_boxes[number, 4]:.4g}")
 
 
-def _add_all(subject: Subject, code: str, which: Mask) -> None:
-    for number in positions(which):
-        subject.add_object(code, number, subject.shown_box(number))
+def _box_in_image(context: CheckContext, number: int) -> str:
+    width, height = context.frames[number].astype(int)
+    return f"{context.box_text(number)} in {width} x {height}"
 
 
-def _in_frame(subject: Subject, number: int) -> str:
-    width, height = subject.frames[number].astype(int)
-    return f"{subject.shown_box(number)} in {width} x {height}"
+# Reductions over two columns; `all(axis=1)` and the like take several times as long.
+def _both(mask: Mask) -> Mask:
+    return mask[:, 0] & mask[:, 1]
+
+
+def _either(mask: Mask) -> Mask:
+    return mask[:, 0] | mask[:, 1]
+
+
+def _columns_max(values: Floats) -> Floats:
+    return np.maximum(values[:, 0], values[:, 1])
+
+
+def _shorter_side(context: CheckContext) -> Floats:
+    return np.minimum(context.raw_boxes[:, 2], context.raw_boxes[:, 3])
+
+
+def check_duplicate_boxes(context: CheckContext) -> None:
+    """Compare the boxes of each image by IoU; crowd regions are skipped.
+
+    Each box is reported once, with the first earlier box that it duplicates.
+    """
+    numbers = np.flatnonzero(context.usable & ~context.crowd)
+    reported = -1
+    for later, earlier, iou in _near_pairs(context, numbers):
+        same_class = context.labels[later] == context.labels[earlier]
+        code = _duplicate_code(iou, bool(same_class))
+        if code and later != reported:
+            reported = later
+            name = context.split.classes[context.labels[earlier]]
+            detail = f"IoU {iou:.2f} with {name} at {context.place(earlier)}"
+            context.add_object(code, later, detail)
+
+
+def _duplicate_code(iou: float, same_class: bool) -> str:
+    if same_class:
+        return "box-duplicate" if iou >= _SAME else "box-nearly-duplicate"
+    return "box-two-classes" if iou >= _CLASHING else ""
+
+
+def _near_pairs(context: CheckContext, numbers: Integers) -> list[tuple[int, int, float]]:
+    """Return the pairs of objects in one image with an IoU of 0.8 or more, by the later object."""
+    owners = context.owners[numbers]
+    found: list[tuple[int, int, float]] = []
+    if context.rotated:
+        for group in split_by_image(numbers, owners):
+            rotated = torch.from_numpy(context.raw_boxes[group])
+            ious = np.tril(box_iou_rotated(rotated, rotated).numpy(), -1)
+            rows, columns = np.nonzero(ious >= _NEAR)
+            found += _as_triples(group[rows], group[columns], ious[rows, columns])
+        return found
+    boxes = context.boxes[numbers]
+    for later, earlier in pairs_by_image(owners):
+        ious = _pairwise_iou(boxes[later], boxes[earlier])
+        near = np.flatnonzero(ious >= _NEAR)
+        found += _as_triples(numbers[later[near]], numbers[earlier[near]], ious[near])
+    return found
+
+
+def _as_triples(later: Integers, earlier: Integers, ious: Floats) -> list[tuple[int, int, float]]:
+    return list(zip(later.tolist(), earlier.tolist(), ious.tolist(), strict=True))
+
+
+def _pairwise_iou(boxes: Floats, others: Floats) -> Floats:
+    """Compute the IoU, (K,), of (K, 4) XYXY boxes with (K, 4) others; all have an area."""
+    low = np.maximum(boxes[:, :2], others[:, :2])
+    sides = (np.minimum(boxes[:, 2:], others[:, 2:]) - low).clip(0)
+    shared = sides[:, 0] * sides[:, 1]
+    return shared / (_areas(boxes) + _areas(others) - shared)
+
+
+def _areas(boxes: Floats) -> Floats:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def check_object_sizes(context: CheckContext) -> None:
+    """Compare the objects, as large as the model sees them, with its strides and anchors."""
+    numbers = np.flatnonzero(context.usable & ~context.crowd)
+    if context.model is None or not len(numbers):
+        return
+    scales = context.model.scales(context.frames[numbers])
+    sides = context.raw_boxes[numbers, 2:4] * scales[:, None]
+    for code, mask, limit in _size_limits(context.model, sides[:, 0], sides[:, 1]):
+        for index in np.flatnonzero(mask).tolist():
+            width, height = sides[index]
+            context.add_object(code, numbers[index], f"{width:.1f} x {height:.1f} pixels, {limit}")
+
+
+def _size_limits(model: InputSize, width: Floats, height: Floats) -> list[tuple[str, Mask, str]]:
+    """Return code, (K,) mask and limit of each size issue of (K,) object sides in pixels."""
+    side, ratio = np.sqrt(width * height), height / width
+    found = [("object-below-stride", side < model.stride, f"stride {model.stride}")]
+    if not model.anchor_sizes:
+        return found
+    least, most = min(model.anchor_sizes), max(model.anchor_sizes)
+    found += [
+        ("object-below-anchors", side < least / 2, f"smallest anchor {least:g}"),
+        ("object-above-anchors", side > most * 2, f"largest anchor {most:g}"),
+    ]
+    if model.anchor_ratios:
+        low, high = min(model.anchor_ratios), max(model.anchor_ratios)
+        far = (ratio < low / 3) | (ratio > high * 3)
+        found.append(("object-aspect", far, f"anchors from {low:g} to {high:g}"))
+    return found

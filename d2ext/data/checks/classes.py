@@ -1,129 +1,113 @@
-"""Classes: names, ids, counts, and what should not be one."""
+"""Class checks: names, number of objects, and entries that should not be a class."""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 
-import numpy as np
+from d2ext.data.checks.context import CheckContext
+from d2ext.text import join_sorted
 
-from d2ext.data.checks.subject import Subject
-
-_RARE = 100  # times fewer objects than the commonest class has
+_RARE = 100  # times fewer objects than the most frequent class has
 _BACKGROUND = frozenset(
-    [
-        "background",
-        "bg",
-        "none",
-        "null",
-        "nothing",
-        "void",
-        "unlabeled",
-        "unlabelled",
-        "ignore",
-        "ignored",
-        "ignoreregion",
-        "ignoredregions",
-        "dontcare",
-        "unknown",
-        "other",
-        "others",
-        "undefined",
-    ]
+    (
+        *("background", "bg", "none", "null", "nothing", "void", "unlabeled", "unlabelled"),
+        *("ignore", "ignored", "ignoreregion", "ignoredregions", "dontcare"),
+        *("unknown", "other", "others", "undefined"),
+    )
 )
 
 
-def check_classes(subject: Subject) -> None:
-    """Look at the names of all classes and at the objects that each has."""
-    _check_names(subject)
-    if subject.source.task in ("semantic", "panoptic"):
+def check_classes(context: CheckContext) -> None:
+    """Check the names of all classes and the number of objects of each."""
+    _check_names(context)
+    if context.split.annotates_pixels:
         return
-    groups = {name for name, _ in _supercategories(subject)}
-    counts = class_counts(subject)
-    for number, count in enumerate(counts):
-        name = subject.source.classes[number]
+    groups = _supercategories(context)
+    counts = context.class_counts
+    for name, count in zip(context.split.classes, counts.tolist(), strict=True):
         if count == 0:
-            code = "class-supercategory" if plain(name) in groups else "class-unused"
-            _add(subject, code, name, "no objects")
+            is_group = comparable_name(name) in groups
+            _add(context, "class-supercategory" if is_group else "class-unused", name, "no objects")
         elif count == 1:
-            _add(subject, "class-single", name, "1 object")
+            _add(context, "class-single", name, "1 object")
         elif count * _RARE < counts.max():
-            most = subject.source.classes[int(counts.argmax())]
-            _add(subject, "class-rare", name, f"{count} objects, {counts.max()} of {most}")
+            most = context.split.classes[int(counts.argmax())]
+            _add(context, "class-rare", name, f"{count} objects, {counts.max()} of {most}")
 
 
-def class_counts(subject: Subject) -> np.ndarray:
-    """(classes,) objects of each class, crowd regions aside."""
-    labels = subject.labels[~subject.crowd]
-    return np.bincount(labels, minlength=len(subject.source.classes))
-
-
-def plain(name: str) -> str:
-    """A name without what people spell differently: case, spaces, punctuation."""
+def comparable_name(name: str) -> str:
+    """Return a name without case, spaces and punctuation, which people spell differently."""
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
-def check_class_lists(subjects: list[Subject]) -> None:
-    """Compare the first data set, which is learned from, with each of the others."""
-    first, *others = subjects
-    learned = _present(first)
+def check_class_lists(contexts: Sequence[CheckContext]) -> None:
+    """Compare the classes of the first data set, the training data, with each of the others."""
+    train, *others = contexts
+    learned = _classes_with_objects(train)
     for other in others:
-        names, expected = other.source.classes, first.source.classes
-        if set(names) != set(expected):
-            only, missing = set(names) - set(expected), set(expected) - set(names)
-            detail = f"only in {other.name}: {_listed(only)}; only in {first.name}: "
-            _add(other, "classes-differ", "", detail + _listed(missing))
-        elif names != expected:
-            detail = f"{', '.join(names)}; in {first.name} {', '.join(expected)}"
-            _add(other, "classes-differ", "", f"the order differs: {detail}")
-        measured = _present(other)
-        for name in sorted(measured - learned):
-            _add(other, "class-untrained", name, f"no object in {first.name}")
-        for name in sorted((learned - measured) & set(names)):
+        _compare_names(train, other)
+        evaluated = _classes_with_objects(other)
+        for name in sorted(evaluated - learned):
+            _add(other, "class-untrained", name, f"no object in {train.name}")
+        for name in sorted((learned - evaluated) & set(other.split.classes)):
             _add(other, "class-unmeasured", name, f"no object in {other.name}")
 
 
-def _check_names(subject: Subject) -> None:
-    by_plain: dict[str, list[str]] = defaultdict(list)
-    for name in subject.source.classes:
-        by_plain[plain(name) or name].append(name)
+def _compare_names(train: CheckContext, other: CheckContext) -> None:
+    names, expected = other.split.classes, train.split.classes
+    if set(names) != set(expected):
+        extra, missing = set(names) - set(expected), set(expected) - set(names)
+        detail = f"only in {other.name}: {_quoted(extra)}; only in {train.name}: {_quoted(missing)}"
+        _add(other, "classes-differ", "", detail)
+    elif names != expected:
+        detail = f"{', '.join(names)}; in {train.name} {', '.join(expected)}"
+        _add(other, "classes-differ", "", f"the order differs: {detail}")
+
+
+def _check_names(context: CheckContext) -> None:
+    similar: dict[str, list[str]] = defaultdict(list)
+    for number, name in enumerate(context.split.classes):
+        similar[comparable_name(name) or name].append(name)
         if not name.strip():
-            _add(subject, "class-nameless", name, "the name is empty")
+            _add(context, "class-nameless", name, "the name is empty")
         elif name != name.strip():
-            _add(subject, "class-name-space", name, "a space at an end of the name")
-        if plain(name) in _BACKGROUND:
-            count = int((subject.labels == subject.source.classes.index(name)).sum())
-            _add(subject, "class-background", name, f"{count} objects")
+            _add(context, "class-name-space", name, "a space at an end of the name")
+        if comparable_name(name) in _BACKGROUND:
+            count = int((context.labels == number).sum())
+            _add(context, "class-background", name, f"{count} objects")
         if name.strip().isdecimal():
-            _add(subject, "class-name-number", name, "no word")
-    for names in by_plain.values():
-        _compare_names(subject, names)
+            _add(context, "class-name-number", name, "no word")
+    for names in similar.values():
+        _check_similar(context, names)
 
 
-def _compare_names(subject: Subject, names: list[str]) -> None:
+def _check_similar(context: CheckContext, names: Sequence[str]) -> None:
     different = list(dict.fromkeys(names))
     for name in different:
         if names.count(name) > 1:
-            _add(subject, "class-name-twice", name, f"{names.count(name)} classes of this name")
+            _add(context, "class-name-twice", name, f"{names.count(name)} classes of this name")
     for name in different[1:]:
-        _add(subject, "class-name-similar", name, f"beside {different[0]!r}")
+        _add(context, "class-name-similar", name, f"beside {different[0]!r}")
 
 
-def _supercategories(subject: Subject) -> Iterable[tuple[str, str]]:
-    """Group and class of the classes that name a group other than themselves."""
-    for category in subject.source.metadata.get("categories", ()):
-        group, name = category.get("supercategory"), category.get("name")
-        if isinstance(group, str) and isinstance(name, str) and plain(group) != plain(name):
-            yield plain(group), name
+def _supercategories(context: CheckContext) -> set[str]:
+    """Return the groups, as comparable names, that classes of another name belong to."""
+    categories = context.split.metadata.get("categories", ())
+    pairs = [(c.get("supercategory"), c.get("name")) for c in categories]
+    named = [pair for pair in pairs if isinstance(pair[0], str) and isinstance(pair[1], str)]
+    plain = [(comparable_name(group), comparable_name(name)) for group, name in named]
+    return {group for group, name in plain if group != name}
 
 
-def _present(subject: Subject) -> set[str]:
-    counts = class_counts(subject)
-    return {name for name, count in zip(subject.source.classes, counts, strict=True) if count}
+def _classes_with_objects(context: CheckContext) -> set[str]:
+    names = zip(context.split.classes, context.class_counts, strict=True)
+    return {name for name, count in names if count}
 
 
-def _listed(names: set[str]) -> str:
-    return ", ".join(map(repr, sorted(names))) or "none"
+def _quoted(names: Collection[str]) -> str:
+    return join_sorted(map(repr, names))
 
 
-def _add(subject: Subject, code: str, name: str, detail: str) -> None:
-    subject.add(code, str(subject.source.path), f"{name!r}: {detail}" if name else detail)
+def _add(context: CheckContext, code: str, name: str, detail: str) -> None:
+    where = str(context.split.path)
+    context.add(code, where, f"{name!r}: {detail}" if name else detail)

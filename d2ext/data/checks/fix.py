@@ -1,104 +1,145 @@
-"""A repaired copy of data sets: what can be mended is, what cannot is left out, all is listed.
+"""Fixes of issues: a copy of a split without what the check found, as far as it can be fixed."""
 
-The source is only read. Objects are written as COCO JSON beside copies of their images, semantic
-masks as copies of images and label images.
-"""
-
-import json
-import shutil
-from collections import Counter
-from collections.abc import Mapping
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
-from d2ext.data.checks.copying import copy_image, unique_names
-from d2ext.data.checks.mending import mended
-from d2ext.data.checks.report import Fault, Report
-from d2ext.data.conversion.coco import coco_document
-from d2ext.data.sources import Source
-from d2ext.errors import DataError, OutputError
-from d2ext.files import replacing
+import numpy as np
+from pycocotools import mask as coco_mask
 
-_LEFT_OUT = "leaves the "  # how the fix of a kind starts that drops something
+from d2ext.data.formats import DatasetSplit, Item
+from d2ext.data.issues import Issue
+from detectron2.structures import BoxMode
+
+Fix = Callable[[Item, Item], Item | None]  # annotation and image -> annotation, None to drop it
+
+_DROP_IMAGE = frozenset(
+    (
+        *("image-missing", "image-empty", "image-unreadable", "image-truncated", "image-huge"),
+        *("image-size", "image-listed-twice", "duplicate-image", "leak-same"),
+        *("labels-missing", "labels-size"),
+    )
+)
 
 
-def write_repaired(sources: Mapping[str, Source], report: Report, out: Path) -> list[str]:
-    """Write `<out>/<name>.json` and `<out>/images/<name>/` for each source.
+def fix_split(split: DatasetSplit, issues: Sequence[Issue], classes: Sequence[str]) -> DatasetSplit:
+    """Build a fixed copy of a split, which stays as it is.
 
     Args:
-        sources: by the names that `report` has them under.
-        report: of the check of exactly these sources.
-        out: a folder that is empty or does not exist.
-    Returns:
-        What was repaired and written, in lines for a person; `<out>/repairs.json` has all of it.
-    Raises:
-        DataError: nothing is left of a source, or `out` lies in the folder of its images.
-        OutputError: `out` is not empty or cannot be written to.
+        issues: of this split, by the check.
+        classes: names of the copy; every class with objects is among them, save for outer spaces.
     """
-    _check_place(sources, out)
-    classes = _kept_classes(sources)
-    lines = []
-    for name, source in sources.items():
-        faults = [fault for fault in report.faults if fault.split == name]
-        repaired = mended(source, faults, classes)
-        if not repaired.images:
-            raise DataError(f"{source.path}: nothing is left of {name} after repairs.")
-        lines.append(f"written: {_write(name, repaired, faults, out)}")
-    fixed = [fault for fault in report.faults if fault.kind.fix]
-    listing = Report(report.about, fixed)
-    listing.write(out / "repairs.json")
-    counts = Counter(fault.kind for fault in fixed)
-    told = [f"repaired: {kind.code}, {n}: {kind.fix}" for kind, n in counts.items()]
-    return [*told, *lines, f"written: {out / 'repairs.json'}"]
+    dropped = {i.image_index for i in issues if i.code in _DROP_IMAGE and i.object_index is None}
+    codes: dict[int, list[str]] = defaultdict(list)
+    for issue in issues:
+        if issue.object_index is not None:
+            codes[issue.object_index].append(issue.code)
+    index = _class_index(split, classes)
+    images: list[Item] = []
+    first = 0  # number of the image's first object
+    for position, image in enumerate(split.images):
+        items = image.get("annotations")
+        if position not in dropped:
+            fixed = {**image, "image_id": len(images) + 1}
+            if items is not None:
+                kept = [_fix(item, image, codes.get(first + n, ())) for n, item in enumerate(items)]
+                fixed["annotations"] = [
+                    {**item, "category_id": index[item["category_id"]]} for item in kept if item
+                ]
+            images.append(fixed)
+        first += len(items or ())
+    names = split.classes if split.annotates_pixels else tuple(classes)
+    return replace(split, images=images, classes=names, issues=[], id_issues=[])
 
 
-def _check_place(sources: Mapping[str, Source], out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"--fix {out}: is not empty. Name a folder that does not exist yet.")
-    inside = {Path(i["file_name"]).resolve().parent for s in sources.values() for i in s.images}
-    inside &= {out.resolve(), *out.resolve().parents}
-    if inside:
-        raise DataError(f"--fix {out}: lies in {inside.pop()}, among the data. Name another place.")
+def _class_index(split: DatasetSplit, classes: Sequence[str]) -> dict[int, int]:
+    """Map class indices of the split to those of `classes`; classes without objects have none."""
+    after = {name: number for number, name in enumerate(classes)}
+    return {n: after[name.strip()] for n, name in enumerate(split.classes) if name.strip() in after}
 
 
-def _kept_classes(sources: Mapping[str, Source]) -> tuple[str, ...]:
-    """Names without outer spaces, in the order of the first source; those with objects anywhere."""
-    used: dict[str, bool] = {}
-    for source in sources.values():
-        semantic = source.task in ("semantic", "panoptic")
-        for name in source.classes:
-            used[name.strip()] = used.get(name.strip(), False) or semantic
-        for image in source.images:
-            for item in image.get("annotations", ()):
-                used[source.classes[item["category_id"]].strip()] = True
-    return tuple(name for name, is_used in used.items() if is_used)
+def _fix(item: Item, image: Item, codes: Sequence[str]) -> Item | None:
+    for code in codes:
+        fix = _FIXES.get(code)
+        found = fix(item, image) if fix else item
+        if found is None:
+            return None
+        item = found
+    return item
 
 
-def _write(name: str, source: Source, faults: list[Fault], out: Path) -> Path:
-    folder = out / "images" / name
-    names = unique_names([Path(image["file_name"]) for image in source.images])
-    upright = {fault.image for fault in faults if fault.code == "image-turned"}
-    shallow = {fault.image for fault in faults if fault.code == "image-depth"}
-    images = []
-    for image, target in zip(source.images, names, strict=True):
-        path = Path(image["file_name"])
-        written = copy_image(path, folder / target, turned=path in upright, deep=path in shallow)
-        images.append({**image, "file_name": str(written)})
-    source = replace(source, images=images)
-    if source.task == "semantic":
-        return _write_labels(name, source, out)
-    path = out / f"{name}.json"
-    with replacing(path) as part:
-        document = coco_document(source, folder)
-        part.write_text(json.dumps(document), encoding="utf-8")
-    return path
+def _drop(item: Item, image: Item) -> None:
+    return None
 
 
-def _write_labels(name: str, source: Source, out: Path) -> Path:
-    folder = out / "labels" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for image in source.images:
-        target = folder / f"{Path(image['file_name']).stem}.png"
-        shutil.copyfile(image["sem_seg_file_name"], target)
-    (out / "classes.txt").write_text("\n".join(source.classes) + "\n", encoding="utf-8")
-    return folder
+def _clip(item: Item, image: Item) -> Item:
+    x, y, width, height = item["bbox"]
+    low = max(0.0, x), max(0.0, y)
+    high = min(image["width"], x + width), min(image["height"], y + height)
+    return {**item, "bbox": [*low, high[0] - low[0], high[1] - low[1]]}
+
+
+def _to_pixels(item: Item, image: Item) -> Item:
+    sides = (image["width"], image["height"]) * 2
+    scaled = [n * side for n, side in zip(item["bbox"], sides, strict=False)]
+    return {**item, "bbox": [*scaled, *item["bbox"][4:]]}
+
+
+def _from_corners(item: Item, image: Item) -> Item:
+    x0, y0, x1, y1 = item["bbox"]
+    return {**item, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+
+
+def _to_degrees(item: Item, image: Item) -> Item:
+    return {**item, "bbox": [*item["bbox"][:4], math.degrees(item["bbox"][4])]}
+
+
+def _box_of_mask(item: Item, image: Item) -> Item:
+    if item["bbox_mode"] == BoxMode.XYWHA_ABS:
+        return item
+    return {**item, "bbox": mask_box(item["segmentation"])}
+
+
+def _without_mask(item: Item, image: Item) -> Item:
+    return {key: value for key, value in item.items() if key != "segmentation"}
+
+
+def _without_keypoints(item: Item, image: Item) -> Item:
+    return {key: value for key, value in item.items() if key != "keypoints"}
+
+
+def _hide_outside(item: Item, image: Item) -> Item:
+    points = np.array(item["keypoints"], dtype=np.float64).reshape(-1, 3)
+    outside = (points[:, :2] < 0) | (points[:, :2] > (image["width"], image["height"]))
+    points[outside.any(1), 2] = 0
+    return {**item, "keypoints": points.ravel().tolist()}
+
+
+def mask_box(segmentation: Any) -> list[float]:
+    """Compute the XYWH box, in pixels, of polygons or run lengths."""
+    if isinstance(segmentation, dict):
+        return [float(n) for n in coco_mask.toBbox(segmentation).tolist()]
+    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
+    low, high = points.min(0), points.max(0)
+    return [*low.tolist(), *(high - low).tolist()]
+
+
+_FIXES: dict[str, Fix] = {
+    "box-beyond": _clip,
+    "box-corners": _from_corners,
+    "box-duplicate": _drop,
+    "box-empty": _drop,
+    "box-nonfinite": _drop,
+    "box-normalised": _to_pixels,
+    "box-outside": _drop,
+    "box-radians": _to_degrees,
+    "keypoint-count": _without_keypoints,
+    "keypoint-outside": _hide_outside,
+    "keypoint-value": _without_keypoints,
+    "mask-box": _box_of_mask,
+    "mask-empty": _drop,
+    "mask-polygon": _without_mask,
+    "mask-size": _drop,
+}

@@ -1,16 +1,18 @@
-"""Image files: whether they can be read, and whether they are what their annotations say."""
+"""Image checks: readable, of the annotated size and a known format; unused files; few objects."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+import os
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from d2ext.data.checks.probe import Probe
-from d2ext.data.checks.subject import Subject
+from d2ext.data.checks.context import CheckContext
+from d2ext.data.checks.pairs import Integers
+from d2ext.data.image_info import ImageInfo
 
-_COMMON = 10  # images of one size for another size to be odd beside it
-_ODD = 2  # pixels
+_COMMON = 10  # images of one size that make another size odd
+_ODD = 2  # pixels that an odd size differs by
 _SUFFIXES = {
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
@@ -20,78 +22,179 @@ _SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
-KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
-_DEEP = ("I", "F")  # modes of Pillow with more than 8 bits
+_KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+_DEEP = ("I", "F")  # Pillow's modes with more than 8 bits, like all that begin with I;16
+_LABEL_SUFFIXES = (".txt", ".xml")  # of formats with a label file per image
+
+_USUAL = 0.9  # share of images with a class that makes its absence worth a note
+_ENOUGH = 20  # images from which shares and medians mean anything
+_MANY = 8  # median of objects per image that makes few objects worth a note
+_TIMES_FEWER = 4  # than the median
+_STEADY = 0.5  # of the median: where a fifth of the images has less, counts vary by nature
 
 
-def check_images(subject: Subject, probes: Mapping[Path, Probe]) -> None:
-    """Compare each image with its annotation.
-
-    Args:
-        probes: of all images of the subject, by path.
-    """
-    for number, item in enumerate(subject.images):
-        found = probes[Path(item["file_name"])]
-        if found.problem:
-            subject.add_image(found.problem, number, found.detail)
-        if found.size != (0, 0):
-            _check_size(subject, number, found)
-            _check_form(subject, number, found)
-    _find_listed_twice(subject)
-    _find_odd_sizes(subject)
+def check_images(context: CheckContext) -> None:
+    """Compare each image file with its annotation and with the other images."""
+    for number, item in enumerate(context.images):
+        info = context.image_info[item["file_name"]]
+        if info.problem:
+            context.add_image(info.problem, number, info.detail)
+        if info.size != (0, 0):
+            _check_size(context, number, info)
+            _check_form(context, number, info)
+    _check_listed_twice(context)
+    _check_odd_sizes(context)
 
 
-def _check_size(subject: Subject, number: int, found: Probe) -> None:
-    item = subject.images[number]
-    stated = (item["width"], item["height"])
-    if found.upright_size != stated:
-        turned = found.size == stated
-        detail = (
-            f"{_by(found.upright_size)} pixels, its annotation says {_by(stated)}"
-            if not turned
-            else f"annotated as {_by(stated)}, EXIF orientation {found.orientation} makes it "
-            f"{_by(found.upright_size)}"
-        )
-        subject.add_image("image-turned" if turned else "image-size", number, detail)
-    elif found.orientation != 1:
-        subject.add_image("image-exif", number, f"EXIF orientation {found.orientation}")
+def _check_size(context: CheckContext, number: int, info: ImageInfo) -> None:
+    item = context.images[number]
+    annotated = (item["width"], item["height"])
+    upright = _size_text(info.upright_size)
+    if info.upright_size == annotated:
+        if info.orientation != 1:
+            context.add_image("image-exif", number, f"EXIF orientation {info.orientation}")
+    elif info.size == annotated:
+        detail = f"EXIF orientation {info.orientation} makes it {upright}"
+        context.add_image("image-turned", number, f"annotated as {_size_text(annotated)}, {detail}")
+    else:
+        detail = f"{upright} pixels, its annotation says {_size_text(annotated)}"
+        context.add_image("image-size", number, detail)
 
 
-def _check_form(subject: Subject, number: int, found: Probe) -> None:
-    suffix = Path(subject.images[number]["file_name"]).suffix.lower()
-    expected = _SUFFIXES.get(found.format)
-    if expected and suffix in KNOWN_SUFFIXES and suffix not in expected:
-        subject.add_image("image-suffix", number, f"{found.format} inside")
-    if found.mode in _DEEP or found.mode.startswith("I;16"):
-        subject.add_image("image-depth", number, f"Pillow's mode {found.mode}")
-    if found.frames > 1:
-        subject.add_image("image-frames", number, f"{found.frames} pictures")
-    if found.blank:
-        subject.add_image("image-blank", number, "one colour everywhere")
+def _check_form(context: CheckContext, number: int, info: ImageInfo) -> None:
+    suffix = os.path.splitext(context.images[number]["file_name"])[1].lower()
+    expected = _SUFFIXES.get(info.format)
+    if expected and suffix in _KNOWN_SUFFIXES and suffix not in expected:
+        context.add_image("image-suffix", number, f"{info.format} inside")
+    if info.mode in _DEEP or info.mode.startswith("I;16"):
+        context.add_image("image-depth", number, f"Pillow's mode {info.mode}")
+    if info.frames > 1:
+        context.add_image("image-frames", number, f"{info.frames} pictures")
+    if info.blank:
+        context.add_image("image-blank", number, "one colour everywhere")
 
 
-def _find_listed_twice(subject: Subject) -> None:
+def _check_listed_twice(context: CheckContext) -> None:
     first: dict[str, int] = {}
-    for number, item in enumerate(subject.images):
+    for number, item in enumerate(context.images):
         earlier = first.setdefault(item["file_name"], number)
         if earlier != number:
-            ids = f"ids {subject.images[earlier]['image_id']} and {item['image_id']}"
-            subject.add_image("image-listed-twice", number, ids)
+            ids = f"ids {context.images[earlier]['image_id']} and {item['image_id']}"
+            context.add_image("image-listed-twice", number, ids)
 
 
-def _find_odd_sizes(subject: Subject) -> None:
+def _check_odd_sizes(context: CheckContext) -> None:
+    """Report sizes that differ by a pixel or two from one that is far more common."""
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for number, item in enumerate(subject.images):
+    for number, item in enumerate(context.images):
         by_size[item["width"], item["height"]].append(number)
-    counts = Counter({size: len(numbers) for size, numbers in by_size.items()})
     for size, numbers in by_size.items():
-        near = [s for s in counts if s != size and np.abs(np.subtract(s, size)).max() <= _ODD]
-        common = max(near, key=counts.__getitem__, default=size)
-        if counts[common] >= 2 * len(numbers) and counts[common] >= _COMMON / 2:
+        near = [other for other in _near_sizes(size) if other in by_size]
+        common = max(near, key=lambda other: len(by_size[other]), default=size)
+        count = len(by_size[common])
+        if count >= 2 * len(numbers) and count >= _COMMON / 2:
             for number in numbers:
-                detail = f"{_by(size)}, {counts[common]} others {_by(common)}"
-                subject.add_image("image-size-odd", number, detail)
+                detail = f"{_size_text(size)}, {count} others {_size_text(common)}"
+                context.add_image("image-size-odd", number, detail)
 
 
-def _by(size: tuple[int, int]) -> str:
+def _near_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+    steps = range(-_ODD, _ODD + 1)
+    return [(size[0] + x, size[1] + y) for x in steps for y in steps if x or y]
+
+
+def _size_text(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
+
+
+def check_unused_files(context: CheckContext) -> None:
+    """Report images in the same folders that are not listed, and label files without an image."""
+    used = _normalised(context.image_info)
+    folders = dict.fromkeys(os.path.dirname(item["file_name"]) for item in context.images)
+    images = [file for folder in folders for file in _files_in(folder, _KNOWN_SUFFIXES)]
+    for file in images:
+        if file not in used:
+            context.add("image-unused", file, "not listed", file)
+    labels = _label_files(context)
+    stems = {_stem(file) for file in (*images, *used)} if labels else set()
+    for file in labels:
+        if _stem(file) not in stems and file not in context.files_with_issues:
+            context.add("annotation-orphan", file, f"no image is named {_stem(file)}")
+
+
+def _label_files(context: CheckContext) -> list[str]:
+    used = dict.fromkeys(item["annotated_in"] for item in context.images)
+    places = dict.fromkeys((os.path.dirname(f), os.path.splitext(f)[1]) for f in used)
+    return [
+        file
+        for folder, suffix in places
+        if suffix in _LABEL_SUFFIXES
+        for file in _files_in(folder, (suffix,))
+        if "class" not in _stem(file)  # YOLO's classes.txt lies among the label files
+    ]
+
+
+def _files_in(folder: str, suffixes: Iterable[str]) -> list[str]:
+    """Return the paths of the files in a folder, sorted by name; hidden ones are skipped."""
+    try:
+        names = sorted(os.listdir(folder or "."))
+    except OSError:
+        return []
+    folder = str(Path(folder))
+    return [
+        os.path.join(folder, name)
+        for name in names
+        if name[0] != "." and os.path.splitext(name)[1].lower() in suffixes
+    ]
+
+
+def _normalised(files: Iterable[str]) -> set[str]:
+    """Write the folders of files as `Path` does: splits may spell one folder in two ways."""
+    parts = [os.path.split(file) for file in files]
+    folders = {folder: str(Path(folder)) for folder in {folder for folder, _ in parts}}
+    return {os.path.join(folders[folder], name) for folder, name in parts}
+
+
+def _stem(file: str) -> str:
+    return os.path.splitext(os.path.basename(file))[0]
+
+
+def check_objects_per_image(context: CheckContext) -> None:
+    """Report images without objects, and those that may not be labelled completely."""
+    if context.split.annotates_pixels:
+        return
+    images = len(context.images)
+    total = np.bincount(context.owners, minlength=images)
+    counts = np.bincount(context.owners[~context.crowd], minlength=images)
+    for image in np.flatnonzero(total == 0).tolist():
+        context.add_image("image-without-objects", image, "no objects")
+    for image in np.flatnonzero((counts == 0) & (total > 0)).tolist():
+        context.add_image("image-crowd-only", image, f"{total[image]} crowd regions")
+    if np.count_nonzero(counts) >= _ENOUGH:
+        _check_few_objects(context, counts)
+        _check_lacking_classes(context, counts)
+
+
+def _check_few_objects(context: CheckContext, counts: Integers) -> None:
+    filled = counts[counts > 0]
+    median = float(np.median(filled))
+    if median < _MANY or np.quantile(filled, 0.2) < _STEADY * median:
+        return
+    for image in np.flatnonzero((counts > 0) & (counts * _TIMES_FEWER <= median)).tolist():
+        detail = f"{counts[image]} objects, {median:.0f} in the middle image"
+        context.add_image("image-few-objects", image, detail)
+
+
+def _check_lacking_classes(context: CheckContext, counts: Integers) -> None:
+    """Report images without a class that at least 90 % of the images with objects have."""
+    filled = counts > 0
+    classes = len(context.split.classes)
+    pairs = np.unique((context.owners * classes + context.labels)[~context.crowd])
+    shares = np.bincount(pairs % classes, minlength=classes) / np.count_nonzero(filled)
+    for number in np.flatnonzero((shares >= _USUAL) & (shares < 1)).tolist():
+        lacking = filled.copy()
+        lacking[pairs[pairs % classes == number] // classes] = False
+        name = context.split.classes[number]
+        for image in np.flatnonzero(lacking).tolist():
+            detail = f"no {name}, which {shares[number]:.0%} of the images show"
+            context.add_image("image-lacks-class", image, detail)

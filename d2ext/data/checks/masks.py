@@ -1,118 +1,175 @@
-"""Masks: polygons and run lengths, beside their boxes, images and each other."""
+"""Mask checks: polygons and run lengths, compared with their boxes, images and each other."""
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import shapely
 from pycocotools import mask as coco_mask
 
-from d2ext.data.checks.subject import Floats, Integers, Subject
+from d2ext.data.box_validity import Floats, Mask
+from d2ext.data.checks.context import CheckContext
+from d2ext.data.checks.pairs import Integers, pairs_by_image, split_by_image
 
 _SLACK = 1.0  # pixels that a polygon may reach beyond its image
 _FIT = 2.0  # pixels that a box and its mask may differ by, or
 _SHARE = 0.1  # this share of the box's side
-_MOST_PIXELS = 1 << 30  # in larger images run lengths would overflow
+_MAX_PIXELS = 1 << 30  # in larger images run lengths would overflow
 _EXCEPTION = 0.01  # share of objects with shared pixels, up to which sharing is a slip
+_OBJECTS = 1 << 15  # objects whose polygons become arrays at once: some tens of MB
 
 
-def check_masks(subject: Subject) -> None:
-    """Look at each mask, then at those of one image together."""
-    masked = np.array([bool(item.get("segmentation")) for item in subject.objects], dtype=bool)
+def check_masks(context: CheckContext) -> None:
+    """Check each mask, then compare those of one image."""
+    masked = np.array([bool(item.get("segmentation")) for item in context.objects], dtype=bool)
     if not masked.any():
         return
-    for number in np.flatnonzero(~masked & ~subject.crowd):
-        subject.add_object("mask-missing", int(number), "a box without a mask")
-    good = [int(n) for n in np.flatnonzero(masked & subject.usable) if _check(subject, int(n))]
-    _find_overlaps(subject, np.array(good, dtype=np.int64))
+    for number in np.flatnonzero(~masked & ~context.crowd).tolist():
+        context.add_object("mask-missing", number, "a box without a mask")
+    polygons = np.array([isinstance(o.get("segmentation"), list) for o in context.objects])
+    mask_boxes = np.full((len(context.objects), 4), np.nan)
+    _check_polygons(context, np.flatnonzero(masked & context.usable & polygons), mask_boxes)
+    for number in np.flatnonzero(masked & context.usable & ~polygons).tolist():
+        mask_boxes[number] = _check_run_lengths(context, number)
+    numbers = np.flatnonzero(np.isfinite(mask_boxes[:, 0]))
+    _compare_with_boxes(context, numbers, mask_boxes[numbers])
+    _check_overlaps(context, numbers[~context.crowd[numbers]], mask_boxes)
 
 
-def _check(subject: Subject, number: int) -> bool:
-    """Tell what is wrong with one mask; whether it can be compared with others."""
-    segmentation = subject.objects[number]["segmentation"]
-    if isinstance(segmentation, dict):
-        return _check_run_lengths(subject, number, segmentation)
-    _check_polygons(subject, number, [np.reshape(p, (-1, 2)) for p in segmentation])
-    return True
-
-
-def _check_run_lengths(subject: Subject, number: int, mask: dict[str, Any]) -> bool:
-    width, height = np.nan_to_num(subject.frames[number]).astype(int).tolist()
+def _check_run_lengths(context: CheckContext, number: int) -> Floats:
+    """Check one mask of run lengths; return its (4,) XYXY box, NaN where it cannot be used."""
+    mask = context.objects[number]["segmentation"]
+    useless = np.full(4, np.nan)
+    width, height = (int(side) for side in context.frames[number])
     if list(mask["size"]) != [height, width]:
         detail = f"mask of {mask['size'][1]} x {mask['size'][0]} pixels, image {width} x {height}"
-        subject.add_object("mask-size", number, detail)
-        return False
+        context.add_object("mask-size", number, detail)
+        return useless
     try:
         area = int(coco_mask.area(mask))
         x, y, w, h = coco_mask.toBbox(mask).tolist()
         pixels = coco_mask.decode(mask)
     except (TypeError, ValueError) as error:
-        subject.add_object("mask-polygon", number, f"broken run lengths: {error}")
-        return False
+        context.add_object("mask-polygon", number, f"broken run lengths: {error}")
+        return useless
     if area == 0:
-        subject.add_object("mask-empty", number, "no pixel")
-        return False
-    _compare_with_box(subject, number, np.array([x, y, x + w, y + h]))
-    if not subject.crowd[number]:
+        context.add_object("mask-empty", number, "no pixel")
+        return useless
+    if not context.crowd[number]:
         inside = np.ascontiguousarray(pixels[int(y) : int(y + h), int(x) : int(x + w)])
-        parts = cv2.connectedComponents(inside, connectivity=4)[0] - 1
-        _tell_parts(subject, number, parts)
-    return True
+        _report_parts(context, number, cv2.connectedComponents(inside, connectivity=4)[0] - 1)
+    return np.array([x, y, x + w, y + h])
 
 
-def _check_polygons(subject: Subject, number: int, polygons: Sequence[Floats]) -> None:
-    points = np.concatenate(polygons)
-    low, high = points.min(0), points.max(0)
-    _compare_with_box(subject, number, np.concatenate((low, high)))
-    beyond = float(np.maximum(-low, high - subject.frames[number]).max())
-    if beyond > _SLACK:
-        subject.add_object("mask-outside", number, f"by {beyond:.1f} pixels")
-    _tell_parts(subject, number, len(polygons))
-    crossing = sum(not shapely.Polygon(p).is_valid for p in polygons if len(p) > 3)
-    if crossing:
-        subject.add_object("mask-crossing", number, f"{crossing} of {len(polygons)} polygons")
+class _Polygons(NamedTuple):
+    """K masks as arrays.
+
+    Args:
+        low, high: (K, 2) least and greatest x, y in pixels.
+        parts: (K,) number of polygons.
+        crossing: (K,) number of polygons whose outline crosses itself.
+    """
+
+    low: Floats
+    high: Floats
+    parts: Integers
+    crossing: Integers
 
 
-def _tell_parts(subject: Subject, number: int, parts: int) -> None:
+def _check_polygons(context: CheckContext, numbers: Integers, mask_boxes: Floats) -> None:
+    """Check masks of polygons and write their XYXY boxes into the (N, 4) `mask_boxes`."""
+    for start in range(0, len(numbers), _OBJECTS):
+        chunk = numbers[start : start + _OBJECTS]
+        found = _measure_polygons([context.objects[n]["segmentation"] for n in chunk.tolist()])
+        mask_boxes[chunk] = np.concatenate((found.low, found.high), axis=1)
+        beyond = np.maximum(-found.low, found.high - context.frames[chunk]).max(1)
+        for index in np.flatnonzero(beyond > _SLACK).tolist():
+            context.add_object("mask-outside", chunk[index], f"by {beyond[index]:.1f} pixels")
+        for index in np.flatnonzero(found.parts > 1).tolist():
+            _report_parts(context, chunk[index], found.parts[index])
+        for index in np.flatnonzero(found.crossing).tolist():
+            detail = f"{found.crossing[index]} of {found.parts[index]} polygons"
+            context.add_object("mask-crossing", chunk[index], detail)
+
+
+def _measure_polygons(masks: Sequence[Sequence[Sequence[float]]]) -> _Polygons:
+    """Measure K masks, each a list of polygons x, y, x, y, ... in pixels."""
+    parts = np.array([len(mask) for mask in masks])
+    rings = [ring for mask in masks for ring in mask]
+    lengths = np.array([len(ring) // 2 for ring in rings])
+    values = np.fromiter(chain.from_iterable(rings), np.float64, 2 * lengths.sum())
+    points = values.reshape(-1, 2)
+    first_ring = np.cumsum(parts) - parts
+    first_point = (np.cumsum(lengths) - lengths)[first_ring]
+    crossing = np.add.reduceat(_crossing(points, lengths).astype(np.int64), first_ring)
+    low = np.minimum.reduceat(points, first_point)
+    return _Polygons(low, np.maximum.reduceat(points, first_point), parts, crossing)
+
+
+def _crossing(points: Floats, lengths: Integers) -> Mask:
+    """Return a mask of the polygons, of (P, 2) points and (R,) lengths, that cross themselves."""
+    outlines = shapely.linearrings(points, indices=np.repeat(np.arange(len(lengths)), lengths))
+    # A triangle cannot; one without area is no simple outline either.
+    return ~shapely.is_simple(outlines) & (lengths > 3)
+
+
+def _report_parts(context: CheckContext, number: int, parts: int) -> None:
     if parts > 1:
-        subject.add_object("mask-parts", number, f"{parts} parts")
+        context.add_object("mask-parts", number, f"{parts} parts")
 
 
-def _compare_with_box(subject: Subject, number: int, mask_box: Floats) -> None:
-    """Compare with the box, (4,) XYXY each; both are clipped, since many tools clip one of them."""
-    frame = np.tile(subject.frames[number], 2)
-    box, mask_box = subject.boxes[number].clip(0, frame), mask_box.clip(0, frame)
-    side = np.tile(box[2:] - box[:2], 2)
-    away = np.abs(box - mask_box)
-    if (away > np.maximum(_FIT, _SHARE * side)).any():
-        shown = ", ".join(
-            f"{value:.6g}" for value in (*mask_box[:2], *(mask_box[2:] - mask_box[:2]))
-        )
-        detail = f"box {subject.shown_box(number)}, mask in [{shown}]"
-        subject.add_object("mask-box", number, detail)
+def _compare_with_boxes(context: CheckContext, numbers: Integers, mask_boxes: Floats) -> None:
+    """Compare the boxes of K objects with the (K, 4) XYXY boxes of their masks.
+
+    Both are clipped to the image, since many tools clip one of them.
+    """
+    frames = np.tile(context.frames[numbers], 2)
+    boxes, mask_boxes = (b.clip(0, frames) for b in (context.boxes[numbers], mask_boxes))
+    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    apart = np.abs(boxes - mask_boxes) > np.maximum(_FIT, _SHARE * sides)
+    for index in np.flatnonzero(apart.any(1)).tolist():
+        x0, y0, x1, y1 = mask_boxes[index]
+        shown = ", ".join(f"{value:.6g}" for value in (x0, y0, x1 - x0, y1 - y0))
+        detail = f"box {context.box_text(numbers[index])}, mask in [{shown}]"
+        context.add_object("mask-box", numbers[index], detail)
 
 
-def _find_overlaps(subject: Subject, numbers: Integers) -> None:
-    """Tell of masks that share pixels, unless that is common."""
-    numbers = numbers[~subject.crowd[numbers]]
+def _check_overlaps(context: CheckContext, numbers: Integers, mask_boxes: Floats) -> None:
+    """Report masks that share pixels, unless that is common in the data set."""
     found: list[tuple[int, int, int]] = []
-    starts = np.flatnonzero(np.diff(subject.owners[numbers], prepend=-1))
-    for group in np.split(numbers, starts[1:]):
-        found += _shared_pixels(subject, group)
-        if len(found) > _EXCEPTION * len(subject.objects) + 1:
+    meeting = _with_meeting_boxes(numbers, context.owners[numbers], mask_boxes)
+    for group in split_by_image(meeting, context.owners[meeting]):
+        found += _shared_pixels(context, group)
+        if len(found) > _EXCEPTION * len(context.objects) + 1:
             return
     for one, other, pixels in found:
-        detail = f"{pixels} pixels shared with {subject.place(one)}"
-        subject.add_object("mask-overlap", other, detail)
+        detail = f"{pixels} pixels shared with {context.place(one)}"
+        context.add_object("mask-overlap", other, detail)
 
 
-def _shared_pixels(subject: Subject, group: Integers) -> list[tuple[int, int, int]]:
-    width, height = subject.frames[group[0]].tolist() if len(group) else (0.0, 0.0)
-    if len(group) < 2 or width * height > _MOST_PIXELS:
+def _with_meeting_boxes(numbers: Integers, owners: Integers, mask_boxes: Floats) -> Integers:
+    """Return those of K objects whose mask may share pixels with another of the same image.
+
+    Drawing masks takes long, comparing their boxes does not.
+    """
+    boxes = mask_boxes[numbers] + (-1, -1, 1, 1)  # drawing rounds to pixels
+    meeting = np.zeros(len(numbers), dtype=bool)
+    for later, earlier in pairs_by_image(owners):
+        one, other = boxes[later], boxes[earlier]
+        meets = (one[:, :2] < other[:, 2:]).all(1) & (other[:, :2] < one[:, 2:]).all(1)
+        meeting[later[meets]] = True
+        meeting[earlier[meets]] = True
+    return numbers[meeting]
+
+
+def _shared_pixels(context: CheckContext, group: Integers) -> list[tuple[int, int, int]]:
+    """Return pairs of an image's objects with the number of pixels that both masks cover."""
+    width, height = (int(side) for side in context.frames[group[0]])
+    if width * height > _MAX_PIXELS:
         return []
-    width, height = int(width), int(height)
-    masks = [_run_lengths(subject.objects[n]["segmentation"], height, width) for n in group]
+    masks = [_run_lengths(context.objects[n]["segmentation"], height, width) for n in group]
     ious = np.triu(coco_mask.iou(masks, masks, [0] * len(masks)), 1)
     return [
         (

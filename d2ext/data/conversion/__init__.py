@@ -1,1 +1,1 @@
-"""From a `Source` to files of another format."""
+"""From a `DatasetSplit` to files of another format."""

@@ -1,39 +1,65 @@
-"""A `Source` as a document in COCO's format."""
+"""A `DatasetSplit` as a document in COCO's format."""
 
+import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from d2ext.data.sources import Item, Source, origin
-from d2ext.data.sources.coco import shifted
+from d2ext.data.formats import DatasetSplit, Item
+from d2ext.data.formats.coco import shifted
 from d2ext.errors import DataError
 
 
 def coco_document(
-    source: Source, root: Path | None = None, *, origins: bool = False
+    dataset: DatasetSplit, root: Path | None = None, *, original: bool = False
 ) -> dict[str, Any]:
-    """Images, categories and annotations as COCO has them; rotated boxes have five numbers.
+    """Build the document: images, categories and annotations; rotated boxes have five numbers.
 
-    Annotations are counted from 1, and categories too, in the order of `source.classes`. Beside
-    COCO's keys, an annotation has "difficult" if it was that.
+    Beside COCO's keys, an annotation has "difficult" if it was that.
 
     Args:
-        source: boxes, masks, keypoints or rotated boxes.
-        origins: whether annotations get "origin", the file and line where they stood.
+        dataset: boxes, masks, keypoints or rotated boxes.
         root: images below it are named relative to it, all others by their whole path.
+        original: keep ids and areas of the COCO file that the data set was read from. Otherwise
+            annotations and categories are counted from 1, and areas computed.
     Raises:
-        DataError: the source holds semantic or panoptic masks.
+        DataError: the data set holds semantic or panoptic masks.
     """
-    if source.task in ("semantic", "panoptic"):
-        raise DataError(f"{source.path}: {source.task} masks are no objects, as COCO's format has.")
-    numbered = ((image, item) for image in source.images for item in image["annotations"])
+    if dataset.annotates_pixels:
+        raise DataError(
+            f"{dataset.path}: {dataset.task} masks are no objects, as COCO's format has."
+        )
+    return {**_head(dataset, root, original), "annotations": list(_annotations(dataset, original))}
+
+
+def write_coco_file(dataset: DatasetSplit, path: Path, root: Path) -> None:
+    """Write `coco_document(dataset, root, original=True)`, without having all of it in memory."""
+    with path.open("w", encoding="ascii") as file:
+        file.write(json.dumps(_head(dataset, root, True)).removesuffix("}"))
+        file.write(', "annotations": [')
+        for number, item in enumerate(_annotations(dataset, True)):
+            file.write(",\n" if number else "\n")
+            json.dump(item, file)
+        file.write("]}")
+
+
+def category_ids(dataset: DatasetSplit) -> Sequence[int]:
+    """Return the id of each class: those of the COCO file, or else counted from 1."""
+    return dataset.category_ids or _counted(dataset)
+
+
+def _counted(dataset: DatasetSplit) -> Sequence[int]:
+    return range(1, len(dataset.classes) + 1)
+
+
+def _head(dataset: DatasetSplit, root: Path | None, original: bool) -> dict[str, Any]:
     return {
-        "info": {"description": f"from {source.format}: {source.path}"},
-        "images": [_image(image, root) for image in source.images],
-        "categories": _categories(source),
-        "annotations": [_annotation(n, *pair, origins) for n, pair in enumerate(numbered, start=1)],
+        "info": {"description": f"from {dataset.format}: {dataset.path}"},
+        "images": [_image(image, root) for image in dataset.images],
+        "categories": _categories(dataset, original),
     }
 
 
@@ -48,28 +74,49 @@ def _image(image: Item, root: Path | None) -> dict[str, Any]:
     }
 
 
-def _categories(source: Source) -> list[dict[str, Any]]:
-    given = {c.get("name"): c for c in source.metadata.get("categories", ())}
+def _categories(dataset: DatasetSplit, original: bool) -> list[dict[str, Any]]:
+    given = {c.get("name"): c for c in dataset.metadata.get("categories", ())}
     more = {}
-    if names := source.metadata.get("keypoint_names"):
+    if names := dataset.metadata.get("keypoint_names"):
         more = {"keypoints": list(names), "skeleton": []}
     found = []
-    for number, name in enumerate(source.classes, start=1):
+    ids = category_ids(dataset) if original else _counted(dataset)
+    for number, name in zip(ids, dataset.classes, strict=True):
         kept = {k: v for k, v in given.get(name, {}).items() if k in ("supercategory", "skeleton")}
         found.append({"id": number, "name": name, **more, **kept})
     return found
 
 
-def _annotation(number: int, image: Item, item: Item, origins: bool) -> dict[str, Any]:
-    found = {
-        "id": number,
-        "image_id": image["image_id"],
-        "category_id": item["category_id"] + 1,
-        "bbox": item["bbox"],
-        "area": _area(item),
-        "iscrowd": item["iscrowd"],
-    } | ({"origin": origin(image, item)} if origins else {})
-    if (segmentation := item.get("segmentation")) is not None:
+def _annotations(dataset: DatasetSplit, original: bool) -> Iterator[dict[str, Any]]:
+    categories = category_ids(dataset) if original else _counted(dataset)
+    numbers = _record_ids(dataset) if original else None
+    position = 0
+    for image in dataset.images:
+        for item in image["annotations"]:
+            number = numbers[position] if numbers else position + 1
+            area = item.get("area") if original else None
+            yield {
+                "id": number,
+                "image_id": image["image_id"],
+                "category_id": categories[item["category_id"]],
+                "bbox": item["bbox"],
+                "area": area if area is not None else _area(item),
+                "iscrowd": item["iscrowd"],
+                **_optional(item),
+            }
+            position += 1
+
+
+def _record_ids(dataset: DatasetSplit) -> Sequence[int] | None:
+    """Return the annotations' own ids, if evaluation can use them all."""
+    ids = [item["record"] for image in dataset.images for item in image["annotations"]]
+    usable = all(isinstance(value, int) and value > 0 for value in ids)
+    return ids if dataset.format == "COCO" and usable and len(set(ids)) == len(ids) else None
+
+
+def _optional(item: Item) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if segmentation := item.get("segmentation"):
         found["segmentation"] = _plain(segmentation)
     if (keypoints := item.get("keypoints")) is not None:
         found["keypoints"] = shifted(keypoints, -0.5)
@@ -84,11 +131,11 @@ def _plain(segmentation: Any) -> Any:
 
 
 def _area(item: Item) -> float:
-    """That of the mask where there is one, as COCO's sizes small, medium and large mean it."""
+    """Compute the area of the mask, or else of the box, which COCO's sizes are defined by."""
     segmentation = item.get("segmentation")
-    if isinstance(segmentation, list):
+    if isinstance(segmentation, list) and segmentation:
         return float(sum(_polygon_area(polygon) for polygon in segmentation))
-    if segmentation is not None:
+    if segmentation:
         return float(coco_mask.area(segmentation))
     width, height = item["bbox"][2:4]
     area = width * height

@@ -11,7 +11,8 @@ from d2ext.data.conversion.coco import coco_document
 from d2ext.data.conversion.plan import Losses, Plan, plan
 from d2ext.data.conversion.voc import write_voc
 from d2ext.data.conversion.yolo import write_yolo
-from d2ext.data.sources import load_splits, with_classes
+from d2ext.data.formats import load_splits, with_classes
+from d2ext.data.formats.dataset_split import PIXEL_TASKS
 from d2ext.errors import DataError, OutputError
 
 Writer = Callable[[Path, Sequence[Plan], Losses], dict[str, Path]]
@@ -23,19 +24,19 @@ def read_plans(path: Path, images: Path | None, losses: Losses) -> list[Plan]:
     Raises:
         DataError: it cannot be read, or holds masks of pixels instead of objects.
     """
-    sources = load_splits(path, images=images)
-    classes = max((source.classes for source in sources.values()), key=len)
-    missing = {name for s in sources.values() for name in s.classes} - set(classes)
+    splits = load_splits(path, images=images)
+    classes = max((dataset.classes for dataset in splits.values()), key=len)
+    missing = {name for s in splits.values() for name in s.classes} - set(classes)
     classes += tuple(sorted(missing))
     taken: set[str] = set()
     plans = []
-    for split, source in sources.items():
-        if source.task in ("semantic", "panoptic"):
+    for split, dataset in splits.items():
+        if dataset.task in PIXEL_TASKS:
             raise DataError(
-                f"{path}: {source.task} masks have no objects to convert; COCO's boxes, YOLO and "
+                f"{path}: {dataset.task} masks have no objects to convert; COCO's boxes, YOLO and "
                 "Pascal VOC hold objects."
             )
-        plans.append(plan(with_classes(source, classes), split, losses, taken))
+        plans.append(plan(with_classes(dataset, classes), split, losses, taken))
     return plans
 
 
@@ -69,7 +70,7 @@ def write_coco(folder: Path, plans: Sequence[Plan], losses: Losses) -> dict[str,
     places = {plan.split: folder / "images" / plan.split for plan in plans}
     (folder / "annotations").mkdir()
     for each in plans:
-        document = coco_document(each.source)
+        document = coco_document(each.dataset)
         for image, name in zip(document["images"], each.names, strict=True):
             image["file_name"] = name
         name = "_".join(filter(None, ("instances", each.split)))
@@ -80,17 +81,17 @@ def write_coco(folder: Path, plans: Sequence[Plan], losses: Losses) -> dict[str,
 
 def _place_images(each: Plan, folder: Path, losses: Losses, link: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for image, name in zip(each.source.images, each.names, strict=True):
-        source = Path(image["file_name"])
-        if not source.is_file():
+    for image, name in zip(each.dataset.images, each.names, strict=True):
+        dataset = Path(image["file_name"])
+        if not dataset.is_file():
             losses["images that are not there"] += 1
             continue
         try:
             if not link:
                 raise OSError
-            os.link(source.resolve(), folder / name)
+            os.link(dataset.resolve(), folder / name)
         except OSError:
-            shutil.copyfile(source, folder / name)
+            shutil.copyfile(dataset, folder / name)
 
 
 WRITERS: dict[str, Writer] = {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}

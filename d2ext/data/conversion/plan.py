@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from d2ext.data.sources import Item, Source
+from d2ext.data.formats import DatasetSplit, Item
 
 Losses = Counter[str]  # what the target cannot hold, and how often
 
@@ -16,26 +16,26 @@ class Plan:
 
     Args:
         split: "train", "val", "test", or "" where the data set has none.
-        source: its objects; those that no format can hold are gone.
+        dataset: its objects; those that no format can hold are gone.
         names: file names for the images, no two alike even without their suffixes.
     """
 
     split: str
-    source: Source
+    dataset: DatasetSplit
     names: list[str] = field(default_factory=list)
 
 
-def plan(source: Source, split: str, losses: Losses, taken: set[str]) -> Plan:
+def plan(dataset: DatasetSplit, split: str, losses: Losses, taken: set[str]) -> Plan:
     """Name the images of a split and leave out boxes that have no finite numbers.
 
     Args:
         losses: added to.
         taken: stems of names that are in use; added to.
     """
-    for fault in source.faults:
-        losses[f"{fault.kind}: left out while reading"] += 1
+    for issue in dataset.issues:
+        losses[f"{issue.code}: left out while reading"] += 1
     names = []
-    for image in source.images:
+    for image in dataset.images:
         names.append(_unused(Path(image["file_name"]).name, taken))
         losses["images renamed, as two had the same name"] += (
             names[-1] != Path(image["file_name"]).name
@@ -43,11 +43,11 @@ def plan(source: Source, split: str, losses: Losses, taken: set[str]) -> Plan:
         kept = [item for item in image["annotations"] if all(map(math.isfinite, item["bbox"]))]
         losses["boxes left out that are not finite"] += len(image["annotations"]) - len(kept)
         image["annotations"] = kept
-    return Plan(split, source, names)
+    return Plan(split, dataset, names)
 
 
 def without_crowds(image: Item, losses: Losses) -> list[Item]:
-    """The annotations of an image that are single objects."""
+    """Return the annotations of an image that are single objects."""
     kept = [item for item in image["annotations"] if not item["iscrowd"]]
     losses["crowd regions left out"] += len(image["annotations"]) - len(kept)
     return kept

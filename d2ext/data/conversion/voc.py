@@ -6,8 +6,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from d2ext.data.conversion.plan import Losses, Plan, without_crowds
-from d2ext.data.sources import Item
-from d2ext.data.sources.voc import FROM_ONE
+from d2ext.data.formats import Item
+from d2ext.data.formats.voc import FROM_ONE
 
 
 def write_voc(folder: Path, plans: Sequence[Plan], losses: Losses) -> dict[str, Path]:
@@ -19,7 +19,7 @@ def write_voc(folder: Path, plans: Sequence[Plan], losses: Losses) -> dict[str, 
     annotations.mkdir()
     sets.mkdir(parents=True)
     for plan in plans:
-        for image, name in zip(plan.source.images, plan.names, strict=True):
+        for image, name in zip(plan.dataset.images, plan.names, strict=True):
             tree = ElementTree.ElementTree(_annotation(plan, image, name, losses))
             ElementTree.indent(tree)
             file = annotations / f"{Path(name).stem}.xml"
@@ -39,7 +39,7 @@ def _annotation(plan: Plan, image: Item, name: str, losses: Losses) -> ElementTr
         _add(size, key, str(image[key]))
     _add(size, "depth", "3")
     for item in without_crowds(image, losses):
-        _add_object(root, item, plan.source.classes[item["category_id"]], losses)
+        _add_object(root, item, plan.dataset.classes[item["category_id"]], losses)
     return root
 
 

@@ -10,8 +10,8 @@ import yaml
 from pycocotools import mask as coco_mask
 
 from d2ext.data.conversion.plan import Losses, Plan, without_crowds
-from d2ext.data.sources import Item
-from d2ext.data.sources.corners import corners_of
+from d2ext.data.formats import Item
+from d2ext.data.formats.corners import corners_of
 
 _SLACK = 0.01  # pixels by which a box may differ from the one around its polygon
 
@@ -26,7 +26,7 @@ def write_yolo(folder: Path, plans: Sequence[Plan], losses: Losses) -> dict[str,
     for plan in plans:
         labels = folder / "labels" / plan.split
         labels.mkdir(parents=True)
-        for image, name in zip(plan.source.images, plan.names, strict=True):
+        for image, name in zip(plan.dataset.images, plan.names, strict=True):
             lines = [_line(image, item, points, losses) for item in without_crowds(image, losses)]
             text = "".join(f"{line}\n" for line in lines)
             (labels / f"{Path(name).stem}.txt").write_text(text, encoding="ascii")
@@ -37,7 +37,7 @@ def write_yolo(folder: Path, plans: Sequence[Plan], losses: Losses) -> dict[str,
 def _write_yaml(file: Path, plans: Sequence[Plan], points: int) -> None:
     config: dict[str, Any] = {"path": "."}
     config |= {plan.split or "train": f"images/{plan.split}".rstrip("/") for plan in plans}
-    config["names"] = dict(enumerate(plans[0].source.classes))
+    config["names"] = dict(enumerate(plans[0].dataset.classes))
     if points:
         config["kpt_shape"] = [points, 3]
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
@@ -48,7 +48,7 @@ def _number_of_keypoints(plans: Sequence[Plan]) -> int:
     found = (
         len(item["keypoints"]) // 3
         for plan in plans
-        for image in plan.source.images
+        for image in plan.dataset.images
         for item in image["annotations"]
         if "keypoints" in item
     )

@@ -21,8 +21,8 @@ from d2ext.data.augmentation.multi_image import (
 from d2ext.data.augmentation.resize import replace_resizing
 from d2ext.data.augmentation.single_image import build_augmentations
 from d2ext.data.augmentation.slices import crop_to_slice
+from d2ext.data.formats.corners import long_side_first
 from d2ext.data.mappers.registry import DEFAULT, Items, Mapper, Mode, register_mapper
-from d2ext.data.sources.corners import long_side_first
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils

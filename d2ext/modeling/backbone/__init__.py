@@ -1,4 +1,4 @@
-"""Backbones; importing this registers them."""
+"""Backbones: importing this registers them."""
 
 from d2ext.modeling.backbone.fpn import FPNBackbone
 from d2ext.modeling.backbone.swin import SwinTransformer

@@ -24,13 +24,13 @@ class FPNBackbone(FPN):
 
     Args:
         bottom_up: the backbone below.
-        in_features: its feature maps to use, finest first; strides double from one to the next.
+        in_features: the feature maps to use, finest first; strides double from one to the next.
         out_channels: channels of every level.
-        norm: normalisation after each convolution; "" for none.
+        norm: norm after each convolution; "" for none.
         fuse_type: "sum" or "avg" of the lateral and the top-down path.
-        top_levels: how many coarser levels, 0 to 2.
-        top_feature: what the first of them is made of, a feature map of the backbone; "" for the
-            coarsest level below.
+        top_levels: number of coarser levels, 0 to 2.
+        top_feature: the feature map of the backbone that the first of them is computed from; ""
+            for the coarsest level below.
     """
 
     @configurable
@@ -66,26 +66,18 @@ class FPNBackbone(FPN):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         fpn = cfg.MODEL.FPN
         bottom_up = get_registered(BACKBONE_REGISTRY, "MODEL.FPN.BOTTOM_UP", fpn.BOTTOM_UP)
-        return {
-            "bottom_up": bottom_up(cfg, input_shape),
-            "in_features": fpn.IN_FEATURES,
-            "out_channels": fpn.OUT_CHANNELS,
-            "norm": fpn.NORM,
-            "fuse_type": fpn.FUSE_TYPE,
-            "top_levels": fpn.TOP_LEVELS,
-            "top_feature": fpn.TOP_FEATURE,
-        }
+        options = {key.lower(): value for key, value in fpn.items()}
+        return {**options, "bottom_up": bottom_up(cfg, input_shape)}
 
 
 class CoarseLevels(nn.Module):
-    """P6, and P7 from it, outside autocast: on a map of one pixel a bfloat16 convolution of stride
-    2 gets a partly uninitialised gradient of its weight from oneDNN (seen with torch 2.15, CPU).
+    """The coarse levels P6 and P7: strided convolutions on top of a pyramid.
 
     Args:
-        in_channels: of the feature below.
-        out_channels: of each level.
-        in_feature: the name of the feature below, for `FPN`.
-        num_levels: 1 or 2.
+        in_channels: channels of the feature below.
+        out_channels: channels of each level.
+        in_feature: name of the feature below, for `FPN`.
+        num_levels: 1 for P6, 2 for both.
     """
 
     def __init__(
@@ -101,7 +93,9 @@ class CoarseLevels(nn.Module):
             c2_xavier_fill(level)
 
     def forward(self, feature: Tensor) -> list[Tensor]:
-        """(B, C, H, W) -> the levels above, in the dtype of `feature`."""
+        """Compute the levels above (B, C, H, W) features, in the dtype of `feature`."""
+        # Outside autocast: on a map of one pixel a bfloat16 convolution of stride 2 gets a partly
+        # uninitialised gradient of its weight from oneDNN (seen with torch 2.15, CPU).
         with torch.autocast(feature.device.type, enabled=False):
             levels = [self.p6(feature.to(self.p6.weight.dtype))]
             if self.p7 is not None:

@@ -27,12 +27,12 @@ class SwinTransformer(Backbone):
     Args:
         in_channels: channels of the image.
         embed_dim: channels of the first stage; every further one has twice as many.
-        depths: blocks of each stage.
-        num_heads: attention heads of each stage.
+        depths: blocks per stage.
+        num_heads: attention heads per stage.
         window_size: side of an attention window, in tokens.
         mlp_ratio: hidden channels of the MLP, in multiples of the block's.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
-        patch_norm: a LayerNorm follows the patch embedding.
+        drop_path_rate: stochastic depth of the last block, growing linearly from 0 at the first.
+        patch_norm: add a LayerNorm after the patch embedding.
         use_checkpoint: gradient checkpointing: run the blocks again in the backward pass instead of
             keeping what they compute.
         out_features: names of the feature maps to return.
@@ -90,7 +90,11 @@ class SwinTransformer(Backbone):
         return {"in_channels": input_shape.channels, **options}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, in_channels, H, W), any size -> name: (B, C, ceil(H / stride), ceil(W / stride))."""
+        """Compute the feature maps of (B, in_channels, H, W) images of any size.
+
+        Returns:
+            (B, C, ceil(H / stride), ceil(W / stride)) by name.
+        """
         features = {}
         tokens = self.patch_embed(images)
         for i, (name, stage) in enumerate(zip(self.channels, self.layers, strict=True)):
@@ -107,7 +111,7 @@ class SwinTransformer(Backbone):
 
 
 class PatchEmbed(nn.Module):
-    """Patches of 4 x 4 pixels to tokens: (B, C, H, W) -> (B, ceil(H / 4), ceil(W / 4), dim)."""
+    """Patch embedding: (B, C, H, W) images to (B, ceil(H / 4), ceil(W / 4), dim) tokens."""
 
     def __init__(self, in_channels: int, dim: int, norm: bool) -> None:
         super().__init__()
@@ -121,7 +125,7 @@ class PatchEmbed(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks at one resolution, every other one with shifted windows, and the way to the next."""
+    """Blocks at one resolution, every other one with shifted windows, then patch merging."""
 
     def __init__(
         self,
@@ -152,7 +156,7 @@ class SwinStage(nn.Module):
         self.downsample = PatchMerging(dim) if downsample else None
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W, dim) -> the same shape, and the next stage's (B, H / 2, W / 2, 2 * dim)."""
+        """Transform (B, H, W, dim) tokens; return them, and those of the next stage."""
         tokens = self.blocks(tokens)
         return tokens, tokens if self.downsample is None else self.downsample(tokens)
 
@@ -180,7 +184,7 @@ class SwinBlock(nn.Module):
         self.drop_path = StochasticDepth(drop_path, mode="row")
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, H, W, dim) -> the same shape."""
+        """Transform (B, H, W, dim) tokens."""
         if self.use_checkpoint and self.training and torch.is_grad_enabled():
             return checkpoint(self._transform, tokens, use_reentrant=False)
         return self._transform(tokens)
@@ -203,7 +207,7 @@ class Mlp(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Halve the resolution: (B, H, W, dim) -> (B, ceil(H / 2), ceil(W / 2), 2 * dim)."""
+    """Patch merging: (B, H, W, dim) tokens to (B, ceil(H / 2), ceil(W / 2), 2 * dim)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -219,7 +223,7 @@ class PatchMerging(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention inside windows, with a bias for each relative position (equation 4).
+    """Multi-head attention inside windows, with relative position bias (equation 4).
 
     Args:
         dim: channels of a token.
@@ -245,7 +249,7 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, H, W, dim) -> the same shape."""
+        """Attend inside windows of (B, H, W, dim) tokens."""
         size = (tokens.shape[1], tokens.shape[2])
         # The keys' bias is the same for all keys of a query and leaves the softmax as it is; the
         # values' bias passes through. So padding, a zero before this layer, is a zero after it.
@@ -260,7 +264,7 @@ class WindowAttention(nn.Module):
         return F.linear(attended, self.proj.weight, bias)
 
     def bias(self, size: tuple[int, int]) -> Tensor:
-        """What is added to the scores: (1 or windows, heads, window_size^2, window_size^2)."""
+        """Return the bias of the scores: (1 or windows, heads, window_size^2, window_size^2)."""
         table = self.relative_position_bias_table
         tokens = self.window_size**2
         bias = table[self.relative_position_index.flatten()].view(tokens, tokens, -1)
@@ -271,7 +275,7 @@ class WindowAttention(nn.Module):
 
 
 def relative_positions(window_size: int) -> Tensor:
-    """Rows of the bias table for each query and key of a window: (N, N) int64, N = window_size^2.
+    """Return the row of the bias table per query and key: (N, N) int64, N = window_size^2.
 
     Row (dy + w - 1) * (2w - 1) + dx + w - 1 is for a query dy below and dx right of the key.
     """
@@ -285,7 +289,7 @@ def relative_positions(window_size: int) -> Tensor:
 def shift_mask(
     height: int, width: int, window_size: int, shift: int, device: torch.device
 ) -> Tensor:
-    """-100 between tokens of a shifted window that are far apart in the map, 0 elsewhere.
+    """Compute the attention mask of shifted windows: -100 between tokens that are no neighbours.
 
     Returns:
         (windows, window_size^2, window_size^2) float32.
@@ -304,7 +308,7 @@ def shift_mask(
 def split_windows(
     tokens: Tensor, num_heads: int, window_size: int, shift: int, parts: int = 3
 ) -> tuple[Tensor, ...]:
-    """Pad with zeros, roll by `shift` and cut into windows and heads.
+    """Partition tokens into windows and heads, after zero padding and a roll by `shift`.
 
     Args:
         tokens: (B, H, W, parts * heads * d).
@@ -323,7 +327,7 @@ def split_windows(
 
 
 def join_windows(windows: Tensor, size: tuple[int, int], window_size: int, shift: int) -> Tensor:
-    """The inverse of `split_windows`: (B, windows, heads, window_size^2, d) -> (B, *size, C)."""
+    """Invert `split_windows`: (B, windows, heads, window_size^2, d) to (B, *size, C)."""
     (height, width), w = size, window_size
     windows = windows.unflatten(3, (w, w)).unflatten(1, (-(-height // w), -(-width // w)))
     # From B, rows, columns, heads, w, w, d.

@@ -1,4 +1,4 @@
-"""Any backbone of `timm` that gives feature maps, with the maps named by their stride.
+"""Any backbone of `timm` with feature maps, which are named by their stride.
 
 Source: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models.
 """
@@ -19,13 +19,13 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 class TimmBackbone(Backbone):
     """A `timm` model's feature maps "stride4", "stride8", ... by their stride in pixels.
 
-    Where several maps have one stride, the deepest of them is meant.
+    Of several maps with one stride, the deepest is used.
 
     Args:
         name: a name of `timm.list_models()`.
         in_channels: channels of the image.
         out_features: names of the feature maps to return.
-        pretrained: fetch timm's weights.
+        pretrained: download timm's weights.
     """
 
     @configurable
@@ -51,7 +51,7 @@ class TimmBackbone(Backbone):
         return {"in_channels": input_shape.channels, **options}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, in_channels, H, W) -> name: (B, C, ceil(H / stride), ceil(W / stride))."""
+        """Map (B, in_channels, H, W) to {name: (B, C, ceil(H / stride), ceil(W / stride))}."""
         maps = self.model(images)
         if self.channels_last:
             maps = [feature.permute(0, 3, 1, 2) for feature in maps]
@@ -64,7 +64,7 @@ class TimmBackbone(Backbone):
 
 
 def _create(name: str, in_channels: int, **options: Any) -> Any:
-    """The model as a module that gives feature maps, of images of any size where it can be."""
+    """Create the model as a feature extractor, for images of any size where it allows that."""
     options |= {"features_only": True, "in_chans": in_channels}
     facts = timm.get_pretrained_cfg(name)
     if facts is not None and facts.fixed_input_size:
@@ -75,5 +75,5 @@ def _create(name: str, in_channels: int, **options: Any) -> Any:
 
 
 def _index_of_strides(model: Any) -> dict[str, int]:
-    """Name of each feature map: its index in the model, finest first."""
+    """Return the index in the model of each feature map by its name, finest first."""
     return {f"stride{stride}": i for i, stride in enumerate(model.feature_info.reduction())}

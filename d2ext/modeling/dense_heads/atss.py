@@ -131,6 +131,7 @@ class ATSSHead(DenseHead):
         self.cls_logits = nn.Conv2d(width, num_classes, side, padding=side // 2)
         self.bbox_pred = nn.Conv2d(width, 4, side, padding=side // 2)
         self.centerness = nn.Conv2d(width, 1, side, padding=side // 2)
+        # Levels share the predictors although their boxes differ in size: a factor per level.
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(1)) for _ in self.in_features)
         for predictor in (self.cls_logits, self.bbox_pred, self.centerness):
             init_normal(predictor)
@@ -228,6 +229,7 @@ class ATSSLoss:
             "loss_cls" (focal), "loss_box_reg" (GIoU, weighted by centerness), "loss_centerness".
         """
         targets = self.targets(predictions.anchors, instances)
+        # At least 1: a batch without boxes still learns background.
         count = reduce_mean(targets.positive.sum().float()).clamp(min=1)
         deltas = torch.cat(predictions.deltas, dim=1)[targets.positive].float()
         logits = torch.cat(predictions.centerness, dim=1)[targets.positive].float()
@@ -262,5 +264,6 @@ class ATSSLoss:
     def _box_loss(self, deltas: Tensor, targets: ATSSTargets, weights: Tensor) -> Tensor:
         boxes = self.box_transform.apply_deltas(deltas, targets.anchors)
         total = (giou_loss(boxes, targets.boxes) * weights).sum()
+        # Divided by the sum of the weights, not by the number of positives, as in FCOS.
         norm = reduce_mean(weights.sum()).clamp(min=1e-6)
         return self.reg_loss_weight * total / norm

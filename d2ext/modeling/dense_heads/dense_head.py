@@ -73,6 +73,7 @@ def head_options(
     cfg: CfgNode, section: CfgNode, input_shapes: dict[str, ShapeSpec]
 ) -> dict[str, Any]:
     """Return a head's keyword arguments: the keys of its section, lower-case, and `postprocess`."""
+    # Thresholds of inference (`*_TEST`) are grouped in `postprocess`.
     options = {key.lower(): value for key, value in section.items() if not key.endswith("_TEST")}
     postprocess = PostProcess.from_config(cfg, section)
     return {"input_shapes": input_shapes, **options, "postprocess": postprocess}

@@ -127,6 +127,7 @@ class FCOSHead(DenseHead):
         in_channels = int(shapes[0].channels or 0)
         levels = len(shapes)
         self.share_tower = conv_tower(in_channels, channels, num_shared_convs, norm, False, levels)
+        # A tower without convolutions passes its input on, and so its width.
         width = channels if num_shared_convs else in_channels
         last = (norm, deformable_tower, levels)
         self.cls_tower = conv_tower(width, channels, num_cls_convs, *last)
@@ -156,6 +157,7 @@ class FCOSHead(DenseHead):
             for_class, for_box = self.cls_tower(level, i), self.bbox_tower(level, i)
             for_quality = for_box if self.quality_branch == "box" else for_class
             ltrb = self.bbox_pred(for_box)
+            # ReLU, not the exp of 2019: distances in strides are of similar size on every level.
             ltrb = F.relu(self.scales[i] * ltrb if self.scales else ltrb)
             found.locations.append(cell_centers(level, stride))
             found.logits.append(flatten_cells(self.cls_logits(for_class), self.num_classes))
@@ -196,6 +198,8 @@ class FCOSHead(DenseHead):
         scores, best = self.postprocess.topk(product[location, label])
         location, label = location[best], label[best]
         boxes = _ltrb_boxes(points[location], ltrb[location].float() * stride)
+        # The geometric mean of probability and quality, as published: it ranks like their product
+        # but keeps the scale of a probability.
         return boxes, scores.sqrt(), label
 
     def _scores(self, logits: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,6 +257,7 @@ class FCOSLoss:
             "loss_cls" (focal), "loss_box_reg", and "loss_centerness" or "loss_iou".
         """
         targets = self.targets(predictions.locations, instances)
+        # At least 1: a batch without boxes still learns background.
         count = reduce_mean(targets.positive.sum().float()).clamp(min=1)
         ltrb = torch.cat(predictions.ltrb, dim=1)[targets.positive].float()
         quality = torch.cat(predictions.quality, dim=1)[targets.positive].float()

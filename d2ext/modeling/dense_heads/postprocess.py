@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +40,7 @@ class PostProcess:
             max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
 
-    def topk(self, scores: Tensor) -> Any:
+    def topk(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best (N,) scores of a level, in order, and their indices."""
         count = len(scores)
         if self.topk_candidates is not None:

@@ -1,4 +1,4 @@
-"""Parts of loss functions that several heads share."""
+"""Loss functions and parts of them that several models share."""
 
 from d2ext.modeling.losses.centerness import centerness, ltrb_centerness
 from d2ext.modeling.losses.focal_loss import dense_focal_loss

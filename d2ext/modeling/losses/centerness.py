@@ -1,4 +1,4 @@
-"""How central a point is in a box.
+"""Centerness: how central a point is in a box.
 
 Source: Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", 2019, arXiv:1904.01355,
 equation 3.
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def centerness(points: Tensor, boxes: Tensor) -> Tensor:
-    """1 at the centre of a box, 0 at its border.
+    """Compute the centerness of points in boxes: 1 at the centre, 0 at the border.
 
     Args:
         points: (N, 2) XY, inside the boxes.
@@ -21,7 +21,7 @@ def centerness(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def ltrb_centerness(distances: Tensor) -> Tensor:
-    """The same from the distances to the sides: (N, 4) left, top, right, bottom -> (N,)."""
+    """Compute centerness (N,) from distances to the sides (N, 4): left, top, right, bottom."""
     before, behind = distances.split(2, dim=1)
     ratio = torch.minimum(before, behind) / torch.maximum(before, behind)
     return ratio.prod(dim=1).clamp(min=0).sqrt()

@@ -1,4 +1,4 @@
-"""The loss of rotated boxes by their overlap.
+"""The IoU loss of rotated boxes.
 
 Source: Zhou et al., "IoU Loss for 2D/3D Object Detection", 2019, arXiv:1908.03851, section 3.
 """
@@ -9,11 +9,11 @@ from d2ext.ops import matched_iou_rotated
 
 
 def rotated_iou_loss(predicted: Tensor, target: Tensor, reduction: str = "none") -> Tensor:
-    """1 - IoU of each pair; exact gradients, none for pairs that are apart or identical.
+    """Compute 1 - IoU of each pair, with exact gradients; none for disjoint or identical pairs.
 
     Args:
         predicted: (N, 5) XYWHA, see `d2ext.ops.box_iou_rotated`.
-        target: (N, 5) likewise.
+        target: (N, 5), as `predicted`.
         reduction: "none", "mean" (0 if there are no boxes) or "sum".
     Returns:
         (N,) or a scalar.

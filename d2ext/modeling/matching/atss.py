@@ -37,6 +37,7 @@ def assign_atss(
     iou = pairwise_iou(every, boxes).gather(0, candidates)
     # A single candidate has no deviation: its own IoU is then the threshold.
     threshold = iou.mean(0) + (iou.std(0) if len(iou) > 1 else 0.0)
+    # The last condition of algorithm 1: an anchor centred outside the box is a poor candidate.
     positive = (iou >= threshold) & _inside(every, boxes, candidates)
     box = torch.arange(len(boxes), device=images.device).expand_as(candidates)[positive]
     place = images[box] * len(every) + candidates[positive]
@@ -63,6 +64,7 @@ def _inside(anchors: Boxes, boxes: Boxes, candidates: Tensor) -> Tensor:
 
 def _keep_highest_iou(matched: Tensor, place: Tensor, box: Tensor, iou: Tensor) -> Tensor:
     """Write the box of highest IoU to each `place` of `matched`; the first of equal ones."""
+    # Without a loop over boxes: the highest IoU per anchor, then the first box that reaches it.
     best = iou.new_zeros(matched.numel()).scatter_reduce(0, place, iou, "amax")
     wins = iou == best[place]
     nobody = torch.iinfo(box.dtype).max

@@ -51,6 +51,7 @@ def assign_fcos(
         reach = distances(points[:, None], boxes).amax(-1)  # (L_l, M)
         central = distances(points[:, None], _centers(boxes, radius * stride)).amin(-1) > 0
         candidate = central & (reach >= least) & (reach <= most)
+        # Ambiguous locations learn the smallest box: the larger one has others to be learned from.
         smallest, box = torch.where(candidate, area, torch.inf).min(dim=1)
         matched.append(torch.where(smallest.isfinite(), box, -1))
     return torch.cat(matched)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from d2ext.data import DatasetStats
 from d2ext.modeling.required_annotations import instance_annotations
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import Backbone, build_backbone
@@ -44,6 +45,7 @@ class Detector(ABC, nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.input_format = backbone, input_format
+        # Not persistent: they belong to the config, not to the weights.
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
@@ -64,6 +66,20 @@ class Detector(ABC, nn.Module):
         words that data sets report: "boxes", "masks", "keypoints", "semantic masks", ...
         """
         return instance_annotations(cfg)
+
+    @classmethod
+    def check_data(cls, cfg: CfgNode, stats: DatasetStats) -> list[str]:
+        """Check the training data against the config before training starts.
+
+        Args:
+            cfg: plain values only.
+            stats: statistics of the training data.
+        Returns:
+            Lines for the log.
+        Raises:
+            ConfigError: such a model cannot learn these data.
+        """
+        return []
 
     @property
     def device(self) -> torch.device:
@@ -109,6 +125,7 @@ class Detector(ABC, nn.Module):
     def preprocess(self, batch: list[dict]) -> ImageList:
         """Normalise the images and pad them on the right and bottom to one size."""
         images = [item["image"].to(self.device) for item in batch]
+        # Normalised before the padding, so that `pad_value` is what the network sees.
         return ImageList.from_tensors(
             [(image - self.pixel_mean) / self.pixel_std for image in images],
             self.backbone.size_divisibility,
@@ -126,7 +143,12 @@ class Detector(ABC, nn.Module):
 
 
 def padding_mask(images: ImageList) -> Tensor:
-    """Return a (B, H, W) bool mask of a batch that is True at padding, as attention takes it."""
+    """Return a (B, H, W) bool mask of a batch that is True at padding, as attention takes it.
+
+    A batch without `image_sizes`, whose number of images an export leaves open, is not padded.
+    """
+    if not images.image_sizes:
+        return images.tensor.new_zeros(images.tensor[:, 0].shape, dtype=torch.bool)
     mask = images.tensor.new_ones(images.tensor[:, 0].shape, dtype=torch.bool)
     for index, (height, width) in enumerate(images.image_sizes):
         mask[index, :height, :width] = False

@@ -1,4 +1,4 @@
-"""Necks, between a backbone's pyramid and a detector's head; importing this registers them."""
+"""Necks, between a backbone's pyramid and a detector's head: importing this registers them."""
 
 from d2ext.modeling.neck.dyhead import DyHead, DyHeadBlock
 

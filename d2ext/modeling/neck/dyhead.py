@@ -24,14 +24,14 @@ TAPS = 9  # of a 3x3 kernel
 
 
 def resized(tensor: Tensor, height: int, width: int) -> Tensor:
-    """Offsets or masks (B, C, H, W) as seen at a coarser level: (B, C, height, width)."""
+    """Resize offsets or masks (B, C, H, W) to a coarser level: (B, C, height, width)."""
     return F.interpolate(tensor, (height, width), mode="bilinear", align_corners=False)
 
 
 # How a coarser neighbour reads a level's offsets and masks, which are larger than it. The paper
 # resizes; the published weights were trained with, and need, what their kernel does: "flat".
 # From scratch it is no worse either: 5 epochs of configs/dyhead_regnetx200m.yaml on the built-in
-# shapes give, with two seeds, an AP of 31.8 and 29.4 so, of 30.0 and 28.3 with "resize".
+# shapes give, with two seeds, an AP of 31.8 and 29.4, compared with 30.0 and 28.3 with "resize".
 COARSE_OFFSETS: dict[str, Callable[[Tensor, int, int], Tensor]] = {
     "flat": flat_read,
     "resize": resized,
@@ -40,13 +40,13 @@ COARSE_OFFSETS: dict[str, Callable[[Tensor, int, int], Tensor]] = {
 
 @BACKBONE_REGISTRY.register()
 class DyHead(Backbone):
-    """Blocks of attention on the levels of a pyramid; names, strides and shapes stay as they are.
+    """Attention blocks on a feature pyramid, whose names, strides and shapes they keep.
 
     Args:
         backbone: the pyramid; its levels have the same number of channels, a multiple of 16, and
             each has twice the stride of the one before.
         num_blocks: blocks, one after the other.
-        size_divisibility: images are padded to a multiple of this, in pixels.
+        size_divisibility: images are padded to multiples of this, in pixels.
         coarse_offsets: one of `COARSE_OFFSETS`.
         use_checkpoint: gradient checkpointing: attend again in the backward pass instead of keeping
             a dozen maps per level.
@@ -79,16 +79,11 @@ class DyHead(Backbone):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         dyhead = cfg.MODEL.DYHEAD
         backbone = get_registered(BACKBONE_REGISTRY, "MODEL.DYHEAD.BACKBONE", dyhead.BACKBONE)
-        return {
-            "backbone": backbone(cfg, input_shape),
-            "num_blocks": dyhead.NUM_BLOCKS,
-            "size_divisibility": dyhead.SIZE_DIVISIBILITY,
-            "coarse_offsets": dyhead.COARSE_OFFSETS,
-            "use_checkpoint": dyhead.USE_CHECKPOINT,
-        }
+        options = {key.lower(): value for key, value in dyhead.items()}
+        return {**options, "backbone": backbone(cfg, input_shape)}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) -> the levels of the pyramid below, each (B, channels, h, w)."""
+        """Compute the refined levels of (B, 3, H, W) images, each (B, channels, h, w)."""
         pyramid = self.backbone(images)
         levels = list(pyramid.values())
         for block in self.blocks:
@@ -128,12 +123,13 @@ class DyHeadBlock(nn.Module):
         self.task = TaskAttention(channels)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Levels (B, C, h, w), finest first, each half as large as the one before -> the same."""
+        """Refine levels (B, C, h, w), finest first, each half as large as the one before."""
         return [self._refined(levels, index) for index in range(len(levels))]
 
     def _refined(self, levels: Sequence[Tensor], index: int) -> Tensor:
         if not (self.use_checkpoint and self.training and torch.is_grad_enabled()):
             return self._attend(index, *levels)
+        # Nothing in a block is random, so that the state of the generators need not be kept.
         return checkpoint(
             self._attend, index, *levels, use_reentrant=False, preserve_rng_state=False
         )
@@ -143,7 +139,10 @@ class DyHeadBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Deformable convolutions of a level and its neighbours, by offsets from the level itself."""
+    """Spatial attention: deformable convolutions of a level and its neighbours.
+
+    Offsets and masks are predicted from the level itself.
+    """
 
     def __init__(self, channels: int, coarse_offsets: str) -> None:
         super().__init__()
@@ -159,7 +158,7 @@ class SpatialAttention(nn.Module):
             self.same.weight.add_(nn.init.dirac_(torch.empty_like(self.same.weight)))
 
     def forward(self, levels: Sequence[Tensor], index: int) -> list[Tensor]:
-        """Level `index` as seen from itself and from its 1 or 2 neighbours, (B, C, h, w) each."""
+        """Return the views (B, C, h, w) of level `index` from itself and 1 or 2 neighbours."""
         level = levels[index]
         offset, mask = self.offset(level).split((2 * TAPS, TAPS), dim=1)
         mask = mask.sigmoid()
@@ -186,7 +185,12 @@ class DeformConvNorm(nn.Module):
         nn.init.normal_(self.weight, std=0.01)
 
     def forward(self, feature: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """(B, C, H, W), (B, 18, h, w), (B, 9, h, w) -> (B, C, h, w); offsets (dy, dx) in pixels."""
+        """Convolve a (B, C, H, W) feature to (B, C, h, w).
+
+        Args:
+            offset: (B, 18, h, w), (dy, dx) of every tap, in pixels.
+            mask: (B, 9, h, w), factors of the taps.
+        """
         found = deform_conv2d(
             feature, offset, self.weight, self.bias, stride=self.stride, padding=1, mask=mask
         )
@@ -194,7 +198,7 @@ class DeformConvNorm(nn.Module):
 
 
 class ScaleAttention(nn.Module):
-    """The mean of the views of a level, each weighted by its content (equation 3)."""
+    """Scale attention: the mean of a level's views, each weighted by its content (equation 3)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -202,7 +206,8 @@ class ScaleAttention(nn.Module):
         init_normal(self.conv)
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
-        """Views (B, C, h, w) -> (B, C, h, w)."""
+        """Average views (B, C, h, w)."""
+        # The division goes to the weights, one number per image, not to the maps.
         weights = [self.weight_of(view) / len(views) for view in views]
         mean = views[0] * weights[0]
         for view, weight in zip(views[1:], weights[1:], strict=True):
@@ -210,12 +215,12 @@ class ScaleAttention(nn.Module):
         return mean
 
     def weight_of(self, view: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, 1, 1, 1) in [0, 1]."""
+        """Return the weight (B, 1, 1, 1) of a view, in [0, 1]."""
         return F.hardsigmoid(self.conv(view.mean((2, 3), keepdim=True)).relu())
 
 
 class TaskAttention(nn.Module):
-    """Dynamic ReLU: the larger of two linear functions a channel, by its content (equation 5)."""
+    """Task attention: dynamic ReLU, the larger of two linear functions per channel (equation 5)."""
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
@@ -223,7 +228,7 @@ class TaskAttention(nn.Module):
         self.fc2 = nn.Linear(channels // reduction, 4 * channels)
 
     def forward(self, level: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
+        """Activate a level (B, C, h, w)."""
         hidden = self.fc1(level.mean((2, 3))).relu()
         theta = F.hardsigmoid(self.fc2(hidden)) - 0.5
         slope1, shift1, slope2, shift2 = theta[:, :, None, None].chunk(4, dim=1)

@@ -94,7 +94,7 @@ class ConditionalDETR(SingleScaleDETR):
         }
 
     def decode(self, memory: Memory) -> tuple[SetPredictions, Tensor]:
-        position = self.query_embed.weight.expand(len(memory.tokens), -1, -1)
+        position = self.query_embed.weight.expand(memory.tokens.shape[0], -1, -1)
         hidden, points = self.decoder(position, memory)
         offsets = F.pad(inverse_sigmoid(points), (0, 2))  # width and height start at nothing
         boxes = (self.bbox_embed(hidden) + offsets).sigmoid()

@@ -141,7 +141,7 @@ class DABDETR(SingleScaleDETR):
 
     def decode(self, memory: Memory) -> tuple[SetPredictions, Tensor]:
         queries, anchors = self._queries()
-        batch = len(memory.tokens)
+        batch = memory.tokens.shape[0]
         hidden, entering = self.decoder(
             queries.expand(batch, -1, -1), anchors.expand(batch, -1, -1), memory, self.bbox_embed
         )

@@ -117,8 +117,8 @@ class ContrastiveDenoising:
             targets: the ground truth.
             draws: random numbers to use; None draws new ones.
         """
-        size = max(targets.counts) if self.num_queries else 0
-        groups = max(1, self.num_queries // max(1, size))
+        size = max(targets.counts)
+        groups = max(1, self.num_queries // max(1, size)) if self.num_queries else 0
         blocks = torch.arange(2 * groups, device=targets.boxes.device)[:, None]
         image, box = _image_and_box(targets)
         slot = (blocks * size + box).flatten()  # (R,), in the order of the draws

@@ -164,6 +164,6 @@ def _split(
         found.boxes[:, :, :slots],
         "dn",
         matches=groups.matches(targets, len(found.logits)),
-        repeats=groups.groups,
+        repeats=max(1, groups.groups),
     )
     return SetPredictions(found.logits[:, :, slots:], found.boxes[:, :, slots:]), noised

@@ -3,9 +3,12 @@
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from d2ext.data import DatasetStats
+from d2ext.errors import ConfigError
 from d2ext.modeling.losses.boxes import cxcywh_to_xyxy
 from d2ext.modeling.losses.set_criterion import SetCriterion
 from d2ext.modeling.matching.hungarian import HungarianMatcher
@@ -56,6 +59,18 @@ class QueryDetector(Detector):
     def masks_on(self) -> bool:
         """True if the model predicts masks and learns from `gt_masks`."""
         return False
+
+    @classmethod
+    def check_data(cls, cfg: CfgNode, stats: DatasetStats) -> list[str]:
+        """Refuse images with more objects than there are queries: some could never be found."""
+        most = int(np.bincount(stats.object_images).max()) if stats.num_objects else 0
+        if most > cfg.MODEL.DETR.NUM_QUERIES:
+            raise ConfigError(
+                f"an image of {', '.join(cfg.DATASETS.TRAIN)} has {most} objects, but the model "
+                f"has {cfg.MODEL.DETR.NUM_QUERIES} queries, each of which finds at most one: raise "
+                f"MODEL.DETR.NUM_QUERIES to {most} or more."
+            )
+        return []
 
     @abstractmethod
     def predict(self, images: ImageList, targets: SetTargets | None = None) -> list[SetPredictions]:

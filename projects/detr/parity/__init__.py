@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from d2ext.checkpoint.layouts import Layout
 from d2ext.errors import DataError
-from d2ext.parity.case import Comparison
+from d2ext.parity.readers import register_parity_reader
 from d2ext.projects.detr import deformable_layouts
 from d2ext.projects.detr import single_scale_layouts as layouts
 from d2ext.projects.detr.parity.case import FamilyCase
@@ -24,17 +26,6 @@ READERS: dict[Layout, type[FamilyCase]] = {
 }
 
 
-def recognises(facts: dict[str, Any]) -> bool:
-    """Tell if a `case.json` is of a model of the family."""
-    return {"enc_layers", "dec_layers", "set_cost_giou"} <= facts.get("config", {}).keys()
-
-
-def compare(folder: Path) -> list[Comparison]:
-    """Compare everything that the case in `folder` stores with ours."""
-    case = read_case(folder)
-    return case.compare_all(dict(case.outputs()))
-
-
 def read_case(folder: Path) -> FamilyCase:
     """Return the reader of the case in `folder`.
 
@@ -47,3 +38,13 @@ def read_case(folder: Path) -> FamilyCase:
         if layout.recognise(names):
             return reader(folder, layout)
     raise DataError(f"{folder}: the names in entries.json are of no known layout of the family")
+
+
+def _recognises(facts: dict[str, Any]) -> bool:
+    return {"enc_layers", "dec_layers", "set_cost_giou"} <= facts.get("config", {}).keys()
+
+
+@register_parity_reader(_recognises, read_case)
+def outputs(case: FamilyCase) -> dict[str, Tensor]:
+    """Compute everything that a case of the family stores, by its keys."""
+    return dict(case.outputs())

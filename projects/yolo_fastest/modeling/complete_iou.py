@@ -1,4 +1,4 @@
-"""CIoU: the IoU of boxes, less for the distance of their centres and for other proportions.
+"""CIoU: IoU minus penalties for the distance of the centres and for other proportions.
 
 Source: Zheng et al., "Distance-IoU Loss: Faster and Better Learning for Bounding Box Regression",
 2020, arXiv:1911.08287, section 3.3. torchvision's, which starts from corners, has no finite value
@@ -15,7 +15,7 @@ THINNEST = 1e-15  # least side whose proportions have a gradient in float32
 
 
 def complete_iou(boxes: Tensor, targets: Tensor) -> Tensor:
-    """(P, 4) boxes and targets, centre and size in any unit -> (P,)."""
+    """Compute the CIoU (P,) of (P, 4) boxes and targets, centre and size in any unit."""
     sizes, wanted = boxes[:, 2:].clamp(min=THINNEST), targets[:, 2:]
     first, second = boxes[:, :2] - sizes / 2, targets[:, :2] - wanted / 2
     ends, others = first + sizes, second + wanted

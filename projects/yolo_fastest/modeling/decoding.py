@@ -1,7 +1,7 @@
-"""From the raw outputs of the head to boxes: plain functions of tensors.
+"""Decoding of the head's raw outputs to boxes, as plain functions of tensors.
 
-`decode` gives every anchor's box, of fixed shape, for export; `detect` works out no more than what
-passes the threshold.
+`decode` computes every anchor's box, of fixed shape, for export; `detect` only those that pass the
+threshold.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ CLASS_SHIFT = 4096.0  # pixels between the classes in NMS; larger than any input
 
 
 class RawLevel(NamedTuple):
-    """What the head gives at one level, before any sigmoid or softmax.
+    """The raw outputs of the head at one level, before any sigmoid or softmax.
 
     Attributes:
         box: (B, A * 4, H, W); x, y, w, h of each anchor.
@@ -31,7 +31,7 @@ class RawLevel(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Boxes of a batch: N anchors; finer levels first, then rows, columns, anchors of a cell.
+    """The decoded N anchors of a batch, ordered by level (finest first), row, column, anchor.
 
     Attributes:
         boxes: (B, N, 4) XYXY in pixels of the network's input, not clipped.
@@ -45,11 +45,11 @@ class Decoded(NamedTuple):
 
 
 def decode(levels: Sequence[RawLevel], anchors: Tensor, strides: Sequence[int]) -> Decoded:
-    """The box, score and class of every anchor.
+    """Decode the box, score and class of every anchor.
 
     Args:
         anchors: (L, A, 2) width and height in pixels of the network's input.
-        strides: of the levels, in pixels.
+        strides: strides of the levels, in pixels.
     """
     parts = []
     for level, sizes, stride in zip(levels, anchors, strides, strict=True):
@@ -64,10 +64,10 @@ def decode(levels: Sequence[RawLevel], anchors: Tensor, strides: Sequence[int]) 
 
 
 def dense_boxes(level: RawLevel, anchors: Tensor, stride: int) -> Tensor:
-    """(B, H, W, A, 4) boxes, centre and size in pixels of the network's input.
+    """Decode boxes (B, H, W, A, 4), centre and size in pixels of the network's input.
 
     Args:
-        anchors: (A, 2) of the level, pixels.
+        anchors: (A, 2) width and height of the level's anchors, in pixels.
     """
     raw = level.box.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2)  # (B, H, W, A, 4)
     rows, columns = (
@@ -78,20 +78,22 @@ def dense_boxes(level: RawLevel, anchors: Tensor, stride: int) -> Tensor:
 
 
 def boxes_of(raw: Tensor, cells: Tensor, anchors: Tensor, stride: int | Tensor) -> Tensor:
-    """Raw outputs (..., 4) -> boxes (..., 4), centre and size in pixels.
+    """Decode raw outputs (..., 4) to boxes (..., 4), centre and size in pixels.
 
     Args:
         cells: (..., 2) column and row of the cell.
         anchors: (..., 2) width and height in pixels.
-        stride: in pixels; of all boxes or (..., 1).
+        stride: stride in pixels, one for all boxes or (..., 1).
     """
     centers, sizes = relative_boxes(raw.float())
     return torch.cat(((centers + cells) * stride, sizes * anchors), dim=-1)
 
 
 def relative_boxes(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """Raw outputs (..., 4) -> centres (..., 2) from a cell's corner, in cells; sizes (..., 2), in
-    multiples of the anchor's.
+    """Decode raw outputs (..., 4) relative to cell and anchor.
+
+    Returns:
+        Centres (..., 2) from the cell's corner, in cells, and sizes (..., 2) in anchors.
     """
     offsets, sizes = (2 * raw.sigmoid()).split(2, dim=-1)
     return offsets - 0.5, sizes**2
@@ -103,7 +105,7 @@ def detect(
     strides: Sequence[int],
     postprocess: PostProcess,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Boxes (K, 4) XYXY in pixels, scores (K,) and classes (K,) of each image, best first."""
+    """Return boxes (K, 4) XYXY in pixels, scores (K,) and classes (K,) per image, best first."""
     parts = [
         _promising(level, sizes, stride, postprocess.score_thresh)
         for level, sizes, stride in zip(levels, anchors, strides, strict=True)
@@ -126,19 +128,20 @@ def detect(
 
 
 def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
-    """Indices of what NMS within each class keeps, best first.
-
-    Classes lie apart by a fixed shift, as in the published evaluation: its rounding in float32
-    decides near the threshold.
-    """
+    """Return the indices that NMS within each class keeps, best first."""
+    # Classes are shifted apart by a constant, as in the published evaluation: the rounding of the
+    # shifted boxes in float32 decides near the threshold.
     return nms(boxes + CLASS_SHIFT * classes[:, None], scores, nms_thresh)
 
 
 def _promising(
     level: RawLevel, anchors: Tensor, stride: int, score_thresh: float
 ) -> tuple[Tensor, ...]:
-    """Anchors of enough objectness, which no score exceeds: images (K,), objectness (K,), logits of
-    the classes (K, C), raw boxes (K, 4), cells (K, 2), anchors (K, 2) and strides (K, 1).
+    """Select the anchors whose objectness, an upper bound of the score, passes the threshold.
+
+    Returns:
+        Images (K,), objectness (K,), class logits (K, C), raw boxes (K, 4), cells (K, 2), anchors
+        (K, 2) and strides (K, 1).
     """
     objectness = level.objectness.float().sigmoid()
     image, anchor, row, column = (objectness > score_thresh).nonzero(as_tuple=True)
@@ -150,5 +153,5 @@ def _promising(
 
 
 def _per_anchor(level: Tensor) -> Tensor:
-    """(B, A, H, W) -> (B, H * W * A)."""
+    """Reshape (B, A, H, W) to (B, H * W * A)."""
     return level.permute(0, 2, 3, 1).flatten(1)

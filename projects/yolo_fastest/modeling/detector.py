@@ -1,4 +1,4 @@
-"""YOLO-FastestV2, the detector.
+"""The YOLO-FastestV2 detector.
 
 Source: https://github.com/dog-qiuqiu/Yolo-FastestV2; there is no paper.
 """
@@ -16,7 +16,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList, Instances
 
-GREY = 114 / 255  # what normalised images are padded with
+GREY = 114 / 255  # the published padding, of normalised images
 
 
 @META_ARCH_REGISTRY.register()
@@ -24,9 +24,8 @@ class YoloFastest(DenseDetector):
     """A backbone with a `LightNeck` and a `YoloFastestHead`.
 
     Args:
-        train_scales: one of these factors is drawn for each training batch and its images are
-            resized by it.
-        clip_boxes: detections end at the image's border; the published ones go beyond it.
+        train_scales: multi-scale training: factors of the image size, one is drawn per batch.
+        clip_boxes: clip detections to the image; the published ones go beyond its border.
         options: those of `DenseDetector`.
     """
 
@@ -46,14 +45,14 @@ class YoloFastest(DenseDetector):
         return {**super().from_config(cfg), **own}
 
     def forward(self, batch: list[dict]) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """As `DenseDetector`; in training at a scale drawn for the batch."""
+        """Run as `DenseDetector`; in training at a scale drawn for the batch."""
         if self.training and self.train_scales != (1.0,):
             drawn = int(torch.randint(len(self.train_scales), ()))
             batch = [_rescaled(item, self.train_scales[drawn]) for item in batch]
         return super().forward(batch)
 
     def raw(self, images: Tensor) -> list[RawLevel]:
-        """Raw outputs of each level; with `decoding.decode` and `suppress` the whole network.
+        """Compute the raw outputs per level; `decoding.decode` and `suppress` complete the network.
 
         Args:
             images: (B, 3, H, W) in 0..255, sides multiples of the coarsest stride.
@@ -72,10 +71,8 @@ class YoloFastest(DenseDetector):
         return ImageList(self._normalized(pixels), sizes)
 
     def _normalized(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..255 -> a normalised copy of the model's type, channels-last.
-
-        In place and by whole rows: three channels at a time are too few for vector instructions.
-        """
+        """Return a normalised copy of (B, 3, H, W) pixels in 0..255, channels-last."""
+        # In place and by whole rows: three channels at a time are too few for vector instructions.
         pixels = pixels.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         width = pixels.shape[2]
         mean, std = (v.flatten().repeat(width) for v in (self.pixel_mean, self.pixel_std))
@@ -92,7 +89,7 @@ class YoloFastest(DenseDetector):
 
 
 def _rescaled(item: dict, scale: float) -> dict:
-    """The item with its image, and the boxes in it, resized."""
+    """Return the item with its image and boxes resized."""
     image = F.interpolate(item["image"][None].float(), scale_factor=scale, mode="bilinear")[0]
     before, after = item["image"].shape[-2:], image.shape[-2:]
     truth = Instances(after, **item["instances"].get_fields())

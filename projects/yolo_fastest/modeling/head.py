@@ -1,4 +1,4 @@
-"""The head of YOLO-FastestV2: three 1x1 convolutions that the levels share.
+"""The head of YOLO-FastestV2: three 1x1 convolutions shared by all levels.
 
 Source: https://github.com/dog-qiuqiu/Yolo-FastestV2; there is no paper.
 """
@@ -25,11 +25,11 @@ from detectron2.structures import Boxes, Instances
 
 @dataclass
 class LevelTargets:
-    """What one level has to predict.
+    """The targets of one level.
 
     Attributes:
-        image: (P,) int64, of the batch.
-        anchor: (P,) int64, of the anchors of a cell.
+        image: (P,) int64, index in the batch.
+        anchor: (P,) int64, index of the anchor in its cell.
         cell: (P, 2) int64, column and row.
         classes: (P,) int64.
         boxes: (P, 4) centre, from the cell's corner, and size; in cells.
@@ -47,16 +47,16 @@ class YoloFastestHead(nn.Module):
     """Boxes from a level's box branch; objectness and classes from its class branch.
 
     Args:
-        input_shapes: of "<level>_class" and "<level>_box", finest level first.
+        input_shapes: shapes of "<level>_class" and "<level>_box", finest level first.
         num_classes: classes, without background.
-        anchors: for each level the same number of (width, height), pixels of the network's input.
-        match_ratio: sides of a box and of an anchor that learns it differ by less than this.
-        neighbor_reach: the cell beside a box's own learns it too if the centre is nearer to it
+        anchors: per level, the same number of (width, height) in pixels of the network's input.
+        match_ratio: an anchor learns a box if their sides differ by less than this factor.
+        neighbor_reach: a neighbour of a box's cell learns it too if the centre is nearer to it
             than this, in cells; at most 0.5.
-        box_weight: of the box loss.
-        objectness_weight: of the objectness loss.
-        objectness_balance: further factor of it for each level.
-        class_weight: of the class loss.
+        box_weight: weight of the box loss.
+        objectness_weight: weight of the objectness loss.
+        objectness_balance: further factors of it, per level.
+        class_weight: weight of the class loss.
         prior_prob: the objectness that training starts from.
         postprocess: the thresholds of detections; NMS takes every candidate.
     """
@@ -104,7 +104,7 @@ class YoloFastestHead(nn.Module):
         return {name: value for name, value in options.items() if name not in of_detector}
 
     def forward(self, features: dict[str, Tensor]) -> list[RawLevel]:
-        """Features of both branches of each level -> raw outputs of each level."""
+        """Predict the raw outputs per level from the features of its two branches."""
         found = []
         for name in self.levels:
             about_class, about_box = features[f"{name}_class"], features[f"{name}_box"]
@@ -113,11 +113,12 @@ class YoloFastestHead(nn.Module):
         return found
 
     def losses(self, predictions: list[RawLevel], instances: list[Instances]) -> dict[str, Tensor]:
-        """ "loss_box" (CIoU), "loss_obj" (is there a box?) and "loss_cls", means over the positives
-        or the anchors of a level, summed over the levels.
+        """Compute the losses of a batch: means per level, summed over the levels.
 
         Args:
-            instances: of each image, with `gt_boxes` and `gt_classes`; there may be none.
+            instances: per image, with `gt_boxes` and `gt_classes`; an image may have none.
+        Returns:
+            "loss_box" (CIoU) and "loss_cls" of positives, "loss_obj" (objectness) of all anchors.
         """
         box, objectness, classes = [], [], []
         targets = self.targets(predictions, instances)
@@ -136,7 +137,7 @@ class YoloFastestHead(nn.Module):
     def targets(
         self, predictions: list[RawLevel], instances: list[Instances]
     ) -> list[LevelTargets]:
-        """What each level has to predict of a batch."""
+        """Assign the anchors of each level to the boxes of a batch."""
         boxes = box_convert(Boxes.cat([i.gt_boxes for i in instances]).tensor, "xyxy", "cxcywh")
         classes = torch.cat([i.gt_classes for i in instances])
         counts = torch.tensor([len(i) for i in instances], device=boxes.device)
@@ -154,10 +155,10 @@ class YoloFastestHead(nn.Module):
     def decode(
         self, predictions: list[RawLevel], image_sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
-        """Detections of each image: `pred_boxes` in its pixels, `scores`, `pred_classes`.
+        """Return the detections per image: `pred_boxes` in its pixels, `scores`, `pred_classes`.
 
         Args:
-            image_sizes: (height, width) of each image without padding.
+            image_sizes: (height, width) per image, without padding.
         """
         found = detect(predictions, self.anchors, self.strides, self.postprocess)
         return [

@@ -1,4 +1,4 @@
-"""The one kind of layer that YOLO-FastestV2 is made of."""
+"""The convolution layer of YOLO-FastestV2."""
 
 import torch.nn.functional as F
 
@@ -15,11 +15,11 @@ def conv(
     depthwise: bool = False,
     relu: bool = True,
 ) -> Conv2d:
-    """A convolution without bias, padded to keep the size, with its norm and possibly a ReLU.
+    """Build a convolution without bias, padded to keep the size, with norm and optional ReLU.
 
     Args:
         norm: a name of `detectron2.layers.get_norm`.
-        depthwise: a kernel for each channel alone.
+        depthwise: convolve each channel on its own.
     """
     return Conv2d(
         in_channels,

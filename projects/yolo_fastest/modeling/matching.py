@@ -1,4 +1,4 @@
-"""Which anchors of which cells learn a box: those of about its size, in its cell and beside it.
+"""The assigner of YOLO-FastestV2: anchors of about a box's size, in its cell and next to it.
 
 Source: https://github.com/dog-qiuqiu/Yolo-FastestV2, which has it from YOLOv5; there is no paper.
 """
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass
 class Positives:
-    """P anchors of one level that have to predict a box; the same one may appear twice.
+    """The P positive anchors of one level; the same anchor may appear twice.
 
     Attributes:
         target: (P,) int64, index of the box.
-        anchor: (P,) int64, of the anchors of a cell.
+        anchor: (P,) int64, index of the anchor in its cell.
         cell: (P, 2) int64, column and row.
     """
 
@@ -27,15 +27,15 @@ class Positives:
 def match_cells(
     boxes: Tensor, anchors: Tensor, grid: tuple[int, int], ratio: float, reach: float
 ) -> Positives:
-    """Match boxes to the anchors of a level.
+    """Assign the anchors of a level to boxes.
 
     Args:
         boxes: (M, 4) centre and size, in cells.
         anchors: (A, 2) width and height, in cells.
         grid: rows and columns.
         ratio: sides of box and anchor differ by less than this factor.
-        reach: a cell beside the box's own learns it too if the centre is nearer to it than this,
-            in cells.
+        reach: a neighbour of the box's cell learns it too if the centre is nearer to it than
+            this, in cells.
     """
     sizes = boxes[:, None, 2:] / anchors  # (M, A, 2)
     target, anchor = (torch.maximum(sizes, 1 / sizes).amax(2) < ratio).nonzero(as_tuple=True)

@@ -1,4 +1,4 @@
-"""The neck of YOLO-FastestV2: two levels, and on each a branch for classes and one for boxes.
+"""The neck of YOLO-FastestV2: two levels with a class branch and a box branch each.
 
 Source: https://github.com/dog-qiuqiu/Yolo-FastestV2; there is no paper.
 """
@@ -22,13 +22,13 @@ BRANCHES = ("class", "box")
 class LightNeck(Backbone):
     """Features "<level>_class" and "<level>_box" of each level of a backbone.
 
-    A level sees the one above it, enlarged to its size, and itself; the coarsest only itself.
+    A level is computed from itself and the coarser one, upsampled; the coarsest from itself.
 
     Args:
-        bottom_up: gives the levels.
+        bottom_up: the backbone below.
         in_features: names of two or more of its levels, finest first, each of twice the stride of
             the one before.
-        channels: of every feature given.
+        channels: channels of every output.
         kernel_size: side of the depthwise kernels; odd.
         norm: a name of `detectron2.layers.get_norm`.
     """
@@ -71,16 +71,11 @@ class LightNeck(Backbone):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         neck = cfg.MODEL.LIGHT_NECK
         bottom_up = get_registered(BACKBONE_REGISTRY, "MODEL.LIGHT_NECK.BOTTOM_UP", neck.BOTTOM_UP)
-        return {
-            "bottom_up": bottom_up(cfg, input_shape),
-            "in_features": neck.IN_FEATURES,
-            "channels": neck.CHANNELS,
-            "kernel_size": neck.KERNEL_SIZE,
-            "norm": neck.NORM,
-        }
+        options = {key.lower(): value for key, value in neck.items()}
+        return {**options, "bottom_up": bottom_up(cfg, input_shape)}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) -> (B, channels, h, w) of each branch of each level."""
+        """Compute (B, channels, h, w) features per branch and level of (B, 3, H, W) images."""
         levels = self.bottom_up(images)
         outputs = {}
         for name, coarser in zip(self.in_features, (*self.in_features[1:], None), strict=True):
@@ -100,7 +95,7 @@ class LightNeck(Backbone):
 
 
 def _branch(channels: int, kernel_size: int, norm: str) -> nn.Sequential:
-    """Two depthwise convolutions, a pointwise one behind each."""
+    """Build a branch: twice a depthwise and a pointwise convolution."""
     layers = []
     for _ in range(2):
         layers += [

@@ -1,4 +1,4 @@
-"""ShuffleNetV2: half of the channels pass a unit untouched, the other half goes through it.
+"""ShuffleNetV2: half of the channels bypass each unit, then channels are shuffled.
 
 Source: Ma et al., "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design",
 2018, arXiv:1807.11164, section 4; the shuffle is the one of https://github.com/megvii-model, that
@@ -25,11 +25,11 @@ class ShuffleNetV2(Backbone):
 
     Args:
         in_channels: channels of the image.
-        stem_channels: of the first convolution.
-        stage_channels: of each stage; even.
-        stage_repeats: units of each stage, the first of which halves the resolution.
+        stem_channels: channels of the first convolution.
+        stage_channels: channels per stage; even.
+        stage_repeats: units per stage, the first of which halves the resolution.
         norm: a name of `detectron2.layers.get_norm`.
-        out_features: names of the stages to give.
+        out_features: names of the stages to return.
     """
 
     @configurable
@@ -65,7 +65,7 @@ class ShuffleNetV2(Backbone):
         return {"in_channels": input_shape.channels, **options}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, in_channels, H, W) -> (B, C, H / stride, W / stride) of each of `out_features`."""
+        """Compute feature maps (B, C, H / stride, W / stride) of (B, in_channels, H, W) images."""
         # ReLU and pooling change places: the same numbers for a quarter of the work.
         x = F.relu(_max_pool(self.stem(images)))
         outputs = {}
@@ -76,7 +76,7 @@ class ShuffleNetV2(Backbone):
 
 
 class ShuffleUnit(nn.Module):
-    """A unit that keeps resolution and channels: half of them are worked on."""
+    """A unit that keeps resolution and channels, and transforms half of them."""
 
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class ShuffleUnit(nn.Module):
         self.main = _main_branch(half, half, half, 1, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W) -> the same."""
+        """Transform (B, channels, H, W) features."""
         if not self.training:  # what exporters and runtimes make the best of
             return torch.cat((x[:, ::2], self.main(x[:, 1::2])), dim=1)
         # As channels-last views: gradients of sliced channels would be of the other layout, and
@@ -116,7 +116,7 @@ class DownUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, out_channels, H / 2, W / 2)."""
+        """Downsample (B, in_channels, H, W) to (B, out_channels, H / 2, W / 2)."""
         return torch.cat((self.proj(x), self.main(x)), dim=1)
 
 
@@ -131,7 +131,7 @@ def _main_branch(
 
 
 def _max_pool(x: Tensor) -> Tensor:
-    """The maximum of 3x3 pixels around every second one; may write into `x`."""
+    """Apply 3x3 max pooling with stride 2; may overwrite `x`."""
     captured = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if torch.is_grad_enabled() or captured or x.device.type != "cpu":
         return F.max_pool2d(x, 3, stride=2, padding=1)
@@ -140,7 +140,7 @@ def _max_pool(x: Tensor) -> Tensor:
 
 
 def _halved(x: Tensor, dim: int) -> Tensor:
-    """A view of every second row or column, now the maximum of itself and both neighbours."""
+    """Max-pool rows or columns by three with stride two, in place; return a view."""
     x = x.movedim(dim, 0)
     even, odd = x[::2], x[1::2]
     before, after = even[: len(odd)], even[1:]

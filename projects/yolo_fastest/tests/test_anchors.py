@@ -56,7 +56,7 @@ def test_boxes_are_measured_in_the_networks_input(kind, expected):
     assert input_sizes(cfg, flat)[0, 1] == pytest.approx(35.2 if kind == "stretch" else 17.6)
 
 
-def test_auto_writes_anchors_for_both_levels_and_says_how_good_they_are():
+def test_auto_computes_anchors_for_both_levels_and_reports_recall():
     cfg = load_config(CONFIG)
     assert "MODEL.YOLO_FASTEST.ANCHORS" in cfg.AUTO
     decided = resolve_auto(cfg, stats_of(around_centers()), Machine("cpu", 1, 2, False))

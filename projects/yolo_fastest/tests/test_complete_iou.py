@@ -5,7 +5,7 @@ from torchvision.ops import box_convert, complete_box_iou_loss
 from d2ext.projects.yolo_fastest.modeling.complete_iou import complete_iou
 
 
-def test_it_is_torchvisions_for_boxes_of_some_size():
+def test_it_equals_torchvisions_ciou_for_boxes_of_some_size():
     generator = torch.Generator().manual_seed(0)
     boxes, targets = (torch.rand(50, 4, generator=generator) + 0.1 for _ in range(2))
     boxes.requires_grad_()

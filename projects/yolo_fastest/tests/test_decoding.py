@@ -28,7 +28,7 @@ def test_zeros_decode_to_the_anchor_in_the_middle_of_its_cell():
     assert found.scores[0, -1] == pytest.approx(0.5 / 4)
 
 
-def test_what_is_detected_is_what_decoding_and_suppression_give():
+def test_detect_equals_decoding_and_nms():
     levels = some_levels()
     everything = decode(levels, ANCHORS, STRIDES)
     limits = PostProcess(0.25, None, nms_thresh=0.4, max_detections=20)
@@ -49,7 +49,7 @@ def test_a_threshold_that_nothing_reaches_finds_nothing():
         assert scores.shape == classes.shape == (0,)
 
 
-def test_boxes_suppress_those_of_their_own_class_alone_also_beyond_the_border():
+def test_nms_is_per_class_for_boxes_beyond_the_border_too():
     boxes = torch.tensor([[-50.0, -50, 50, 50], [-48, -50, 50, 50], [-50, -50, 50, 50]])
     kept = suppress(boxes, torch.tensor([0.5, 0.9, 0.8]), torch.tensor([1, 1, 0]), 0.4)
     assert kept.tolist() == [1, 2]

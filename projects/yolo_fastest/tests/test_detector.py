@@ -13,7 +13,7 @@ def test_it_has_the_published_number_of_parameters(build):
     assert sum(p.numel() for p in model.backbone.bottom_up.parameters()) == 143_136
 
 
-def test_outputs_have_a_map_a_level_and_three_anchors(build):
+def test_outputs_have_a_map_per_level_with_three_anchors(build):
     levels = build().eval().raw(torch.zeros(2, 3, 64, 96))
     shapes = [[tuple(part.shape) for part in level] for level in levels]
     assert shapes == [
@@ -37,7 +37,7 @@ def test_detections_are_in_pixels_of_the_output(build):
 
 
 @torch.no_grad()
-def test_detections_go_beyond_the_border_unless_they_are_to_be_clipped(build):
+def test_detections_are_clipped_only_with_clip_boxes(build):
     torch.manual_seed(0)
     free = build(SCORE_THRESH_TEST=0.0).eval()
     clipped = build(SCORE_THRESH_TEST=0.0, CLIP_BOXES=True).eval()
@@ -58,7 +58,7 @@ def test_an_image_beside_a_larger_one_is_padded_with_grey(build):
     assert images.tensor[0, :, 50:].unique().tolist() == pytest.approx([114 / 255])
 
 
-def test_each_channel_is_normalised_by_its_own_values_and_the_image_stays(build):
+def test_each_channel_is_normalised_by_its_own_mean_and_std(build):
     model = build().eval()
     model.pixel_mean.copy_(torch.tensor([1.0, 2, 3]).view(3, 1, 1))
     model.pixel_std.copy_(torch.tensor([4.0, 5, 6]).view(3, 1, 1))
@@ -83,7 +83,7 @@ def test_losses_and_gradients_are_finite(build, count, dtype):
         assert parameter.grad.isfinite().all(), name
 
 
-def test_boxes_that_have_shrunk_to_nothing_have_finite_losses(build):
+def test_boxes_of_zero_size_have_finite_losses(build):
     model = build().train()
     torch.nn.init.constant_(model.head.box.bias, -200.0)
     losses = model([some_input(64, 96, 5)])
@@ -113,7 +113,7 @@ def item_of(box: list[float], size: int = 128) -> dict:
     return {"image": torch.full((3, size, size), 99, dtype=torch.uint8), "instances": truth}
 
 
-def test_training_scales_resize_picture_and_boxes_of_a_batch_alike(build, monkeypatch):
+def test_training_scales_resize_images_and_boxes_alike(build, monkeypatch):
     model = build(TRAIN_SCALES=[0.5]).train()
     seen = {}
     monkeypatch.setattr(

@@ -13,7 +13,7 @@ def matched(*box: float, grid: tuple[int, int] = (8, 10), ratio: float = 2.0, re
     return sorted((anchor, *cell) for anchor, cell in pairs)
 
 
-def test_a_box_is_learned_in_its_cell_and_beside_it_on_the_nearer_sides():
+def test_a_box_is_assigned_to_its_cell_and_the_nearer_neighbours():
     assert matched(3.2, 4.7, 1.5, 1.5) == [(0, 2, 4), (0, 3, 4), (0, 3, 5)]
 
 
@@ -32,7 +32,7 @@ def test_only_anchors_of_about_its_size_learn_a_box():
     assert {anchor for anchor, *_ in matched(3.2, 4.7, 2.0, 2.0, ratio=2.5)} == {0, 1}
 
 
-def test_the_reach_says_how_near_a_neighbour_must_be():
+def test_neighbour_reach_limits_the_distance_to_neighbours():
     assert matched(3.2, 4.7, 1.0, 1.0, reach=0.25) == [(0, 2, 4), (0, 3, 4)]
 
 

@@ -6,7 +6,7 @@ from d2ext.projects.yolo_fastest.modeling.shufflenet import _max_pool
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 10), (1, 5), (2, 1)])
-def test_pooling_without_gradients_gives_what_pooling_gives(size):
+def test_in_place_pooling_equals_max_pool2d(size):
     for layout in (torch.contiguous_format, torch.channels_last):
         x = torch.randn(2, 5, *size).contiguous(memory_format=layout)
         expected = F.max_pool2d(x, 3, stride=2, padding=1)

@@ -56,7 +56,7 @@ def test_another_class_count_keeps_what_fits(build, published, tmp_path, caplog)
     assert torch.equal(model.head.objectness.bias, published["output_obj_layers.bias"])
 
 
-def test_the_backbone_alone_goes_where_the_backbone_is(build, published, tmp_path, caplog):
+def test_a_bare_backbone_is_loaded_into_the_detector(build, published, tmp_path, caplog):
     prefix = "backbone."
     bare = {n.removeprefix(prefix): v for n, v in published.items() if n.startswith(prefix)}
     assert len(bare) == 330

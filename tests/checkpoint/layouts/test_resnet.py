@@ -73,7 +73,7 @@ def test_features_are_the_originals(package: str, depth: int) -> None:
     torch.testing.assert_close(features["res5"], last, rtol=1e-4, atol=1e-4)
 
 
-def test_a_relative_with_another_block_is_no_resnet() -> None:
+def test_a_variant_with_another_block_is_no_resnet() -> None:
     weights = timm.create_model("seresnet50").state_dict()
     assert not convert(weights).known
 
@@ -106,7 +106,7 @@ def test_caffe2_files_are_read(
     assert "left fresh" not in caplog.text
 
 
-def test_batch_norms_merged_to_scale_and_bias_leave_the_mean_alone(
+def test_merged_batch_norms_get_neutral_statistics(
     pickled: tuple[Path, dict[str, Tensor]],
 ) -> None:
     path, expected = pickled

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from d2ext.config import get_cfg
 from d2ext.data.augmentation.slices import slice_dataset, slice_options, slices_of
-from d2ext.data.flags import register_datasets
+from d2ext.data.dataset_paths import register_datasets
 from d2ext.data.loader import build_train_loader, iterations_per_epoch
 from d2ext.data.mappers.default import build_train_mapper
 from d2ext.errors import ConfigError
@@ -77,7 +77,9 @@ def test_of_parts_without_objects_only_as_many_as_with_some_are_kept(tmp_path):
 
 
 def test_training_reads_parts_and_counts_them(cfg, coco):
-    cfg.DATASETS.REGISTER = [["parts", str(coco.annotations), str(coco.images)]]
+    cfg.DATASETS.REGISTER = [
+        {"name": "parts", "path": str(coco.annotations), "images": str(coco.images)}
+    ]
     cfg.DATASETS.TRAIN = ("parts",)
     register_datasets(cfg)
     cfg.INPUT.SLICE_SIZE, cfg.INPUT.SLICE_OVERLAP, cfg.INPUT.CROP.ENABLED = 24, 0.0, False

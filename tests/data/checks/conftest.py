@@ -1,4 +1,4 @@
-"""A data set without faults, and training's way of reading one."""
+"""A data set without issues, and training's way of reading one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from d2ext.config import get_cfg
-from d2ext.data.flags import register_entries
+from d2ext.data.dataset_paths import register_specs
 from d2ext.data.mappers.default import build_train_mapper
 from detectron2.data import DatasetCatalog
 from tests.helpers.planted_dataset import PlantedDataset, picture
 
 
 @pytest.fixture
-def garden(tmp_path: Path) -> PlantedDataset:
+def planted(tmp_path: Path) -> PlantedDataset:
     """Six images to learn from and three to evaluate on, two boxes of two classes in each."""
     (tmp_path / "data").mkdir()
     made = PlantedDataset(tmp_path / "data")
@@ -34,7 +34,7 @@ def learn() -> Callable[..., list[dict[str, Any]]]:
     """Loads a data set as training does and puts every image through the mapper."""
 
     def load(path: str, images: str = "", split: str = "", name: str = "planted") -> list[dict]:
-        register_entries([[name, path, images, split, ""]])
+        register_specs([{"name": name, "path": path, "images": images, "split": split}])
         dicts = DatasetCatalog.get(name)
         cfg = get_cfg()
         cfg.INPUT.MIN_SIZE_TRAIN = (48,)

@@ -1,4 +1,4 @@
-"""Faults planted in a good data set: each is told, nothing is harmed, the rest is learned from."""
+"""Issues planted in a good data set: each is reported, nothing is harmed, the rest is learned."""
 
 import io
 import math
@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from d2ext.data.checks.fix import write_repaired
+from d2ext.data.checks.fixed_copy import write_fixed_copy
 from d2ext.data.checks.kinds import KINDS
-from d2ext.data.flags import named_sources
+from d2ext.data.dataset_paths import load_named_splits
 from d2ext.errors import DataError
 from tests.helpers.planted_dataset import HEIGHT, WIDTH, PlantedDataset, picture
 
@@ -20,20 +20,20 @@ REFUSED = -1  # training says what is wrong and does not start; a repaired copy 
 
 
 class Plant(NamedTuple):
-    """A fault to plant.
+    """An issue to plant.
 
     Args:
-        code: of the kind that is told.
+        code: of the kind that is reported.
         plant: spoils the data set.
-        told: what stands in the line about it.
+        words: parts of the line about it.
         left: images that training keeps of the six, and what was planted; or `REFUSED`.
         copied: images in the repaired copy.
-        count: faults of the kind.
+        count: issues of the kind.
     """
 
     code: str
     plant: Callable[[PlantedDataset], object]
-    told: list[str]
+    words: list[str]
     left: int = 6
     copied: int = 6
     count: int = 1
@@ -44,8 +44,8 @@ def content(
 ) -> Callable[[PlantedDataset], None]:
     """Replaces the bytes of an image."""
 
-    def plant(garden: PlantedDataset) -> None:
-        path = garden.file(number)
+    def plant(planted: PlantedDataset) -> None:
+        path = planted.file(number)
         path.write_bytes(data(path.read_bytes()) if callable(data) else data)
 
     return plant
@@ -53,51 +53,51 @@ def content(
 
 def saved(number: int, image: Image.Image, **options: object) -> Callable[[PlantedDataset], None]:
     """Replaces an image by another picture, in the format that the name of the file says."""
-    return lambda garden: image.save(garden.file(number), **options)
+    return lambda planted: image.save(planted.file(number), **options)
 
 
 def oriented(value: int) -> Callable[[PlantedDataset], None]:
     exif = Image.Exif()
     exif[0x0112] = value
-    return lambda garden: picture(1).save(garden.file(1), exif=exif)
+    return lambda planted: picture(1).save(planted.file(1), exif=exif)
 
 
 def added(content: Image.Image | bytes, name: str) -> Callable[[PlantedDataset], None]:
     """One more image, with a box."""
-    return lambda garden: garden.add_box(garden.add_image(content, name), [5, 5, 20, 20])
+    return lambda planted: planted.add_box(planted.add_image(content, name), [5, 5, 20, 20])
 
 
 def boxed(*box: float, category: int = 1, **more: object) -> Callable[[PlantedDataset], None]:
     """One more box in the second image."""
-    return lambda garden: garden.add_box(2, list(box), category, **more)
+    return lambda planted: planted.add_box(2, list(box), category, **more)
 
 
 def changed(number: int, **values: object) -> Callable[[PlantedDataset], None]:
-    return lambda garden: garden.annotation(number).update(values)
+    return lambda planted: planted.annotation(number).update(values)
 
 
 def lost(number: int, key: str) -> Callable[[PlantedDataset], None]:
-    return lambda garden: garden.annotation(number).pop(key)
+    return lambda planted: planted.annotation(number).pop(key)
 
 
 def classes(*names: str, **more: object) -> Callable[[PlantedDataset], None]:
     """The names of the classes in both data sets; those beyond the second get one object each."""
 
-    def plant(garden: PlantedDataset) -> None:
+    def plant(planted: PlantedDataset) -> None:
         for split in ("train", "val"):
             found = [{"id": n, "name": name, **more} for n, name in enumerate(names, start=1)]
-            garden.document(split)["categories"] = found
+            planted.document(split)["categories"] = found
             for number in range(3, len(names) + 1):
-                garden.add_box(1, [30, 2, 14 + number, 9], number, split)
-                garden.add_box(2, [30, 2, 14 + number, 9], number, split)
+                planted.add_box(1, [30, 2, 14 + number, 9], number, split)
+                planted.add_box(2, [30, 2, 14 + number, 9], number, split)
 
     return plant
 
 
 def unused_class(name: str, **of_others: object) -> Callable[[PlantedDataset], None]:
-    def plant(garden: PlantedDataset) -> None:
+    def plant(planted: PlantedDataset) -> None:
         for split in ("train", "val"):
-            items = garden.document(split)["categories"]
+            items = planted.document(split)["categories"]
             for item in items:
                 item.update(of_others)
             items.append({"id": 3, "name": name})
@@ -108,12 +108,12 @@ def unused_class(name: str, **of_others: object) -> Callable[[PlantedDataset], N
 def masked(change: Callable[[PlantedDataset], object]) -> Callable[[PlantedDataset], None]:
     """Gives every object a rectangular polygon before spoiling one."""
 
-    def plant(garden: PlantedDataset) -> None:
+    def plant(planted: PlantedDataset) -> None:
         for split in ("train", "val"):
-            for item in garden.document(split)["annotations"]:
+            for item in planted.document(split)["annotations"]:
                 x, y, w, h = item["bbox"]
                 item["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-        change(garden)
+        change(planted)
 
     return plant
 
@@ -128,14 +128,14 @@ def run_lengths(mask: np.ndarray) -> dict:
 
 
 def with_keypoints(values: list[float]) -> Callable[[PlantedDataset], None]:
-    def plant(garden: PlantedDataset) -> None:
+    def plant(planted: PlantedDataset) -> None:
         for split in ("train", "val"):
-            document = garden.document(split)
+            document = planted.document(split)
             for item in document["categories"]:
                 item |= {"keypoints": ["head", "tail"], "skeleton": []}
             for item in document["annotations"]:
                 item |= {"keypoints": [20, 20, 2, 30, 30, 1], "num_keypoints": 2}
-        garden.annotation(2)["keypoints"] = values
+        planted.annotation(2)["keypoints"] = values
 
     return plant
 
@@ -143,37 +143,37 @@ def with_keypoints(values: list[float]) -> Callable[[PlantedDataset], None]:
 def rotated(scale: float = 1.0, *box: float) -> Callable[[PlantedDataset], None]:
     """Gives every box an angle, times `scale`, and the third box other values."""
 
-    def plant(garden: PlantedDataset) -> None:
+    def plant(planted: PlantedDataset) -> None:
         for split in ("train", "val"):
-            for n, item in enumerate(garden.document(split)["annotations"]):
+            for n, item in enumerate(planted.document(split)["annotations"]):
                 x, y, w, h = item["bbox"]
                 item["bbox"] = [x + w / 2, y + h / 2, w / 2, h / 2, (20 + 7 * n) * scale]
         if box:
-            garden.annotation(2)["bbox"] = list(box)
+            planted.annotation(2)["bbox"] = list(box)
 
     return plant
 
 
 def all_boxes(change: Callable[[list[float]], list[float]]) -> Callable[[PlantedDataset], None]:
-    def plant(garden: PlantedDataset) -> None:
-        for item in garden.train["annotations"]:
+    def plant(planted: PlantedDataset) -> None:
+        for item in planted.train["annotations"]:
             item["bbox"] = change(item["bbox"])
 
     return plant
 
 
-def listed_twice(garden: PlantedDataset) -> None:
-    garden.train["images"].append({**garden.train["images"][1], "id": 77})
-    garden.add_box(77, [9, 9, 9, 9])
+def listed_twice(planted: PlantedDataset) -> None:
+    planted.train["images"].append({**planted.train["images"][1], "id": 77})
+    planted.add_box(77, [9, 9, 9, 9])
 
 
 def copied(split: str, again: Callable[[bytes], bytes] = bytes) -> Callable[[PlantedDataset], None]:
     """One more image in `split`, made of the second one to learn from."""
 
-    def plant(garden: PlantedDataset) -> None:
-        made = again(garden.file(1).read_bytes())
-        number = garden.add_image(made, "again.jpg", split)
-        garden.add_box(number, [30, 20, 20, 20], 1, split)
+    def plant(planted: PlantedDataset) -> None:
+        made = again(planted.file(1).read_bytes())
+        number = planted.add_image(made, "again.jpg", split)
+        planted.add_box(number, [30, 20, 20, 20], 1, split)
 
     return plant
 
@@ -184,49 +184,51 @@ def recoded(content: bytes) -> bytes:
     return out.getvalue()
 
 
-def many(garden: PlantedDataset) -> None:
+def many(planted: PlantedDataset) -> None:
     """250 small cats in a picture of their own, with a class that has two objects."""
-    number = garden.add_image(picture(50, 640, 480), "many.jpg")
+    number = planted.add_image(picture(50, 640, 480), "many.jpg")
     for n in range(250):
-        garden.add_box(number, [25 * (n % 25), 40 * (n // 25), 12, 20], 1)
-    classes("cat", "dog", "bird")(garden)
+        planted.add_box(number, [25 * (n % 25), 40 * (n // 25), 12, 20], 1)
+    classes("cat", "dog", "bird")(planted)
 
 
 def herd(spoil: Callable[[PlantedDataset, int], None]) -> Callable[[PlantedDataset], None]:
     """40 images of ten cats and dogs, and one more that `spoil` fills."""
 
-    def plant(garden: PlantedDataset) -> None:
+    def plant(planted: PlantedDataset) -> None:
         for n in range(41):
-            image = garden.add_image(picture(200 + n), f"herd_{n}.jpg")
+            image = planted.add_image(picture(200 + n), f"herd_{n}.jpg")
             if n == 40:
-                spoil(garden, image)
+                spoil(planted, image)
             else:
                 for k in range(10):
-                    garden.add_box(image, [6 * k, 4 + k, 5, 9 + n % 3], 1 + k % 2)
+                    planted.add_box(image, [6 * k, 4 + k, 5, 9 + n % 3], 1 + k % 2)
 
     return plant
 
 
-def two_cats(garden: PlantedDataset, image: int) -> None:
-    garden.add_box(image, [2, 2, 9, 9], 1)
-    garden.add_box(image, [20, 2, 9, 9], 2)
+def two_cats(planted: PlantedDataset, image: int) -> None:
+    planted.add_box(image, [2, 2, 9, 9], 1)
+    planted.add_box(image, [20, 2, 9, 9], 2)
 
 
-def dogs_only(garden: PlantedDataset, image: int) -> None:
+def dogs_only(planted: PlantedDataset, image: int) -> None:
     for k in range(9):
-        garden.add_box(image, [6 * k, 4 + k, 5, 9], 2)
+        planted.add_box(image, [6 * k, 4 + k, 5, 9], 2)
 
 
-def orphaned_classes(garden: PlantedDataset) -> None:
-    garden.val["annotations"] = [a for a in garden.val["annotations"] if a["category_id"] == 1]
+def orphaned_classes(planted: PlantedDataset) -> None:
+    planted.val["annotations"] = [a for a in planted.val["annotations"] if a["category_id"] == 1]
 
 
-def untrained(garden: PlantedDataset) -> None:
-    garden.train["annotations"] = [a for a in garden.train["annotations"] if a["category_id"] == 1]
+def untrained(planted: PlantedDataset) -> None:
+    planted.train["annotations"] = [
+        a for a in planted.train["annotations"] if a["category_id"] == 1
+    ]
 
 
-def other_order(garden: PlantedDataset) -> None:
-    garden.val["categories"] = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
+def other_order(planted: PlantedDataset) -> None:
+    planted.val["categories"] = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
 
 
 def grey_frames() -> bytes:
@@ -252,8 +254,8 @@ def huge() -> bytes:
     return out.getvalue()
 
 
-def replace_by_huge(garden: PlantedDataset) -> None:
-    garden.file(1).write_bytes(huge())
+def replace_by_huge(planted: PlantedDataset) -> None:
+    planted.file(1).write_bytes(huge())
 
 
 SQUARE = np.pad(np.ones((10, 10)), ((10, HEIGHT - 20), (10, WIDTH - 20)))
@@ -492,39 +494,39 @@ PLANTS = {
 }
 
 
-def test_there_is_nothing_to_tell_of_a_good_data_set(garden, learn):
-    report = garden.check()
-    assert report.faults == []
+def test_a_good_data_set_has_no_issues(planted, learn):
+    report = planted.check()
+    assert report.issues == []
     assert report.clean
-    path, images = garden.flags()[0].split(":")
+    path, images = planted.flags()[0].split(":")
     assert len(learn(path, images)) == 6
 
 
 @pytest.mark.parametrize("name", PLANTS)
-def test_a_planted_fault(name, garden, learn, tmp_path):
-    fault = PLANTS[name]
-    fault.plant(garden)
-    report = garden.check()
-    before = garden.content()
+def test_a_planted_fault(name, planted, learn, tmp_path):
+    case = PLANTS[name]
+    case.plant(planted)
+    report = planted.check()
+    before = planted.content()
 
-    found = [f for f in report.faults if f.code == fault.code]
-    assert len(found) == fault.count, report.text()
+    found = [f for f in report.issues if f.code == case.code]
+    assert len(found) == case.count, report.text()
     line = f"{found[0].where}: {found[0].detail}"
-    for part in fault.told:
+    for part in case.words:
         assert part in line
-    assert str(KINDS[fault.code]) in report.text()
-    assert report.clean == all(f.kind.severity == "note" for f in report.faults)
+    assert str(KINDS[case.code]) in report.text()
+    assert report.clean == all(KINDS[f.code].severity == "note" for f in report.issues)
 
-    path, images = garden.flags()[0].split(":")
-    if fault.left == REFUSED:
+    path, images = planted.flags()[0].split(":")
+    if case.left == REFUSED:
         with pytest.raises(DataError, match=r"train\.json"):
             learn(path, images)
     else:
-        assert len(learn(path, images)) == fault.left
+        assert len(learn(path, images)) == case.left
 
-    train, val = garden.flags()
+    train, val = planted.flags()
     out = tmp_path / "repaired"
-    write_repaired(named_sources(train, [val]), report, out)
-    path, images = garden.flags(out)[0].split(":")
-    assert len(learn(path, images, name="repaired")) == fault.copied
-    assert garden.content() == before
+    write_fixed_copy(load_named_splits(train, [val]), report, out)
+    path, images = planted.flags(out)[0].split(":")
+    assert len(learn(path, images, name="repaired")) == case.copied
+    assert planted.content() == before

@@ -1,4 +1,4 @@
-"""Faults planted in files of other formats: each is told with its line, the rest is learned."""
+"""Issues planted in files of other formats: each is reported with its line."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2ext.data.checks.fix import write_repaired
+from d2ext.data.checks.check import check_splits
+from d2ext.data.checks.fixed_copy import write_fixed_copy
 from d2ext.data.checks.report import Report
-from d2ext.data.checks.run import check_sources
-from d2ext.data.flags import named_sources
+from d2ext.data.dataset_paths import load_named_splits
 from tests.helpers.planted_dataset import picture
 
 COUNT = 5  # images
@@ -20,21 +20,25 @@ IMAGE, LABELS = "images/2.jpg", "labels/2.txt"
 
 
 class Plant(NamedTuple):
-    """A fault to plant.
+    """An issue to plant.
 
     Args:
-        code: of the kind that is told.
+        code: of the kind that is reported.
         file: the file to spoil, below the data set.
         text: what becomes of its content; None: it is removed.
-        told: what stands in the line about it.
+        words: parts of the line about it.
         left: images that training keeps.
+        split: to learn from, where the data set has several.
+        late: spoil the file after the data set was read.
     """
 
     code: str
     file: str
     text: Callable[[bytes], bytes] | None
-    told: Sequence[str]
+    words: Sequence[str]
     left: int = COUNT
+    split: str = ""
+    late: bool = False
 
 
 def becomes(text: str) -> Callable[[bytes], bytes]:
@@ -139,6 +143,13 @@ PLANTS = {
     "yolo: image empty": Plant("image-empty", IMAGE, becomes(""), ["2.jpg", "0 bytes"], COUNT - 1),
     "yolo: image cut": Plant("image-truncated", IMAGE, lambda c: c[:-90], ["2.jpg"], COUNT - 1),
     "yolo: no labels": Plant("image-without-objects", LABELS, None, ["2.jpg"]),
+    "yolo: no test images": Plant(
+        "split-missing",
+        "data.yaml",
+        becomes("path: .\ntrain: images\ntest: none\nnames: [cat, dog]\n"),
+        ["data.yaml: test: none does not exist"],
+        split="train",
+    ),
     "yolo: class unused": Plant(
         "class-unused",
         "data.yaml",
@@ -167,6 +178,13 @@ PLANTS = {
         lambda c: c.replace(b"<width>64<", b"<width>65<"),
         ["64 x 48 pixels", "says 65 x 48"],
         COUNT - 1,
+    ),
+    "voc: listed without a file": Plant(
+        "file-missing",
+        "ImageSets/Main/train.txt",
+        becomes("0\n1\n2\n3\n4\nx\n"),
+        ["train.txt:6", "x"],
+        split="train",
     ),
     "csv: no image": Plant(
         "image-missing", "labels.csv", and_line("images/x.jpg,1,2,3,4,cat"), ["labels.csv:12"]
@@ -200,6 +218,25 @@ PLANTS = {
         "labels-unlisted", "labels/2.png", labels(9), ["labels/2.png", "9", "3072 pixels"]
     ),
     "masks: nothing labelled": Plant("labels-ignored", "labels/2.png", labels(255), ["2.png"]),
+    "masks: colours after reading": Plant(
+        "labels-channels",
+        "labels/2.png",
+        labels((1, 2, 3)),
+        ["2.png", "mode RGB"],
+        late=True,
+    ),
+    "masks: a part not labelled": Plant(
+        "labels-much-ignored",
+        "labels/2.png",
+        lambda c: png(np.pad(np.ones((46, 64), np.uint8), ((0, 2), (0, 0)), constant_values=255)),
+        ["2.png: 4.2% of the pixels"],
+    ),
+    "masks: two colours of a class": Plant(
+        "class-colours",
+        "list.json",
+        becomes('[{"name": "House", "color": "#112233"}, {"name": "house", "color": [1, 2, 3]}]'),
+        ["list.json", "'house' is #010203", "#112233"],
+    ),
     "masks: unreadable": Plant(
         "labels-missing", "labels/2.png", becomes("oops"), ["2.png"], COUNT - 1
     ),
@@ -213,43 +250,38 @@ def planted(folder: Path, name: str) -> tuple[Path, Report]:
         place.parent.mkdir(parents=True, exist_ok=True)
         picture(n).save(place, quality=92)
     path = FORMATS[name.partition(":")[0]](folder)
-    return path, check_sources(named_sources(str(path), []))
+    return path, check_splits(load_named_splits(str(path), []))
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_there_is_nothing_to_tell_of_good_files(name, tmp_path, learn):
+def test_good_files_have_no_issues(name, tmp_path, learn):
     path, report = planted(tmp_path / "data", name)
-    assert report.faults == []
+    assert report.issues == []
     assert len(learn(str(path))) == COUNT
 
 
-def test_test_images_that_are_named_and_not_there(tmp_path, learn):
-    path, _ = planted(tmp_path / "data", "yolo")
-    path.write_text("path: .\ntrain: images\ntest: none\nnames: [cat, dog]\n")
-    (fault,) = check_sources(named_sources(str(path), [])).faults
-    assert fault.code == "split-missing"
-    assert "data.yaml: test: none does not exist" in fault.detail
-    assert len(learn(str(path), split="train")) == COUNT
+def spoil(folder: Path, case: Plant) -> None:
+    path = folder / case.file
+    if case.text is None:
+        path.unlink()
+    else:
+        write(path, case.text(path.read_bytes() if path.exists() else b""))
 
 
 @pytest.mark.parametrize("name", PLANTS)
-def test_a_planted_fault(name, tmp_path, learn):
-    folder = tmp_path / "data"
+def test_a_planted_issue(name, tmp_path, learn):
+    folder, case = tmp_path / "data", PLANTS[name]
     path, _ = planted(folder, name)
-    fault = PLANTS[name]
-    spoilt = folder / fault.file
-    if fault.text is None:
-        spoilt.unlink()
-    else:
-        spoilt.write_bytes(fault.text(spoilt.read_bytes() if spoilt.exists() else b""))
+    splits = load_named_splits(str(path), []) if case.late else {}
+    spoil(folder, case)
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
-    sources = named_sources(str(path), [])
-    report = check_sources(sources)
-    found = [f for f in report.faults if f.code == fault.code]
+    splits = splits or load_named_splits(str(path), [])
+    report = check_splits(splits)
+    found = [issue for issue in report.issues if issue.code == case.code]
     assert len(found) == 1, report.text()
-    for part in fault.told:
+    for part in case.words:
         assert part in f"{found[0].where}: {found[0].detail}"
-    assert len(learn(str(path))) == fault.left
-    write_repaired(sources, report, tmp_path / "out")
+    assert len(learn(str(path), split=case.split)) == case.left
+    write_fixed_copy(splits, report, tmp_path / "out")
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before

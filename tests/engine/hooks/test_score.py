@@ -18,7 +18,7 @@ def test_higher_is_better_and_lower_for_losses() -> None:
     assert (score.best, score.since, loss.best, loss.since) == (3.0, 2, 1.0, 1)
 
 
-def test_a_metric_of_several_data_sets_is_found_by_its_end() -> None:
+def test_a_metric_is_found_below_a_data_sets_name() -> None:
     score = BestScore("bbox/AP")
     assert score.update({"night/bbox/AP": 2.0, "bbox/AP50": 9.0})
     assert score.best == 2.0

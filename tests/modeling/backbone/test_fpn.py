@@ -31,7 +31,7 @@ def test_levels_on_a_timm_backbone():
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_as_many_coarse_levels_as_wanted_of_the_pyramid_or_of_the_backbone(count):
+def test_coarse_levels_start_from_the_pyramid_or_the_backbone(count):
     cfg = tiny_config()
     cfg.MODEL.FPN.TOP_LEVELS = count
     assert len(FPNBackbone(cfg, ShapeSpec(channels=3)).output_shape()) == 3 + count
@@ -57,7 +57,7 @@ def test_unknown_bottom_up_names_the_key_and_the_nearest_name():
         FPNBackbone(cfg, ShapeSpec(channels=3))
 
 
-def test_gradients_of_maps_of_one_pixel_are_whole_in_bfloat16():
+def test_gradients_of_one_pixel_maps_are_finite_in_bfloat16():
     torch.manual_seed(0)
     model = FPNBackbone(tiny_config(), ShapeSpec(channels=3))
     images = torch.randn(1, 3, 32, 32)

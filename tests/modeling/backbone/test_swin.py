@@ -31,7 +31,7 @@ def tiny_swin(**changes: object) -> SwinTransformer:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (33, 61), (64, 30)])
-def test_every_image_size_gives_maps_of_a_quarter_to_a_thirty_second(size: tuple[int, int]):
+def test_any_image_size_gives_maps_at_strides_4_to_32(size: tuple[int, int]):
     model = tiny_swin()
     features = model(torch.randn(2, 3, *size))
     for name, shape in model.output_shape().items():
@@ -39,7 +39,7 @@ def test_every_image_size_gives_maps_of_a_quarter_to_a_thirty_second(size: tuple
         assert features[name].shape == (2, shape.channels, *sides)
 
 
-def test_what_is_computed_again_in_training_gives_the_gradients_of_what_is_kept():
+def test_gradient_checkpointing_does_not_change_gradients():
     found = []
     for again in (True, False):
         model = tiny_swin(use_checkpoint=again, drop_path_rate=0.5)
@@ -141,7 +141,7 @@ def test_shifted_windows_do_not_attend_across_the_border_of_the_map():
     assert mask[3].eq(-100).sum() == 12  # four corners of the map meet: each sees only itself
 
 
-def test_padding_takes_part_in_attention_as_zeros_before_the_projection():
+def test_padding_enters_attention_as_zeros_before_the_projection():
     torch.manual_seed(0)
     attention = WindowAttention(8, 2, 7, 0)
     nn.init.normal_(attention.qkv.bias)

@@ -68,7 +68,7 @@ def test_losses_and_gradients_are_finite_with_and_without_boxes(counts: tuple[in
         assert parameter.grad.isfinite().all(), name
 
 
-def test_images_without_boxes_cost_nothing_but_their_classes():
+def test_images_without_boxes_have_a_class_loss_only():
     head = build()
     losses = head.losses(head(features(1)), truth(0))
     assert losses["loss_cls"] > 0

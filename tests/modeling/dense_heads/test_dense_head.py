@@ -3,7 +3,7 @@ import torch
 from d2ext.modeling.dense_heads.dense_head import cell_centers, flatten_cells
 
 
-def test_cells_are_flattened_row_by_row_with_the_anchors_of_a_cell_together():
+def test_cells_are_flattened_by_row_column_and_anchor():
     level = torch.arange(2 * 3 * 2 * 2).view(1, 6, 2, 2)  # two anchors of three numbers each
     cells = flatten_cells(level, 3)
     assert cells.shape == (1, 8, 3)

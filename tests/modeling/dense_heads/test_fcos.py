@@ -68,7 +68,7 @@ def test_every_variant_of_the_head_learns(changes):
         assert parameter.grad.isfinite().all(), name
 
 
-def test_without_level_scales_a_head_has_none_and_predicts_as_with_those_of_one():
+def test_a_head_without_level_scales_predicts_as_with_scales_of_one():
     scaled, plain = build(), build(LEVEL_SCALES=False)
     assert not any(name.startswith("scales") for name in plain.state_dict())
     plain.load_state_dict(scaled.state_dict(), strict=False)
@@ -94,7 +94,7 @@ def test_tiny_whole_and_very_many_boxes_are_finite(boxes):
     assert all(loss.isfinite() for loss in losses.values())
 
 
-def test_what_has_to_be_predicted_decodes_to_the_boxes():
+def test_targets_decode_to_the_boxes():
     head, instances = build(SCORE_THRESH_TEST=0.5), truth(4)
     found = head(features(1))
     targets = head.criterion.targets(found.locations, instances)
@@ -121,7 +121,7 @@ def test_the_quality_can_decide_on_the_threshold():
     assert len(strict.decode(found, [(64, 64)])[0]) == 0
 
 
-def test_the_quality_stands_on_the_tower_that_is_asked_for():
+def test_quality_is_predicted_from_the_configured_tower():
     levels = features(1)
     on_box, on_class = build(), build(QUALITY_BRANCH="class")
     on_class.load_state_dict(on_box.state_dict())

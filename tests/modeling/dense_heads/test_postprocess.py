@@ -4,7 +4,7 @@ from d2ext.config import get_cfg
 from d2ext.modeling.dense_heads import PostProcess
 
 
-def test_of_overlapping_detections_of_a_class_the_best_stays_clipped_to_the_image():
+def test_nms_keeps_the_best_of_a_class_clipped_to_the_image():
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [50, 0, 60, 10]])
     scores, classes = torch.tensor([0.6, 0.9, 0.5, 0.8]), torch.tensor([1, 1, 2, 1])
     levels = zip(boxes.split(2), scores.split(2), classes.split(2), strict=True)
@@ -15,7 +15,7 @@ def test_of_overlapping_detections_of_a_class_the_best_stays_clipped_to_the_imag
     assert found.pred_classes.tolist() == [1, 2]
 
 
-def test_the_thresholds_are_those_of_a_section_and_the_number_is_that_of_a_test():
+def test_thresholds_come_from_the_section_of_the_head():
     cfg = get_cfg()
     cfg.MODEL.ATSS.SCORE_THRESH_TEST, cfg.MODEL.ATSS.NMS_THRESH_TEST = 0.2, 0.7
     cfg.MODEL.ATSS.TOPK_CANDIDATES_TEST, cfg.TEST.DETECTIONS_PER_IMAGE = 30, 20
@@ -24,7 +24,7 @@ def test_the_thresholds_are_those_of_a_section_and_the_number_is_that_of_a_test(
     assert PostProcess.from_config(cfg, cfg.MODEL.ATSS).topk_candidates is None
 
 
-def test_the_best_of_a_level_are_no_more_than_there_are():
+def test_topk_returns_at_most_the_candidates_of_a_level():
     scores = torch.tensor([0.2, 0.9, 0.5])
     for count, expected in ((2, [1, 2]), (9, [1, 2, 0]), (None, [1, 2, 0])):
         best, index = PostProcess(0.0, count, 0.5, 3).topk(scores)

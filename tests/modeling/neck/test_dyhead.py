@@ -36,7 +36,7 @@ def test_levels_keep_their_sizes_and_get_finite_gradients(sizes: list[tuple[int,
         assert level.grad.any()
 
 
-def test_what_is_computed_again_in_training_gives_the_gradients_of_what_is_kept():
+def test_gradient_checkpointing_does_not_change_gradients():
     block, found = DyHeadBlock(32), []  # in training, as every new module
     torch.nn.init.normal_(block.spatial.offset.weight, std=0.05)
     for block.use_checkpoint in (True, False):
@@ -104,7 +104,7 @@ def test_memory_format_does_not_change_the_result():
         torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)
 
 
-def test_scale_attention_is_the_mean_of_the_views_where_all_weights_are_one():
+def test_scale_attention_with_weights_of_one_is_the_mean_of_the_views():
     scale = ScaleAttention(32)
     torch.nn.init.constant_(scale.conv.bias, 3.0)
     torch.nn.init.zeros_(scale.conv.weight)
@@ -112,7 +112,7 @@ def test_scale_attention_is_the_mean_of_the_views_where_all_weights_are_one():
     torch.testing.assert_close(scale(views), (views[0] + views[1]) / 2)
 
 
-def test_task_attention_is_a_relu_where_its_coefficients_are_neutral():
+def test_task_attention_with_neutral_coefficients_is_a_relu():
     task = TaskAttention(32)
     torch.nn.init.zeros_(task.fc2.weight)
     torch.nn.init.zeros_(task.fc2.bias)

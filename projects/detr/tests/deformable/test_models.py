@@ -118,6 +118,12 @@ def test_encoder_and_decoder_compile_without_graph_breaks(build, some_image, var
         torch.testing.assert_close(compiled(levels), transform(levels))
 
 
+def test_a_dino_without_denoising_trains(build, some_image):
+    losses = build("dino", "MODEL.DINO.DENOISING.NUM_QUERIES", "0").train()([some_image(64, 64, 3)])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert losses["loss_bbox_dn"] == 0
+
+
 def test_two_stages_ask_for_box_refinement(build):
     with pytest.raises(ConfigError, match=r"set MODEL\.DEFORMABLE_DETR\.BOX_REFINEMENT to True"):
         build("two_stage", "MODEL.DEFORMABLE_DETR.BOX_REFINEMENT", "False")

@@ -1,0 +1,262 @@
+"""The data set catalog: data sets of any format by name, read when they are first asked for.
+
+The path of all of them: detect the format, read a split, clean it, hand out Detectron2's dicts.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from d2ext.data.cache import cache_folder, cached_file
+from d2ext.data.cleaning import as_file_name, clean, image_root, note_dropped
+from d2ext.data.conversion.coco import category_ids, write_coco_file
+from d2ext.data.formats import DatasetSplit, load_split
+from d2ext.data.formats.dataset_split import with_classes
+from d2ext.data.formats.holdout import Holdout
+from d2ext.data.issues import Issue
+from d2ext.errors import ConfigError, DataError
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+_VERSION = 2  # of the COCO files in the cache: raise it when their content changes
+_POINTS = ("keypoint_names", "keypoint_flip_map")
+_OURS_ALONE = ("record", "area")  # of annotations, which training does not need
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is registered under a name.
+
+    Args:
+        path: annotations, or a folder with them and the images.
+        images: folder of the images; "": it is found from `path`.
+        split: "train", "val", "test" or "" where `path` holds one part only.
+        holdout: a part of the images; None: all of them.
+        classes: their order; objects of others are left out. (): as the data have them.
+    """
+
+    path: str
+    images: str = ""
+    split: str = ""
+    holdout: Holdout | None = None
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_mapping(cls, entry: Mapping[str, Any], classes: Sequence[str] = ()) -> "DatasetSpec":
+        """Build one from the fields of a config, all but "name".
+
+        Raises:
+            ConfigError: a field is missing, unknown or has another value.
+        """
+        given = {key: value for key, value in entry.items() if key != "name"}
+        holdout = given.pop("holdout", None)
+        known = [field.name for field in fields(cls) if field.name != "classes"]
+        texts = all(isinstance(value, str) for value in given.values())
+        if not given.get("path") or not texts or not set(given) <= set(known):
+            raise ConfigError(
+                f"expected the fields name, {', '.join(known)}, of which name and path are needed, "
+                f"got {dict(entry)!r}."
+            )
+        part = None if holdout is None else Holdout.from_mapping(holdout)
+        return cls(**given, holdout=part, classes=tuple(classes))
+
+    def as_mapping(self, name: str) -> dict[str, Any]:
+        """Return the fields, as a config has them; those that are empty are left out."""
+        found = {"name": name, "path": self.path, "images": self.images, "split": self.split}
+        found = {key: value for key, value in found.items() if value}
+        return found | ({"holdout": self.holdout.as_mapping()} if self.holdout else {})
+
+
+@dataclass
+class _Loaded:
+    """A data set in memory.
+
+    Args:
+        raw: as the check sees it.
+        cleaned: as training sees it; shares its dicts with `raw`.
+        dropped: what is missing in `cleaned`.
+        coco_file: holds the objects of `cleaned`; None where pixels are labelled.
+    """
+
+    raw: DatasetSplit
+    cleaned: DatasetSplit
+    dropped: list[Issue]
+    coco_file: Path | None
+
+
+_specs: dict[str, DatasetSpec] = {}
+_loaded: dict[DatasetSpec, _Loaded] = {}  # read ahead; the first loader that asks takes it
+_raw: dict[DatasetSpec, DatasetSplit] = {}  # within `reading_ahead`, without holdout and classes
+_is_reading_ahead = False
+
+
+def register_dataset(name: str, spec: DatasetSpec) -> None:
+    """Make `name` usable in `DATASETS`. Reads nothing until the data set is asked for.
+
+    Registering it again with other classes replaces it.
+
+    Raises:
+        DataError: `name` is taken by another data set.
+    """
+    known = _specs.get(name)
+    if name in DatasetCatalog.list():
+        if known == spec:
+            return
+        if known is None or replace(known, classes=spec.classes) != spec:
+            where = f" for {known.path}" if known else ""
+            raise DataError(
+                f"{name}: a data set of this name is registered already{where}. Choose another "
+                f"name for {spec.path}."
+            )
+        DatasetCatalog.remove(name)
+    if known is not None and name in MetadataCatalog.list():
+        MetadataCatalog.remove(name)  # of other classes, or of a set taken out of the catalog
+    _specs[name] = spec
+    DatasetCatalog.register(name, partial(load_dataset, name, spec))
+
+
+def register_coco(name: str, annotations: Path | str, images: Path | str) -> None:
+    """Register a COCO file, as `register_dataset` does.
+
+    Args:
+        annotations: a JSON file in one of COCO's formats.
+        images: the folder that the file's names of images start from.
+    """
+    register_dataset(name, DatasetSpec(str(annotations), str(images)))
+
+
+def load_dataset(name: str, spec: DatasetSpec) -> list[dict[str, Any]]:
+    """Load Detectron2's dicts of a data set, without what training cannot use.
+
+    The metadata get what evaluation needs. Their `json_file` is a COCO file with exactly these
+    objects: the user's own where nothing had to be changed, else one in the cache, with its ids.
+
+    Raises:
+        DataError: the data cannot be used.
+        OutputError: the cache cannot be written.
+    """
+    loaded = _load(spec)
+    _describe(name, loaded)
+    note_dropped(name, loaded.cleaned.path, loaded.dropped)
+    if _is_reading_ahead:
+        return loaded.cleaned.images
+    _loaded.pop(spec, None)
+    # The dicts have no other owner now, so they need not be copied.
+    for image in loaded.cleaned.images:
+        image.pop("annotated_in", None)
+        for annotation in image.get("annotations", ()):
+            for key in _OURS_ALONE:
+                annotation.pop(key, None)
+    return loaded.cleaned.images
+
+
+def read_dataset(spec: DatasetSpec) -> DatasetSplit:
+    """Read the split that a spec names, with its part and its classes; nothing is cleaned.
+
+    Raises:
+        DataError: as `d2ext.data.formats.load_split`.
+    """
+    key = replace(spec, holdout=None, classes=())
+    dataset = _raw.get(key) or load_split(key.path, key.split or None, images=key.images or None)
+    if _is_reading_ahead:
+        _raw[key] = dataset
+    if spec.holdout is not None:
+        dataset = spec.holdout.of(dataset)
+    return with_classes(dataset, spec.classes) if spec.classes else dataset
+
+
+@contextmanager
+def reading_ahead() -> Iterator[None]:
+    """Within it, data sets are read once, however often they are asked for.
+
+    The dicts handed out are shared then and must not be changed. What was read stays in memory
+    until `DatasetCatalog.get` is called after the end of this context, once for each data set, or
+    until `forget_datasets`: so statistics, check and loader of a run share one parse.
+    """
+    global _is_reading_ahead
+    _is_reading_ahead = True
+    try:
+        yield
+    except BaseException:
+        _loaded.clear()
+        raise
+    finally:
+        _is_reading_ahead = False
+        _raw.clear()
+
+
+def forget_datasets() -> None:
+    """Free what `reading_ahead` left in memory, where other processes load the data."""
+    _loaded.clear()
+
+
+def describe_datasets(names: Sequence[str]) -> list[str]:
+    """Return lines for a log: the format and contents of each registered data set."""
+    lines = []
+    for name in dict.fromkeys(names):
+        if name in _specs:
+            dataset = _load(_specs[name]).cleaned
+            lines += [dataset.describe(), *(f"{dataset.path}: {note}" for note in dataset.notes)]
+    return lines
+
+
+def set_metadata(name: str, **values: Any) -> None:
+    """Set metadata of a data set, also in place of others, which `Metadata.set` refuses."""
+    metadata = MetadataCatalog.get(name)
+    for key in values:
+        metadata.__dict__.pop(key, None)
+    metadata.set(**values)
+
+
+def _load(spec: DatasetSpec) -> _Loaded:
+    if spec in _loaded:
+        return _loaded[spec]
+    raw = read_dataset(spec)
+    if raw.task == "panoptic":
+        raise DataError(
+            f"{spec.path}: panoptic segments can be checked and shown, but models need instances "
+            "or semantic masks. Register it with Detectron2's register_coco_panoptic_separated."
+        )
+    cleaned, dropped = clean(raw)
+    file = None if cleaned.annotates_pixels else _coco_file(cleaned, spec, dropped)
+    loaded = _Loaded(raw, cleaned, dropped, file)
+    if _is_reading_ahead:
+        _loaded[spec] = loaded
+    return loaded
+
+
+def _coco_file(cleaned: DatasetSplit, spec: DatasetSpec, dropped: Sequence[Issue]) -> Path:
+    """Return a COCO file with the objects of `cleaned`, written into the cache if need be."""
+    if cleaned.coco_file is not None:
+        return cleaned.coco_file
+    digest = hashlib.sha256(repr((_VERSION, spec, cleaned.digest, dropped)).encode())
+    if not cleaned.digest:  # many files: their content is what became of them
+        digest.update(repr(cleaned.images).encode("utf-8", "surrogatepass"))
+    name = f"{as_file_name(cleaned.path.stem)}-{digest.hexdigest()[:16]}.json"
+    root = Path(image_root(cleaned.images))
+    write = partial(write_coco_file, cleaned, root=root)
+    return cached_file(cache_folder() / "annotations" / name, write)
+
+
+def _describe(name: str, loaded: _Loaded) -> None:
+    dataset = loaded.cleaned
+    if dataset.annotates_pixels:
+        classes = list(dataset.classes)
+        set_metadata(name, stuff_classes=classes, evaluator_type="sem_seg")
+        set_metadata(name, ignore_label=dataset.ignore_label)
+        return
+    kind = "coco_rotated" if dataset.task == "rotated" else "coco"
+    kind = dataset.metadata.get("evaluator_type", kind)  # a format may name its own evaluator
+    ids = {number: index for index, number in enumerate(category_ids(dataset))}
+    set_metadata(
+        name,
+        thing_classes=list(dataset.classes),
+        thing_dataset_id_to_contiguous_id=ids,
+        json_file=str(loaded.coco_file),
+        image_root=image_root(dataset.images),
+        evaluator_type=kind,
+        **{key: value for key, value in dataset.metadata.items() if key in _POINTS},
+    )

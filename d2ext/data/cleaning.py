@@ -1,0 +1,257 @@
+"""Cleaning: images and objects that training cannot use are dropped from a split and listed.
+
+A few are dropped with a warning. Where half of the images or records are unusable, something larger
+is wrong, and the data set is refused.
+"""
+
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from d2ext.data.box_validity import enclosing_boxes, invalid_boxes
+from d2ext.data.formats.dataset_split import DatasetSplit, Item, origin
+from d2ext.data.image_info import ImageInfo, LabelInfo, read_label_info
+from d2ext.data.image_info_cache import read_image_infos
+from d2ext.data.issues import Issue
+from d2ext.data.parallel import map_files
+from d2ext.errors import DataError
+from d2ext.files import replacing
+from d2ext.text import first_few
+
+# Codes of records that readers leave out.
+_RECORD_CODES = ("class-unknown", "object-orphan", "record-broken")
+
+_logger = logging.getLogger(__name__)
+_dropped: dict[str, list[Issue]] = {}  # of the data sets cleaned so far, by name
+
+
+def clean(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
+    """Drop what training cannot use from a split.
+
+    Returns:
+        The cleaned split, which shares its dicts with `dataset`, and what is missing in it: images,
+        objects and records that the reader left out.
+    Raises:
+        DataError: half of the images or records are unusable, or no object is left.
+    """
+    if dataset.refusal:
+        raise DataError(dataset.refusal)
+    _refuse_unread_records(dataset)
+    cleaned, images = drop_images(dataset)
+    if cleaned.annotates_pixels:
+        return cleaned, [*images, *dataset.issues]
+    cleaned, objects = drop_objects(cleaned)
+    return cleaned, [*images, *objects, *dataset.issues]
+
+
+def drop_images(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
+    """Drop images that cannot be read or have another size than annotated, with their objects.
+
+    Raises:
+        DataError: half of the images or more are unusable, or every object is on one of them.
+    """
+    problems = _image_problems(dataset)
+    if not problems:
+        return dataset, []
+    _refuse_many_images(dataset, problems)
+    kept = [image for n, image in enumerate(dataset.images) if n not in problems]
+    if dataset.num_annotations and not any(image["annotations"] for image in kept):
+        names = first_few(Path(dataset.images[n]["file_name"]).name for n in problems)
+        raise DataError(
+            f"{dataset.path}: every annotation is on one of the {len(problems)} images that cannot "
+            f"be used: {names}."
+        )
+    issues = [_image_issue(dataset.images[n], *problem) for n, problem in problems.items()]
+    return replace(dataset, images=kept, coco_file=None), issues
+
+
+def drop_objects(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
+    """Drop objects whose box or mask no detector can learn from.
+
+    Raises:
+        DataError: no object is left, and there were some.
+    """
+    objects = [item for image in dataset.images for item in image["annotations"]]
+    counts = [len(image["annotations"]) for image in dataset.images]
+    owners = np.repeat(np.arange(len(counts)), counts)
+    codes = _object_codes(dataset, objects, owners)
+    if not codes:
+        return dataset, []
+    if len(codes) == len(objects):
+        found = ", ".join(f"{n} {code}" for code, n in Counter(codes.values()).items())
+        raise DataError(
+            f"{dataset.path}: none of the {len(objects)} annotations can be used: {found}. Boxes "
+            "are x, y, width, height in pixels of the image."
+        )
+    issues = [
+        _object_issue(dataset, dataset.images[owners[n]], objects[n], codes[n])
+        for n in sorted(codes)
+        if objects[n].get("segmentation") != []  # the reader has listed those
+    ]
+    images = list(dataset.images)
+    dropped = {id(objects[n]) for n in codes}
+    for position in {int(owners[n]) for n in codes}:
+        kept = [o for o in images[position]["annotations"] if id(o) not in dropped]
+        images[position] = {**images[position], "annotations": kept}
+    return replace(dataset, images=images, coco_file=None), issues
+
+
+def note_dropped(name: str, path: Path, issues: Sequence[Issue]) -> None:
+    """Remember what was dropped from the data set `name` for `write_dropped`, and warn of it."""
+    if issues and _dropped.get(name) != list(issues):
+        counts = Counter(issue.code for issue in issues)
+        listed = ", ".join(f"{count} {code}" for code, count in counts.items())
+        what = "annotations" if all(issue.box for issue in issues) else "records"
+        _logger.warning("%s: dropped %d %s: %s.", path, len(issues), what, listed)
+    _dropped[name] = list(issues)
+
+
+def write_dropped(folder: str | Path) -> list[Path]:
+    """List what was dropped so far in `folder`/data_faults/<name>.json, one file per data set.
+
+    Each entry has the keys of `Issue.as_json`, as in the report of the check.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    written = []
+    for name, issues in _dropped.items():
+        if issues:
+            path = Path(folder, "data_faults", f"{as_file_name(name)}.json")
+            listed = [replace(issue, split=name).as_json() for issue in issues]
+            with replacing(path) as part:
+                part.write_text(json.dumps(listed, indent=1, allow_nan=False), encoding="utf-8")
+            written.append(path)
+    return written
+
+
+def as_file_name(name: str) -> str:
+    """Replace what a file name cannot hold by underscores."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def _refuse_unread_records(dataset: DatasetSplit) -> None:
+    unread = [issue for issue in dataset.issues if issue.code in _RECORD_CODES]
+    if unread and len(unread) >= dataset.num_annotations:
+        total = len(unread) + dataset.num_annotations
+        listed = first_few(f"{issue.where} ({issue.detail})" for issue in unread)
+        raise DataError(
+            f"{dataset.path}: {len(unread)} of {total} annotations cannot be read: {listed}."
+        )
+
+
+def _image_problems(dataset: DatasetSplit) -> dict[int, tuple[str, str]]:
+    """Find unusable images: position -> code and detail."""
+    infos = read_image_infos([image["file_name"] for image in dataset.images])
+    found = {
+        number: problem
+        for number, image in enumerate(dataset.images)
+        if (problem := _image_problem(image, infos[image["file_name"]]))
+    }
+    if dataset.task == "semantic":
+        files = [image["sem_seg_file_name"] for image in dataset.images]
+        labels = map_files(read_label_info, files)
+        for number, image in enumerate(dataset.images):
+            problem = _label_problem(image, labels[image["sem_seg_file_name"]])
+            if problem is not None:
+                found.setdefault(number, problem)
+    return dict(sorted(found.items()))
+
+
+def _image_problem(image: Item, info: ImageInfo) -> tuple[str, str] | None:
+    if info.problem:
+        return info.problem, info.detail
+    annotated, size = (image["width"], image["height"]), info.upright_size
+    if annotated == size:
+        return None
+    code = "image-turned" if annotated == info.size else "image-size"
+    detail = f"{size[0]} x {size[1]} pixels, its annotation says {annotated[0]} x {annotated[1]}"
+    return code, detail
+
+
+def _label_problem(image: Item, info: LabelInfo) -> tuple[str, str] | None:
+    if info.problem:
+        return info.problem, info.detail
+    size = (image["width"], image["height"])
+    return None if info.size == size else ("labels-size", f"{info.size}, the image {size}")
+
+
+def _refuse_many_images(dataset: DatasetSplit, problems: dict[int, tuple[str, str]]) -> None:
+    images, total = dataset.images, len(dataset.images)
+    missing = [n for n, (code, _) in problems.items() if code == "image-missing"]
+    if len(missing) == total:
+        raise DataError(
+            f"{dataset.path}: none of its {total} images is there, such as "
+            f"{images[0]['file_name']}."
+        )
+    root = image_root(images)
+    if 2 * len(missing) >= total:
+        names = first_few(os.path.relpath(images[n]["file_name"], root) for n in missing)
+        raise DataError(
+            f"{root}: {len(missing)} of {total} images named in {dataset.path} are missing: "
+            f"{names}. Add them, or name the folder that the file names start from."
+        )
+    if 2 * len(problems) >= total:
+        listed = first_few(
+            f"{os.path.relpath(images[n]['file_name'], root)} ({detail})"
+            for n, (_, detail) in problems.items()
+        )
+        raise DataError(
+            f"{dataset.path}: {len(problems)} of {total} images in {root} cannot be used: "
+            f"{listed}. tools/check_data.py lists them all."
+        )
+
+
+def image_root(images: Sequence[Item]) -> str:
+    """Return the innermost folder that all images are in or below."""
+    return os.path.commonpath({os.path.dirname(image["file_name"]) for image in images})
+
+
+def _object_codes(
+    dataset: DatasetSplit, objects: Sequence[Item], owners: np.ndarray
+) -> dict[int, str]:
+    """Find unusable objects: position -> code."""
+    sides = 5 if dataset.task == "rotated" else 4
+    boxes = np.array([item["bbox"] for item in objects], dtype=np.float64).reshape(-1, sides)
+    sizes = [(image["width"], image["height"]) for image in dataset.images]
+    frames = np.array(sizes, dtype=np.float64).reshape(-1, 2)[owners]
+    found: dict[int, str] = {}
+    for code, mask in invalid_boxes(boxes, frames).items():
+        found |= dict.fromkeys(np.flatnonzero(mask).tolist(), code)
+    for number, item in enumerate(objects):
+        segmentation = item.get("segmentation")
+        if type(segmentation) is list and not segmentation:
+            found.setdefault(number, "mask-polygon")
+        elif type(segmentation) is dict:
+            width, height = sizes[owners[number]]
+            if list(segmentation["size"]) != [height, width]:
+                found.setdefault(number, "mask-size")
+    return found
+
+
+def _image_issue(image: Item, code: str, detail: str) -> Issue:
+    if count := len(image.get("annotations", ())):
+        detail += f"; dropped with {count} annotations"
+    path = Path(image["file_name"])
+    return Issue(code, image["annotated_in"] or str(path), detail, image=path)
+
+
+def _object_issue(dataset: DatasetSplit, image: Item, item: Item, code: str) -> Issue:
+    box = enclosing_boxes(np.array([item["bbox"]], dtype=np.float64))[0]
+    name = dataset.classes[item["category_id"]]
+    shown = ", ".join(f"{value:.6g}" for value in item["bbox"])
+    return Issue(
+        code,
+        origin(image, item),
+        f"{name} in {Path(image['file_name']).name}: [{shown}]",
+        image=Path(image["file_name"]),
+        box=tuple(box.tolist()),
+        record=item["record"],
+    )

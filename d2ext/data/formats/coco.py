@@ -1,0 +1,274 @@
+"""COCO's JSON: boxes, polygons, run lengths, crowds, keypoints, boxes with an angle, panoptic."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from d2ext.data.formats.coco_document import (
+    check_not_empty,
+    collection_paused,
+    read_json,
+    refusal,
+    unread_refusal,
+    with_coco_keys,
+)
+from d2ext.data.formats.coco_ids import id_issues
+from d2ext.data.formats.coco_images import IDS, categories, image_items
+from d2ext.data.formats.coco_layout import CocoSplit, find
+from d2ext.data.formats.dataset_split import DatasetSplit, Item, Task
+from d2ext.data.formats.panoptic import read_panoptic
+from d2ext.data.formats.semantic import is_mask_list, read_mask_list
+from d2ext.data.issues import Issue, reading_issue
+from detectron2.structures import BoxMode
+
+__all__ = ["FORMAT", "CocoSplit", "find", "load"]
+
+FORMAT = "COCO"
+
+_KEPT = ("difficult", "area")  # of an annotation, where it has them
+
+
+def load(part: CocoSplit) -> DatasetSplit:
+    """Read a JSON file in any of COCO's formats.
+
+    Raises:
+        DataError: it cannot be read, is no COCO file, has no images or none of them is found.
+    """
+    with collection_paused():
+        document, digest, is_ascii = read_json(part.path)
+        if is_mask_list(document):
+            return read_mask_list(part, document)
+        if _is_panoptic(document):
+            return read_panoptic(part, document)
+        dataset, is_complete = _Reader(part, with_coco_keys(part.path, document)).read()
+        dataset.digest = digest
+        # pycocotools opens files with the machine's encoding, which need not be UTF-8.
+        dataset.coco_file = part.path if is_complete and is_ascii else None
+        return dataset
+
+
+class _Reader:
+    """Turns a document with images, annotations and categories into a `DatasetSplit`.
+
+    The document is used up: at COCO's size it and its copy together would not fit into memory.
+    """
+
+    def __init__(self, part: CocoSplit, document: Item) -> None:
+        self.part, self.document = part, document
+        self.issues: list[Issue] = []
+        self.mask_issues: list[Issue] = []
+        self.unread: list[Item] = []  # annotations that cannot be read
+        self.is_complete = "info" in document  # some versions of pycocotools copy it unasked
+        self.has_points = True  # each annotation has keypoints, and how many of them are labelled
+
+    def read(self) -> tuple[DatasetSplit, bool]:
+        """Return the split, and true if evaluation can read the file as it is."""
+        document, path = self.document, self.part.path
+        check_not_empty(path, document, ("images",))
+        classes, self.indices = categories(path, document["categories"])
+        images = image_items(self.part, document["images"], self.issues)
+        self.by_id = {image["image_id"]: image for image in images}
+        ids, refused = id_issues(str(path), document), refusal(path, document)
+        self._add_all(document["annotations"])
+        task = _settle_task(images)
+        self._settle_masks(images)
+        self.is_complete &= task != "keypoints" or self.has_points
+        dataset = DatasetSplit(
+            format=FORMAT,
+            path=path,
+            split=self.part.split,
+            task=task,
+            classes=classes,
+            images=images,
+            issues=self.issues,
+            id_issues=ids,
+            metadata=_metadata(document["categories"]),
+            category_ids=tuple(self.indices) if all(map(_is_int, self.indices)) else (),
+            refusal=refused or unread_refusal(path, document, self.unread),
+        )
+        with_ids = not any(issue.code.startswith("object-id") for issue in ids)
+        return dataset, self.is_complete and with_ids and not self.issues
+
+    def _add_all(self, annotations: list[Item]) -> None:
+        for position in range(len(annotations)):
+            item = annotations[position]
+            annotations[position] = {}  # so that each is freed as soon as it was read
+            self._add(item, position + 1)
+
+    def _add(self, item: Item, number: int) -> None:
+        # Nearly a million calls at COCO's size: nothing is called that a sound item does not need.
+        get = item.get
+        image_id, category_id, given = get("image_id"), get("category_id"), get("segmentation")
+        image = self.by_id.get(image_id) if isinstance(image_id, IDS) else None
+        category = self.indices.get(category_id) if isinstance(category_id, IDS) else None
+        segmentation = _segmentation(given, image) if given and image is not None else None
+        box = _box(get("bbox"), segmentation)
+        if image is None or category is None or box is None:
+            self._leave_out(item, number, image, category)
+            return
+        crowd = get("iscrowd")
+        found = {
+            "bbox": box,
+            "bbox_mode": BoxMode.XYWH_ABS if len(box) == 4 else BoxMode.XYWHA_ABS,
+            "category_id": category,
+            "iscrowd": 1 if crowd or get("ignore") else 0,
+            "record": item["id"] if "id" in item else f"annotation {number}",  # noqa: SIM401
+        }
+        image["annotations"].append(found)
+        if given:
+            found["segmentation"] = segmentation or []
+            if segmentation is None or len(segmentation) < len(given):
+                what = "mask without a polygon of three points"
+                issue = self._issue("mask-polygon", what, found["record"], image, given)
+                self.mask_issues.append(issue)
+        area = get("area")
+        if isinstance(area, (int, float)) and math.isfinite(area):
+            found["area"] = area
+        if "area" not in found or crowd is None or "ignore" in item or box is not get("bbox"):
+            self.is_complete = False
+        if "keypoints" in item or "difficult" in item:
+            self._add_rest(item, found, image)
+        if "keypoints" not in found or "num_keypoints" not in item:
+            self.has_points = False
+
+    def _add_rest(self, item: Item, found: Item, image: Item) -> None:
+        points = item.get("keypoints")
+        if points and _is_points(points):
+            found["keypoints"] = shifted(points, 0.5)
+        elif points:
+            what = "keypoints that are none"
+            issue = self._issue("keypoint-value", what, found["record"], image, points)
+            self.issues.append(issue)
+        if item.get("difficult"):
+            found["difficult"] = 1
+
+    def _leave_out(self, item: Item, number: int, image: Item | None, category: int | None) -> None:
+        self.unread.append(item)
+        record = item.get("id", f"annotation {number}")
+        if image is None:
+            code, what, key = "object-orphan", "annotation of an unknown image", "image_id"
+        elif category is None:
+            code, what, key = "class-unknown", "unknown category", "category_id"
+        else:
+            code, what, key = "record-broken", "box that is not four numbers", "bbox"
+        self.issues.append(self._issue(code, what, record, image, item.get(key)))
+
+    def _issue(self, code: str, what: str, record: Any, image: Item | None, found: Any) -> Issue:
+        where, name = f"{self.part.path}:{record}", image["file_name"] if image else ""
+        return reading_issue(code, what, where, name, f"{found!r}"[:80])
+
+    def _settle_masks(self, images: list[Item]) -> None:
+        """Forget empty polygons where no object has a mask: exporters of boxes write them."""
+        if any(item.get("segmentation") for image in images for item in image["annotations"]):
+            self.issues += self.mask_issues
+            return
+        self.is_complete &= not self.mask_issues
+        for image in images:
+            for item in image["annotations"]:
+                item.pop("segmentation", None)
+
+
+def shifted(keypoints: Sequence[float], by: float) -> list[float]:
+    """Shift the x and y of keypoints: COCO stores pixel indices, whose centres are at +0.5."""
+    return [n if i % 3 == 2 else n + by for i, n in enumerate(keypoints)]
+
+
+def _is_panoptic(document: Any) -> bool:
+    items = document.get("annotations") if isinstance(document, dict) else None
+    first = items[0] if isinstance(items, list) and items else None
+    return isinstance(first, dict) and "segments_info" in first
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int)
+
+
+def _segmentation(value: Any, image: Item) -> Any:
+    """Return the polygons of three points or more, or compressed run lengths; else None."""
+    if isinstance(value, dict):
+        return _run_lengths(value, image)
+    if isinstance(value, list):
+        return [polygon for polygon in value if _is_polygon(polygon)] or None
+    return None
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    try:
+        sum(values)  # in C: several times faster than a look at each
+    except (TypeError, OverflowError):
+        return False
+    return True
+
+
+def _is_polygon(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
+        return False
+    try:
+        if math.isfinite(sum(value)):  # in C: numbers alone, and all of them finite
+            return True
+    except (TypeError, OverflowError):
+        return False
+    return all(math.isfinite(n) for n in value)  # the sum of large numbers may not be finite
+
+
+def _run_lengths(value: Item, image: Item) -> Item | None:
+    size, counts = value.get("size"), value.get("counts")
+    try:
+        if isinstance(counts, list):
+            height, width = size  # type: ignore[misc] # a TypeError is as good
+            return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
+        if isinstance(counts, (str, bytes)) and len(size) == 2:  # type: ignore[arg-type]
+            return {"size": list(size), "counts": counts}  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return None
+
+
+def _box(value: Any, segmentation: Any) -> list[float] | None:
+    """Return four or five numbers; the box of the mask where there are none."""
+    if isinstance(value, list) and 4 <= len(value) <= 5:
+        return value if _are_numbers(value) else None
+    if value not in (None, []) or segmentation is None:
+        return None
+    if isinstance(segmentation, dict):
+        return [float(n) for n in coco_mask.toBbox(segmentation).tolist()]
+    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
+    low, high = points.min(0), points.max(0)
+    return [*low.tolist(), *(high - low).tolist()]
+
+
+def _settle_task(images: list[Item]) -> Task:
+    """Return what the annotations are good for; where one box has an angle, all get one."""
+    annotations = [item for image in images for item in image["annotations"]]
+    if any(len(item["bbox"]) == 5 for item in annotations):
+        for item in annotations:
+            if len(item["bbox"]) == 4:
+                item["bbox"] = list(
+                    BoxMode.convert(item["bbox"], BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS)
+                )
+                item["bbox_mode"] = BoxMode.XYWHA_ABS
+        return "rotated"
+    if any("keypoints" in item for item in annotations):
+        return "keypoints"
+    return "masks" if any(item.get("segmentation") for item in annotations) else "boxes"
+
+
+def _is_points(value: Any) -> bool:
+    numbers = isinstance(value, list) and all(isinstance(n, (int, float)) for n in value)
+    return numbers and bool(value) and len(value) % 3 == 0
+
+
+def _flips(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair the points that change places in a mirrored image, by their names."""
+    pairs = [(name, name.replace("left", "right")) for name in names if "left" in name]
+    return [pair for pair in pairs if pair[1] in names]
+
+
+def _metadata(items: Sequence[Item]) -> dict[str, Any]:
+    given = (item.get("keypoints") for item in items)
+    names = next(([*map(str, one)] for one in given if one and isinstance(one, list)), None)
+    points = {"keypoint_names": names, "keypoint_flip_map": _flips(names)} if names else {}
+    return {"categories": list(items), **points}

@@ -1,0 +1,170 @@
+"""Finding images and splits by their names, and reading the sizes of images."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import ExifTags, Image
+
+from d2ext.data.issues import Issue, reading_issue
+from d2ext.errors import DataError
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_ALIASES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(_ALIASES, key=len, reverse=True))})(?![a-z])")
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+@dataclass(frozen=True)
+class LabelFolder:
+    """A split's folder with one label file an image, and where the images may be."""
+
+    path: Path
+    split: str
+    image_folders: tuple[Path, ...]
+
+
+def split_of(name: str) -> str:
+    """The split that a file's or folder's name tells of: "valid" -> "val", "train2017" -> "train".
+
+    "" where it tells of none or of several ("trainval").
+    """
+    found = {_ALIASES[word] for word in _WORD.findall(name.lower())}
+    return found.pop() if len(found) == 1 else ""
+
+
+def without_split(name: str) -> str:
+    """`name` in lower case without the word for a split: "instances_train2017" -> "instances"."""
+    return re.sub(rf"{_WORD.pattern}\d*", "", name.lower()).strip("_-. ")
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """The folders in `folder` that are named as splits, in the order train, val, test."""
+    by_name: dict[str, Path] = {}
+    for path in folders_in(folder):
+        split = _ALIASES.get(re.sub(r"[\d_-]+$", "", path.name.lower()), "")
+        if split:
+            by_name.setdefault(split, path)
+    return {split: by_name[split] for split in ("train", "val", "test") if split in by_name}
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in `folder`, without hidden ones, by name; none where it is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(found)]
+
+
+def files_in(folder: Path, *suffixes: str) -> list[Path]:
+    """The files in `folder` with one of `suffixes` in any case, without hidden ones, by name."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [folder / n for n in names if not n.startswith(".") and n.lower().endswith(suffixes)]
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The images in `folder` and below it, without hidden files, sorted by path."""
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = (n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n[0] != ".")
+        found += [Path(parent, name) for name in sorted(inside)]
+    return found
+
+
+def child(folder: Path, *names: str) -> Path | None:
+    """The first of the folders `names` in `folder`; upper and lower case are the same."""
+    by_name = {path.name.lower(): path for path in folders_in(folder)}
+    return next((by_name[name.lower()] for name in names if name.lower() in by_name), None)
+
+
+class ImageIndex:
+    """Finds images of some folders by name, also without a suffix, with another, or in subfolders.
+
+    Args:
+        folders: looked through in this order, when first asked.
+    """
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self.folders = list(dict.fromkeys(folders))
+        self._by_name: dict[str, Path] | None = None
+        self._by_stem: dict[str, Path] = {}
+
+    def find(self, name: str) -> Path | None:
+        """The image that an annotation names by file name, path or stem."""
+        name = name.replace("\\", "/")
+        for folder in self.folders:
+            if name and (path := folder / name).suffix and path.is_file():
+                return path
+        if self._by_name is None:
+            self._read()
+        base = name.rpartition("/")[2]
+        return (self._by_name or {}).get(base) or self._by_stem.get(stem(base).lower())
+
+    def _read(self) -> None:
+        self._by_name = {}
+        for folder in self.folders:
+            for path in images_below(folder):
+                self._by_name.setdefault(path.name, path)
+                self._by_stem.setdefault(stem(path.name).lower(), path)
+
+
+def stem(name: str) -> str:
+    """`name` without the suffix of an image; other dots are part of the name."""
+    base, dot, suffix = name.rpartition(".")
+    return base if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height in pixels of the image turned upright; None if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return (height, width) if turned else (width, height)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number (from 1) and text of the lines that are not blank.
+
+    Raises:
+        DataError: the file cannot be read or is not text.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text. Save the file as UTF-8.") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line := line.strip():
+            yield number, line
+
+
+def lines_or_issue(path: Path, issues: list[Issue], image: str) -> list[tuple[int, str]]:
+    """`read_lines`, or no lines and a fault: one bad file among many is no reason to stop."""
+    try:
+        return list(read_lines(path))
+    except DataError as error:
+        issues.append(
+            reading_issue("file-unreadable", "unreadable labels", str(path), image, str(error))
+        )
+        return []

@@ -1,0 +1,185 @@
+"""YOLO's label lines: normalised boxes, polygons, oriented boxes and keypoints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from d2ext.data.formats.corners import rotated_box
+from d2ext.data.formats.dataset_split import DatasetSplit, Item
+from d2ext.data.formats.image_files import image_size, lines_or_issue
+from d2ext.data.issues import reading_issue
+from d2ext.errors import DataError
+from detectron2.structures import BoxMode
+
+Label = tuple[int, int, list[float]]  # line, class, numbers
+MOST_CLASSES = 100_000  # a greater index is no class but a slip
+_NORMALISED = 2.0  # greater numbers cannot be meant as shares of the image's size
+
+
+def read_labels(dataset: DatasetSplit, files: Sequence[tuple[Path, Path]], kpt_shape: Any) -> None:
+    """Fill `dataset` with images, annotations, issues, task, and classes if nobody named them.
+
+    Args:
+        dataset: without images yet.
+        files: each image and where its labels would stand.
+        kpt_shape: of the yaml file: number of keypoints and of numbers for each.
+    Raises:
+        DataError: nothing names or uses a class.
+    """
+    pending: list[tuple[Item, list[Label]]] = []
+    for file, labels in files:
+        size = image_size(file)
+        if size is None:
+            dataset.issues.append(
+                reading_issue("image-unreadable", "unreadable image", str(file), str(file))
+            )
+            continue
+        image = _image(file, size, labels, len(pending) + 1)
+        pending.append((image, _parse(labels, image, dataset)))
+        dataset.images.append(image)
+    counts = {len(numbers) for _, labels in pending for _, _, numbers in labels}
+    keypoints = _keypoints(kpt_shape)
+    oriented = counts == {8} and not keypoints
+    if oriented:
+        dataset.notes.append("four corners in every label: oriented boxes, not polygons")
+    _name_classes(dataset, pending)
+    for image, found in pending:
+        for label in found:
+            _add(dataset, image, label, oriented, keypoints)
+    dataset.task = _task(dataset, oriented)
+
+
+def _image(file: Path, size: tuple[int, int], labels: Path, number: int) -> Item:
+    return {
+        "file_name": str(file),
+        "image_id": number,
+        "width": size[0],
+        "height": size[1],
+        "annotated_in": str(labels) if labels.exists() else "",
+        "annotations": [],
+    }
+
+
+def _parse(file: Path, image: Item, dataset: DatasetSplit) -> list[Label]:
+    if not image["annotated_in"]:
+        return []
+    found = []
+    for line, text in lines_or_issue(file, dataset.issues, image["file_name"]):
+        words = text.split()
+        try:
+            index, numbers = float(words[0]), [float(word) for word in words[1:]]
+        except ValueError:
+            _report(dataset, "record-broken", "label that is not numbers", image, line, text)
+            continue
+        if not 0 <= index < MOST_CLASSES or index != int(index):
+            _report(dataset, "record-broken", "label without a class index", image, line, text)
+        else:
+            found.append((line, int(index), numbers))
+    return found
+
+
+def _keypoints(shape: Any) -> tuple[int, int] | None:
+    """Number of keypoints and numbers of each, 2 or 3."""
+    if isinstance(shape, (list, tuple)) and len(shape) == 2 and shape[1] in (2, 3):
+        return int(shape[0]), int(shape[1])
+    return None
+
+
+def _name_classes(dataset: DatasetSplit, pending: list[tuple[Item, list[Label]]]) -> None:
+    if not dataset.classes:
+        most = max((index for _, labels in pending for _, index, _ in labels), default=-1)
+        dataset.classes = tuple(f"class_{n}" for n in range(most + 1))
+        dataset.notes.append("no names given: classes are named by their index")
+    if not dataset.classes:
+        raise DataError(f"{dataset.path}: no labels and no class names found.")
+
+
+def _add(
+    dataset: DatasetSplit,
+    image: Item,
+    label: Label,
+    oriented: bool,
+    keypoints: tuple[int, int] | None,
+) -> None:
+    line, index, numbers = label
+    if index >= len(dataset.classes):
+        _report(
+            dataset,
+            "class-unknown",
+            "unknown class",
+            image,
+            line,
+            f"index {index} of {len(dataset.classes)}",
+        )
+        return
+    if numbers and max(numbers) > _NORMALISED:
+        _report(
+            dataset,
+            "record-broken",
+            "label that is not normalised",
+            image,
+            line,
+            f"{max(numbers)} is above 1",
+        )
+        return
+    found = _shape(numbers, image["width"], image["height"], oriented, keypoints)
+    if found is None:
+        _report(dataset, "record-broken", f"label of {len(numbers) + 1} numbers", image, line)
+        return
+    found |= {"category_id": index, "iscrowd": 0, "record": line}
+    image["annotations"].append(found)
+
+
+def _shape(
+    numbers: list[float],
+    width: int,
+    height: int,
+    oriented: bool,
+    keypoints: tuple[int, int] | None,
+) -> Item | None:
+    count = len(numbers)
+    if keypoints and count == 4 + keypoints[0] * keypoints[1]:
+        points = _points(numbers[4:], keypoints[1], width, height)
+        return {**_box(numbers[:4], width, height), "keypoints": points}
+    if count == 4:
+        return _box(numbers, width, height)
+    if count < 6 or count % 2:
+        return None
+    points = [n * (width, height)[i % 2] for i, n in enumerate(numbers)]
+    if oriented:
+        return {"bbox": rotated_box(points), "bbox_mode": BoxMode.XYWHA_ABS}
+    xs, ys = points[::2], points[1::2]
+    box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+    return {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "segmentation": [points]}
+
+
+def _box(numbers: list[float], width: int, height: int) -> Item:
+    cx, cy, w, h = numbers
+    box = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
+    return {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS}
+
+
+def _points(numbers: list[float], each: int, width: int, height: int) -> list[float]:
+    """Pixels and visibility; without one, a point at the origin is not labelled."""
+    found: list[float] = []
+    for n in range(0, len(numbers), each):
+        x, y = numbers[n : n + 2]
+        seen = numbers[n + 2] if each == 3 else 2.0 * bool(x or y)
+        found += [x * width, y * height, seen]
+    return found
+
+
+def _task(dataset: DatasetSplit, oriented: bool) -> Any:
+    items = [item for image in dataset.images for item in image["annotations"]]
+    if oriented:
+        return "rotated"
+    if any("keypoints" in item for item in items):
+        return "keypoints"
+    return "masks" if any("segmentation" in item for item in items) else "boxes"
+
+
+def _report(
+    dataset: DatasetSplit, code: str, what: str, image: Item, line: int, found: str = ""
+) -> None:
+    where = f"{image['annotated_in']}:{line}"
+    dataset.issues.append(reading_issue(code, what, where, image["file_name"], found[:80]))

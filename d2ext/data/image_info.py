@@ -1,0 +1,185 @@
+"""Image info: what an image or label image is, from one read of its file."""
+
+import hashlib
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+THUMBNAIL = 16  # side of the grey thumbnail that near-duplicates are found by, in pixels
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_DECODED = 4 * THUMBNAIL  # JPEGs are decoded at the smallest of 1/1, 1/2, 1/4, 1/8 above this
+_LABEL_MODES = ("L", "P", "1", "I", "I;16")  # Pillow's modes with one number per pixel
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What is known of an image file.
+
+    Args:
+        problem: the code of the issue that keeps it from being read, "" for none.
+        detail: the reason, in the decoder's words.
+        size: width and height in pixels as stored, before EXIF turns it; (0, 0) if not known.
+        orientation: of EXIF, 1 to 8; 1 is upright.
+        format: Pillow's name of it, such as "JPEG".
+        mode: Pillow's name of it, such as "RGB".
+        frames: number of pictures in the file.
+        blank: every pixel has the same colour.
+        digest: hash of the file's bytes.
+        thumbnail: (THUMBNAIL, THUMBNAIL) uint8, grey and upright; None if it cannot be read.
+    """
+
+    problem: str = ""
+    detail: str = ""
+    size: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    format: str = ""
+    mode: str = ""
+    frames: int = 1
+    blank: bool = False
+    digest: bytes = b""
+    thumbnail: NDArray[np.uint8] | None = None
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height in pixels after EXIF turned the image, as training sees it."""
+        return self.size[::-1] if self.orientation in (5, 6, 7, 8) else self.size
+
+
+@dataclass(frozen=True, slots=True)
+class LabelInfo:
+    """What is known of a label image, which has the class index of each pixel.
+
+    Args:
+        problem: the code of the issue that keeps it from being used, "" for none.
+        detail: the reason.
+        size: width and height in pixels.
+        values: those that occur, ascending.
+        counts: number of pixels of each value.
+    """
+
+    problem: str = ""
+    detail: str = ""
+    size: tuple[int, int] = (0, 0)
+    values: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+def read_image_info(path: str | os.PathLike) -> ImageInfo:
+    """Read the info of an image file; nothing is raised, problems are part of the info.
+
+    A JPEG is decoded at an eighth of its size. libjpeg still reads all of its data, so this fails
+    where full decoding would.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return ImageInfo("image-missing", "no such file")
+    except OSError as error:
+        return ImageInfo("image-unreadable", error.strerror or str(error))
+    if not content:
+        return ImageInfo("image-empty", "0 bytes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data and of large pictures
+        return _parse(content)
+
+
+def read_label_info(path: str | os.PathLike) -> LabelInfo:
+    """Read a label image and count its values; nothing is raised, problems are part of the info."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _LABEL_MODES:
+                return LabelInfo("labels-channels", f"Pillow's mode {image.mode}", image.size)
+            pixels = np.asarray(image)
+    except FileNotFoundError:
+        return LabelInfo("labels-missing", "no such file")
+    except Exception as error:  # decoders raise errors of any type
+        return LabelInfo("labels-missing", _reason(error))
+    values, counts = np.unique(pixels, return_counts=True)
+    return LabelInfo("", "", image.size, tuple(values.tolist()), tuple(counts.tolist()))
+
+
+def _parse(content: bytes) -> ImageInfo:
+    try:
+        image = Image.open(io.BytesIO(content))
+    except Image.DecompressionBombError:
+        return ImageInfo("image-huge", f"over {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels")
+    except UnidentifiedImageError:
+        return ImageInfo("image-unreadable", f"no image: {_guess_content(content)}")
+    except Exception as error:  # decoders raise errors of any type
+        return ImageInfo("image-unreadable", _reason(error))
+    return _decode(content, image)
+
+
+def _decode(content: bytes, image: Image.Image) -> ImageInfo:
+    known: dict[str, Any] = {
+        "size": image.size,
+        "orientation": _read_orientation(image),
+        "format": image.format or "",
+        "mode": image.mode,
+        # An MPO file is a JPEG with previews or a second view; training reads the first picture.
+        "frames": getattr(image, "n_frames", 1) if image.format != "MPO" else 1,
+        "digest": hashlib.blake2b(content, digest_size=16).digest(),
+    }
+    try:
+        image.draft("L", (_DECODED, _DECODED))
+        image.load()
+        blank = _is_blank(image)
+        thumbnail = _make_thumbnail(image, known["orientation"])
+    except Exception as error:
+        return ImageInfo("image-truncated", _reason(error), **known)
+    return ImageInfo(blank=blank, thumbnail=thumbnail, **known)
+
+
+def _read_orientation(image: Image.Image) -> int:
+    try:
+        value: Any = image.getexif().get(_ORIENTATION)
+    except Exception:  # malformed EXIF does not make the picture unreadable
+        return 1
+    return int(value) if value in range(2, 9) else 1
+
+
+def _is_blank(image: Image.Image) -> bool:
+    ranges = image.getextrema()
+    pairs = ranges if isinstance(ranges[0], tuple) else (ranges,)
+    return all(low == high for low, high in pairs)
+
+
+def _make_thumbnail(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
+    small = _to_grey(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    if orientation != 1:
+        small.getexif()[_ORIENTATION] = orientation
+        small = ImageOps.exif_transpose(small)
+    return np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL)
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    if image.mode == "L":
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image, dtype=np.float64)
+        span = np.ptp(values) or 1.0
+        return Image.fromarray(((values - values.min()) * (255 / span)).astype(np.uint8))
+    return image.convert("L")
+
+
+def _guess_content(content: bytes) -> str:
+    start = content[:16].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"{")):
+        return "a web page or other text, as a failed download leaves"
+    if content.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS: run `git lfs pull`"
+    if not any(content[:4096]):
+        return "it starts with zeros, as a failed copy leaves"
+    return f"it starts with {content[:8]!r}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,79 @@
+"""The family gives its authors' numbers, and settings of a case reach the model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import d2ext
+from d2ext.errors import DataError
+from d2ext.parity import run_case
+from d2ext.projects.detr.parity import read_case
+from detectron2.modeling import build_model
+
+CASES = Path(d2ext.__file__).parents[1] / "tests/parity"
+NAMES = [
+    "detr_r50",
+    "conditional_detr_r50",
+    "dab_detr_r50",
+    "deformable_detr_r50",
+    "dino_r50_4scale",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_output_is_the_authors(name):
+    comparisons = run_case(CASES / name)
+    assert len(comparisons) == len(json.loads((CASES / name / "case.json").read_text())["outputs"])
+    assert [comparison for comparison in comparisons if not comparison.passed] == []
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Return the reader of a copy of a case with other settings."""
+
+    def changed(name: str, **settings):
+        folder = Path(shutil.copytree(CASES / name, tmp_path / name))
+        facts = json.loads((folder / "case.json").read_text())
+        facts["config"].update(settings)
+        (folder / "case.json").write_text(json.dumps(facts))
+        return read_case(folder)
+
+    return changed
+
+
+def test_settings_reach_the_model(changed):
+    case = changed(
+        "dab_detr_r50",
+        dilation=True,
+        enc_layers=1,
+        dec_layers=2,
+        num_queries=9,
+        num_patterns=3,
+        pe_temperatureW=30,
+        detections="topk7",
+        set_cost_giou=3,
+        focal_alpha=0.5,
+    )
+    model = build_model(case.cfg())
+    assert (len(model.encoder.layers), len(model.decoder.layers)) == (1, 2)
+    assert model.refpoint_embed.weight.shape == (9, 4)
+    assert model.patterns.num_embeddings == 3
+    assert model.position_encoding.temperatures == (20.0, 30.0)
+    assert model.backbone.output_shape()["res5"].stride == 16
+    assert model.max_detections == 7
+    assert model.criterion.matcher.giou_weight == 3.0
+    assert model.criterion.matcher.focal_alpha == 0.5
+
+
+def test_a_mask_head_is_built_where_a_case_has_masks(changed):
+    model = build_model(changed("detr_r50", masks=True, backbone="resnet101").cfg())
+    assert model.mask_head is not None
+    assert len(model.backbone.res4) == 23
+
+
+def test_a_setting_that_does_not_exist_here_is_refused(changed):
+    with pytest.raises(DataError, match=r"config\.position_embedding: 'learned'"):
+        changed("detr_r50", position_embedding="learned")

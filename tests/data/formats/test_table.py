@@ -1,0 +1,63 @@
+"""Tables of boxes: headers, delimiters, shares, and wrong rows."""
+
+import pytest
+
+from d2ext.data.formats import load_split, load_splits
+from d2ext.errors import DataError
+from tests.helpers.dataset_folders import save_image, write
+
+
+def table(folder, text, name="boxes.csv"):
+    save_image(folder / "images" / "a.png")
+    save_image(folder / "images" / "b.png")
+    return write(folder / name, text)
+
+
+def boxes(source):
+    return [[item["bbox"] for item in image["annotations"]] for image in source.images]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,xmin,ymin,xmax,ymax,label\na.png,1,2,5,8,cat\n",
+        "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,32,24,cat,1,2,5,8\n",
+        "image;xmin;ymin;xmax;ymax;label\na.png;1;2;5;8;cat\n",
+        "Image_ID, X1, Y1, X2, Y2, Class Name\na, 1, 2, 5, 8, cat\n",
+        "images/a.png,1,2,5,8,cat\n",
+        "image,xmin,ymin,xmax,ymax,label\na.png,0.03125,0.083333333333,0.15625,0.3333333333,cat\n",
+    ],
+)
+def test_spellings_of_a_table_give_the_same_box(tmp_path, text):
+    source = load_split(table(tmp_path, text))
+    assert source.classes == ("cat",)
+    assert boxes(source)[0][0] == pytest.approx([1, 2, 4, 6])
+
+
+def test_a_row_with_nothing_but_a_name_is_an_image_without_objects(tmp_path):
+    text = "a.png,1,2,5,8,cat\nb.png,,,,,\n"
+    assert [len(found) for found in boxes(load_split(table(tmp_path, text)))] == [1, 0]
+
+
+def test_wrong_rows_are_told_with_their_line(tmp_path):
+    text = (
+        "image,xmin,ymin,xmax,ymax,label\na.png,1,2,5,8,cat\na.png,1,x,5,8,cat\nz.png,1,2,3,4,c\n"
+    )
+    source = load_split(table(tmp_path, text))
+    assert [(issue.code, issue.where[-2:]) for issue in source.issues] == [
+        ("record-broken", ":3"),
+        ("image-missing", ":4"),
+    ]
+    assert "row without four numbers" in source.issues[0].detail
+    assert "image not found" in source.issues[1].detail
+
+
+def test_tables_named_as_splits_are_splits(tmp_path):
+    for name in ("train.csv", "val.csv"):
+        table(tmp_path, "a.png,1,2,5,8,cat\n", name)
+    assert list(load_splits(tmp_path)) == ["train", "val"]
+
+
+def test_a_table_of_something_else_says_which_columns_are_needed(tmp_path):
+    with pytest.raises(DataError, match="xmin, ymin, xmax, ymax, label; found a, b"):
+        load_split(table(tmp_path, "a,b\n1,2\n"))

@@ -1,0 +1,214 @@
+"""YOLO: where data.yaml's paths lead, and every kind of label line."""
+
+import pytest
+
+from d2ext.data.formats import load_split, load_splits
+from d2ext.errors import DataError
+from detectron2.structures import BoxMode
+from tests.helpers.dataset_folders import save_image, write
+
+BOX = "1 0.5 0.5 0.25 0.5\n"  # [12, 6, 8, 12] of 32 x 24
+
+
+def yolo(folder, labels=BOX, yaml="train: images/train\nnames: [cat, dog]\n"):
+    save_image(folder / "images" / "train" / "a.png")
+    write(folder / "labels" / "train" / "a.txt", labels)
+    write(folder / "data.yaml", yaml)
+    return folder
+
+
+def objects(source):
+    return [item for image in source.images for item in image["annotations"]]
+
+
+def test_a_box_is_in_pixels_and_its_class_is_named(tmp_path):
+    source = load_split(yolo(tmp_path))
+    (item,) = objects(source)
+    assert item["bbox"] == [12.0, 6.0, 8.0, 12.0]
+    assert source.classes[item["category_id"]] == "dog"
+    assert (source.task, source.split) == ("boxes", "train")
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "train: images/train\nnames: {0: cat, 1: dog}\n",
+        "path: .\ntrain: images/train\nnames: [cat, dog]\n",
+        "train: ../images/train\nnames: [cat, dog]\n",  # as exports of Roboflow have it
+        "train: [images/train]\nval: \nnames: [cat, dog]\n",
+        "train: ..\\images\\train\nnames: [cat, dog]\n",
+        "train: /content/drive/set/images/train\nnames: [cat, dog]\n",
+        "train: train.txt\nnames: [cat, dog]\n",
+    ],
+)
+def test_spellings_of_the_yaml_lead_to_the_same(tmp_path, yaml):
+    write(tmp_path / "train.txt", "./images/train/a.png\n")
+    assert [item["bbox"] for item in objects(load_split(yolo(tmp_path, yaml=yaml)))] == [
+        [12.0, 6.0, 8.0, 12.0]
+    ]
+
+
+def test_the_path_key_counts_from_the_yaml_and_then_by_itself(tmp_path):
+    yolo(tmp_path / "data")
+    yaml = f"path: {tmp_path}/data\ntrain: images/train\nnames: [cat, dog]\n"
+    assert len(objects(load_split(write(tmp_path / "elsewhere" / "data.yaml", yaml)))) == 1
+    yaml = "path: ../data\ntrain: images/train\nnames: [cat, dog]\n"
+    assert len(objects(load_split(write(tmp_path / "elsewhere" / "data.yaml", yaml)))) == 1
+
+
+def test_a_missing_path_lists_every_place_that_was_tried(tmp_path):
+    file = write(tmp_path / "data.yaml", "path: some/root\ntrain: pictures\nnames: [cat]\n")
+    with pytest.raises(DataError) as error:
+        load_split(file)
+    for place in (tmp_path / "pictures", tmp_path / "some/root/pictures", "some/root/pictures"):
+        assert str(place) in str(error.value)
+
+
+def test_images_without_labels_are_background(tmp_path):
+    save_image(yolo(tmp_path) / "images" / "train" / "b.png")
+    assert [len(image["annotations"]) for image in load_split(tmp_path).images] == [1, 0]
+
+
+def test_polygons_get_the_box_around_them(tmp_path):
+    source = load_split(yolo(tmp_path, "0 0.25 0.25 0.5 0.25 0.5 0.75\n"))
+    (item,) = objects(source)
+    assert source.task == "masks"
+    assert item["segmentation"] == [[8, 6, 16, 6, 16, 18]]
+    assert item["bbox"] == [8, 6, 8, 12]
+
+
+def test_four_corners_in_every_label_are_oriented_boxes(tmp_path):
+    source = load_split(yolo(tmp_path, "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75\n"))
+    (item,) = objects(source)
+    assert (source.task, item["bbox_mode"]) == ("rotated", BoxMode.XYWHA_ABS)
+    assert item["bbox"] == pytest.approx([12, 12, 8, 12, 0])
+
+
+def test_four_corners_beside_other_polygons_are_polygons(tmp_path):
+    quad, triangle = "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75", "0 0.1 0.1 0.2 0.1 0.2 0.2"
+    source = load_split(yolo(tmp_path, f"{quad}\n{triangle}\n"))
+    assert source.task == "masks"
+
+
+def test_keypoints_follow_kpt_shape(tmp_path):
+    yaml = "train: images/train\nnames: [cat]\nkpt_shape: [2, 3]\n"
+    source = load_split(yolo(tmp_path, "0 0.5 0.5 0.25 0.5 0.5 0.5 2 0 0 0\n", yaml))
+    assert source.task == "keypoints"
+    assert objects(source)[0]["keypoints"] == [16.0, 12.0, 2.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("1 0.5 0.5", "label of 3 numbers"),
+        ("1 0.5 0.5 0.2 x", "label that is not numbers"),
+        ("7 0.5 0.5 0.2 0.2", "unknown class"),
+        ("1.5 0.5 0.5 0.2 0.2", "label without a class index"),
+        ("-1 0.5 0.5 0.2 0.2", "label without a class index"),
+        ("nan 0.5 0.5 0.2 0.2", "label without a class index"),
+        ("inf 0.5 0.5 0.2 0.2", "label without a class index"),
+        ("1e18 0.5 0.5 0.2 0.2", "label without a class index"),
+        ("1 16 12 8 12", "label that is not normalised"),
+    ],
+)
+def test_a_wrong_line_is_told_and_the_others_are_read(tmp_path, line, what):
+    source = load_split(yolo(tmp_path, f"\n{line}\n{BOX}"))
+    (issue,) = source.issues
+    assert issue.code == ("class-unknown" if what == "unknown class" else "record-broken")
+    assert issue.detail.startswith(what)
+    assert source.issues[0].where.endswith("a.txt:2")
+    assert len(objects(source)) == 1
+
+
+def test_labels_that_are_no_text_are_a_fault_of_one_file(tmp_path):
+    (yolo(tmp_path) / "labels" / "train" / "a.txt").write_bytes(b"\xff\xfe\x00")
+    (issue,) = load_split(tmp_path / "data.yaml").issues
+    assert issue.code == "file-unreadable"
+    assert issue.detail.startswith("unreadable labels")
+
+
+def test_an_image_that_cannot_be_read_is_told(tmp_path):
+    write(yolo(tmp_path) / "images" / "train" / "b.png", "no image")
+    (issue,) = load_split(tmp_path).issues
+    assert issue.code == "image-unreadable"
+    assert "unreadable image" in issue.detail
+
+
+def test_folders_without_a_yaml_take_names_from_classes_txt(tmp_path):
+    for split in ("train", "valid"):
+        save_image(tmp_path / split / "images" / "a.png")
+        write(tmp_path / split / "labels" / "a.txt", BOX)
+    write(tmp_path / "classes.txt", "cat\ndog\n")
+    splits = load_splits(tmp_path)
+    assert list(splits) == ["train", "val"]
+    assert splits["val"].classes == ("cat", "dog")
+
+
+def test_labels_beside_images_are_found(tmp_path):
+    save_image(tmp_path / "a.png")
+    write(tmp_path / "a.txt", BOX)
+    write(tmp_path / "obj.names", "cat\ndog\n")
+    assert [item["bbox"] for item in objects(load_split(tmp_path))] == [[12.0, 6.0, 8.0, 12.0]]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "said"),
+    [
+        ("names: [cat]\n", "names no train, val or test"),
+        ("train: 3\nnames: [cat]\n", "train must be a path"),
+        ("train: images/train\nnames: cat\n", "names must be a list or a mapping"),
+        ("train: images/train\nnames: {a: cat}\n", "names must be by index"),
+        ("train: images/train\nnames: {999999999999: cat}\n", "names has the index 999999999999"),
+        ("!!python/object:os.system {}\n", "plain YAML"),
+        ("- a\n", "no mapping"),
+    ],
+)
+def test_a_yaml_that_cannot_be_used_says_why(tmp_path, yaml, said):
+    yolo(tmp_path, yaml=yaml)
+    with pytest.raises(DataError, match=said):
+        load_split(tmp_path / "data.yaml")
+
+
+def darknet(folder, named="data/obj_train_data/a.png"):
+    """As CVAT exports "YOLO 1.1": every path begins with a folder that is not there."""
+    save_image(folder / "obj_train_data" / "a.png")
+    write(folder / "obj_train_data" / "a.txt", BOX)
+    write(folder / "obj.names", "cat\ndog\n")
+    write(folder / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
+    write(folder / "train.txt", f"{named}\n")
+    return folder
+
+
+@pytest.mark.parametrize("named", ["data/obj_train_data/a.png", "D:\\set\\obj_train_data\\a.png"])
+def test_darknets_list_stands_for_the_yaml(tmp_path, named):
+    source = load_splits(darknet(tmp_path, named))["train"]
+    assert source.classes == ("cat", "dog")
+    assert [item["bbox"] for item in objects(source)] == [[12.0, 6.0, 8.0, 12.0]]
+
+
+def test_darknets_list_names_the_images_that_count(tmp_path):
+    save_image(darknet(tmp_path) / "obj_train_data" / "b.png")
+    assert len(load_splits(tmp_path)["train"].images) == 1
+
+
+def test_a_test_split_that_an_export_names_but_does_not_bring_is_told(tmp_path):
+    yaml = "train: ../images/train\ntest: ../images/test\nnames: [cat, dog]\n"
+    splits = load_splits(yolo(tmp_path, yaml=yaml))
+    assert list(splits) == ["train"]
+    (issue,) = splits["train"].issues
+    assert issue.code == "split-missing"
+    assert "split that cannot be read" in issue.detail
+    assert "images/test does not exist. Tried: " in issue.detail
+
+
+def test_a_test_split_that_is_asked_for_has_to_be_there(tmp_path):
+    yaml = "train: images/train\ntest: images/test\nnames: [cat, dog]\n"
+    with pytest.raises(DataError, match="images/test does not exist"):
+        load_split(yolo(tmp_path, yaml=yaml), "test")
+
+
+def test_other_files_named_data_are_passed_over(tmp_path):
+    (yolo(tmp_path) / "data.yaml").unlink()
+    (tmp_path / "weights.data").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "large.data").write_bytes(b"names = x\n" * 10_000)
+    assert list(load_splits(tmp_path)) == ["train"]

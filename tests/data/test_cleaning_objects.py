@@ -1,0 +1,146 @@
+"""Single bad annotations are dropped and listed; what exporters leave out is filled in."""
+
+import json
+import logging
+import math
+
+import pytest
+from pycocotools.coco import COCO
+
+from d2ext.data import register_coco, write_dropped
+from d2ext.errors import OutputError
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+
+NAME = "set/under test"
+
+
+def load(coco) -> list[dict]:
+    register_coco(NAME, coco.write().annotations, coco.images)
+    return DatasetCatalog.get(NAME)
+
+
+def read_again() -> COCO:
+    return COCO(MetadataCatalog.get(NAME).json_file)
+
+
+@pytest.mark.parametrize(
+    ("box", "code"),
+    [
+        ([1, 1, 0, 5], "box-empty"),
+        ([1, 1, 5, -3], "box-empty"),
+        ([1, math.nan, 5, 5], "box-nonfinite"),
+        ([1, 1, math.inf, 5], "box-nonfinite"),
+        ([32, 1, 5, 5], "box-outside"),
+        ([1, 24, 5, 5], "box-outside"),
+        ([-6, 1, 6, 5], "box-outside"),
+        ([1, -5, 5, 4], "box-outside"),
+    ],
+)
+def test_a_bad_box_is_dropped_and_listed(coco, tmp_path, caplog, box, code):
+    coco.add_box(2, box, area=1)
+    before = coco.write().annotations.read_bytes()
+    with caplog.at_level(logging.WARNING, logger="d2ext"):
+        assert [len(item["annotations"]) for item in load(coco)] == [1, 1, 0]
+    assert f"dropped 1 annotations: 1 {code}" in caplog.text
+    assert len(read_again().anns) == 2
+    assert coco.annotations.read_bytes() == before
+
+    (path,) = write_dropped(tmp_path / "out")
+    assert path == tmp_path / "out" / "data_faults" / "set_under_test.json"
+    (entry,) = json.loads(path.read_text())
+    x, y, width, height = box
+    shown = [v if math.isfinite(v) else str(v) for v in map(float, (x, y, x + width, y + height))]
+    where = f"{coco.annotations}:3"
+    assert {key: entry[key] for key in ("code", "split", "record", "where", "box")} == {
+        "code": code,
+        "split": NAME,
+        "record": 3,
+        "where": where,
+        "box": shown,
+    }
+    assert entry["image"] == str(coco.images / "b.png")
+
+
+@pytest.mark.parametrize("box", [[-3, -3, 5, 5], [30, 20, 9, 9], [0, 0, 32, 24], [3, 3, 0.2, 1]])
+def test_a_box_that_reaches_into_the_image_stays(coco, tmp_path, box):
+    coco.add_box(2, box)
+    assert len(load(coco)[1]["annotations"]) == 2
+    assert write_dropped(tmp_path) == []
+
+
+def test_faults_stay_listed_when_the_set_is_loaded_again(coco, tmp_path, caplog):
+    coco.add_box(2, [1, 1, 0, 5])
+    with caplog.at_level(logging.WARNING, logger="d2ext"):
+        load(coco)
+        DatasetCatalog.get(NAME)
+    assert caplog.text.count("dropped") == 1
+    assert len(write_dropped(tmp_path)) == 1
+
+
+def test_the_list_of_faults_needs_a_folder_that_can_be_written(coco, tmp_path):
+    coco.add_box(2, [1, 1, 0, 5])
+    load(coco)
+    (tmp_path / "file").touch()
+    with pytest.raises((OutputError, OSError)):
+        write_dropped(tmp_path / "file")
+
+
+@pytest.mark.parametrize("first_id", [0, None, "x1"])
+def test_annotation_ids_that_evaluation_cannot_use_are_renumbered(coco, first_id):
+    coco.document["annotations"][0]["id"] = first_id
+    if first_id is None:
+        del coco.document["annotations"][0]["id"]
+    load(coco)
+    assert sorted(read_again().anns) == [1, 2]
+
+
+def test_missing_areas_and_crowd_flags_are_filled_in(coco):
+    for item in coco.document["annotations"]:
+        del item["area"], item["iscrowd"]
+    load(coco)
+    assert {(item["area"], item["iscrowd"]) for item in read_again().anns.values()} == {
+        (120, 0),
+        (160, 0),
+    }
+
+
+def test_annotations_to_ignore_become_crowd_regions(coco):
+    coco.document["annotations"][0]["ignore"] = 1
+    coco.document["annotations"][1]["ignore"] = 0
+    assert [item["annotations"][0]["iscrowd"] for item in load(coco)[:2]] == [1, 0]
+
+
+def test_empty_polygons_in_a_file_of_boxes_are_no_fault(coco, tmp_path):
+    for item in coco.document["annotations"]:
+        item["segmentation"] = [[]]
+    assert [len(item["annotations"]) for item in load(coco)] == [1, 1, 0]
+    assert write_dropped(tmp_path) == []
+
+
+def test_an_empty_polygon_among_masks_is_dropped_as_detectron2_does(coco, tmp_path):
+    coco.document["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    coco.document["annotations"][1]["segmentation"] = [[3, 4, 23, 4, 23, 12]]
+    theirs = load_coco_json(str(coco.write().annotations), str(coco.images))
+    dicts = load(coco)
+    assert [len(d["annotations"]) for d in dicts] == [len(d["annotations"]) for d in theirs]
+    assert "three points" in write_dropped(tmp_path)[0].read_text()
+    assert len(read_again().anns) == 1
+
+
+def test_what_is_not_ascii_is_handed_on_in_a_way_that_any_machine_reads(coco):
+    coco.document["categories"][0]["name"] = "Käfer"
+    coco.annotations.write_text(json.dumps(coco.document, ensure_ascii=False), encoding="utf-8")
+    register_coco(NAME, coco.annotations, coco.images)
+    DatasetCatalog.get(NAME)
+    with open(MetadataCatalog.get(NAME).json_file, "rb") as file:
+        assert file.read().isascii()
+    assert MetadataCatalog.get(NAME).thing_classes[0] == "Käfer"
+
+
+def test_a_repaired_copy_is_named_by_its_content(coco, own_cache):
+    coco.add_box(2, [1, 1, 0, 5])
+    load(coco)
+    coco.add_box(1, [5, 5, 5, 5])
+    assert len(load(coco)[0]["annotations"]) == 2
+    assert len(list((own_cache / "annotations").iterdir())) == 2
