@@ -134,7 +134,6 @@ def _is_case(facts: dict[str, Any], *words: str) -> bool:
     return "pc_range" in facts.get("config", {}) and described.startswith(words)
 
 
-@register_parity_reader(lambda facts: _is_case(facts, "pieces of DETR3D"), DETR3DCase)
 def modules(case: DETR3DCase) -> dict[str, Tensor]:
     """Compute the pieces: sampling, attention, a layer, the decoder, codes, matching, losses."""
     head = DETR3DHead.from_config(case.cfg()).eval()
@@ -143,6 +142,9 @@ def modules(case: DETR3DCase) -> dict[str, Tensor]:
     with torch.no_grad():
         found |= dict(_sampled(case)) | dict(_decoded(case, head)) | dict(_coded(case))
     return found | dict(_trained_pieces(case))
+
+
+register_parity_reader(lambda facts: _is_case(facts, "pieces of DETR3D"), modules, read=DETR3DCase)
 
 
 def _sampled(case: DETR3DCase) -> Outputs:
@@ -218,7 +220,6 @@ def _trained_pieces(case: DETR3DCase) -> Outputs:
     yield "grad.pred_logits", logits.grad
 
 
-@register_parity_reader(lambda facts: _is_case(facts, "the whole DETR3D head"), DETR3DCase)
 def head_on_features(case: DETR3DCase) -> dict[str, Tensor]:
     """Run the head on made-up features."""
     cfg = case.cfg()
@@ -232,7 +233,11 @@ def head_on_features(case: DETR3DCase) -> dict[str, Tensor]:
     return found | dict(_trained(case, build_criterion(cfg), predictions, parameters))
 
 
-@register_parity_reader(lambda facts: _is_case(facts, "the whole detector"), DETR3DCase)
+register_parity_reader(
+    lambda facts: _is_case(facts, "the whole DETR3D head"), head_on_features, read=DETR3DCase
+)
+
+
 def whole_detector(case: DETR3DCase) -> dict[str, Tensor]:
     """Run the detector from images."""
     model: Any = build_model(_whole_config(case)).eval()
@@ -247,6 +252,11 @@ def whole_detector(case: DETR3DCase) -> dict[str, Tensor]:
     found |= dict(_predicted(case, predictions))
     predictions = model.double().predict(model.preprocess(_batch(case)))
     return found | dict(_trained(case, model.criterion, predictions, parameters))
+
+
+register_parity_reader(
+    lambda facts: _is_case(facts, "the whole detector"), whole_detector, read=DETR3DCase
+)
 
 
 def _whole_config(case: DETR3DCase) -> CfgNode:

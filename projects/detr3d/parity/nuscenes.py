@@ -86,9 +86,6 @@ class NuScenesCase(Case):
         return Comparison(key, float(np.nan_to_num(error, nan=np.inf).max(initial=0)))
 
 
-@register_parity_reader(
-    lambda facts: facts.get("config", {}).get("metric") == "detection_cvpr_2019", NuScenesCase
-)
 def nuscenes(case: NuScenesCase) -> dict[str, Any]:
     """Compute geometry, boxes, submission and metric."""
     found: dict[str, Any] = {}
@@ -117,6 +114,13 @@ def nuscenes(case: NuScenesCase) -> dict[str, Any]:
         "nd_score": metrics.detection_score,
     }
     return found | dict(_flat("metrics", numbers))
+
+
+register_parity_reader(
+    lambda facts: facts.get("config", {}).get("metric") == "detection_cvpr_2019",
+    nuscenes,
+    read=NuScenesCase,
+)
 
 
 def _sample(item: Item) -> Iterator[tuple[str, Any]]:
