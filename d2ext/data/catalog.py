@@ -15,8 +15,10 @@ from d2ext.data.cache import cache_folder, cached_file
 from d2ext.data.cleaning import as_file_name, clean, image_root, note_dropped
 from d2ext.data.conversion.coco import category_ids, write_coco_file
 from d2ext.data.formats import DatasetSplit, load_split
+from d2ext.data.formats.coco_document import collection_paused
 from d2ext.data.formats.dataset_split import with_classes
 from d2ext.data.formats.holdout import Holdout
+from d2ext.data.image_info_cache import infos_kept
 from d2ext.data.issues import Issue
 from d2ext.errors import ConfigError, DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -179,7 +181,9 @@ def reading_ahead() -> Iterator[None]:
     global _is_reading_ahead
     _is_reading_ahead = True
     try:
-        yield
+        # The collector would walk through all of the data again and again.
+        with infos_kept(), collection_paused():
+            yield
     except BaseException:
         _loaded.clear()
         raise

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,8 @@ _COLUMNS = ("problem", "detail", "size", "orientation", "format", "mode", "frame
 
 File = TypeVar("File", str, Path)
 
+_kept: dict[str, list[ImageInfo]] | None = None  # by the state of the files, within `infos_kept`
+
 
 def read_image_infos(
     files: Sequence[File], *, fresh: bool = False, progress: str = ""
@@ -33,13 +35,30 @@ def read_image_infos(
         progress: title of a progress bar on stderr; "" for no bar.
     """
     unique = list(dict.fromkeys(files))
-    cached = cache_folder() / "image_info" / f"{_state(unique)}.npz"
+    state = _state(unique)
+    if _kept is not None and state in _kept and not fresh:
+        return dict(zip(unique, _kept[state], strict=True))
+    cached = cache_folder() / "image_info" / f"{state}.npz"
     if not fresh and cached.is_file():
-        return dict(zip(unique, _load(cached), strict=True))
-    found = map_files(read_image_info, unique, progress=progress)
-    with suppress(OSError, OutputError):  # without a cache the next run is slower, no more
-        _save(cached, list(found.values()))
+        found = dict(zip(unique, _load(cached), strict=True))
+    else:
+        found = map_files(read_image_info, unique, progress=progress)
+        with suppress(OSError, OutputError):  # without a cache the next run is slower, no more
+            _save(cached, list(found.values()))
+    if _kept is not None:
+        _kept[state] = list(found.values())
     return found
+
+
+@contextmanager
+def infos_kept() -> Iterator[None]:
+    """Keep all infos in memory within the context: cleaning and check ask for the same images."""
+    global _kept
+    _kept = {}
+    try:
+        yield
+    finally:
+        _kept = None
 
 
 def _state(files: Sequence[str] | Sequence[Path]) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 from d2ext.data import image_info_cache
 from d2ext.data.checks.duplicates import MAX_BITS, difference_hash, most_alike
 from d2ext.data.image_info import ImageInfo, read_image_info
-from d2ext.data.image_info_cache import read_image_infos
+from d2ext.data.image_info_cache import infos_kept, read_image_infos
 from tests.helpers.planted_dataset import picture
 
 
@@ -122,3 +122,17 @@ def test_many_files_are_read_by_several_processes(tmp_path):
     found = read_image_infos(paths, fresh=True)
     assert list(found) == paths
     assert [p.name for p in paths if found[p].problem] == ["40.jpg"]
+
+
+def test_infos_are_kept_within_a_context_and_read_anew_when_a_file_changes(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    picture(1).save(path)
+    with infos_kept():
+        first = read_image_infos([path])[path]
+        monkeypatch.setattr(image_info_cache, "_load", lambda *_: pytest.fail("loaded again"))
+        assert read_image_infos([path])[path] is first
+        path.write_bytes(path.read_bytes()[:-90])
+        assert read_image_infos([path])[path].problem == "image-truncated"
+    monkeypatch.undo()
+    monkeypatch.setenv("D2EXT_CACHE", str(tmp_path / "cache"))
+    assert read_image_infos([path])[path] is not first
