@@ -1,8 +1,8 @@
 """The way from the command to the first batch at COCO's size, compared with Detectron2's.
 
-Data like COCO's train2017 are made up: tiny images, polygons and crowds in one JSON file. d2ext detects
-the format, reads, cleans and checks them and resolves `auto` values; Detectron2 loads and serialises
-them without a check. Run as a script, it takes one of the two ways.
+Data like COCO's train2017 are made up: tiny images, polygons and crowds in one JSON file. d2ext
+detects the format, reads, cleans and checks them and resolves `auto` values; Detectron2 loads and
+serialises them without a check. Run as a script, it takes one of the two ways.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def _take(way: Callable[[Path], Any], data: Path) -> dict[str, float]:
 
     def counted(self: json.JSONDecoder, text: str, *more: Any) -> Any:
         nonlocal parses
-        parses += len(text) >= size // 2
+        parses += len(text) == size  # ASCII, as `write_data` writes it
         return parse(self, text, *more)
 
     json.JSONDecoder.decode = counted  # type: ignore[method-assign]
