@@ -8,3 +8,8 @@ def first_few(items: Iterable[object], shown: int = 5) -> str:
     texts = [str(item) for item in items]
     more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
     return (", ".join(texts[:shown]) or "none") + more
+
+
+def join_sorted(names: Iterable[str]) -> str:
+    """Sort and join all names: "a, b, c"; "none" if there are none."""
+    return ", ".join(sorted(names)) or "none"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from d2ext.text import first_few
+from d2ext.text import first_few, join_sorted
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,8 @@ def test_long_lists_show_their_first_items_and_count_the_rest(items, expected):
 
 def test_how_many_are_shown_can_be_chosen():
     assert first_few("abc", 2) == "a, b and 1 more"
+
+
+def test_names_are_sorted_and_all_of_them_joined():
+    assert join_sorted("gfedcba") == "a, b, c, d, e, f, g"
+    assert join_sorted([]) == "none"

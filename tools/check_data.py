@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Find faults in a data set before it is trained on; `--help` shows examples."""
+"""Find issues of a data set before it is trained on; `--help` shows examples."""
 
 from d2ext.cli.entry_points import check_data
 

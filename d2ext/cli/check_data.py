@@ -20,7 +20,7 @@ EXAMPLES = """\
 examples:
   python tools/check_data.py my/data
   python tools/check_data.py my/train.json:my/images --val my/val.json:my/images
-  python tools/check_data.py my/data --config-file configs/dyhead_swint.yaml --report faults.json
+  python tools/check_data.py my/data --config-file configs/dyhead_swint.yaml --report issues.json
   python tools/check_data.py my/data --fix my/repaired
 
 PATH is a file or folder in any format that --train takes. Exit status: 0 no issues but notes,
@@ -69,7 +69,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-file", help="config of a model; finds objects it cannot learn")
     parser.add_argument("--report", type=Path, metavar="JSON", help="write all issues to this file")
     parser.add_argument(
-        "--fix", type=Path, metavar="OUT", help="write a repaired copy, as COCO JSON with images"
+        "--fix", type=Path, metavar="OUT", help="write a fixed copy, as COCO JSON with images"
     )
     parser.add_argument("--show", type=int, default=5, help="examples per kind (default: 5)")
     parser.add_argument(

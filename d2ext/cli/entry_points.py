@@ -59,7 +59,7 @@ def report() -> NoReturn:
 
 
 def check_data() -> NoReturn:
-    """Find faults in a data set."""
+    """Find issues of a data set."""
     from d2ext.cli.check_data import main
 
     exit_on_user_error(main)

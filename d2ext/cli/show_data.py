@@ -13,7 +13,7 @@ examples:
   python tools/show_data.py my/train.json:my/images --out page/
 
 The page, page/index.html, opens without a network: counts, sizes, shapes and positions of the
-objects, examples of every class, and every fault that tools/check_data.py finds.
+objects, examples of every class, and every issue that tools/check_data.py finds.
 """
 
 

@@ -117,7 +117,7 @@ def _splits(text: str) -> dict[str, DatasetSplit]:
 
 
 def _after_drive(text: str, colon: int) -> bool:
-    """Return true if the colon ends a drive letter, as in C:\\data or D:/data."""
+    r"""Return true if the colon ends a drive letter, as in C:\data or D:/data."""
     starts_path = colon == 1 or (colon > 2 and text[colon - 2] == ":")
     return starts_path and text[colon - 1].isalpha() and text[colon + 1] in "\\/"
 

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -28,27 +28,40 @@ def map_files(
     """
     unique = list(dict.fromkeys(files))
     cores = _available_cores()
+    parallel = cores > 1 and len(unique) > _MIN_FILES
+    batches = _call_in_workers(function, unique, cores) if parallel else _call(function, unique)
+    results: list[Result] = []
+    with tqdm(total=len(unique), unit="file", desc=progress, disable=not progress) as bar:
+        for batch in batches:
+            results += batch
+            bar.update(len(batch))
+    return dict(zip(unique, results, strict=True))
+
+
+def _call(function: Callable[[File], Result], files: Sequence[File]) -> Iterator[list[Result]]:
+    for start in range(0, len(files), _BATCH):
+        yield [function(file) for file in files[start : start + _BATCH]]
+
+
+def _call_in_workers(
+    function: Callable[[File], Result], files: Sequence[File], workers: int
+) -> Iterator[list[Result]]:
     loader = DataLoader(
-        _Calls(function, unique),
+        _Calls(function, files),
         batch_size=_BATCH,
-        num_workers=cores if cores > 1 and len(unique) > _MIN_FILES else 0,
+        num_workers=workers,
         collate_fn=list,
         # Without a generator of its own, starting workers would draw from the global one and
         # change what a seeded run draws next.
         generator=torch.Generator(),
     )
-    # A collection in a worker writes to every object it visits; frozen ones it does not visit, so
-    # that the pages of the parent's memory stay shared.
+    # A collection in a worker writes to every object it visits. Frozen objects it does not visit,
+    # so that the pages of the parent's memory stay shared.
     gc.freeze()
     try:
-        results: list[Result] = []
-        with tqdm(total=len(unique), unit="file", desc=progress, disable=not progress) as bar:
-            for batch in loader:
-                results += batch
-                bar.update(len(batch))
+        yield from loader
     finally:
         gc.unfreeze()
-    return dict(zip(unique, results, strict=True))
 
 
 class _Calls(Dataset, Generic[File, Result]):

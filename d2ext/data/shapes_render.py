@@ -158,7 +158,7 @@ def _radius(stream: Stream) -> int:
 
 
 def _random_shape(canvas: _Canvas, label: int, radius: int) -> _Shape | None:
-    """A shape of `label` with its centre in the image; None if too little of it is inside."""
+    """Draw a shape of `label` with its centre in the image; None if too little is inside."""
     height, width, _ = canvas.image.shape
     stream = canvas.stream
     margin = radius // 3 if stream.chance(CUT_CHANCE) else radius
@@ -208,7 +208,7 @@ def _paint(canvas: _Canvas, shape: _Shape) -> None:
 
 
 def _colour(canvas: _Canvas, shape: _Shape) -> NDArray[np.int64]:
-    """The colour of the class or any other that stands out from what the shape hides; (3,)."""
+    """Choose the colour of the class, or another that stands out from what it hides; (3,)."""
     behind = canvas.image[shape.mask].sum(0) // int(shape.mask.sum())
     stream = canvas.stream
     colour = np.array(_COLOURS[shape.label])
@@ -299,7 +299,7 @@ def _area(outline: Points) -> int:
 
 
 def _fill(outline: Points, height: int, width: int) -> Mask:
-    """The pixels whose centre is inside, by the parity of the edges to their left."""
+    """Return the pixels whose centre is inside, by the parity of the edges to their left."""
     (x1, y1), (x2, y2) = outline.T[..., None], np.roll(outline, -1, axis=0).T[..., None]
     y = np.arange(height) * _SUB + _SUB // 2
     edge, row = np.nonzero((y1 <= y) != (y2 <= y))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2ext.errors import DataError
+from d2ext.text import join_sorted
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
@@ -189,14 +190,10 @@ def _check_classes(name: str, classes: Sequence[str], other: str, others: Sequen
         return
     only, extra = set(classes) - set(others), set(others) - set(classes)
     if only or extra:
-        difference = f"only in {name}: {_list(only)}; only in {other}: {_list(extra)}"
+        difference = f"only in {name}: {join_sorted(only)}; only in {other}: {join_sorted(extra)}"
     else:
         difference = f"the order differs: {', '.join(classes)} and {', '.join(others)}"
     raise DataError(
         f"{name} and {other} have different classes ({difference}). Give their annotation files "
         "the same categories with the same ids."
     )
-
-
-def _list(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

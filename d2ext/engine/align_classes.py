@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from d2ext.checkpoint import check_classes
 from d2ext.data.statistics import DatasetStats, dataset_stats
 from d2ext.errors import DataError
+from d2ext.text import join_sorted
 from detectron2.config import CfgNode
 
 
@@ -63,11 +64,7 @@ def _difference(name: str, names: Sequence[str], classes: Sequence[str]) -> str:
     extra, missing = set(names) - set(classes), set(classes) - set(names)
     order = "" if extra or missing else " The names are the same, their order differs."
     return (
-        f"{name} and the training data have other classes. Only in {name}: {_listed(extra)}; only "
-        f"in the training data: {_listed(missing)}.{order} Give all the same classes, or name the "
-        f'ones to use, DATASETS.CLASSES "{list(classes)}": objects of others are left out.'
+        f"{name} and the training data have other classes. Only in {name}: {join_sorted(extra)}; "
+        f"only in the training data: {join_sorted(missing)}.{order} Give all the same classes, or "
+        f'name the ones to use, DATASETS.CLASSES "{list(classes)}": objects of others are left out.'
     )
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

@@ -46,8 +46,8 @@ def _read(spec: DatasetSpec) -> DatasetSplit | None:
 
 def _lines(report: Report) -> list[str]:
     return [
-        f"  {kind.severity} {kind.code}, {len(faults)}: {kind.summary}; the first: "
-        f"{faults[0].where}: {faults[0].detail}"
-        for kind, faults in report.by_kind().items()
+        f"  {kind.severity} {kind.code}, {len(issues)}: {kind.summary}; the first: "
+        f"{issues[0].where}: {issues[0].detail}"
+        for kind, issues in report.by_kind().items()
         if kind.severity in _SEVERITIES
     ]

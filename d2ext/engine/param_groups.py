@@ -20,6 +20,9 @@ from detectron2.solver.build import reduce_param_groups
 
 KEY = "SOLVER.PARAM_GROUPS"
 
+# Names of position embeddings and relative position biases in published models, which never decay.
+POSITION_TABLES = ("relative_position_bias_table", "absolute_pos_embed", "pos_embed")
+
 # Names of a block in ViT, Swin, ResNet, RegNet, EfficientNet and their relatives, ours and timm's.
 _BLOCK = re.compile(
     r"(?:^|\.)((?:layer|stage|res)s?[._]?\d+(?:\.blocks)?\.\d+|blocks\.\d+(?:\.\d+)?|s\d+\.b\d+)\."
@@ -70,9 +73,9 @@ def build_param_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     """Build the parameter groups of an optimizer.
 
     First come Detectron2's own keys: WEIGHT_DECAY, WEIGHT_DECAY_NORM (norm layers by their type),
-    WEIGHT_DECAY_BIAS and BIAS_LR_FACTOR. Then the rules of PARAM_GROUPS run in order: of several
-    rules that match a parameter, the last one that sets the learning rate decides on it, and
-    likewise the last one that sets the weight decay.
+    WEIGHT_DECAY_BIAS and BIAS_LR_FACTOR; position tables do not decay. Then the rules of
+    PARAM_GROUPS run in order: of several rules that match a parameter, the last one that sets the
+    learning rate decides on it, and likewise the last one that sets the weight decay.
 
     Returns:
         One group per distinct setting; frozen parameters are in none.
@@ -141,6 +144,7 @@ def _detectron2_settings(cfg: CfgNode, model: nn.Module) -> dict[str, dict[str, 
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        overrides={name: {"weight_decay": 0.0} for name in POSITION_TABLES},
     )
     by_parameter = {p: {**group, "params": [p]} for group in groups for p in group["params"]}
     return {

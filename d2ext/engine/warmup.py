@@ -1,9 +1,13 @@
-"""Learning-rate schedules with a warm-up by a power of time, which Detectron2 lacks."""
+"""Learning-rate schedules that Detectron2 lacks: polynomial decay, and warm-up by a power of time.
+
+Source of the polynomial: Chen et al., "DeepLab", 2017, arXiv:1606.00915, section 4.1.2.
+"""
 
 from fvcore.common.param_scheduler import (
     CosineParamScheduler,
     MultiStepParamScheduler,
     ParamScheduler,
+    PolynomialDecayParamScheduler,
 )
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -12,8 +16,11 @@ from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier
 from detectron2.solver import build_lr_scheduler as detectron2_schedule
+from detectron2.solver.lr_scheduler import WarmupParamScheduler
 
 POWER = "power"
+POLY = "WarmupPolyLR"
+POLY_POWER = 0.9
 
 
 class PowerWarmup(ParamScheduler):
@@ -34,17 +41,23 @@ class PowerWarmup(ParamScheduler):
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """Build Detectron2's schedule, or the same with `SOLVER.WARMUP_METHOD: power`.
+    """Build Detectron2's schedules and `WarmupPolyLR`, also with `SOLVER.WARMUP_METHOD: power`.
 
     Raises:
         ConfigError: the schedule does not support this warm-up.
     """
     solver = cfg.SOLVER
-    if solver.WARMUP_METHOD != POWER:
+    if solver.WARMUP_METHOD != POWER and solver.LR_SCHEDULER_NAME != POLY:
         return detectron2_schedule(cfg, optimizer)
     # fvcore's schedules are functions of the training's progress, 0 to 1.
     length = solver.WARMUP_ITERS / solver.MAX_ITER
-    multiplier = PowerWarmup(_schedule(cfg), length, solver.WARMUP_POWER)
+    multiplier: ParamScheduler
+    if solver.WARMUP_METHOD == POWER:
+        multiplier = PowerWarmup(_schedule(cfg), length, solver.WARMUP_POWER)
+    else:
+        multiplier = WarmupParamScheduler(
+            _schedule(cfg), solver.WARMUP_FACTOR, min(length, 1.0), solver.WARMUP_METHOD
+        )
     return LRMultiplier(optimizer, multiplier=multiplier, max_iter=solver.MAX_ITER)
 
 
@@ -56,7 +69,9 @@ def _schedule(cfg: CfgNode) -> ParamScheduler:
         steps = [step for step in solver.STEPS if step < solver.MAX_ITER]
         values = [solver.GAMMA**count for count in range(len(steps) + 1)]
         return MultiStepParamScheduler(values, num_updates=solver.MAX_ITER, milestones=steps)
+    if solver.LR_SCHEDULER_NAME == POLY:
+        return PolynomialDecayParamScheduler(1.0, POLY_POWER)
     raise ConfigError(
-        f"SOLVER.WARMUP_METHOD {POWER} goes with WarmupCosineLR and WarmupMultiStepLR, not with "
-        f"SOLVER.LR_SCHEDULER_NAME {solver.LR_SCHEDULER_NAME}."
+        f"SOLVER.WARMUP_METHOD {POWER} goes with WarmupCosineLR, WarmupMultiStepLR and {POLY}, not "
+        f"with SOLVER.LR_SCHEDULER_NAME {solver.LR_SCHEDULER_NAME}."
     )

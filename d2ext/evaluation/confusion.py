@@ -22,7 +22,7 @@ IOU = 0.5
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DetectionMatch:
     """A detection, matched or not, or a missed object.
 
     Args:
@@ -40,15 +40,15 @@ class Verdict:
     found: int | None
 
     @property
-    def right(self) -> bool:
+    def correct(self) -> bool:
         return self.truth == self.found
 
 
-def judge(
+def match_detections(
     records: Sequence[Mapping[str, Any]],
     results: Sequence[dict[str, Any]],
     metadata: NamedClasses,
-) -> tuple[list[Verdict], float]:
+) -> tuple[list[DetectionMatch], float]:
     """Match the detections of a data set to its objects; the module says how.
 
     Args:
@@ -56,7 +56,7 @@ def judge(
         results: detections in COCO's results format.
         metadata: of the data set.
     Returns:
-        Verdicts ordered by image, and the score threshold.
+        Matches ordered by image, and the score threshold.
     """
     contiguous = metadata.get("thing_dataset_id_to_contiguous_id", None) or {}
     objects = [a for record in records for a in record.get("annotations", ()) if "bbox" in a]
@@ -67,28 +67,28 @@ def judge(
             class_id = contiguous.get(item["category_id"], item["category_id"])
             by_image[item["image_id"]].append((item["score"], class_id, item["bbox"]))
     return [
-        verdict
+        match
         for position, record in enumerate(records)
-        for verdict in _of_image(position, record, by_image.get(record["image_id"], []))
+        for match in _of_image(position, record, by_image.get(record["image_id"], []))
     ], threshold
 
 
-def confusion_matrix(verdicts: Sequence[Verdict], classes: int) -> np.ndarray:
-    """Count verdicts in a (classes + 1, classes + 1) matrix: rows true, columns predicted class.
+def confusion_matrix(matches: Sequence[DetectionMatch], classes: int) -> np.ndarray:
+    """Count matches in a (classes + 1, classes + 1) matrix: rows true, columns predicted class.
 
     The last row holds unmatched detections, the last column missed objects.
     """
     matrix = np.zeros((classes + 1, classes + 1), dtype=np.int64)
-    for verdict in verdicts:
-        row = classes if verdict.truth is None else verdict.truth
-        column = classes if verdict.found is None else verdict.found
+    for match in matches:
+        row = classes if match.truth is None else match.truth
+        column = classes if match.found is None else match.found
         matrix[row, column] += 1
     return matrix
 
 
 def _of_image(
     position: int, record: Mapping[str, Any], found: list[tuple[float, int, list[float]]]
-) -> list[Verdict]:
+) -> list[DetectionMatch]:
     everything = [a for a in record.get("annotations", ()) if "bbox" in a]
     objects = [a for a in everything if not a.get("iscrowd", 0)]
     crowds = [a for a in everything if a.get("iscrowd", 0)]
@@ -96,20 +96,21 @@ def _of_image(
     boxes = np.array([item[2] for item in found], dtype=float).reshape(-1, 4)
     overlaps = _overlaps(boxes, objects, crowd=False)
     in_crowd = _overlaps(boxes, crowds, crowd=True).max(axis=1, initial=0) >= IOU
-    verdicts, claimed = [], set()
+    matches, matched = [], set()
     for row, (score, class_id, box) in enumerate(found):
         # Of any class: a wrong class is a confusion, not a false and a missed detection.
         best = int(overlaps[row].argmax()) if objects else -1
         truth = None
-        if objects and overlaps[row, best] >= IOU and best not in claimed:
-            claimed.add(best)
+        if objects and overlaps[row, best] >= IOU and best not in matched:
+            matched.add(best)
             truth = int(objects[best]["category_id"])
         elif in_crowd[row]:
             continue
-        verdicts.append(Verdict(position, _corners(box), score, truth, class_id))
-    missed = [a for i, a in enumerate(objects) if i not in claimed]
-    return verdicts + [
-        Verdict(position, _corners(_xywh(a)), 0.0, int(a["category_id"]), None) for a in missed
+        matches.append(DetectionMatch(position, _corners(box), score, truth, class_id))
+    missed = [a for i, a in enumerate(objects) if i not in matched]
+    return matches + [
+        DetectionMatch(position, _corners(_xywh(a)), 0.0, int(a["category_id"]), None)
+        for a in missed
     ]
 
 

@@ -15,7 +15,6 @@ from detectron2.modeling import RetinaNet
 Raw = dict[str, list[Tensor]]
 
 
-@register_exporter(DenseDetector)
 class DenseExporter(NMSExporter):
     """Any `DenseHead`: its raw outputs are the fields of its predictions, by their names."""
 
@@ -35,7 +34,9 @@ class DenseExporter(NMSExporter):
         return self.model.head.decode_dense(**raw)
 
 
-@register_exporter(RetinaNet)
+register_exporter(DenseDetector, DenseExporter)
+
+
 class RetinaNetExporter(NMSExporter):
     """Raw outputs: "anchors" (A, 4) XYXY, "logits" (B, A, classes) and "deltas" (B, A, 4)."""
 
@@ -67,3 +68,6 @@ class RetinaNetExporter(NMSExporter):
         probabilities = [level.sigmoid() for level in raw["logits"]]
         scores = [torch.where(level > threshold, level, 0.0) for level in probabilities]
         return LevelPredictions(boxes, scores)
+
+
+register_exporter(RetinaNet, RetinaNetExporter)

@@ -1,19 +1,18 @@
 """What the export command has to know of a kind of model, and the registry of these kinds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
 from d2ext.export.selection import Selected, nms_detections
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
+from d2ext.registry import ExtensionRegistry
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 
-_EXPORTERS: dict[type[nn.Module], type["Exporter"]] = {}
-_Class = TypeVar("_Class", bound=type["Exporter"])
+_EXPORTERS: ExtensionRegistry[type[nn.Module], type["Exporter"]] = ExtensionRegistry("exporter")
 
 # Candidates per level where the model has no limit: the shapes of an exported module are fixed,
 # and hardly ever do more than these pass the threshold.
@@ -96,18 +95,16 @@ class NMSExporter(Exporter):
         )
 
 
-def register_exporter(model_class: type[nn.Module]) -> Callable[[_Class], _Class]:
-    """Register the decorated `Exporter` for models of `model_class` and its subclasses.
+def register_exporter(model_class: type[nn.Module], exporter: type["Exporter"]) -> None:
+    """Register a subclass of `Exporter` for models of `model_class` and its subclasses.
 
     An exporter of a subclass wins over that of its parent. A head of a `DenseDetector` needs none:
     `DenseHead.decode_dense` is enough.
+
+    Raises:
+        ValueError: `model_class` has an exporter of its own already.
     """
-
-    def register(exporter: _Class) -> _Class:
-        _EXPORTERS[model_class] = exporter
-        return exporter
-
-    return register
+    _EXPORTERS.register(model_class, exporter)
 
 
 def exporter_for(model: nn.Module) -> Exporter:
@@ -118,7 +115,7 @@ def exporter_for(model: nn.Module) -> Exporter:
     """
     for kind in type(model).__mro__:
         if kind in _EXPORTERS:
-            return _EXPORTERS[kind](model)
+            return _EXPORTERS.get(kind, "MODEL.META_ARCHITECTURE")(model)
     raise ConfigError(
         f"MODEL.META_ARCHITECTURE: {type(model).__name__} cannot be exported; those that can: "
         f"{', '.join(_exportable())}. `d2ext.export.register_exporter` adds one."

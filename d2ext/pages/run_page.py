@@ -11,7 +11,7 @@ import numpy as np
 from d2ext.config import load_config
 from d2ext.data import register_datasets
 from d2ext.errors import DataError
-from d2ext.evaluation.confusion import IOU, Verdict, confusion_matrix, judge
+from d2ext.evaluation.confusion import IOU, DetectionMatch, confusion_matrix, match_detections
 from d2ext.evaluation.precision_recall import Precision, measure
 from d2ext.pages import charts
 from d2ext.pages.crops import crop
@@ -161,9 +161,9 @@ def _add_detections(page: Page, name: str, path: Path) -> None:
     for task in ("bbox", "segm"):
         if task == "bbox" or "segmentation" in results[0]:
             _add_precision(page, measure(metadata.json_file, results, task), names, task)
-    verdicts, threshold = judge(records, results, metadata)
-    _add_confusion(page, verdicts, names, threshold)
-    _add_mistakes(page, verdicts, records, metadata)
+    matches, threshold = match_detections(records, results, metadata)
+    _add_confusion(page, matches, names, threshold)
+    _add_mistakes(page, matches, records, metadata)
 
 
 def _add_precision(page: Page, found: Precision, names: Sequence[str], task: str) -> None:
@@ -191,7 +191,7 @@ def _percent(value: float) -> str:
 
 
 def _add_confusion(
-    page: Page, verdicts: Sequence[Verdict], names: Sequence[str], threshold: float
+    page: Page, matches: Sequence[DetectionMatch], names: Sequence[str], threshold: float
 ) -> None:
     page.heading("Confusion matrix", 3)
     page.text(
@@ -200,7 +200,7 @@ def _add_confusion(
         f"it overlaps most, of any class, from an IoU of {IOU} on.",
         "faint",
     )
-    matrix = confusion_matrix(verdicts, len(names))
+    matrix = confusion_matrix(matches, len(names))
     shown = _most_confused(matrix)
     if len(shown) < len(names):
         page.text(f"Shown are the {len(shown)} classes that are confused most.", "faint")
@@ -222,40 +222,42 @@ def _most_confused(matrix: np.ndarray) -> list[int]:
 
 def _add_mistakes(
     page: Page,
-    verdicts: Sequence[Verdict],
+    matches: Sequence[DetectionMatch],
     records: Sequence[dict[str, Any]],
     metadata: Any,
 ) -> None:
-    wrong = sorted((v for v in verdicts if not v.right), key=lambda v: -v.score)
+    wrong = sorted((m for m in matches if not m.correct), key=lambda m: -m.score)
     groups = {
-        "Most confident, and nothing is there": [v for v in wrong if v.truth is None],
+        "Most confident, and nothing is there": [m for m in wrong if m.truth is None],
         "Most confident, and of another class": [
-            v for v in wrong if v.truth is not None and v.found is not None
+            m for m in wrong if m.truth is not None and m.found is not None
         ],
-        "Missed, the largest": sorted((v for v in wrong if v.found is None), key=_area)[::-1],
+        "Missed, the largest": sorted((m for m in wrong if m.found is None), key=_area)[::-1],
     }
     for title, found in groups.items():
         if found:
             page.heading(f"{title}: {len(found)}", 3)
             chosen = found[:_MISTAKES]
-            page.pictures(_picture(v, records[v.image], metadata) for v in chosen)
+            page.pictures(_picture(m, records[m.image], metadata) for m in chosen)
 
 
-def _picture(verdict: Verdict, record: Mapping[str, Any], metadata: Any) -> tuple[np.ndarray, str]:
+def _picture(
+    match: DetectionMatch, record: Mapping[str, Any], metadata: Any
+) -> tuple[np.ndarray, str]:
     """Draw a mistake in the colour of its class, with the ground truth around it in grey."""
     image = read_image(record["file_name"], format="RGB")
     truth = [Mark(mark.box, _GREY, "") for mark in marks_of_annotations(record, metadata, False)]
-    class_id = verdict.truth if verdict.found is None else verdict.found
-    assert class_id is not None  # a verdict has at least one of the two
+    class_id = match.truth if match.found is None else match.found
+    assert class_id is not None  # a match has at least one of the two
     text = class_name(class_id, metadata)
-    if verdict.found is not None:
-        text += f" {verdict.score:.2f}"
-    mark = Mark(verdict.box, color_of(class_id, metadata), text, score=2.0)
-    return crop(image, verdict.box, [mark, *truth]), f"{text}: {Path(record['file_name']).name}"
+    if match.found is not None:
+        text += f" {match.score:.2f}"
+    mark = Mark(match.box, color_of(class_id, metadata), text, score=2.0)
+    return crop(image, match.box, [mark, *truth]), f"{text}: {Path(record['file_name']).name}"
 
 
-def _area(verdict: Verdict) -> float:
-    x0, y0, x1, y1 = verdict.box
+def _area(match: DetectionMatch) -> float:
+    x0, y0, x1, y1 = match.box
     return (x1 - x0) * (y1 - y0)
 
 

@@ -16,7 +16,6 @@ from d2ext.parity.readers import register_parity_reader
 Outputs = Iterator[tuple[str, Tensor]]
 
 
-@register_parity_reader(lambda facts: "functions" in facts.get("config", {}))
 def deformable_attention(case: Case) -> dict[str, Tensor]:
     """Compute outputs and gradients of all functions and modules that the case describes."""
     found: dict[str, Tensor] = {}
@@ -30,6 +29,9 @@ def deformable_attention(case: Case) -> dict[str, Tensor]:
             for key, value in _module(case, name, facts, dtype):
                 found[f"module.{name}.{precision}.{key}"] = value
     return found
+
+
+register_parity_reader(lambda facts: "functions" in facts.get("config", {}), deformable_attention)
 
 
 def _function(name: str, facts: Mapping[str, Any], dtype: torch.dtype) -> Outputs:

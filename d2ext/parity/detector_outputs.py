@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,28 +11,26 @@ from d2ext.errors import DataError
 from d2ext.modeling.dense_heads import ATSSHead, FCOSHead, PostProcess
 from d2ext.parity.box_matching import match_to_reference
 from d2ext.parity.case import Case
+from d2ext.registry import ExtensionRegistry
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.structures import Boxes, Instances
 
 Outputs = Iterator[tuple[str, Tensor]]
 Seen = dict[str, Any]  # outputs of the recorded modules, by name
 
-_OUTPUTS: dict[type, type["DetectorOutputs"]] = {}
-_Class = TypeVar("_Class", bound=type["DetectorOutputs"])
+_OUTPUTS: ExtensionRegistry[type, type["DetectorOutputs"]] = ExtensionRegistry("detector outputs")
 
 
-def register_detector_outputs(kind: type) -> Callable[[_Class], _Class]:
-    """Register the decorated `DetectorOutputs` for a class of detectors.
+def register_detector_outputs(kind: type, outputs: type["DetectorOutputs"]) -> None:
+    """Register the `DetectorOutputs` of a class of detectors.
 
     Args:
         kind: a dense head or a meta-architecture; subclasses without their own share it.
+        outputs: a subclass of `DetectorOutputs`.
+    Raises:
+        ValueError: `kind` has outputs of its own already.
     """
-
-    def register(outputs: _Class) -> _Class:
-        _OUTPUTS[kind] = outputs
-        return outputs
-
-    return register
+    _OUTPUTS.register(kind, outputs)
 
 
 def outputs_for(case: Case, model: Any) -> "DetectorOutputs":
@@ -43,7 +41,7 @@ def outputs_for(case: Case, model: Any) -> "DetectorOutputs":
     """
     for kind in (*type(getattr(model, "head", None)).__mro__, *type(model).__mro__):
         if kind in _OUTPUTS:
-            return _OUTPUTS[kind](case, model)
+            return _OUTPUTS.get(kind, case.name)(case, model)
     raise DataError(f"{case.name}: no outputs are registered for {type(model).__name__}")
 
 
@@ -103,7 +101,6 @@ class DetectorOutputs:
         return _match(self.case, prefix, found.pred_boxes, values)
 
 
-@register_detector_outputs(ATSSHead)
 class ATSSOutputs(DetectorOutputs):
     loss_names: ClassVar = {"loss_centerness": "loss_ctr"}
 
@@ -122,7 +119,9 @@ class ATSSOutputs(DetectorOutputs):
             yield f"assign{index}.ignored", torch.tensor(0)  # anchors are positive or negative
 
 
-@register_detector_outputs(FCOSHead)
+register_detector_outputs(ATSSHead, ATSSOutputs)
+
+
 class FCOSOutputs(DetectorOutputs):
     loss_names: ClassVar = {
         "loss_cls": "loss_fcos_cls",
@@ -175,7 +174,9 @@ class FCOSOutputs(DetectorOutputs):
         return [torch.full((len(level),), value) for level, value in pairs]
 
 
-@register_detector_outputs(RetinaNet)
+register_detector_outputs(FCOSHead, FCOSOutputs)
+
+
 class RetinaNetOutputs(DetectorOutputs):
     def raw(self, head: Any, pyramid: dict[str, Tensor]) -> Outputs:
         for level, logits, deltas in zip(pyramid, *head, strict=True):
@@ -199,7 +200,9 @@ class RetinaNetOutputs(DetectorOutputs):
         self.model.max_detections_per_image = settings["max_detections"]
 
 
-@register_detector_outputs(GeneralizedRCNN)
+register_detector_outputs(RetinaNet, RetinaNetOutputs)
+
+
 class RCNNOutputs(DetectorOutputs):
     def recorded_modules(self) -> dict[str, nn.Module]:
         generator = self.model.proposal_generator
@@ -247,6 +250,9 @@ class RCNNOutputs(DetectorOutputs):
         logits, deltas = heads.box_predictor(heads.box_head(pooled))
         yield "roi.cls", logits
         yield "roi.deltas", deltas
+
+
+register_detector_outputs(GeneralizedRCNN, RCNNOutputs)
 
 
 def _in_float32(

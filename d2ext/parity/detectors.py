@@ -21,7 +21,6 @@ Outputs = Iterator[tuple[str, Tensor]]
 ALTERNATIVE = {"what", "score_threshold", "pre_nms_topk", "nms_threshold", "max_detections"}
 
 
-@register_parity_reader(lambda facts: "fpn" in facts.get("config", {}))
 def detector(case: Case) -> dict[str, Tensor]:
     """Compute everything that a case of a detector may store, by its keys.
 
@@ -41,6 +40,9 @@ def detector(case: Case) -> dict[str, Tensor]:
     check_fixed("config.size_divisibility", given, model.backbone.size_divisibility)
     parameters = case.load(model)
     return dict([*_evaluated(case, model), *_trained(case, model, parameters)])
+
+
+register_parity_reader(lambda facts: "fpn" in facts.get("config", {}), detector)
 
 
 def _evaluated(case: Case, model: Any) -> Outputs:

@@ -35,7 +35,8 @@ class Detectron2Case(Case):
         self.facts["tolerance"] = self.facts["tolerance"]["allow"]
         self.settings: dict[str, Any] = self.config["settings"]
         self.rotated = self.settings.get("MODEL.PROPOSAL_GENERATOR", {}).get("NAME") == "RRPN"
-        head = self.settings.get("MODEL.ROI_HEADS") or self.settings["MODEL.RETINANET"]
+        heads = ("MODEL.ROI_HEADS", "MODEL.RETINANET", "MODEL.SEM_SEG_HEAD")
+        head = next(self.settings[name] for name in heads if self.settings.get(name))
         self.num_classes: int = head["NUM_CLASSES"]
 
     def cfg(self) -> CfgNode:

@@ -23,12 +23,14 @@ def _recognises(facts: dict[str, Any]) -> bool:
     return isinstance(settings, dict) and settings.get("MODEL.META_ARCHITECTURE") in ARCHITECTURES
 
 
-@register_parity_reader(_recognises, read=Detectron2Case)
 def detectron2_model(case: Detectron2Case) -> dict[str, Tensor]:
     """Compute everything that a case of Detectron2's models may store, by its keys."""
     model = build_model(case.cfg())
     parameters = case.load(model)
     return dict([*_evaluated(case, model), *_trained(case, model, parameters)])
+
+
+register_parity_reader(_recognises, detectron2_model, read=Detectron2Case)
 
 
 def _evaluated(case: Detectron2Case, model: Any) -> Outputs:

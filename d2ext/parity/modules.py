@@ -17,7 +17,6 @@ from d2ext.parity.readers import register_parity_reader
 from detectron2.layers import ShapeSpec
 
 
-@register_parity_reader(lambda facts: "embed_dim" in facts.get("config", {}))
 def swin_backbone(case: Case) -> dict[str, Tensor]:
     """Run a bare Swin on one image of any size."""
     cfg = get_cfg()
@@ -29,7 +28,9 @@ def swin_backbone(case: Case) -> dict[str, Tensor]:
     return _with_gradients(case, parameters, inputs, model)
 
 
-@register_parity_reader(lambda facts: "group_norm_groups" in facts.get("config", {}))
+register_parity_reader(lambda facts: "embed_dim" in facts.get("config", {}), swin_backbone)
+
+
 def dyhead_block(case: Case) -> dict[str, Tensor]:
     """Run one block of the dynamic head on levels of made-up features."""
     cfg = get_cfg()
@@ -42,6 +43,9 @@ def dyhead_block(case: Case) -> dict[str, Tensor]:
     return _with_gradients(
         case, parameters, inputs, lambda *levels: dict(zip(shapes, block(levels), strict=True))
     )
+
+
+register_parity_reader(lambda facts: "group_norm_groups" in facts.get("config", {}), dyhead_block)
 
 
 def _with_gradients(

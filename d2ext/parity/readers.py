@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
 from d2ext.parity.case import Case, Comparison
 
 Outputs = Callable[[Any], Mapping[str, Tensor]]
-_Function = TypeVar("_Function", bound=Outputs)
 
 
 @dataclass(frozen=True)
@@ -37,23 +36,21 @@ _READERS: list[ParityReader] = []
 
 
 def register_parity_reader(
-    recognises: Callable[[dict[str, Any]], bool], read: Callable[[Path], Case] = Case
-) -> Callable[[_Function], _Function]:
-    """Register the decorated function, from a case to its outputs by key, as a parity reader.
+    recognises: Callable[[dict[str, Any]], bool],
+    outputs: Outputs,
+    read: Callable[[Path], Case] = Case,
+) -> None:
+    """Register a kind of reference cases.
 
     The last one registered is asked first, so that a project's reader wins over those of d2ext. A
     project registers its readers in a module `parity`, which tools/parity.py imports.
 
     Args:
-        recognises: returns True for the contents of a `case.json` that the function can read.
+        recognises: returns True for the contents of a `case.json` of this kind.
+        outputs: computes, with our model, what a case stores, by key.
         read: reads the case of a folder; `Case` or a subclass of it.
     """
-
-    def register(function: _Function) -> _Function:
-        _READERS.insert(0, ParityReader(recognises, read, function))
-        return function
-
-    return register
+    _READERS.insert(0, ParityReader(recognises, read, outputs))
 
 
 def reader_for(facts: dict[str, Any]) -> ParityReader | None:

@@ -14,7 +14,6 @@ from d2ext.projects.detr.modeling.query_detector import QueryDetector
 from detectron2.structures import ImageList
 
 
-@register_exporter(QueryDetector)
 class QueryExporter(Exporter):
     """Raw outputs: "logits" (B, Q, K) and "boxes" (B, Q, 4) XYXY in pixels, not clipped."""
 
@@ -48,3 +47,6 @@ class QueryExporter(Exporter):
     def per_query(self) -> bool:
         """True if every query is one detection, of its best class."""
         return self.model.criterion.matcher.classification == "softmax"
+
+
+register_exporter(QueryDetector, QueryExporter)

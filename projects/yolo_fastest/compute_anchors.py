@@ -1,6 +1,6 @@
-"""The command that computes anchors for a data set.
+r"""The command that computes anchors for a data set.
 
-    python -m d2ext.projects.yolo_fastest.compute_anchors --train my/train.json:my/images \\
+    python -m d2ext.projects.yolo_fastest.compute_anchors --train my/train.json:my/images \
         --config-file projects/yolo_fastest/configs/yolo_fastest_v2.yaml
 
 prints them as a config takes them, with the best possible recall: the share of the boxes that have

@@ -12,7 +12,6 @@ from d2ext.modeling.dense_heads import LevelPredictions
 from d2ext.projects.yolo_fastest.modeling import RawLevel, YoloFastest, decode
 
 
-@register_exporter(YoloFastest)
 class YoloFastestExporter(NMSExporter):
     """Raw outputs: the maps of `RawLevel`, (B, channels, cells); every box has one class."""
 
@@ -42,6 +41,9 @@ class YoloFastestExporter(NMSExporter):
         scores = torch.where(found.scores > self.postprocess.score_thresh, found.scores, 0.0)
         own = F.one_hot(found.classes, head.num_classes)
         return LevelPredictions([found.boxes], [scores.unsqueeze(-1) * own])
+
+
+register_exporter(YoloFastest, YoloFastestExporter)
 
 
 @torch.no_grad()

@@ -226,10 +226,12 @@ def _read(folder: Path) -> YoloCase:
     return RecipeCase(folder) if made_up else PhotoCase(folder)
 
 
-@register_parity_reader(_recognises, _read)
 def outputs(case: YoloCase) -> dict[str, Tensor]:
     """Compute everything that the case may store, by its keys."""
     return dict(case.outputs())
+
+
+register_parity_reader(_recognises, outputs, read=_read)
 
 
 def features(levels: dict[str, Tensor], prefix: str) -> Outputs:

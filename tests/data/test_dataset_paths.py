@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from d2ext.config import get_cfg
 from d2ext.data import parse_dataset_flag, register_datasets
+from d2ext.data.catalog import DatasetSpec
+from d2ext.data.dataset_paths import named_spec
+from d2ext.data.formats.holdout import Holdout
 from d2ext.errors import ConfigError, DataError
 from detectron2.data import DatasetCatalog
 
@@ -69,8 +73,46 @@ def test_a_name_that_detectron2_has_is_refused(cfg):
         register_datasets(cfg)
 
 
-@pytest.mark.parametrize("entry", [["name", "a.json"], "name:a.json:images", ["n", "a", 3]])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ["name", "a.json"],
+        "name:a.json:images",
+        ["n", "a", 3],
+        {"name": "n"},
+        {"path": "a.json"},
+        {"name": "n", "path": 3},
+        {"name": "n", "path": "a.json", "image": "images"},
+        {"name": "n", "path": "a.json", "holdout": {"part": "val", "share": 2}},
+        {"name": "n", "path": "a.json", "holdout": "held 0.2 seed 0"},
+    ],
+)
 def test_an_entry_of_another_form_is_named_by_its_key(cfg, entry):
     cfg.DATASETS.REGISTER = [entry]
     with pytest.raises(ConfigError, match=r"DATASETS\.REGISTER\[0\]"):
         register_datasets(cfg)
+
+
+def test_a_config_that_was_dumped_registers_the_same(cfg, tmp_path):
+    holdout = Holdout("val", 0.2, 3)
+    spec = DatasetSpec("a.json", "images", "train", holdout)
+    cfg.DATASETS.REGISTER = [spec.as_mapping("first"), DatasetSpec("b").as_mapping("second")]
+    dumped = tmp_path / "config.yaml"
+    dumped.write_text(cfg.dump(), encoding="utf-8")
+    again = get_cfg()
+    again.merge_from_file(str(dumped))
+    assert [named_spec(entry) for entry in again.DATASETS.REGISTER] == [
+        ("first", spec),
+        ("second", DatasetSpec("b")),
+    ]
+
+
+def test_an_entry_has_only_the_fields_that_say_something():
+    assert DatasetSpec("b").as_mapping("n") == {"name": "n", "path": "b"}
+
+
+def test_data_sets_may_be_registered_on_the_command_line(cfg):
+    value = "[{'name': 'mine', 'path': 'a.json', 'holdout': {'part': 'train', 'share': 0.1}}]"
+    cfg.merge_from_list(["DATASETS.REGISTER", value])
+    (entry,) = cfg.DATASETS.REGISTER
+    assert named_spec(entry) == ("mine", DatasetSpec("a.json", holdout=Holdout("train", 0.1)))

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from d2ext.data import dataset_stats, register_coco
+from d2ext.data import dataset_stats, register_coco, statistics
+from d2ext.data.statistics import register_annotation
 from d2ext.errors import DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 
 
 def register(coco, name: str, categories: list[dict] | None = None) -> str:
@@ -79,3 +82,21 @@ def test_a_set_without_class_names_says_how_to_give_them():
     DatasetCatalog.register("nameless", lambda: [])
     with pytest.raises(DataError, match="thing_classes"):
         dataset_stats(["nameless"])
+
+
+def test_objects_may_have_no_box_and_other_annotations(monkeypatch):
+    monkeypatch.setattr(statistics, "_ANNOTATION_WORDS", dict(statistics._ANNOTATION_WORDS))
+    register_annotation("bbox3d", "3D boxes")
+    objects = [
+        {"category_id": 1, "bbox3d": np.zeros(7)},
+        {"category_id": 0, "bbox": [0, 0, 4, 2], "bbox_mode": BoxMode.XYXY_ABS},
+    ]
+    image = {"width": 8, "height": 6, "annotations": objects}
+    DatasetCatalog.register("space", lambda: [image, {**image, "annotations": []}])
+    MetadataCatalog.get("space").set(thing_classes=["cat", "dog"])
+    stats = dataset_stats(["space"])
+    assert stats.annotated == {"boxes", "3D boxes"}
+    assert (stats.num_objects, stats.empty_images) == (2, 1)
+    assert stats.class_counts.tolist() == [1, 1]
+    assert stats.object_sizes.tolist() == [[4, 2]]
+    assert stats.object_images.tolist() == [0]

@@ -99,7 +99,12 @@ def test_the_last_rule_that_sets_a_value_wins_and_leaves_the_other_value() -> No
 def test_parameters_of_equal_settings_share_a_group() -> None:
     rules = [{"pattern": name, "lr_factor": 0.1} for name in ("*.lateral.*", "head.*")]
     groups = build_param_groups(config(*rules, WEIGHT_DECAY_NORM=0.05), Detector())
-    assert [len(group["params"]) for group in groups] == [5, 4]
+    assert [len(group["params"]) for group in groups] == [1, 4, 4]
+
+
+def test_position_tables_do_not_decay_unless_a_rule_says_so() -> None:
+    name = "backbone.backbone.bottom_up.relative_position_bias_table"
+    assert settings(config(), Detector())[name] == (0.1, 0.0)
 
 
 def test_frozen_parameters_are_in_no_group_and_matched_by_no_rule() -> None:

@@ -52,3 +52,10 @@ def test_a_schedule_without_power_warm_up_is_refused():
     cfg = config(WARMUP_METHOD="power", LR_SCHEDULER_NAME="WarmupStepWithFixedGammaLR")
     with pytest.raises(ConfigError, match="WarmupStepWithFixedGammaLR"):
         rates(cfg)
+
+
+@pytest.mark.parametrize("method", ["linear", "power"])
+def test_the_polynomial_falls_to_zero_after_its_warm_up(method):
+    found = rates(config(LR_SCHEDULER_NAME="WarmupPolyLR", WARMUP_METHOD=method))
+    assert found[20:] == pytest.approx([2.0 * (1 - n / 100) ** 0.9 for n in range(20, 100)])
+    assert found[0] < found[10] < found[19]

@@ -1,8 +1,8 @@
-"""Verdicts on detections, by hand."""
+"""Matches on detections, by hand."""
 
 import numpy as np
 
-from d2ext.evaluation.confusion import confusion_matrix, judge
+from d2ext.evaluation.confusion import confusion_matrix, match_detections
 from detectron2.structures import BoxMode
 
 METADATA = {"thing_classes": ["cat", "dog"], "thing_dataset_id_to_contiguous_id": {3: 0, 7: 1}}
@@ -33,31 +33,31 @@ def test_detections_are_right_wrong_or_missed():
         detection(5, [60, 0, 80, 20], 7, 0.7),  # nothing there
         detection(5, FAR, 3, 0.1),  # below the threshold: there are only three objects
     ]
-    verdicts, threshold = judge(records, results, METADATA)
+    matches, threshold = match_detections(records, results, METADATA)
     assert threshold == 0.7
-    assert confusion_matrix(verdicts, 2).tolist() == [[1, 0, 1], [1, 0, 0], [0, 1, 0]]
-    assert [v.right for v in verdicts] == [True, False, False, False]
-    assert verdicts[3].box == (10, 60, 30, 80)
+    assert confusion_matrix(matches, 2).tolist() == [[1, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert [m.correct for m in matches] == [True, False, False, False]
+    assert matches[3].box == (10, 60, 30, 80)
 
 
 def test_an_object_is_claimed_once_by_the_best_score():
     records = [record(1, (A, 0, 0), (FAR, 0, 0))]
     results = [detection(1, A, 7, 0.9), detection(1, A, 3, 0.8)]
-    verdicts, _ = judge(records, results, METADATA)
-    assert [(v.truth, v.found) for v in verdicts] == [(0, 1), (None, 0), (0, None)]
+    matches, _ = match_detections(records, results, METADATA)
+    assert [(m.truth, m.found) for m in matches] == [(0, 1), (None, 0), (0, None)]
 
 
 def test_detections_in_a_crowd_do_not_count():
     records = [record(1, ([0, 0, 60, 60], 0, 1), (B, 1, 0), (FAR, 0, 0))]
     results = [detection(1, [5, 5, 20, 20], 3, 0.9), detection(1, B, 7, 0.8)]
-    verdicts, _ = judge(records, results, METADATA)
-    assert [(v.truth, v.found) for v in verdicts] == [(1, 1), (0, None)]
+    matches, _ = match_detections(records, results, METADATA)
+    assert [(m.truth, m.found) for m in matches] == [(1, 1), (0, None)]
 
 
 def test_overlap_below_the_threshold_is_no_match():
     records = [record(1, (A, 0, 0))]
-    verdicts, _ = judge(records, [detection(1, [20, 10, 40, 30], 3, 0.9)], METADATA)
-    assert [(v.truth, v.found) for v in verdicts] == [(None, 0), (0, None)]
+    matches, _ = match_detections(records, [detection(1, [20, 10, 40, 30], 3, 0.9)], METADATA)
+    assert [(m.truth, m.found) for m in matches] == [(None, 0), (0, None)]
 
 
 def test_every_object_and_detection_is_counted_once():
@@ -75,18 +75,18 @@ def test_every_object_and_detection_is_counted_once():
         detection(n % 4, [v + rng.normal(0, 3) for v in box], (3, 7)[n % 2], float(rng.uniform()))
         for n, box in enumerate(boxes)
     ]
-    verdicts, threshold = judge(records, results, METADATA)
-    matrix = confusion_matrix(verdicts, 2)
+    matches, threshold = match_detections(records, results, METADATA)
+    matrix = confusion_matrix(matches, 2)
     assert threshold == min(r["score"] for r in results)
     assert matrix[:2].sum() == 40
     assert matrix[:, :2].sum() == 40
 
 
 def test_without_detections_every_object_is_missed():
-    verdicts, _ = judge([record(1), record(2, (A, 1, 0))], [], METADATA)
-    assert [(v.truth, v.found) for v in verdicts] == [(1, None)]
+    matches, _ = match_detections([record(1), record(2, (A, 1, 0))], [], METADATA)
+    assert [(m.truth, m.found) for m in matches] == [(1, None)]
 
 
 def test_objects_without_a_box_are_ignored():
     record = {"image_id": 1, "annotations": [{"category_id": 0, "bbox_3d": [0.0] * 9}]}
-    assert judge([record], [], {})[0] == []
+    assert match_detections([record], [], {})[0] == []

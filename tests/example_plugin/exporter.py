@@ -10,7 +10,6 @@ from d2ext.modeling.dense_heads import LevelPredictions
 from .meta_arch import DotDetector
 
 
-@register_exporter(DotDetector)
 class DotExporter(NMSExporter):
     """The detector in three steps: raw outputs, candidates, and NMS by the base class."""
 
@@ -23,3 +22,6 @@ class DotExporter(NMSExporter):
 
     def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:
         return self.model.head.decode_dense(**raw)
+
+
+register_exporter(DotDetector, DotExporter)

@@ -77,9 +77,8 @@ def in_pixels(relative: Tensor, images: Tensor) -> Tensor:
 @pytest.fixture
 def set_predictor(monkeypatch):
     """The exporter of a set predictor, which the test registers."""
-    monkeypatch.setattr(exporter, "_EXPORTERS", dict(exporter._EXPORTERS))
+    monkeypatch.setattr(exporter._EXPORTERS, "_values", dict(exporter._EXPORTERS._values))
 
-    @register_exporter(TinySetPredictor)
     class SetExporter(Exporter):
         def head(self, images: Tensor) -> dict[str, list[Tensor]]:
             boxes, logits = self.model.raw(images)
@@ -90,6 +89,8 @@ def set_predictor(monkeypatch):
 
         def select(self, levels: LevelPredictions, for_onnx: bool) -> tuple[Tensor, Tensor, Tensor]:
             return topk_candidates(levels, KEPT)
+
+    register_exporter(TinySetPredictor, SetExporter)
 
     torch.manual_seed(0)
     model = TinySetPredictor().eval()

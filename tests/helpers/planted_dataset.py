@@ -1,4 +1,4 @@
-"""A data set in COCO's format to plant faults in."""
+"""A data set in COCO's format to plant issues in."""
 
 import json
 from dataclasses import dataclass, field

@@ -7,8 +7,11 @@ from d2ext.parity import recipe
 
 
 def fill(model: nn.Module, skip: tuple[str, ...] = ()) -> None:
-    """Give every float entry of the state, but those whose name starts with one of `skip`, a value
-    that is a function of its name and shape."""
+    """Fill every float entry of the state with a function of its name and shape.
+
+    Args:
+        skip: prefixes of names that are left alone.
+    """
     entries = [
         (name, value.shape, str(value.dtype).removeprefix("torch."))
         for name, value in model.state_dict().items()

@@ -27,7 +27,9 @@ FOLDER = Path(__file__).parent
 def registries(monkeypatch):
     monkeypatch.setattr(readers, "_READERS", list(readers._READERS))
     monkeypatch.setattr(settings, "_PARTS", dict(settings._PARTS))
-    monkeypatch.setattr(detector_outputs, "_OUTPUTS", dict(detector_outputs._OUTPUTS))
+    monkeypatch.setattr(
+        detector_outputs._OUTPUTS, "_values", dict(detector_outputs._OUTPUTS._values)
+    )
 
 
 @pytest.fixture
@@ -46,14 +48,14 @@ def double(case: Case) -> dict[str, torch.Tensor]:
 def test_a_registered_reader_computes_its_kind_of_case(case_folder):
     with pytest.raises(DataError, match=r"no reader .*: doubled\."):
         run_case(case_folder)
-    register_parity_reader(lambda facts: "doubled" in facts["config"])(double)
+    register_parity_reader(lambda facts: "doubled" in facts["config"], double)
     (comparison,) = run_case(case_folder)
     assert comparison.passed
 
 
 def test_the_last_reader_that_recognises_a_case_reads_it(case_folder):
-    register_parity_reader(lambda facts: True)(double)
-    register_parity_reader(lambda facts: True)(lambda case: {"sum": torch.tensor(7.0)})
+    register_parity_reader(lambda facts: True, double)
+    register_parity_reader(lambda facts: True, lambda case: {"sum": torch.tensor(7.0)})
     (comparison,) = run_case(case_folder)
     assert not comparison.passed
 
@@ -95,10 +97,11 @@ def test_outputs_belong_to_a_head_or_to_a_model():
     with pytest.raises(DataError, match="no outputs are registered for ToyModel"):
         outputs_for(case, ToyModel())
 
-    @register_detector_outputs(ToyModel)
     class ModelOutputs(DetectorOutputs):
         pass
 
+    register_detector_outputs(ToyModel, ModelOutputs)
+
     assert type(outputs_for(case, ToyModel())) is ModelOutputs
-    register_detector_outputs(ToyHead)(FCOSOutputs)
+    register_detector_outputs(ToyHead, FCOSOutputs)
     assert type(outputs_for(case, ToyModel())) is FCOSOutputs

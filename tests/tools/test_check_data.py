@@ -84,8 +84,8 @@ def test_config_values_need_a_config(data):
 
 def test_the_report_holds_every_fault(data, tmp_path, capsys):
     spoil(data)
-    main([flag(data), "--report", str(tmp_path / "faults.json"), "--show", "0"])
-    report = json.loads((tmp_path / "faults.json").read_text())
+    main([flag(data), "--report", str(tmp_path / "issues.json"), "--show", "0"])
+    report = json.loads((tmp_path / "issues.json").read_text())
     assert report["version"] == 1
     assert report["splits"][0]["format"] == "COCO"
     by_code = {kind["code"]: kind for kind in report["issues"]}

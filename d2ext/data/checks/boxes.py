@@ -47,7 +47,7 @@ def check_difficult(context: CheckContext) -> None:
 
 
 def boxes_are_corners(boxes: Floats, frames: Floats) -> bool:
-    """Return whether (N, 4) boxes read as XYWH are XYXY.
+    """Return true if (N, 4) boxes read as XYWH are XYXY.
 
     As XYWH half of them leave the image, as two corners none does.
     """
@@ -57,7 +57,7 @@ def boxes_are_corners(boxes: Floats, frames: Floats) -> bool:
 
 
 def boxes_are_normalised(boxes: Floats, frames: Floats) -> bool:
-    """Return whether (N, 4) boxes are normalised by the image size instead of in pixels."""
+    """Return true if (N, 4) boxes are normalised by the image size instead of in pixels."""
     return bool(len(boxes) >= _FEW and boxes.min() >= 0 and boxes.max() <= 1 and frames.min() > 8)
 
 
@@ -81,6 +81,7 @@ def _check_invalid(context: CheckContext) -> None:
 
 
 def _check_implausible(context: CheckContext) -> None:
+    # Crowd regions are drawn roughly by intention.
     boxes, frames, usable = context.boxes, context.frames, context.usable & ~context.crowd
     with np.errstate(invalid="ignore"):
         tiny = usable & (_shorter_side(context) < _TINY)
@@ -109,6 +110,7 @@ def _slivers(context: CheckContext) -> Mask:
 
 def _check_radians(context: CheckContext) -> None:
     angles = context.raw_boxes[context.usable, 4]
+    # Upright boxes alone, at 0 degrees, would pass for radians.
     turned = angles[angles % 90 != 0]
     if len(turned) >= _FEW and np.abs(angles).max() <= _RADIANS:
         for number in np.flatnonzero(context.usable).tolist():
@@ -165,6 +167,7 @@ def _near_pairs(context: CheckContext, numbers: Integers) -> list[tuple[int, int
     owners = context.owners[numbers]
     found: list[tuple[int, int, float]] = []
     if context.rotated:
+        # The operator compares all boxes with all, so images go one by one.
         for group in split_by_image(numbers, owners):
             rotated = torch.from_numpy(context.raw_boxes[group])
             ious = np.tril(box_iou_rotated(rotated, rotated).numpy(), -1)

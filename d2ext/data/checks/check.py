@@ -41,6 +41,8 @@ def _take_over_issues(context: CheckContext) -> None:
         context.issues.append(replace(issue, split=context.name))
 
 
+# The fixes of an object are applied in this order: box-beyond clips a box before mask-box may
+# replace it by the box of the mask.
 _CHECKS: list[Check] = [
     _take_over_issues,
     check_images,
@@ -91,7 +93,10 @@ def check_splits(
         cached: do not read images again that were read on this machine and did not change since.
     """
     infos = _read_image_infos(splits.values(), cached, "images" if progress else "")
-    contexts = [CheckContext(name, split, infos, model, progress) for name, split in splits.items()]
+    unread = {issue.where for split in splits.values() for issue in split.issues}
+    contexts = [
+        CheckContext(name, split, infos, unread, model, progress) for name, split in splits.items()
+    ]
     with collection_paused():
         for context in contexts:
             for check in _CHECKS:

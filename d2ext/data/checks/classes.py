@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from d2ext.data.checks.context import CheckContext
+from d2ext.text import join_sorted
 
 _RARE = 100  # times fewer objects than the most frequent class has
 _BACKGROUND = frozenset(
@@ -71,6 +72,7 @@ def _check_names(context: CheckContext) -> None:
             _add(context, "class-nameless", name, "the name is empty")
         elif name != name.strip():
             _add(context, "class-name-space", name, "a space at an end of the name")
+        # Detectors have a background of their own; a class of that name competes with it.
         if comparable_name(name) in _BACKGROUND:
             count = int((context.labels == number).sum())
             _add(context, "class-background", name, f"{count} objects")
@@ -104,7 +106,7 @@ def _classes_with_objects(context: CheckContext) -> set[str]:
 
 
 def _quoted(names: Collection[str]) -> str:
-    return ", ".join(map(repr, sorted(names))) or "none"
+    return join_sorted(map(repr, names))
 
 
 def _add(context: CheckContext, code: str, name: str, detail: str) -> None:

@@ -1,6 +1,6 @@
 """`CheckContext`: what a check works on: a split as arrays, and the issues found so far."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -24,6 +24,7 @@ class CheckContext:
         name: of the split, such as "train".
         split: as it was read; never changed.
         image_info: of every image that the split lists, by file name.
+        files_with_issues: those that any of the splits could not read or place.
         model: what the model makes of the sizes of objects, if that is to be checked.
         progress: show progress bars on stderr.
     """
@@ -31,6 +32,7 @@ class CheckContext:
     name: str
     split: DatasetSplit
     image_info: Mapping[str, ImageInfo] = field(default_factory=dict)
+    files_with_issues: Collection[str] = ()
     model: InputSize | None = None
     progress: bool = False
     issues: list[Issue] = field(default_factory=list)
@@ -75,6 +77,7 @@ class CheckContext:
     def raw_boxes(self) -> Floats:
         """(N, 4) XYWH or (N, 5) XYWHA boxes in pixels and degrees as annotated; NaN for none."""
         numbers = 5 if self.rotated else 4
+        # Comparisons with NaN are false, so that checks pass over objects without a box.
         boxes = np.full((len(self.objects), numbers), np.nan)
         given = [item["bbox"] for item in self.objects if item.get("bbox")]
         values = np.fromiter(chain.from_iterable(given), np.float64, len(given) * numbers)
@@ -153,6 +156,7 @@ class CheckContext:
         """Return file and line, or file and record, of the object at that position."""
         file = self.images[self.owners[number]]["annotated_in"]
         record = self.objects[number]["record"]
+        # In these formats a record is an id or a count, in text files a line.
         counted = file.lower().endswith((".json", ".xml")) and isinstance(record, int)
         return f"{file}, annotation {record}" if counted else f"{file}:{record}"
 

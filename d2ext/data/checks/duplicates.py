@@ -102,7 +102,7 @@ def _near_hashes(bits: Bits) -> Iterator[tuple[Integers, Integers]]:
 
 
 def _match_first_at(column: int, differences: Integers) -> Bits:
-    """Return whether no word before `column` differs in at most one bit, which found the pair."""
+    """Return a mask of the pairs that no word before `column` has found."""
     before = differences[:, :column]
     return ((before & (before - 1)) != 0).all(1)
 
@@ -139,7 +139,7 @@ def _report_same_bytes(contexts: Sequence[CheckContext]) -> set[Position]:
 
 
 def _are_two_files(contexts: Sequence[CheckContext], one: Position, other: Position) -> bool:
-    """Return whether they are two files, or one in two data sets.
+    """Return true for two files, and for one file in two data sets.
 
     One file that a data set lists twice is another issue: image-listed-twice.
     """

@@ -2,14 +2,13 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from d2ext.data.formats import DatasetSplit, Item
+from d2ext.data.formats.coco import mask_box
 from d2ext.data.issues import Issue
 from detectron2.structures import BoxMode
 
@@ -32,26 +31,29 @@ def fix_split(split: DatasetSplit, issues: Sequence[Issue], classes: Sequence[st
         classes: names of the copy; every class with objects is among them, save for outer spaces.
     """
     dropped = {i.image_index for i in issues if i.code in _DROP_IMAGE and i.object_index is None}
-    codes: dict[int, list[str]] = defaultdict(list)
+    codes: dict[int | None, list[str]] = defaultdict(list)
     for issue in issues:
-        if issue.object_index is not None:
-            codes[issue.object_index].append(issue.code)
+        codes[issue.object_index].append(issue.code)
     index = _class_index(split, classes)
     images: list[Item] = []
     first = 0  # number of the image's first object
     for position, image in enumerate(split.images):
-        items = image.get("annotations")
+        count = len(image.get("annotations", ()))
         if position not in dropped:
-            fixed = {**image, "image_id": len(images) + 1}
-            if items is not None:
-                kept = [_fix(item, image, codes.get(first + n, ())) for n, item in enumerate(items)]
-                fixed["annotations"] = [
-                    {**item, "category_id": index[item["category_id"]]} for item in kept if item
-                ]
-            images.append(fixed)
-        first += len(items or ())
+            found = [codes.get(number, []) for number in range(first, first + count)]
+            images.append({**_fix_image(image, found, index), "image_id": len(images) + 1})
+        first += count
     names = split.classes if split.annotates_pixels else tuple(classes)
     return replace(split, images=images, classes=names, issues=[], id_issues=[])
+
+
+def _fix_image(image: Item, codes: Sequence[Sequence[str]], index: Mapping[int, int]) -> Item:
+    """Fix the objects of an image, given the codes of each object's issues."""
+    if "annotations" not in image:
+        return image
+    fixed = [_fix(item, image, c) for item, c in zip(image["annotations"], codes, strict=True)]
+    kept = [{**item, "category_id": index[item["category_id"]]} for item in fixed if item]
+    return {**image, "annotations": kept}
 
 
 def _class_index(split: DatasetSplit, classes: Sequence[str]) -> dict[int, int]:
@@ -115,15 +117,6 @@ def _hide_outside(item: Item, image: Item) -> Item:
     outside = (points[:, :2] < 0) | (points[:, :2] > (image["width"], image["height"]))
     points[outside.any(1), 2] = 0
     return {**item, "keypoints": points.ravel().tolist()}
-
-
-def mask_box(segmentation: Any) -> list[float]:
-    """Compute the XYWH box, in pixels, of polygons or run lengths."""
-    if isinstance(segmentation, dict):
-        return [float(n) for n in coco_mask.toBbox(segmentation).tolist()]
-    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
-    low, high = points.min(0), points.max(0)
-    return [*low.tolist(), *(high - low).tolist()]
 
 
 _FIXES: dict[str, Fix] = {

@@ -122,7 +122,7 @@ def _copy_image(source: Path, target: Path, *, turned: bool, deep: bool) -> Path
     if deep:
         target = target.with_suffix(".png")
         Image.fromarray(_scale_to_8_bits(source)).save(target)
-    elif turned:
+    elif turned:  # saving a JPEG anew would change its pixels
         target.write_bytes(_without_orientation(source.read_bytes()))
     else:
         shutil.copyfile(source, target)
@@ -147,7 +147,7 @@ def _without_orientation(content: bytes) -> bytes:
 
 def _unique_names(paths: Sequence[Path]) -> list[Path]:
     """Return a file name for each path, numbered where others have it, in any case of letters."""
-    taken: set[str] = set()
+    taken: set[str] = set()  # in lower case: some file systems do not tell A.jpg from a.jpg
     found = []
     for path in paths:
         candidate, number = path.name, 1

@@ -30,7 +30,7 @@ _USUAL = 0.9  # share of images with a class that makes its absence worth a note
 _ENOUGH = 20  # images from which shares and medians mean anything
 _MANY = 8  # median of objects per image that makes few objects worth a note
 _TIMES_FEWER = 4  # than the median
-_STEADY = 0.5  # of the median: where a fifth of the images has less, counts vary by nature
+_STEADY = 0.5  # share of the median that four fifths of the images reach
 
 
 def check_images(context: CheckContext) -> None:
@@ -39,7 +39,7 @@ def check_images(context: CheckContext) -> None:
         info = context.image_info[item["file_name"]]
         if info.problem:
             context.add_image(info.problem, number, info.detail)
-        if info.size != (0, 0):
+        if info.size != (0, 0):  # a truncated file still has a header
             _check_size(context, number, info)
             _check_form(context, number, info)
     _check_listed_twice(context)
@@ -108,7 +108,7 @@ def _size_text(size: tuple[int, int]) -> str:
 
 
 def check_unused_files(context: CheckContext) -> None:
-    """Report images that lie beside the listed ones, and label files without an image."""
+    """Report images in the same folders that are not listed, and label files without an image."""
     used = _normalised(context.image_info)
     folders = dict.fromkeys(os.path.dirname(item["file_name"]) for item in context.images)
     images = [file for folder in folders for file in _files_in(folder, _KNOWN_SUFFIXES)]
@@ -117,9 +117,8 @@ def check_unused_files(context: CheckContext) -> None:
             context.add("image-unused", file, "not listed", file)
     labels = _label_files(context)
     stems = {_stem(file) for file in (*images, *used)} if labels else set()
-    known = {issue.where for issue in context.split.issues}
     for file in labels:
-        if _stem(file) not in stems and file not in known:
+        if _stem(file) not in stems and file not in context.files_with_issues:
             context.add("annotation-orphan", file, f"no image is named {_stem(file)}")
 
 
@@ -179,6 +178,7 @@ def check_objects_per_image(context: CheckContext) -> None:
 def _check_few_objects(context: CheckContext, counts: Integers) -> None:
     filled = counts[counts > 0]
     median = float(np.median(filled))
+    # Where counts vary by nature, a low one says nothing about missing labels.
     if median < _MANY or np.quantile(filled, 0.2) < _STEADY * median:
         return
     for image in np.flatnonzero((counts > 0) & (counts * _TIMES_FEWER <= median)).tolist():

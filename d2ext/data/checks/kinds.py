@@ -46,6 +46,7 @@ def register_kind(kind: Kind) -> None:
     Raises:
         ValueError: the code is taken by another kind, or the severity is unknown.
     """
+    # A module may be imported twice under two names; the same kind again is no mistake.
     if KINDS.get(kind.code, kind) != kind:
         raise ValueError(f"{kind.code}: this code is taken: {KINDS[kind.code]}")
     if kind.severity not in SEVERITIES:

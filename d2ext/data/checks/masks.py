@@ -31,6 +31,7 @@ def check_masks(context: CheckContext) -> None:
     polygons = np.array([isinstance(o.get("segmentation"), list) for o in context.objects])
     mask_boxes = np.full((len(context.objects), 4), np.nan)
     _check_polygons(context, np.flatnonzero(masked & context.usable & polygons), mask_boxes)
+    # Run lengths have to be drawn one by one; COCO has them for crowd regions alone.
     for number in np.flatnonzero(masked & context.usable & ~polygons).tolist():
         mask_boxes[number] = _check_run_lengths(context, number)
     numbers = np.flatnonzero(np.isfinite(mask_boxes[:, 0]))
@@ -58,6 +59,7 @@ def _check_run_lengths(context: CheckContext, number: int) -> Floats:
         context.add_object("mask-empty", number, "no pixel")
         return useless
     if not context.crowd[number]:
+        # Labelling the parts of the whole image would take far longer.
         inside = np.ascontiguousarray(pixels[int(y) : int(y + h), int(x) : int(x + w)])
         _report_parts(context, number, cv2.connectedComponents(inside, connectivity=4)[0] - 1)
     return np.array([x, y, x + w, y + h])
@@ -143,7 +145,7 @@ def _check_overlaps(context: CheckContext, numbers: Integers, mask_boxes: Floats
     for group in split_by_image(meeting, context.owners[meeting]):
         found += _shared_pixels(context, group)
         if len(found) > _EXCEPTION * len(context.objects) + 1:
-            return
+            return  # masks overlap by convention here, as they do in COCO
     for one, other, pixels in found:
         detail = f"{pixels} pixels shared with {context.place(one)}"
         context.add_object("mask-overlap", other, detail)

@@ -65,6 +65,7 @@ def _count_pixels(context: CheckContext, info: LabelInfo, totals: Integers) -> f
     """Add the pixels of each class to (classes,) `totals`; return the share of ignored ones."""
     ignored = 0
     for value, count in zip(info.values, info.counts, strict=True):
+        # Other values are labels-unlisted, which the reader has reported.
         if value == context.split.ignore_label:
             ignored = count
         elif 0 <= value < len(context.split.classes):

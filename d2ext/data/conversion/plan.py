@@ -47,7 +47,7 @@ def plan(dataset: DatasetSplit, split: str, losses: Losses, taken: set[str]) -> 
 
 
 def without_crowds(image: Item, losses: Losses) -> list[Item]:
-    """The annotations of an image that are single objects."""
+    """Return the annotations of an image that are single objects."""
     kept = [item for item in image["annotations"] if not item["iscrowd"]]
     losses["crowd regions left out"] += len(image["annotations"]) - len(kept)
     return kept

@@ -127,7 +127,7 @@ class _Reader:
         area = get("area")
         if isinstance(area, (int, float)) and math.isfinite(area):
             found["area"] = area
-        if "area" not in found or crowd is None or "ignore" in item or box is not item["bbox"]:
+        if "area" not in found or crowd is None or "ignore" in item or box is not get("bbox"):
             self.is_complete = False
         if "keypoints" in item or "difficult" in item:
             self._add_rest(item, found, image)
@@ -233,6 +233,11 @@ def _box(value: Any, segmentation: Any) -> list[float] | None:
         return value if _are_numbers(value) else None
     if value not in (None, []) or segmentation is None:
         return None
+    return mask_box(segmentation)
+
+
+def mask_box(segmentation: Any) -> list[float]:
+    """Compute the XYWH box, in pixels, of polygons or compressed run lengths."""
     if isinstance(segmentation, dict):
         return [float(n) for n in coco_mask.toBbox(segmentation).tolist()]
     points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])

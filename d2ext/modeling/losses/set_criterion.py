@@ -97,7 +97,7 @@ class SetCriterion:
             torch.zeros_like(classes) if group.class_agnostic else classes
         )
         if softmax:
-            return _cross_entropy(logits, expected, self.no_object_weight)
+            return no_object_cross_entropy(logits, expected, self.no_object_weight)
         alpha, gamma = self.matcher.focal_alpha, self.matcher.focal_gamma
         sums = [
             sigmoid_focal_loss(*layer, alpha, gamma, "sum")
@@ -139,8 +139,14 @@ def _layers(pairs: Matches) -> Tensor:
     return torch.arange(len(pairs.query), device=pairs.query.device)[:, None]
 
 
-def _cross_entropy(logits: Tensor, expected: Tensor, no_object_weight: float) -> Tensor:
-    """Return the weighted mean cross-entropy of each layer, (L,); the last class is "no object"."""
+def no_object_cross_entropy(logits: Tensor, expected: Tensor, no_object_weight: float) -> Tensor:
+    """Compute the cross-entropy of each layer as a weighted mean over all queries: (L,).
+
+    Args:
+        logits: (L, B, Q, K); the last class is "no object".
+        expected: (L, B, Q) int64 classes.
+        no_object_weight: weight of queries whose class is "no object"; others weigh 1.
+    """
     weights = logits.new_ones(logits.shape[-1])
     weights[-1] = no_object_weight
     loss = F.cross_entropy(logits.flatten(0, 2), expected.flatten(), weights, reduction="none")

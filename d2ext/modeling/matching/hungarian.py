@@ -7,6 +7,7 @@ section 3.1; Zhu et al., "Deformable DETR", 2020, arXiv:2010.04159, appendix A.4
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,13 @@ from d2ext.modeling.losses.boxes import cxcywh_to_xyxy, generalized_iou
 from d2ext.modeling.set_prediction import Matches, SetPredictions, SetTargets, at_least_float32
 
 LOG_EPS = 1e-8  # inside the logarithms of the published focal cost
+
+
+class PerImage(Protocol):
+    """Targets of B images: their number and the image's name for messages, per image."""
+
+    counts: list[int]
+    image_names: list[str]
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class HungarianMatcher:
 
 
 def assign(
-    costs: Sequence[Tensor], targets: SetTargets, names: Sequence[Sequence[str]]
+    costs: Sequence[Tensor], targets: PerImage, names: Sequence[Sequence[str]]
 ) -> list[Matches]:
     """Solve the assignment of each image in each layer.
 
@@ -98,10 +106,10 @@ def assign(
         _solve_layers(piece.reshape(cost.shape), targets, layers)
         for piece, cost, layers in zip(pieces, costs, names, strict=True)
     ]
-    return _to_matches(solved, targets.boxes.device)
+    return _to_matches(solved, costs[0].device)
 
 
-def _solve_layers(costs: np.ndarray, targets: SetTargets, names: Sequence[str]) -> np.ndarray:
+def _solve_layers(costs: np.ndarray, targets: PerImage, names: Sequence[str]) -> np.ndarray:
     """Return (1 + 2 L, M): the image, the queries of each layer and the targets of each layer."""
     starts = np.cumsum([0, *targets.counts])
     pairs: list[np.ndarray] = []
@@ -133,7 +141,7 @@ def _to_matches(solved: Sequence[np.ndarray], device: torch.device) -> list[Matc
     return matches
 
 
-def _check_finite(costs: np.ndarray, image: int, targets: SetTargets, names: Sequence[str]) -> None:
+def _check_finite(costs: np.ndarray, image: int, targets: PerImage, names: Sequence[str]) -> None:
     bad = ~np.isfinite(costs).all(axis=(0, 2))
     if not bad.any():
         return

@@ -82,6 +82,11 @@ class Detector(ABC, nn.Module):
         return []
 
     @property
+    def size_divisibility(self) -> int:
+        """Batches are padded to multiples of it, in pixels; 0: to the largest image."""
+        return self.backbone.size_divisibility
+
+    @property
     def device(self) -> torch.device:
         """Device of the parameters, where images and targets are copied to."""
         return self.pixel_mean.device
@@ -128,7 +133,7 @@ class Detector(ABC, nn.Module):
         # Normalised before the padding, so that `pad_value` is what the network sees.
         return ImageList.from_tensors(
             [(image - self.pixel_mean) / self.pixel_std for image in images],
-            self.backbone.size_divisibility,
+            self.size_divisibility,
             self.pad_value,
             padding_constraints=self.backbone.padding_constraints,
         )

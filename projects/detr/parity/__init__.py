@@ -44,7 +44,9 @@ def _recognises(facts: dict[str, Any]) -> bool:
     return {"enc_layers", "dec_layers", "set_cost_giou"} <= facts.get("config", {}).keys()
 
 
-@register_parity_reader(_recognises, read_case)
 def outputs(case: FamilyCase) -> dict[str, Tensor]:
     """Compute everything that a case of the family stores, by its keys."""
     return dict(case.outputs())
+
+
+register_parity_reader(_recognises, outputs, read=read_case)

@@ -1,4 +1,4 @@
-"""A data set without faults, and training's way of reading one."""
+"""A data set without issues, and training's way of reading one."""
 
 from collections.abc import Callable
 from pathlib import Path

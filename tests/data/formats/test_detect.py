@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from d2ext.data.formats import load_split, with_classes
+from d2ext.data.formats import DatasetSplit, detect, load_split, register_format, with_classes
 from d2ext.errors import DataError
 from tests.helpers.dataset_folders import save_image, voc_box, voc_xml, write
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "bccd"
 BOXES = {"a": [("dog", 3, 4, 10, 9), ("cat", 12, 6, 8, 12)], "b": [("cat", 1, 2, 5, 6)]}
 
 
@@ -54,14 +54,9 @@ def values(found):
     return [{**image, "boxes": [box.expected for box in image["boxes"]]} for image in found]
 
 
-@pytest.mark.parametrize("folder", ["made up", "shared"])
-def test_the_same_boxes_in_three_formats_load_to_the_same_dicts(tmp_path, folder):
-    if folder == "shared" and not SHARED.exists():
-        pytest.skip("no shared data here")
-    root = SHARED if folder == "shared" else tmp_path
-    if folder == "made up":
-        in_three_formats(tmp_path)
-    sources = [load_split(root / name, "train") for name in ("annotations", "voc", "data.yaml")]
+def test_the_same_boxes_in_three_formats_load_to_the_same_dicts(tmp_path):
+    in_three_formats(tmp_path)
+    sources = [load_split(tmp_path / name, "train") for name in ("annotations", "voc", "data.yaml")]
     assert [source.format for source in sources] == ["COCO", "Pascal VOC", "YOLO"]
     coco, voc, yolo = (comparable(source, sources[0].classes) for source in sources)
     assert coco
@@ -89,3 +84,23 @@ def test_what_is_there_is_listed_once_where_nothing_is_recognised(tmp_path):
     with pytest.raises(DataError) as told:
         load_split(tmp_path)
     assert str(told.value).endswith("In it: photos/, notes.md.")
+
+
+def test_a_format_that_was_registered_is_recognised(tmp_path, monkeypatch):
+    def find(path, images):
+        return {"": SimpleNamespace(path=path)} if path.suffix == ".blob" else {}
+
+    def load(part):
+        return DatasetSplit("blobs", part.path, "", "boxes", ("blob",), [])
+
+    monkeypatch.setattr(detect, "_FORMATS", dict(detect._FORMATS))
+    register_format("blobs", find, load)
+    found = load_split(write(tmp_path / "a.blob", ""))
+    assert (found.format, found.classes) == ("blobs", ("blob",))
+    with pytest.raises(DataError, match=r"known are .*COCO.*, blobs"):
+        load_split(write(tmp_path / "a.other", ""))
+
+
+def test_a_format_cannot_take_the_name_of_another():
+    with pytest.raises(ValueError, match="COCO"):
+        register_format("COCO", lambda path, images: {}, lambda part: None)

@@ -1,0 +1,1 @@
+"""nuScenes' data: reading, conversion, checks, the made-up set and the dataset mapper."""

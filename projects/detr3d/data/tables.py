@@ -1,0 +1,198 @@
+"""nuScenes' tables: a folder `v1.0-*` of JSON files, joined without the devkit.
+
+Source: Caesar et al., "nuScenes", 2020, arXiv:1903.11027; the schema at https://www.nuscenes.org.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2ext.errors import DataError
+from d2ext.projects.detr3d.data.geometry import Array, rigid
+from d2ext.projects.detr3d.data.samples import (
+    CAMERAS,
+    Item,
+    boxes_in_lidar,
+    calibrated,
+    class_labels,
+    class_names,
+)
+
+Record = dict[str, Any]
+LIDAR = "LIDAR_TOP"
+TABLES = (
+    *("scene", "sample", "sample_data", "calibrated_sensor", "sensor", "ego_pose"),
+    *("sample_annotation", "instance", "category", "attribute"),
+)
+MAX_SPAN = 1.5  # seconds between two positions that give a velocity
+MICROSECONDS = 1e6
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one version, joined.
+
+    Attributes:
+        root: the folder that file names are relative to.
+        version: name of the folder of tables.
+        tables: records by token, by the table's name; in the order of the files.
+        channels: of each sample, its key-frame records of `sample_data` by channel.
+        annotations: of each sample, its annotations in the order of the table.
+    """
+
+    root: Path
+    version: str
+    tables: Mapping[str, Mapping[str, Record]]
+    channels: Mapping[str, Mapping[str, Record]]
+    annotations: Mapping[str, Sequence[Record]]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Tables":
+        """Read a folder `v1.0-*`.
+
+        Raises:
+            DataError: a table is missing, is no list of records, or refers to nothing.
+        """
+        tables = {name: _read(folder / f"{name}.json") for name in TABLES}
+        try:
+            channels = _key_frames(tables)
+        except KeyError as error:
+            raise DataError(
+                f"{folder}: sample_data.json refers to {error}, which is missing"
+            ) from error
+        annotations: dict[str, list[Record]] = defaultdict(list)
+        for record in tables["sample_annotation"].values():
+            annotations[record["sample_token"]].append(record)
+        return cls(folder.parent, folder.name, tables, channels, annotations)
+
+    def scene_names(self) -> list[str]:
+        """Return the names of all scenes."""
+        return [scene["name"] for scene in self.tables["scene"].values()]
+
+    def category(self, annotation: Record) -> str:
+        """Return the category of an annotation: that of its instance."""
+        instance = self.tables["instance"][annotation["instance_token"]]
+        return self.tables["category"][instance["category_token"]]["name"]
+
+    def attribute(self, annotation: Record) -> str:
+        """Return the name of an annotation's attribute, or ""."""
+        tokens = annotation["attribute_tokens"]
+        return self.tables["attribute"][tokens[0]]["name"] if tokens else ""
+
+    def velocity(self, annotation: Record) -> Array:
+        """Return (2,) m/s in the global frame, from the neighbours in time; NaN if unknown."""
+        records, samples = self.tables["sample_annotation"], self.tables["sample"]
+        ends = [records.get(annotation[side], annotation) for side in ("prev", "next")]
+        times = [samples[end["sample_token"]]["timestamp"] / MICROSECONDS for end in ends]
+        inner = sum(end is not annotation for end in ends)
+        span = times[1] - times[0]
+        if not inner or span > MAX_SPAN * inner:
+            return np.full(2, np.nan)
+        places = np.array([end["translation"][:2] for end in ends])
+        return (places[1] - places[0]) / span
+
+    def items(self, scenes: Sequence[str]) -> list[Item]:
+        """Return the samples of some scenes as Detectron2's dicts, by time.
+
+        Raises:
+            DataError: a sample lacks a camera or the lidar.
+        """
+        wanted = {
+            token for token, scene in self.tables["scene"].items() if scene["name"] in set(scenes)
+        }
+        samples = [s for s in self.tables["sample"].values() if s["scene_token"] in wanted]
+        return [self.item(sample) for sample in sorted(samples, key=lambda s: s["timestamp"])]
+
+    def item(self, sample: Record) -> Item:
+        """Return one sample as a dict; see `d2ext.projects.detr3d.data.samples`."""
+        channels = self.channels.get(sample["token"], {})
+        missing = [name for name in (*CAMERAS, LIDAR) if name not in channels]
+        if missing:
+            raise DataError(
+                f"{self.root / self.version}/sample_data.json: the sample {sample['token']} has no "
+                f"key frame of {', '.join(missing)}"
+            )
+        cameras = [channels[name] for name in CAMERAS]
+        calibration = self._calibration(cameras, channels[LIDAR])
+        return {
+            "file_name": str(self.root / cameras[0]["filename"]),
+            "image_id": sample["token"],
+            "height": cameras[0]["height"],
+            "width": cameras[0]["width"],
+            "scene": self.tables["scene"][sample["scene_token"]]["name"],
+            "timestamp": sample["timestamp"] / MICROSECONDS,
+            "cameras": [str(self.root / camera["filename"]) for camera in cameras],
+            **calibration,
+            **self._boxes(sample["token"], calibration["ego2global"] @ calibration["lidar2ego"]),
+        }
+
+    def _calibration(self, cameras: Sequence[Record], lidar: Record) -> Item:
+        sensors = self.tables["calibrated_sensor"]
+        calibration = [sensors[record["calibrated_sensor_token"]] for record in cameras]
+        return calibrated(
+            np.array([each["camera_intrinsic"] for each in calibration], dtype=np.float64),
+            np.stack([_transform(each) for each in calibration]),
+            np.stack([self._pose(record) for record in cameras]),
+            _transform(sensors[lidar["calibrated_sensor_token"]]),
+            self._pose(lidar),
+        )
+
+    def _pose(self, record: Record) -> Array:
+        return _transform(self.tables["ego_pose"][record["ego_pose_token"]])
+
+    def _boxes(self, token: str, lidar2global: Array) -> Item:
+        records = self.annotations.get(token, [])
+        categories = [self.category(record) for record in records]
+        truth = {
+            "translation": _numbers(records, "translation", 3),
+            "size": _numbers(records, "size", 3),
+            "rotation": _numbers(records, "rotation", 4),
+            "velocity": np.array([self.velocity(record) for record in records]).reshape(-1, 2),
+        }
+        points = [r["num_lidar_pts"] + r["num_radar_pts"] for r in records]
+        names = class_names(categories)
+        return {
+            "boxes_3d": boxes_in_lidar(*truth.values(), lidar2global),
+            "names": names,
+            "labels": class_labels(names),
+            "points": np.array(points, dtype=np.int64),
+            "truth": {**truth, "attribute": [self.attribute(record) for record in records]},
+        }
+
+
+def find_tables(root: Path) -> list[Path]:
+    """Return the folders of tables in a nuScenes folder, or `root` if it is one itself."""
+    places = [root, *sorted(root.glob("v1.0-*"))] if root.is_dir() else []
+    return [place for place in places if (place / "sample_annotation.json").is_file()]
+
+
+def _read(path: Path) -> dict[str, Record]:
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+        return {record["token"]: record for record in records}
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}. A nuScenes folder has this table.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: no list of records with a token ({error})") from error
+
+
+def _key_frames(tables: Mapping[str, Mapping[str, Record]]) -> dict[str, dict[str, Record]]:
+    found: dict[str, dict[str, Record]] = defaultdict(dict)
+    for record in tables["sample_data"].values():
+        if record["is_key_frame"]:
+            sensor = tables["calibrated_sensor"][record["calibrated_sensor_token"]]["sensor_token"]
+            found[record["sample_token"]][tables["sensor"][sensor]["channel"]] = record
+    return found
+
+
+def _transform(record: Record) -> Array:
+    return rigid(record["rotation"], record["translation"])
+
+
+def _numbers(records: Sequence[Record], key: str, width: int) -> Array:
+    return np.array([record[key] for record in records], dtype=np.float64).reshape(-1, width)

@@ -1,0 +1,1 @@
+"""nuScenes' detection metric, its submission files and the evaluator."""
