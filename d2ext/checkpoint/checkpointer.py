@@ -123,12 +123,13 @@ class Checkpointer(DetectionCheckpointer):
         A truncated checkpoint is skipped with a warning, for the one before.
 
         Raises:
-            WeightsError: as `load`, or all checkpoints of the folder are unreadable.
+            WeightsError: as `load`; or all checkpoints of the folder are unreadable, or one names
+                files of other folders.
         """
         if not resume or not self.has_checkpoint():
             return self.load(path, checkpointables=[])
         path, content = self._newest_readable()
-        self._saved = content.pop("checkpoints", [])
+        self._saved = _saved_names(path, content.pop("checkpoints", []))
         return self._restore(path, content, None, strict=True)
 
     def _newest_readable(self) -> tuple[str, dict[str, Any]]:
@@ -187,6 +188,12 @@ class Checkpointer(DetectionCheckpointer):
             leftover.unlink(missing_ok=True)
         file_io.write_checkpoint(path, {**self.metadata, **content})
         logger.info("saved %s", path)
+
+
+def _saved_names(path: str, names: object) -> list[str]:
+    """Check the names of checkpoints that `path` lists: the old ones of them will be removed."""
+    listed = names if isinstance(names, list) else [names]
+    return [file_io.check_file_name(name, Path(path)) for name in listed]
 
 
 def load_for_evaluation(model: nn.Module, path: str | os.PathLike) -> dict[str, Any]:

@@ -91,7 +91,11 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def resumable(folder: str | os.PathLike) -> list[Path]:
-    """List the checkpoints of a run, newest first, from the one that `last_checkpoint` names."""
+    """List the checkpoints of a run, newest first, from the one that `last_checkpoint` names.
+
+    Raises:
+        WeightsError: `last_checkpoint` names a file of another folder.
+    """
     folder = Path(folder)
     saved = sorted(folder.glob("model_[0-9]*.pth"), key=_age, reverse=True)
     named = _named_last(folder)
@@ -106,11 +110,27 @@ def last_checkpoint(folder: str | os.PathLike) -> str:
     return str(next(whole, ""))
 
 
+def check_file_name(name: object, source: Path) -> str:
+    """Check that a name read from `source` is a plain file name, and return it.
+
+    Raises:
+        WeightsError: it has folders in it, so that it may lead out of the checkpoint's own.
+    """
+    if isinstance(name, str) and re.fullmatch(r"(?!\.{0,2}$)[^/\\:\0]+", name):
+        return name
+    raise WeightsError(
+        f"{source}: names the checkpoint {str(name)[:200]!r}, which is no plain file name in its "
+        "folder. d2ext writes no such names: do not resume from files that others have changed."
+    )
+
+
 def _named_last(folder: Path) -> Path | None:
+    path = folder / LAST
     try:
-        return folder / (folder / LAST).read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
+    return folder / check_file_name(text, path) if text else None
 
 
 def _age(path: Path) -> tuple[int, str]:

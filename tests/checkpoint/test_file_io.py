@@ -121,6 +121,14 @@ def test_the_named_checkpoint_comes_first_and_newer_ones_never(tmp_path: Path) -
     assert resumable(tmp_path) == [named, old]
 
 
+@pytest.mark.parametrize("name", ["../other/model_0000009.pth", "/model_0000009.pth", ".."])
+def test_a_last_checkpoint_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    save(tmp_path / "model_0000004.pth", age=1)
+    (tmp_path / "last_checkpoint").write_text(name, encoding="utf-8")
+    with pytest.raises(WeightsError, match="last_checkpoint: names the checkpoint"):
+        resumable(tmp_path)
+
+
 def test_a_truncated_checkpoint_is_not_the_last_one(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) == ""
     good = save(tmp_path / "model_0000004.pth", age=1)
