@@ -120,7 +120,7 @@ class Checkpointer(DetectionCheckpointer):
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Load the last checkpoint of the folder if `resume` is set and there is one, else `path`.
 
-        A truncated checkpoint is skipped with a warning, for the one before.
+        A truncated or damaged checkpoint is skipped with a warning, for the one before.
 
         Raises:
             WeightsError: as `load`; or all checkpoints of the folder are unreadable, or one names

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from d2ext.checkpoint.checksum import ChecksumError, check_crcs, is_undamaged
 from d2ext.checkpoint.uri import local_file
 from d2ext.errors import WeightsError
 from d2ext.files import replacing
@@ -24,7 +25,7 @@ METADATA = ("thing_classes", "config")
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
 
 _UNREADABLE = (
-    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError),
     *(ValueError, KeyError, IndexError, TypeError, AttributeError, ImportError),
 )
 
@@ -34,9 +35,10 @@ def read_checkpoint(path: str | os.PathLike, *, mmap: bool = False) -> dict[str,
 
     Args:
         path: a local file.
-        mmap: memory-map the tensors, which makes reading the metadata alone cheap.
+        mmap: memory-map the tensors, which makes reading the metadata alone cheap; their checksums
+            are not verified.
     Raises:
-        WeightsError: the file is missing, truncated or no checkpoint.
+        WeightsError: the file is missing, truncated, damaged or no checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -105,9 +107,8 @@ def resumable(folder: str | os.PathLike) -> list[Path]:
 
 
 def last_checkpoint(folder: str | os.PathLike) -> str:
-    """Return the newest checkpoint in `folder` that is not truncated; "" if there is none."""
-    whole = (path for path in resumable(folder) if zipfile.is_zipfile(path))
-    return str(next(whole, ""))
+    """Return the newest checkpoint in `folder` that is undamaged; "" if there is none."""
+    return str(next(filter(is_undamaged, resumable(folder)), ""))
 
 
 def check_file_name(name: object, source: Path) -> str:
@@ -139,6 +140,8 @@ def _age(path: Path) -> tuple[int, str]:
 
 def _read_torch(path: Path, mmap: bool) -> Any:
     zipped = zipfile.is_zipfile(path)
+    if zipped:
+        check_crcs(path, tensors=not mmap)
     # What published checkpoints hold besides tensors; none of it runs code when it is unpickled.
     harmless = [argparse.Namespace, collections.defaultdict, *_numpy_classes()]
     with torch.serialization.safe_globals(harmless):
@@ -204,4 +207,6 @@ def _reason(error: BaseException) -> str:
             f"not loaded: it asks for {asked[1]}, which could run code; only tensors, arrays, "
             "numbers and text are read."
         )
+    if isinstance(error, ChecksumError):
+        return f"damaged ({error}); download or train it again."
     return "truncated or no checkpoint; download or train it again."

@@ -91,6 +91,25 @@ def test_a_truncated_checkpoint_is_named_and_skipped(
     assert "model_0000002.pth" in warnings[0]
 
 
+def test_a_damaged_checkpoint_is_named_and_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved = model()
+    checkpointer = Checkpointer(saved, str(tmp_path))
+    checkpointer.save("model_0000001", iteration=1)
+    checkpointer.save("model_0000002", iteration=2)
+    flip_bit(tmp_path / "model_0000002.pth", saved["head"].weight.detach().numpy().tobytes())
+    with caplog.at_level(logging.WARNING):
+        assert checkpointer.resume_or_load("", resume=True)["iteration"] == 1
+    assert "model_0000002.pth: damaged (Bad CRC-32 for file" in caplog.text
+
+
+def flip_bit(path: Path, where: bytes) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(where)] ^= 1
+    path.write_bytes(content)
+
+
 def test_nothing_but_truncated_checkpoints_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "model_0000001.pth").write_bytes(b"PK")
     with pytest.raises(WeightsError, match="none of its 1 checkpoints can be read"):

@@ -136,3 +136,22 @@ def test_a_truncated_checkpoint_is_not_the_last_one(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) == str(cut)
     cut.write_bytes(cut.read_bytes()[:200])
     assert last_checkpoint(tmp_path) == str(good)
+
+
+def test_a_damaged_checkpoint_is_not_the_last_one(tmp_path: Path) -> None:
+    good = save(tmp_path / "model_0000004.pth", age=1)
+    bad = save(tmp_path / "model_0000009.pth", age=2)
+    bad.write_bytes(bad.read_bytes().replace(b"SEED: 1", b"SEED: 3"))
+    assert last_checkpoint(tmp_path) == str(good)
+    with pytest.raises(WeightsError, match=r"model_0000009\.pth: damaged"):
+        read_metadata(bad)
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    computed = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        write_checkpoint(tmp_path / "a.pth", WEIGHTS)
+    finally:
+        torch.serialization.set_crc32_options(computed)
+    assert read_checkpoint(tmp_path / "a.pth")["thing_classes"] == ["dot"]
