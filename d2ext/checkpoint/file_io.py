@@ -23,6 +23,7 @@ from d2ext.files import replacing
 
 METADATA = ("thing_classes", "config")
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
+_MAX_NAME = 1000  # characters in it
 
 _UNREADABLE = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError),
@@ -96,10 +97,11 @@ def resumable(folder: str | os.PathLike) -> list[Path]:
     """List the checkpoints of a run, newest first, from the one that `last_checkpoint` names.
 
     Raises:
-        WeightsError: `last_checkpoint` names a file of another folder.
+        WeightsError: `last_checkpoint` is no text file, or names a file of another folder.
     """
     folder = Path(folder)
-    saved = sorted(folder.glob("model_[0-9]*.pth"), key=_age, reverse=True)
+    files = filter(Path.is_file, folder.glob("model_[0-9]*.pth"))  # reading a FIFO would not end
+    saved = sorted(files, key=_age, reverse=True)
     named = _named_last(folder)
     if named in saved:
         return saved[saved.index(named) :]
@@ -127,11 +129,25 @@ def check_file_name(name: object, source: Path) -> str:
 
 def _named_last(folder: Path) -> Path | None:
     path = folder / LAST
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
+    try:
+        text = _read_text(path).strip()
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error}); remove it to resume from the newest checkpoint."
+        ) from error
     return folder / check_file_name(text, path) if text else None
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise OSError("not a regular file")
+    with open(path, encoding="utf-8") as file:
+        text = file.read(_MAX_NAME + 1)
+    if len(text) > _MAX_NAME:
+        raise ValueError(f"longer than {_MAX_NAME} characters")
+    return text
 
 
 def _age(path: Path) -> tuple[int, str]:
