@@ -16,6 +16,7 @@ from d2ext.checkpoint.key_matching import (
     refuse_incomplete,
     refuse_other_architecture,
 )
+from d2ext.checkpoint.same_run import refuse_other_run
 from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.checkpoint.uri import WeightsURI, local_file
 from d2ext.errors import WeightsError
@@ -123,12 +124,13 @@ class Checkpointer(DetectionCheckpointer):
         A truncated or damaged checkpoint is skipped with a warning, for the one before.
 
         Raises:
-            WeightsError: as `load`; or all checkpoints of the folder are unreadable, or one names
-                files of other folders.
+            WeightsError: as `load`; or all checkpoints of the folder are unreadable, or the newest
+                is of another run or names files of other folders.
         """
         if not resume or not self.has_checkpoint():
             return self.load(path, checkpointables=[])
         path, content = self._newest_readable()
+        refuse_other_run(path, content, self.metadata, self.checkpointables)
         self._saved = _saved_names(path, content.pop("checkpoints", []))
         return self._restore(path, content, None, strict=True)
 
