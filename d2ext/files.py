@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from d2ext.errors import OutputError
@@ -35,9 +35,15 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        if remedy is None:
+        remedy = _REMEDIES.get(error.errno or 0, "name another file")
+        if error.errno not in _REMEDIES and not _is_about(error, temporary, path, *path.parents):
             raise
         raise OutputError(f"{path}: cannot be written ({error.strerror}); {remedy}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # On a read-only disk this fails, too, and would replace the error of the block.
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _is_about(error: OSError, *paths: Path) -> bool:
+    return isinstance(error.filename, str) and Path(error.filename) in paths

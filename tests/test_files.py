@@ -33,5 +33,34 @@ def test_a_full_disk_is_one_message_with_the_file_and_the_remedy(tmp_path):
 
 def test_a_folder_that_is_a_file_is_no_silent_success(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError), replacing(tmp_path / "file" / "a.txt"):  # noqa: PT011
+    with (
+        pytest.raises(OutputError, match=r"a\.txt: cannot be written"),
+        replacing(tmp_path / "file" / "a.txt"),
+    ):
         pass
+
+
+def test_a_place_that_cannot_be_written_is_one_message(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "folder", tmp_path / ("a" * 300)):
+        with pytest.raises(OutputError, match="name another file"), replacing(path) as temporary:
+            temporary.write_text("")
+
+
+def test_removing_the_temporary_file_does_not_hide_the_error(tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", read_only)
+    with (
+        pytest.raises(OutputError, match=r"a\.txt: .*the file system is read-only"),
+        replacing(tmp_path / "a.txt") as temporary,
+    ):
+        read_only(temporary)
+    with pytest.raises(TypeError, match="mine"), replacing(tmp_path / "a.txt"):
+        raise TypeError("mine")
+
+
+def test_an_error_about_another_file_is_not_explained(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
+        (tmp_path / "none").read_text()

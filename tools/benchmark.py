@@ -3,6 +3,7 @@ r"""Compare the speed and memory of d2ext with what people use today.
 
     python tools/benchmark.py ops --threads 2 [deform_conv2d ...]
     python tools/benchmark.py models --threads 2
+    python tools/benchmark.py data --folder FOLDER_TO_KEEP_MADE_UP_DATA
     python tools/benchmark.py data_loading --official FOLDER_OF_DETECTRON2
     python tools/benchmark.py training mask_rcnn --official FOLDER_OF_DETECTRON2 --threads 1
     python tools/benchmark.py evaluation
@@ -14,6 +15,8 @@ Each problem is a title line, followed by one line per way to solve it. What the
   ops, models   median time of a forward pass and of forward and backward pass, how many times
                 faster that is than the peer, and the peak memory beyond the inputs (on CPUs
                 only under Linux); "scratch" is the part that is not output or gradients
+  data          seconds and CPU seconds to the first batch, peak memory of all processes, private
+                memory per loader worker, and how often the JSON is parsed
   data_loading  images per second of one process
   training      seconds per step, and how far the losses of all steps differ
   evaluation    seconds, and how far the metrics differ

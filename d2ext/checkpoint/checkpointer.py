@@ -16,6 +16,7 @@ from d2ext.checkpoint.key_matching import (
     refuse_incomplete,
     refuse_other_architecture,
 )
+from d2ext.checkpoint.same_run import refuse_other_run
 from d2ext.checkpoint.state_dict import extract_state_dict
 from d2ext.checkpoint.uri import WeightsURI, local_file
 from d2ext.errors import WeightsError
@@ -120,15 +121,17 @@ class Checkpointer(DetectionCheckpointer):
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Load the last checkpoint of the folder if `resume` is set and there is one, else `path`.
 
-        A truncated checkpoint is skipped with a warning, for the one before.
+        A truncated or damaged checkpoint is skipped with a warning, for the one before.
 
         Raises:
-            WeightsError: as `load`, or all checkpoints of the folder are unreadable.
+            WeightsError: as `load`; or all checkpoints of the folder are unreadable, or the newest
+                is of another run or names files of other folders.
         """
         if not resume or not self.has_checkpoint():
             return self.load(path, checkpointables=[])
         path, content = self._newest_readable()
-        self._saved = content.pop("checkpoints", [])
+        refuse_other_run(path, content, self.metadata, self.checkpointables)
+        self._saved = _saved_names(path, content.pop("checkpoints", []))
         return self._restore(path, content, None, strict=True)
 
     def _newest_readable(self) -> tuple[str, dict[str, Any]]:
@@ -187,6 +190,12 @@ class Checkpointer(DetectionCheckpointer):
             leftover.unlink(missing_ok=True)
         file_io.write_checkpoint(path, {**self.metadata, **content})
         logger.info("saved %s", path)
+
+
+def _saved_names(path: str, names: object) -> list[str]:
+    """Check the names of checkpoints that `path` lists: the old ones of them will be removed."""
+    listed = names if isinstance(names, list) else [names]
+    return [file_io.check_file_name(name, Path(path)) for name in listed]
 
 
 def load_for_evaluation(model: nn.Module, path: str | os.PathLike) -> dict[str, Any]:

@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from d2ext.checkpoint.checksum import ChecksumError, check_crcs, is_undamaged
 from d2ext.checkpoint.uri import local_file
 from d2ext.errors import WeightsError
 from d2ext.files import replacing
 
 METADATA = ("thing_classes", "config")
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
+_MAX_NAME = 1000  # characters in it
 
 _UNREADABLE = (
-    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError),
     *(ValueError, KeyError, IndexError, TypeError, AttributeError, ImportError),
 )
 
@@ -34,9 +36,10 @@ def read_checkpoint(path: str | os.PathLike, *, mmap: bool = False) -> dict[str,
 
     Args:
         path: a local file.
-        mmap: memory-map the tensors, which makes reading the metadata alone cheap.
+        mmap: memory-map the tensors, which makes reading the metadata alone cheap; their checksums
+            are not verified.
     Raises:
-        WeightsError: the file is missing, truncated or no checkpoint.
+        WeightsError: the file is missing, truncated, damaged or no checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -91,9 +94,14 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def resumable(folder: str | os.PathLike) -> list[Path]:
-    """List the checkpoints of a run, newest first, from the one that `last_checkpoint` names."""
+    """List the checkpoints of a run, newest first, from the one that `last_checkpoint` names.
+
+    Raises:
+        WeightsError: `last_checkpoint` is no text file, or names a file of another folder.
+    """
     folder = Path(folder)
-    saved = sorted(folder.glob("model_[0-9]*.pth"), key=_age, reverse=True)
+    files = filter(Path.is_file, folder.glob("model_[0-9]*.pth"))  # reading a FIFO would not end
+    saved = sorted(files, key=_age, reverse=True)
     named = _named_last(folder)
     if named in saved:
         return saved[saved.index(named) :]
@@ -101,16 +109,45 @@ def resumable(folder: str | os.PathLike) -> list[Path]:
 
 
 def last_checkpoint(folder: str | os.PathLike) -> str:
-    """Return the newest checkpoint in `folder` that is not truncated; "" if there is none."""
-    whole = (path for path in resumable(folder) if zipfile.is_zipfile(path))
-    return str(next(whole, ""))
+    """Return the newest checkpoint in `folder` that is undamaged; "" if there is none."""
+    return str(next(filter(is_undamaged, resumable(folder)), ""))
+
+
+def check_file_name(name: object, source: Path) -> str:
+    """Check that a name read from `source` is a plain file name, and return it.
+
+    Raises:
+        WeightsError: it has folders in it, so that it may lead out of the checkpoint's own.
+    """
+    if isinstance(name, str) and re.fullmatch(r"(?!\.{0,2}$)[^/\\:\0]+", name):
+        return name
+    raise WeightsError(
+        f"{source}: names the checkpoint {str(name)[:200]!r}, which is no plain file name in its "
+        "folder. d2ext writes no such names: do not resume from files that others have changed."
+    )
 
 
 def _named_last(folder: Path) -> Path | None:
-    try:
-        return folder / (folder / LAST).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    path = folder / LAST
+    if not os.path.lexists(path):
         return None
+    try:
+        text = _read_text(path).strip()
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error}); remove it to resume from the newest checkpoint."
+        ) from error
+    return folder / check_file_name(text, path) if text else None
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise OSError("not a regular file")
+    with open(path, encoding="utf-8") as file:
+        text = file.read(_MAX_NAME + 1)
+    if len(text) > _MAX_NAME:
+        raise ValueError(f"longer than {_MAX_NAME} characters")
+    return text
 
 
 def _age(path: Path) -> tuple[int, str]:
@@ -119,6 +156,8 @@ def _age(path: Path) -> tuple[int, str]:
 
 def _read_torch(path: Path, mmap: bool) -> Any:
     zipped = zipfile.is_zipfile(path)
+    if zipped:
+        check_crcs(path, tensors=not mmap)
     # What published checkpoints hold besides tensors; none of it runs code when it is unpickled.
     harmless = [argparse.Namespace, collections.defaultdict, *_numpy_classes()]
     with torch.serialization.safe_globals(harmless):
@@ -184,4 +223,6 @@ def _reason(error: BaseException) -> str:
             f"not loaded: it asks for {asked[1]}, which could run code; only tensors, arrays, "
             "numbers and text are read."
         )
+    if isinstance(error, ChecksumError):
+        return f"damaged ({error}); download or train it again."
     return "truncated or no checkpoint; download or train it again."

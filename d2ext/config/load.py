@@ -2,19 +2,21 @@
 
 import difflib
 import importlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from d2ext.config.defaults import ALL
 from d2ext.config.paths import config_root, project_root
+from d2ext.config.plain_yaml import parse_yaml
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_defaults
 
 AUTO = "auto"  # value of a key that is derived from data and machine
+MAX_BYTES = 2**20  # of a config file
+MAX_BASES = 20  # of files, each the base of the one before
 
 
 def get_cfg() -> CfgNode:
@@ -43,7 +45,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     typed = _pairs(overrides)
     given = dict(_leaves(tree)) | typed
     cfg = get_cfg()
-    cfg.PLUGINS = _as_list(given.get("PLUGINS", []))
+    cfg.PLUGINS = _names(given.get("PLUGINS", []), f"{found}: PLUGINS")
     for plugin in cfg.PLUGINS:
         _add_plugin(cfg, plugin)
     for key, value in given.items():
@@ -58,12 +60,12 @@ def find_config(path: str | Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # Path's own raises for an unknown user
     parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
     in_project = project_root().joinpath(*path.parts[1:])
     own = [in_project] if path.parts[:1] == ("projects",) else [config_root().joinpath(*parts)]
     for candidate in (path, *own):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # False also for a name that is too long
             return candidate
     known = sorted(p.relative_to(config_root()).as_posix() for p in config_root().rglob("*.yaml"))
     raise ConfigError(f"{path}: no such config file. Those of d2ext: {', '.join(known)}.")
@@ -82,25 +84,46 @@ def read_tree(path: Path) -> dict[str, Any]:
     """Read a config file and merge it over its `_BASE_` files.
 
     Raises:
-        ConfigError: a file is missing, unreadable, or not a plain YAML mapping.
+        ConfigError: a file is missing, unreadable, not a plain YAML mapping, or its own base.
     """
+    return _read_with_bases(path, (), {})
+
+
+def _read_with_bases(
+    path: Path, below: tuple[Path, ...], read: dict[Path, dict[str, Any]]
+) -> dict[str, Any]:
+    """Read a config file; `below` are those it is a base of, `read` those that were read before."""
+    place = path.resolve()
+    if place in below or len(below) > MAX_BASES:
+        chain = " -> ".join(each.name for each in (*below, place)[: MAX_BASES + 1])
+        what = "leads back to itself" if place in below else f"has more than {MAX_BASES} levels"
+        raise ConfigError(f"{below[-1]}: _BASE_ {what}: {chain}.")
+    if place not in read:
+        tree = _read_file(path)
+        merged: dict[str, Any] = {}
+        for base in _names(tree.pop("_BASE_", []), f"{path}: _BASE_"):
+            base_path = path.parent / os.path.expanduser(base)
+            if not os.path.isfile(base_path):
+                raise ConfigError(f"{path}: _BASE_: no file {base_path}.")
+            merged = _merged(merged, _read_with_bases(base_path, (*below, place), read))
+        read[place] = _merged(merged, tree)
+    return read[place]
+
+
+def _read_file(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not plain YAML: {error}") from error
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MAX_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes: not a config.")
+    tree = parse_yaml(text, path) or {}
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{path}: a config is a mapping of sections, found {type(tree).__name__}."
         )
-    merged: dict[str, Any] = {}
-    for base in _as_list(tree.pop("_BASE_", [])):
-        base_path = path.parent / Path(base).expanduser()
-        if not base_path.is_file():
-            raise ConfigError(f"{path}: _BASE_: no file {base_path}.")
-        merged = _merged(merged, read_tree(base_path))
-    return _merged(merged, tree)
+    return tree
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -127,13 +150,18 @@ def _pairs(overrides: Sequence[str]) -> dict[str, str]:
     return dict(zip(overrides[::2], overrides[1::2], strict=True))
 
 
-def _as_list(value: Any) -> list[str]:
+def _names(value: Any, source: str) -> list[str]:
+    """Return one name, or a list of them, as a list."""
     if isinstance(value, str):
-        value = yaml.safe_load(value) if value.startswith("[") else [value]
+        value = parse_yaml(value, source) if value.startswith("[") else [value]
+    if not isinstance(value, list | tuple) or not all(isinstance(n, str) and n for n in value):
+        raise ConfigError(f"{source}: must be a name or a list of names, got {value!r:.200}.")
     return list(value)
 
 
 def _add_plugin(cfg: CfgNode, name: str) -> None:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"PLUGINS: {name[:200]!r} is no name of a module.")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -156,8 +184,9 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         return
     try:
         cfg.merge_from_list([key, value])
-    except (ValueError, AssertionError, SyntaxError) as error:
-        raise ConfigError(f"{source}: {key}: {error}") from error
+    except (ValueError, AssertionError, SyntaxError, RecursionError, MemoryError) as error:
+        # The last two: Python's parser refuses a value from the command line nested too deeply.
+        raise ConfigError(f"{source}: {key}: {error or type(error).__name__}") from error
 
 
 def _check_known(cfg: CfgNode, key: str, source: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d2ext.text import first_few
+
 
 class WeightAverage:
     """The moving average of parameters and floating-point buffers; other buffers are copied.
@@ -55,6 +57,13 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self.updates, "weights": self.weights}
+
+    def state_differences(self, state: dict[str, Any]) -> list[str]:
+        """List in words why `load_state_dict` cannot load a state."""
+        saved = {name: value.shape for name, value in state["weights"].items()}
+        own = {name: value.shape for name, value in self.weights.items()}
+        odd = [name for name in {**own, **saved} if own.get(name) != saved.get(name)]
+        return [f"its EMA differs from the model in {first_few(odd)}"] if odd else []
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.updates = state_dict["updates"]

@@ -76,7 +76,18 @@ class TrainStep(SimpleTrainer):
         self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "grad_scaler": self.scaler.state_dict()}
+        own = {"optimizer_class": _class(self.optimizer), "grad_scaler": self.scaler.state_dict()}
+        return {**super().state_dict(), **own}
+
+    def state_differences(self, state: dict[str, Any]) -> list[str]:
+        """List in words why the optimizer cannot load the one of `state`."""
+        saved, own = state["optimizer_class"], _class(self.optimizer)
+        if saved != own:
+            return [f"its optimizer is {saved}, that of the config is {own} (SOLVER.OPTIMIZER)"]
+        before, now = _group_sizes(state["optimizer"]), _group_sizes(self.optimizer.state_dict())
+        if before != now:
+            return [f"its optimizer has groups of {before} tensors, that of the config of {now}"]
+        return []
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -157,6 +168,14 @@ def log_metrics(metrics: dict[str, float], waited: float) -> None:
     losses = [value for name, value in mean.items() if name != "grad_norm"]
     for name, value in {**mean, "total_loss": sum(losses)}.items():
         storage.put_scalar(name, value)
+
+
+def _class(optimizer: torch.optim.Optimizer) -> str:
+    return type(optimizer).__name__
+
+
+def _group_sizes(state: dict[str, Any]) -> list[int]:
+    return [len(group["params"]) for group in state["param_groups"]]
 
 
 def _mean(terms: list[dict[str, float]]) -> dict[str, float]:

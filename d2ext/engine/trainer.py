@@ -197,6 +197,12 @@ class Trainer(DefaultTrainer):
         state["iteration"] = min(self.iter, self.max_iter - 1)  # the last complete one
         return {**state, "seed": self.cfg.SEED}
 
+    def state_differences(self, state: dict[str, Any]) -> list[str]:
+        """List in words why `load_state_dict` cannot load a state."""
+        missing = [key for key in ("iteration", "seed") if not isinstance(state.get(key), int)]
+        lacking = [f"its state of the trainer has no {key}" for key in missing]
+        return lacking + self._trainer.state_differences(state["_trainer"])
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._use_seed(state_dict["seed"])  # the order of the data depends on it

@@ -13,10 +13,10 @@ import torch
 
 from d2ext.checkpoint import load_for_evaluation
 from d2ext.config import load_config
+from d2ext.data.formats import load_split
 from d2ext.data.mappers import build_mapper
 from d2ext.errors import DataError, exit_on_user_error
 from d2ext.projects.detr3d.data.made_up import made_up_folder
-from d2ext.projects.detr3d.data.register import load_nuscenes
 from d2ext.projects.detr3d.data.samples import Item
 from d2ext.projects.detr3d.visualization import Drawn, save_sample
 from detectron2.modeling import build_model
@@ -25,8 +25,8 @@ from detectron2.modeling import build_model
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw as the arguments say."""
     args = argument_parser().parse_args(argv)
-    items = chosen(load_nuscenes(args.data or made_up_folder(), args.split), args)
     cfg = load_config(args.config_file, args.opts)
+    items = chosen(load_split(args.data or made_up_folder(), args.split).images, args)
     model = build_model(cfg).eval()
     load_for_evaluation(model, cfg.MODEL.WEIGHTS)
     mapper = build_mapper(cfg, "test")

@@ -58,6 +58,18 @@ def test_a_resumed_run_goes_on_removing(tmp_path: Path) -> None:
     assert names(tmp_path) == ["last_checkpoint", "model_0000001.pth", "model_0000002.pth"]
 
 
+@pytest.mark.parametrize("names", [["../precious"], ["/precious"], [".."], [7], 7, ["a\\b"]])
+def test_a_checkpoint_that_names_files_elsewhere_is_refused(tmp_path: Path, names: object) -> None:
+    run, precious = tmp_path / "run", tmp_path / "precious.pth"
+    precious.write_text("mine", encoding="utf-8")
+    Checkpointer(model(), str(run)).save("model_0000001", checkpoints=names)
+    checkpointer = Checkpointer(model(), str(run), keep=1)
+    with pytest.raises(WeightsError, match=r"model_0000001\.pth: names the checkpoint .*no plain"):
+        checkpointer.resume_or_load("", resume=True)
+    checkpointer.save("model_0000002")
+    assert precious.exists()
+
+
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".model_0000004.123.pth").write_bytes(b"half")
     Checkpointer(model(), str(tmp_path)).save("model_0000005")
@@ -77,6 +89,25 @@ def test_a_truncated_checkpoint_is_named_and_skipped(
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "model_0000002.pth" in warnings[0]
+
+
+def test_a_damaged_checkpoint_is_named_and_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved = model()
+    checkpointer = Checkpointer(saved, str(tmp_path))
+    checkpointer.save("model_0000001", iteration=1)
+    checkpointer.save("model_0000002", iteration=2)
+    flip_bit(tmp_path / "model_0000002.pth", saved["head"].weight.detach().numpy().tobytes())
+    with caplog.at_level(logging.WARNING):
+        assert checkpointer.resume_or_load("", resume=True)["iteration"] == 1
+    assert "model_0000002.pth: damaged (Bad CRC-32 for file" in caplog.text
+
+
+def flip_bit(path: Path, where: bytes) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(where)] ^= 1
+    path.write_bytes(content)
 
 
 def test_nothing_but_truncated_checkpoints_is_an_error(tmp_path: Path) -> None:

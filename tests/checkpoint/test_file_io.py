@@ -1,7 +1,7 @@
 import os
 import pickle
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +121,48 @@ def test_the_named_checkpoint_comes_first_and_newer_ones_never(tmp_path: Path) -
     assert resumable(tmp_path) == [named, old]
 
 
+@pytest.mark.parametrize("name", ["../other/model_0000009.pth", "/model_0000009.pth", ".."])
+def test_a_last_checkpoint_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    save(tmp_path / "model_0000004.pth", age=1)
+    (tmp_path / "last_checkpoint").write_text(name, encoding="utf-8")
+    with pytest.raises(WeightsError, match="last_checkpoint: names the checkpoint"):
+        resumable(tmp_path)
+
+
+def make_binary(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00\x81")
+
+
+def make_long(path: Path) -> None:
+    path.write_text("a" * 5000, encoding="utf-8")
+
+
+def make_link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize(
+    "make", [make_binary, make_long, Path.mkdir, os.mkfifo, make_link_to_itself]
+)
+def test_a_last_checkpoint_that_is_no_text_file_is_named(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    save(tmp_path / "model_0000004.pth", age=1)
+    make(tmp_path / "last_checkpoint")
+    with pytest.raises(WeightsError, match=r"last_checkpoint: cannot be read .*; remove it"):
+        resumable(tmp_path)
+
+
+def test_only_regular_files_are_checkpoints(tmp_path: Path) -> None:
+    good = save(tmp_path / "model_0000004.pth", age=1)
+    os.mkfifo(tmp_path / "model_0000005.pth")
+    make_link_to_itself(tmp_path / "model_0000006.pth")
+    (tmp_path / "model_0000007.pth").mkdir()
+    assert resumable(tmp_path) == [good]
+    with pytest.raises(WeightsError, match=r"model_0000005\.pth: no such file"):
+        read_checkpoint(tmp_path / "model_0000005.pth")
+
+
 def test_a_truncated_checkpoint_is_not_the_last_one(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) == ""
     good = save(tmp_path / "model_0000004.pth", age=1)
@@ -128,3 +170,22 @@ def test_a_truncated_checkpoint_is_not_the_last_one(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) == str(cut)
     cut.write_bytes(cut.read_bytes()[:200])
     assert last_checkpoint(tmp_path) == str(good)
+
+
+def test_a_damaged_checkpoint_is_not_the_last_one(tmp_path: Path) -> None:
+    good = save(tmp_path / "model_0000004.pth", age=1)
+    bad = save(tmp_path / "model_0000009.pth", age=2)
+    bad.write_bytes(bad.read_bytes().replace(b"SEED: 1", b"SEED: 3"))
+    assert last_checkpoint(tmp_path) == str(good)
+    with pytest.raises(WeightsError, match=r"model_0000009\.pth: damaged"):
+        read_metadata(bad)
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    computed = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        write_checkpoint(tmp_path / "a.pth", WEIGHTS)
+    finally:
+        torch.serialization.set_crc32_options(computed)
+    assert read_checkpoint(tmp_path / "a.pth")["thing_classes"] == ["dot"]

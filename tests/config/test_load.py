@@ -1,3 +1,6 @@
+import itertools
+import os
+
 import pytest
 import yaml
 
@@ -10,6 +13,13 @@ def write(folder, text, name="config.yaml"):
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def bomb():
+    """Lines of YAML, each twice the one before."""
+    names = "abcdefghijklmnopqrstuvwxyz"
+    pairs = itertools.pairwise(names)
+    return "".join(f"{new.upper()}: &{new} [*{old}, *{old}]\n" for old, new in pairs)
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_its_base(tmp_path):
@@ -70,6 +80,75 @@ def test_a_mistake_is_named_with_its_source(tmp_path, text, overrides, said):
     assert said in str(caught.value)
     source = "command line" if overrides else path.name
     assert source in str(caught.value) or "PLUGINS" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("A: &a [1, 1]\n" + bomb(), "more than 100000 values"),
+        ("A: &a {b: *a}", "an alias of the node that it is in"),
+        ("A: " + "[" * 5000, "nested more than 64 deep"),
+        ("SOLVER: {MAX_ITER: " + "9" * 5000 + "}", "a number of more than 64 characters"),
+        ("SOLVER: {MAX_ITER: 0x8000000000000000}", "an integer of more than 64 bits"),
+        ("A: 2020-99-99", "month must be in 1..12"),
+        ('OUTPUT_DIR: "\\ud800"', "surrogates not allowed"),
+        ('OUTPUT_DIR: "a\\0b"', "a NUL character"),
+        ('OUTPUT_DIR: "\\U00110000"', "not plain YAML"),
+        ("OUTPUT_DIR: \0", "not plain YAML"),
+        ("#" * 2**21, "larger than 1048576 bytes"),
+        ("_BASE_: config.yaml", "_BASE_ leads back to itself: config.yaml -> config.yaml"),
+        ("_BASE_: ~nobody/a.yaml", "_BASE_: no file"),
+        ("_BASE_: 5", "_BASE_: must be a name or a list of names, got 5"),
+        ("_BASE_: " + "a" * 5000, "_BASE_: no file"),
+        ("PLUGINS: [1]", "PLUGINS: must be a name or a list of names"),
+        ("PLUGINS: ..a", "PLUGINS: '..a' is no name of a module"),
+    ],
+)
+def test_a_hostile_config_is_one_message_with_its_file(tmp_path, text, said):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert said in str(caught.value)
+    assert "config.yaml" in str(caught.value) or "PLUGINS" in str(caught.value)
+
+
+def test_a_message_about_yaml_has_line_and_column(tmp_path):
+    path = write(tmp_path, "SEED: 1\nSOLVER:\n  MAX_ITER: " + "9" * 70)
+    with pytest.raises(ConfigError, match=r"line 3, column 13"):
+        load_config(path)
+
+
+def test_bases_in_a_circle_are_named(tmp_path):
+    write(tmp_path, "_BASE_: b.yaml", "a.yaml")
+    write(tmp_path, "_BASE_: a.yaml", "b.yaml")
+    with pytest.raises(ConfigError, match=r"_BASE_ leads back .*: a.yaml -> b.yaml -> a.yaml"):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_base_is_read_once_however_often_it_is_named(tmp_path):
+    write(tmp_path, "SEED: 3", "0.yaml")
+    for level in range(1, 16):  # 10**15 files, were each read again
+        write(tmp_path, f"_BASE_: [{', '.join([f'{level - 1}.yaml'] * 10)}]", f"{level}.yaml")
+    assert load_config(tmp_path / "15.yaml").SEED == 3
+    write(tmp_path, "_BASE_: 15.yaml", "16.yaml")
+    for level in range(17, 30):
+        write(tmp_path, f"_BASE_: {level - 1}.yaml", f"{level}.yaml")
+    with pytest.raises(ConfigError, match="more than 20 levels"):
+        load_config(tmp_path / "29.yaml")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_only_regular_files_are_configs(tmp_path):
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config(tmp_path / "a.yaml")
+    with pytest.raises(ConfigError, match="_BASE_: no file"):
+        load_config(write(tmp_path, "_BASE_: a.yaml"))
+
+
+def test_a_value_nested_too_deeply_on_the_command_line_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"command line: SOLVER\.STEPS"):
+        load_config(write(tmp_path, ""), ["SOLVER.STEPS", "(" * 100_000])
 
 
 def test_a_missing_config_names_those_there_are():

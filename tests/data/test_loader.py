@@ -15,6 +15,7 @@ from d2ext.data import (
     iterations_per_epoch,
     register_datasets,
 )
+from d2ext.data.catalog import reading_ahead
 from d2ext.data.loader import seeded
 from d2ext.errors import ConfigError, DataError
 from detectron2.data import DatasetCatalog
@@ -197,7 +198,8 @@ def test_only_crowd_regions_are_nothing_to_learn_from(cfg, coco):
 
 
 def test_an_image_that_was_damaged_since_it_was_checked_is_named(training, tmp_path):
-    iterations_per_epoch(training)
+    with reading_ahead():  # as while a run is prepared
+        iterations_per_epoch(training)
     for path in (tmp_path / "numbered" / "images").iterdir():
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DataError, match=r"images.*png: the image cannot be used"):
@@ -211,7 +213,8 @@ def test_an_image_of_another_size_since_it_was_checked_is_named(cfg, coco):
     cfg.DATASETS.TRAIN = ("sizes",)
     register_datasets(cfg)
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
-    iterations_per_epoch(cfg)
+    with reading_ahead():
+        iterations_per_epoch(cfg)
     Image.new("RGB", (31, 24)).save(coco.images / "a.png")
     with pytest.raises(DataError, match=r"a\.png: the image cannot be used"):
         take(cfg, 3)

@@ -240,3 +240,49 @@ def test_half_types_train_on_a_gpu(make: Make, dtype: str) -> None:
     assert second.iter == 20
     assert second._trainer.scaler.is_enabled() == (dtype == "float16")
     assert second._trainer.scaler.get_scale() == first._trainer.scaler.get_scale()
+
+
+def rewrite(trainer: TinyTrainer, changes: dict[str, Any]) -> None:
+    """Change the newest checkpoint; None removes a key."""
+    path = Path(trainer.checkpointer.get_checkpoint_file())
+    content = {**torch.load(path, weights_only=True), **changes}
+    torch.save({key: value for key, value in content.items() if value is not None}, path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"thing_classes": ["dot", "line"]},
+            "its classes are dot, line, those of the data are dot",
+        ),
+        ({"trainer": None, "ema": None}, "has no state of the trainer; it has no state of the ema"),
+        ({"trainer": {"iteration": 3}}, r"is incomplete \(KeyError\('_trainer'\)\)"),
+        ({"ema": {"updates": 1, "weights": {}}}, "its EMA differs from the model in pos_embed"),
+    ],
+)
+def test_a_resume_refuses_what_is_not_its_own(
+    make: Make, changes: dict[str, Any], said: str
+) -> None:
+    options = ("SOLVER.MAX_ITER", 1, "SOLVER.EMA.ENABLED", True)
+    rewrite(run(make(*options)), changes)
+    with pytest.raises(
+        WeightsError, match=r"model_0000000\.pth: not a checkpoint of this run.*" + said
+    ):
+        make(*options).resume_or_load(resume=True)
+
+
+def test_a_resume_refuses_the_state_of_another_optimizer(make: Make) -> None:
+    run(make("SOLVER.MAX_ITER", 1))
+    other = make("SOLVER.MAX_ITER", 2, "SOLVER.OPTIMIZER", "ADAMW")
+    with pytest.raises(WeightsError, match=r"optimizer is SGD, that of the config is AdamW"):
+        other.resume_or_load(resume=True)
+
+
+def test_a_resume_refuses_an_optimizer_of_other_parameter_groups(make: Make) -> None:
+    run(make("SOLVER.MAX_ITER", 1))
+    other = make(
+        "SOLVER.MAX_ITER", 2, "SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.WEIGHT_DECAY_NORM", 0.5
+    )
+    with pytest.raises(WeightsError, match=r"its optimizer has groups of \[.*\] tensors"):
+        other.resume_or_load(resume=True)

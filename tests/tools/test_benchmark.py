@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from d2ext.config import load_config
+from d2ext.data.formats import load_split
 from d2ext.engine.dataless import build_model_without_data
 
 CPU = torch.device("cpu")
@@ -216,3 +217,25 @@ def test_training_data_is_read_back_as_written(tmp_path):
     read = load_coco_json(str(tmp_path / "train.json"), str(tmp_path))
     assert [len(item["annotations"]) for item in read] == [training.OBJECTS] * training.IMAGES
     assert (read[0]["height"], read[0]["width"]) == (48, 64)
+
+
+def test_made_up_coco_data_are_read_without_an_issue(tmp_path):
+    from benchmarks import data
+
+    data.write_data(tmp_path, images=6, objects=200)
+    found = load_split(tmp_path / "train.json", images=tmp_path / "images")
+    assert (len(found.images), found.num_annotations, len(found.classes)) == (6, 200, 80)
+    assert (found.task, found.issues, found.id_issues, found.refusal) == ("masks", [], [], "")
+    assert sum(item["iscrowd"] for image in found.images for item in image["annotations"]) == 2
+    assert found.coco_file == tmp_path / "train.json"
+
+
+@pytest.mark.slow
+def test_the_way_to_the_first_batch_is_measured(tmp_path, capsys):
+    from benchmarks import data
+
+    data.report(None, images=12, objects=60, folder=tmp_path)
+    title, *lines = capsys.readouterr().out.strip().splitlines()
+    assert title.startswith("from the command to the first batch, 12 images, 60 objects")
+    assert [line.split("  ")[1] for line in lines] == ["Detectron2", "d2ext", "d2ext, images known"]
+    assert all(line.endswith("1 parses") for line in lines)

@@ -43,7 +43,7 @@ def corners_of(box: Sequence[float]) -> list[float]:
 
 
 def long_side_first(box: Sequence[float]) -> list[float]:
-    """The same XYWHA box with its width the long side and an angle from -45 on and below 135.
+    """Rewrite an XYWHA box so that its width is the long side and its angle in [-45, 135).
 
     Upright and lying boxes, the most frequent ones, are far from where the angle jumps.
     """

@@ -11,7 +11,7 @@ _MOST = 1 << 16  # bytes of such a list; other files of this suffix may be large
 
 
 def read_darknet(file: Path) -> dict[str, Any]:
-    """What the list says in the words of a `data.yaml`; {} where it is something else."""
+    """Translate a Darknet list to the keys of a `data.yaml`; {} if it is something else."""
     if file.stat().st_size > _MOST:
         return {}
     try:
@@ -34,7 +34,7 @@ def read_darknet(file: Path) -> dict[str, Any]:
 
 
 def existing(folder: Path, entry: str) -> Path:
-    """The path from `folder`, as it stands, or by its last parts: `data/` was another machine's."""
+    """Resolve a path from `folder`, as written or by its last parts: `data/` may be elsewhere."""
     parts = Path(entry.replace("\\", "/")).parts
     return next((place for place in _places(folder, parts) if place.exists()), folder / entry)
 

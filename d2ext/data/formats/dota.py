@@ -25,7 +25,7 @@ _HEADERS = ("imagesource:", "gsd:")
 
 
 def find(path: Path, images: Path | None) -> dict[str, LabelFolder]:
-    """The splits of a DOTA data set at `path`; none where it is something else."""
+    """Find the splits of a DOTA data set at `path`; {} if it is something else."""
     for folder in filter(None, (path, child(path, *_FOLDERS))):
         if _is_dota(folder):
             return {"": _part(folder, split_of(folder.name) or split_of(path.name), images)}

@@ -36,7 +36,7 @@ class LabelFolder:
 
 
 def split_of(name: str) -> str:
-    """The split that a file's or folder's name tells of: "valid" -> "val", "train2017" -> "train".
+    """Return the split that a name stands for: "valid" -> "val", "train2017" -> "train".
 
     "" where it tells of none or of several ("trainval").
     """
@@ -50,7 +50,7 @@ def without_split(name: str) -> str:
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """The folders in `folder` that are named as splits, in the order train, val, test."""
+    """Return the folders in `folder` that are named as splits: train, val, test."""
     by_name: dict[str, Path] = {}
     for path in folders_in(folder):
         split = _ALIASES.get(re.sub(r"[\d_-]+$", "", path.name.lower()), "")
@@ -60,7 +60,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in `folder`, without hidden ones, by name; none where it is no folder."""
+    """Return the folders in `folder` by name, without hidden ones; [] if it is not a folder."""
     try:
         with os.scandir(folder) as entries:
             found = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
@@ -70,7 +70,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def files_in(folder: Path, *suffixes: str) -> list[Path]:
-    """The files in `folder` with one of `suffixes` in any case, without hidden ones, by name."""
+    """Return the files in `folder` with one of `suffixes`, in any case, without hidden ones."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
@@ -79,7 +79,7 @@ def files_in(folder: Path, *suffixes: str) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """The images in `folder` and below it, without hidden files, sorted by path."""
+    """Return the images in and below `folder`, sorted by path, without hidden files."""
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -89,7 +89,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def child(folder: Path, *names: str) -> Path | None:
-    """The first of the folders `names` in `folder`; upper and lower case are the same."""
+    """Return the first of the subfolders `names` of `folder`, in upper or lower case."""
     by_name = {path.name.lower(): path for path in folders_in(folder)}
     return next((by_name[name.lower()] for name in names if name.lower() in by_name), None)
 
@@ -107,7 +107,7 @@ class ImageIndex:
         self._by_stem: dict[str, Path] = {}
 
     def find(self, name: str) -> Path | None:
-        """The image that an annotation names by file name, path or stem."""
+        """Return the image that an annotation names by file name, path or stem."""
         name = name.replace("\\", "/")
         for folder in self.folders:
             if name and (path := folder / name).suffix and path.is_file():
@@ -143,7 +143,7 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and text of the lines that are not blank.
+    """Return number, from 1, and text of every line that is not blank.
 
     Raises:
         DataError: the file cannot be read or is not text.

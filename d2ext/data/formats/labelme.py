@@ -25,7 +25,7 @@ _FOLDERS = ("annotations", "labels", "json", "jsons", "labelme")
 
 
 def find(path: Path, images: Path | None) -> dict[str, LabelFolder]:
-    """The splits of a labelme data set at `path`; none where it is something else."""
+    """Find the splits of a labelme data set at `path`; {} if it is something else."""
     for folder in filter(None, (path, child(path, *_FOLDERS))):
         if _has_shapes(folder):
             return {"": _part(folder, split_of(path.name), images)}

@@ -34,7 +34,7 @@ class ClassList:
 
 
 def listed_classes(part: SemanticSplit) -> ClassList | None:
-    """The first list of classes beside the masks or above them; None where there is none."""
+    """Find the first list of classes beside or above the masks; None if there is none."""
     for folder in dict.fromkeys(_folders(part)):
         for name, read in (
             *((name, _from_names) for name in _NAMES),
@@ -50,7 +50,7 @@ def listed_classes(part: SemanticSplit) -> ClassList | None:
 
 
 def of_categories(items: Any, path: Path = Path()) -> ClassList | None:
-    """The list in COCO's "categories": id, name and perhaps color; None where it is not one."""
+    """Read COCO's "categories": id, name and perhaps color; None if they are something else."""
     if not isinstance(items, list) or not items:
         return None
     try:
@@ -70,7 +70,7 @@ def _folders(part: SemanticSplit) -> Iterable[Path]:
 
 
 def _from_names(file: Path) -> ClassList | None:
-    """A name a line; numbers in front, as in "0 road" or "1: sky", are ids."""
+    """Read one name per line; numbers in front, as in "0 road" or "1: sky", are ids."""
     lines = [line for _, line in read_lines(file)]
     numbered = [re.match(r"(\d+)\s*[:,;\s]\s*(\S.*)", line) for line in lines]
     if lines and all(numbered):
@@ -80,7 +80,7 @@ def _from_names(file: Path) -> ClassList | None:
 
 
 def _from_table(file: Path) -> ClassList | None:
-    """A table with a column of names, and r, g, b or a pixel value."""
+    """Read a table with a column of names, and r, g, b or a pixel value."""
     rows = list(csv.DictReader(text for _, text in read_lines(file)))
     rows = [{str(k).strip().lower(): str(v).strip() for k, v in row.items()} for row in rows]
     if not rows:

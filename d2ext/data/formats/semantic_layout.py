@@ -61,7 +61,7 @@ class SemanticSplit:
         return [path for path in found if not _is_mask(path)] if self._mixed else found
 
     def masks_in(self, folder: Path) -> list[Path]:
-        """The masks of a folder, without images that lie among them."""
+        """Return the masks of a folder, without images that lie among them."""
         found = images_below(folder)
         return [path for path in found if _is_mask(path)] if self._mixed else found
 
@@ -71,7 +71,7 @@ class SemanticSplit:
 
 
 def find(path: Path, images: Path | None) -> dict[str, SemanticSplit]:
-    """The splits of semantic masks at `path`; none where it is something else."""
+    """Find the splits of semantic masks at `path`; {} if it is something else."""
     if path.is_file():
         return {}
     pairs = _pairs(path, images)
@@ -171,7 +171,7 @@ def _holds_masks(folder: Path) -> bool:
 
 
 def _key(path: Path, folder: Path) -> str:
-    """What an image and its mask have in common."""
+    """Return the part of a file name that an image and its mask share."""
     name = stem(path.relative_to(folder).as_posix())
     while (shorter := _ENDING.sub("", name)) != name:
         name = shorter

@@ -36,7 +36,7 @@ class Reading:
     coloured: bool
 
     def table(self, ignore: int) -> NDArray[np.uint8]:
-        """The class index of each value that a pixel may have."""
+        """Return the class index of each value that a pixel may have."""
         table = np.full(1 << (24 if self.coloured else 16), _UNKNOWN, dtype=np.uint8)
         if not self.coloured:
             table[ignore] = IGNORE

@@ -52,7 +52,7 @@ class TableSplit:
 
 
 def find(path: Path, images: Path | None) -> dict[str, TableSplit]:
-    """The splits of a data set in tables at `path`; none where it is something else."""
+    """Find the splits of a data set in tables at `path`; {} if it is something else."""
     if path.is_file():
         known = path.suffix.lower() in _SUFFIXES
         return {"": TableSplit(path, split_of(path.stem), images)} if known else {}

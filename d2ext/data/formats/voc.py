@@ -52,7 +52,7 @@ class VocSplit:
 
 
 def find(path: Path, images: Path | None) -> dict[str, VocSplit]:
-    """The splits of a VOC data set at `path`; none where it is something else."""
+    """Find the splits of a VOC data set at `path`; {} if it is something else."""
     if path.is_file() and path.suffix == ".txt" and path.parent.name == "Main":
         folder = path.parent.parent.parent
         return {"": _whole(folder / "Annotations", images, folder, path)}
@@ -129,7 +129,7 @@ def counts_from_one(folders: tuple[Path, ...]) -> bool:
 
 
 def parse_xml(file: Path) -> ElementTree.Element:
-    """The root of an XML file.
+    """Parse an XML file and return its root.
 
     Raises:
         expat.ExpatError: broken XML.
@@ -166,7 +166,7 @@ def _xml_folder(folder: Path) -> Path | None:
 
 
 def _listed(root: Path, annotations: Path, images: Path | None) -> dict[str, VocSplit]:
-    """The splits of `ImageSets/Main`; lists of single classes (`cat_train.txt`) are others."""
+    """Return the splits of `ImageSets/Main`, without lists of single classes (`cat_train.txt`)."""
     lists = files_in(root / "ImageSets" / "Main", ".txt") or files_in(root / "ImageSets", ".txt")
     found = {file.stem.lower(): file for file in lists if split_of(file.stem) == file.stem.lower()}
     if not found:

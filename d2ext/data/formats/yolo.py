@@ -54,7 +54,7 @@ class YoloSplit:
 
 
 def find(path: Path, images: Path | None) -> dict[str, YoloSplit]:
-    """The splits of a YOLO data set at `path`; none where it is something else."""
+    """Find the splits of a YOLO data set at `path`; {} if it is something else."""
     if path.is_file():
         if path.suffix.lower() in _YAML:
             return _of_yaml(path)
@@ -114,7 +114,7 @@ def label_file(image: Path) -> Path:
 
 
 def label_folder(images: Path) -> Path:
-    """The folder of labels of a folder of images; the same where no `images` is in its path."""
+    """Return the label folder of an image folder; itself if no `images` is in its path."""
     parts = list(images.parts)
     places = [n for n, part in enumerate(parts) if part.lower() == "images"]
     if not places:
@@ -129,7 +129,7 @@ def _beside(image: Path, otherwise: Path) -> Path:
 
 
 def _yaml_in(folder: Path) -> Path | None:
-    """The only file in `folder` that names classes and splits; `data.yaml` before all others."""
+    """Find the file in `folder` that names classes and splits; `data.yaml` before all others."""
     files = [file for file in files_in(folder, *_YAML) if _of_yaml(file, strict=False)]
     for name in ("data.yaml", "data.yml", "dataset.yaml"):
         if (file := folder / name) in files:
@@ -228,7 +228,7 @@ def _images(part: YoloSplit) -> list[Path]:
 
 
 def _listed(file: Path) -> Iterator[Path]:
-    """The images that a text file lists."""
+    """Return the images that a text file lists."""
     return (existing(file.parent, line) for _, line in read_lines(file))
 
 

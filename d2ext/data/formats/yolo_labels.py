@@ -79,7 +79,7 @@ def _parse(file: Path, image: Item, dataset: DatasetSplit) -> list[Label]:
 
 
 def _keypoints(shape: Any) -> tuple[int, int] | None:
-    """Number of keypoints and numbers of each, 2 or 3."""
+    """Return the number of keypoints and of values per keypoint, 2 or 3."""
     if isinstance(shape, (list, tuple)) and len(shape) == 2 and shape[1] in (2, 3):
         return int(shape[0]), int(shape[1])
     return None

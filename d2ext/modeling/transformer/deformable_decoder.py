@@ -29,26 +29,25 @@ class DecoderStates:
         outputs: of each layer what goes into the heads, (B, Q, channels).
         references: normalised points or boxes (B, Q, 2 or 4); entry i enters layer i, and the last
             entry leaves the last layer.
+        box_logits: logits of the references as boxes, (B, Q, 4); the heads predict changes of them.
     """
 
     outputs: list[Tensor]
     references: list[Tensor]
+    box_logits: list[Tensor]
 
 
-def refine(deltas: Tensor, references: Tensor, eps: float) -> Tensor:
-    """Add what a box head gives to reference points or boxes, before the sigmoid.
+def box_logits(references: Tensor, eps: float) -> Tensor:
+    """Compute what box heads change, before the sigmoid.
 
     Args:
-        deltas: (..., 4), of centre and size.
         references: (..., 2) points or (..., 4) boxes, normalised.
         eps: see `inverse_sigmoid`.
     Returns:
-        (..., 4) normalised cxcywh.
+        (..., 4) of centre and size; sizes of points are 0, half the image.
     """
     logits = inverse_sigmoid(references, eps)
-    if references.shape[-1] == 2:
-        logits = F.pad(logits, (0, 2))
-    return (deltas + logits).sigmoid()
+    return F.pad(logits, (0, 2)) if references.shape[-1] == 2 else logits
 
 
 class DeformableDecoderLayer(nn.Module):
@@ -183,6 +182,7 @@ class DeformableDecoder(nn.Module):
             box_heads: of each layer the head that refines the references; None: they stay.
         """
         outputs, passed = [], [references]
+        logits = [box_logits(references, self.eps)]
         ratios = levels.valid_ratios.repeat(1, 1, 2)[:, None]  # of x, y, width, height
         for index, layer in enumerate(self.layers):
             placed = references[:, :, None] * ratios[..., : references.shape[-1]]
@@ -191,9 +191,12 @@ class DeformableDecoder(nn.Module):
             context = (query_position, placed, memory, levels, attention_mask)
             queries = run_layer(self.use_checkpoint, layer, queries, *context)
             outputs.append(queries if self.norm is None else self.norm(queries))
-            refined = references
-            if box_heads is not None:
-                refined = refine(box_heads[index](queries), references, self.eps)
-                references = refined.detach()
+            if box_heads is None:
+                passed.append(references)
+                logits.append(logits[-1])
+                continue
+            refined = (box_heads[index](queries) + logits[-1].detach()).sigmoid()
+            references = refined.detach()
             passed.append(refined if self.look_forward_twice else references)
-        return DecoderStates(outputs, passed)
+            logits.append(box_logits(passed[-1], self.eps))
+        return DecoderStates(outputs, passed, logits)

@@ -69,5 +69,5 @@ class DABDeformableDETR(DeformableDetector):
             patterns = self.patterns_embed.weight[:, None]  # pattern by pattern, all anchors each
             content = (content + patterns).flatten(0, 1)
             anchors = anchors.repeat(len(patterns), 1)
-        batch = len(memory)
+        batch = memory.shape[0]
         return Queries(content.expand(batch, -1, -1), anchors.expand(batch, -1, -1))

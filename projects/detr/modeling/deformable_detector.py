@@ -22,7 +22,6 @@ from d2ext.modeling.transformer.deformable_decoder import (
     DecoderStates,
     DeformableDecoder,
     DeformableDecoderLayer,
-    refine,
 )
 from d2ext.modeling.transformer.deformable_encoder import (
     DeformableEncoder,
@@ -172,10 +171,9 @@ class DeformableDetector(QueryDetector):
     def apply_heads(self, states: DecoderStates) -> SetPredictions:
         """Predict from the output of each decoder layer and the references that entered it."""
         logits, boxes = [], []
-        layers = zip(states.outputs, states.references, strict=False)  # the last one leaves
-        for index, (output, references) in enumerate(layers):
+        for index, output in enumerate(states.outputs):
             logits.append(self.class_embed[index](output))
-            boxes.append(refine(self.bbox_embed[index](output), references, self.decoder.eps))
+            boxes.append((self.bbox_embed[index](output) + states.box_logits[index]).sigmoid())
         return SetPredictions(torch.stack(logits), torch.stack(boxes))
 
 

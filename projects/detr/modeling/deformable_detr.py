@@ -72,7 +72,7 @@ class DeformableDETR(DeformableDetector):
     def queries(self, memory: Tensor, levels: FlatLevels) -> Queries:
         if self.two_stage:
             return self._proposed(memory, levels)
-        position, content = self.query_embed.weight.expand(len(memory), -1, -1).chunk(2, dim=-1)
+        position, content = self.query_embed.weight.expand(memory.shape[0], -1, -1).chunk(2, dim=-1)
         return Queries(content, self.reference_points(position).sigmoid(), position)
 
     def _proposed(self, memory: Tensor, levels: FlatLevels) -> Queries:

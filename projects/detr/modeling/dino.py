@@ -137,7 +137,7 @@ class DINO(DeformableDetector):
         proposals = self.proposals(memory, levels, *heads)
         chosen, _ = proposals.top(proposals.logits.amax(-1), self.num_queries)
         boxes = chosen.boxes.sigmoid()
-        content = self.tgt_embed.weight[: boxes.shape[1]].expand(len(memory), -1, -1)
+        content = self.tgt_embed.weight[: boxes.shape[1]].expand(memory.shape[0], -1, -1)
         predictions = SetPredictions(chosen.logits[None], boxes[None], "interm")
         return Queries(content, boxes.detach(), proposals=[predictions])
 

@@ -76,5 +76,6 @@ def _projection(in_channels: int, channels: int, kernel_size: int) -> nn.Sequent
     stride, padding = (2, 1) if kernel_size > 1 else (1, 0)
     conv = nn.Conv2d(in_channels, channels, kernel_size, stride, padding)
     nn.init.xavier_uniform_(conv.weight)
+    assert conv.bias is not None
     nn.init.zeros_(conv.bias)
     return nn.Sequential(conv, nn.GroupNorm(GROUPS, channels))

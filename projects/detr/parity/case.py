@@ -84,7 +84,7 @@ class FamilyCase(Case):
         return cfg
 
     def published(self) -> dict[str, Tensor]:
-        """The weights by the authors' names; aliases share one tensor."""
+        """Return the weights by the authors' names; aliases share one tensor."""
         state = super().published()
         return state | {alias: state[name] for alias, name in self.facts["aliases"].items()}
 

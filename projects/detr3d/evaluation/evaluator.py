@@ -9,7 +9,7 @@ import numpy as np
 
 from d2ext.evaluation.build import register_evaluator
 from d2ext.files import replacing
-from d2ext.projects.detr3d.data.register import EVALUATOR
+from d2ext.projects.detr3d.data.formats import EVALUATOR
 from d2ext.projects.detr3d.data.samples import Item
 from d2ext.projects.detr3d.evaluation.boxes import GlobalBoxes
 from d2ext.projects.detr3d.evaluation.filters import filter_boxes

@@ -80,7 +80,7 @@ class Metrics:
 
     @property
     def detection_score(self) -> float:
-        """nuScenes detection score (NDS), 0 to 1."""
+        """The nuScenes detection score (NDS), 0 to 1."""
         scores = [max(0.0, 1.0 - error) for error in self.mean_errors.values()]
         total = AP_WEIGHT * self.mean_average_precision + sum(scores)
         return total / (AP_WEIGHT + len(scores))

@@ -6,7 +6,7 @@ from d2ext.modeling.transformer.deformable_decoder import (
     AnchorPosition,
     DeformableDecoder,
     DeformableDecoderLayer,
-    refine,
+    box_logits,
 )
 from d2ext.modeling.transformer.deformable_encoder import FlatLevels
 from d2ext.modeling.transformer.mlp import MLP
@@ -38,10 +38,10 @@ def box_heads(layers: int = 2) -> nn.ModuleList:
     return nn.ModuleList(MLP(CHANNELS, CHANNELS, 4, 2) for _ in range(layers))
 
 
-def test_zero_deltas_leave_a_box_in_place_and_give_a_point_half_the_image():
+def test_logits_are_those_of_a_box_and_of_a_point_as_large_as_half_the_image():
     box = torch.tensor([[0.2, 0.4, 0.1, 0.3]])
-    torch.testing.assert_close(refine(torch.zeros(1, 4), box, 1e-5), box)
-    found = refine(torch.zeros(1, 4), box[:, :2], 1e-5)
+    torch.testing.assert_close(box_logits(box, 1e-5).sigmoid(), box)
+    found = box_logits(box[:, :2], 1e-5).sigmoid()
     torch.testing.assert_close(found, torch.tensor([[0.2, 0.4, 0.5, 0.5]]))
 
 

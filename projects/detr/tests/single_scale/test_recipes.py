@@ -32,8 +32,9 @@ PARAMETERS = {
 
 
 def test_every_recipe_of_these_models_is_tested():
-    names = {path.stem for path in (FOLDER / "coco").glob("*detr*.yaml")}
-    assert {name for name in names if "deformable" not in name} == set(PARAMETERS)
+    patterns = ("detr_*.yaml", "conditional_detr_*.yaml", "dab_detr_*.yaml")
+    found = {path.stem for pattern in patterns for path in (FOLDER / "coco").glob(pattern)}
+    assert found == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -1,0 +1,81 @@
+"""Parse YAML from strangers: plain values only, of bounded depth, size and range."""
+
+from typing import Any
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
+
+from d2ext.errors import ConfigError
+
+MAX_DEPTH = 64
+MAX_NODES = 100_000  # values, each counted as often as aliases repeat it
+MAX_INTEGER = 2**63
+MAX_DIGITS = 64
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+def parse_yaml(text: str, source: object) -> Any:
+    """Parse a YAML document to plain Python values.
+
+    Args:
+        source: the file or flag that the text is from, for messages.
+    Raises:
+        ConfigError: no plain YAML, or nested, repeated or large beyond any use. The message has
+            `source`, line and column.
+    """
+    try:
+        loader = _PlainLoader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{source}: not plain YAML: {error}") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._sizes: dict[int, int] = {}  # by id of a node, which its parent keeps
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        mark = self.peek_event().start_mark
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ComposerError(None, None, f"nested more than {MAX_DEPTH} deep", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node.end_mark is None:
+            raise ComposerError(None, None, "an alias of the node that it is in", mark)
+        if id(node) not in self._sizes:  # else an alias
+            self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _children(node))
+        if self._sizes[id(node)] > MAX_NODES:
+            raise ComposerError(None, None, f"more than {MAX_NODES} values", mark)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            if node.tag in _NUMBERS and len(node.value) > MAX_DIGITS:
+                raise ValueError(f"a number of more than {MAX_DIGITS} characters")
+            value = super().construct_object(node, deep=deep)
+            _check_scalar(value)
+        except (ValueError, OverflowError) as error:
+            raise ConstructorError(None, None, str(error), node.start_mark) from error
+        return value
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [each for pair in node.value for each in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def _check_scalar(value: Any) -> None:
+    if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+        raise ValueError("an integer of more than 64 bits")
+    if isinstance(value, str):
+        value.encode()  # a surrogate, which no file or terminal takes
+        if "\0" in value:
+            raise ValueError("a NUL character")

@@ -1,0 +1,160 @@
+"""Checks of nuScenes' data: camera files, calibration, boxes, categories and prev/next chains."""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from d2ext.data.checks.check import register_check
+from d2ext.data.checks.context import CheckContext
+from d2ext.data.checks.kinds import Kind, register_kind
+from d2ext.projects.detr3d.data.classes import (
+    CLASS_OF_CATEGORY,
+    CLASS_RANGE,
+    CLASSES,
+    OTHER_CATEGORIES,
+)
+from d2ext.projects.detr3d.data.formats import FORMAT, read_tables
+from d2ext.projects.detr3d.data.tables import Record, Tables
+
+KINDS = (
+    Kind(
+        "nuscenes-camera-missing",
+        "error",
+        "images of cameras are not there",
+        "unpack all parts of the download, or correct sample_data.json",
+    ),
+    Kind(
+        "nuscenes-calibration",
+        "error",
+        "calibrations and poses are no rotations, or cameras have no focal length",
+        "correct the record: rotation is a quaternion w, x, y, z of length 1",
+    ),
+    Kind(
+        "nuscenes-box-size",
+        "error",
+        "boxes have no size",
+        "remove them; training leaves them out",
+    ),
+    Kind(
+        "nuscenes-category",
+        "warning",
+        "categories are unknown",
+        "check their spelling; boxes of unknown categories are not learned",
+    ),
+    Kind(
+        "nuscenes-chain",
+        "warning",
+        "prev and next do not lead to each other",
+        "correct the tokens; velocities follow from these chains",
+    ),
+    Kind(
+        "nuscenes-no-points",
+        "note",
+        "boxes have no lidar or radar points",
+        "nothing: they are neither learned nor evaluated",
+    ),
+    Kind(
+        "nuscenes-range",
+        "note",
+        "boxes are beyond the range in which their class is evaluated",
+        "nothing: they are not evaluated",
+    ),
+)
+TOLERANCE = 1e-3  # of a quaternion's length
+_RANGES = np.array([CLASS_RANGE[name] for name in CLASSES])
+
+
+@register_check
+def check_samples(context: CheckContext) -> None:
+    """Check the camera files and boxes of nuScenes' samples."""
+    if context.split.format != FORMAT:
+        return
+    for number, item in enumerate(context.images):
+        missing = [path for path in item["cameras"] if not Path(path).is_file()]
+        if missing:
+            context.add_image("nuscenes-camera-missing", number, ", ".join(missing))
+        known = item["labels"] >= 0
+        boxes, points = item["boxes_3d"][known], item["points"][known]
+        place = boxes[:, :3] @ item["lidar2ego"][:3, :3].T + item["lidar2ego"][:3, 3]
+        far = np.linalg.norm(place[:, :2], axis=1) >= _RANGES[item["labels"][known]]
+        counts = {
+            "nuscenes-box-size": int((~(boxes[:, 3:6] > 0)).any(axis=1).sum()),
+            "nuscenes-no-points": int((points == 0).sum()),
+            "nuscenes-range": int(far.sum()),
+        }
+        for code, count in counts.items():
+            if count:
+                context.add_image(code, number, f"{count} boxes of sample {item['image_id']}")
+
+
+@register_check
+def check_tables(context: CheckContext) -> None:
+    """Check calibrations, categories and chains of the tables that a split comes from."""
+    if context.split.format != FORMAT or not context.split.path.is_dir():
+        return
+    folder = Path(context.images[0]["annotated_in"]) if context.images else context.split.path
+    tables = read_tables(folder)
+    tokens = {item["image_id"] for item in context.images}
+    for table, problem in chain(
+        _calibrations(tables, tokens), _categories(tables, tokens), _chains(tables, tokens)
+    ):
+        code, name = table
+        context.add(code, f"{folder / name}.json", problem)
+
+
+Problem = tuple[tuple[str, str], str]  # code and table, what is wrong
+
+
+def _calibrations(tables: Tables, tokens: set[str]) -> Iterator[Problem]:
+    """Yield records of calibrated_sensor and ego_pose that are used and no rigid transforms."""
+    used = [r for token in tokens for r in tables.channels.get(token, {}).values()]
+    for table, key in (
+        ("calibrated_sensor", "calibrated_sensor_token"),
+        ("ego_pose", "ego_pose_token"),
+    ):
+        for token in dict.fromkeys(record[key] for record in used):
+            problem = _calibration_problem(tables.tables[table][token])
+            if problem:
+                yield ("nuscenes-calibration", table), f"{token}: {problem}"
+
+
+def _calibration_problem(record: Record) -> str:
+    length = float(np.linalg.norm(record["rotation"]))
+    if not abs(length - 1) <= TOLERANCE:
+        return f"the length of its rotation is {length:.4g}"
+    intrinsic = np.asarray(record.get("camera_intrinsic") or np.eye(3), dtype=np.float64)
+    if intrinsic.shape != (3, 3) or not (np.diag(intrinsic) > 0).all():
+        return "its camera_intrinsic has no positive diagonal"
+    return ""
+
+
+def _categories(tables: Tables, tokens: set[str]) -> Iterator[Problem]:
+    known = {*CLASS_OF_CATEGORY, *OTHER_CATEGORIES}
+    counts: dict[str, int] = {}
+    for token in tokens:
+        for annotation in tables.annotations.get(token, ()):
+            name = tables.category(annotation)
+            counts[name] = counts.get(name, 0) + (name not in known)
+    for name, count in sorted(counts.items()):
+        if count:
+            yield ("nuscenes-category", "category"), f"{name}: {count} boxes"
+
+
+def _chains(tables: Tables, tokens: set[str]) -> Iterator[Problem]:
+    """Yield samples and annotations whose neighbours do not name them in turn."""
+    for table, key in (("sample", "token"), ("sample_annotation", "sample_token")):
+        records = tables.tables[table]
+        for token, record in records.items():
+            if record[key] not in tokens:
+                continue
+            for side, back in (("prev", "next"), ("next", "prev")):
+                other = record[side]
+                if other and records.get(other, {}).get(back) != token:
+                    found = "does not lead back" if other in records else "does not exist"
+                    yield ("nuscenes-chain", table), f"{token}: its {side}, {other}, {found}"
+
+
+for _kind in KINDS:
+    register_kind(_kind)

@@ -1,0 +1,86 @@
+"""nuScenes among the formats that `--train PATH` recognises: folders of tables, and info files."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from d2ext.data.formats import DatasetSplit, register_format
+from d2ext.data.statistics import register_annotation
+from d2ext.errors import DataError
+from d2ext.projects.detr3d.data.classes import CLASSES
+from d2ext.projects.detr3d.data.infos import load_infos
+from d2ext.projects.detr3d.data.samples import Item
+from d2ext.projects.detr3d.data.splits import split_scenes
+from d2ext.projects.detr3d.data.tables import Tables, find_tables
+
+FORMAT = "nuScenes"
+EVALUATOR = "nuscenes"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split of a folder of tables, or an info file.
+
+    Attributes:
+        path: the folder of tables, or the file.
+        scenes: names of the scenes; () for an info file.
+    """
+
+    path: Path
+    scenes: tuple[str, ...] = ()
+
+
+def find(path: Path, images: Path | None) -> Mapping[str, Part]:
+    """Return the parts of a nuScenes folder by split, or an info file as one part."""
+    if path.suffix == ".pkl":
+        return {"": Part(path)}
+    found = find_tables(path)
+    if len(found) > 1:
+        return {}  # which version is meant has to be said: name its folder
+    return {
+        split: Part(folder, tuple(scenes))
+        for folder in found
+        for split, scenes in split_scenes(folder.name, _scene_names(folder)).items()
+    }
+
+
+def load(part: Part) -> DatasetSplit:
+    """Read the samples of a part; objects are the boxes of the ten classes."""
+    items = read_tables(part.path).items(part.scenes) if part.scenes else load_infos(part.path)
+    for item in items:
+        item["annotated_in"] = str(part.path)
+        item["annotations"] = list(_annotations(item))
+    return DatasetSplit(
+        FORMAT, part.path, "", "boxes", CLASSES, items, metadata={"evaluator_type": EVALUATOR}
+    )
+
+
+@lru_cache(maxsize=2)
+def read_tables(folder: Path) -> Tables:
+    """Read a folder of tables, once for all of its splits."""
+    return Tables.read(folder)
+
+
+def _annotations(item: Item) -> list[dict[str, Any]]:
+    """Return what statistics count: the boxes of the ten classes; the arrays have the numbers."""
+    pairs = zip(item["labels"].tolist(), item["boxes_3d"].tolist(), strict=True)
+    return [
+        {"category_id": label, "bbox_3d": box, "iscrowd": 0, "record": number}
+        for number, (label, box) in enumerate(pairs)
+        if label >= 0
+    ]
+
+
+def _scene_names(folder: Path) -> list[str]:
+    path = folder / "scene.json"
+    try:
+        return [scene["name"] for scene in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: no list of scenes with names ({error})") from error
+
+
+register_annotation("bbox_3d", "boxes in space")
+register_format(FORMAT, find, load)
