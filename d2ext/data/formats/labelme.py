@@ -88,7 +88,7 @@ def _add_image(
             reading_issue("image-unreadable", "image of unknown size", str(file), name)
         )
         return
-    image = {
+    image: Item = {
         "file_name": str(path or file.parent / name),
         "image_id": len(dataset.images) + 1,
         "width": int(size[0]),

@@ -172,7 +172,9 @@ def _note(from_one: bool) -> str:
 
 
 def _has_xml(folder: Path) -> bool:
-    return bool(files_in(folder, ".xml"))
+    files = files_in(folder, ".xml")
+    # CVAT's XML of all images is another format.
+    return bool(files) and b"<annotations" not in files[0].read_bytes()[:4096]
 
 
 def _xml_folder(folder: Path) -> Path | None:
