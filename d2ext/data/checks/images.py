@@ -43,6 +43,7 @@ def check_images(context: CheckContext) -> None:
             _check_size(context, number, info)
             _check_form(context, number, info)
     _check_listed_twice(context)
+    _check_shared_labels(context)
     _check_odd_sizes(context)
 
 
@@ -81,6 +82,18 @@ def _check_listed_twice(context: CheckContext) -> None:
         if earlier != number:
             ids = f"ids {context.images[earlier]['image_id']} and {item['image_id']}"
             context.add_image("image-listed-twice", number, ids)
+
+
+def _check_shared_labels(context: CheckContext) -> None:
+    """Report images that share a label file of one image: a.jpg and a.png have one a.txt."""
+    first: dict[str, str] = {}
+    for number, item in enumerate(context.images):
+        labels, file = item["annotated_in"], item["file_name"]
+        earlier = first.setdefault(labels, file) if labels.endswith(".txt") else file
+        if earlier != file:
+            name = os.path.basename(earlier)
+            detail = f"{os.path.basename(labels)} is that of {name}, too"
+            context.add_image("annotation-shared", number, detail)
 
 
 def _check_odd_sizes(context: CheckContext) -> None:

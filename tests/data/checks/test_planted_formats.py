@@ -45,6 +45,12 @@ def becomes(text: str) -> Callable[[bytes], bytes]:
     return lambda content: text.encode()
 
 
+def encoded(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
 def and_line(text: str) -> Callable[[bytes], bytes]:
     return lambda content: content + text.encode() + b"\n"
 
@@ -142,6 +148,13 @@ PLANTS = {
     ),
     "yolo: image empty": Plant("image-empty", IMAGE, becomes(""), ["2.jpg", "0 bytes"], COUNT - 1),
     "yolo: image cut": Plant("image-truncated", IMAGE, lambda c: c[:-90], ["2.jpg"], COUNT - 1),
+    "yolo: same stem": Plant(
+        "annotation-shared",
+        "images/2.png",
+        lambda _: encoded(picture(99)),
+        ["2.png", "2.txt is that of 2.jpg, too"],
+        COUNT + 1,
+    ),
     "yolo: no labels": Plant("image-without-objects", LABELS, None, ["2.jpg"]),
     "yolo: no test images": Plant(
         "split-missing",
