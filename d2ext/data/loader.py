@@ -4,6 +4,7 @@ The n-th sample of a run, random augmentations included, depends on `SEED` and n
 depend on the number of workers, on other code's random draws or on where a run was resumed.
 """
 
+import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from detectron2.data import (
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.utils import comm
 
+_logger = logging.getLogger(__name__)
+
 Item = dict[str, Any]
 Mapper = Callable[[Item], Item]
 
@@ -53,6 +56,7 @@ def build_train_loader(
     if cfg.SEED < 0:
         raise ValueError(f"SEED must be set before data are loaded, got {cfg.SEED}")
     dicts = _train_dicts(cfg)
+    _warn_of_missing_masks(cfg, dicts)
     wide = [item["width"] > item["height"] for item in dicts]
     stream = SampleStream(
         sampler=build_training_sampler(cfg, dicts),
@@ -149,6 +153,20 @@ def _train_dicts(cfg: CfgNode) -> list[Item]:
     )
     size, overlap = slice_options(cfg.INPUT, "INPUT")
     return slice_dataset(dicts, size, overlap) if size else dicts
+
+
+def _warn_of_missing_masks(cfg: CfgNode, dicts: list[Item]) -> None:
+    """Log how many objects the mapper leaves out of a model of masks."""
+    if cfg.MODEL.MASK_ON:
+        objects = [o for item in dicts for o in item.get("annotations", ()) if not o.get("iscrowd")]
+        if missing := sum(not o.get("segmentation") for o in objects):
+            _logger.warning(
+                "%s: %d of %d objects have a box but no mask, which this model does not learn "
+                "from.",
+                ", ".join(cfg.DATASETS.TRAIN),
+                missing,
+                len(objects),
+            )
 
 
 def _batch_per_process(cfg: CfgNode) -> int:

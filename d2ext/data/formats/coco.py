@@ -16,11 +16,12 @@ from d2ext.data.formats.coco_document import (
     with_coco_keys,
 )
 from d2ext.data.formats.coco_ids import id_issues
-from d2ext.data.formats.coco_images import IDS, categories, image_items
+from d2ext.data.formats.coco_images import IDS, categories, image_items, number_text_ids
 from d2ext.data.formats.coco_layout import CocoSplit, find
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, Task
 from d2ext.data.formats.panoptic import read_panoptic
 from d2ext.data.formats.semantic import is_mask_list, read_mask_list
+from d2ext.data.formats.values import as_numbers, is_true
 from d2ext.data.issues import Issue, reading_issue
 from detectron2.structures import BoxMode
 
@@ -68,9 +69,11 @@ class _Reader:
         """Return the split, and true if evaluation can read the file as it is."""
         document, path = self.document, self.part.path
         check_not_empty(path, document, ("images",))
+        number_text_ids(document["categories"])
         classes, self.indices = categories(path, document["categories"])
         images = image_items(self.part, document["images"], self.issues)
         self.by_id = {image["image_id"]: image for image in images}
+        self.by_text = {str(image["image_id"]): image for image in images}
         ids, refused = id_issues(str(path), document), refusal(path, document)
         self._add_all(document["annotations"])
         task = _settle_task(images)
@@ -104,17 +107,22 @@ class _Reader:
         image_id, category_id, given = get("image_id"), get("category_id"), get("segmentation")
         image = self.by_id.get(image_id) if isinstance(image_id, IDS) else None
         category = self.indices.get(category_id) if isinstance(category_id, IDS) else None
+        if image is None or category is None:
+            image, category = self._by_other_type(image_id, category_id)
+        if given and isinstance(given, list) and not isinstance(given[0], (list, dict)):
+            given, self.is_complete = [given], False  # one polygon, as VIA writes it
         segmentation = _segmentation(given, image) if given and image is not None else None
         box = _box(get("bbox"), segmentation)
         if image is None or category is None or box is None:
             self._leave_out(item, number, image, category)
             return
         crowd = get("iscrowd")
+        ignored = is_true(crowd) or is_true(get("ignore"))
         found = {
             "bbox": box,
             "bbox_mode": BoxMode.XYWH_ABS if len(box) == 4 else BoxMode.XYWHA_ABS,
             "category_id": category,
-            "iscrowd": 1 if crowd or get("ignore") else 0,
+            "iscrowd": int(ignored),
             "record": item["id"] if "id" in item else f"annotation {number}",  # noqa: SIM401
         }
         image["annotations"].append(found)
@@ -127,12 +135,23 @@ class _Reader:
         area = get("area")
         if isinstance(area, (int, float)) and math.isfinite(area):
             found["area"] = area
-        if "area" not in found or crowd is None or "ignore" in item or box is not get("bbox"):
+        if "area" not in found or "ignore" in item or box is not get("bbox"):
+            self.is_complete = False
+        if crowd not in (0, 1):  # None or text
             self.is_complete = False
         if "keypoints" in item or "difficult" in item:
             self._add_rest(item, found, image)
         if "keypoints" not in found or "num_keypoints" not in item:
             self.has_points = False
+
+    def _by_other_type(self, image_id: Any, category_id: Any) -> tuple[Item | None, int | None]:
+        """Find image and category where annotations write ids as text and the lists as numbers."""
+        self.is_complete = False
+        category = category_id
+        if isinstance(category, str) and category.strip().isdigit():
+            category = int(category)
+        found = self.indices.get(category) if isinstance(category, IDS) else None
+        return self.by_text.get(str(image_id)) if isinstance(image_id, IDS) else None, found
 
     def _add_rest(self, item: Item, found: Item, image: Item) -> None:
         points = item.get("keypoints")
@@ -142,7 +161,7 @@ class _Reader:
             what = "keypoints that are none"
             issue = self._issue("keypoint-value", what, found["record"], image, points)
             self.issues.append(issue)
-        if item.get("difficult"):
+        if is_true(item.get("difficult")):
             found["difficult"] = 1
 
     def _leave_out(self, item: Item, number: int, image: Item | None, category: int | None) -> None:
@@ -230,7 +249,7 @@ def _run_lengths(value: Item, image: Item) -> Item | None:
 def _box(value: Any, segmentation: Any) -> list[float] | None:
     """Return four or five numbers; the box of the mask where there are none."""
     if isinstance(value, list) and 4 <= len(value) <= 5:
-        return value if _are_numbers(value) else None
+        return value if _are_numbers(value) else as_numbers(value)
     if value not in (None, []) or segmentation is None:
         return None
     return mask_box(segmentation)

@@ -32,6 +32,13 @@ def categories(path: Path, items: Sequence[Item]) -> tuple[tuple[str, ...], dict
     return tuple(by_id[i] for i in ids), {value: index for index, value in enumerate(ids)}
 
 
+def number_text_ids(items: Sequence[Item]) -> None:
+    """Replace category ids that are written as text, such as "3", by numbers, in place."""
+    for item in items:
+        if isinstance(item.get("id"), str) and item["id"].strip().isdigit():
+            item["id"] = int(item["id"])
+
+
 def image_items(part: CocoSplit, images: Sequence[Item], issues: list[Issue]) -> list[Item]:
     """Build Detectron2's dicts of a document's images, without annotations yet.
 

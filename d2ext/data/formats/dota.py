@@ -87,8 +87,11 @@ def _object(dataset: DatasetSplit, image: Item, number: int, line: str) -> list[
         return []
     words = line.replace(",", " ").split()
     try:
-        corners, name = [float(word) for word in words[:8]], words[8]
-    except (ValueError, IndexError):
+        corners = [float(word) for word in words[:8]]
+        name, difficult = _name_and_flag(words[8:])
+    except ValueError:
+        corners, name, difficult = [], "", False
+    if len(corners) < 8 or not name:
         where = f"{image['annotated_in']}:{number}"
         what = "line without eight numbers and a class"
         issue = reading_issue("record-broken", what, where, image["file_name"], line[:80])
@@ -101,9 +104,16 @@ def _object(dataset: DatasetSplit, image: Item, number: int, line: str) -> list[
         "iscrowd": 0,
         "record": number,
     }
-    if len(words) > 9 and words[9] not in ("0", "0.0"):
+    if difficult:
         found["difficult"] = 1
     return [found]
+
+
+def _name_and_flag(words: list[str]) -> tuple[str, bool]:
+    """Split a class, whose name may hold spaces, from the flag `difficult` that may follow."""
+    if len(words) > 1 and _numbers(words[-1:]):
+        return " ".join(words[:-1]), float(words[-1]) != 0
+    return " ".join(words), False
 
 
 def _labels_of(split: Path) -> Path | None:

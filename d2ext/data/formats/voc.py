@@ -27,6 +27,7 @@ from d2ext.data.formats.image_files import (
     split_folders,
     split_of,
 )
+from d2ext.data.formats.values import is_true
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
@@ -263,7 +264,7 @@ def _objects(
             issues.append(reading_issue("record-broken", what, where, image["file_name"], name))
             continue
         found = {"bbox": box, "bbox_mode": mode, "category": name, "iscrowd": 0}
-        if (item.findtext("difficult") or "0").strip() not in ("0", "Unspecified", ""):
+        if is_true(item.findtext("difficult")):
             found["difficult"] = 1
         yield found | {"record": f"object {number}"}
 

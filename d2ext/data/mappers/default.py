@@ -92,7 +92,7 @@ def _model_options(cfg: CfgNode, options: dict[str, Any]) -> dict[str, Any]:
         "image_format": options["image_format"],
         "masks": options["use_instance_mask"],
         "mask_format": options["instance_mask_format"],
-        "keypoints": options["use_keypoint"],
+        "keypoints": cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if options["use_keypoint"] else 0,
         "rotated": cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator",
         "undirected": cfg.INPUT.UNDIRECTED_BOXES,
         "proposal_topk": options.get("precomputed_proposal_topk"),
@@ -108,7 +108,9 @@ class TrainMapper:
         image_format: see `detectron2.data.detection_utils.read_image`.
         mixes: augmentations that draw further images, applied first.
         items: what they draw from: Detectron2's dicts.
-        masks, keypoints: keep these annotations.
+        masks: learn masks; objects without one are left out.
+        keypoints: number of keypoints to learn per object; objects without any get unlabelled
+            ones, so that their boxes are learned. 0: none are learned.
         mask_format: "polygon" or "bitmask".
         rotated: boxes become `RotatedBoxes`; otherwise rotated ones are enclosed by upright ones.
         undirected: rotated boxes have no front; of the four ways to write one, one is enough.
@@ -126,7 +128,7 @@ class TrainMapper:
         items: Items = (),
         masks: bool = False,
         mask_format: str = "polygon",
-        keypoints: bool = False,
+        keypoints: int = 0,
         rotated: bool = False,
         undirected: bool = False,
         proposal_topk: int | None = None,
@@ -171,17 +173,24 @@ class TrainMapper:
 
     def _read(self, item: Item) -> AnnotatedImage:
         annotated = read_annotated_image(item, self.image_format)
-        objects = [self._used(a) for a in annotated.annotations if not a.get("iscrowd", 0)]
+        objects = [self._used(a) for a in annotated.annotations if self._is_learned(a)]
         return crop_to_slice(
             AnnotatedImage(annotated.image, objects, annotated.sem_seg),
             item,
             self.annotation_transform,
         )
 
+    def _is_learned(self, annotation: Item) -> bool:
+        has_mask = annotation.get("segmentation") is not None
+        return not annotation.get("iscrowd", 0) and (has_mask or not self.masks)
+
     def _used(self, annotation: Item) -> Item:
-        """Return the annotation without what the model does not learn from."""
+        """Return the annotation with exactly what the model learns from."""
         unused = {"segmentation": not self.masks, "keypoints": not self.keypoints}
-        return {key: value for key, value in annotation.items() if not unused.get(key)}
+        used = {key: value for key, value in annotation.items() if not unused.get(key)}
+        if self.keypoints and not used.get("keypoints"):
+            used["keypoints"] = [0.0] * 3 * self.keypoints
+        return used
 
     def _sample(self) -> AnnotatedImage:
         """Return a random image of the training set."""

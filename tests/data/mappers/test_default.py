@@ -93,6 +93,24 @@ def test_it_gives_what_detectron2s_own_gives(item, keypoint_names, model):
         assert_same(found, expected)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_object_without_a_mask_is_left_out_of_a_model_of_masks(item, first):
+    del item["annotations"][first]["segmentation"]
+    found = build_train_mapper(config("MODEL.MASK_ON", True))(item)["instances"]
+    assert len(found.gt_masks) == len(found) == 2
+    assert len(build_train_mapper(config())(item)["instances"]) == 3
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_object_without_keypoints_is_learned_with_unlabelled_ones(item, keypoint_names, first):
+    del item["annotations"][first]["keypoints"]
+    options = ["MODEL.KEYPOINT_ON", True, "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", 3]
+    cfg = config(*options, "DATASETS.TRAIN", ("points",))
+    found = build_train_mapper(cfg)(item)["instances"]
+    assert found.gt_keypoints.tensor.shape == (3, 3, 3)
+    assert found.gt_keypoints.tensor[first].tolist() == [[0, 0, 0]] * 3
+
+
 def under_seed(mapper, item, seed):
     random.seed(seed), np.random.seed(seed)
     return mapper(item)

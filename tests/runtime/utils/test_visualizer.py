@@ -56,6 +56,17 @@ def test_annotations_of_a_dataset_are_drawn(image):
     assert (found[10:20, 15:24] != 128).any(axis=-1).all()
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_mask_is_drawn_beside_an_object_without_one(image, order):
+    box = {"bbox": [40, 5, 15, 15], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    mask = {**box, "bbox": [5, 5, 20, 20], "segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]]}
+    mask["keypoints"] = [15, 15, 2]
+    objects = [(mask, box)[n] for n in order]
+    found = Visualizer(image).draw_dataset_dict({"annotations": objects}).get_image()
+    assert (found[10:20, 16:24] != 128).any(axis=-1).all()
+    assert (found[4:7, 41:50] != 128).any()
+
+
 def test_a_box_has_its_outline_in_its_colour(image):
     visualizer = Visualizer(image)
     visualizer.draw_box((10, 10, 50, 30), alpha=1.0, edge_color=(1.0, 0.0, 0.0))

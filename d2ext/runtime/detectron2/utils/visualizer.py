@@ -40,6 +40,14 @@ class ColorMode(Enum):
     """A random colour for each, on a grey image that keeps its colours inside masks."""
 
 
+def _keypoints_of(annotations: Sequence[dict]) -> np.ndarray | None:
+    """Return (N, K, 3) keypoints, with unlabelled ones (0) where an object has none or too few."""
+    points = [np.asarray(item.get("keypoints") or ()).reshape(-1, 3) for item in annotations]
+    most = max(map(len, points))
+    padded = [np.pad(each, ((0, most - len(each)), (0, 0))) for each in points]
+    return np.stack(padded) if most else None
+
+
 def _create_text_labels(
     classes: Sequence[int] | None,
     scores: Sequence[float] | None,
@@ -250,18 +258,16 @@ class Visualizer(Canvas):
             else annotation["bbox"]
             for annotation in annotations
         ]
-        masks = keypoints = None
-        if "segmentation" in annotations[0]:
-            masks = [annotation["segmentation"] for annotation in annotations]
-        if "keypoints" in annotations[0]:
-            points = [annotation["keypoints"] for annotation in annotations]
-            keypoints = np.array(points).reshape(len(annotations), -1, 3)
+        masks = None
+        if any(annotation.get("segmentation") for annotation in annotations):
+            # An object without a mask is drawn as its box: no polygon.
+            masks = [annotation.get("segmentation") or [] for annotation in annotations]
         crowds = [bool(annotation.get("iscrowd", 0)) for annotation in annotations]
         self.overlay_instances(
             boxes=boxes,
             labels=_create_text_labels(classes, None, self.metadata.get("thing_classes"), crowds),
             masks=masks,
-            keypoints=keypoints,
+            keypoints=_keypoints_of(annotations),
             assigned_colors=self._class_colors(classes),
         )
 

@@ -230,3 +230,16 @@ def test_each_augmentation_of_a_list_sees_the_result_of_the_previous_ones(image)
     found, transforms = T.apply_augmentations(steps, image)
     assert found.shape == (10, 10, 3)
     np.testing.assert_allclose(transforms.apply_coords(np.array([[20.0, 10.0]])), [[0.0, 5.0]])
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        T.ResizeShortestEdge([100, 100], 300),
+        T.ResizeScale(1.0, 1.0, 300, 300),
+        T.RandomCrop("relative", (0.1, 0.1)),
+    ],
+)
+def test_a_thin_image_keeps_at_least_one_row(augmentation):
+    image = np.zeros((2, 1400, 3), np.uint8)
+    assert augmentation.get_transform(image).apply_image(image).shape[0] >= 1

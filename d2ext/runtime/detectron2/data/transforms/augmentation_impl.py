@@ -155,7 +155,8 @@ class ResizeShortestEdge(Augmentation):
             shrink = max_size * 1.0 / longest
             new_h, new_w = new_h * shrink, new_w * shrink
         # Rounding to the nearest, as in Detectron2 (`round` would round halves to even).
-        return int(new_h + 0.5), int(new_w + 0.5)
+        # A thin image must not lose a side: no image has 0 rows.
+        return max(1, int(new_h + 0.5)), max(1, int(new_w + 0.5))
 
 
 class ResizeScale(Augmentation):
@@ -181,7 +182,7 @@ class ResizeScale(Augmentation):
     def _get_resize(self, image: np.ndarray, scale: float) -> Transform:
         size = np.array(image.shape[:2])
         box = np.array([self.target_height, self.target_width]) * scale
-        new_h, new_w = np.rint(size * (box / size).min()).astype(int).tolist()
+        new_h, new_w = np.rint(size * (box / size).min()).clip(min=1).astype(int).tolist()
         return ResizeTransform(image.shape[0], image.shape[1], new_h, new_w, self.interp)
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -317,7 +318,7 @@ class RandomCrop(Augmentation):
         if self.crop_type == "relative_range":
             lowest = np.asarray(self.crop_size, dtype=np.float32)
             factors = lowest + np.random.rand(2) * (1 - lowest)
-        return int(height * factors[0] + 0.5), int(width * factors[1] + 0.5)
+        return max(1, int(height * factors[0] + 0.5)), max(1, int(width * factors[1] + 0.5))
 
     def _side_between(self, side: int) -> int:
         shortest, longest = self.crop_size

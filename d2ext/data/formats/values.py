@@ -1,0 +1,20 @@
+"""Parsing values of annotation files: exporters write flags and numbers as text, too."""
+
+from typing import Any
+
+_FALSE = ("", "0", "0.0", "false", "no", "n", "f", "none", "null", "unspecified")
+
+
+def is_true(value: Any) -> bool:
+    """Parse a flag: 1, True, "1" and "yes" are true; 0, None, "0", "False" and "no" are false."""
+    if isinstance(value, str):
+        return value.strip().lower() not in _FALSE
+    return bool(value)
+
+
+def as_numbers(values: list[Any]) -> list[float] | None:
+    """Parse a list of numbers, or of texts that are numbers; return None for anything else."""
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,79 @@
+"""Flags and numbers that are written as text."""
+
+import json
+
+import pytest
+
+from d2ext.data.formats import load_split
+from d2ext.data.formats.values import as_numbers, is_true
+from tests.helpers.dataset_folders import save_image, voc_box, voc_xml, write
+
+TRUE = [1, True, 1.0, "1", "true", " True ", "yes", "1.0"]
+FALSE = [0, False, None, "", "0", "False", "no", "0.0", "Unspecified"]
+
+
+def test_flags_are_parsed():
+    assert all(map(is_true, TRUE))
+    assert not any(map(is_true, FALSE))
+
+
+def test_numbers_may_be_text():
+    assert as_numbers(["1", 2, "3.5"]) == [1, 2, 3.5]
+    assert as_numbers(["a"]) is as_numbers([None]) is None
+
+
+def coco(folder, category=1, **changes):
+    save_image(folder / "a.png")
+    item = {"id": 1, "image_id": 5, "category_id": 1, "bbox": [1, 2, 8, 4], "area": 32}
+    images = [{"id": 5, "file_name": "a.png", "width": 32, "height": 24}]
+    content = {"info": {}, "images": images, "annotations": [{**item, "iscrowd": 0, **changes}]}
+    content["categories"] = [{"id": category, "name": "cat"}, {"id": 10, "name": "dog"}]
+    write(folder / "a.json", json.dumps(content))
+    return load_split(folder / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "crowd"),
+    [("iscrowd", "0", 0), ("iscrowd", "1", 1), ("iscrowd", False, 0), ("ignore", "false", 0)],
+)
+def test_crowd_regions_of_coco_are_parsed(tmp_path, key, value, crowd):
+    (item,) = coco(tmp_path, **{key: value}).images[0]["annotations"]
+    assert item["iscrowd"] == crowd
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_id": "5"},
+        {"category_id": "1"},
+        {"category": "1"},
+        {"category": "1", "category_id": "1"},
+        {"bbox": ["1", "2", "8", "4"]},
+        {"segmentation": [1, 2, 9, 2, 9, 6, 1, 6], "iscrowd": "0"},
+    ],
+)
+def test_ids_and_boxes_of_coco_may_be_text(tmp_path, changes):
+    found = coco(tmp_path, **changes)
+    (item,) = found.images[0]["annotations"]
+    assert (found.issues, found.refusal, found.coco_file) == ([], "", None) or "category" in changes
+    assert (item["bbox"], item["category_id"], item["iscrowd"]) == ([1, 2, 8, 4], 0, 0)
+    assert item.get("segmentation") in (None, [[1, 2, 9, 2, 9, 6, 1, 6]])
+
+
+@pytest.mark.parametrize(("text", "difficult"), [("False", None), ("no", None), ("True", 1)])
+def test_the_flag_difficult_of_voc_is_parsed(tmp_path, text, difficult):
+    objects = voc_box("cat", "1 2 11 12").replace(
+        "<bndbox>", f"<difficult>{text}</difficult><bndbox>"
+    )
+    save_image(tmp_path / "JPEGImages" / "a.png")
+    write(tmp_path / "Annotations" / "a.xml", voc_xml(objects, "a.png"))
+    (item,) = load_split(tmp_path).images[0]["annotations"]
+    assert item.get("difficult") == difficult
+
+
+def test_classes_of_dota_may_hold_spaces(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    write(tmp_path / "labelTxt" / "a.txt", "4 4 12 4 12 8 4 8 small vehicle 1\n" * 2)
+    found = load_split(tmp_path)
+    assert found.classes == ("small vehicle",)
+    assert [item["difficult"] for item in found.images[0]["annotations"]] == [1, 1]
