@@ -20,6 +20,7 @@ from d2ext.data.formats.dataset_split import DatasetSplit, Item, origin
 from d2ext.data.image_info import ImageInfo, LabelInfo, read_label_info
 from d2ext.data.image_info_cache import read_image_infos
 from d2ext.data.issues import Issue
+from d2ext.data.keypoint_validity import invalid_keypoints, keypoint_count
 from d2ext.data.parallel import map_files
 from d2ext.errors import DataError
 from d2ext.files import replacing
@@ -48,7 +49,8 @@ def clean(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
     if cleaned.annotates_pixels:
         return cleaned, [*images, *dataset.issues]
     cleaned, objects = drop_objects(cleaned)
-    return cleaned, [*images, *objects, *dataset.issues]
+    cleaned, points = drop_keypoints(cleaned)
+    return cleaned, [*images, *objects, *points, *dataset.issues]
 
 
 def drop_images(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
@@ -103,14 +105,41 @@ def drop_objects(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
     return replace(dataset, images=images, coco_file=None), issues
 
 
+def drop_keypoints(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
+    """Drop keypoints that no model can learn from; their objects stay, without keypoints."""
+    objects_of_all = (item for image in dataset.images for item in image["annotations"])
+    count = keypoint_count(dataset.metadata.get("keypoint_names"), objects_of_all)
+    issues: list[Issue] = []
+    images = list(dataset.images)
+    for position, image in enumerate(images):
+        objects = list(image["annotations"])
+        for number, item in enumerate(objects):
+            points = item.get("keypoints")
+            if points and (problem := invalid_keypoints(points, count)):
+                issues.append(_object_issue(dataset, image, item, problem[0]))
+                objects[number] = {k: v for k, v in item.items() if k != "keypoints"}
+                images[position] = {**image, "annotations": objects}
+    if not issues:
+        return dataset, []
+    return replace(dataset, images=images, coco_file=None), issues
+
+
 def note_dropped(name: str, path: Path, issues: Sequence[Issue]) -> None:
     """Remember what was dropped from the data set `name` for `write_dropped`, and warn of it."""
-    if issues and _dropped.get(name) != list(issues):
+    if _dropped.get(name) != list(issues):
+        points = [issue for issue in issues if issue.code.startswith("keypoint-")]
+        others = [issue for issue in issues if issue not in points]
+        what = "annotations" if all(issue.box for issue in others) else "records"
+        _warn_of_dropped(path, others, what)
+        _warn_of_dropped(path, points, "objects' keypoints, the objects stay")
+    _dropped[name] = list(issues)
+
+
+def _warn_of_dropped(path: Path, issues: Sequence[Issue], what: str) -> None:
+    if issues:
         counts = Counter(issue.code for issue in issues)
         listed = ", ".join(f"{count} {code}" for code, count in counts.items())
-        what = "annotations" if all(issue.box for issue in issues) else "records"
         _logger.warning("%s: dropped %d %s: %s.", path, len(issues), what, listed)
-    _dropped[name] = list(issues)
 
 
 def write_dropped(folder: str | Path) -> list[Path]:

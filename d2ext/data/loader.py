@@ -141,9 +141,11 @@ def seeded(*seed: int) -> Iterator[None]:
 
 def _train_dicts(cfg: CfgNode) -> list[Item]:
     stats = dataset_stats(cfg.DATASETS.TRAIN)  # checks the data sets and that their classes agree
-    if not stats.num_objects and stats.empty_images and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+    if not stats.num_objects and stats.empty_images:
         raise DataError(
-            f"{', '.join(cfg.DATASETS.TRAIN)}: no annotations to learn from, crowd regions aside."
+            f"{', '.join(cfg.DATASETS.TRAIN)}: no annotations to learn from, crowd regions aside, "
+            "which training leaves out. CVAT marks the masks of its brush as crowd regions: set "
+            '"iscrowd" to 0 in the file where they are single objects.'
         )
     keypoints = cfg.MODEL.KEYPOINT_ON
     proposals = cfg.MODEL.LOAD_PROPOSALS

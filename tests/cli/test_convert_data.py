@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -145,3 +146,15 @@ def test_semantic_masks_are_refused(tmp_path):
     save_image(tmp_path / "from" / "masks" / "a.png")
     with pytest.raises(DataError, match="semantic masks have no objects"):
         convert(tmp_path / "from", "yolo", tmp_path / "out")
+
+
+def test_pairs_of_keypoints_go_to_yolo_and_back(tmp_path):
+    points = {"bbox": [10, 10, 50, 50], "keypoints": [12, 12, 2, 40, 12, 2, 25, 25, 2]}
+    file = coco(tmp_path / "from", [points]) / "annotations" / "instances_train.json"
+    document = json.loads(file.read_text())
+    document["categories"][0]["keypoints"] = ["left_eye", "right_eye", "nose"]
+    file.write_text(json.dumps(document))
+    made = convert(tmp_path / "from", "yolo", tmp_path / "yolo")
+    assert yaml.safe_load((made / "data.yaml").read_text())["flip_idx"] == [1, 0, 2]
+    (source,) = load_splits(made).values()
+    assert source.metadata["keypoint_flip_map"] == [("point_0", "point_1")]

@@ -148,6 +148,24 @@ def test_a_repaired_copy_is_named_by_its_content(coco, own_cache):
     assert len(list((own_cache / "annotations").iterdir())) == 2
 
 
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("points", "code"),
+    [([3, 3, 2, 5, 5, 2], "keypoint-count"), ([3, 3, 2, 5, 5, 2, 6, 6, 7], "keypoint-value")],
+)
+def test_bad_keypoints_are_dropped_and_their_object_stays(coco, caplog, named, points, code):
+    sound = [3, 3, 2, 5, 5, 2, 6, 6, 1]
+    for item in coco.document["annotations"]:
+        item |= {"keypoints": sound, "num_keypoints": 3}
+    coco.add_box(1, [1, 1, 9, 9], keypoints=points, num_keypoints=2)
+    if named:
+        coco.document["categories"][0]["keypoints"] = ["a", "b", "c"]
+    with caplog.at_level(logging.WARNING, logger="d2ext"):
+        objects = [item for image in load(coco) for item in image["annotations"]]
+    assert sorted(len(item.get("keypoints", ())) for item in objects) == [0, 9, 9]
+    assert f"dropped 1 objects' keypoints, the objects stay: 1 {code}" in caplog.text
+
+
 def test_objects_of_other_kinds_without_a_box_in_the_image_are_kept(tmp_path):
     objects = [
         {"category_id": 0, "iscrowd": 0, "record": 1, "bbox_3d": [0.0] * 7},

@@ -183,7 +183,8 @@ def test_an_epoch_is_rounded_up_to_whole_batches(training):
     assert iterations_per_epoch(training) == 1
 
 
-def test_only_crowd_regions_are_nothing_to_learn_from(cfg, coco):
+@pytest.mark.parametrize("filter_empty", [True, False])
+def test_only_crowd_regions_are_nothing_to_learn_from(cfg, coco, filter_empty):
     for item in coco.document["annotations"]:
         item["iscrowd"] = 1
     coco.write()
@@ -192,7 +193,7 @@ def test_only_crowd_regions_are_nothing_to_learn_from(cfg, coco):
     ]
     cfg.DATASETS.TRAIN = ("crowds",)
     register_datasets(cfg)
-    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filter_empty
     with pytest.raises(DataError, match="crowds: no annotations to learn from"):
         build_train_loader(cfg)
 

@@ -40,8 +40,17 @@ def _write_yaml(file: Path, plans: Sequence[Plan], points: int) -> None:
     config["names"] = dict(enumerate(plans[0].dataset.classes))
     if points:
         config["kpt_shape"] = [points, 3]
+        if flips := _flip_indices(plans[0].dataset.metadata):
+            config["flip_idx"] = flips
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     file.write_text(text, encoding="utf-8")
+
+
+def _flip_indices(metadata: dict[str, Any]) -> list[int]:
+    """Return the index of each keypoint's mirror partner; [] where no pair is known."""
+    names, pairs = metadata.get("keypoint_names") or (), metadata.get("keypoint_flip_map") or ()
+    partner = dict(pairs) | {right: left for left, right in pairs}
+    return [names.index(partner.get(name, name)) for name in names] if pairs else []
 
 
 def _number_of_keypoints(plans: Sequence[Plan]) -> int:

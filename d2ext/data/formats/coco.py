@@ -1,6 +1,7 @@
 """COCO's JSON: boxes, polygons, run lengths, crowds, keypoints, boxes with an angle, panoptic."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -286,9 +287,18 @@ def _is_points(value: Any) -> bool:
 
 
 def _flips(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pair the points that change places in a mirrored image, by their names."""
-    pairs = [(name, name.replace("left", "right")) for name in names if "left" in name]
-    return [pair for pair in pairs if pair[1] in names]
+    """Pair the points that change places in a mirrored image, by their names in any case."""
+    known = {name.lower(): name for name in names}
+    pairs = [(name, known.get(_mirrored(name.lower()))) for name in names]
+    return [(name, other) for name, other in pairs if other is not None]
+
+
+def _mirrored(name: str) -> str:
+    """Return the name of the right one of a pair, "" for the name of no left one."""
+    if "left" in name:
+        return name.replace("left", "right")
+    right, found = re.subn(r"(?<![a-z])l(?![a-z])", "r", name)  # l_eye, eye_l, "eye L"
+    return right if found else ""
 
 
 def _metadata(items: Sequence[Item]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ keypoints. Labels of `images/a.jpg` stand in `labels/a.txt`, or beside the image
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class YoloSplit:
         entries: what the yaml says of the split; empty: `path` is the folder of the images.
         config: what the yaml says of all splits.
         images: the folder of images that the user named.
+        others: the other splits of the data set.
     """
 
     path: Path
@@ -51,9 +52,19 @@ class YoloSplit:
     entries: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict, hash=False)
     images: Path | None = None
+    others: tuple["YoloSplit", ...] = field(default=(), repr=False, compare=False)
 
 
 def find(path: Path, images: Path | None) -> dict[str, YoloSplit]:
+    """Find the splits of a YOLO data set at `path`; {} if it is something else."""
+    found = _find(path, images)
+    return {
+        split: replace(part, others=tuple(p for p in found.values() if p is not part))
+        for split, part in found.items()
+    }
+
+
+def _find(path: Path, images: Path | None) -> dict[str, YoloSplit]:
     """Find the splits of a YOLO data set at `path`; {} if it is something else."""
     if path.is_file():
         if path.suffix.lower() in _YAML:
@@ -93,10 +104,24 @@ def load(part: YoloSplit) -> DatasetSplit:
         classes=tuple(names or ()),
         images=[],
     )
-    read_labels(dataset, [(file, label_file(file)) for file in files], part.config.get("kpt_shape"))
+    labels = [(file, label_file(file)) for file in files]
+    read_labels(dataset, labels, part.config.get("kpt_shape"), _labels_of_others(part))
+    count = part.config.get("nc")
+    if names and isinstance(count, int) and count != len(names):
+        dataset.notes.append(f"nc is {count}, but names lists {len(names)} classes, which count")
     if dataset.task == "keypoints":
         dataset.metadata |= _points(part.config)
     return dataset
+
+
+def _labels_of_others(part: YoloSplit) -> Iterator[Path]:
+    """Yield the label files of the other splits, those that can be found."""
+    for other in part.others:
+        try:
+            files = _images(other)
+        except DataError:
+            continue  # reading that split reports it
+        yield from (labels for file in files if (labels := label_file(file)).is_file())
 
 
 def _points(config: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +189,11 @@ def _splits(file: Path, config: dict[str, Any]) -> dict[str, YoloSplit]:
 
 def _read_yaml(file: Path, strict: bool) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        config = yaml.safe_load(text)
+        if isinstance(config, dict) and config.get("names") is not None:
+            # As text: YAML 1.1 takes yes, no, on and off for flags, and 007 for a number.
+            config["names"] = yaml.load(text, yaml.BaseLoader)["names"]
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         if not strict:
             return {}

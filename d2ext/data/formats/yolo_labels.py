@@ -1,6 +1,6 @@
 """YOLO's label lines: normalised boxes, polygons, oriented boxes and keypoints."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,19 @@ MOST_CLASSES = 100_000  # a greater index is no class but a slip
 _NORMALISED = 2.0  # greater numbers cannot be meant as shares of the image's size
 
 
-def read_labels(dataset: DatasetSplit, files: Sequence[tuple[Path, Path]], kpt_shape: Any) -> None:
+def read_labels(
+    dataset: DatasetSplit,
+    files: Sequence[tuple[Path, Path]],
+    kpt_shape: Any,
+    others: Iterable[Path] = (),
+) -> None:
     """Fill `dataset` with images, annotations, issues, task, and classes if nobody named them.
 
     Args:
         dataset: without images yet.
         files: each image and where its labels would stand.
         kpt_shape: of the yaml file: number of keypoints and of numbers for each.
+        others: label files of the other splits, which decide with these what four corners are.
     Raises:
         DataError: nothing names or uses a class.
     """
@@ -39,14 +45,24 @@ def read_labels(dataset: DatasetSplit, files: Sequence[tuple[Path, Path]], kpt_s
         dataset.images.append(image)
     counts = {len(numbers) for _, labels in pending for _, _, numbers in labels}
     keypoints = _keypoints(kpt_shape)
-    oriented = counts == {8} and not keypoints
+    # One decision per data set: a small validation set may have four-point polygons by chance.
+    oriented = counts == {8} and not keypoints and all(map(_has_corners_alone, others))
     if oriented:
         dataset.notes.append("four corners in every label: oriented boxes, not polygons")
     _name_classes(dataset, pending)
     for image, found in pending:
         for label in found:
             _add(dataset, image, label, oriented, keypoints)
+    if 5 in counts and not keypoints:
+        number = sum(len(numbers) == 5 for _, found in pending for *_, numbers in found)
+        dataset.notes.append(f"{number} labels end with a confidence, which is not used")
     dataset.task = _task(dataset, oriented)
+
+
+def _has_corners_alone(file: Path) -> bool:
+    """Return true if every label of a file has a class and four corners, or cannot be read."""
+    lengths = {len(line.split()) for _, line in lines_or_issue(file, [], "")}
+    return lengths <= {9}
 
 
 def _image(file: Path, size: tuple[int, int], labels: Path, number: int) -> Item:
@@ -141,8 +157,8 @@ def _shape(
     if keypoints and count == 4 + keypoints[0] * keypoints[1]:
         points = _points(numbers[4:], keypoints[1], width, height)
         return {**_box(numbers[:4], width, height), "keypoints": points}
-    if count == 4:
-        return _box(numbers, width, height)
+    if count == 4 or (count == 5 and not keypoints and 0 <= numbers[4] <= 1):
+        return _box(numbers[:4], width, height)  # the fifth is the confidence of a pseudo label
     if count < 6 or count % 2:
         return None
     points = [n * (width, height)[i % 2] for i, n in enumerate(numbers)]

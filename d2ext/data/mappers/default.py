@@ -1,6 +1,7 @@
 """The default dataset mapper: boxes, masks, keypoints, rotated boxes and semantic labels."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -24,10 +25,12 @@ from d2ext.data.augmentation.slices import crop_to_slice
 from d2ext.data.formats.corners import long_side_first
 from d2ext.data.mappers.registry import DEFAULT, Items, Mapper, Mode, register_mapper
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode, Instances
+
+_logger = logging.getLogger(__name__)
 
 
 def build_default_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
@@ -51,6 +54,7 @@ def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":
     """
     options = DatasetMapper.from_config(cfg, is_train=True)
     augmentations = replace_resizing(cfg, options["augmentations"]) + build_augmentations(cfg)
+    augmentations = _without_blind_flips(cfg, augmentations)
     multi_image = build_multi_image_augmentations(cfg)
     return TrainMapper(
         augmentations=augmentations,
@@ -60,6 +64,27 @@ def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":
         cuts=bool(multi_image) or options["recompute_boxes"] or cfg.INPUT.ROTATION > 0,
         **_model_options(cfg, options),
     )
+
+
+def _without_blind_flips(
+    cfg: CfgNode, augmentations: Sequence[T.Augmentation]
+) -> list[T.Augmentation]:
+    """Drop horizontal flips where no keypoints are known to change places in a mirrored image.
+
+    A left eye would keep its name on the right, so half of the labels would contradict the others.
+    """
+    known = cfg.DATASETS.TRAIN and MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    if not cfg.MODEL.KEYPOINT_ON or not known or len(known.get("keypoint_names", ())) < 2:
+        return list(augmentations)
+    flips = [a for a in augmentations if isinstance(a, T.RandomFlip) and a.horizontal]
+    if flips and not known.get("keypoint_flip_map"):
+        _logger.warning(
+            "%s: no pairs of keypoints (left and right in their names, or flip_idx) are known, so "
+            "images are not mirrored.",
+            ", ".join(cfg.DATASETS.TRAIN),
+        )
+        return [a for a in augmentations if a not in flips]
+    return list(augmentations)
 
 
 def build_test_mapper(cfg: CfgNode) -> DatasetMapper:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from d2ext.data.formats import load_split, load_splits, origin
+from d2ext.data.formats.coco import _flips
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
@@ -209,3 +210,17 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(tmp_path):
     path = write(tmp_path / "result.json", document([], ("/upload/7/a.png", "/upload/8/a.png")))
     with pytest.raises(DataError, match="Name the folder"):
         load_split(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["Left Eye", "Right Eye", "Nose"], [("Left Eye", "Right Eye")]),
+        (["l_eye", "r_eye", "nose"], [("l_eye", "r_eye")]),
+        (["eye_L", "eye_R"], [("eye_L", "eye_R")]),
+        (["left_eye", "nose"], []),
+        (["tail", "trail"], []),
+    ],
+)
+def test_pairs_of_keypoints_are_found_by_their_names_in_any_case(names, pairs):
+    assert _flips(names) == pairs

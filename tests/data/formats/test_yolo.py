@@ -90,6 +90,54 @@ def test_four_corners_beside_other_polygons_are_polygons(tmp_path):
     assert source.task == "masks"
 
 
+def two_splits(folder, train, val):
+    save_image(folder / "images" / "val" / "b.png")
+    write(folder / "labels" / "val" / "b.txt", val)
+    return yolo(folder, train, "train: images/train\nval: images/val\nnames: [cat]\n")
+
+
+QUAD = "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75\n"
+PENTAGON = "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75 0.2 0.5\n"
+
+
+@pytest.mark.parametrize("with_yaml", [True, False])
+@pytest.mark.parametrize(
+    ("train", "val", "task"),
+    [(PENTAGON, QUAD, "masks"), (QUAD, PENTAGON, "masks"), (QUAD, QUAD, "rotated")],
+)
+def test_four_corners_mean_the_same_in_all_splits(tmp_path, train, val, task, with_yaml):
+    two_splits(tmp_path, train, val)
+    if not with_yaml:
+        (tmp_path / "data.yaml").unlink()
+    assert {source.task for source in load_splits(tmp_path).values()} == {task}
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        ("[yes, no]", ("yes", "no")),
+        ("{0: on, 1: off}", ("on", "off")),
+        ("[007, 1_0]", ("007", "1_0")),
+        ("[null, 'true']", ("null", "true")),
+    ],
+)
+def test_names_of_classes_are_text(tmp_path, names, classes):
+    source = load_split(yolo(tmp_path, yaml=f"train: images/train\nnames: {names}\n"))
+    assert source.classes == classes
+
+
+def test_a_confidence_behind_a_box_is_not_used(tmp_path):
+    source = load_split(yolo(tmp_path, f"1 0.5 0.5 0.25 0.5 0.87\n{BOX}"))
+    assert [item["bbox"] for item in objects(source)] == [[12.0, 6.0, 8.0, 12.0]] * 2
+    assert "1 labels end with a confidence, which is not used" in source.notes
+
+
+def test_a_count_of_classes_that_is_not_that_of_the_names_is_noted(tmp_path):
+    source = load_split(yolo(tmp_path, yaml="train: images/train\nnc: 3\nnames: [cat, dog]\n"))
+    assert source.classes == ("cat", "dog")
+    assert "nc is 3, but names lists 2 classes, which count" in source.notes
+
+
 def test_keypoints_follow_kpt_shape(tmp_path):
     yaml = "train: images/train\nnames: [cat]\nkpt_shape: [2, 3]\n"
     source = load_split(yolo(tmp_path, "0 0.5 0.5 0.25 0.5 0.5 0.5 2 0 0 0\n", yaml))

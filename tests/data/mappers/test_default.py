@@ -111,6 +111,26 @@ def test_an_object_without_keypoints_is_learned_with_unlabelled_ones(item, keypo
     assert found.gt_keypoints.tensor[first].tolist() == [[0, 0, 0]] * 3
 
 
+@pytest.mark.parametrize(("pairs", "mirrored"), [([("left", "right")], True), ([], False)])
+def test_images_are_mirrored_where_pairs_of_keypoints_are_known(
+    item, keypoint_names, caplog, pairs, mirrored
+):
+    data = MetadataCatalog.get("points")
+    del data.keypoint_flip_map
+    data.keypoint_flip_map = pairs
+    with caplog.at_level("WARNING"):
+        mapper = build_train_mapper(config(*MODELS["keypoints"]))
+    widths = {round(float(flipped_share(mapper, item, seed)), 2) for seed in range(8)}
+    assert (len(widths) == 2) is mirrored
+    assert ("not mirrored" in caplog.text) is not mirrored
+
+
+def flipped_share(mapper, item, seed):
+    """Where the first object's middle is, as a share of the image's width."""
+    found = under_seed(mapper, item, seed)
+    return found["instances"].gt_boxes.get_centers()[0, 0] / found["image"].shape[2]
+
+
 def under_seed(mapper, item, seed):
     random.seed(seed), np.random.seed(seed)
     return mapper(item)
