@@ -7,6 +7,12 @@ from d2ext.checkpoint.layouts.dynamic_head import DYNAMIC_HEAD
 from d2ext.checkpoint.layouts.layout import Layout, Weights, register_layout, registered_layouts
 from d2ext.checkpoint.layouts.swin import SWIN
 from d2ext.checkpoint.layouts.timm_swin import TIMM_SWIN
+from d2ext.checkpoint.layouts.torchvision_dense import (
+    TORCHVISION_FCOS,
+    TORCHVISION_RETINANET,
+    TORCHVISION_RETINANET_V2,
+)
+from d2ext.checkpoint.layouts.torchvision_rcnn import TORCHVISION_RCNN, TORCHVISION_RCNN_V2
 from d2ext.checkpoint.layouts.torchvision_resnet import TORCHVISION_RESNET
 from d2ext.checkpoint.layouts.torchvision_swin import TORCHVISION_SWIN
 
@@ -20,6 +26,11 @@ for _layout in (
     CAFFE2_RESNET,
     TORCHVISION_RESNET,
     TORCHVISION_SWIN,
+    TORCHVISION_RCNN,
+    TORCHVISION_RCNN_V2,
+    TORCHVISION_RETINANET,
+    TORCHVISION_RETINANET_V2,
+    TORCHVISION_FCOS,
     TIMM_SWIN,
     SWIN,
     ADELAIDET_FCOS,
