@@ -49,4 +49,4 @@ class NamedRes5ROIHeads(Res5ROIHeads):
     @classmethod
     def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Sequential, int]:
         blocks = build_stage(cfg.MODEL.RESNETS, 3)
-        return nn.Sequential(*blocks), cast(int, blocks[-1].out_channels)
+        return nn.Sequential(*blocks), blocks[-1].out_channels
