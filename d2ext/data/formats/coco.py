@@ -19,6 +19,7 @@ from d2ext.data.formats.coco_document import (
 from d2ext.data.formats.coco_ids import id_issues
 from d2ext.data.formats.coco_images import IDS, categories, image_items, number_text_ids
 from d2ext.data.formats.coco_layout import CocoSplit, find
+from d2ext.data.formats.corners import corners_of
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, Task
 from d2ext.data.formats.panoptic import read_panoptic
 from d2ext.data.formats.semantic import is_mask_list, read_mask_list
@@ -64,6 +65,7 @@ class _Reader:
         self.mask_issues: list[Issue] = []
         self.unread: list[Item] = []  # annotations that cannot be read
         self.is_complete = "info" in document  # some versions of pycocotools copy it unasked
+        self.turned = 0  # boxes with an angle from CVAT's attributes
         self.has_points = True  # each annotation has keypoints, and how many of them are labelled
 
     def read(self) -> tuple[DatasetSplit, bool]:
@@ -77,6 +79,10 @@ class _Reader:
         self.by_text = {str(image["image_id"]): image for image in images}
         ids, refused = id_issues(str(path), document), refusal(path, document)
         self._add_all(document["annotations"])
+        notes = []
+        if self.turned:
+            notes = [f'{self.turned} boxes are turned by their attribute "rotation", as in CVAT']
+            _turn_masks(images)
         task = _settle_task(images)
         self._settle_masks(images)
         self.is_complete &= task != "keypoints" or self.has_points
@@ -89,6 +95,7 @@ class _Reader:
             images=images,
             issues=self.issues,
             id_issues=ids,
+            notes=notes,
             metadata=_metadata(document["categories"]),
             category_ids=tuple(self.indices) if all(map(_is_int, self.indices)) else (),
             refusal=refused or unread_refusal(path, document, self.unread),
@@ -140,10 +147,22 @@ class _Reader:
             self.is_complete = False
         if crowd not in (0, 1):  # None or text
             self.is_complete = False
+        if "attributes" in item and not found.get("segmentation"):
+            self._turn(found, item["attributes"])
         if "keypoints" in item or "difficult" in item:
             self._add_rest(item, found, image)
         if "keypoints" not in found or "num_keypoints" not in item:
             self.has_points = False
+
+    def _turn(self, found: Item, attributes: Any) -> None:
+        """Turn a box by CVAT's attribute "rotation": degrees clockwise about its centre."""
+        angle = as_numbers([attributes.get("rotation")]) if isinstance(attributes, dict) else None
+        if angle and angle[0] % 360 and math.isfinite(angle[0]) and len(found["bbox"]) == 4:
+            x, y, w, h = found["bbox"]
+            found["bbox"] = [x + w / 2, y + h / 2, w, h, (180 - angle[0]) % 360 - 180]
+            found["bbox_mode"] = BoxMode.XYWHA_ABS
+            self.turned += 1
+            self.is_complete = False
 
     def _by_other_type(self, image_id: Any, category_id: Any) -> tuple[Item | None, int | None]:
         """Find image and category where annotations write ids as text and the lists as numbers."""
@@ -263,6 +282,18 @@ def mask_box(segmentation: Any) -> list[float]:
     points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
     low, high = points.min(0), points.max(0)
     return [*low.tolist(), *(high - low).tolist()]
+
+
+def _turn_masks(images: list[Item]) -> None:
+    """Make boxes with an angle polygons where other objects have masks: one task for all."""
+    items = [item for image in images for item in image["annotations"]]
+    if not any(item.get("segmentation") for item in items):
+        return
+    for item in items:
+        if len(item["bbox"]) == 5:
+            item["segmentation"] = [corners_of(item["bbox"])]
+            item["bbox"] = mask_box(item["segmentation"])
+            item["bbox_mode"] = BoxMode.XYWH_ABS
 
 
 def _settle_task(images: list[Item]) -> Task:

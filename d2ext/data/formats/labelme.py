@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
     ImageIndex,
@@ -86,7 +88,7 @@ def _add_image(
             reading_issue("image-unreadable", "image of unknown size", str(file), name)
         )
         return
-    image = {
+    image: Item = {
         "file_name": str(path or file.parent / name),
         "image_id": len(dataset.images) + 1,
         "width": int(size[0]),
@@ -95,11 +97,20 @@ def _add_image(
         "annotations": [],
     }
     dataset.images.append(image)
+    groups: dict[tuple[str, str], Item] = {}  # shapes of one label and group_id: one object
     for number, shape in enumerate(shapes, start=1):
-        _add_shape(dataset, image, shape, number)
+        found = _parse_shape(dataset, image, shape, number)
+        if found is None:
+            continue
+        group = found["record"] if shape.get("group_id") is None else str(shape["group_id"])
+        first = groups.setdefault((found["category"], group), found)
+        if first is found:
+            image["annotations"].append(found)
+        else:
+            _join(first, found)
 
 
-def _add_shape(dataset: DatasetSplit, image: Item, shape: Item, number: int) -> None:
+def _parse_shape(dataset: DatasetSplit, image: Item, shape: Item, number: int) -> Item | None:
     kind = shape.get("shape_type") or "polygon"
     found = _object(kind, shape.get("points"))
     if found is None or not shape.get("label"):
@@ -108,9 +119,23 @@ def _add_shape(dataset: DatasetSplit, image: Item, shape: Item, number: int) -> 
         label = str(shape.get("label"))
         issue = reading_issue("record-broken", what, where, image["file_name"], label)
         dataset.issues.append(issue)
-        return
-    found |= {"category": str(shape["label"]), "iscrowd": 0, "record": f"shape {number}"}
-    image["annotations"].append(found)
+        return None
+    return found | {"category": str(shape["label"]), "iscrowd": 0, "record": f"shape {number}"}
+
+
+def _join(first: Item, other: Item) -> None:
+    """Join the parts of an object: its box is around all, its mask has the polygons of all."""
+    if "segmentation" in first or "segmentation" in other:
+        first["segmentation"] = _polygons(first) + _polygons(other)
+    corners = np.array([[x, y, x + w, y + h] for x, y, w, h in (first["bbox"], other["bbox"])])
+    low, high = corners[:, :2].min(0), corners[:, 2:].max(0)
+    first["bbox"] = [*low.tolist(), *(high - low).tolist()]
+
+
+def _polygons(item: Item) -> list[list[float]]:
+    """Return the polygons of an object; a rectangle is its corners."""
+    x, y, w, h = item["bbox"]
+    return item.get("segmentation") or [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
 def _object(kind: str, points: Any) -> Item | None:
@@ -123,7 +148,7 @@ def _object(kind: str, points: Any) -> Item | None:
         xy = _circle(*xy)
     if kind == "rectangle" and len(xy) >= 2:
         return _box(xy)
-    if kind in ("polygon", "circle") and len(xy) >= 3:
+    if kind in ("polygon", "circle", "rotation") and len(xy) >= 3:
         return _box(xy) | {"segmentation": [[n for point in xy for n in point]]}
     return None
 

@@ -4,6 +4,7 @@ Corners are edges in pixels; where no number of the file is above 1 they are sha
 A line with a file name and nothing else is an image without objects.
 """
 
+import codecs
 import csv
 import io
 from collections.abc import Sequence
@@ -73,9 +74,11 @@ def load(part: TableSplit) -> DatasetSplit:
     Raises:
         DataError: it is no table of boxes, or none of its images is found.
     """
-    rows = _rows(part.path)
+    rows, encoding = _rows(part.path)
     columns, start = _columns(part.path, rows)
     dataset = DatasetSplit(FORMAT, part.path, part.split, "boxes", (), [])
+    if encoding not in ("UTF-8", "UTF-16"):
+        dataset.notes.append(f"no UTF-8: read as {encoding}, as Excel saves on Windows")
     places = _image_folders(part)
     index = ImageIndex(places)
     images: dict[str, Item | None] = {}
@@ -102,23 +105,42 @@ def load(part: TableSplit) -> DatasetSplit:
 
 def _has_boxes(file: Path) -> bool:
     try:
-        _columns(file, _rows(file, head=True))
+        _columns(file, _rows(file, head=True)[0])
     except DataError:
         return False
     return True
 
 
-def _rows(file: Path, head: bool = False) -> list[list[str]]:
+def _rows(file: Path, head: bool = False) -> tuple[list[list[str]], str]:
     """All rows, cells stripped; blank lines are empty lists, so that numbers are those of lines."""
     try:
         with file.open("rb") as stream:
-            text = stream.read(_HEAD if head else -1).decode("utf-8-sig", "replace")
+            content = stream.read(_HEAD if head else -1)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}).") from error
+    text, encoding = _decode(file, content, head)
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    return [[cell.strip() for cell in row] for row in rows]
+    return [[cell.strip() for cell in row] for row in rows], encoding
+
+
+def _decode(file: Path, content: bytes, head: bool) -> tuple[str, str]:
+    """Decode a table; return its text and the name of the encoding.
+
+    Raises:
+        DataError: it has none of the encodings that spreadsheets save.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "ignore" if head else "replace"), "UTF-16"
+    for encoding in ("UTF-8", "cp1252"):
+        try:
+            decoder = codecs.getincrementaldecoder(encoding)()
+            text = decoder.decode(content, final=not head)  # the head may end within a character
+        except UnicodeDecodeError:
+            continue
+        return text.removeprefix("\ufeff"), encoding
+    raise DataError(f"{file}: neither UTF-8 text nor cp1252. Save the file as UTF-8.")
 
 
 def _columns(file: Path, rows: Sequence[Sequence[str]]) -> tuple[dict[str, int], int]:

@@ -26,6 +26,7 @@ from d2ext.data.formats.image_files import (
     read_lines,
     split_folders,
     split_of,
+    stem,
 )
 from d2ext.data.formats.values import is_true
 from d2ext.data.issues import Issue, reading_issue
@@ -36,6 +37,7 @@ FORMAT = "Pascal VOC"
 FROM_ONE = "pixels count from 1"  # in <source><annotation>, settles the convention
 _BELOW_ONE = re.compile(rb"<[xy]min>\s*(?:-|0*(?:\.\d*)?\s*<)")
 _FRACTION = re.compile(rb"<[xy]m(?:in|ax)>\s*\d*\.\d*[1-9]")
+_DECLARED = re.compile(rb"""\s*<\?xml[^>]*encoding=["']([\w.-]+)["']""")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _ROTATED = ("cx", "cy", "w", "h", "angle")
 
@@ -136,14 +138,27 @@ def parse_xml(file: Path) -> ElementTree.Element:
         ValueError: it declares entities, which annotations never need.
     """
     builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate()
+    content, encoding = _readable(file.read_bytes())
+    parser = expat.ParserCreate(encoding)
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     parser.EntityDeclHandler = _refuse_entity
     parser.buffer_text = True
-    parser.Parse(file.read_bytes(), True)
+    parser.Parse(content, True)
     return builder.close()
+
+
+def _readable(content: bytes) -> tuple[bytes, str | None]:
+    """Return UTF-8 in place of the declared encodings of several bytes that expat cannot read."""
+    declared = _DECLARED.match(content)
+    name = declared.group(1).decode("ascii").lower() if declared else ""
+    if not name.startswith(("gb", "big5", "euc", "shift")):
+        return content, None
+    try:
+        return content.decode(name).encode(), "utf-8"
+    except (LookupError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be decoded as {name}, which it declares: {error}") from error
 
 
 def _refuse_entity(*_: object) -> None:
@@ -157,7 +172,9 @@ def _note(from_one: bool) -> str:
 
 
 def _has_xml(folder: Path) -> bool:
-    return bool(files_in(folder, ".xml"))
+    files = files_in(folder, ".xml")
+    # CVAT's XML of all images is another format.
+    return bool(files) and b"<annotations" not in files[0].read_bytes()[:4096]
 
 
 def _xml_folder(folder: Path) -> Path | None:
@@ -211,8 +228,8 @@ def _places(annotations: Path) -> Iterator[Path]:
 def _files(part: VocSplit, issues: list[Issue]) -> Iterable[Path]:
     if part.listing is None:
         return files_in(part.path, ".xml")
-    listed = [(n, part.path / f"{line.split()[0]}.xml") for n, line in read_lines(part.listing)]
     there = set(files_in(part.path, ".xml"))
+    listed = [(n, _listed_file(part.path, line, there)) for n, line in read_lines(part.listing)]
     for number, file in listed:
         if file not in there:
             issues.append(
@@ -227,6 +244,17 @@ def _files(part: VocSplit, issues: list[Issue]) -> Iterable[Path]:
             f"such as {listed[0][1]}."
         )
     return found
+
+
+def _listed_file(folder: Path, line: str, there: set[Path]) -> Path:
+    """Return the file that a line of an image set names.
+
+    Names may hold spaces and have the suffix of the image. Lists of single classes add a flag.
+    """
+    name, _, flag = line.rpartition(" ")
+    names = [line, name.strip()] if name and flag in ("-1", "0", "1") else [line]
+    files = [folder / f"{each}.xml" for n in names for each in (n, stem(n), n.removesuffix(".xml"))]
+    return next((file for file in files if file in there), files[0])
 
 
 def _image(

@@ -56,3 +56,22 @@ def test_a_broken_file_is_told_and_the_others_are_read(tmp_path):
     assert issue.code == "file-unreadable"
     assert issue.detail.startswith("broken labelme file")
     assert len(source.images) == 1
+
+
+def test_shapes_of_one_label_and_group_are_one_object(tmp_path):
+    left = shape("polygon", [[1, 2], [5, 2], [5, 8]]) | {"group_id": 0}
+    right = shape("polygon", [[11, 3], [15, 3], [15, 9]]) | {"group_id": 0}
+    other = shape("polygon", [[1, 2], [5, 2], [5, 8]], "dog") | {"group_id": 0}
+    alone = shape("polygon", [[1, 2], [5, 2], [5, 8]]) | {"group_id": None}
+    source = load_split(labelme(tmp_path, left, right, other, alone))
+    joined, dog, single = source.images[0]["annotations"]
+    assert joined["bbox"] == [1, 2, 14, 7]
+    assert joined["segmentation"] == [[1, 2, 5, 2, 5, 8], [11, 3, 15, 3, 15, 9]]
+    assert [len(item["segmentation"]) for item in (dog, single)] == [1, 1]
+
+
+def test_a_rectangle_is_a_part_of_an_object_with_a_mask(tmp_path):
+    polygon = shape("polygon", [[1, 2], [5, 2], [5, 8]]) | {"group_id": 3}
+    rectangle = shape("rectangle", [[7, 2], [9, 4]]) | {"group_id": 3}
+    (item,) = load_split(labelme(tmp_path, rectangle, polygon)).images[0]["annotations"]
+    assert item["segmentation"] == [[7, 2, 9, 2, 9, 4, 7, 4], [1, 2, 5, 2, 5, 8]]

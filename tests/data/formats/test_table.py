@@ -61,3 +61,21 @@ def test_tables_named_as_splits_are_splits(tmp_path):
 def test_a_table_of_something_else_says_which_columns_are_needed(tmp_path):
     with pytest.raises(DataError, match="xmin, ymin, xmax, ymax, label; found a, b"):
         load_split(table(tmp_path, "a,b\n1,2\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_a_table_has_the_encoding_that_spreadsheets_save(tmp_path, encoding):
+    text = "image;xmin;ymin;xmax;ymax;label\n"
+    text += "".join(f"a.png;1;2;5;8;{name}\n" for name in ("Schlüssel", "Schlössel") * 200)
+    path = table(tmp_path, "")
+    path.write_bytes(text.encode(encoding))
+    source = load_split(tmp_path)
+    assert source.classes == ("Schlössel", "Schlüssel")
+    assert any("cp1252" in note for note in source.notes) is (encoding == "cp1252")
+
+
+def test_a_table_of_another_encoding_is_refused(tmp_path):
+    path = table(tmp_path, "")
+    path.write_bytes(b"image,xmin,ymin,xmax,ymax,label\na.png,1,2,5,8,\x81\n")
+    with pytest.raises(DataError, match="Save the file as UTF-8"):
+        load_split(path)

@@ -77,3 +77,28 @@ def test_classes_of_dota_may_hold_spaces(tmp_path):
     found = load_split(tmp_path)
     assert found.classes == ("small vehicle",)
     assert [item["difficult"] for item in found.images[0]["annotations"]] == [1, 1]
+
+
+def test_a_box_of_cvat_is_turned_clockwise_by_its_attribute(tmp_path):
+    found = coco(tmp_path, attributes={"rotation": 30.0, "occluded": False}, segmentation=[])
+    (item,) = found.images[0]["annotations"]
+    assert (found.task, item["bbox"]) == ("rotated", [5, 4, 8, 4, -30])
+    assert "1 boxes are turned" in found.notes[0]
+
+
+@pytest.mark.parametrize("rotation", [0, 0.0, 360, "0", None, "x", float("nan"), []])
+def test_a_box_that_is_not_turned_stays_upright(tmp_path, rotation):
+    found = coco(tmp_path, attributes={"rotation": rotation})
+    assert (found.task, found.notes) == ("boxes", [])
+
+
+def test_a_turned_box_among_masks_is_a_mask(tmp_path):
+    coco(tmp_path)
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["annotations"][0]["attributes"] = {"rotation": 90}
+    masked = {"id": 2, "segmentation": [[1, 1, 5, 1, 5, 5]], "bbox": [1, 1, 4, 4]}
+    content["annotations"].append({**content["annotations"][0], **masked})
+    write(tmp_path / "a.json", json.dumps(content))
+    found = load_split(tmp_path / "a.json")
+    assert found.task == "masks"
+    assert found.images[0]["annotations"][0]["bbox"] == pytest.approx([3, 0, 4, 8])

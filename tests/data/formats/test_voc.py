@@ -127,3 +127,24 @@ def test_a_list_of_names_that_are_all_missing_is_refused(tmp_path):
     write(tmp_path / "ImageSets" / "Main" / "train.txt", "x\ny\n")
     with pytest.raises(DataError, match=r"none of the 2 names.*x\.xml"):
         load_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize("line", ["{}", "{} 1", "{}  -1", "{}.png", "{}.xml"])
+@pytest.mark.parametrize("name", ["a", "weld seam (1)", "part 1"])
+def test_lists_name_files_with_spaces_flags_or_suffixes(tmp_path, name, line):
+    voc(tmp_path, **{name: voc_box("cat", "5 6 8 9"), "z": voc_box("cat", "5 6 8 9")})
+    write(tmp_path / "ImageSets" / "Main" / "train.txt", line.format(name) + "\n")
+    source = load_split(tmp_path, "train")
+    assert (len(source.images), source.issues) == (1, [])
+    assert source.images[0]["annotated_in"].endswith(f"{name}.xml")
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "gbk", "utf-16", "windows-1252", "utf-8"])
+def test_an_encoding_that_a_file_declares_is_used(tmp_path, encoding):
+    name = "人" if encoding[0] in "gu" else "Schlüssel"
+    save_image(tmp_path / "JPEGImages" / "a.png")
+    text = f'<?xml version="1.0" encoding="{encoding}"?>'
+    text += voc_xml(voc_box(name, "1 2 11 12"), "a.png")
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "a.xml").write_bytes(text.encode(encoding))
+    assert load_split(tmp_path).classes == (name,)
