@@ -16,6 +16,7 @@ RANKS = {
     "text": 0,
     "layers": 1,
     "files": 1,
+    "processes": 1,
     "registry": 1,
     "config": 2,
     "data": 3,

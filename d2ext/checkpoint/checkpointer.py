@@ -207,4 +207,4 @@ def load_for_evaluation(model: nn.Module, path: str | os.PathLike) -> dict[str, 
     if not path:
         raise WeightsError("MODEL.WEIGHTS is empty: name the weights, e.g. output/model_final.pth.")
     content = Checkpointer(model).load(str(path), checkpointables=[], strict=True)
-    return {key: content[key] for key in file_io.METADATA if key in content}
+    return file_io.checked_metadata(path, content)

@@ -87,9 +87,24 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
     Args:
         path: a path or URI, as MODEL.WEIGHTS takes it.
     Raises:
-        WeightsError: as `local_file` and `read_checkpoint`.
+        WeightsError: as `local_file` and `read_checkpoint`, or the metadata are of other types.
     """
-    content = read_checkpoint(local_file(os.fspath(path)), mmap=True)
+    return checked_metadata(path, read_checkpoint(local_file(os.fspath(path)), mmap=True))
+
+
+def checked_metadata(path: str | os.PathLike, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata among the content of a checkpoint.
+
+    Raises:
+        WeightsError: "thing_classes" is no list of names, or "config" is no text.
+    """
+    classes, config = content.get("thing_classes"), content.get("config", "")
+    listed = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not (classes is None or listed) or not isinstance(config, str):
+        raise WeightsError(
+            f'{path}: "thing_classes" must be a list of names and "config" text, as d2ext writes '
+            "them; take other weights, or only their tensors by tools/convert_weights.py."
+        )
     return {key: content[key] for key in METADATA if key in content}
 
 

@@ -40,7 +40,7 @@ def add_auto_config(cfg: CfgNode) -> None:
 
 
 def add_backbone_config(cfg: CfgNode) -> None:
-    """Add `MODEL.SWIN`, `MODEL.TIMM` and `MODEL.FPN`, read by `d2ext.modeling.backbone`."""
+    """Add `MODEL.SWIN`, `.TIMM`, `.FPN` and `.RESNETS`, read by `d2ext.modeling.backbone`."""
     swin = cfg.MODEL.SWIN = CfgNode()
     swin.EMBED_DIM = 96  # channels of the first stage; doubled by every further one
     swin.DEPTHS = [2, 2, 6, 2]  # blocks of each stage
@@ -61,6 +61,12 @@ def add_backbone_config(cfg: CfgNode) -> None:
     fpn.BOTTOM_UP = "SwinTransformer"  # registered name of the backbone below FPNBackbone
     fpn.TOP_LEVELS = 2  # coarser levels of strided convolutions, P6 and P7: 0, 1 or 2
     fpn.TOP_FEATURE = ""  # what P6 is made of: a feature of the backbone, or "" for P5
+    fpn.TOP_POOL = False  # P6 is every second element of P5 instead, as R-CNN's have it
+
+    resnet = cfg.MODEL.RESNETS  # of build_named_resnet_backbone and NamedRes5ROIHeads
+    resnet.STEM = "BasicStem"  # a registered stem
+    resnet.BLOCK = "BottleneckBlock"  # a registered block
+    resnet.STAGES = ""  # a registered list of stages; "" for that of DEPTH
 
 
 def add_dyhead_config(cfg: CfgNode) -> None:

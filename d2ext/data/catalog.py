@@ -80,7 +80,7 @@ class _Loaded:
         raw: as the check sees it.
         cleaned: as training sees it; shares its dicts with `raw`.
         dropped: what is missing in `cleaned`.
-        coco_file: holds the objects of `cleaned`; None where pixels are labelled.
+        coco_file: holds the objects of `cleaned`; None where COCO's format cannot.
     """
 
     raw: DatasetSplit
@@ -225,11 +225,17 @@ def _load(spec: DatasetSpec) -> _Loaded:
             "or semantic masks. Register it with Detectron2's register_coco_panoptic_separated."
         )
     cleaned, dropped = clean(raw)
-    file = None if cleaned.annotates_pixels else _coco_file(cleaned, spec, dropped)
+    file = _coco_file(cleaned, spec, dropped) if _fits_coco(cleaned) else None
     loaded = _Loaded(raw, cleaned, dropped, file)
     if _is_reading_ahead:
         _loaded[spec] = loaded
     return loaded
+
+
+def _fits_coco(dataset: DatasetSplit) -> bool:
+    """Return True for objects with boxes in the image; COCO's files hold no others."""
+    objects = (item for image in dataset.images for item in image.get("annotations", ()))
+    return not dataset.annotates_pixels and all("bbox" in item for item in objects)
 
 
 def _coco_file(cleaned: DatasetSplit, spec: DatasetSpec, dropped: Sequence[Issue]) -> Path:
@@ -259,7 +265,7 @@ def _describe(name: str, loaded: _Loaded) -> None:
         name,
         thing_classes=list(dataset.classes),
         thing_dataset_id_to_contiguous_id=ids,
-        json_file=str(loaded.coco_file),
+        **({"json_file": str(loaded.coco_file)} if loaded.coco_file else {}),
         image_root=image_root(dataset.images),
         evaluator_type=kind,
         **{key: value for key, value in dataset.metadata.items() if key in _POINTS},

@@ -246,14 +246,16 @@ def image_root(images: Sequence[Item]) -> str:
 def _object_codes(
     dataset: DatasetSplit, objects: Sequence[Item], owners: np.ndarray
 ) -> dict[int, str]:
-    """Find unusable objects: position -> code."""
+    """Find unusable objects: position -> code. Those without a box in the image are no issue."""
     sides = 5 if dataset.task == "rotated" else 4
-    boxes = np.array([item["bbox"] for item in objects], dtype=np.float64).reshape(-1, sides)
+    boxed = np.array([n for n, item in enumerate(objects) if "bbox" in item], dtype=np.int64)
+    boxes = [objects[n]["bbox"] for n in boxed]
     sizes = [(image["width"], image["height"]) for image in dataset.images]
-    frames = np.array(sizes, dtype=np.float64).reshape(-1, 2)[owners]
+    frames = np.array(sizes, dtype=np.float64).reshape(-1, 2)[owners[boxed]]
     found: dict[int, str] = {}
-    for code, mask in invalid_boxes(boxes, frames).items():
-        found |= dict.fromkeys(np.flatnonzero(mask).tolist(), code)
+    raw = np.array(boxes, dtype=np.float64).reshape(-1, sides)
+    for code, mask in invalid_boxes(raw, frames).items():
+        found |= dict.fromkeys(boxed[mask].tolist(), code)
     for number, item in enumerate(objects):
         segmentation = item.get("segmentation")
         if type(segmentation) is list and not segmentation:

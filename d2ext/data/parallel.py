@@ -9,6 +9,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from d2ext.processes import end_with_parent
+
 File = TypeVar("File", bound=Hashable)
 Result = TypeVar("Result")
 
@@ -51,6 +53,7 @@ def _call_in_workers(
         batch_size=_BATCH,
         num_workers=workers,
         collate_fn=list,
+        worker_init_fn=end_with_parent,
         # Without a generator of its own, starting workers would draw from the global one and
         # change what a seeded run draws next.
         generator=torch.Generator(),

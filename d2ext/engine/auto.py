@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 
 from d2ext.config.load import num_classes_keys
+from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data.statistics import DatasetStats
 from d2ext.errors import ConfigError
 from d2ext.registry import ExtensionRegistry
@@ -107,7 +107,7 @@ def inherit_auto(cfg: CfgNode, dumped: str) -> None:
     Args:
         dumped: YAML text, as written by `cfg.dump()`. Keys that it lacks remain `auto`.
     """
-    tree = yaml.safe_load(dumped)
+    tree = parse_yaml(dumped, "the config in the checkpoint")
     for key in list(cfg.AUTO):
         value = _read(tree, key)
         if value is not None:

@@ -14,6 +14,7 @@ import torch.multiprocessing as mp
 
 from d2ext import errors
 from d2ext.errors import ConfigError, UserError
+from d2ext.processes import end_with_parent
 from detectron2.utils import comm
 
 Main = Callable[..., Any]
@@ -167,6 +168,7 @@ def _spawn(
 def _child(
     index: int, ranks: list[RankInfo], backend: str, main: Main, arguments: tuple, error_queue: Any
 ) -> None:
+    end_with_parent()
     try:
         _run(ranks[index], backend, main, arguments)
     except UserError as error:

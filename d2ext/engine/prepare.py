@@ -13,7 +13,6 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import torch
-import yaml
 
 import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext import __version__
@@ -21,6 +20,7 @@ from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import load_config
 from d2ext.config.load import find_config
+from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
 from d2ext.data.catalog import describe_datasets, reading_ahead
 from d2ext.engine.align_classes import align_classes
@@ -32,7 +32,7 @@ from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import world_size
 from d2ext.engine.param_groups import read_rules
 from d2ext.engine.schedule import resolve_schedule
-from d2ext.errors import ConfigError, OutputError
+from d2ext.errors import ConfigError, OutputError, WeightsError
 from d2ext.ops import EXTENSION_STATE
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -181,7 +181,10 @@ def read_saved(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
 
 def saved_seed(dumped: str) -> int:
     """Return the seed of a dumped config; a resumed training draws the same random numbers."""
-    return yaml.safe_load(dumped)["SEED"]
+    tree = parse_yaml(dumped, "the config in the checkpoint")
+    if not isinstance(tree, dict) or not isinstance(tree.get("SEED"), int):
+        raise WeightsError("the config in the checkpoint has no SEED; give one: SEED NUMBER.")
+    return tree["SEED"]
 
 
 def read_stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:

@@ -39,9 +39,10 @@ def _augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
 
 def _scale_jitter(cfg: CfgNode) -> list[T.Augmentation]:
     options = cfg.INPUT.MASK_FORMER
+    smallest, largest = options.SCALE_JITTER
     square = options.SIZE, options.SIZE
     return [
-        T.ResizeScale(*options.SCALE_JITTER, *square),
+        T.ResizeScale(smallest, largest, *square),
         T.FixedSizeCrop(square, seg_pad_value=IGNORED),
     ]
 

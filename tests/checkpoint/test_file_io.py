@@ -181,6 +181,15 @@ def test_a_damaged_checkpoint_is_not_the_last_one(tmp_path: Path) -> None:
         read_metadata(bad)
 
 
+@pytest.mark.parametrize(
+    "odd", [{"thing_classes": 3}, {"thing_classes": [1]}, {"config": ["SEED"]}, {"config": None}]
+)
+def test_metadata_of_other_types_are_refused(tmp_path: Path, odd: dict) -> None:
+    write_checkpoint(tmp_path / "a.pth", {**WEIGHTS, **odd})
+    with pytest.raises(WeightsError, match=r'a\.pth: "thing_classes" must be a list of names'):
+        read_metadata(tmp_path / "a.pth")
+
+
 def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
     computed = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)

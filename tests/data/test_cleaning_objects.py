@@ -8,6 +8,8 @@ import pytest
 from pycocotools.coco import COCO
 
 from d2ext.data import register_coco, write_dropped
+from d2ext.data.cleaning import drop_objects
+from d2ext.data.formats import DatasetSplit
 from d2ext.errors import OutputError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
@@ -162,3 +164,16 @@ def test_bad_keypoints_are_dropped_and_their_object_stays(coco, caplog, named, p
         objects = [item for image in load(coco) for item in image["annotations"]]
     assert sorted(len(item.get("keypoints", ())) for item in objects) == [0, 9, 9]
     assert f"dropped 1 objects' keypoints, the objects stay: 1 {code}" in caplog.text
+
+
+def test_objects_of_other_kinds_without_a_box_in_the_image_are_kept(tmp_path):
+    objects = [
+        {"category_id": 0, "iscrowd": 0, "record": 1, "bbox_3d": [0.0] * 7},
+        {"category_id": 0, "iscrowd": 0, "record": 2, "bbox": [1, 2, 0, 4], "bbox_mode": 1},
+    ]
+    image = {"file_name": "a.png", "image_id": 1, "height": 8, "width": 8, "annotated_in": ""}
+    images = [{**image, "annotations": objects}]
+    dataset = DatasetSplit("scenes", tmp_path, "", "boxes", ("car",), images)
+    cleaned, issues = drop_objects(dataset)
+    assert [item["record"] for item in cleaned.images[0]["annotations"]] == [1]
+    assert [issue.code for issue in issues] == ["box-empty"]

@@ -7,8 +7,8 @@ import torch
 from d2ext.cli.train import argument_parser
 from d2ext.config.load import num_classes_keys
 from d2ext.engine import prepare as prepare_module
-from d2ext.engine.prepare import prepare
-from d2ext.errors import ConfigError, DataError, OutputError, WeightsError
+from d2ext.engine.prepare import prepare, saved_seed
+from d2ext.errors import ConfigError, DataError, OutputError, UserError, WeightsError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tests.helpers.training import CLASSES, write_data
 
@@ -189,6 +189,12 @@ def test_test_data_are_kept_for_the_end(tmp_path):
 def test_a_model_that_learns_what_the_data_lack_is_refused(tmp_path, overrides, said):
     with pytest.raises(ConfigError, match=said):
         prepare(parse(tmp_path, f"--train {data(tmp_path)}", overrides))
+
+
+@pytest.mark.parametrize("dumped", ["", "SEED: a", "- 1", "A: &a {b: *a}", "SEED: " + "9" * 5000])
+def test_a_config_in_a_checkpoint_that_d2ext_did_not_write_is_named(dumped):
+    with pytest.raises(UserError, match="the config in the checkpoint"):
+        saved_seed(dumped)
 
 
 def test_arguments_stay_as_they_were(tmp_path):

@@ -11,6 +11,7 @@ from . import (  # noqa: F401  (each registers what it defines)
     layout,
     mapper,
     meta_arch,
+    resnet_block,
 )
 
 

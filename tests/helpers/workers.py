@@ -1,10 +1,19 @@
-"""What the processes of the tests of launching do; they import it by name."""
+"""What the processes of the tests of launching do; they import it by name.
+
+Run as a program it starts two ranks that load data until they are killed:
+
+    python -m tests.helpers.workers FOLDER
+"""
 
 import argparse
+import sys
+import time
 from pathlib import Path
 
 import torch
 
+from d2ext.data import build_train_loader
+from d2ext.engine.launch import launch
 from d2ext.errors import DataError
 from detectron2.utils import comm
 from tests.helpers.training import TinyTrainer, tiny_cfg
@@ -27,3 +36,18 @@ def complain(args: argparse.Namespace) -> None:
     if comm.get_rank() == 1:
         raise DataError("a.json: broken")
     comm.synchronize()
+
+
+def load_and_wait(args: argparse.Namespace, folder: Path) -> None:
+    """Start loader workers, which fill their queues, and wait; a file tells that they run."""
+    torch.set_num_threads(1)
+    batches = iter(build_train_loader(tiny_cfg(folder, "DATALOADER.NUM_WORKERS", 2)))
+    next(batches)
+    (folder / f"ready{comm.get_rank()}").touch()
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    tiny_cfg(Path(sys.argv[1]))  # writes the data
+    two = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
+    launch(load_and_wait, two, Path(sys.argv[1]), device="cpu")

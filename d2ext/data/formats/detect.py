@@ -12,6 +12,7 @@ from d2ext.data.formats.dataset_split import DatasetSplit
 from d2ext.data.formats.image_files import files_in, folders_in
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
+from d2ext.registry import ExtensionRegistry
 from d2ext.text import first_few
 
 Find = Callable[[Path, Path | None], Mapping[str, Any]]
@@ -27,7 +28,7 @@ class Format:
     load: Load
 
 
-_FORMATS: dict[str, Format] = {}
+_FORMATS: ExtensionRegistry[str, Format] = ExtensionRegistry("data format")
 
 
 def register_format(name: str, find: Find, load: Load) -> None:
@@ -47,9 +48,7 @@ def register_format(name: str, find: Find, load: Load) -> None:
     Raises:
         ValueError: the name is taken.
     """
-    if name in _FORMATS:
-        raise ValueError(f"the data format {name!r} is registered already")
-    _FORMATS[name] = Format(name, find, load)
+    _FORMATS.register(name, Format(name, find, load))
 
 
 for _module in (coco, voc, cvat, yolo, dota, labelme, table, semantic):

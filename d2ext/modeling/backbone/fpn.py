@@ -16,6 +16,7 @@ from d2ext.modeling.lookup import get_registered
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
 
 @BACKBONE_REGISTRY.register()
@@ -31,6 +32,7 @@ class FPNBackbone(FPN):
         top_levels: number of coarser levels, 0 to 2.
         top_feature: the feature map of the backbone that the first of them is computed from; ""
             for the coarsest level below.
+        top_pool: one coarser level of every second element of P5 instead, as R-CNN's have it.
     """
 
     @configurable
@@ -44,6 +46,7 @@ class FPNBackbone(FPN):
         fuse_type: str,
         top_levels: int,
         top_feature: str,
+        top_pool: bool,
     ) -> None:
         if top_levels not in (0, 1, 2):
             raise ConfigError(f"MODEL.FPN.TOP_LEVELS: {top_levels} is none of 0, 1, 2")
@@ -53,12 +56,15 @@ class FPNBackbone(FPN):
         if top_feature:
             width = _channels(shapes, top_feature)
         source = top_feature or f"p{int(log2(stride))}"
+        top_block: nn.Module | None = LastLevelMaxPool() if top_pool else None
+        if top_levels and not top_pool:
+            top_block = CoarseLevels(width, out_channels, source, top_levels)
         super().__init__(
             bottom_up=bottom_up,
             in_features=in_features,
             out_channels=out_channels,
             norm=norm,
-            top_block=CoarseLevels(width, out_channels, source, top_levels) if top_levels else None,
+            top_block=top_block,
             fuse_type=fuse_type,
         )
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-
-from d2ext.ops import ms_deform_attn
 
 MIN_DEPTH = 1e-5  # metres; nearer points are behind the camera
 
@@ -19,29 +18,21 @@ class CameraFeatures:
     """Feature maps of all cameras and levels, flattened once for all decoder layers.
 
     Attributes:
-        values: (B, S, 1, C), the pixels of all maps: level after level, of each all cameras.
-        sizes: height and width of each map, in the same order; L * N of them.
+        values: (B * S, C), the pixels of all maps: of each camera all levels, row-major.
+        sizes: (N * L, 2) int64, width and height of each map, in the same order.
         num_cameras: N.
     """
 
     values: Tensor
-    sizes: list[tuple[int, int]]
+    sizes: Tensor
     num_cameras: int
 
     @classmethod
     def flatten(cls, levels: Sequence[Tensor], num_cameras: int) -> "CameraFeatures":
         """Flatten maps of (B * N, C, H, W) per level, cameras of one sample in succession."""
-        values, sizes = [], []
-        for level in levels:
-            pixels = level.unflatten(0, (-1, num_cameras)).flatten(3).transpose(2, 3)
-            values.append(pixels.flatten(1, 2))
-            sizes += [(level.shape[2], level.shape[3])] * num_cameras
-        return cls(torch.cat(values, dim=1)[:, :, None], sizes, num_cameras)
-
-    @property
-    def num_levels(self) -> int:
-        """L, the number of levels."""
-        return len(self.sizes) // self.num_cameras
+        pixels = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+        sizes = [(level.shape[3], level.shape[2]) for level in levels] * num_cameras
+        return cls(pixels.flatten(0, 1), torch.tensor(sizes, device=pixels.device), num_cameras)
 
 
 def project_points(
@@ -70,7 +61,8 @@ def project_points(
 def sample_features(features: CameraFeatures, locations: Tensor, weights: Tensor) -> Tensor:
     """Sum bilinear samples over all cameras and levels, without a tensor of the single samples.
 
-    A camera's map of one level is one level of multi-scale deformable attention with one head.
+    The pixels that a query reads, four per sample, are one bag of an embedding bag. Cameras that do
+    not see a point cost nothing.
 
     Args:
         features: L levels of N cameras with C channels.
@@ -80,8 +72,38 @@ def sample_features(features: CameraFeatures, locations: Tensor, weights: Tensor
         (B, Q, C).
     """
     batch, queries = weights.shape[:2]
-    # To the order of the maps: (B, Q, 1 head, L * N maps, 1 point, 2).
-    places = locations.transpose(1, 2)[:, :, None].expand(-1, -1, features.num_levels, -1, -1)
-    places = places.reshape(batch, queries, 1, -1, 1, 2)
-    factors = weights.transpose(2, 3).reshape(batch, queries, 1, -1, 1)
-    return ms_deform_attn(features.values, features.sizes, places, factors)
+    sample = weights.nonzero()  # (M, 4) indices of B, Q, N, L, in this order
+    camera, level = sample[:, 2], sample[:, 3]
+    place = locations[sample[:, 0], camera, sample[:, 1]]
+    maps = camera * weights.shape[3] + level
+    pixels, shares = _corners(features, sample[:, 0], maps, place)
+    shares = shares * weights[tuple(sample.T)][:, None]
+    counts = torch.bincount(sample[:, 0] * queries + sample[:, 1], minlength=batch * queries)
+    summed = F.embedding_bag(
+        pixels.flatten(),
+        features.values,
+        4 * (counts.cumsum(0) - counts),
+        mode="sum",
+        per_sample_weights=shares.flatten().to(features.values.dtype),
+    )
+    return summed.unflatten(0, (batch, queries))
+
+
+def _corners(
+    features: CameraFeatures, batch: Tensor, maps: Tensor, place: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the rows of `features.values` around M places and their shares: (M, 4) each.
+
+    Pixels outside a map have no share.
+    """
+    areas = features.sizes.prod(dim=1)
+    starts = areas.cumsum(0) - areas
+    size = features.sizes[maps][:, None]  # (M, 1, 2)
+    steps = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=place.device)
+    pixel = place[:, None] * size - 0.5  # pixel i of n has its centre at (i + 0.5) / n
+    corner = pixel.detach().floor() + steps  # (M, 4, 2)
+    inside = ((corner >= 0) & (corner < size)).all(-1)
+    shares = (1 - (pixel - corner).abs()).prod(-1) * inside
+    x, y = torch.where(inside[..., None], corner, 0).long().unbind(-1)
+    first = batch * areas.sum() + starts[maps]
+    return first[:, None] + y * size[..., 0] + x, shares

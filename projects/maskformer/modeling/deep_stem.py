@@ -39,7 +39,8 @@ def build_deep_stem_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Res
     """Build Detectron2's ResNet with a deep stem; `MODEL.RESNETS.STEM_OUT_CHANNELS` is 128."""
     backbone = build_resnet_backbone(cfg, input_shape)
     resnets = cfg.MODEL.RESNETS
-    stem = DeepStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
+    channels = input_shape.channels or 3
+    stem = DeepStem(channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
     backbone.stem = stem.freeze() if cfg.MODEL.BACKBONE.FREEZE_AT >= 1 else stem
     return backbone
 

@@ -4,7 +4,7 @@ Source: Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic
 2021, arXiv:2107.06278, sections 3.2 and 4.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,7 +112,11 @@ def pixel_positions(encoding: SinePositionEncoding, feature: Tensor) -> Tensor:
 
 
 def norm_conv(
-    in_channels: int, channels: int, norm: str, kernel_size: int, activation: object = None
+    in_channels: int,
+    channels: int,
+    norm: str,
+    kernel_size: int,
+    activation: Callable[[Tensor], Tensor] | None = None,
 ) -> Conv2d:
     """Build a convolution that keeps the size, with norm; it has a bias only without norm."""
     conv = Conv2d(

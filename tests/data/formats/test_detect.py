@@ -93,7 +93,7 @@ def test_a_format_that_was_registered_is_recognised(tmp_path, monkeypatch):
     def load(part):
         return DatasetSplit("blobs", part.path, "", "boxes", ("blob",), [])
 
-    monkeypatch.setattr(detect, "_FORMATS", dict(detect._FORMATS))
+    monkeypatch.setattr(detect._FORMATS, "_values", dict(detect._FORMATS._values))
     register_format("blobs", find, load)
     found = load_split(write(tmp_path / "a.blob", ""))
     assert (found.format, found.classes) == ("blobs", ("blob",))

@@ -1,0 +1,107 @@
+"""The layout of Detectron's R-CNNs of Caffe2, C4 and FPN: .pkl files of its model zoo.
+
+Source: https://github.com/facebookresearch/Detectron/blob/main/MODEL_ZOO.md. The background is
+class 0 there and the last one here. Its boxes count both border pixels; ours do not.
+"""
+
+import re
+
+from torch import Tensor
+
+from d2ext.checkpoint.layouts.caffe2_resnet import neutral_statistics, rename_blob
+from d2ext.checkpoint.layouts.layout import Layout, Renaming, Weights, has
+
+_END = r"(?=_(?:gn_)?[wbs]$)"
+_HEADS: tuple[Renaming, ...] = (
+    (rf"^fpn_inner_res(\d)_\d+_sum(?:_lateral)?{_END}", r"backbone.fpn_lateral\1"),
+    (rf"^fpn_res(\d)_\d+_sum{_END}", r"backbone.fpn_output\1"),
+    (rf"^conv_rpn(?:_fpn2)?{_END}", "proposal_generator.rpn_head.conv"),
+    (rf"^rpn_cls_logits(?:_fpn2)?{_END}", "proposal_generator.rpn_head.objectness_logits"),
+    (rf"^rpn_bbox_pred(?:_fpn2)?{_END}", "proposal_generator.rpn_head.anchor_deltas"),
+    (rf"^fc6{_END}", "roi_heads.box_head.fc1"),
+    (rf"^fc7{_END}", "roi_heads.box_head.fc2"),
+    (rf"^head_conv(\d){_END}", r"roi_heads.box_head.conv\1"),
+    (rf"^(cls_score|bbox_pred){_END}", r"roi_heads.box_predictor.\1"),
+    (rf"^_\[mask\]_fcn(\d){_END}", r"roi_heads.mask_head.mask_fcn\1"),
+    (rf"^conv5_mask{_END}", "roi_heads.mask_head.deconv"),
+    (rf"^mask_fcn_logits{_END}", "roi_heads.mask_head.predictor"),
+    (rf"^conv_fcn(\d){_END}", r"roi_heads.keypoint_head.conv_fcn\1"),
+    (rf"^kps_score_lowres{_END}", "roi_heads.keypoint_head.score_lowres"),
+    # After a part of the heads: "_w" of a backbone's blob is renamed with the blob.
+    (r"^(\w+\..*)_gn_s$", r"\1.norm.weight"),
+    (r"^(\w+\..*)_gn_b$", r"\1.norm.bias"),
+    (r"^(\w+\..*)_w$", r"\1.weight"),
+    (r"^(\w+\..*)_b$", r"\1.bias"),
+)
+_BACKBONE = r"^(?:res_)?(?:conv1|res\d)_.*$"
+_UNUSED = (r".*_momentum", r"lr", r"conv1_b", r"kps_score_[wb]", r"model_iter", r"weight_order")
+
+
+def _c4_blob(found: re.Match[str]) -> str:
+    return _c4_place(rename_blob(found[0]))
+
+
+def _c4_place(name: str) -> str:
+    return f"{'roi_heads' if name.startswith('res5.') else 'backbone'}.{name}"
+
+
+def _fpn_blob(found: re.Match[str]) -> str:
+    return f"backbone.bottom_up.{rename_blob(found[0])}"
+
+
+def _classes_here(weights: Weights) -> dict[str, Tensor]:
+    """Return the predictors with the background moved from the first class to the last."""
+    moved = {}
+    for kind, ours in (("w", "weight"), ("b", "bias")):
+        predictor = "roi_heads.box_predictor."
+        moved[f"{predictor}cls_score.{ours}"] = weights[f"cls_score_{kind}"].roll(-1, 0)
+        boxes = weights[f"bbox_pred_{kind}"]
+        moved[f"{predictor}bbox_pred.{ours}"] = boxes[4:]
+        if f"mask_fcn_logits_{kind}" in weights:
+            masks = weights[f"mask_fcn_logits_{kind}"]
+            moved[f"roi_heads.mask_head.predictor.{ours}"] = masks[1:]
+    return moved
+
+
+def _c4_computed(weights: Weights) -> dict[str, Tensor]:
+    statistics = neutral_statistics(weights)
+    return _classes_here(weights) | {_c4_place(n): value for n, value in statistics.items()}
+
+
+def _fpn_computed(weights: Weights) -> dict[str, Tensor]:
+    statistics = neutral_statistics(weights)
+    placed = {f"backbone.bottom_up.{name}": value for name, value in statistics.items()}
+    return _classes_here(weights) | placed
+
+
+def _is_detector(weights: Weights) -> bool:
+    blobs = ("conv1_w", "res2_0_branch2a_w", "cls_score_w", "cls_score_b", "bbox_pred_w")
+    return has(weights, *blobs, "bbox_pred_b")
+
+
+def _has_pyramid(weights: Weights) -> bool:
+    return has(weights, r"fpn_inner_res\d_\d+_sum_w")
+
+
+_EXPECTS = (
+    "INPUT.FORMAT BGR, MODEL.PIXEL_MEAN [102.9801, 115.9465, 122.7717], "
+    "MODEL.PIXEL_STD [1.0, 1.0, 1.0], MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign"
+)
+
+CAFFE2_DETECTRON = Layout(
+    name="Detectron C4",
+    recognise=lambda weights: _is_detector(weights) and not _has_pyramid(weights),
+    renamings=(*_HEADS, (_BACKBONE, _c4_blob)),
+    unused=_UNUSED,
+    computed=_c4_computed,
+    expects=_EXPECTS,
+)
+
+CAFFE2_DETECTRON_FPN = Layout(
+    name="Detectron FPN",
+    recognise=lambda weights: _is_detector(weights) and _has_pyramid(weights),
+    renamings=(*_HEADS, (_BACKBONE, _fpn_blob)),
+    unused=_UNUSED,
+    computed=_fpn_computed,
+    expects=_EXPECTS,
+)

@@ -1,0 +1,116 @@
+"""The layout of maskrcnn-benchmark's R-CNNs: C4 and FPN, group norms, deformable convolutions.
+
+Source: https://github.com/facebookresearch/maskrcnn-benchmark. The background is class 0 there and
+the last one here. Its boxes count both border pixels, as Detectron's of Caffe2; ours do not.
+"""
+
+import re
+
+from torch import Tensor
+
+from d2ext.checkpoint.layouts.layout import Layout, Renaming, Weights, has
+
+_BODY = r"^((?:module\.)?backbone\.body|(?:module\.)?roi_heads\.box\.feature_extractor\.head)"
+_BOX, _MASK = r"^roi_heads\.box\.", r"^roi_heads\.mask\."
+_PREDICTORS = "roi_heads.box_predictor."
+_MASKS = "roi_heads.mask_head.predictor."
+
+
+def _pyramid(found: re.Match[str]) -> str:
+    kind = {"inner": "lateral", "layer": "output"}[found[1]]
+    norm = "norm." if found[3] == "1." else ""
+    return f"backbone.fpn_{kind}{int(found[2]) + 1}.{norm}"
+
+
+def _stage(found: re.Match[str]) -> str:
+    """Place a stage in the backbone, or res5 in the C4 head."""
+    number = int(found[2]) + 1
+    return f"roi_heads.res{number}." if "roi_heads" in found[1] else f"backbone.res{number}."
+
+
+def _conv_of_box_head(found: re.Match[str]) -> str:
+    layer = int(found[1])
+    # Convolution, group norm and ReLU take turns.
+    return f"roi_heads.box_head.conv{layer // 3 + 1}.{'norm.' if layer % 3 == 1 else ''}"
+
+
+def _mask_conv(found: re.Match[str]) -> str:
+    return f"roi_heads.mask_head.mask_fcn{found[1]}.{'norm.' if found[2] == '1.' else ''}"
+
+
+_RENAMINGS: tuple[Renaming, ...] = (
+    (r"^module\.", ""),
+    (_BODY + r"\.layer(\d)\.", _stage),
+    (r"^backbone\.body\.stem\.bn1\.", "backbone.stem.conv1.norm."),
+    (r"^backbone\.body\.", "backbone."),
+    (r"\.(res\d\.\d+)\.downsample\.0\.", r".\1.shortcut."),
+    (r"\.(res\d\.\d+)\.downsample\.1\.", r".\1.shortcut.norm."),
+    (r"\.(res\d\.\d+)\.bn(\d)\.", r".\1.conv\2.norm."),
+    (r"\.(res\d\.\d+)\.conv2\.offset\.", r".\1.conv2_offset."),
+    (r"\.(res\d\.\d+)\.conv2\.conv\.", r".\1.conv2."),
+    (r"^backbone\.fpn\.fpn_(inner|layer)(\d)\.([01]\.)?", _pyramid),
+    (r"^rpn\.head\.cls_logits\.", "proposal_generator.rpn_head.objectness_logits."),
+    (r"^rpn\.head\.bbox_pred\.", "proposal_generator.rpn_head.anchor_deltas."),
+    (r"^rpn\.head\.conv\.", "proposal_generator.rpn_head.conv."),
+    (_BOX + r"feature_extractor\.xconvs\.(\d+)\.", _conv_of_box_head),
+    (_BOX + r"feature_extractor\.fc6\.", "roi_heads.box_head.fc1."),
+    (_BOX + r"feature_extractor\.fc7\.", "roi_heads.box_head.fc2."),
+    (_BOX + r"predictor\.", _PREDICTORS),
+    (_MASK + r"feature_extractor\.mask_fcn(\d)\.([01]\.)?", _mask_conv),
+    (_MASK + r"predictor\.conv5_mask\.", "roi_heads.mask_head.deconv."),
+    (_MASK + r"predictor\.mask_fcn_logits\.", _MASKS),
+    (r"^roi_heads\.keypoint\.feature_extractor\.", "roi_heads.keypoint_head."),
+    (
+        r"^roi_heads\.keypoint\.predictor\.kps_score_lowres\.",
+        "roi_heads.keypoint_head.score_lowres.",
+    ),
+)
+
+
+def _computed(weights: Weights) -> dict[str, Tensor]:
+    """Return the predictors with the background moved from the first class to the last."""
+    moved = {}
+    for name, value in weights.items():
+        ours = MASKRCNN_BENCHMARK.rename(name)
+        if ours.startswith(f"{_PREDICTORS}cls_score."):
+            moved[ours] = value.roll(-1, 0)
+        elif ours.startswith(f"{_PREDICTORS}bbox_pred."):
+            moved[ours] = value[4:]  # boxes and masks of the background are never learned
+        elif ours.startswith(_MASKS):
+            moved[ours] = value[1:]
+    return moved
+
+
+def _with_pyramid(weights: Weights) -> bool:
+    return _is_rcnn(weights) and has(weights, r"(module\.)?backbone\.fpn\.fpn_inner\d\..*")
+
+
+def _is_rcnn(weights: Weights) -> bool:
+    return has(
+        weights, r"(module\.)?backbone\.body\.stem\.conv1\.weight", r"(module\.)?rpn\.head\..*"
+    )
+
+
+_EXPECTS = (
+    "INPUT.FORMAT BGR, MODEL.PIXEL_MEAN [102.9801, 115.9465, 122.7717], "
+    "MODEL.PIXEL_STD [1.0, 1.0, 1.0], MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign with "
+    "POOLER_SAMPLING_RATIO 2 (C4: 0)"
+)
+
+MASKRCNN_BENCHMARK = Layout(
+    name="maskrcnn-benchmark C4",
+    recognise=lambda weights: _is_rcnn(weights) and not _with_pyramid(weights),
+    renamings=_RENAMINGS,
+    unused=(r"(module\.)?rpn\.anchor_generator\..*",),
+    computed=_computed,
+    expects=_EXPECTS,
+)
+
+MASKRCNN_BENCHMARK_FPN = Layout(
+    name="maskrcnn-benchmark FPN",
+    recognise=_with_pyramid,
+    renamings=(*_RENAMINGS, (r"^backbone\.(?=stem\.|res\d\.)", "backbone.bottom_up.")),
+    unused=(r"(module\.)?rpn\.anchor_generator\..*",),
+    computed=_computed,
+    expects=_EXPECTS,
+)
