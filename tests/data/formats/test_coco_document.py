@@ -68,7 +68,7 @@ def drop(part: str) -> Callable[[dict], None]:
         (spoil("images", 0, height="24"), ['"width" and "height"', "ids 1"]),
         (spoil("annotations", 1, bbox=[1, 2, 3]), ['"bbox" must be four numbers', "id 2"]),
         (spoil("annotations", 1, bbox=[1, 2, 3, None]), ['"bbox" must be four numbers', "id 2"]),
-        (spoil("annotations", 1, bbox=["1", "2", "3", "4"]), ['"bbox" must be', "id 2"]),
+        (spoil("annotations", 1, bbox=["1", "x", "3", "4"]), ['"bbox" must be', "id 2"]),
         (spoil("annotations", 1, bbox=7), ['"bbox" must be four numbers', "id 2"]),
     ],
 )
