@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from d2ext.data.formats import DatasetSplit, Item
-from d2ext.data.formats.coco import mask_box
+from d2ext.data.formats.coco_geometry import mask_box
 from d2ext.data.issues import Issue
 from detectron2.structures import BoxMode
 

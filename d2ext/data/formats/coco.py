@@ -5,9 +5,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
 from d2ext.data.formats.coco_document import (
     check_not_empty,
     collection_paused,
@@ -16,6 +13,7 @@ from d2ext.data.formats.coco_document import (
     unread_refusal,
     with_coco_keys,
 )
+from d2ext.data.formats.coco_geometry import mask_box, parse_box, parse_segmentation
 from d2ext.data.formats.coco_ids import id_issues
 from d2ext.data.formats.coco_images import IDS, categories, image_items, number_text_ids
 from d2ext.data.formats.coco_layout import CocoSplit, find
@@ -119,8 +117,8 @@ class _Reader:
             image, category = self._by_other_type(image_id, category_id)
         if given and isinstance(given, list) and not isinstance(given[0], (list, dict)):
             given, self.is_complete = [given], False  # one polygon, as VIA writes it
-        segmentation = _segmentation(given, image) if given and image is not None else None
-        box = _box(get("bbox"), segmentation)
+        segmentation = parse_segmentation(given, image) if given and image is not None else None
+        box = parse_box(get("bbox"), segmentation)
         if image is None or category is None or box is None:
             self._leave_out(item, number, image, category)
             return
@@ -223,65 +221,6 @@ def _is_panoptic(document: Any) -> bool:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int)
-
-
-def _segmentation(value: Any, image: Item) -> Any:
-    """Return the polygons of three points or more, or compressed run lengths; else None."""
-    if isinstance(value, dict):
-        return _run_lengths(value, image)
-    if isinstance(value, list):
-        return [polygon for polygon in value if _is_polygon(polygon)] or None
-    return None
-
-
-def _are_numbers(values: list[Any]) -> bool:
-    try:
-        sum(values)  # in C: several times faster than a look at each
-    except (TypeError, OverflowError):
-        return False
-    return True
-
-
-def _is_polygon(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
-        return False
-    try:
-        if math.isfinite(sum(value)):  # in C: numbers alone, and all of them finite
-            return True
-    except (TypeError, OverflowError):
-        return False
-    return all(math.isfinite(n) for n in value)  # the sum of large numbers may not be finite
-
-
-def _run_lengths(value: Item, image: Item) -> Item | None:
-    size, counts = value.get("size"), value.get("counts")
-    try:
-        if isinstance(counts, list):
-            height, width = size  # type: ignore[misc] # a TypeError is as good
-            return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
-        if isinstance(counts, (str, bytes)) and len(size) == 2:  # type: ignore[arg-type]
-            return {"size": list(size), "counts": counts}  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        pass
-    return None
-
-
-def _box(value: Any, segmentation: Any) -> list[float] | None:
-    """Return four or five numbers; the box of the mask where there are none."""
-    if isinstance(value, list) and 4 <= len(value) <= 5:
-        return value if _are_numbers(value) else as_numbers(value)
-    if value not in (None, []) or segmentation is None:
-        return None
-    return mask_box(segmentation)
-
-
-def mask_box(segmentation: Any) -> list[float]:
-    """Compute the XYWH box, in pixels, of polygons or compressed run lengths."""
-    if isinstance(segmentation, dict):
-        return [float(n) for n in coco_mask.toBbox(segmentation).tolist()]
-    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
-    low, high = points.min(0), points.max(0)
-    return [*low.tolist(), *(high - low).tolist()]
 
 
 def _turn_masks(images: list[Item]) -> None:
