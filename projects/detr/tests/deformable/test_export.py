@@ -27,13 +27,3 @@ def test_a_program_gives_what_the_model_gives_for_any_number_of_images(
     for difference in compare(load(path, kind), module, [images(1), images(3)]):
         assert not difference.fault
         assert ": 0 detections" not in difference.text
-
-
-@pytest.mark.slow
-def test_a_program_of_free_size_gives_what_the_model_gives_for_other_sizes(build, tmp_path):
-    module = build_exported_module(exporter_for(build("dino").eval()), "inside", "inside", False)
-    path = tmp_path / "model.pt2"
-    save(module, images(2), True, {}, "torch_export", path)
-    run = load(path, "torch_export")
-    for difference in compare(run, module, [images(1, 160, 70), images(3, 64, 96)]):
-        assert not difference.fault
