@@ -22,7 +22,7 @@ def build_maskformer_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
     after the resizing; without both the augmentations are those of the default mapper.
     """
     jitter, crop = bool(cfg.INPUT.MASK_FORMER.SCALE_JITTER), cfg.INPUT.CROP.ENABLED
-    if mode != "train" or not (jitter or crop):
+    if mode != "train" or not (jitter or crop or cfg.INPUT.MASK_FORMER.COLOR_SSD):
         return build_default_mapper(cfg, mode, items)
     mapper = build_train_mapper(cfg, items)
     mapper.augmentations = T.AugmentationList(_augmentations(cfg))
@@ -49,12 +49,15 @@ def _scale_jitter(cfg: CfgNode) -> list[T.Augmentation]:
 
 def _resize_and_crop(cfg: CfgNode) -> list[T.Augmentation]:
     sizes, crop = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.CROP
+    style = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    resize = T.ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TRAIN, style)
+    if not crop.ENABLED:
+        return [resize]
     limit = cfg.INPUT.MASK_FORMER.SINGLE_CATEGORY_MAX_AREA
     cut: T.Augmentation = T.RandomCrop(crop.TYPE, crop.SIZE)
     if limit < 1:  # only semantic masks say which class a pixel has
         cut = T.RandomCrop_CategoryAreaConstraint(crop.TYPE, crop.SIZE, limit, IGNORED)
-    style = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
-    return [T.ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TRAIN, style), cut]
+    return [resize, cut]
 
 
 register_mapper(NAME, build_maskformer_mapper)
