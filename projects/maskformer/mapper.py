@@ -19,7 +19,7 @@ def build_maskformer_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
     """Build the default mapper, in training with the augmentations of the papers if asked for.
 
     `INPUT.MASK_FORMER.SCALE_JITTER` asks for large-scale jitter, `INPUT.CROP.ENABLED` for a crop
-    after the resizing; without both the augmentations are those of the default mapper.
+    after the resizing, `COLOR_SSD` for colours; without these the default mapper is built.
     """
     jitter, crop = bool(cfg.INPUT.MASK_FORMER.SCALE_JITTER), cfg.INPUT.CROP.ENABLED
     if mode != "train" or not (jitter or crop or cfg.INPUT.MASK_FORMER.COLOR_SSD):
