@@ -5,6 +5,8 @@ https://github.com/IDEA-Research/DAB-DETR, https://github.com/IDEA-Research/DINO
 https://github.com/IDEA-Research/detrex
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,35 +41,22 @@ def _recognise_dino(weights: Weights) -> bool:
     return has(weights, _SAMPLING, r"transformer\.enc_out_class_embed\.weight")
 
 
-DEFORMABLE_DETR = Layout(
-    name="Deformable DETR",
-    architecture="DeformableDETR",
-    recognise=_recognise_deformable,
-    renamings=_DEFORMABLE,
-    unused=_TWICE,
-    expects=_EXPECTS,
-    select_rows=select_coco_rows,
-)
+def _official(name: str, architecture: str, recognise: Callable[[Weights], bool]) -> Layout:
+    """Return a layout of the code bases that continue Deformable DETR's names."""
+    return Layout(
+        name=name,
+        architecture=architecture,
+        recognise=recognise,
+        renamings=_DEFORMABLE,
+        unused=_TWICE,
+        expects=_EXPECTS,
+        select_rows=select_coco_rows,
+    )
 
-DAB_DEFORMABLE_DETR = Layout(
-    name="DAB-Deformable-DETR",
-    architecture="DABDeformableDETR",
-    recognise=_recognise_dab,
-    renamings=_DEFORMABLE,
-    unused=_TWICE,
-    expects=_EXPECTS,
-    select_rows=select_coco_rows,
-)
 
-DINO = Layout(
-    name="DINO",
-    architecture="DINO",
-    recognise=_recognise_dino,
-    renamings=_DEFORMABLE,
-    unused=_TWICE,
-    expects=_EXPECTS,
-    select_rows=select_coco_rows,
-)
+DEFORMABLE_DETR = _official("Deformable DETR", "DeformableDETR", _recognise_deformable)
+DAB_DEFORMABLE_DETR = _official("DAB-Deformable-DETR", "DABDeformableDETR", _recognise_dab)
+DINO = _official("DINO", "DINO", _recognise_dino)
 
 
 def _recognise_detrex(weights: Weights, num_maps: int) -> bool:
