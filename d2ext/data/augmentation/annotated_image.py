@@ -9,11 +9,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.corners import corners_of
+from d2ext.data.formats.dataset_split import Item
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import check_image_size, read_image
 from detectron2.structures import BoxMode
-
-Item = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from d2ext.data.augmentation.annotated_image import AnnotatedImage, AnnotationTransform
+from d2ext.data.augmentation.annotated_image import AnnotatedImage, AnnotationTransform, Item
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode, polygons_to_bitmask
 
 Sampler = Callable[[], AnnotatedImage]
-Item = dict[str, Any]
 
 
 class MultiImageAugmentation(Protocol):

@@ -4,16 +4,19 @@ Source: Akyon et al. 2022, arXiv:2202.06934.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
-from d2ext.data.augmentation.annotated_image import AnnotatedImage, AnnotationTransform, upright_box
+from d2ext.data.augmentation.annotated_image import (
+    AnnotatedImage,
+    AnnotationTransform,
+    Item,
+    upright_box,
+)
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
-Item = dict[str, Any]
 Region = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 KEY = "slice"  # of an image's dict: its region
 

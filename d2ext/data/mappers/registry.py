@@ -1,16 +1,16 @@
 """The registry of dataset mappers: from a data set's dict of an image to what a model takes."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from d2ext.config.load import AUTO
+from d2ext.data.formats.dataset_split import Item
 from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 
-AUTO = "auto"
 DEFAULT = "default"
 
-Item = dict[str, Any]
 Mapper = Callable[[Item], Item]
 Mode = Literal["train", "validation", "test"]
 
