@@ -1,7 +1,11 @@
 """The table of kinds, and kinds that projects add."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+import yaml
+
+from d2ext.data.checks import kinds
 from d2ext.data.checks.kinds import KINDS, SEVERITIES, Kind, kind_of, register_kind
 from tests.data.checks import test_object_sizes, test_planted, test_planted_formats
 
@@ -21,7 +25,9 @@ def test_every_kind_has_a_planted_case():
         test_planted_formats.PLANTS.values(),
         test_object_sizes.PLANTS,
     )
-    assert {plant.code for table in tables for plant in table} == set(KINDS)
+    # Projects plant theirs in their own tests; those that are imported by now are in KINDS, too.
+    own = yaml.safe_load(Path(kinds.__file__).with_name("kinds.yaml").read_text(encoding="utf-8"))
+    assert {plant.code for table in tables for plant in table} == set(own)
 
 
 @pytest.fixture
