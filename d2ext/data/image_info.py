@@ -162,16 +162,15 @@ def _make_thumbnail(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
         turned = Image.fromarray(small)
         turned.getexif()[_ORIENTATION] = orientation
         small = np.array(ImageOps.exif_transpose(turned))
-    return small
+    return small.astype(np.uint8, copy=False)
 
 
 def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image, dtype=np.float64)
         span = np.ptp(values) or 1.0
-        grey: NDArray[np.uint8] = ((values - values.min()) * (255 / span)).astype(np.uint8)
-        return grey
-    return np.asarray(image if image.mode == "L" else image.convert("L"))
+        return ((values - values.min()) * (255 / span)).astype(np.uint8)
+    return np.asarray(image if image.mode == "L" else image.convert("L"), dtype=np.uint8)
 
 
 def _guess_content(content: bytes) -> str:
