@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from d2ext.processes import end_with_parent
+from d2ext.processes import shield_worker
 
 File = TypeVar("File", bound=Hashable)
 Result = TypeVar("Result")
@@ -53,7 +53,7 @@ def _call_in_workers(
         batch_size=_BATCH,
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=end_with_parent,
+        worker_init_fn=shield_worker,
         # Without a generator of its own, starting workers would draw from the global one and
         # change what a seeded run draws next.
         generator=torch.Generator(),
