@@ -145,6 +145,21 @@ def positive_number(text: str) -> str:
     return text
 
 
+def device_name(text: str) -> str:
+    """Check the text of a device."""
+    if not re.fullmatch(r"(cuda|mps|xpu)(:\d+)?|cpu", text):
+        hint = f"; did you mean cuda:{text}?" if text.isdigit() else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is none of cuda, cuda:1, ..., cpu{hint}")
+    return text
+
+
+def count(text: str) -> int:
+    """Parse a whole number from 0 on."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 def _split_pairs(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate KEY VALUE pairs from all other words; flags would take them for their values."""
     rest, pairs = [], []

@@ -3,8 +3,17 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from d2ext.cli.parser import CommandParser, positive_number, program, whole_number
+from d2ext.cli.parser import (
+    CommandParser,
+    count,
+    device_name,
+    positive_number,
+    program,
+    whole_number,
+)
+from d2ext.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -44,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from d2ext.data.catalog import forget_datasets
     from d2ext.engine.launch import launch, starts_processes
     from d2ext.engine.prepare import prepare
+    from d2ext.engine.run_folder import release_folder
     from d2ext.engine.train import run
 
     spec = prepare(args)
@@ -52,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
     spec.notes.insert(0, f"command: {shlex.join(words)}")
     spec.programs = {tool: program(tool) for tool in ("train_net", "demo", "export", "report")}
-    launch(run, args, spec, device=spec.cfg.MODEL.DEVICE)
+    try:
+        launch(run, args, spec, device=spec.cfg.MODEL.DEVICE)
+    except UserError:
+        release_folder(Path(spec.cfg.OUTPUT_DIR), failed=True)
+        raise
 
 
 def argument_parser() -> CommandParser:
@@ -67,7 +81,7 @@ def argument_parser() -> CommandParser:
     parser.add_config_flag("--lr", "SOLVER.BASE_LR", "learning rate", positive_number)
     parser.add_config_flag("--weights", "MODEL.WEIGHTS", "weights to start from or to evaluate")
     parser.add_config_flag("--output", "OUTPUT_DIR", "folder of the run (default: output)")
-    parser.add_config_flag("--device", "MODEL.DEVICE", "cuda, cuda:1, cpu, ...")
+    parser.add_config_flag("--device", "MODEL.DEVICE", "cuda, cuda:1, cpu, ...", device_name)
     add("--resume", action="store_true", help="go on with the run in the output folder")
     add(
         "--overwrite",
@@ -78,9 +92,9 @@ def argument_parser() -> CommandParser:
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("--quiet", action="store_true", help="print warnings and the result only")
     volume.add_argument("--verbose", action="store_true", help="print all that log.txt holds")
-    add("--num-gpus", type=int, default=1, help="GPUs (or processes) on each machine")
-    add("--num-machines", type=int, default=1, help="machines of the run")
-    add("--machine-rank", type=int, default=0, help="which machine this is, from 0")
+    add("--num-gpus", type=count, default=1, help="GPUs (or processes) on each machine")
+    add("--num-machines", type=count, default=1, help="machines of the run")
+    add("--machine-rank", type=count, default=0, help="which machine this is, from 0")
     add("--dist-url", default="auto", help="address of machine 0, tcp://HOST:PORT")
     parser.add_opts("config values, such as SOLVER.WARMUP_ITERS 100")
     return parser

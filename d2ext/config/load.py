@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,10 +181,29 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     if value == AUTO:
         return
     try:
-        cfg.merge_from_list([key, value])
+        cfg.merge_from_list([key, _as_float(value) if _is_float(cfg, key) else value])
     except (ValueError, AssertionError, SyntaxError, RecursionError, MemoryError) as error:
         # The last two: Python's parser refuses a value from the command line nested too deeply.
-        raise ConfigError(f"{source}: {key}: {error or type(error).__name__}") from error
+        text = str(error) or type(error).__name__
+        if "Type mismatch" in text:
+            text = f"must be {_type_name(cfg, key)}, got {value!r:.200}"
+        raise ConfigError(f"{source}: {key}: {text}") from error
+
+
+def _is_float(cfg: CfgNode, key: str) -> bool:
+    return isinstance(dict(_leaves(cfg))[key], float)
+
+
+def _as_float(value: Any) -> Any:
+    """Return a whole number, or the text of one, as a float, which it stands for here."""
+    whole = type(value) is int or (isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value))
+    return float(value) if whole else value
+
+
+def _type_name(cfg: CfgNode, key: str) -> str:
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    kind = type(dict(_leaves(cfg))[key])
+    return names.get(kind, f"a {kind.__name__}")
 
 
 def _check_known(cfg: CfgNode, key: str, source: str) -> None:

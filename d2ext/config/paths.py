@@ -7,6 +7,7 @@ from pathlib import Path
 from d2ext.errors import ConfigError
 
 _WEIGHTS = (".pth", ".pt", ".pkl", ".safetensors")
+_DATA = (".json", ".csv", ".xml", ".zip", ".jpg", ".jpeg", ".png")
 
 
 def config_root() -> Path:
@@ -26,7 +27,7 @@ def find_config(path: str | Path) -> Path:
         ConfigError: there is none.
     """
     path = Path(os.path.expanduser(path))  # Path's own raises for an unknown user
-    if os.path.isfile(path) and path.suffix.lower() not in _WEIGHTS:
+    if os.path.isfile(path) and path.suffix.lower() not in (*_WEIGHTS, *_DATA):
         return path  # False also for a name that is too long
     found = shipped_config(path)
     if found is not None:
@@ -50,6 +51,8 @@ def _problem(path: Path) -> str:
     """Say what is wrong with a path that is no config."""
     if path.suffix.lower() in _WEIGHTS:
         return "a file of weights, not a config. Weights are named by --weights FILE."
+    if path.suffix.lower() in _DATA and os.path.isfile(path):
+        return "data, not a config. Data are named by --train PATH, configs are YAML files."
     if os.path.isdir(path):
         own = path / "config.yaml"
         hint = f" Did you mean {own}?" if own.is_file() else ""
@@ -58,9 +61,10 @@ def _problem(path: Path) -> str:
     near = difflib.get_close_matches(str(path), known, n=1) or [
         name for name in known if _is_near(path.stem, Path(name).stem)
     ]
-    hint = f" Did you mean {near[0]}?" if near else ""
-    listed = ", ".join(name for name in known if name.startswith("configs/"))
-    return f"no such config file.{hint} Those of d2ext: {listed}."
+    if near:
+        return f"no such config file. Did you mean {near[0]}?"
+    listed = ", ".join(name for name in known if name.count("/") == 1)
+    return f"no such config file. Those of d2ext: {listed}, and more below configs and projects."
 
 
 def _shipped_names() -> list[str]:

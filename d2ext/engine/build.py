@@ -1,4 +1,4 @@
-"""Errors of building a model, in the words of the config."""
+"""Errors of building a run, in the words of the config."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +14,6 @@ def explained_build() -> Iterator[None]:
     except (ValueError, KeyError, AssertionError) as error:
         text = f"{type(error).__name__}: {error}".rstrip(": ")
         raise ConfigError(
-            f"the model of this config cannot be built: {text} "
+            f"what this config describes cannot be built: {text} "
             "(D2EXT_TRACEBACK=1 in the environment shows where)."
         ) from error

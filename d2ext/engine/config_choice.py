@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from d2ext.checkpoint import read_metadata
@@ -36,12 +37,30 @@ def load_trained_config(config_file: str, opts: Sequence[str]) -> CfgNode:
     weights = typed_value(opts, "MODEL.WEIGHTS")
     if not weights:
         raise WeightsError(NO_WEIGHTS)
+    check_weights_name(weights)
     dumped = read_metadata(weights).get("config")
     if not dumped:
         raise ConfigError(
             f"{weights}: holds no config; --config-file FILE names that of its model."
         )
     return load_dumped_config(dumped, ["MODEL.DEVICE", "cuda", *opts], f"the config in {weights}")
+
+
+def check_weights_name(path: str) -> None:
+    """Refuse files of other kinds in the place of weights.
+
+    Raises:
+        WeightsError: the suffix is that of a config, of data or of an image.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in (".yaml", ".yml"):
+        raise WeightsError(f"{path}: a config, not weights; --config-file names configs.")
+    if suffix in (".json", ".csv", ".xml", ".jpg", ".jpeg", ".png", ".txt"):
+        raise WeightsError(f"{path}: not a file of weights, such as output/model_final.pth.")
+    if Path(path).is_dir():
+        best = next(Path(path).glob("model_best.pth"), next(Path(path).glob("model_*.pth"), None))
+        hint = f" Did you mean {best}?" if best else ""
+        raise WeightsError(f"{path}: a folder, not a file of weights.{hint}")
 
 
 def load_run_config(

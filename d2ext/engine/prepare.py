@@ -27,6 +27,7 @@ from d2ext.engine.compatibility import check_compatibility, check_training_data
 from d2ext.engine.config_choice import (
     DEFAULT,
     NO_WEIGHTS,
+    check_weights_name,
     load_run_config,
     saved_seed,
     typed_value,
@@ -108,6 +109,7 @@ def _prepared(
     notes += [device_note] if device_note else []
     check_names(cfg)  # of data sets, too, which are registered by now
     if not weights and cfg.MODEL.WEIGHTS:
+        check_weights_name(cfg.MODEL.WEIGHTS)
         local_file(cfg.MODEL.WEIGHTS)  # downloaded before the data are read, in one process
     if "config" in saved:
         inherit_auto(cfg, saved["config"])
@@ -145,6 +147,7 @@ def read_saved(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         weights = typed_value(args.opts, "MODEL.WEIGHTS") or _of_file(args, "MODEL", "WEIGHTS")
         if not weights:
             raise WeightsError(NO_WEIGHTS)
+        check_weights_name(weights)
         return weights, read_metadata(weights)
     if not args.resume:
         return "", {}
@@ -250,5 +253,5 @@ def _check_name(key: str, name: str, known: Iterable[str]) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"{key}: {name!r} is unknown; {hint}Known: {', '.join(known)}.")
+    hint = f"; did you mean {near[0]}?" if near else "."
+    raise ConfigError(f"{key}: {name!r} is unknown{hint} Known: {', '.join(known)}.")

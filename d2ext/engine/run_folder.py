@@ -38,9 +38,17 @@ def claim_folder(wanted: Path) -> Path:
     raise AssertionError("the candidates do not end")
 
 
-def release_folder(folder: Path) -> None:
-    """Undo `claim_folder` if nothing was written: a run that did not start takes no number."""
+def release_folder(folder: Path, failed: bool = False) -> None:
+    """Undo `claim_folder` for a run that has not started, so that it takes no number.
+
+    Args:
+        failed: remove log and config of a run that ended before it had any result, too.
+    """
     log = folder / LOG
+    results = (folder / "metrics.json").exists() or bool(_weights(folder))
+    if failed and not results:
+        for name in (LOG, "config.yaml"):
+            (folder / name).unlink(missing_ok=True)
     if log.is_file() and log.stat().st_size == 0:
         log.unlink()
     if folder.is_dir() and not any(folder.iterdir()):

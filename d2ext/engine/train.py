@@ -10,6 +10,7 @@ import torch
 from d2ext.config.plugins import import_plugins
 from d2ext.data import register_datasets
 from d2ext.engine.auto import describe
+from d2ext.engine.build import explained_build
 from d2ext.engine.hooks.pictures import save_prediction_pictures
 from d2ext.engine.logs import RESULT, log_notes, logging_to
 from d2ext.engine.prepare import RunSpec
@@ -64,7 +65,8 @@ def set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 def train(cfg: CfgNode, args: argparse.Namespace, spec: RunSpec) -> None:
     """Train; evaluate the best weights on DATASETS.FINAL; log what there is and what to do next."""
-    trainer = Trainer(cfg)
+    with explained_build():  # of optimizer and schedule, too
+        trainer = Trainer(cfg)
     if spec.decided:
         logger.info(describe(spec.decided, cfg.DATASETS.TRAIN, trainer.sections))
     trainer.resume_or_load(resume=args.resume)

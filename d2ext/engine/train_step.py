@@ -114,9 +114,9 @@ class TrainStep(SimpleTrainer):
 
     @property
     def _own_model(self) -> nn.Module:
-        parallel = isinstance(self.model, DistributedDataParallel)
-        model: nn.Module = self.model.module if parallel else self.model
-        return model
+        if isinstance(self.model, DistributedDataParallel):
+            return self.model.module
+        return self.model
 
     @contextmanager
     def _explained(self, images: list[str]) -> Iterator[None]:

@@ -317,7 +317,8 @@ class _LazyLoader:
         self._build = partial(_load_from_start, trainer)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._build())
+        with explained_build():
+            return iter(self._build())
 
 
 def _load_from_start(trainer: Trainer) -> Iterable[Batch]:
