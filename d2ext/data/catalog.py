@@ -20,6 +20,7 @@ from d2ext.data.formats.dataset_split import with_classes
 from d2ext.data.formats.holdout import Holdout
 from d2ext.data.image_info_cache import infos_kept
 from d2ext.data.issues import Issue
+from d2ext.data.parallel import worker_pool
 from d2ext.errors import ConfigError, DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -183,7 +184,7 @@ def reading_ahead() -> Iterator[None]:
     _is_reading_ahead = True
     try:
         # The collector would walk through all of the data again and again.
-        with infos_kept(), collection_paused():
+        with infos_kept(), worker_pool(), collection_paused():
             yield
     except BaseException:
         _loaded.clear()
