@@ -94,6 +94,7 @@ _specs: dict[str, DatasetSpec] = {}
 _loaded: dict[DatasetSpec, _Loaded] = {}  # read ahead; the first loader that asks takes it
 _raw: dict[DatasetSpec, DatasetSplit] = {}  # within `reading_ahead`, without holdout and classes
 _is_reading_ahead = False
+_of_runs: set[str] = set()  # names that belong to the last run of this process
 
 
 def register_dataset(name: str, spec: DatasetSpec) -> None:
@@ -196,6 +197,24 @@ def reading_ahead() -> Iterator[None]:
 def forget_datasets() -> None:
     """Free what `reading_ahead` left in memory, where other processes load the data."""
     _loaded.clear()
+
+
+def replace_datasets(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Make room for the data sets of a new run in a process that has had one, a notebook.
+
+    Names of `entries` that an earlier call of this function named are free again.
+
+    Args:
+        entries: of `DATASETS.REGISTER`.
+    """
+    for name in _of_runs.intersection(DatasetCatalog.list()):
+        DatasetCatalog.remove(name)
+        _specs.pop(name, None)
+        if name in MetadataCatalog.list():
+            MetadataCatalog.remove(name)
+    _of_runs.clear()
+    taken = set(DatasetCatalog.list())
+    _of_runs.update(name for e in entries if (name := str(e.get("name"))) not in taken)
 
 
 def describe_datasets(names: Sequence[str]) -> list[str]:
