@@ -12,9 +12,9 @@ from tests.helpers.planted_dataset import picture
 
 CATEGORIES = [
     {"id": 3, "name": "sky", "isthing": 0},
-    {"id": 5, "name": "cat", "isthing": 1},
-    {"id": 8, "name": "grass", "isthing": 0},
-    {"id": 9, "name": "dog", "isthing": 1},
+    {"id": 4, "name": "cat", "isthing": 1},
+    {"id": 5, "name": "grass", "isthing": 0},
+    {"id": 6, "name": "dog", "isthing": 1},
 ]
 HEIGHT, WIDTH = 48, 64
 
@@ -32,7 +32,7 @@ def segment_ids(number: int) -> np.ndarray:
 
 def segments_of(ids: np.ndarray) -> list[dict[str, Any]]:
     """COCO's "segments_info" with true areas and boxes."""
-    categories = {700: 3, 70000: 8, 1: 5, 2: 9, 3: 9}
+    categories = {700: 3, 70000: 5, 1: 4, 2: 6, 3: 6}
     found = []
     for number, category in categories.items():
         ys, xs = np.nonzero(ids == number)
