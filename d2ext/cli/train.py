@@ -28,7 +28,7 @@ examples:
 
 _FLAGS = {
     "--train": "a data set, its annotations, or ANNOTATIONS:IMAGES: COCO, Pascal VOC, YOLO, DOTA, "
-    "labelme, CSV or semantic masks; may be repeated",
+    "labelme, CSV, semantic masks, COCO panoptic or Cityscapes; may be repeated",
     "--val": "the same for evaluation; or a number such as 0.2, the share of the training images "
     "to hold out (default: the validation split next to the training split, if there is one)",
     "--test": "the same, evaluated once after the training, with the best weights",
