@@ -15,7 +15,6 @@ from detectron2.evaluation import (
     COCOEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluator,
-    DatasetEvaluators,
     RotatedCOCOEvaluator,
     SemSegEvaluator,
 )
@@ -50,7 +49,7 @@ def build_evaluator(
     Args:
         dataset_name: a registered data set. One without an `evaluator_type` is converted to COCO
             and evaluated as such. Detectron2's "coco_panoptic_seg" is also evaluated as COCO and
-            as semantic segmentation.
+            as semantic segmentation, as far as the model returns these.
         output_folder: folder for the results; default: `OUTPUT_DIR/inference/NAME`.
 
     Raises:
@@ -78,8 +77,13 @@ def _semantic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 def _panoptic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    panoptic = COCOPanopticEvaluator(name, output_dir=folder)
-    return DatasetEvaluators([_coco(cfg, name, folder), _semantic(cfg, name, folder), panoptic])
+    return EvaluatorsByOutput(
+        {
+            "instances": lambda: _coco(cfg, name, folder),
+            "sem_seg": lambda: _semantic(cfg, name, folder),
+            "panoptic_seg": lambda: COCOPanopticEvaluator(name, output_dir=folder),
+        }
+    )
 
 
 def _segments(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:

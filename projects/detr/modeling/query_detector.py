@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,7 +68,7 @@ class QueryDetector(Detector):
     @classmethod
     def check_data(cls, cfg: CfgNode, stats: DatasetStats) -> list[str]:
         """Refuse images with more objects than there are queries: some could never be found."""
-        most = int(np.bincount(stats.object_images).max()) if stats.num_objects else 0
+        most = stats.most_masks
         if most > cfg.MODEL.DETR.NUM_QUERIES:
             raise ConfigError(
                 f"an image of {', '.join(cfg.DATASETS.TRAIN)} has {most} objects, but the model "
