@@ -33,7 +33,7 @@ examples:
 
 _DATA_FLAGS = {
     "--train": "a data set, its annotations, or ANNOTATIONS:IMAGES: COCO, Pascal VOC, YOLO, DOTA, "
-    "labelme, CSV or semantic masks; may be repeated",
+    "labelme, CSV, semantic masks, COCO panoptic or Cityscapes; may be repeated",
     "--val": "the same for evaluation; or a number such as 0.2 or 20%%, the share of the training "
     "images to hold out (default: the validation split next to the training split, if there is "
     "one)",

@@ -239,11 +239,6 @@ def _load(spec: DatasetSpec) -> _Loaded:
     if spec in _loaded:
         return _loaded[spec]
     raw = read_dataset(spec)
-    if raw.task == "panoptic":
-        raise DataError(
-            f"{spec.path}: panoptic segments can be checked and shown, but models need instances "
-            "or semantic masks. Register it with Detectron2's register_coco_panoptic_separated."
-        )
     cleaned, dropped = clean(raw)
     file = _coco_file(cleaned, spec, dropped) if _fits_coco(cleaned) else None
     loaded = _Loaded(raw, cleaned, dropped, file)
@@ -271,12 +266,22 @@ def _coco_file(cleaned: DatasetSplit, spec: DatasetSpec, dropped: Sequence[Issue
     return cached_file(cache_folder() / "annotations" / name, write)
 
 
+def _describe_pixels(name: str, dataset: DatasetSplit) -> None:
+    """Set metadata: `stuff_classes` are all classes, `thing_classes` the things among them."""
+    kinds = {"semantic": "sem_seg", "panoptic": "panoptic"}
+    kind = dataset.metadata.get("evaluator_type", kinds[dataset.task])
+    set_metadata(name, stuff_classes=list(dataset.classes), evaluator_type=kind)
+    set_metadata(name, ignore_label=dataset.ignore_label)
+    if dataset.task == "panoptic":
+        isthing = dataset.metadata["isthing"]
+        things = [label for label, thing in zip(dataset.classes, isthing, strict=True) if thing]
+        set_metadata(name, thing_classes=things, isthing=isthing)
+
+
 def _describe(name: str, loaded: _Loaded) -> None:
     dataset = loaded.cleaned
     if dataset.annotates_pixels:
-        classes = list(dataset.classes)
-        set_metadata(name, stuff_classes=classes, evaluator_type="sem_seg")
-        set_metadata(name, ignore_label=dataset.ignore_label)
+        _describe_pixels(name, dataset)
         return
     kind = "coco_rotated" if dataset.task == "rotated" else "coco"
     kind = dataset.metadata.get("evaluator_type", kind)  # a format may name its own evaluator
