@@ -32,7 +32,6 @@ class DatasetStats:
         annotated: "boxes", "masks", "keypoints", "semantic masks", "panoptic masks", and what
             `register_annotation` adds to them.
         thing_ids: of panoptic data, those of `stuff_names` that are things.
-        most_masks: the most objects, or segments of panoptic data, on one image.
     """
 
     class_names: tuple[str, ...]
@@ -46,7 +45,6 @@ class DatasetStats:
     num_keypoints: int = 0
     annotated: frozenset[str] = frozenset()
     thing_ids: tuple[int, ...] = ()
-    most_masks: int = 0
 
     @property
     def num_images(self) -> int:
@@ -89,7 +87,6 @@ def dataset_stats(names: Sequence[str]) -> DatasetStats:
         num_keypoints=max(f.num_keypoints for f in stats),
         annotated=frozenset.union(*(f.annotated for f in stats)),
         thing_ids=stats[0].thing_ids,
-        most_masks=max(f.most_masks for f in stats),
     )
 
 
@@ -157,9 +154,6 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
         num_keypoints=max((len(o.get("keypoints", ())) // 3 for o in flat), default=0),
         annotated=_annotated(dicts, flat),
         thing_ids=tuple(numbers) or _thing_ids(dicts),
-        most_masks=max(
-            (len(item.get("segments_info", _objects(item))) for item in dicts), default=0
-        ),
     )
 
 

@@ -88,12 +88,12 @@ def _panoptic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 def _segments(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     def things() -> DatasetEvaluator:
-        path = Path(folder) / "things.json"
+        path = Path(folder) / "things" / "annotations.json"
         write_things(name, path)  # each process does: some may reach this later than others
         count = len(MetadataCatalog.get(name).thing_classes)
         ids = {number + 1: number for number in range(count)}
         set_metadata(name, json_file=str(path), thing_dataset_id_to_contiguous_id=ids)
-        return _coco(cfg, name, folder)
+        return _coco(cfg, name, str(path.parent))
 
     return EvaluatorsByOutput(
         {
