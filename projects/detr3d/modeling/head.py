@@ -51,7 +51,7 @@ class DETR3DHead(nn.Module):
         prior_prob: float,
     ) -> None:
         super().__init__()
-        self.point_range, self.num_cameras = tuple(point_range), num_cameras
+        self.point_range = tuple(point_range)
         # The first half of an embedding is the query's position, the second its content.
         self.query_embedding = nn.Embedding(num_queries, 2 * channels)
         self.reference_points = nn.Linear(channels, 3)

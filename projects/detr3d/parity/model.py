@@ -15,14 +15,13 @@ from d2ext.parity import recipe
 from d2ext.parity.case import Case, Comparison
 from d2ext.parity.detectors import watch
 from d2ext.parity.readers import register_parity_reader
-from d2ext.projects.detr3d.modeling import sampling
 from d2ext.projects.detr3d.modeling.box_code import decode_boxes, denormalise, encode_boxes
 from d2ext.projects.detr3d.modeling.criterion import SpaceCriterion, space_targets
 from d2ext.projects.detr3d.modeling.decoder import CameraView
 from d2ext.projects.detr3d.modeling.decoding import SpaceDetections, decode_detections
 from d2ext.projects.detr3d.modeling.detr3d import build_criterion
 from d2ext.projects.detr3d.modeling.head import DETR3DHead
-from d2ext.projects.detr3d.modeling.sampling import CameraFeatures
+from d2ext.projects.detr3d.modeling.sampling import project_points, sample_features
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
@@ -95,8 +94,7 @@ class DETR3DCase(Case):
     def view(self, dtype: torch.dtype = torch.float32) -> CameraView:
         """Return the made-up features and cameras."""
         levels = [level.to(dtype) for level in self.features()]
-        flat = CameraFeatures.flatten(levels, self.config["cameras"])
-        return CameraView(flat, self.given("input.lidar2img").to(dtype), self.image_size)
+        return CameraView(levels, self.given("input.lidar2img").to(dtype), self.image_size)
 
     def targets(self) -> SetTargets:
         """Return the ground truth of all samples."""
@@ -151,12 +149,13 @@ def _sampled(case: DETR3DCase) -> Outputs:
     """Yield the samples of every camera and level one by one, from the fused operation."""
     view, config = case.view(), case.config
     points = denormalise(case.given("input.reference_points"), config["pc_range"])
-    locations, seen = sampling.project_points(points, view.lidar2img, view.image_size)
+    locations, seen = project_points(points, view.lidar2img, view.image_size)
     cameras, levels, queries = config["cameras"], config["levels"], config["num_query"]
     single = torch.eye(cameras * levels).view(1, 1, -1, cameras, levels)
     weights = single.expand(case.batch_size, queries, -1, -1, -1).flatten(1, 2)
     each = locations.repeat_interleave(cameras * levels, dim=2)
-    samples = sampling.sample_features(view.features, each, weights)
+    everywhere = torch.ones(each.shape[:3], dtype=torch.bool)
+    samples = sample_features(view.levels, each, everywhere, weights)
     samples = samples.unflatten(1, (queries, cameras, 1, levels)).permute(0, 5, 1, 2, 3, 4)
     yield "sampling.features", samples
     yield "sampling.features_few_channels", samples[:, :3]
