@@ -84,6 +84,12 @@ def argument_parser() -> CommandParser:
         help="where outputs become boxes; none gives what the head predicts",
     )
     parser.add_argument(
+        "--paste",
+        choices=WHERE,
+        default="none",
+        help="where masks of boxes become masks of the image (default: none, they stay in the box)",
+    )
+    parser.add_argument(
         "--size",
         nargs=2,
         type=int,
@@ -124,6 +130,8 @@ def _options(args: argparse.Namespace) -> "ExportOptions":
     from d2ext.export.run import ExportOptions
 
     nms = args.nms or args.decode
+    if args.paste == "inside" and nms == "none":
+        raise ConfigError("--paste inside needs NMS inside.")
     if args.int8 and (args.format != "onnx" or not args.calibrate):
         raise ConfigError("--int8 needs --format onnx and --calibrate IMAGES.")
     if args.evaluate and (args.format != "onnx" or nms == "none"):
@@ -137,6 +145,7 @@ def _options(args: argparse.Namespace) -> "ExportOptions":
         output=output,
         decode=args.decode,
         nms=nms,
+        paste=args.paste,
         size=tuple(args.size) if args.size else None,
         images=_found(args.images, output, "--images"),
         calibration=_found(args.calibrate, output, "--calibrate") if args.int8 else [],

@@ -89,6 +89,7 @@ def add_dense_head_config(cfg: CfgNode) -> None:
     """Add `MODEL.DENSE_HEAD`, read by `d2ext.modeling.meta_arch.dense_detector`."""
     cfg.MODEL.DENSE_HEAD = CfgNode()
     cfg.MODEL.DENSE_HEAD.NAME = "ATSSHead"  # head of META_ARCHITECTURE DenseDetector, by its name
+    cfg.MODEL.DENSE_HEAD.ROTATED = False  # it learns and predicts rotated boxes
 
 
 def add_atss_config(cfg: CfgNode) -> None:
@@ -128,7 +129,7 @@ def add_fcos_config(cfg: CfgNode) -> None:
     fcos.CENTER_RADIUS = 1.5  # strides from a box's centre that learn it; 0: the whole box
     fcos.QUALITY = "centerness"  # what scores are multiplied by: centerness or iou
     fcos.QUALITY_BRANCH = "box"  # the tower it is predicted from: box or class
-    fcos.BOX_LOSS = "giou"  # giou, iou (its logarithm) or linear_iou
+    fcos.BOX_LOSS = "giou"  # giou, iou (its logarithm), linear_iou; rotated: linear_iou, prob_iou
     fcos.PRIOR_PROB = 0.01  # the class probability that the bias starts from
     fcos.FOCAL_LOSS_ALPHA = 0.25
     fcos.FOCAL_LOSS_GAMMA = 2.0

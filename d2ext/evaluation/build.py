@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from d2ext.config import learns_rotated_boxes
 from d2ext.data.catalog import set_metadata
 from d2ext.evaluation.by_output import EvaluatorsByOutput
 from d2ext.evaluation.panoptic_evaluator import PanopticEvaluator
@@ -62,7 +63,7 @@ def build_evaluator(
 
 
 def _coco(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    if cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator":
+    if learns_rotated_boxes(cfg):
         return _rotated(cfg, name, folder)  # predictions have angles even where the data have none
     return COCOEvaluator(name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from d2ext.config import learns_rotated_boxes
 from d2ext.data.augmentation.annotated_image import (
     AnnotatedImage,
     AnnotationTransform,
@@ -139,7 +140,7 @@ def _model_options(cfg: CfgNode, options: dict[str, Any], all_segments: bool) ->
         "masks": options["use_instance_mask"] or all_segments,
         "mask_format": options["instance_mask_format"],
         "keypoints": cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if options["use_keypoint"] else 0,
-        "rotated": cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator",
+        "rotated": learns_rotated_boxes(cfg),
         "undirected": cfg.INPUT.UNDIRECTED_BOXES,
         "proposal_topk": options.get("precomputed_proposal_topk"),
     }
