@@ -1,7 +1,7 @@
 """COCO's JSON: boxes, polygons, run lengths, crowds, keypoints, boxes with an angle, panoptic."""
 
 import math
-import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +19,7 @@ from d2ext.data.formats.coco_images import IDS, categories, image_items, number_
 from d2ext.data.formats.coco_layout import CocoSplit, find
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, Task
+from d2ext.data.formats.keypoint_names import mirror_pairs
 from d2ext.data.formats.panoptic import read_panoptic
 from d2ext.data.formats.semantic import is_mask_list, read_mask_list
 from d2ext.data.formats.values import as_numbers, is_true
@@ -39,15 +40,17 @@ def load(part: CocoSplit) -> DatasetSplit:
         DataError: it cannot be read, is no COCO file, has no images or none of them is found.
     """
     with collection_paused():
-        document, digest, is_ascii = read_json(part.path)
+        encodings: Counter[str] = Counter()
+        document, digest, is_ascii = read_json(part.path, encodings)
         if is_mask_list(document):
             return read_mask_list(part, document)
         if _is_panoptic(document):
             return read_panoptic(part, document)
         dataset, is_complete = _Reader(part, with_coco_keys(part.path, document)).read()
-        dataset.digest = digest
+        dataset.digest, dataset.encodings = digest, encodings
         # pycocotools opens files with the machine's encoding, which need not be UTF-8.
-        dataset.coco_file = part.path if is_complete and is_ascii else None
+        plain = is_ascii and not encodings
+        dataset.coco_file = part.path if is_complete and plain else None
         return dataset
 
 
@@ -256,23 +259,8 @@ def _is_points(value: Any) -> bool:
     return numbers and bool(value) and len(value) % 3 == 0
 
 
-def _flips(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pair the points that change places in a mirrored image, by their names in any case."""
-    known = {name.lower(): name for name in names}
-    pairs = [(name, known.get(_mirrored(name.lower()))) for name in names]
-    return [(name, other) for name, other in pairs if other is not None]
-
-
-def _mirrored(name: str) -> str:
-    """Return the name of the right one of a pair, "" for the name of no left one."""
-    if "left" in name:
-        return name.replace("left", "right")
-    right, found = re.subn(r"(?<![a-z])l(?![a-z])", "r", name)  # l_eye, eye_l, "eye L"
-    return right if found else ""
-
-
 def _metadata(items: Sequence[Item]) -> dict[str, Any]:
     given = (item.get("keypoints") for item in items)
     names = next(([*map(str, one)] for one in given if one and isinstance(one, list)), None)
-    points = {"keypoint_names": names, "keypoint_flip_map": _flips(names)} if names else {}
+    points = {"keypoint_names": names, "keypoint_flip_map": mirror_pairs(names)} if names else {}
     return {"categories": list(items), **points}

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from d2ext.data.formats.text_files import decode_file
 from d2ext.errors import DataError
 from d2ext.text import first_few
 
@@ -26,7 +27,7 @@ _REQUIRED = {
 }
 
 
-def read_text(path: Path) -> bytes:
+def _content(path: Path) -> bytes:
     """Return the bytes of an annotation file.
 
     Raises:
@@ -41,21 +42,19 @@ def read_text(path: Path) -> bytes:
         raise DataError(f"{path}: the annotation file cannot be read ({reason}).") from error
 
 
-def read_json(path: Path) -> tuple[Any, str, bool]:
+def read_json(path: Path, encodings: Counter[str] | None = None) -> tuple[Any, str, bool]:
     """Parse a JSON file.
 
+    Args:
+        encodings: see `d2ext.data.formats.text_files.read_text`.
     Returns:
         The document, a hash of the file's bytes, and `True` if the file is plain ASCII.
     Raises:
-        DataError: it cannot be read, is not UTF-8 or not JSON (with line and column).
+        DataError: it cannot be read, is not text or not JSON (with line and column).
     """
-    content = read_text(path)
+    content = _content(path)
     digest, is_ascii = hashlib.sha256(content).hexdigest()[:16], content.isascii()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: not UTF-8 text. Save the file as UTF-8.") from error
+    text = decode_file(path, content, encodings)
     del content  # half a gigabyte at COCO's size, which parsing does not need
     try:
         return json.loads(text), digest, is_ascii

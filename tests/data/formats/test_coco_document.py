@@ -114,7 +114,7 @@ def test_an_empty_file_is_broken_json(coco):
 
 
 def test_text_that_is_not_utf8_names_the_line(coco):
-    coco.annotations.write_bytes(b'{"images":\n"\xe4"}')
+    coco.annotations.write_bytes(b'{"images":\n"\x81"}')
     assert f"{coco.annotations}:2: not UTF-8" in message(coco)
 
 
