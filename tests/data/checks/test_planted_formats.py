@@ -130,6 +130,9 @@ FORMATS: dict[str, Callable[[Path], Path]] = {
     "masks": masks,
 }
 PLANTS = {
+    "yolo: another number of classes": Plant(
+        "class-count", "data.yaml", and_line("nc: 3"), ["data.yaml", "nc is 3", "2 classes"]
+    ),
     "yolo: no such class": Plant("class-unknown", LABELS, and_line("7 .5 .5 .2 .2"), ["2.txt:3"]),
     "yolo: word": Plant("record-broken", LABELS, and_line("cat .5 .5 .2 .2"), ["2.txt:3", "cat"]),
     "yolo: three numbers": Plant("record-broken", LABELS, and_line("0 .5 .5 .2"), ["2.txt:3"]),

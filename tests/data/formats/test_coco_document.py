@@ -65,7 +65,7 @@ def drop(part: str) -> Callable[[dict], None]:
         (lose("images", 1, "width"), ['have no "width": id 2']),
         (lose("categories", 0, "name"), ['have no "name": id 1']),
         (spoil("images", 0, height=0), ['"width" and "height"', "ids 1"]),
-        (spoil("images", 0, height="24"), ['"width" and "height"', "ids 1"]),
+        (spoil("images", 0, height="tall"), ['"width" and "height"', "ids 1"]),
         (spoil("annotations", 1, bbox=[1, 2, 3]), ['"bbox" must be four numbers', "id 2"]),
         (spoil("annotations", 1, bbox=[1, 2, 3, None]), ['"bbox" must be four numbers', "id 2"]),
         (spoil("annotations", 1, bbox=["1", "x", "3", "4"]), ['"bbox" must be', "id 2"]),
