@@ -10,8 +10,9 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.formats.dataset_split import Item
+from d2ext.data.image_reading import read_8_bit_image, read_image
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import check_image_size, read_image
+from detectron2.data.detection_utils import check_image_size
 from detectron2.structures import BoxMode
 
 
@@ -105,7 +106,7 @@ def read_annotated_image(item: Item, image_format: str) -> AnnotatedImage:
     image = read_image(item["file_name"], format=image_format)
     check_image_size(item, image)
     labels = item.get("sem_seg_file_name")
-    sem_seg = None if labels is None else read_image(labels, "L").squeeze(2)
+    sem_seg = None if labels is None else read_8_bit_image(labels, "L").squeeze(2)
     return AnnotatedImage(image, item.get("annotations", []), sem_seg)
 
 

@@ -14,7 +14,12 @@ from d2ext.data.formats.text_files import read_text
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Those of photographs and scans that Pillow reads; drawings and documents are no images here.
+IMAGE_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
+    *(".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif"),
+    *(".tiff", ".webp"),
+)
 _ALIASES = {
     "train": "train",
     "training": "train",

@@ -87,11 +87,36 @@ def _without_blind_flips(
     return list(augmentations)
 
 
-def build_test_mapper(cfg: CfgNode) -> DatasetMapper:
-    """Build Detectron2's mapper for evaluation, with the resizing of `INPUT.RESIZE`."""
+def build_test_mapper(cfg: CfgNode) -> "EvaluationMapper":
+    """Build the mapper for evaluation, with the resizing of `INPUT.RESIZE`."""
     options = DatasetMapper.from_config(cfg, is_train=False)
     options["augmentations"] = replace_resizing(cfg, options["augmentations"])
-    return DatasetMapper(**options)
+    return EvaluationMapper(**options)
+
+
+class EvaluationMapper(DatasetMapper):
+    """Detectron2's mapper for evaluation, which reads images as training does."""
+
+    def __call__(self, item: Item) -> Item:
+        """Map one dict; `item` itself is not changed.
+
+        Returns:
+            The dict with "image", (C, H, W) uint8, and "sem_seg" and "proposals" where the data
+            set has them; without annotations.
+        """
+        annotations = {"annotations", "sem_seg_file_name"}
+        mapped = copy.deepcopy({k: v for k, v in item.items() if k not in annotations})
+        labels = {k: item[k] for k in ("sem_seg_file_name",) if k in item}
+        found = read_annotated_image(mapped | labels, self.image_format)
+        given = T.AugInput(found.image, sem_seg=found.sem_seg)
+        transforms = self.augmentations(given)
+        mapped["image"] = torch.as_tensor(np.ascontiguousarray(given.image.transpose(2, 0, 1)))
+        if given.sem_seg is not None:
+            mapped["sem_seg"] = torch.as_tensor(given.sem_seg.astype("long"))
+        if self.proposal_topk is not None:
+            size = given.image.shape[:2]
+            utils.transform_proposals(mapped, size, transforms, proposal_topk=self.proposal_topk)
+        return mapped
 
 
 def build_validation_mapper(cfg: CfgNode) -> "TrainMapper":
@@ -130,7 +155,7 @@ class TrainMapper:
     Args:
         augmentations: Detectron2's augmentations and transforms, in order.
         motion: how annotations follow.
-        image_format: see `detectron2.data.detection_utils.read_image`.
+        image_format: see `d2ext.data.image_reading.read_image`.
         mixes: augmentations that draw further images, applied first.
         items: what they draw from: Detectron2's dicts.
         masks: learn masks; objects without one are left out.

@@ -1,6 +1,7 @@
 """YOLO: where data.yaml's paths lead, and every kind of label line."""
 
 import pytest
+from PIL import Image, features
 
 from d2ext.data.formats import load_split, load_splits
 from d2ext.errors import DataError
@@ -319,3 +320,20 @@ def test_named_keypoints_have_pairs(tmp_path):
     source = load_split(yolo(tmp_path, "0 0.5 0.5 0.25 0.5 0.5 0.5 2 0 0 0\n", yaml))
     assert source.metadata["keypoint_names"] == ["eye_l", "eye_r"]
     assert source.metadata["keypoint_flip_map"] == [("eye_l", "eye_r")]
+
+
+@pytest.mark.parametrize(
+    "suffix", ["jfif", "jpe", "ppm", "pgm", "jp2", "avif", "dib", "tga", "JPG", "webp", "apng"]
+)
+def test_every_suffix_of_images_is_used(tmp_path, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    kinds = {"pgm": "PPM", "jfif": "JPEG", "jpe": "JPEG", "jpg": "JPEG", "jp2": "JPEG2000"}
+    image = tmp_path / "images" / "train" / f"a.{suffix}"
+    image.parent.mkdir(parents=True)
+    picture = Image.new("L" if suffix == "pgm" else "RGB", (32, 24))
+    picture.save(image, kinds.get(suffix.lower(), "PNG" if suffix == "apng" else suffix.upper()))
+    write(tmp_path / "labels" / "train" / "a.txt", "0 0.5 0.5 0.2 0.2\n")
+    write(tmp_path / "data.yaml", "train: images/train\nnames: [cat]\n")
+    source = load_split(tmp_path)
+    assert (source.num_annotations, source.issues) == (1, [])
