@@ -30,6 +30,7 @@ from d2ext.data.formats.panoptic import read_panoptic
 from d2ext.data.formats.semantic import is_mask_list, read_mask_list
 from d2ext.data.formats.values import as_id, as_numbers, is_true
 from d2ext.data.issues import Issue, reading_issue
+from d2ext.data.keypoint_validity import keypoint_count
 from detectron2.structures import BoxMode
 
 __all__ = ["FORMAT", "CocoSplit", "find", "load"]
@@ -107,7 +108,7 @@ class _Reader:
             issues=self.issues,
             id_issues=ids,
             notes=notes,
-            metadata=_metadata(document["categories"]),
+            metadata=_metadata(document["categories"], images if task == "keypoints" else ()),
             category_ids=tuple(self.indices) if all(map(_is_int, self.indices)) else (),
             refusal=refused or unread_refusal(path, document, self.unread),
         )
@@ -293,8 +294,11 @@ def _is_points(value: Any) -> bool:
     return numbers and bool(value) and len(value) % 3 == 0
 
 
-def _metadata(items: Sequence[Item]) -> dict[str, Any]:
+def _metadata(items: Sequence[Item], images: Sequence[Item]) -> dict[str, Any]:
     given = (item.get("keypoints") for item in items)
     names = next(([*map(str, one)] for one in given if one and isinstance(one, list)), None)
+    if names is None and images:  # Detectron2 needs names of the points that it mirrors
+        objects = (item for image in images for item in image["annotations"])
+        names = [f"point_{number}" for number in range(keypoint_count(None, objects))]
     points = {"keypoint_names": names, "keypoint_flip_map": mirror_pairs(names)} if names else {}
     return {"categories": list(items), **points}

@@ -23,6 +23,7 @@ from d2ext.data.augmentation.resize import replace_resizing
 from d2ext.data.augmentation.single_image import build_augmentations
 from d2ext.data.augmentation.slices import crop_to_slice
 from d2ext.data.formats.corners import long_side_first
+from d2ext.data.formats.keypoint_names import one_sided
 from d2ext.data.mappers.registry import DEFAULT, Items, Mapper, Mode, register_mapper
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, MetadataCatalog
@@ -69,19 +70,24 @@ def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":
 def _without_blind_flips(
     cfg: CfgNode, augmentations: Sequence[T.Augmentation]
 ) -> list[T.Augmentation]:
-    """Drop horizontal flips where no keypoints are known to change places in a mirrored image.
+    """Drop flips where no keypoints are known to change places in a mirrored image.
 
     A left eye would keep its name on the right, so half of the labels would contradict the others.
+    Upside down is mirrored, too.
     """
     known = cfg.DATASETS.TRAIN and MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     if not cfg.MODEL.KEYPOINT_ON or not known or len(known.get("keypoint_names", ())) < 2:
         return list(augmentations)
-    flips = [a for a in augmentations if isinstance(a, T.RandomFlip) and a.horizontal]
-    if flips and not known.get("keypoint_flip_map"):
+    pairs = known.get("keypoint_flip_map", ())
+    alone = one_sided(known.keypoint_names, pairs)
+    flips = [a for a in augmentations if isinstance(a, T.RandomFlip)]
+    if flips and (alone or not pairs):
         _logger.warning(
-            "%s: no pairs of keypoints (left and right in their names, or flip_idx) are known, so "
-            "images are not mirrored.",
+            "%s: %s, so images are not mirrored.",
             ", ".join(cfg.DATASETS.TRAIN),
+            f"no partner is known for the keypoints {', '.join(alone)}"
+            if alone
+            else "no pairs of keypoints (left and right in their names, or flip_idx) are known",
         )
         return [a for a in augmentations if a not in flips]
     return list(augmentations)

@@ -161,3 +161,9 @@ def test_the_empty_group_of_all_classes_is_no_class(tmp_path, of_object, classes
     assert found.classes == (classes or ("animals", "cat", "dog"))
     assert any("it is no class" in note for note in found.notes) is (classes is not None)
     assert (found.coco_file is None) is (classes is not None)
+
+
+def test_keypoints_without_names_are_numbered_and_have_no_pairs(tmp_path):
+    found = coco(tmp_path, keypoints=[3, 4, 2, 5, 6, 2], num_keypoints=2)
+    assert found.metadata["keypoint_names"] == ["point_0", "point_1"]
+    assert found.metadata["keypoint_flip_map"] == []
