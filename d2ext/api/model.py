@@ -11,11 +11,11 @@ from PIL import Image, ImageOps
 
 from d2ext.api.arguments import as_pairs
 from d2ext.api.prediction import Prediction
-from d2ext.data.image_reading import read_image
 from d2ext.engine.config_choice import load_trained_config
 from d2ext.errors import ConfigError
 from d2ext.inference.inputs import find_images
 from d2ext.inference.predictor import Predictor
+from d2ext.inference.reading import read_file
 
 ImageInput = str | Path | NDArray | torch.Tensor | Image.Image
 
@@ -77,7 +77,7 @@ def _read_all(images: Sequence[Any]) -> Iterator[tuple[NDArray[np.uint8], str]]:
     for image in images:
         if isinstance(image, (str, Path)):
             for file in find_images([str(image)], output=None, flag="images"):
-                yield read_image(str(file), format="RGB"), str(file)
+                yield read_file(file), str(file)
         else:
             yield _as_rgb(image), ""
 

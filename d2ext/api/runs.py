@@ -90,7 +90,7 @@ def evaluate(
     output: str | Path = "",
     device: str = "",
     **keys: Any,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Evaluate weights as `d2ext-train --eval-only` does.
 
     Args:
@@ -98,13 +98,14 @@ def evaluate(
         data: as `--val` takes it; "" for the validation data of the training.
         config, output, device, keys: as in `train`.
     Returns:
-        The metrics by name, such as "bbox/AP", AP in percent.
+        The metrics by name, such as "bbox/AP" in percent; None for what cannot be measured.
     Raises:
         UserError: as `train`.
     """
     words = ["--eval-only", *as_flags({"--config-file": config, "--val": data})]
     pairs = {"MODEL.WEIGHTS": weights, "MODEL.DEVICE": device, "OUTPUT_DIR": output}
-    return _run(words, {**pairs, **keys}).metrics
+    folder = _run(words, {**pairs, **keys}).folder
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 def check(data: str | Path, val: Sequence[str | Path] = ()) -> "Report":
