@@ -79,7 +79,7 @@ class _Comments:
         for line in range(first, last + 1):
             if line in self.beside:
                 return self.beside[line]
-        words = []
+        words: list[str] = []
         while (first := first - 1) in self.above:
             words.insert(0, self.above[first])
         return " ".join(words)
