@@ -31,6 +31,7 @@ RANKS = {
     "inference": 7,
     "projects": 8,
     "cli": 9,
+    "api": 10,
 }
 
 
