@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d2ext.config.projects import import_projects
 from d2ext.data.formats import (
     cityscapes,
     coco,
@@ -99,6 +100,8 @@ class DetectedFormat:
 def detect_format(path: Path | str, images: Path | str | None = None) -> DetectedFormat:
     """Detect the format of a file or folder, by names and hardly any content.
 
+    Formats of projects that no config has named are asked about a path that no other format knows.
+
     Args:
         path: annotations, or a folder that holds them and the images.
         images: their folder, where it cannot be found from `path`.
@@ -109,14 +112,21 @@ def detect_format(path: Path | str, images: Path | str | None = None) -> Detecte
     images = None if images is None else Path(images).expanduser()
     if not path.exists() and not is_named(path, images):
         raise DataError(f"{path}: no such file or folder.{_neighbours(path)}")
-    found = [
+    found = _ask_formats(path, images)
+    if not found:
+        import_projects()
+        found = _ask_formats(path, images)
+    if len(found) == 1:
+        return found[0]
+    raise DataError(_ambiguous(path, found) if found else _unknown(path))
+
+
+def _ask_formats(path: Path, images: Path | None) -> list[DetectedFormat]:
+    return [
         DetectedFormat(path, known, parts)
         for known in _FORMATS.values()
         if (parts := known.find(path, images))
     ]
-    if len(found) == 1:
-        return found[0]
-    raise DataError(_ambiguous(path, found) if found else _unknown(path))
 
 
 def load_split(
