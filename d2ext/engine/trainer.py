@@ -26,6 +26,7 @@ from d2ext.engine.validation import build_loss_loader, validation_losses
 from d2ext.engine.warmup import build_lr_scheduler
 from d2ext.errors import UserError
 from d2ext.evaluation import build_evaluator
+from d2ext.modeling import build_model
 from d2ext.modeling.test_time_augmentation import with_tta
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -247,6 +248,12 @@ class Trainer(DefaultTrainer):
     def build_loss_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Batch]:
         """Build the loader of test images with annotations for TEST.VAL_LOSS."""
         return build_loss_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model = build_model(cfg)
+        logging.getLogger(__name__).info("Model:\n%s", model)
+        return model
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

@@ -7,18 +7,16 @@ import cv2
 import numpy as np
 import torch
 
-import d2ext.data
-import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.checkpoint import load_for_evaluation, read_metadata
 from d2ext.config.load import num_classes_keys
 from d2ext.data.augmentation.resize import resize_to
 from d2ext.engine.auto import inherit_auto
 from d2ext.engine.devices import choose_device
+from d2ext.modeling import build_model
 from d2ext.modeling.deploy import fuse_for_inference
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
-from detectron2.modeling import build_model
 
 
 class Predictor:
