@@ -10,9 +10,11 @@ from d2ext.export.check import compare, compare_detections
 from d2ext.export.detections import instances_of, to_image
 from d2ext.export.exported_module import ExportedModule, build_exported_module
 from d2ext.export.formats import load, save
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 from tests.helpers.detectors import STRIDES, some_images
 from tests.helpers.runtime_rcnn import tiny_model
+from tests.test_rcnn_recipes import narrow
 
 # A backbone of five convolutions: exporting takes seconds per layer.
 PYRAMID = {
@@ -108,6 +110,11 @@ def test_candidates_and_raw_outputs_are_of_every_proposal() -> None:
 def test_pooling_that_has_no_equal_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         exported(changes)
+
+
+def test_a_panoptic_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no semantic maps"):
+        exporter_for(build_model(narrow("panoptic_fpn_r50_1x")).eval())
 
 
 def test_only_masks_can_be_pasted() -> None:
