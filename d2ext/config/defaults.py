@@ -34,6 +34,12 @@ def add_input_config(cfg: CfgNode) -> None:
     cfg.INPUT.MIN_VISIBLE = 0.1  # objects cropped to a smaller share of their box are dropped
 
 
+def add_plugins_config(cfg: CfgNode) -> None:
+    """Add `PLUGINS` and `PLUGIN_FOLDERS`, read by `d2ext.config.plugins`."""
+    cfg.PLUGINS = []  # modules that add sections and register what the config names
+    cfg.PLUGIN_FOLDERS = []  # folders of plugins that are beside the config; filled in
+
+
 def add_auto_config(cfg: CfgNode) -> None:
     """Add `AUTO`, read by `d2ext.engine.auto`."""
     cfg.AUTO = []  # keys to be derived from data and machine; empty once resolved
@@ -141,6 +147,7 @@ def add_solver_config(cfg: CfgNode) -> None:
     cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER sets the length
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0  # batch size that LR and schedule are for; 0: any
     cfg.SOLVER.ACCUMULATE = 1  # batches per optimizer step (gradient accumulation)
+    cfg.SOLVER.FIND_UNUSED_PARAMETERS = False  # with several processes: some may lack a gradient
     cfg.SOLVER.AMP.DTYPE = "float16"  # float16 or bfloat16
     cfg.SOLVER.EMA = CfgNode()
     cfg.SOLVER.EMA.ENABLED = False  # evaluate and save an exponential moving average of the weights
@@ -160,6 +167,7 @@ def add_test_config(cfg: CfgNode) -> None:
 
 
 ALL = (
+    add_plugins_config,
     add_datasets_config,
     add_dataloader_config,
     add_input_config,
