@@ -259,7 +259,9 @@ class Trainer(DefaultTrainer):
             ConfigError: values of the config do not fit each other.
         """
         with explained_build():
-            return super().build_model(cfg)
+            model = build_model(cfg)
+        logging.getLogger(__name__).info("Model:\n%s", model)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -284,12 +286,6 @@ class Trainer(DefaultTrainer):
     def build_loss_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Batch]:
         """Build the loader of test images with annotations for TEST.VAL_LOSS."""
         return build_loss_loader(cfg, dataset_name)
-
-    @classmethod
-    def build_model(cls, cfg: CfgNode) -> nn.Module:
-        model = build_model(cfg)
-        logging.getLogger(__name__).info("Model:\n%s", model)
-        return model
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
