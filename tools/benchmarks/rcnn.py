@@ -5,6 +5,7 @@ first stage frozen, norms frozen, as both train pretrained backbones.
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from benchmarks.registry import register_benchmark
 from d2ext.checkpoint.conversion import convert
 from d2ext.config import load_config
 from d2ext.modeling import build_model
+from d2ext.modeling.deploy import fuse_for_inference
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
@@ -60,6 +62,7 @@ def ways(batch: int) -> dict[str, dict[str, Callable[[], Any]]]:
     """Return the functions to time, by task and by who computes it."""
     theirs = torchvision_model()
     own = own_model(theirs)
+    fused = fuse_for_inference(copy.deepcopy(own).eval())  # as `Predictor` does it
     problems = [make_problem() for _ in range(batch)]
     targets = [{"boxes": b, "labels": c + 1, "masks": m} for _, b, c, m in problems]
     items = []
@@ -75,7 +78,7 @@ def ways(batch: int) -> dict[str, dict[str, Callable[[], Any]]]:
         },
         "inference": {
             "torchvision": lambda: _infer(theirs, images),
-            "d2ext": lambda: _infer(own, items),
+            "d2ext": lambda: _infer(fused, items),
         },
     }
 
@@ -95,15 +98,17 @@ def _infer(model: nn.Module, *inputs: Any) -> Any:
 def _run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    dtype = getattr(torch, args.dtype)
     for task, functions in ways(args.batch).items():
         goal = GOALS[task]
-        print(f"\n{task}, {args.batch} of 3x{SIZE[0]}x{SIZE[1]}, {args.threads} threads", end="")
-        print(f"  [goal: {goal}x]")
+        size = f"{args.batch} of 3x{SIZE[0]}x{SIZE[1]}"
+        print(f"\n{task}, {size}, {args.dtype}, {args.threads} threads  [goal: {goal}x]")
         seconds: dict[str, list[float]] = {who: [] for who in functions}
         for number in range(args.repeats + 1):
             for who, function in functions.items():  # in turns: load changes with time
                 start = time.process_time()
-                function()
+                with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                    function()
                 if number:  # the first call allocates
                     seconds[who].append(time.process_time() - start)
         medians = {who: statistics.median(values) for who, values in seconds.items()}
@@ -115,6 +120,7 @@ def _run(args: argparse.Namespace) -> None:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=1, help="images per step")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--repeats", type=int, default=3, help="timed calls; the median counts")
 
 
