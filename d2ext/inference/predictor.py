@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import d2ext.data
-import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.checkpoint import load_for_evaluation, read_metadata
 from d2ext.config.load import num_classes_keys
 from d2ext.data.augmentation.resize import resize_to
@@ -19,11 +17,11 @@ from d2ext.engine.config_choice import NO_WEIGHTS, check_weights_name
 from d2ext.engine.devices import choose_device
 from d2ext.engine.finite import refuse_non_finite
 from d2ext.errors import WeightsError
+from d2ext.modeling import build_model
 from d2ext.modeling.deploy import fuse_for_inference
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
-from detectron2.modeling import build_model
 
 
 class Predictor:

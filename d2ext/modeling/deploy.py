@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from detectron2.layers import Conv2d
+from d2ext.modeling.frozen_norm import FoldedConv2d, folded_kernel
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -35,7 +36,11 @@ def fuse_norms(model: Module) -> Module:
     convolutions: list[Any] = [module for module in model.modules() if isinstance(module, Conv2d)]
     for layer in convolutions:
         # Other norms depend on the input, so that no constant kernel can hold them.
-        if isinstance(layer.norm, nn.BatchNorm2d):
+        if type(layer) in (Conv2d, FoldedConv2d) and isinstance(layer.norm, FrozenBatchNorm2d):
+            weight, bias = folded_kernel(layer)
+            layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+            layer.norm, layer.__class__ = None, Conv2d
+        elif isinstance(layer.norm, nn.BatchNorm2d):
             fused = fuse_conv_bn_eval(layer, layer.norm)
             layer.weight, layer.bias, layer.norm = fused.weight, fused.bias, None
     return model
