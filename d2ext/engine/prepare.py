@@ -23,6 +23,7 @@ from d2ext.config.load import find_config
 from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
 from d2ext.data.catalog import describe_datasets, reading_ahead
+from d2ext.data.learnable import check_learnable
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.auto import Machine, check_auto, describe, inherit_auto, resolve_auto
 from d2ext.engine.check_before_training import check_before_training
@@ -92,6 +93,8 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     notes += data_notes(cfg)
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
     check_compatibility(cfg, stats)
+    if not args.eval_only:
+        check_learnable(cfg)
 
     decided = resolve_auto(cfg, stats, machine(cfg, args))
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN

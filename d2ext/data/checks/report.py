@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.checks.kinds import KINDS, SEVERITIES, Kind, kind_of
+from d2ext.data.formats.archive import with_user_paths
 from d2ext.data.issues import Issue
 from d2ext.files import replacing
 
@@ -88,7 +89,7 @@ class Report:
 
 def _places(issues: Sequence[Issue], shown: int) -> Iterator[str]:
     """Yield the first issues in a line each, and how many more there are."""
-    yield from (f"{issue.where}: {issue.detail}" for issue in issues[:shown])
+    yield from (with_user_paths(f"{issue.where}: {issue.detail}") for issue in issues[:shown])
     if len(issues) > shown:
         yield f"and {len(issues) - shown} more"
 
