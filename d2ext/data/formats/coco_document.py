@@ -4,14 +4,17 @@
 be read are another matter, see `d2ext.data.formats.coco`.
 """
 
+import codecs
 import gc
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from d2ext.data.formats.text_files import decode_file
 from d2ext.errors import DataError
@@ -54,15 +57,17 @@ def read_json(path: Path, encodings: Counter[str] | None = None) -> tuple[Any, s
     """
     content = _content(path)
     digest, is_ascii = hashlib.sha256(content).hexdigest()[:16], content.isascii()
-    text = decode_file(path, content, encodings)
-    del content  # half a gigabyte at COCO's size, which parsing does not need
     try:
-        return json.loads(text), digest, is_ascii
+        with suppress(msgspec.DecodeError):  # as of NaN, which Python's json reads
+            return msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8)), digest, is_ascii
+        return json.loads(decode_file(path, content, encodings)), digest, is_ascii
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}:{error.lineno}:{error.colno}: broken JSON: {error.msg}. Mend that line, or "
             "export the annotations again if the file was cut short."
         ) from error
+    except RecursionError as error:
+        raise DataError(f"{path}: lists in lists too deep to be annotations.") from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.formats import (
+    cityscapes,
     coco,
     cvat,
     dota,
@@ -69,7 +70,8 @@ def register_format(name: str, find: Find, load: Load) -> None:
     _FORMATS.register(name, Format(name, find, load))
 
 
-for _module in (coco, voc, cvat, yolo, dota, labelme, via, label_studio, table, semantic):
+_MODULES = (coco, voc, cvat, yolo, dota, labelme, via, label_studio, table, semantic, cityscapes)
+for _module in _MODULES:
     register_format(_module.FORMAT, _module.find, _module.load)  # type: ignore[attr-defined]
 
 

@@ -5,11 +5,13 @@ Source: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch
 
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any
 
 import timm
 from torch import Tensor
 
+from d2ext.errors import ConfigError
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -34,12 +36,17 @@ class TimmBackbone(Backbone):
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name[:5]}*")[:5]) or "see timm.list_models()"
-            raise ValueError(f"timm has no model {name!r}; similar names: {near}")
+            near = get_close_matches(name, timm.list_models(), n=5) or ["see timm.list_models()"]
+            raise ConfigError(
+                f"MODEL.TIMM.NAME: timm has no model {name!r}; similar names: {', '.join(near)}."
+            )
         index = _index_of_strides(_create(name, in_channels))
         unknown = sorted(set(out_features) - set(index))
         if unknown:
-            raise ValueError(f"{name} has no feature map {unknown[0]!r}; it has {list(index)}")
+            raise ConfigError(
+                f"MODEL.TIMM.OUT_FEATURES: {name} has no feature map {unknown[0]!r}; it has "
+                f"{', '.join(index)}."
+            )
         self.out_features = tuple(feature for feature in index if feature in out_features)
         indices = [index[feature] for feature in self.out_features]
         self.model = _create(name, in_channels, out_indices=indices, pretrained=pretrained)

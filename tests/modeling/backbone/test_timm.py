@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from d2ext.errors import ConfigError
 from d2ext.modeling.backbone import TimmBackbone
 
 
@@ -28,10 +29,10 @@ def test_maps_have_the_strides_of_their_names(name: str, size: tuple[int, int]):
 
 
 def test_unknown_model_is_refused_with_similar_names():
-    with pytest.raises(ValueError, match=r"no model 'resnet17'; similar names: .*resnet"):
+    with pytest.raises(ConfigError, match=r"no model 'resnet17'; similar names: .*resnet"):
         build("resnet17", "stride8")
 
 
 def test_unknown_feature_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no feature map 'stride3'; it has .*stride32"):
+    with pytest.raises(ConfigError, match=r"no feature map 'stride3'; it has .*stride32"):
         build("resnet10t", "stride3")
