@@ -53,7 +53,10 @@ class Report:
 
     def text(self, shown: int = SHOWN) -> str:
         """Return each split in a line, then each kind with its count, remedy and first places."""
-        lines = [f"{name}: {_sentence(about)}" for name, about in self.about.items()]
+        lines = []
+        for name, about in self.about.items():
+            lines.append(f"{name}: {_sentence(about)}")
+            lines += [f"    {note}" for note in about.get("notes", ())]
         for kind, issues in self.by_kind().items():
             lines += ["", f"{kind.severity} {kind.code}, {len(issues)}: {kind}"]
             lines += [f"    {place}" for place in _places(issues, shown)]
