@@ -42,7 +42,7 @@ def load(part: SemanticSplit) -> DatasetSplit:
     dataset = DatasetSplit(FORMAT, part.path, part.split, "semantic", (), [])
     for image, mask in mask_pairs(part, dataset.issues):
         _add(dataset, image, mask)
-    _resolve_classes(dataset, listed_classes(part), part.all_masks)
+    _resolve_classes(dataset, listed_classes(part, dataset.encodings), part.all_masks)
     return dataset
 
 
