@@ -9,7 +9,7 @@ from torch import Tensor
 
 from d2ext.checkpoint import load_for_evaluation, read_metadata
 from d2ext.config.load import num_classes_keys
-from d2ext.data.augmentation.resize import resize_to
+from d2ext.data.augmentation.resize import ResizeShortestEdge, resize_to
 from d2ext.data.image_reading import from_rgb
 from d2ext.engine.auto import inherit_auto
 from d2ext.engine.build import explained_build
@@ -21,7 +21,6 @@ from d2ext.modeling import build_model
 from d2ext.modeling.deploy import fuse_for_inference
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.data import transforms as T
 
 
 class Predictor:
@@ -54,7 +53,7 @@ class Predictor:
         fuse_for_inference(self.model)  # after loading: it changes the parameters' names
         self.format, self.device = cfg.INPUT.FORMAT, torch.device(cfg.MODEL.DEVICE)
         shortest = cfg.INPUT.MIN_SIZE_TEST
-        by_edge = T.ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
+        by_edge = ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
         self.resize = resize_to(cfg) or by_edge
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
