@@ -72,7 +72,7 @@ def _predict_images(cfg: "CfgNode", args: argparse.Namespace) -> int:
         confidence=args.confidence,
         pictures=args.pictures,
         formats=args.format,
-        batch=args.batch or (8 if on_gpu else 1),
+        batch=args.batch,
         # On a CPU the model needs the cores itself.
         workers=_workers(on_gpu) if args.workers is None else args.workers,
         quiet=args.quiet,
@@ -104,7 +104,7 @@ def argument_parser() -> CommandParser:
     )
     add("--no-pictures", dest="pictures", action="store_false", help="write no annotated copies")
     add("--format", nargs="+", default=[], choices=FORMATS, help="also write detections like this")
-    add("--batch", type=count, default=0, help="images per batch (default: 8 on a GPU, else 1)")
+    add("--batch", type=count, default=0, help="images per batch (default: by their size)")
     add("--workers", type=count, help="processes that read images (default: 4 for a GPU, else 0)")
     add("--quiet", action="store_true", help="show no progress")
     parser.add_opts()

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from d2ext.errors import DataError, UserError
@@ -15,7 +16,13 @@ from d2ext.inference.heartbeat import Heartbeat
 from d2ext.inference.prediction_files import save_picture, write_results
 from d2ext.inference.prediction_kinds import PredictionKind, prediction_kind
 from d2ext.inference.predictor import Predictor
-from d2ext.inference.reading import ImageFiles, LoadedImage, read_images, same_size_batches
+from d2ext.inference.reading import (
+    ImageFiles,
+    LoadedImage,
+    batch_size_for,
+    read_images,
+    same_size_batches,
+)
 from d2ext.inference.timing import Stopwatch
 from d2ext.inference.video import SUFFIXES, open_video, write_video
 from d2ext.inference.writers import Writer, build_writers
@@ -44,7 +51,7 @@ class PredictOptions:
         confidence: minimum score of a detection.
         pictures: write annotated copies.
         formats: names of further formats; see `build_writers`.
-        batch: images per batch.
+        batch: images per batch; 0: by their size and the device.
         workers: processes that read images; 0: none.
         quiet: show no progress.
     """
@@ -52,7 +59,7 @@ class PredictOptions:
     confidence: float = 0.5
     pictures: bool = True
     formats: Sequence[str] = ()
-    batch: int = 1
+    batch: int = 0
     workers: int = 0
     quiet: bool = False
 
@@ -152,10 +159,13 @@ class Job:
         """Yield every file with its entry in predictions.json; None where it failed."""
         readable = ImageFiles(files, self.predictor.prepare, keep=self.options.pictures)
         loaded = self._timed(read_images(readable, self.options.workers))
-        for batch in same_size_batches(loaded, self.options.batch):
+        for batch in same_size_batches(loaded, self._batch_size):
             for image, prediction in self._detect(batch, files):
                 file = files[image.number]
                 yield file, self._entry(file, names[file], image, prediction)
+
+    def _batch_size(self, pixels: Tensor) -> int:
+        return self.options.batch or batch_size_for(pixels, self.predictor.device.type == "cuda")
 
     def _timed(self, images: Any) -> Iterator[LoadedImage]:
         iterator = iter(images)

@@ -16,6 +16,10 @@ from d2ext.processes import shield_worker
 
 WAITING = 8  # batches of other sizes that wait for more images
 
+# Of the inputs of a batch together. Small inputs gain most: on a CPU, a batch of 8 of 128 x 171
+# pixels takes 16 ms per image, single ones 40 ms.
+_CPU_PIXELS, _GPU_PIXELS = 2**18, 2**23
+
 
 @dataclass(frozen=True)
 class LoadedImage:
@@ -81,11 +85,22 @@ def read_images(files: ImageFiles, workers: int) -> Iterable[LoadedImage]:
     )
 
 
-def same_size_batches(images: Iterable[LoadedImage], size: int) -> Iterator[list[LoadedImage]]:
+def batch_size_for(pixels: Tensor, on_gpu: bool) -> int:
+    """Return how many inputs of this size make a batch: many small ones, few large ones."""
+    height, width = pixels.shape[-2:]
+    return max(1, min(16, (_GPU_PIXELS if on_gpu else _CPU_PIXELS) // (height * width)))
+
+
+def same_size_batches(
+    images: Iterable[LoadedImage], size: Callable[[Tensor], int]
+) -> Iterator[list[LoadedImage]]:
     """Group images whose inputs have one size, so that no image is padded for another's sake.
 
     A model may look at the padding, so predictions would depend on the other images of a batch.
     Unreadable images come alone, as soon as they are met.
+
+    Args:
+        size: returns the number of images per batch for an input.
     """
     waiting: dict[tuple[int, ...], list[LoadedImage]] = {}
     for image in images:
@@ -94,7 +109,7 @@ def same_size_batches(images: Iterable[LoadedImage], size: int) -> Iterator[list
             continue
         group = waiting.setdefault(tuple(image.pixels.shape), [])
         group.append(image)
-        if len(group) == size:
+        if len(group) >= size(image.pixels):
             yield waiting.pop(tuple(image.pixels.shape))
         elif len(waiting) > WAITING:
             yield waiting.pop(next(iter(waiting)))
