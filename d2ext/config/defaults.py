@@ -56,6 +56,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     timm.NAME = "resnet18"  # a name of timm.list_models()
     timm.OUT_FEATURES = ["stride8", "stride16", "stride32"]  # "stride" and a number
     timm.PRETRAINED = False  # fetch timm's weights
+    timm.FREEZE_NORM = False  # batch norms keep their statistics, scale and shift
 
     fpn = cfg.MODEL.FPN
     fpn.BOTTOM_UP = "SwinTransformer"  # registered name of the backbone below FPNBackbone
