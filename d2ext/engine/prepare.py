@@ -23,6 +23,7 @@ from d2ext.config.load import find_config
 from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
 from d2ext.data.catalog import describe_datasets, reading_ahead
+from d2ext.engine import pretrained
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.auto import Machine, check_auto, describe, inherit_auto, resolve_auto
 from d2ext.engine.check_before_training import check_before_training
@@ -59,7 +60,8 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     """Resolve and check everything that training or evaluation needs.
 
     `cfg` is written in this function alone: by the assignments below, and in place by
-    `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return values.
+    `choose_start`, `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return
+    values.
 
     Raises:
         UserError: with one message that names the file or key and the remedy.
@@ -77,6 +79,7 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     check_names(cfg)  # of data sets, too, which are registered by now
     check_output(Path(cfg.OUTPUT_DIR))
 
+    notes.insert(0, choose_start(cfg, args))
     saved = read_saved(cfg, args)  # before the data are read, which takes longer
     if "config" in saved:
         cfg.SEED = saved_seed(saved["config"]) if args.resume and cfg.SEED < 0 else cfg.SEED
@@ -97,6 +100,7 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
     notes += [describe(decided, names)] if decided else []
     if not args.eval_only:
+        notes += [] if args.resume else pretrained.check_pixels(cfg)
         notes += check_training_data(cfg, stats)
         notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
@@ -151,6 +155,20 @@ def check_output(folder: Path) -> None:
         raise OutputError(
             f"{folder}: cannot be written to ({error.strerror}); OUTPUT_DIR FOLDER names another."
         ) from error
+
+
+def choose_start(cfg: CfgNode, args: argparse.Namespace) -> str:
+    """Choose the weights of a new training where MODEL.WEIGHTS is `auto`, in place.
+
+    Returns:
+        A line for the head of the log: what the run starts from, and what that means.
+    """
+    if args.eval_only or args.resume or pretrained.KEY not in cfg.AUTO:
+        return f"weights: {cfg.MODEL.WEIGHTS or 'random'}"
+    chosen = pretrained.choose_weights(cfg, fetch=True)
+    cfg.MODEL.WEIGHTS = chosen.value
+    cfg.AUTO.remove(pretrained.KEY)
+    return f"weights: {chosen}" if chosen.value else f"weights: {chosen.reason}"
 
 
 def weights_to_inherit(cfg: CfgNode, args: argparse.Namespace) -> str:

@@ -42,7 +42,7 @@ def _address(facts: PretrainedCfg) -> str:
     if facts.hf_hub_id:
         file = facts.hf_hub_filename or "model.safetensors"
         return f"{_HUB}/{facts.hf_hub_id}/resolve/main/{file}"
-    return facts.url or ""
+    return str(facts.url or "")
 
 
 def _times_255(values: tuple[float, ...]) -> tuple[float, float, float]:
