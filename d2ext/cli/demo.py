@@ -7,9 +7,11 @@ from pathlib import Path
 from d2ext.config import load_config
 from d2ext.errors import ConfigError
 from d2ext.inference.camera import watch
+from d2ext.inference.demos import DemoRequest, find_demo
 from d2ext.inference.inputs import find_inputs
 from d2ext.inference.predict import Job
 from d2ext.inference.predictor import Predictor
+from detectron2.config import CfgNode
 
 EXAMPLES = """\
 examples:
@@ -22,7 +24,8 @@ The command writes annotated copies of images and videos, and predictions.json: 
 frame of a video, the detections, each with box (x0, y0, x1, y1 in pixels), score, class and, if the
 model predicts them, mask (COCO run lengths) and keypoints (x, y, score). For a camera it writes the
 video only. A semantic segmentation model gives one region per class: its mask, the box around it,
-and as score the mean probability of its pixels.
+and as score the mean probability of its pixels. A model whose input is not a single image, such as
+DETR3D, takes inputs of its own: see the README of its project.
 """
 
 
@@ -36,9 +39,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = argument_parser().parse_args(argv)
     if not 0 <= args.confidence <= 1:
         raise ConfigError(f"--confidence is a score from 0 to 1, got {args.confidence}.")
+    cfg = load_config(args.config_file, args.opts)
+    demo = find_demo(cfg)
+    if demo is None:
+        _predict_images(cfg, args)
+    elif args.camera is None:
+        demo(DemoRequest(cfg, args.input, Path(args.output), args.confidence))
+    else:
+        name = cfg.MODEL.META_ARCHITECTURE
+        raise ConfigError(f"--camera: {name} does not take single images; use --input.")
+
+
+def _predict_images(cfg: CfgNode, args: argparse.Namespace) -> None:
     output = Path(args.output)
     inputs = find_inputs(args.input, output) if args.input else {}
-    predictor = Predictor(load_config(args.config_file, args.opts))
+    predictor = Predictor(cfg)
     job = Job(predictor, output, args.confidence)
     if args.camera is not None:
         watch(args.camera, output, lambda frame, stopwatch: job.predict(frame, stopwatch).picture)

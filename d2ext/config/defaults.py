@@ -34,6 +34,12 @@ def add_input_config(cfg: CfgNode) -> None:
     cfg.INPUT.MIN_VISIBLE = 0.1  # objects cropped to a smaller share of their box are dropped
 
 
+def add_plugins_config(cfg: CfgNode) -> None:
+    """Add `PLUGINS` and `PLUGIN_FOLDERS`, read by `d2ext.config.plugins`."""
+    cfg.PLUGINS = []  # modules that add sections and register what the config names
+    cfg.PLUGIN_FOLDERS = []  # folders of plugins that are beside the config; filled in
+
+
 def add_auto_config(cfg: CfgNode) -> None:
     """Add `AUTO`, read by `d2ext.engine.auto`."""
     cfg.AUTO = []  # keys to be derived from data and machine; empty once resolved
@@ -88,6 +94,7 @@ def add_dense_head_config(cfg: CfgNode) -> None:
     """Add `MODEL.DENSE_HEAD`, read by `d2ext.modeling.meta_arch.dense_detector`."""
     cfg.MODEL.DENSE_HEAD = CfgNode()
     cfg.MODEL.DENSE_HEAD.NAME = "ATSSHead"  # head of META_ARCHITECTURE DenseDetector, by its name
+    cfg.MODEL.DENSE_HEAD.ROTATED = False  # it learns and predicts rotated boxes
 
 
 def add_atss_config(cfg: CfgNode) -> None:
@@ -127,7 +134,7 @@ def add_fcos_config(cfg: CfgNode) -> None:
     fcos.CENTER_RADIUS = 1.5  # strides from a box's centre that learn it; 0: the whole box
     fcos.QUALITY = "centerness"  # what scores are multiplied by: centerness or iou
     fcos.QUALITY_BRANCH = "box"  # the tower it is predicted from: box or class
-    fcos.BOX_LOSS = "giou"  # giou, iou (its logarithm) or linear_iou
+    fcos.BOX_LOSS = "giou"  # giou, iou (its logarithm), linear_iou; rotated: linear_iou, prob_iou
     fcos.PRIOR_PROB = 0.01  # the class probability that the bias starts from
     fcos.FOCAL_LOSS_ALPHA = 0.25
     fcos.FOCAL_LOSS_GAMMA = 2.0
@@ -146,6 +153,7 @@ def add_solver_config(cfg: CfgNode) -> None:
     cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER sets the length
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0  # batch size that LR and schedule are for; 0: any
     cfg.SOLVER.ACCUMULATE = 1  # batches per optimizer step (gradient accumulation)
+    cfg.SOLVER.FIND_UNUSED_PARAMETERS = False  # with several processes: some may lack a gradient
     cfg.SOLVER.AMP.DTYPE = "float16"  # float16 or bfloat16
     cfg.SOLVER.EMA = CfgNode()
     cfg.SOLVER.EMA.ENABLED = False  # evaluate and save an exponential moving average of the weights
@@ -165,6 +173,7 @@ def add_test_config(cfg: CfgNode) -> None:
 
 
 ALL = (
+    add_plugins_config,
     add_datasets_config,
     add_dataloader_config,
     add_input_config,

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,14 +184,25 @@ def _image_problems(dataset: DatasetSplit) -> dict[int, tuple[str, str]]:
         for number, image in enumerate(dataset.images)
         if (problem := _image_problem(image, infos[image["file_name"]]))
     }
-    if dataset.task == "semantic":
-        files = [image["sem_seg_file_name"] for image in dataset.images]
-        labels = map_files(read_label_info, files)
-        for number, image in enumerate(dataset.images):
-            problem = _label_problem(image, labels[image["sem_seg_file_name"]])
-            if problem is not None:
-                found.setdefault(number, problem)
+    for number, problem in _label_problems(dataset):
+        found.setdefault(number, problem)
     return dict(sorted(found.items()))
+
+
+def _label_problems(dataset: DatasetSplit) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yield position, code and detail of label images that cannot be used."""
+    if not dataset.annotates_pixels:
+        return
+    key = "sem_seg_file_name" if dataset.task == "semantic" else "pan_seg_file_name"
+    files = [image[key] for image in dataset.images]
+    if dataset.task == "semantic":
+        infos: Mapping[str, LabelInfo | ImageInfo] = map_files(read_label_info, files)
+    else:
+        infos = read_image_infos(files)
+    for number, image in enumerate(dataset.images):
+        problem = _label_problem(image, infos[image[key]])
+        if problem is not None:
+            yield number, problem
 
 
 def _image_problem(image: Item, info: ImageInfo) -> tuple[str, str] | None:
@@ -205,9 +216,10 @@ def _image_problem(image: Item, info: ImageInfo) -> tuple[str, str] | None:
     return code, detail
 
 
-def _label_problem(image: Item, info: LabelInfo) -> tuple[str, str] | None:
+def _label_problem(image: Item, info: LabelInfo | ImageInfo) -> tuple[str, str] | None:
     if info.problem:
-        return info.problem, info.detail
+        code = "labels-missing" if info.problem.startswith("image-") else info.problem
+        return code, info.detail
     size = (image["width"], image["height"])
     return None if info.size == size else ("labels-size", f"{info.size}, the image {size}")
 

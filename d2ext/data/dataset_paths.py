@@ -30,6 +30,11 @@ def parse_dataset_flag(text: str) -> tuple[Path, Path | None]:
             f"{text!r}: expected PATH, a data set or its annotations, or ANNOTATIONS:IMAGES, for "
             "example my/train.json:my/images."
         )
+    annotations, images = pairs[0]
+    if annotations.is_dir() and images.is_file():
+        raise DataError(
+            f"{text!r}: the annotations come first: {images}:{annotations}, then the images."
+        )
     return pairs[0]
 
 

@@ -22,7 +22,7 @@ from d2ext.data.mappers import build_mapper
 from d2ext.data.sampling import Sample, SampleStream, build_training_sampler
 from d2ext.data.statistics import dataset_stats
 from d2ext.errors import ConfigError, DataError
-from d2ext.processes import end_with_parent
+from d2ext.processes import shield_worker
 from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetFromList,
@@ -80,7 +80,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
     """
     loader = build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, "test"))
     loader.generator = torch.Generator()
-    loader.worker_init_fn = end_with_parent
+    loader.worker_init_fn = shield_worker
     return loader
 
 
@@ -205,5 +205,5 @@ def _collate(items: list[Item]) -> list[Item]:
 
 def _prepare_worker(entries: list[Item], classes: list[str], worker: int) -> None:
     """Register the config's data sets in a worker: a spawned one starts with an empty catalog."""
-    end_with_parent()
+    shield_worker()
     register_specs(entries, classes)

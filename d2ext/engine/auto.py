@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,10 +106,23 @@ def inherit_auto(cfg: CfgNode, dumped: str) -> None:
             cfg.AUTO.remove(key)
 
 
-def describe(decided: dict[str, Any], names: Sequence[str]) -> str:
-    """Format derived values for the log, one line per key."""
-    lines = [f"  {key} = {value}" for key, value in decided.items()]
-    return f"derived from {', '.join(names)} and this machine:\n" + "\n".join(lines)
+def describe(
+    decided: dict[str, Any], names: Sequence[str], sections: Collection[str] | None = None
+) -> str:
+    """Format derived values for the log, one line per section of the config.
+
+    Args:
+        names: of the data sets.
+        sections: those that the model was built from, such as "MODEL.SWIN"; other values below
+            MODEL are left out. None: all count.
+    """
+    lines: dict[str, list[str]] = {}
+    for key, value in decided.items():
+        section, _, name = key.rpartition(".")
+        if sections is None or not section.startswith("MODEL.") or section in sections:
+            lines.setdefault(section, []).append(f"{name} {value}")
+    text = (f"  {section}: {', '.join(values)}" for section, values in lines.items())
+    return "\n".join([f"derived from {', '.join(names)} and this machine:", *text])
 
 
 def _read(tree: Any, key: str) -> Any:

@@ -2,17 +2,20 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from d2ext.engine.accumulation import batch_weights
 from d2ext.engine.clipping import Clip
+from d2ext.engine.finite import non_finite_parameters
 from d2ext.engine.seeding import seed_step
-from d2ext.errors import UserError
+from d2ext.errors import ConfigError, UserError
+from d2ext.text import first_few
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
@@ -27,7 +30,8 @@ class TrainStep(SimpleTrainer):
     Args:
         model: returns a dictionary of scalar losses, or one loss.
         data_loader: yields batches; not iterated before the first iteration.
-        accumulate: number of batches whose mean gradient makes one optimizer step.
+        accumulate: number of batches whose gradients make one optimizer step, weighed by their
+            objects; see `batch_weights`.
         dtype: of the forward pass under autocast; None: no autocast.
         clip: clips the gradients in place; None: no clipping.
         seed: seeds the random numbers of every iteration.
@@ -59,16 +63,17 @@ class TrainStep(SimpleTrainer):
             UserError: a loss is not finite; the weights are unchanged.
         """
         self.optimizer.zero_grad()
-        losses, names, waited = [], [], 0.0
-        for part in range(self.accumulate):
-            batch, seconds = self._next_batch()
-            waited += seconds
-            names.append([str(image.get("file_name", "?")) for image in batch])
-            with self._synchronised(part + 1 == self.accumulate):
-                losses.append(self._forward_backward(batch, part))
+        found = [self._next_batch() for _ in range(self.accumulate)]
+        batches, waited = [batch for batch, _ in found], sum(seconds for _, seconds in found)
+        names = [[str(image.get("file_name", "?")) for image in batch] for batch in batches]
+        weights, losses = batch_weights(self._own_model, batches), []
+        for part, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
+            with self._synchronised(part + 1 == self.accumulate), self._explained(names[part]):
+                losses.append(self._forward_backward(batch, part, weight))
+        self._check_all_used()
         self.after_backward()
         norm = self._clip()
-        metrics = _mean(self._finite(losses, names))  # raises before the weights change
+        metrics = _sum(self._finite(losses, names), weights)  # raises before the weights change
         if norm is not None:
             metrics["grad_norm"] = norm.item()
         log_metrics(metrics, waited)
@@ -107,15 +112,46 @@ class TrainStep(SimpleTrainer):
             return self.model.no_sync()
         return nullcontext()
 
-    def _forward_backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
+    @property
+    def _own_model(self) -> nn.Module:
+        if isinstance(self.model, DistributedDataParallel):
+            return self.model.module
+        return self.model
+
+    @contextmanager
+    def _explained(self, images: list[str]) -> Iterator[None]:
+        """Turn whatever the model raises into a `UserError` where its weights are not finite."""
+        try:
+            yield
+        except (UserError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            bad = non_finite_parameters(self._own_model)
+            if not bad:
+                raise
+            what = [f"weights are not finite ({first_few(bad, 3)})"]
+            raise UserError(self._non_finite_message(what, {}, images)) from error
+
+    def _check_all_used(self) -> None:
+        """Name parameters without a gradient, over which DistributedDataParallel would stumble."""
+        parallel = isinstance(self.model, DistributedDataParallel)
+        if not parallel or self.model.find_unused_parameters:
+            return
+        unused = [n for n, p in self._own_model.named_parameters() if _lacks_gradient(p)]
+        if unused:
+            raise ConfigError(
+                f"the losses do not depend on {first_few(unused)}, which several processes cannot "
+                "train together. Set SOLVER.FIND_UNUSED_PARAMETERS True, or freeze them."
+            )
+
+    def _forward_backward(self, batch: Batch, part: int, weight: float) -> dict[str, Tensor]:
         seed_step(self.seed, comm.get_rank(), self.iter, part)
         with torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype is not None):
             losses = self.model(batch)
         if isinstance(losses, Tensor):
             losses = {"total_loss": losses}
         total = sum(losses.values())
-        # Gradients of the parts add up: dividing makes their sum the mean over the batches.
-        self.scaler.scale(total / self.accumulate).backward()
+        self.scaler.scale(total * weight).backward()
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _clip(self) -> Tensor | None:
@@ -137,6 +173,8 @@ class TrainStep(SimpleTrainer):
                 f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)
             ]
             if bad:
+                if weights := non_finite_parameters(self._own_model):
+                    bad.append(f"weights are not finite ({first_few(weights, 3)})")
                 raise UserError(self._non_finite_message(bad, terms, images))
         return read
 
@@ -168,6 +206,17 @@ def log_metrics(metrics: dict[str, float], waited: float) -> None:
     losses = [value for name, value in mean.items() if name != "grad_norm"]
     for name, value in {**mean, "total_loss": sum(losses)}.items():
         storage.put_scalar(name, value)
+
+
+def _lacks_gradient(parameter: nn.Parameter) -> bool:
+    return parameter.requires_grad and parameter.grad is None
+
+
+def _sum(terms: list[dict[str, float]], weights: Sequence[float]) -> dict[str, float]:
+    """Add up each name over the dictionaries, weighed."""
+    names = dict.fromkeys(name for each in terms for name in each)
+    pairs = list(zip(terms, weights, strict=True))
+    return {name: sum(each.get(name, 0.0) * weight for each, weight in pairs) for name in names}
 
 
 def _class(optimizer: torch.optim.Optimizer) -> str:

@@ -4,6 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from d2ext.config import learns_rotated_boxes
+from d2ext.data.catalog import set_metadata
+from d2ext.evaluation.by_output import EvaluatorsByOutput
+from d2ext.evaluation.panoptic_evaluator import PanopticEvaluator
+from d2ext.evaluation.segment_labels import SegmentLabelEvaluator, write_things
 from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -11,7 +16,6 @@ from detectron2.evaluation import (
     COCOEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluator,
-    DatasetEvaluators,
     RotatedCOCOEvaluator,
     SemSegEvaluator,
 )
@@ -46,7 +50,7 @@ def build_evaluator(
     Args:
         dataset_name: a registered data set. One without an `evaluator_type` is converted to COCO
             and evaluated as such. Detectron2's "coco_panoptic_seg" is also evaluated as COCO and
-            as semantic segmentation.
+            as semantic segmentation, as far as the model returns these.
         output_folder: folder for the results; default: `OUTPUT_DIR/inference/NAME`.
 
     Raises:
@@ -59,7 +63,7 @@ def build_evaluator(
 
 
 def _coco(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    if cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator":
+    if learns_rotated_boxes(cfg):
         return _rotated(cfg, name, folder)  # predictions have angles even where the data have none
     return COCOEvaluator(name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
 
@@ -74,11 +78,35 @@ def _semantic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 def _panoptic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    panoptic = COCOPanopticEvaluator(name, output_dir=folder)
-    return DatasetEvaluators([_coco(cfg, name, folder), _semantic(cfg, name, folder), panoptic])
+    return EvaluatorsByOutput(
+        {
+            "instances": lambda: _coco(cfg, name, folder),
+            "sem_seg": lambda: _semantic(cfg, name, folder),
+            "panoptic_seg": lambda: COCOPanopticEvaluator(name, output_dir=folder),
+        }
+    )
+
+
+def _segments(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    def things() -> DatasetEvaluator:
+        path = Path(folder) / "things" / "annotations.json"
+        write_things(name, path)  # each process does: some may reach this later than others
+        count = len(MetadataCatalog.get(name).thing_classes)
+        ids = {number + 1: number for number in range(count)}
+        set_metadata(name, json_file=str(path), thing_dataset_id_to_contiguous_id=ids)
+        return _coco(cfg, name, str(path.parent))
+
+    return EvaluatorsByOutput(
+        {
+            "panoptic_seg": lambda: PanopticEvaluator(name, folder),
+            "sem_seg": lambda: SegmentLabelEvaluator(name),
+            "instances": things,
+        }
+    )
 
 
 register_evaluator("coco", _coco)
 register_evaluator("coco_rotated", _rotated)
 register_evaluator("sem_seg", _semantic)
 register_evaluator("coco_panoptic_seg", _panoptic)
+register_evaluator("panoptic", _segments)

@@ -2,12 +2,14 @@
 
 from d2ext.export.dense import DenseExporter
 from d2ext.export.exporter import Exporter, NMSExporter, exporter_for, register_exporter
+from d2ext.export.rcnn import RCNNExporter
 from d2ext.export.selection import topk_candidates
 
 __all__ = [
     "DenseExporter",
     "Exporter",
     "NMSExporter",
+    "RCNNExporter",
     "exporter_for",
     "register_exporter",
     "topk_candidates",

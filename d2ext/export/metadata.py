@@ -27,6 +27,7 @@ class Metadata:
         padding: pixel value per channel of the padding on the right and bottom.
         nms: "inside" if the outputs are detections, by NMS or as the model selects; or "none".
         decode: "inside" if the outputs are decoded boxes, or "none".
+        paste: "inside" if masks cover the image, or "none" if they cover their boxes.
         outputs: names of the outputs.
     """
 
@@ -43,6 +44,7 @@ class Metadata:
     padding: list[float]
     nms: str
     decode: str
+    paste: str
     outputs: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,5 +82,6 @@ def describe(
         padding=[m + shift * s for m, s in zip(mean, std, strict=True)],
         nms=nms,
         decode=decode,
+        paste="inside" if exporter.paste else "none",
         outputs=list(outputs),
     )

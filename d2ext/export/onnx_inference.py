@@ -9,9 +9,10 @@ import torch
 
 from d2ext.data.augmentation.resize import ResizeTo
 from d2ext.errors import WeightsError
+from d2ext.export.detections import instances_of, to_image
 from d2ext.export.formats import METADATA_KEY, need_onnx, open_session
 from detectron2.data import transforms as T
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 
 
 class OnnxDetector:
@@ -39,18 +40,16 @@ class OnnxDetector:
         self.names: list[str] = self.metadata["classes"]
 
     def __call__(self, image: np.ndarray) -> Instances:
-        """Detect on a (H, W, 3) RGB uint8 image; boxes are in its pixels."""
+        """Detect on a (H, W, 3) RGB uint8 image; boxes, masks and keypoints are in its pixels."""
         images, resized = self.prepare(image)
-        boxes, scores, classes = map(torch.from_numpy, self.session.run(None, {"images": images}))
-        height, width = image.shape[:2]
-        found = Instances((height, width), pred_boxes=Boxes(boxes[0]), scores=scores[0])
-        found.pred_classes = classes[0]
-        found = found[scores[0] > 0]
-        found.pred_boxes.scale(width / resized[1], height / resized[0])
+        arrays = self.session.run(None, {"images": images})
+        tensors = (torch.from_numpy(array[0]) for array in arrays)
+        outputs = dict(zip(self.metadata["outputs"], tensors, strict=True))
+        found = instances_of(outputs, resized)
         if self.metadata["clip"]:
-            found.pred_boxes.clip((height, width))
-            found = found[found.pred_boxes.nonempty()]
-        return found
+            return to_image(found, *image.shape[:2])
+        found.pred_boxes.scale(image.shape[1] / resized[1], image.shape[0] / resized[0])
+        return Instances(image.shape[:2], **found.get_fields())
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         """Resize and pad a (H, W, 3) RGB uint8 image.

@@ -33,6 +33,7 @@ class ExportOptions:
         output: file to write.
         decode: "inside" if the file contains the decoding of boxes, else "none".
         nms: "inside" if the file contains NMS, else "none".
+        paste: "inside" if the file pastes masks into the image, else "none".
         size: height and width of the input in pixels; None: any, or INPUT.SIZE where images are
             resized to that.
         images: files on which the file is compared with the model; empty: generated images.
@@ -45,6 +46,7 @@ class ExportOptions:
     output: Path
     decode: str = "inside"
     nms: str = "inside"
+    paste: str = "none"
     size: tuple[int, int] | None = None
     images: Sequence[Path] = ()
     calibration: Sequence[Path] = ()
@@ -84,7 +86,11 @@ def export_model(
     """
     exporter = exporter_for(model)
     module = build_exported_module(
-        exporter, options.nms, options.decode, for_onnx=options.format == "onnx"
+        exporter,
+        options.nms,
+        options.decode,
+        for_onnx=options.format == "onnx",
+        paste=options.paste,
     ).eval()
     size = _input_size(options, cfg, module)
     batches = sample_batches(exporter, list(options.images), cfg.INPUT.FORMAT, size)
@@ -130,7 +136,11 @@ def quantize_and_evaluate(options: ExportOptions, detect: Detect, path: Path) ->
     if options.dataset:
         for name, detector in detectors.items():
             found = average_precision(detector, options.dataset)
-            yield f"{name}: AP {found['AP']:.2f}, AP50 {found['AP50']:.2f}"
+            yield f"{name}: " + "; ".join(
+                f"{prefix}AP {found[task]['AP']:.2f}, AP50 {found[task]['AP50']:.2f}"
+                for task, prefix in (("bbox", ""), ("segm", "masks: "))
+                if task in found
+            )
 
 
 def _input_size(

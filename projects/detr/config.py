@@ -47,5 +47,12 @@ def add_detr_config(cfg: CfgNode) -> None:
     masks.FREEZE_DETECTOR = False  # only the mask head learns; boxes come from MODEL.WEIGHTS
     masks.THRESH_TEST = 0.5  # probability of a pixel that belongs to the mask
 
+    panoptic = detr.PANOPTIC = CfgNode()  # of DETR, Conditional and DAB-DETR
+    # Boxes, and masks with MODEL.MASK_ON, of things and stuff are learned from panoptic data, with
+    # MODEL.SEM_SEG_HEAD.NUM_CLASSES classes.
+    panoptic.ENABLED = False
+    panoptic.THING_IDS = list(range(80))  # the classes that are things
+    panoptic.OBJECT_THRESH = 0.85  # least class score of a segment
+
     dab = cfg.MODEL.DAB_DETR = CfgNode()
     dab.NUM_PATTERNS = 0  # learned contents that each anchor is combined with; 0: one of zeros

@@ -44,4 +44,5 @@ def add_vovnet_config(cfg: CfgNode) -> None:
     vovnet = cfg.MODEL.VOVNET = CfgNode()
     vovnet.STAGE_BLOCKS = [1, 3, 9, 3]  # blocks of each stage; these of VoVNet-99
     vovnet.OUT_FEATURES = ["stage2", "stage3", "stage4", "stage5"]  # strides 4, 8, 16, 32
-    vovnet.NORM = "FrozenBN"
+    vovnet.NORM = "BN"
+    vovnet.NORM_EVAL = True  # batch norm keeps its statistics; scales and biases are trained

@@ -36,7 +36,8 @@ def add_maskformer_config(cfg: CfgNode) -> None:
     loss.MASK_WEIGHT = 20.0
     loss.DICE_WEIGHT = 1.0
     loss.NO_OBJECT_WEIGHT = 0.1  # of "no object" in the cross-entropy
-    loss.NUM_POINTS = 12544  # per mask, in losses and matching; Mask2Former only
+    # Per mask, in losses and matching; 0: every pixel of the predicted masks. Mask2Former only.
+    loss.NUM_POINTS = 12544
     loss.OVERSAMPLE_RATIO = 3.0  # candidates per point
     loss.IMPORTANCE_RATIO = 0.75  # share of the points that are the most uncertain candidates
     loss.PER_PIXEL = "hard_pixel_mining"  # of the per-pixel baselines, or "cross_entropy"

@@ -66,7 +66,8 @@ def test_a_negative_seed_becomes_a_drawn_one(tmp_path):
     assert prepare(parse(tmp_path, overrides=("SEED", "-1"))).cfg.SEED >= 0
 
 
-def test_evaluation_leaves_the_training_folder_alone(tmp_path):
+def test_evaluation_leaves_the_training_folder_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     weights = tmp_path / "weights.pth"
     torch.save({"model": {}, "thing_classes": list(CLASSES)}, weights)
     args = parse(tmp_path, f"--eval-only --val {data(tmp_path)}", ("MODEL.WEIGHTS", str(weights)))
@@ -127,7 +128,10 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
 
 
 def test_evaluation_without_data_is_refused(tmp_path):
-    args = parse(tmp_path, "--eval-only", ("DATASETS.TEST", "()"))
+    weights = tmp_path / "weights.pth"
+    torch.save({"model": {}}, weights)
+    overrides = ("DATASETS.TEST", "()", "MODEL.WEIGHTS", str(weights))
+    args = parse(tmp_path, "--eval-only", overrides)
     assert isinstance(args, Namespace)
     with pytest.raises(ConfigError, match="--val"):
         prepare(args)

@@ -25,6 +25,7 @@ METADATA = {
     "clip": True,
     "padding": [10.0, 20.0, 30.0],
     "nms": "inside",
+    "outputs": ["boxes", "scores", "classes"],
 }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from d2ext.data.checks.fix import fix_split
+from d2ext.data.checks.fixed_segments import write_segments
 from d2ext.data.checks.kinds import kind_of
 from d2ext.data.checks.report import Report
 from d2ext.data.conversion.coco import coco_document
@@ -95,6 +96,8 @@ def _write(name: str, split: DatasetSplit, issues: Sequence[Issue], out: Path) -
     split = replace(split, images=images)
     if split.task == "semantic":
         return _write_labels(name, split, out)
+    if split.task == "panoptic":
+        return write_segments(name, split, out)
     path = out / f"{name}.json"
     with replacing(path) as part:
         part.write_text(json.dumps(coco_document(split, folder)), encoding="utf-8")

@@ -1,6 +1,7 @@
 """Mask checks: polygons and run lengths, compared with their boxes, images and each other."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -82,9 +83,14 @@ class _Polygons(NamedTuple):
 
 def _check_polygons(context: CheckContext, numbers: Integers, mask_boxes: Floats) -> None:
     """Check masks of polygons and write their XYXY boxes into the (N, 4) `mask_boxes`."""
-    for start in range(0, len(numbers), _OBJECTS):
-        chunk = numbers[start : start + _OBJECTS]
-        found = _measure_polygons([context.objects[n]["segmentation"] for n in chunk.tolist()])
+
+    def measure(chunk: Integers) -> _Polygons:
+        return _measure_polygons([context.objects[n]["segmentation"] for n in chunk.tolist()])
+
+    chunks = [numbers[start : start + _OBJECTS] for start in range(0, len(numbers), _OBJECTS)]
+    with ThreadPoolExecutor() as pool:  # shapely works without the interpreter's lock
+        measured = list(zip(chunks, pool.map(measure, chunks), strict=True))
+    for chunk, found in measured:
         mask_boxes[chunk] = np.concatenate((found.low, found.high), axis=1)
         beyond = np.maximum(-found.low, found.high - context.frames[chunk]).max(1)
         for index in np.flatnonzero(beyond > _SLACK).tolist():

@@ -22,6 +22,7 @@ from d2ext.data.formats.dataset_split import DatasetSplit, Item, Task
 from d2ext.data.formats.panoptic import read_panoptic
 from d2ext.data.formats.semantic import is_mask_list, read_mask_list
 from d2ext.data.formats.values import as_numbers, is_true
+from d2ext.data.image_info_cache import start_reading
 from d2ext.data.issues import Issue, reading_issue
 from detectron2.structures import BoxMode
 
@@ -73,6 +74,7 @@ class _Reader:
         number_text_ids(document["categories"])
         classes, self.indices = categories(path, document["categories"])
         images = image_items(self.part, document["images"], self.issues)
+        start_reading([image["file_name"] for image in images])
         self.by_id = {image["image_id"]: image for image in images}
         self.by_text = {str(image["image_id"]): image for image in images}
         ids, refused = id_issues(str(path), document), refusal(path, document)

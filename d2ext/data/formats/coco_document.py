@@ -4,14 +4,17 @@
 be read are another matter, see `d2ext.data.formats.coco`.
 """
 
+import codecs
 import gc
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from d2ext.errors import DataError
 from d2ext.text import first_few
@@ -51,6 +54,8 @@ def read_json(path: Path) -> tuple[Any, str, bool]:
     """
     content = read_text(path)
     digest, is_ascii = hashlib.sha256(content).hexdigest()[:16], content.isascii()
+    with suppress(msgspec.DecodeError):  # as of NaN, which is no JSON but which Python's json reads
+        return msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8)), digest, is_ascii
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from d2ext.data.formats import coco, cvat, dota, labelme, semantic, table, voc, yolo
+from d2ext.data.formats import cityscapes, coco, cvat, dota, labelme, semantic, table, voc, yolo
 from d2ext.data.formats.coco_layout import is_named
 from d2ext.data.formats.dataset_split import DatasetSplit
 from d2ext.data.formats.image_files import files_in, folders_in
@@ -51,7 +51,7 @@ def register_format(name: str, find: Find, load: Load) -> None:
     _FORMATS.register(name, Format(name, find, load))
 
 
-for _module in (coco, voc, cvat, yolo, dota, labelme, table, semantic):
+for _module in (coco, voc, cvat, yolo, dota, labelme, table, semantic, cityscapes):
     register_format(_module.FORMAT, _module.find, _module.load)  # type: ignore[attr-defined]
 
 

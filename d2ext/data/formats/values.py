@@ -12,7 +12,7 @@ def is_true(value: Any) -> bool:
     return bool(value)
 
 
-def as_numbers(values: list[Any]) -> list[float] | None:
+def as_numbers(values: Any) -> list[float] | None:
     """Parse a list of numbers, or of texts that are numbers; return None for anything else."""
     try:
         return [float(value) for value in values]

@@ -5,6 +5,7 @@ Source: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from d2ext.checkpoint import local_file
-from d2ext.errors import WeightsError
+from d2ext.errors import ConfigError, WeightsError
 from d2ext.model_zoo.timm_models import timm_model
 from d2ext.modeling.backbone.freezing import FreezableStages, stages_to_freeze
 from detectron2.config import CfgNode, configurable
@@ -50,13 +51,18 @@ class TimmBackbone(FreezableStages, Backbone):
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name[:5]}*")[:5]) or "see timm.list_models()"
-            raise ValueError(f"timm has no model {name!r}; similar names: {near}")
+            near = get_close_matches(name, timm.list_models(), n=5) or ["see timm.list_models()"]
+            raise ConfigError(
+                f"MODEL.TIMM.NAME: timm has no model {name!r}; similar names: {', '.join(near)}."
+            )
         stages = _create(name, in_channels).feature_info
         index = {f"stride{stride}": i for i, stride in enumerate(stages.reduction())}
         unknown = sorted(set(out_features) - set(index))
         if unknown:
-            raise ValueError(f"{name} has no feature map {unknown[0]!r}; it has {list(index)}")
+            raise ConfigError(
+                f"MODEL.TIMM.OUT_FEATURES: {name} has no feature map {unknown[0]!r}; it has "
+                f"{', '.join(index)}."
+            )
         self.out_features = tuple(feature for feature in index if feature in out_features)
         indices = [index[feature] for feature in self.out_features]
         options = _pretrained(name) if pretrained else {}

@@ -19,7 +19,7 @@ class LevelPredictions:
     """Decoded per-level predictions of a batch, of fixed shape as exported graphs need it.
 
     Attributes:
-        boxes: per level, (B, A_l, 4) XYXY in pixels of the input.
+        boxes: per level, (B, A_l, 4) XYXY in pixels of the input, or (B, A_l, classes, 4).
         scores: per level, (B, A_l, classes) in [0, 1]; 0 where a class is below the threshold.
     """
 

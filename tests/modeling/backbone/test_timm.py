@@ -3,7 +3,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from d2ext.errors import WeightsError
+from d2ext.errors import ConfigError, WeightsError
 from d2ext.modeling.backbone import TimmBackbone
 
 
@@ -31,12 +31,12 @@ def test_maps_have_the_strides_of_their_names(name: str, size: tuple[int, int]):
 
 
 def test_unknown_model_is_refused_with_similar_names():
-    with pytest.raises(ValueError, match=r"no model 'resnet17'; similar names: .*resnet"):
+    with pytest.raises(ConfigError, match=r"no model 'resnet17'; similar names: .*resnet"):
         build("resnet17", "stride8")
 
 
 def test_unknown_feature_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no feature map 'stride3'; it has .*stride32"):
+    with pytest.raises(ConfigError, match=r"no feature map 'stride3'; it has .*stride32"):
         build("resnet10t", "stride3")
 
 
