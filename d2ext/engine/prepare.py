@@ -37,6 +37,7 @@ from d2ext.engine.dataset_arguments import find_datasets, refuse_other_data
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import started_rank, world_size
 from d2ext.engine.param_groups import read_rules
+from d2ext.engine.recipe_choice import choose_recipe
 from d2ext.engine.run_folder import check_output, claim_folder, newest_run, release_folder
 from d2ext.engine.schedule import resolve_schedule
 from d2ext.engine.value_checks import check_values
@@ -109,6 +110,9 @@ def _prepared(
 
     cfg.MODEL.DEVICE, device_note = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     notes += [device_note] if device_note else []
+    if args.train and not (args.config_file or saved):
+        cfg, line = recipe_for_data(cfg, args)
+        notes.append(line)
     check_names(cfg)  # of data sets, too, which are registered by now
     if not weights:  # downloaded before the data are read, in one process
         notes.insert(0, choose_start(cfg))
@@ -164,6 +168,25 @@ def resumed_folder(args: argparse.Namespace) -> Path:
     """Return the folder that `--resume` goes on in: the one named, or the newest run's."""
     typed = typed_value(args.opts, "OUTPUT_DIR")
     return Path(typed) if typed else newest_run(Path(_of_file(args, "OUTPUT_DIR")))
+
+
+def recipe_for_data(cfg: CfgNode, args: argparse.Namespace) -> tuple[CfgNode, str]:
+    """Load the recipe that fits the data and the device, for a training that names no config.
+
+    Args:
+        cfg: the default config, its data sets registered and its device chosen; not changed.
+    Returns:
+        The config of the recipe with data, device and folder of `cfg`, and a line for the log.
+    """
+    device = cfg.MODEL.DEVICE.partition(":")[0]
+    path, line = choose_recipe(dataset_stats(cfg.DATASETS.TRAIN), device)
+    recipe = load_config(path, args.opts)
+    check_values(recipe)
+    check_auto(recipe)
+    read_rules(recipe)
+    recipe.DATASETS, recipe.OUTPUT_DIR = cfg.DATASETS, cfg.OUTPUT_DIR
+    recipe.MODEL.DEVICE = cfg.MODEL.DEVICE
+    return recipe, line
 
 
 def choose_start(cfg: CfgNode) -> str:
