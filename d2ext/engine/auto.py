@@ -12,12 +12,14 @@ from d2ext.config.load import num_classes_keys
 from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data.statistics import DatasetStats
 from d2ext.engine import pretrained
+from d2ext.engine.batch_probe import Probe, largest_batch
 from d2ext.engine.reasoned import Reasoned
 from d2ext.errors import ConfigError
 from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 
 COCO_KEYPOINTS = 17
+MAX_BATCH_PER_GPU = 32
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +33,14 @@ class Machine:
         processes: number of training processes over all machines.
         cores: CPU cores per process.
         bfloat16: the device computes in bfloat16 without emulation.
+        probe: tries batch sizes on the GPU, see `d2ext.engine.batch_probe`; None: not available.
     """
 
     device: str
     processes: int
     cores: int
     bfloat16: bool
+    probe: Probe | None = None
 
 
 Rule = Callable[[CfgNode, DatasetStats, Machine], Any]
@@ -198,17 +202,20 @@ def _anchor_sizes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[l
     return [[base * 2**level] for level in range(5)]
 
 
-def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Derive the batch size: per GPU 2 images of 800 pixels (more if smaller), per CPU 4.
+def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int | Reasoned:
+    """Derive the batch size: on a GPU what fits into its memory, on a CPU 4 or its cores.
 
-    A batch holds at most 1/8 of the data set.
+    An epoch has at least eight batches, so that a tiny data set is not one batch. Without a probe,
+    a GPU gets 2 images of 800 pixels, more if smaller.
     """
-    per_process = 4
-    if machine.device == "cuda":
-        per_process = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
-    # At least eight batches per epoch, so that a tiny data set is not one batch.
     fitting = max(1, len(stats.image_sizes) // (8 * machine.processes))
-    return machine.processes * min(per_process, fitting)
+    if machine.device != "cuda":
+        return machine.processes * min(max(4, min(16, machine.cores)), fitting)
+    per_gpu = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
+    if machine.probe is None:
+        return machine.processes * min(per_gpu, fitting)
+    size = largest_batch(machine.probe(cfg, stats), per_gpu, min(MAX_BATCH_PER_GPU, fitting))
+    return Reasoned(machine.processes * size, "a training step of so many images was tried")
 
 
 def _use_checkpoint(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
@@ -315,10 +322,10 @@ register_auto("MODEL.ANCHOR_GENERATOR.SIZES", _anchor_sizes)
 register_auto("MODEL.DYHEAD.USE_CHECKPOINT", _use_checkpoint)
 register_auto("MODEL.SWIN.USE_CHECKPOINT", _use_checkpoint)
 register_auto("DATALOADER.NUM_WORKERS", _workers)
+register_auto("SOLVER.AMP.ENABLED", _mixed_precision)
 register_auto("SOLVER.IMS_PER_BATCH", _batch_size)
 register_auto("SOLVER.MAX_EPOCHS", _epochs)
 register_auto("SOLVER.BASE_LR", _learning_rate)
-register_auto("SOLVER.AMP.ENABLED", _mixed_precision)
 register_auto("MODEL.SWIN.DROP_PATH_RATE", _drop_path)
 register_auto("SOLVER.WARMUP_ITERS", _warmup)
 register_auto("SOLVER.CHECKPOINT_PERIOD", _period)

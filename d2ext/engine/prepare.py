@@ -23,6 +23,7 @@ from d2ext.data.catalog import describe_datasets, reading_ahead, replace_dataset
 from d2ext.engine import pretrained
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.auto import Machine, check_auto, inherit_auto, resolve_auto
+from d2ext.engine.batch_probe import probe_memory
 from d2ext.engine.check_before_training import check_before_training
 from d2ext.engine.compatibility import check_compatibility, check_training_data
 from d2ext.engine.config_choice import (
@@ -281,6 +282,7 @@ def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
         processes=world_size(args),
         cores=(os.cpu_count() or 1) // max(1, args.num_gpus),
         bfloat16=native_bfloat16(device),
+        probe=probe_memory if device == "cuda" and not args.eval_only else None,
     )
 
 
