@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from d2ext.data.image_reading import is_deep, scale_to_8_bits
+
 THUMBNAIL = 16  # side of the grey thumbnail that near-duplicates are found by, in pixels
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -166,10 +168,8 @@ def _make_thumbnail(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
 
 
 def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image, dtype=np.float64)
-        span = np.ptp(values) or 1.0
-        return ((values - values.min()) * (255 / span)).astype(np.uint8)
+    if is_deep(image.mode):
+        return scale_to_8_bits(np.asarray(image))
     return np.asarray(image if image.mode == "L" else image.convert("L"), dtype=np.uint8)
 
 

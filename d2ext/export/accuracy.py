@@ -5,8 +5,8 @@ from itertools import chain
 
 import numpy as np
 
+from d2ext.data.image_reading import read_image
 from detectron2.data import DatasetCatalog
-from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Instances
 

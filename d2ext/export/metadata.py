@@ -17,7 +17,8 @@ class Metadata:
     Attributes:
         model: the meta-architecture.
         classes: names; empty if they are not known.
-        channel_order: "BGR" or "RGB" of the input, whose values are 0..255, normalised inside.
+        channel_order: "BGR", "RGB" or "L" (one channel) of the input, whose values are 0..255 and
+            normalised inside.
         resize: how images are resized to the input: "shortest_edge", "stretch" or "letterbox".
         size: height and width of the input in pixels; None for any multiples of `stride`.
         shortest, longest: with "shortest_edge", the wanted shorter and the largest longer side.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from d2ext.data.augmentation.resize import ResizeTo
+from d2ext.data.image_reading import from_rgb
 from d2ext.errors import WeightsError
 from d2ext.export.detections import instances_of, to_image
 from d2ext.export.formats import METADATA_KEY, need_onnx, open_session
@@ -55,13 +56,13 @@ class OnnxDetector:
         """Resize and pad a (H, W, 3) RGB uint8 image.
 
         Returns:
-            The input (1, 3, h, w), and the (height, width) of the image in it.
+            The input (1, C, h, w), and the (height, width) of the image in it.
         """
-        ordered = image[:, :, ::-1] if self.metadata["channel_order"] == "BGR" else image
+        ordered = np.ascontiguousarray(from_rgb(image, self.metadata["channel_order"]))
         resized = self._resizing().get_transform(ordered).apply_image(ordered)
         height, width = resized.shape[:2]
         whole = self.metadata["size"] or [self._padded(height), self._padded(width)]
-        padded = np.empty((*whole, 3), dtype=np.float32)
+        padded = np.empty((*whole, ordered.shape[2]), dtype=np.float32)
         padded[:] = self.metadata["padding"]
         padded[:height, :width] = resized
         return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]), (height, width)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from d2ext.data.image_reading import read_image
 from d2ext.errors import ConfigError
 from d2ext.export.accuracy import average_precision
 from d2ext.export.check import ExportError, compare
@@ -16,7 +17,6 @@ from d2ext.export.formats import SUFFIXES, load, need_onnx, save
 from d2ext.export.metadata import describe
 from d2ext.export.sample_inputs import sample_batches
 from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
 
 CALIBRATION = 100  # images, spread evenly over those given

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from d2ext.data.image_reading import read_image
 from d2ext.errors import DataError
 from d2ext.inference.prediction_files import save_picture, write_results
 from d2ext.inference.prediction_kinds import PredictionKind, prediction_kind
 from d2ext.inference.predictor import Predictor
 from d2ext.inference.timing import Stopwatch
 from d2ext.inference.video import SUFFIXES, open_video, write_video
-from detectron2.data.detection_utils import read_image
 
 RESULTS = "predictions.json"
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -12,6 +11,7 @@ import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.checkpoint import load_for_evaluation, read_metadata
 from d2ext.config.load import num_classes_keys
 from d2ext.data.augmentation.resize import resize_to
+from d2ext.data.image_reading import from_rgb
 from d2ext.engine.auto import inherit_auto
 from d2ext.engine.devices import choose_device
 from d2ext.modeling.deploy import fuse_for_inference
@@ -57,9 +57,8 @@ class Predictor:
             model's device.
         """
         height, width = image.shape[:2]
-        pixels = self.resize.get_transform(image).apply_image(image)
-        if self.format == "BGR":
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        pixels = np.ascontiguousarray(from_rgb(image, self.format))
+        pixels = self.resize.get_transform(pixels).apply_image(pixels)
         # torch rejects the negative strides that flipped or channel-reversed arrays have.
         tensor = torch.as_tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)
         (output,) = self.model([{"image": tensor, "height": height, "width": width}])

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from d2ext.data.augmentation.resize import resize_to
 from d2ext.data.augmentation.slices import Region, slice_options, slices_of
+from d2ext.data.image_reading import read_image
 from d2ext.errors import ConfigError
 from d2ext.ops import batched_nms_rotated
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import read_image
 from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, Instances, RotatedBoxes
 

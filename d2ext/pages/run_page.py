@@ -10,6 +10,7 @@ import numpy as np
 
 from d2ext.config import load_config
 from d2ext.data import register_datasets
+from d2ext.data.image_reading import read_image
 from d2ext.errors import DataError
 from d2ext.evaluation.confusion import IOU, DetectionMatch, confusion_matrix, match_detections
 from d2ext.evaluation.precision_recall import Precision, measure
@@ -22,7 +23,6 @@ from d2ext.visualization.drawing import Mark, class_name, color_of
 from d2ext.visualization.marks import marks_of_annotations
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 
 _MISTAKES = 18  # pictures per kind of mistake
 _GREY = (60, 60, 66)

@@ -244,3 +244,25 @@ def test_a_confidence_outside_of_0_and_1_is_refused(run):
 
 def test_help_shows_an_example():
     assert "python tools/demo.py --config-file" in argument_parser().format_help()
+
+
+@META_ARCH_REGISTRY.register()
+class BrightnessFinder(LeftHalfFinder):
+    """Finds the same where an image of one channel is as bright as red is."""
+
+    def find(self, item):
+        assert item["image"].shape[0] == 1
+        assert int(item["image"].float().mean()) == 76
+        return super().find({**item, "image": (item["image"] * 3).expand(3, -1, -1)})
+
+
+def test_a_model_of_one_channel_predicts(run, tmp_path):
+    (tmp_path / "config.yaml").write_text("MODEL: {META_ARCHITECTURE: BrightnessFinder}\n")
+    result = run("red.png", weights=["MODEL.WEIGHTS", "weights.pth", "INPUT.FORMAT", "L"])
+    assert len(result["images"][0]["detections"]) == 1
+
+
+def test_a_deep_image_is_predicted_on_as_it_is_trained_on(run):
+    Image.fromarray((np.arange(64 * 64).reshape(64, 64) * 9).astype(np.uint16)).save("deep.png")
+    assert run("deep.png")["images"][0]["width"] == 64
+    assert np.asarray(Image.open("out/deep.png").convert("L")).std() > 20

@@ -16,6 +16,8 @@ from d2ext.data.formats.image_files import (
     split_of,
     without_split,
 )
+from d2ext.data.formats.label_studio import is_label_studio
+from d2ext.data.formats.via import is_via
 from d2ext.errors import DataError
 from d2ext.text import first_few
 
@@ -42,7 +44,7 @@ class CocoSplit:
 def find(path: Path, images: Path | None) -> dict[str, CocoSplit]:
     """Find the splits of a COCO data set at `path`; none where it is something else."""
     if path.is_file() or is_named(path, images):
-        known = path.suffix.lower() == ".json" and not _is_labelme(path)
+        known = path.suffix.lower() == ".json" and not _is_of_another_tool(path)
         return {"": CocoSplit(path, split_of(path.stem), images)} if known else {}
     if (path / _EXPORT).is_file():
         return {"": CocoSplit(path / _EXPORT, split_of(path.name), path)}
@@ -166,15 +168,19 @@ def _looks_like_coco(file: Path) -> bool:
             head = stream.read(_HEAD)
     except OSError:
         return False
+    if head.lstrip().startswith(b"["):
+        return False  # a list, as Label Studio has it
     if len(head) < _HEAD:
         return b'"annotations"' in head and b'"images"' in head
     return b'"shapes"' not in head and any(key in head for key in _SECTIONS)
 
 
-def _is_labelme(file: Path) -> bool:
+def _is_of_another_tool(file: Path) -> bool:
+    """Return true for JSON of labelme, VIA and Label Studio."""
     try:
         with file.open("rb") as stream:
             head = stream.read(_HEAD)
     except OSError:
         return False
-    return b'"shapes"' in head and b'"annotations"' not in head
+    labelme = b'"shapes"' in head and b'"annotations"' not in head
+    return labelme or is_via(file) or is_label_studio(file)

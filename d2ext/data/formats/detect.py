@@ -6,10 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from d2ext.data.formats import cityscapes, coco, cvat, dota, labelme, semantic, table, voc, yolo
+from d2ext.data.formats import (
+    cityscapes,
+    coco,
+    cvat,
+    dota,
+    label_studio,
+    labelme,
+    semantic,
+    table,
+    via,
+    voc,
+    yolo,
+)
 from d2ext.data.formats.coco_layout import is_named
 from d2ext.data.formats.dataset_split import DatasetSplit
 from d2ext.data.formats.image_files import files_in, folders_in
+from d2ext.data.formats.text_files import encoding_notes
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 from d2ext.registry import ExtensionRegistry
@@ -51,7 +64,8 @@ def register_format(name: str, find: Find, load: Load) -> None:
     _FORMATS.register(name, Format(name, find, load))
 
 
-for _module in (coco, voc, cvat, yolo, dota, labelme, table, semantic, cityscapes):
+_MODULES = (coco, voc, cvat, yolo, dota, labelme, via, label_studio, table, semantic, cityscapes)
+for _module in _MODULES:
     register_format(_module.FORMAT, _module.find, _module.load)  # type: ignore[attr-defined]
 
 
@@ -78,6 +92,7 @@ class DetectedFormat:
         """Read one of `splits`."""
         dataset = self.format.load(self.parts[split])
         dataset.path, dataset.split = self.path, split or dataset.split
+        dataset.notes += encoding_notes(dataset.encodings)
         return dataset
 
 
