@@ -77,3 +77,10 @@ def config() -> NoReturn:
     from d2ext.cli.config import main
 
     exit_on_user_error(main)
+
+
+def models() -> NoReturn:
+    """List published weights or fetch them."""
+    from d2ext.cli.models import main
+
+    exit_on_user_error(main)

@@ -46,7 +46,11 @@ def add_auto_config(cfg: CfgNode) -> None:
 
 
 def add_backbone_config(cfg: CfgNode) -> None:
-    """Add `MODEL.SWIN`, `.TIMM`, `.FPN` and `.RESNETS`, read by `d2ext.modeling.backbone`."""
+    """Add `MODEL.SWIN`, `.TIMM`, `.FPN` and `.RESNETS`, read by `d2ext.modeling.backbone`.
+
+    `MODEL.PUBLISHED_WEIGHTS` is read by `d2ext.engine.pretrained`.
+    """
+    cfg.MODEL.PUBLISHED_WEIGHTS = []  # where WEIGHTS is auto: names to take if they can be had
     swin = cfg.MODEL.SWIN = CfgNode()
     swin.EMBED_DIM = 96  # channels of the first stage; doubled by every further one
     swin.DEPTHS = [2, 2, 6, 2]  # blocks of each stage
@@ -62,6 +66,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     timm.NAME = "resnet18"  # a name of timm.list_models()
     timm.OUT_FEATURES = ["stride8", "stride16", "stride32"]  # "stride" and a number
     timm.PRETRAINED = False  # fetch timm's weights
+    timm.FREEZE_NORM = False  # batch norms keep their statistics, scale and shift
 
     fpn = cfg.MODEL.FPN
     fpn.BOTTOM_UP = "SwinTransformer"  # registered name of the backbone below FPNBackbone
@@ -142,6 +147,7 @@ def add_fcos_config(cfg: CfgNode) -> None:
 def add_solver_config(cfg: CfgNode) -> None:
     """Add `SOLVER`, read by `d2ext.engine`."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD or ADAMW
+    cfg.SOLVER.LR_FOR_16_IMAGES = 0.0  # where BASE_LR is auto; 0: ADAMW 2e-4, SGD 0.01
     cfg.SOLVER.PARAM_GROUPS = []  # rules: pattern, lr_factor, layer_decay, weight_decay
     cfg.SOLVER.WARMUP_POWER = 4.0  # exponent of the rise where WARMUP_METHOD is "power"
     cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER sets the length
