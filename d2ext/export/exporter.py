@@ -146,7 +146,7 @@ class MaskExporter(Exporter):
     def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:
         raise ConfigError(f"{type(self.model).__name__} has no boxes to decode.")
 
-    def select(self, levels: LevelPredictions, for_onnx: bool) -> Selected:
+    def select(self, levels: LevelPredictions) -> Selected:
         raise ConfigError(f"{type(self.model).__name__} has no boxes to select.")
 
 

@@ -56,7 +56,7 @@ def _parts(model: Any) -> dict[str, nn.Module]:
         parts.update(rpn=model.proposal_generator.rpn_head, proposals=model.proposal_generator)
     if hasattr(model, "roi_heads"):
         parts["regions"] = model.roi_heads
-    heads = getattr(model, "roi_heads", None)
+    heads: Any = getattr(model, "roi_heads", None)
     if getattr(heads, "mask_on", False):
         parts["mask.logits"] = heads.mask_head.predictor
     if getattr(heads, "keypoint_on", False):
