@@ -38,10 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.data.checks.check import check_splits
     from d2ext.data.checks.fixed_copy import write_fixed_copy
-    from d2ext.data.dataset_paths import load_named_splits
+    from d2ext.data.containment import refuse_outside
+    from d2ext.data.dataset_paths import load_named_splits, parse_dataset_flag
 
     sources = load_named_splits(args.path, args.val)
     model = _model(args, next(iter(sources.values()))) if args.config_file else None
+    if args.fix and not args.allow_outside:
+        flags = [parse_dataset_flag(text) for text in (args.path, *args.val)]
+        refuse_outside(sources.values(), [place for flag in flags for place in flag])
     report = check_splits(sources, model=model, progress=sys.stderr.isatty() or args.progress)
     print(report.text(args.show))
     if args.report:
@@ -69,6 +73,11 @@ def argument_parser() -> CommandParser:
     parser.add_argument("--report", type=Path, metavar="JSON", help="write all issues to this file")
     parser.add_argument(
         "--fix", type=Path, metavar="OUT", help="write a fixed copy, as COCO JSON with images"
+    )
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let --fix take images from outside the data set's folders, links followed",
     )
     parser.add_argument("--show", type=int, default=5, help="examples per kind (default: 5)")
     parser.add_argument(

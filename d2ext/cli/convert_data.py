@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = argument_parser().parse_args(argv)
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
+    from d2ext.data.containment import refuse_outside
     from d2ext.data.conversion.convert import WRITERS, read_plans, write_folder
     from d2ext.data.conversion.plan import Losses
     from d2ext.data.dataset_paths import parse_dataset_flag
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     path, images = parse_dataset_flag(args.source)
     losses: Losses = Counter()
     plans = read_plans(path, images, losses)
+    if not args.allow_outside:
+        refuse_outside([each.dataset for each in plans], [path, images])
     for each in plans:
         print(each.dataset.describe())
     write_folder(Path(args.out), plans, WRITERS[args.to], losses, link=args.images == "link")
@@ -49,6 +52,11 @@ def argument_parser() -> CommandParser:
     parser.add_argument("source", metavar="SOURCE", help="PATH or ANNOTATIONS:IMAGES")
     parser.add_argument("--to", required=True, choices=FORMATS)
     parser.add_argument("out", metavar="OUT", help="a new or empty folder")
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="also take images from outside the data set's folders, links followed",
+    )
     parser.add_argument(
         "--images",
         choices=("link", "copy"),

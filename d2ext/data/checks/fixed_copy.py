@@ -5,7 +5,6 @@ semantic masks as copies of images and label images.
 """
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from d2ext.data.checks.fix import fix_split
 from d2ext.data.checks.fixed_segments import write_segments
 from d2ext.data.checks.kinds import kind_of
 from d2ext.data.checks.report import Report
+from d2ext.data.containment import copy_image_file
 from d2ext.data.conversion.coco import coco_document
 from d2ext.data.formats import DatasetSplit
 from d2ext.data.image_reading import scale_to_8_bits
@@ -110,7 +110,7 @@ def _write_labels(name: str, split: DatasetSplit, out: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for image in split.images:
         target = folder / f"{Path(image['file_name']).stem}.png"
-        shutil.copyfile(image["sem_seg_file_name"], target)
+        copy_image_file(Path(image["sem_seg_file_name"]), target)
     (out / "classes.txt").write_text("\n".join(split.classes) + "\n", encoding="utf-8")
     return folder
 
@@ -130,7 +130,7 @@ def _copy_image(source: Path, target: Path, *, turned: bool, deep: bool) -> Path
     elif turned:  # saving a JPEG anew would change its pixels
         target.write_bytes(_without_orientation(source.read_bytes()))
     else:
-        shutil.copyfile(source, target)
+        copy_image_file(source, target)
     return target
 
 

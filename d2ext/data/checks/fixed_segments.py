@@ -1,10 +1,10 @@
 """Fixed copy of panoptic data: COCO's panoptic JSON with segment maps beside it."""
 
 import json
-import shutil
 from pathlib import Path
 
 from d2ext.data.checks.segments import read_segment_map_info
+from d2ext.data.containment import copy_image_file
 from d2ext.data.formats import DatasetSplit, Item
 from d2ext.files import replacing
 
@@ -19,7 +19,7 @@ def write_segments(name: str, split: DatasetSplit, out: Path) -> Path:
     images, annotations = [], []
     for number, image in enumerate(split.images, start=1):
         file = f"{Path(image['file_name']).stem}.png"
-        shutil.copyfile(image["pan_seg_file_name"], out / name / file)
+        copy_image_file(Path(image["pan_seg_file_name"]), out / name / file)
         shown = Path(image["file_name"]).relative_to(out / "images" / name).as_posix()
         size = {key: image[key] for key in ("height", "width")}
         images.append({"id": number, "file_name": shown, **size})

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from d2ext.data.containment import is_image
 from d2ext.data.conversion.coco import coco_document
 from d2ext.data.conversion.plan import Losses, Plan, plan
 from d2ext.data.conversion.voc import write_voc
@@ -90,6 +91,9 @@ def _place_images(each: Plan, folder: Path, losses: Losses, link: bool) -> None:
         dataset = Path(image["file_name"])
         if not dataset.is_file():
             losses["images that are not there"] += 1
+            continue
+        if not is_image(dataset):
+            losses["files that are no images"] += 1
             continue
         try:
             if not link:
