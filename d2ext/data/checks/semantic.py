@@ -107,7 +107,7 @@ def _colours_in(file: Path) -> Iterator[tuple[str, str]]:
     """Yield name and colour of the classes that a JSON file lists; none where it is another."""
     try:
         document = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
     items = document if isinstance(document, list) else []
     if isinstance(document, dict):

@@ -68,6 +68,8 @@ def read_json(path: Path, encodings: Counter[str] | None = None) -> tuple[Any, s
         ) from error
     except RecursionError as error:
         raise DataError(f"{path}: lists in lists too deep to be annotations.") from error
+    except ValueError as error:  # a whole number of thousands of digits
+        raise DataError(f"{path}: {error}.") from error
 
 
 @contextmanager

@@ -88,9 +88,18 @@ def files_in(folder: Path, *suffixes: str) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the images in and below `folder`, sorted by path, without hidden files."""
-    found = []
+    """Return the images in and below `folder`, sorted by path, without hidden files.
+
+    Links are followed, but no folder is entered twice: links may lead in a circle.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = (n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n[0] != ".")
         found += [Path(parent, name) for name in sorted(inside)]

@@ -66,7 +66,7 @@ def load(part: LabelFolder) -> DatasetSplit:
         try:
             document = json.loads(read_text(file, dataset.encodings))
             shapes = document["shapes"]
-        except (DataError, ValueError, KeyError, TypeError) as error:
+        except (DataError, ValueError, KeyError, TypeError, RecursionError) as error:
             dataset.issues.append(
                 reading_issue("file-unreadable", "broken labelme file", str(file), found=str(error))
             )

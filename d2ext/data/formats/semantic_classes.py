@@ -1,6 +1,5 @@
 """Lists of classes beside semantic masks: names with ids, colours or both."""
 
-import csv
 import json
 import re
 from collections import Counter
@@ -11,7 +10,7 @@ from typing import Any
 
 from d2ext.data.formats.image_files import child, files_in, read_lines
 from d2ext.data.formats.semantic_layout import SemanticSplit
-from d2ext.data.formats.text_files import read_text
+from d2ext.data.formats.text_files import read_text, table_rows
 from d2ext.errors import DataError
 
 _NAMES = ("classes.txt", "class_names.txt", "labels.txt", "names.txt", "_classes.txt")
@@ -95,7 +94,8 @@ def _from_names(file: Path) -> ClassList | None:
 
 def _from_table(file: Path) -> ClassList | None:
     """Read a table with a column of names, and r, g, b or a pixel value."""
-    rows = list(csv.DictReader(text for _, text in read_lines(file)))
+    text = "\n".join(line for _, line in read_lines(file))
+    rows = list(table_rows(file, text))
     rows = [{str(k).strip().lower(): str(v).strip() for k, v in row.items()} for row in rows]
     if not rows:
         return None
@@ -133,7 +133,7 @@ def _from_colours(file: Path) -> ClassList | None:
 def _from_json(file: Path) -> ClassList | None:
     try:
         document = json.loads(read_text(file))
-    except (DataError, ValueError):
+    except (DataError, ValueError, RecursionError):
         return None
     if isinstance(document, dict):
         return of_categories(document.get("categories"), file)

@@ -25,7 +25,7 @@ from d2ext.data.formats.image_files import (
 )
 from d2ext.data.formats.outlines import mask_object
 from d2ext.data.formats.table_columns import Columns, cell, find_columns
-from d2ext.data.formats.text_files import read_text
+from d2ext.data.formats.text_files import csv_errors, read_text
 from d2ext.data.formats.values import as_numbers
 from d2ext.data.formats.via import is_via
 from d2ext.data.issues import reading_issue
@@ -70,7 +70,7 @@ def load(part: TableSplit) -> DatasetSplit:
         DataError: it is no table of boxes, or none of its images is found.
     """
     dataset = DatasetSplit(FORMAT, part.path, part.split, "boxes", (), [])
-    rows = _rows(read_text(part.path, dataset.encodings))
+    rows = _rows(part.path, read_text(part.path, dataset.encodings))
     columns = find_columns(part.path, rows)
     dataset.notes += filter(None, [columns.note])
     places = _image_folders(part)
@@ -106,18 +106,19 @@ def load(part: TableSplit) -> DatasetSplit:
 
 def _has_boxes(file: Path) -> bool:
     try:
-        find_columns(file, _rows(read_text(file, head=_HEAD)))
+        find_columns(file, _rows(file, read_text(file, head=_HEAD)))
     except DataError:
         return False
     return True
 
 
-def _rows(text: str) -> list[list[str]]:
+def _rows(path: Path, text: str) -> list[list[str]]:
     """All rows, cells stripped; blank lines are empty lists, so that numbers are those of lines."""
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    return [[cell.strip() for cell in row] for row in rows]
+    with csv_errors(path):
+        return [[cell.strip() for cell in row] for row in rows]
 
 
 def _scale(rows: Sequence[Sequence[str]], columns: Columns) -> str:

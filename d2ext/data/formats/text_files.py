@@ -5,10 +5,14 @@ in a note of the data set, so that a wrong guess is seen in the names of its cla
 """
 
 import codecs
+import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from d2ext.errors import DataError
 
@@ -98,6 +102,25 @@ def decode_file(
     if encodings is not None and encoding.upper() not in (UTF8, "UTF8", "ASCII"):
         encodings[encoding] += 1
     return text
+
+
+def table_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a CSV file with a header.
+
+    Raises:
+        DataError: it is no CSV, or a field is large beyond any use.
+    """
+    with csv_errors(path):
+        yield from csv.DictReader(io.StringIO(text))
+
+
+@contextmanager
+def csv_errors(path: Path) -> Iterator[None]:
+    """Name the file in errors of Python's csv, which are no OSError or ValueError."""
+    try:
+        yield
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as a table ({error}).") from error
 
 
 def encoding_notes(encodings: Counter[str]) -> list[str]:

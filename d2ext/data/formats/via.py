@@ -3,8 +3,6 @@
 The class is an attribute of each region: "class", "label", "name" or the like, or the only one.
 """
 
-import csv
-import io
 import json
 import math
 from collections import Counter
@@ -24,7 +22,7 @@ from d2ext.data.formats.image_files import (
     split_of,
 )
 from d2ext.data.formats.outlines import box_object, ellipse, polygon_object
-from d2ext.data.formats.text_files import head_of, read_text
+from d2ext.data.formats.text_files import head_of, read_text, table_rows
 from d2ext.data.formats.values import as_numbers
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
@@ -130,7 +128,7 @@ def _entries(file: Path, encodings: Counter[str]) -> Iterator[tuple[str, list[An
 
 def _rows(file: Path, encodings: Counter[str]) -> Iterator[tuple[str, list[Any]]]:
     regions: dict[str, list[Any]] = {}
-    for row in csv.DictReader(io.StringIO(read_text(file, encodings))):
+    for row in table_rows(file, read_text(file, encodings)):
         name = row.get("filename") or row.get("#filename") or ""
         found = {key: _parsed(row.get(column)) for key, column in _COLUMNS.items()}
         images = regions.setdefault(name, [])
@@ -142,7 +140,7 @@ def _rows(file: Path, encodings: Counter[str]) -> Iterator[tuple[str, list[Any]]
 def _parsed(text: str | None) -> Any:
     try:
         return json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

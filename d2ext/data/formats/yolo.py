@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data.formats.darknet import existing, read_darknet
 from d2ext.data.formats.dataset_split import DatasetSplit
 from d2ext.data.formats.image_files import (
@@ -31,7 +32,7 @@ from d2ext.data.formats.keypoint_names import mirror_pairs
 from d2ext.data.formats.text_files import read_text
 from d2ext.data.formats.yolo_labels import MOST_CLASSES, read_labels
 from d2ext.data.issues import Issue
-from d2ext.errors import DataError
+from d2ext.errors import ConfigError, DataError
 
 FORMAT = "YOLO"
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -217,12 +218,12 @@ def _splits(file: Path, config: dict[str, Any]) -> dict[str, YoloSplit]:
 def _read_yaml(file: Path, strict: bool) -> dict[str, Any]:
     try:
         text = read_text(file)
-        config = yaml.safe_load(text)
+        config = parse_yaml(text, file)  # refuses what is nested or large beyond any use
         if isinstance(config, dict) and config.get("names") is not None:
             # As text: YAML 1.1 takes yes, no, on and off for flags, and 007 for a number.
             as_text = yaml.load(text, yaml.BaseLoader)
             config |= {key: as_text[key] for key in ("names", "kpt_names") if key in config}
-    except (yaml.YAMLError, DataError) as error:
+    except (yaml.YAMLError, DataError, ConfigError) as error:
         if not strict:
             return {}
         raise DataError(f"{file}: cannot be read as plain YAML: {error}") from error
@@ -343,8 +344,9 @@ def _names_in_text(part: YoloSplit, text: str, count: int | None, encodings: Cou
         return [line for _, line in read_lines(here / text.strip(), encodings)]
     if text.strip().startswith(("[", "{")):
         try:
+            parse_yaml(text, part.path)
             return yaml.load(text, yaml.BaseLoader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ConfigError):
             raise DataError(
                 f"{part.path}: names must be a list or a mapping of indices: {text!r}."
             ) from None

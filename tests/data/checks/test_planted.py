@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from d2ext.data.checks import boxes as box_checks
+from d2ext.data.checks import masks as mask_checks
 from d2ext.data.checks.fixed_copy import write_fixed_copy
 from d2ext.data.checks.kinds import KINDS
 from d2ext.data.dataset_paths import load_named_splits
@@ -545,3 +547,32 @@ def test_a_planted_fault(name, planted, learn, tmp_path):
     path, images = planted.flags(out)[0].split(":")
     assert len(learn(path, images, name="repaired")) == case.copied
     assert planted.content() == before
+
+
+@pytest.mark.parametrize("pairs", [1, 7, 1 << 20])
+def test_objects_are_compared_in_blocks_and_each_pair_is_found_once(planted, monkeypatch, pairs):
+    monkeypatch.setattr(box_checks, "_PAIRS", pairs)
+    image = planted.train["images"][0]["id"]
+    for x in (10, 10, 30, 30, 30):
+        box = planted.add_box(image, [x, 30, 9, 9], 1, "train")
+        box["bbox"] = [x + 4.5, 34.5, 9, 9, 20]
+    report = planted.check()
+    assert sum(issue.code == "box-duplicate" for issue in report.issues) == 3
+
+
+@pytest.mark.parametrize("pairs", [1, 3, 1 << 20])
+def test_masks_are_compared_in_blocks_and_each_pair_is_found_once(planted, monkeypatch, pairs):
+    monkeypatch.setattr(mask_checks, "_PAIRS", pairs)
+    monkeypatch.setattr(mask_checks, "_EXCEPTION", 1)
+    for item in planted.train["annotations"]:
+        x, y, w, h = item["bbox"]
+        item["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    image = planted.train["images"][0]["id"]
+    for x in (2, 6):
+        planted.add_box(
+            image, [x, 2, 6, 6], 1, "train", segmentation=[[x, 2, x + 6, 2, x + 6, 8, x, 8]]
+        )
+    report = planted.check()
+    shared = [issue for issue in report.issues if issue.code == "mask-overlap"]
+    # The new ones with each other and, both, with the first box of the image.
+    assert len(shared) == 3
