@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from d2ext.data.cache import cache_folder, cached_file
+from d2ext.data.cache import cached_file
 from d2ext.data.formats.dataset_split import DatasetSplit, Item
 from d2ext.data.formats.image_files import child, files_in, folders_in, image_size
 from d2ext.data.issues import reading_issue
 from d2ext.data.parallel import map_files
-from d2ext.data.segment_maps import read_segment_ids
+from d2ext.data.segment_maps import position_map, read_segment_ids, segment_annotations
 from d2ext.errors import DataError
+from d2ext.files import cache_folder
 
 FORMAT = "Cityscapes"
 _IMAGE, _MAP = "_leftImg8bit.png", "_gtFine_instanceIds.png"
@@ -139,20 +140,26 @@ def _segments(maps: list[Path]) -> dict[str, Any]:
 def _read_segments(path: str) -> list[Item] | None:
     """Return the segments of a map; None if it cannot be read."""
     try:
-        values, counts = np.unique(read_segment_ids(path), return_counts=True)
-    except (OSError, SyntaxError, ValueError):
+        ids = read_segment_ids(path)
+    except OSError:
         return None
-    found = []
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        label = value // _PER_LABEL if value >= _PER_LABEL else value
-        if label in _INDICES:
-            found.append(
-                {
-                    "id": value,
-                    "category_id": _INDICES[label],
-                    "iscrowd": int(label in _THINGS and value < _PER_LABEL),
-                    "isthing": label in _THINGS,
-                    "area": count,
-                }
-            )
-    return found
+    segments = [_segment(value) for value in np.unique(ids).tolist() if _label(value) in _INDICES]
+    annotations = segment_annotations(position_map(ids, segments), segments)
+    for segment, found in zip(segments, annotations, strict=True):
+        x0, y0, x1, y1 = found["bbox"]
+        segment |= {"area": int(found["segmentation"].sum()), "bbox": [x0, y0, x1 - x0, y1 - y0]}
+    return segments
+
+
+def _label(value: int) -> int:
+    return value // _PER_LABEL if value >= _PER_LABEL else value
+
+
+def _segment(value: int) -> Item:
+    label = _label(value)
+    return {
+        "id": value,
+        "category_id": _INDICES[label],
+        "iscrowd": int(label in _THINGS and value < _PER_LABEL),
+        "isthing": label in _THINGS,
+    }

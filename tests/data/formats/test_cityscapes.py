@@ -47,7 +47,7 @@ def test_instance_ids_are_segments(cityscapes):
     assert names == {7: "road", 24: "person", 26000: "car"}
     assert [found[n]["iscrowd"] for n in (7, 24, 26000)] == [0, 1, 0]
     assert [found[n]["isthing"] for n in (7, 24, 26000)] == [False, True, True]
-    assert found[26000]["area"] == 200
+    assert (found[26000]["area"], found[26000]["bbox"]) == (200, [0, 0, 20, 10])
 
 
 def test_labels_that_are_not_evaluated_are_no_issue(cityscapes):
