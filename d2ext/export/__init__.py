@@ -8,6 +8,7 @@ from d2ext.export.exporter import (
     exporter_for,
     register_exporter,
 )
+from d2ext.export.rcnn import RCNNExporter
 from d2ext.export.selection import topk_candidates
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Exporter",
     "MaskExporter",
     "NMSExporter",
+    "RCNNExporter",
     "exporter_for",
     "register_exporter",
     "topk_candidates",

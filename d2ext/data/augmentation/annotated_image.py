@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.formats.dataset_split import Item
+from d2ext.data.image_reading import read_8_bit_image, read_image
 from d2ext.data.segment_maps import (
     label_map,
     position_map,
@@ -17,7 +18,7 @@ from d2ext.data.segment_maps import (
     segment_annotations,
 )
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import check_image_size, read_image
+from detectron2.data.detection_utils import check_image_size
 from detectron2.structures import BoxMode
 
 
@@ -50,11 +51,13 @@ class AnnotationTransform:
         ignore_value: the semantic label of pixels that a transform uncovers.
         keypoint_flips: index of each keypoint's mirror partner; None for data without keypoints.
         min_visible: drop objects that keep a smaller share of their box inside the image.
+        mirrors: augmentations that combine images may mirror them.
     """
 
     ignore_value: int = 255
     keypoint_flips: Sequence[int] | None = None
     min_visible: float = 0.0
+    mirrors: bool = True
 
     def augment(
         self, annotated: AnnotatedImage, augmentations: T.AugmentationList
@@ -120,14 +123,11 @@ def read_annotated_image(item: Item, image_format: str, ignore_value: int = 255)
     if "pan_seg_file_name" in item:
         segments = item["segments_info"]
         positions = position_map(read_segment_ids(item["pan_seg_file_name"]), segments)
-        sem_seg = label_map(positions, segments, ignore_value)
-        return AnnotatedImage(image, segment_annotations(positions, segments), sem_seg)
+        pixels = label_map(positions, segments, ignore_value)
+        return AnnotatedImage(image, segment_annotations(positions, segments), pixels)
     labels = item.get("sem_seg_file_name")
-    return AnnotatedImage(
-        image,
-        item.get("annotations", []),
-        None if labels is None else read_image(labels, "L").squeeze(2),
-    )
+    sem_seg = None if labels is None else read_8_bit_image(labels, "L").squeeze(2)
+    return AnnotatedImage(image, item.get("annotations", []), sem_seg)
 
 
 def transform_rotated_boxes(transforms: T.Transform, boxes: np.ndarray) -> np.ndarray:

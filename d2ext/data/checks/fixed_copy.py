@@ -20,6 +20,7 @@ from d2ext.data.checks.kinds import kind_of
 from d2ext.data.checks.report import Report
 from d2ext.data.conversion.coco import coco_document
 from d2ext.data.formats import DatasetSplit
+from d2ext.data.image_reading import scale_to_8_bits
 from d2ext.data.issues import Issue
 from d2ext.errors import DataError, OutputError
 from d2ext.files import replacing
@@ -124,7 +125,8 @@ def _copy_image(source: Path, target: Path, *, turned: bool, deep: bool) -> Path
     target.parent.mkdir(parents=True, exist_ok=True)
     if deep:
         target = target.with_suffix(".png")
-        Image.fromarray(_scale_to_8_bits(source)).save(target)
+        with Image.open(source) as image:
+            Image.fromarray(scale_to_8_bits(np.asarray(image))).save(target)
     elif turned:  # saving a JPEG anew would change its pixels
         target.write_bytes(_without_orientation(source.read_bytes()))
     else:
@@ -160,10 +162,3 @@ def _unique_names(paths: Sequence[Path]) -> list[Path]:
         taken.add(candidate.casefold())
         found.append(Path(candidate))
     return found
-
-
-def _scale_to_8_bits(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        values = np.asarray(image).astype(np.float64)
-    span = np.ptp(values) or 1.0
-    return ((values - values.min()) * (255 / span)).astype(np.uint8)

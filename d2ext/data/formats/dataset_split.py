@@ -1,5 +1,6 @@
 """`DatasetSplit`: one split of a data set of any format in memory, as Detectron2's dicts."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,6 +57,7 @@ class DatasetSplit:
         refusal: why no training can start from these files, "" if one can.
         coco_file: a COCO file with exactly these objects, None where there is no such file.
         digest: hash of the file with the annotations; "" where they are in several files.
+        encodings: number of annotation files by their encoding, those in UTF-8 aside.
     """
 
     format: str
@@ -73,6 +75,7 @@ class DatasetSplit:
     refusal: str = ""
     coco_file: Path | None = None
     digest: str = ""
+    encodings: Counter[str] = field(default_factory=Counter)
 
     @property
     def num_annotations(self) -> int:

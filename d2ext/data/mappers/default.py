@@ -3,11 +3,13 @@
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 
+from d2ext.config import learns_rotated_boxes
 from d2ext.data.augmentation.annotated_image import (
     AnnotatedImage,
     AnnotationTransform,
@@ -23,6 +25,7 @@ from d2ext.data.augmentation.resize import replace_resizing
 from d2ext.data.augmentation.single_image import build_augmentations
 from d2ext.data.augmentation.slices import crop_to_slice
 from d2ext.data.formats.corners import long_side_first
+from d2ext.data.formats.keypoint_names import one_sided
 from d2ext.data.mappers.registry import DEFAULT, Items, Mapper, Mode, register_mapper
 from d2ext.data.segment_maps import thing_numbers
 from detectron2.config import CfgNode
@@ -74,44 +77,76 @@ def build_train_mapper(
     """
     options = DatasetMapper.from_config(cfg, is_train=True)
     augmentations = replace_resizing(cfg, options["augmentations"]) + build_augmentations(cfg)
-    augmentations = _without_blind_flips(cfg, augmentations)
     multi_image = build_multi_image_augmentations(cfg)
+    mirrors = bool(multi_image) or any(isinstance(a, T.RandomFlip) for a in augmentations)
+    if mirrors and (reason := _blind_flips(cfg)):
+        augmentations, mirrors = _without_flips(cfg, augmentations, reason), False
+    transform = _annotation_transform(cfg, options, cfg.INPUT.MIN_VISIBLE)
     return TrainMapper(
         augmentations=augmentations,
         multi_image=multi_image,
         items=items,
-        annotation_transform=_annotation_transform(cfg, options, cfg.INPUT.MIN_VISIBLE),
+        annotation_transform=replace(transform, mirrors=mirrors),
         cuts=bool(multi_image) or options["recompute_boxes"] or cfg.INPUT.ROTATION > 0,
         **_model_options(cfg, options, all_segments),
     )
 
 
-def _without_blind_flips(
-    cfg: CfgNode, augmentations: Sequence[T.Augmentation]
-) -> list[T.Augmentation]:
-    """Drop horizontal flips where no keypoints are known to change places in a mirrored image.
+def _blind_flips(cfg: CfgNode) -> str:
+    """Return why images must not be mirrored; "" if they may be.
 
-    A left eye would keep its name on the right, so half of the labels would contradict the others.
+    Where no keypoints are known to change places in a mirrored image, a left eye would keep its
+    name on the right, so half of the labels would contradict the others.
     """
     known = cfg.DATASETS.TRAIN and MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     if not cfg.MODEL.KEYPOINT_ON or not known or len(known.get("keypoint_names", ())) < 2:
-        return list(augmentations)
-    flips = [a for a in augmentations if isinstance(a, T.RandomFlip) and a.horizontal]
-    if flips and not known.get("keypoint_flip_map"):
-        _logger.warning(
-            "%s: no pairs of keypoints (left and right in their names, or flip_idx) are known, so "
-            "images are not mirrored.",
-            ", ".join(cfg.DATASETS.TRAIN),
-        )
-        return [a for a in augmentations if a not in flips]
-    return list(augmentations)
+        return ""
+    pairs = known.get("keypoint_flip_map", ())
+    if alone := one_sided(known.keypoint_names, pairs):
+        return f"no partner is known for the keypoints {', '.join(alone)}"
+    if not pairs:
+        return "no pairs of keypoints (left and right in their names, or flip_idx) are known"
+    return ""
 
 
-def build_test_mapper(cfg: CfgNode) -> DatasetMapper:
-    """Build Detectron2's mapper for evaluation, with the resizing of `INPUT.RESIZE`."""
+def _without_flips(
+    cfg: CfgNode, augmentations: Sequence[T.Augmentation], reason: str
+) -> list[T.Augmentation]:
+    """Drop flips in both directions, each of which mirrors, and log the reason."""
+    _logger.warning("%s: %s, so images are not mirrored.", ", ".join(cfg.DATASETS.TRAIN), reason)
+    return [a for a in augmentations if not isinstance(a, T.RandomFlip)]
+
+
+def build_test_mapper(cfg: CfgNode) -> "EvaluationMapper":
+    """Build the mapper for evaluation, with the resizing of `INPUT.RESIZE`."""
     options = DatasetMapper.from_config(cfg, is_train=False)
     options["augmentations"] = replace_resizing(cfg, options["augmentations"])
-    return DatasetMapper(**options)
+    return EvaluationMapper(**options)
+
+
+class EvaluationMapper(DatasetMapper):
+    """Detectron2's mapper for evaluation, which reads images as training does."""
+
+    def __call__(self, item: Item) -> Item:
+        """Map one dict; `item` itself is not changed.
+
+        Returns:
+            The dict with "image", (C, H, W) uint8, and "sem_seg" and "proposals" where the data
+            set has them; without annotations.
+        """
+        annotations = {"annotations", "sem_seg_file_name"}
+        mapped = copy.deepcopy({k: v for k, v in item.items() if k not in annotations})
+        labels = {k: item[k] for k in ("sem_seg_file_name",) if k in item}
+        found = read_annotated_image(mapped | labels, self.image_format)
+        given = T.AugInput(found.image, sem_seg=found.sem_seg)
+        transforms = self.augmentations(given)
+        mapped["image"] = torch.as_tensor(np.ascontiguousarray(given.image.transpose(2, 0, 1)))
+        if given.sem_seg is not None:
+            mapped["sem_seg"] = torch.as_tensor(given.sem_seg.astype("long"))
+        if self.proposal_topk is not None:
+            size = given.image.shape[:2]
+            utils.transform_proposals(mapped, size, transforms, proposal_topk=self.proposal_topk)
+        return mapped
 
 
 def build_validation_mapper(cfg: CfgNode, all_segments: bool = False) -> "TrainMapper":
@@ -139,7 +174,7 @@ def _model_options(cfg: CfgNode, options: dict[str, Any], all_segments: bool) ->
         "masks": options["use_instance_mask"] or all_segments,
         "mask_format": options["instance_mask_format"],
         "keypoints": cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if options["use_keypoint"] else 0,
-        "rotated": cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator",
+        "rotated": learns_rotated_boxes(cfg),
         "undirected": cfg.INPUT.UNDIRECTED_BOXES,
         "proposal_topk": options.get("precomputed_proposal_topk"),
     }
@@ -157,7 +192,7 @@ class TrainMapper:
     Args:
         augmentations: Detectron2's augmentations and transforms, in order.
         motion: how annotations follow.
-        image_format: see `detectron2.data.detection_utils.read_image`.
+        image_format: see `d2ext.data.image_reading.read_image`.
         mixes: augmentations that draw further images, applied first.
         items: what they draw from: Detectron2's dicts.
         segment_classes: of panoptic data, the class of each thing category, others have their own

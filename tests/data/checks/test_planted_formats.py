@@ -161,6 +161,12 @@ FORMATS: dict[str, Callable[[Path], Path]] = {
     "panoptic": panoptic,
 }
 PLANTS = {
+    "yolo: another number of classes": Plant(
+        "class-count", "data.yaml", and_line("nc: 3"), ["data.yaml", "nc is 3", "2 classes"]
+    ),
+    "voc: another image of the stem": Plant(
+        "annotation-shared", "images/2.png", becomes("x"), ["2.png", "2.xml", "2.jpg"]
+    ),
     "yolo: no such class": Plant("class-unknown", LABELS, and_line("7 .5 .5 .2 .2"), ["2.txt:3"]),
     "yolo: word": Plant("record-broken", LABELS, and_line("cat .5 .5 .2 .2"), ["2.txt:3", "cat"]),
     "yolo: three numbers": Plant("record-broken", LABELS, and_line("0 .5 .5 .2"), ["2.txt:3"]),
