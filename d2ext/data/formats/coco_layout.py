@@ -47,8 +47,8 @@ def find(path: Path, images: Path | None) -> dict[str, CocoSplit]:
     if path.is_file() or is_named(path, images):
         known = path.suffix.lower() == ".json" and not _is_of_another_tool(path)
         return {"": CocoSplit(path, split_of(path.stem), images)} if known else {}
-    if found := ade20k_panoptic(path):
-        return found
+    if segments := ade20k_panoptic(path):
+        return segments
     if (path / _EXPORT).is_file():
         return {"": CocoSplit(path / _EXPORT, split_of(path.name), path)}
     exports = {split: folder / _EXPORT for split, folder in split_folders(path).items()}
