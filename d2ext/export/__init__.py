@@ -2,6 +2,7 @@
 
 from d2ext.export.dense import DenseExporter
 from d2ext.export.exporter import Exporter, NMSExporter, exporter_for, register_exporter
+from d2ext.export.proposal_network import ProposalExporter
 from d2ext.export.rcnn import RCNNExporter
 from d2ext.export.selection import topk_candidates
 
@@ -9,6 +10,7 @@ __all__ = [
     "DenseExporter",
     "Exporter",
     "NMSExporter",
+    "ProposalExporter",
     "RCNNExporter",
     "exporter_for",
     "register_exporter",

@@ -52,6 +52,13 @@ class RCNNExporter(NMSExporter):
             max_detections=last.test_topk_per_image,
         )
 
+    @property
+    def stride(self) -> int:
+        # C4 takes any size, but programs need sides that no layer has to round.
+        backbone = self.model.backbone
+        strides = [shape.stride or 1 for shape in backbone.output_shape().values()]
+        return backbone.size_divisibility or max(strides)
+
     def check_outputs(self) -> None:
         if not self.heads.mask_on:
             super().check_outputs()
