@@ -45,11 +45,13 @@ class RCNNExporter(NMSExporter):
         _check_heads(self.heads)
         self.cascaded = isinstance(self.heads, CascadeROIHeads)
         last = self.heads.box_predictor[-1] if self.cascaded else self.heads.box_predictor
+        candidates = max(MOST_CANDIDATES, model.proposal_generator.post_nms_topk[False])
+        most = last.test_topk_per_image
         self.postprocess = PostProcess(
             score_thresh=last.test_score_thresh,
-            topk_candidates=max(MOST_CANDIDATES, model.proposal_generator.post_nms_topk[False]),
+            topk_candidates=candidates,
             nms_thresh=last.test_nms_thresh,
-            max_detections=last.test_topk_per_image,
+            max_detections=most if most >= 0 else candidates,
         )
 
     @property
