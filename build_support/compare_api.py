@@ -57,8 +57,6 @@ def _members(module: ModuleType, package: str) -> Iterator[tuple[str, list[str]]
             continue
         bases = [f"base {base.__name__}" for base in value.__mro__[1:-1] if _is_public(base)]
         yield name, mark + bases
-        if mark:
-            continue
         for method, function in inspect.getmembers(value, inspect.isroutine):
             public = method == "__init__" or not method.startswith("_")
             if public and _is_of(function, package):
@@ -85,12 +83,14 @@ def compare(first: API, second: API) -> Iterator[str]:
 
     A module that is missing hides its names, a class its methods.
     """
-    lost: set[str] = set()
+    lost: set[str] = set()  # what is missing, or compared where it is defined
     for key, details in first.items():
         parents = {key.partition(":")[0], key.rpartition(".")[0]}
-        if parents & lost or IMPORTED in details:
+        if parents & lost:
             continue
-        if key not in second:
+        if IMPORTED in details:
+            lost.add(key)
+        elif key not in second:
             lost.add(key)
             yield f"missing {key}"
         elif missing := [each for each in details if each not in second[key]]:
