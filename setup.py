@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import PlatformError
@@ -112,6 +113,21 @@ class BuildPackage(build_py):
             shutil.copytree(source, package / source.name, ignore=ignore, dirs_exist_ok=True)
 
 
+class BuildWheel(bdist_wheel):
+    """`bdist_wheel` whose wheel is for any machine if no extension could be built."""
+
+    def run(self) -> None:
+        """Build, look for the extensions, and pack."""
+        self.run_command("build")
+        self.skip_build = True
+        build = self.get_finalized_command("build_ext")
+        paths = [build.get_ext_fullpath(one.name) for one in self.distribution.ext_modules]
+        if not any(map(os.path.exists, paths)):
+            self.distribution.ext_modules = []
+            self.root_is_pure = True
+        super().run()
+
+
 def extension(name: str, sources: str, libraries: list[str], **options: object) -> Extension:
     """Describe one extension; its binary fits PyTorch 2.10 and later and any Python from 3.10."""
     headers = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("d2ext/csrc/**/*.h"))
@@ -147,6 +163,6 @@ def extensions() -> list[Extension]:
 
 setup(
     ext_modules=extensions(),
-    cmdclass={"build_ext": BuildExtension, "build_py": BuildPackage},
+    cmdclass={"build_ext": BuildExtension, "build_py": BuildPackage, "bdist_wheel": BuildWheel},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-SETUPTOOLS = "setuptools>=70.1"  # the first that makes wheels without the package `wheel`
+SETUPTOOLS = "setuptools>=77.0.3"  # the first that reads an SPDX licence in pyproject.toml
 SPACE_FOR_PYTORCH = 12 * 2**30  # bytes, unpacked with the CUDA libraries it depends on
 
 

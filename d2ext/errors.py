@@ -26,9 +26,23 @@ class OutputError(UserError):
     """The output folder: not writable, or the disk is full."""
 
 
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM ended a command in good order; the message says how to go on.
+
+    Args:
+        message: one line.
+        signal: number of the signal; the exit status is 128 more.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def exit_on_user_error(main: Callable[[], int | None]) -> NoReturn:
     """Run a command: exit status as it returns, or 2 with one message on stderr for a `UserError`.
 
+    Ctrl-C gives one line and exit status 130, SIGTERM that a training has handled 143.
     `D2EXT_TRACEBACK=1` in the environment shows where the error came from.
     """
     try:
@@ -38,4 +52,10 @@ def exit_on_user_error(main: Callable[[], int | None]) -> NoReturn:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + stop.signal)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(status or 0)

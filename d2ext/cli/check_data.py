@@ -5,23 +5,20 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from d2ext.config import load_config
-from d2ext.data.checks.check import check_splits
-from d2ext.data.checks.fixed_copy import write_fixed_copy
-from d2ext.data.checks.input_size import InputSize
-from d2ext.data.dataset_paths import load_named_splits
-from d2ext.data.formats import DatasetSplit
-from d2ext.engine.auto import Machine
-from d2ext.engine.devices import choose_device, native_bfloat16
-from d2ext.engine.input_size import input_size
+from d2ext.cli.parser import CommandParser
+
+if TYPE_CHECKING:
+    from d2ext.data.checks.input_size import InputSize
+    from d2ext.data.formats import DatasetSplit
 
 EXAMPLES = """\
 examples:
-  python tools/check_data.py my/data
-  python tools/check_data.py my/train.json:my/images --val my/val.json:my/images
-  python tools/check_data.py my/data --config-file configs/dyhead_swint.yaml --report issues.json
-  python tools/check_data.py my/data --fix my/repaired
+  {check_data} my/data
+  {check_data} my/train.json:my/images --val my/val.json:my/images
+  {check_data} my/data --config-file configs/dyhead_swint.yaml --report issues.json
+  {check_data} my/data --fix my/repaired
 
 PATH is a file or folder in any format that --train takes. Exit status: 0 no issues but notes,
 1 issues, 2 the data or the arguments are unusable.
@@ -35,9 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: the data or the config cannot be read at all, or an output cannot be written.
     """
     parser = argument_parser()
-    args = parser.parse_intermixed_args(argv)  # options may follow KEY VALUE pairs
+    args = parser.parse_args(argv)
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
+    # Imported once the arguments are known: --help and typing errors need no PyTorch.
+    from d2ext.data.checks.check import check_splits
+    from d2ext.data.checks.fixed_copy import write_fixed_copy
+    from d2ext.data.dataset_paths import load_named_splits
+
     sources = load_named_splits(args.path, args.val)
     model = _model(args, next(iter(sources.values()))) if args.config_file else None
     report = check_splits(sources, model=model, progress=sys.stderr.isatty() or args.progress)
@@ -51,13 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if report.clean else 1
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def argument_parser() -> CommandParser:
     """Build the argument parser of tools/check_data.py."""
-    parser = argparse.ArgumentParser(
-        description="Find issues of a data set before it is trained on.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Find issues of a data set before it is trained on."
+    parser = CommandParser("check_data", description, EXAMPLES)
     parser.add_argument("path", metavar="PATH", help="training data, or a folder of splits")
     parser.add_argument(
         "--val",
@@ -75,11 +74,16 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--progress", action="store_true", help="show the progress bar even without a terminal"
     )
-    parser.add_argument("opts", metavar="KEY VALUE", nargs="*", help="config values")
+    parser.add_opts()
     return parser
 
 
-def _model(args: argparse.Namespace, source: DatasetSplit) -> InputSize:
+def _model(args: argparse.Namespace, source: "DatasetSplit") -> "InputSize":
+    from d2ext.config import load_config
+    from d2ext.engine.auto import Machine
+    from d2ext.engine.devices import choose_device, native_bfloat16
+    from d2ext.engine.input_size import input_size
+
     cfg = load_config(args.config_file, args.opts)
     device = choose_device(cfg.MODEL.DEVICE, 1)[0].partition(":")[0]
     machine = Machine(device, 1, os.cpu_count() or 1, native_bfloat16(device))

@@ -1,18 +1,17 @@
 """The command that converts a data set to another format."""
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from d2ext.data.conversion.convert import WRITERS, read_plans, write_folder
-from d2ext.data.conversion.plan import Losses
-from d2ext.data.dataset_paths import parse_dataset_flag
+from d2ext.cli.parser import CommandParser
+
+FORMATS = ("coco", "voc", "yolo")  # the keys of `WRITERS`
 
 EXAMPLES = """\
 examples:
-  python tools/convert_data.py my/voc --to coco my/coco
-  python tools/convert_data.py my/train.json:my/images --to yolo my/yolo --images copy
+  {convert_data} my/voc --to coco my/coco
+  {convert_data} my/train.json:my/images --to yolo my/yolo --images copy
 
 What the target format cannot represent is counted and listed. SOURCE is not changed; OUT must be
 new or empty, and appears when it is complete.
@@ -26,6 +25,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: the source cannot be read or does not suit the format, or OUT is not empty.
     """
     args = argument_parser().parse_args(argv)
+    # Imported once the arguments are known: --help and typing errors need no PyTorch.
+    from d2ext.data.conversion.convert import WRITERS, read_plans, write_folder
+    from d2ext.data.conversion.plan import Losses
+    from d2ext.data.dataset_paths import parse_dataset_flag
+
     path, images = parse_dataset_flag(args.source)
     losses: Losses = Counter()
     plans = read_plans(path, images, losses)
@@ -38,15 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"written: {args.out}")
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def argument_parser() -> CommandParser:
     """Build the argument parser of tools/convert_data.py."""
-    parser = argparse.ArgumentParser(
-        description="Convert a data set of any known format to COCO, YOLO or Pascal VOC.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Convert a data set of any known format to COCO, YOLO or Pascal VOC."
+    parser = CommandParser("convert_data", description, EXAMPLES)
     parser.add_argument("source", metavar="SOURCE", help="PATH or ANNOTATIONS:IMAGES")
-    parser.add_argument("--to", required=True, choices=sorted(WRITERS))
+    parser.add_argument("--to", required=True, choices=FORMATS)
     parser.add_argument("out", metavar="OUT", help="a new or empty folder")
     parser.add_argument(
         "--images",

@@ -3,30 +3,26 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from d2ext.checkpoint.conversion import convert
-from d2ext.checkpoint.file_io import read_checkpoint, write_checkpoint
-from d2ext.checkpoint.key_matching import refuse_foreign
-from d2ext.checkpoint.layouts import registered_layouts
-from d2ext.checkpoint.state_dict import extract_state_dict
-from d2ext.checkpoint.uri import SHA256, WeightsURI, local_file
-from d2ext.config import load_config
-from d2ext.config.projects import import_projects
-from d2ext.engine.dataless import build_model_without_data
+from d2ext.cli.parser import CommandParser
 from d2ext.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SHOWN = 5
 
 EXAMPLES = """\
 examples:
-  python tools/convert_weights.py swin_tiny_patch4_window7_224.pth --to swin_t.pth
-  python tools/convert_weights.py https://example.org/dyhead.pth --sha256 0123... --to dyhead.pth \\
+  {convert_weights} swin_tiny_patch4_window7_224.pth --to swin_t.pth
+  {convert_weights} https://example.org/dyhead.pth --sha256 0123... --to dyhead.pth \\
       --config-file configs/coco/dyhead_swint_atss_fpn_2x_ms.yaml
 
 MODEL.WEIGHTS takes the same files as they are; it takes a checksum behind them: FILE#sha256=0123...
-Layouts that are recognised: """
+Layouts of Swin-Transformer, DynamicHead, AdelaiDet FCOS, Detectron, maskrcnn-benchmark, torchvision
+and timm are recognised, and those of the projects; the error for an unknown one lists all.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,9 +33,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             unknown, or the output cannot be written.
     """
     parser = argument_parser()
-    args = parser.parse_intermixed_args(argv)  # options may precede and follow SOURCE
+    args = parser.parse_args(argv)
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
+    # Imported once the arguments are known: --help and typing errors need no PyTorch.
+    from d2ext.checkpoint.file_io import read_checkpoint, write_checkpoint
+    from d2ext.checkpoint.state_dict import extract_state_dict
+    from d2ext.checkpoint.uri import SHA256, WeightsURI, local_file
+    from d2ext.config.projects import import_projects
+
+    import_projects()  # their layouts count without a config that names them, too
     text = f"{args.source}{SHA256}{args.sha256}" if args.sha256 else args.source
     weights = extract_state_dict(read_checkpoint(local_file(text)))
     model = _model_weights(args.config_file, args.opts) if args.config_file else None
@@ -48,13 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{args.source}: {summary}\nwritten: {args.to}")
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def argument_parser() -> CommandParser:
     """Build the argument parser of tools/convert_weights.py."""
-    parser = argparse.ArgumentParser(
-        description="Convert a published checkpoint to the names of d2ext.",
-        epilog=f"{EXAMPLES}{_layout_names()}.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Convert a published checkpoint to the names of d2ext."
+    parser = CommandParser("convert_weights", description, EXAMPLES)
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -67,12 +67,13 @@ def argument_parser() -> argparse.ArgumentParser:
         help="a config whose model the weights are for: tensors get the names that it has, and "
         "parameters that remain at their initial values are listed",
     )
-    parser.add_argument("opts", metavar="KEY VALUE", nargs="*", help="config values")
+    parser.add_opts()
     return parser
 
 
 def _layout_names() -> str:
-    import_projects()  # those of projects count too, without a config that names them
+    from d2ext.checkpoint.layouts import registered_layouts
+
     return ", ".join(layout.name for layout in registered_layouts())
 
 
@@ -83,14 +84,20 @@ def _pth(text: str) -> Path:
     return path
 
 
-def _model_weights(config_file: str, options: Sequence[str]) -> dict[str, Tensor]:
+def _model_weights(config_file: str, options: Sequence[str]) -> "dict[str, Tensor]":
+    from d2ext.config import load_config
+    from d2ext.engine.dataless import build_model_without_data
+
     return build_model_without_data(load_config(config_file, options)).state_dict()
 
 
 def _convert(
-    path: str, weights: dict[str, Tensor], model: dict[str, Tensor] | None
-) -> tuple[dict[str, Tensor], str]:
+    path: str, weights: "dict[str, Tensor]", model: "dict[str, Tensor] | None"
+) -> "tuple[dict[str, Tensor], str]":
     """Return the tensors by our names, and a summary of the conversion."""
+    from d2ext.checkpoint.conversion import convert
+    from d2ext.checkpoint.key_matching import refuse_foreign
+
     conversion = convert(weights, model)
     if model is not None:
         found = conversion.match(model)

@@ -3,43 +3,35 @@
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from d2ext.checkpoint import check_classes
-from d2ext.config import load_config
-from d2ext.data import dataset_stats
-from d2ext.data.catalog import register_dataset
-from d2ext.data.dataset_paths import dataset_flag_spec
+from d2ext.cli.parser import CommandParser
 from d2ext.errors import ConfigError
-from d2ext.export.exported_module import WHERE
-from d2ext.export.formats import SUFFIXES
-from d2ext.export.run import (
-    CALIBRATION,
-    ExportOptions,
-    check_options,
-    export_model,
-    quantize_and_evaluate,
-)
 from d2ext.files import replacing
-from d2ext.inference.inputs import find_images
-from d2ext.inference.predictor import Predictor
-from detectron2.structures import Instances
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from d2ext.export.run import ExportOptions
+    from d2ext.inference.predictor import Predictor
+    from detectron2.structures import Instances
 
 DATASET = "export_evaluate"  # the registered name of --evaluate's data set
+FORMATS = ("onnx", "torchscript", "torch_export")  # the keys of `SUFFIXES`
+WHERE = ("inside", "none")
 
 EXAMPLES = """\
 examples:
   an ONNX file for any number of images of any size, NMS in it:
-    python tools/export.py --config-file configs/dyhead_swint.yaml --format onnx \\
-        --output model.onnx MODEL.WEIGHTS output/model_final.pth
+    {export} --format onnx \\
+        --output model.onnx --weights output/model_final.pth
   the same in 8 bits, and what that costs:
-    python tools/export.py --config-file configs/dyhead_swint.yaml --format onnx --int8 \\
+    {export} --format onnx --int8 \\
         --calibrate my/images --evaluate my/val.json:my/images \\
-        --output model_int8.onnx MODEL.WEIGHTS output/model_final.pth
+        --output model_int8.onnx --weights output/model_final.pth
   images of one size, boxes and scores of every cell:
-    python tools/export.py --config-file configs/dyhead_swint.yaml --format torchscript \\
-        --output model.pt --size 512 640 --nms none MODEL.WEIGHTS output/model_final.pth
+    {export} --format torchscript \\
+        --output model.pt --size 512 640 --nms none --weights output/model_final.pth
 """
 
 
@@ -51,9 +43,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             the model. An existing file of that name is then left as it was.
     """
     args = argument_parser().parse_args(argv)
+    # Imported once the arguments are known: --help and typing errors need no PyTorch.
+    from d2ext.checkpoint import check_classes
+    from d2ext.data import dataset_stats
+    from d2ext.engine.config_choice import load_trained_config
+    from d2ext.export.run import check_options, export_model, quantize_and_evaluate
+    from d2ext.inference.predictor import Predictor
+
     options = _options(args)
     check_options(options)
-    cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
+    cfg = load_trained_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     predictor = Predictor(cfg)
     if options.dataset:
         check_classes(predictor.names, dataset_stats([options.dataset]).class_names)
@@ -65,15 +64,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"written: {options.output}, {options.output.stat().st_size / 1e6:.1f} MB")
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def argument_parser() -> CommandParser:
     """Build the argument parser of tools/export.py."""
-    parser = argparse.ArgumentParser(
-        description="Write a trained model as a file that runs without d2ext.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    description = "Write a trained model as a file that runs without d2ext."
+    parser = CommandParser("export", description, EXAMPLES)
+    parser.add_argument(
+        "--config-file", default="", metavar="FILE", help="config (default: that of the weights)"
     )
-    parser.add_argument("--config-file", required=True, help="the config of the training")
-    parser.add_argument("--format", required=True, choices=SUFFIXES)
+    parser.add_config_flag("--weights", "MODEL.WEIGHTS", "weights of the model; needed")
+    parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--output", required=True, help="file to write")
     parser.add_argument(
         "--nms", choices=WHERE, help="where NMS is done (default: inside, if decoding is)"
@@ -83,6 +82,12 @@ def argument_parser() -> argparse.ArgumentParser:
         choices=WHERE,
         default="inside",
         help="where outputs become boxes; none gives what the head predicts",
+    )
+    parser.add_argument(
+        "--paste",
+        choices=WHERE,
+        default="none",
+        help="where masks of boxes become masks of the image (default: none, they stay in the box)",
     )
     parser.add_argument(
         "--size",
@@ -106,25 +111,27 @@ def argument_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="IMAGES",
-        help=f"images or folders to calibrate the 8-bit ranges on; {CALIBRATION} are used",
+        help="images or folders to calibrate the 8-bit ranges on; at most 100 are used",
     )
     parser.add_argument(
         "--evaluate",
         metavar="ANNOTATIONS:IMAGES",
         help="a data set, as for --val of the training: print the AP of model and file on it",
     )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="config values; MODEL.WEIGHTS is needed",
-    )
+    parser.add_opts()
     return parser
 
 
-def _options(args: argparse.Namespace) -> ExportOptions:
+def _options(args: argparse.Namespace) -> "ExportOptions":
     """Convert and check the arguments; register the data set of --evaluate."""
+    from d2ext.data import dataset_stats
+    from d2ext.data.catalog import register_dataset
+    from d2ext.data.dataset_paths import dataset_flag_spec
+    from d2ext.export.run import ExportOptions
+
     nms = args.nms or args.decode
+    if args.paste == "inside" and nms == "none":
+        raise ConfigError("--paste inside needs NMS inside.")
     if args.int8 and (args.format != "onnx" or not args.calibrate):
         raise ConfigError("--int8 needs --format onnx and --calibrate IMAGES.")
     if args.evaluate and (args.format != "onnx" or nms == "none"):
@@ -138,6 +145,7 @@ def _options(args: argparse.Namespace) -> ExportOptions:
         output=output,
         decode=args.decode,
         nms=nms,
+        paste=args.paste,
         size=tuple(args.size) if args.size else None,
         images=_found(args.images, output, "--images"),
         calibration=_found(args.calibrate, output, "--calibrate") if args.int8 else [],
@@ -146,8 +154,10 @@ def _options(args: argparse.Namespace) -> ExportOptions:
 
 
 def _found(inputs: Sequence[str], output: Path, flag: str) -> list[Path]:
+    from d2ext.inference.inputs import find_images
+
     return list(find_images(inputs, output, flag)) if inputs else []
 
 
-def _detector(predictor: Predictor) -> Callable[[np.ndarray], Instances]:
+def _detector(predictor: "Predictor") -> "Callable[[np.ndarray], Instances]":
     return lambda image: predictor(image)["instances"].to("cpu")

@@ -1,17 +1,32 @@
 """The parity command: compare models with the outputs of their authors' code."""
 
-import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from d2ext.parity import run_case
-from d2ext.parity.case import Comparison
+from d2ext.cli.parser import CommandParser
+
+if TYPE_CHECKING:
+    from d2ext.parity.case import Comparison
+
+EXAMPLES = """\
+example:
+  {parity} tests/parity/*/
+
+For generated weights in the published layout and generated images, every feature, output,
+detection, loss and gradient must be within the case's tolerance. The largest error of each output
+is printed, divided by its tolerance.
+"""
 
 
 def main() -> None:
     """Run the cases of the arguments; exit with status 1 if an output exceeds its tolerance."""
+    folders = argument_parser().parse_args().folders
+    # Imported once the arguments are known: --help and typing errors need no PyTorch.
+    from d2ext.parity import run_case
+
     misses = 0
-    for folder in argument_parser().parse_args().folders:
+    for folder in folders:
         print(folder.name)
         comparisons = run_case(folder)
         for comparison in comparisons:
@@ -24,7 +39,7 @@ def main() -> None:
     sys.exit(1 if misses else 0)
 
 
-def describe(comparison: Comparison) -> str:
+def describe(comparison: "Comparison") -> str:
     """Format a line: verdict, largest error divided by the tolerance, and name of the output."""
     verdict = "  ok  " if comparison.passed else "  MISS"
     if comparison.problem:
@@ -32,14 +47,10 @@ def describe(comparison: Comparison) -> str:
     return f"{verdict} {comparison.error:9.4f}  {comparison.key}"
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def argument_parser() -> CommandParser:
     """Build the argument parser of tools/parity.py."""
-    parser = argparse.ArgumentParser(
-        description="Compare d2ext's models with their authors' code. For generated weights in the "
-        "published layout and generated images, every feature, output, detection, loss and "
-        "gradient must be within the case's tolerance. Prints the largest error of each output "
-        "divided by its tolerance."
-    )
+    description = "Compare d2ext's models with their authors' code."
+    parser = CommandParser("parity", description, EXAMPLES)
     parser.add_argument(
         "folders",
         nargs="+",

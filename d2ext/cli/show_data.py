@@ -1,19 +1,17 @@
 """The command that writes an HTML page about a data set."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from d2ext.data.dataset_paths import load_named_splits
-from d2ext.pages.data_page import NAME, write_data_page
+from d2ext.cli.parser import CommandParser
 
 EXAMPLES = """\
 examples:
-  python tools/show_data.py my/data --out page/
-  python tools/show_data.py my/train.json:my/images --out page/
+  {show_data} my/data --out page/
+  {show_data} my/train.json:my/images --out page/
 
 The page, page/index.html, opens without a network: counts, sizes, shapes and positions of the
-objects, examples of every class, and every issue that tools/check_data.py finds.
+objects, examples of every class, and every issue that {check_data} finds.
 """
 
 
@@ -23,14 +21,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: the data cannot be read, or the page cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        description="Write a page about a data set.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser("show_data", "Write a page about a data set.", EXAMPLES)
     parser.add_argument("path", help="a data set of any known format")
     parser.add_argument("--out", type=Path, default=Path("page"), help="folder of the page")
     args = parser.parse_args(argv)
+    # Imported once the arguments are known: --help and typing errors need no PyTorch.
+    from d2ext.data.dataset_paths import load_named_splits
+    from d2ext.pages.data_page import NAME, write_data_page
+
     sources = load_named_splits(args.path, [])
     for source in sources.values():
         print(source.describe())

@@ -4,33 +4,40 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from d2ext.data.catalog import forget_datasets
-from d2ext.engine.launch import launch, starts_processes
-from d2ext.engine.prepare import prepare
-from d2ext.engine.train import run
-from detectron2.engine import default_argument_parser
+from d2ext.cli.parser import (
+    CommandParser,
+    count,
+    device_name,
+    positive_number,
+    program,
+    whole_number,
+)
+from d2ext.errors import UserError
 
 EXAMPLES = """\
 examples:
   the built-in set of shapes, on a CPU or a GPU:
-    python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1
+    {train_net}
   your own data: a folder with its splits; or files, and a fifth of the images for evaluation:
-    python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 --train my/data
-    python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 \\
-        --train my/train.json:my/images --val 0.2
-  continue after an interruption:
-    python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 --resume
-  evaluate:
-    python tools/train_net.py --config-file configs/dyhead_swint.yaml --num-gpus 1 --eval-only \\
-        --val my/val.json:my/images MODEL.WEIGHTS output/model_final.pth
+    {train_net} --train my/data --epochs 24 --output runs/mine
+    {train_net} --train my/train.json:my/images --val 0.2
+  another model:
+    {train_net} --config-file configs/dyhead_swint.yaml --train my/data
+  continue after an interruption, with the data and settings of that run:
+    {train_net} --resume --output runs/mine
+  evaluate, on the validation data of the training or on others:
+    {train_net} --eval-only --weights runs/mine/model_best.pth
+    {train_net} --eval-only --weights runs/mine/model_best.pth --val my/val.json:my/images
 """
 
-_FLAGS = {
+_DATA_FLAGS = {
     "--train": "a data set, its annotations, or ANNOTATIONS:IMAGES: COCO, Pascal VOC, YOLO, DOTA, "
-    "labelme, CSV or semantic masks; may be repeated",
-    "--val": "the same for evaluation; or a number such as 0.2, the share of the training images "
-    "to hold out (default: the validation split next to the training split, if there is one)",
+    "labelme, CSV, semantic masks, COCO panoptic or Cityscapes; may be repeated",
+    "--val": "the same for evaluation; or a number such as 0.2 or 20%%, the share of the training "
+    "images to hold out (default: the validation split next to the training split, if there is "
+    "one)",
     "--test": "the same, evaluated once after the training, with the best weights",
 }
 
@@ -40,20 +47,66 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         UserError: config, data, weights or output folder are missing or wrong.
+        Interrupted: Ctrl-C or SIGTERM; the training is saved.
     """
-    args = argument_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    run_command(argument_parser().parse_args(words), words)
+
+
+def run_command(args: argparse.Namespace, words: Sequence[str]) -> Path:
+    """Train or evaluate as parsed arguments say; return the folder of the run.
+
+    Args:
+        words: the arguments as they were typed, for the log.
+    Raises:
+        UserError, Interrupted: as `main`.
+    """
+    # Imported once the arguments are known: --help and typing errors need no PyTorch.
+    from d2ext.data.catalog import forget_datasets
+    from d2ext.engine.launch import launch, starts_processes
+    from d2ext.engine.prepare import prepare
+    from d2ext.engine.run_folder import release_folder
+    from d2ext.engine.train import run
+
     spec = prepare(args)
     if starts_processes(args):
         forget_datasets()  # each process reads the data itself, and this one only waits
-    words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
-    spec.notes.insert(0, f"command: {shlex.join(words)}")
-    launch(run, args, spec, device=spec.cfg.MODEL.DEVICE)
+    spec.notes.insert(0, f"command: {shlex.join([sys.argv[0], *words])}")
+    spec.programs = {tool: program(tool) for tool in ("train_net", "demo", "export", "report")}
+    try:
+        launch(run, args, spec, device=spec.cfg.MODEL.DEVICE)
+    except UserError:
+        release_folder(Path(spec.cfg.OUTPUT_DIR), failed=True)
+        raise
+    return Path(spec.cfg.OUTPUT_DIR)
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """Build Detectron2's parser with `--train`, `--val` and `--test`."""
-    parser = default_argument_parser(epilog=EXAMPLES)
-    parser.description = "Train or evaluate a detector."
-    for flag, what in _FLAGS.items():
-        parser.add_argument(flag, action="append", default=[], metavar="PATH", help=what)
+def argument_parser() -> CommandParser:
+    """Build the argument parser of tools/train_net.py: Detectron2's flags and ours."""
+    parser = CommandParser("train_net", "Train or evaluate a detector.", EXAMPLES)
+    add = parser.add_argument
+    add("--config-file", default="", metavar="FILE", help="YAML config to start from")
+    for flag, what in _DATA_FLAGS.items():
+        add(flag, action="append", default=[], metavar="PATH", help=what)
+    parser.add_config_flag("--epochs", "SOLVER.MAX_EPOCHS", "length of the training", whole_number)
+    parser.add_config_flag("--batch", "SOLVER.IMS_PER_BATCH", "images per batch", whole_number)
+    parser.add_config_flag("--lr", "SOLVER.BASE_LR", "learning rate", positive_number)
+    parser.add_config_flag("--weights", "MODEL.WEIGHTS", "weights to start from or to evaluate")
+    parser.add_config_flag("--output", "OUTPUT_DIR", "folder of the run (default: output)")
+    parser.add_config_flag("--device", "MODEL.DEVICE", "cuda, cuda:1, cpu, ...", device_name)
+    add("--resume", action="store_true", help="go on with the run in the output folder")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace the run in the output folder (default: the new one gets a numbered folder)",
+    )
+    add("--eval-only", action="store_true", help="evaluate, do not train")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("--quiet", action="store_true", help="print warnings and the result only")
+    volume.add_argument("--verbose", action="store_true", help="print all that log.txt holds")
+    add("--num-gpus", type=count, default=1, help="GPUs (or processes) on each machine")
+    add("--num-machines", type=count, default=1, help="machines of the run")
+    add("--machine-rank", type=count, default=0, help="which machine this is, from 0")
+    add("--dist-url", default="auto", help="address of machine 0, tcp://HOST:PORT")
+    parser.add_opts("config values, such as SOLVER.WARMUP_ITERS 100")
     return parser

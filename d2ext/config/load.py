@@ -1,15 +1,16 @@
 """Load a config: YAML with `_BASE_`, plugins, d2ext's sections, then overrides."""
 
 import difflib
-import importlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from d2ext.config.defaults import ALL
-from d2ext.config.paths import config_root, project_root
+from d2ext.config.paths import find_config, shipped_config
 from d2ext.config.plain_yaml import parse_yaml
+from d2ext.config.plugins import add_plugin
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_defaults
@@ -41,41 +42,45 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
             has the wrong type.
     """
     found = find_config(path)
-    tree = read_tree(found)
+    read: dict[Path, dict[str, Any]] = {}
+    tree = _read_with_bases(found, (), read)
+    return _build(tree, overrides, str(found), [place.parent for place in read])
+
+
+def load_dumped_config(text: str, overrides: Sequence[str], source: str) -> CfgNode:
+    """Load a config that was dumped as YAML, such as the one in a checkpoint.
+
+    Args:
+        overrides: KEY VALUE KEY VALUE ...
+        source: where the text is from, for messages.
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return _build(_as_tree(parse_yaml(text, source), source), overrides, source, [])
+
+
+def _build(
+    tree: dict[str, Any], overrides: Sequence[str], source: str, folders: Sequence[Path]
+) -> CfgNode:
+    """Merge a tree of values and overrides into the defaults and those of its plugins."""
     typed = _pairs(overrides)
-    given = dict(_leaves(tree)) | typed
+    given = dict(leaves(tree)) | typed
     cfg = get_cfg()
-    cfg.PLUGINS = _names(given.get("PLUGINS", []), f"{found}: PLUGINS")
+    cfg.PLUGINS = _names(given.get("PLUGINS", []), f"{source}: PLUGINS")
+    saved = _names(given.pop("PLUGIN_FOLDERS", []), f"{source}: PLUGIN_FOLDERS")
     for plugin in cfg.PLUGINS:
-        _add_plugin(cfg, plugin)
+        add_plugin(cfg, plugin, [*folders, *map(Path, saved)])
     for key, value in given.items():
-        _set(cfg, key, value, "command line" if key in typed else str(found))
+        _set(cfg, key, value, "command line" if key in typed else source)
     cfg.AUTO = sorted({*cfg.AUTO, *_left_open(cfg, given)})
     return cfg
-
-
-def find_config(path: str | Path) -> Path:
-    """Find a config file: `path` itself, or one shipped with d2ext or its projects.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    path = Path(os.path.expanduser(path))  # Path's own raises for an unknown user
-    parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
-    in_project = project_root().joinpath(*path.parts[1:])
-    own = [in_project] if path.parts[:1] == ("projects",) else [config_root().joinpath(*parts)]
-    for candidate in (path, *own):
-        if os.path.isfile(candidate):  # False also for a name that is too long
-            return candidate
-    known = sorted(p.relative_to(config_root()).as_posix() for p in config_root().rglob("*.yaml"))
-    raise ConfigError(f"{path}: no such config file. Those of d2ext: {', '.join(known)}.")
 
 
 def num_classes_keys(cfg: CfgNode) -> dict[str, int]:
     """Return the keys that hold a number of thing classes, one per kind of head, with values."""
     return {
         key: value
-        for key, value in _leaves(cfg)
+        for key, value in leaves(cfg)
         if key.endswith(".NUM_CLASSES") and ".SEM_SEG_HEAD." not in key
     }
 
@@ -102,9 +107,7 @@ def _read_with_bases(
         tree = _read_file(path)
         merged: dict[str, Any] = {}
         for base in _names(tree.pop("_BASE_", []), f"{path}: _BASE_"):
-            base_path = path.parent / os.path.expanduser(base)
-            if not os.path.isfile(base_path):
-                raise ConfigError(f"{path}: _BASE_: no file {base_path}.")
+            base_path = _base_path(path, base)
             merged = _merged(merged, _read_with_bases(base_path, (*below, place), read))
         read[place] = _merged(merged, tree)
     return read[place]
@@ -118,12 +121,24 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes: not a config.")
-    tree = parse_yaml(text, path) or {}
+    return _as_tree(parse_yaml(text, path) or {}, path)
+
+
+def _as_tree(tree: Any, source: object) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(
-            f"{path}: a config is a mapping of sections, found {type(tree).__name__}."
+            f"{source}: a config is a mapping of sections, found {type(tree).__name__}."
         )
     return tree
+
+
+def _base_path(path: Path, base: str) -> Path:
+    """Return the file that `_BASE_` names: beside the config, or one that d2ext ships."""
+    own = path.parent / os.path.expanduser(base)
+    found = own if os.path.isfile(own) else shipped_config(Path(base))
+    if found is None:
+        raise ConfigError(f"{path}: _BASE_: no file {own}, and d2ext ships no {base}.")
+    return found
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -134,10 +149,10 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -159,23 +174,6 @@ def _names(value: Any, source: str) -> list[str]:
     return list(value)
 
 
-def _add_plugin(cfg: CfgNode, name: str) -> None:
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigError(f"PLUGINS: {name[:200]!r} is no name of a module.")
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise
-        raise ConfigError(
-            f"PLUGINS: no module {name}. A plugin is an importable package, e.g. "
-            "d2ext.projects.<paper>, or one of your own on PYTHONPATH."
-        ) from error
-    if not hasattr(module, "add_config"):
-        raise ConfigError(f"PLUGINS: {name} has no function add_config(cfg).")
-    module.add_config(cfg)
-
-
 def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     if key == "PLUGINS":
         return
@@ -183,20 +181,40 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     if value == AUTO:
         return
     try:
-        cfg.merge_from_list([key, value])
+        cfg.merge_from_list([key, _as_float(value) if _is_float(cfg, key) else value])
     except (ValueError, AssertionError, SyntaxError, RecursionError, MemoryError) as error:
         # The last two: Python's parser refuses a value from the command line nested too deeply.
-        raise ConfigError(f"{source}: {key}: {error or type(error).__name__}") from error
+        text = str(error) or type(error).__name__
+        if "Type mismatch" in text:
+            text = f"must be {_type_name(cfg, key)}, got {value!r:.200}"
+        raise ConfigError(f"{source}: {key}: {text}") from error
+
+
+def _is_float(cfg: CfgNode, key: str) -> bool:
+    return isinstance(dict(leaves(cfg))[key], float)
+
+
+def _as_float(value: Any) -> Any:
+    """Return a whole number, or the text of one, as a float, which it stands for here."""
+    whole = type(value) is int or (isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value))
+    return float(value) if whole else value
+
+
+def _type_name(cfg: CfgNode, key: str) -> str:
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    kind = type(dict(leaves(cfg))[key])
+    return names.get(kind, f"a {kind.__name__}")
 
 
 def _check_known(cfg: CfgNode, key: str, source: str) -> None:
-    known = dict(_leaves(cfg))
+    known = dict(leaves(cfg))
     if key in known:
         return
     if key.startswith("-"):
         raise ConfigError(f"{source}: {key} follows a KEY VALUE pair; flags come before them.")
-    section = key.rpartition(".")[0]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    section = key.rpartition(".")[0].upper()
+    # Keys are upper case, and so is what is meant by another case.
+    near = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]}?" if near else ""
     if section and not any(k.startswith(f"{section}.") for k in known):
         hint += f" If a project defines {section}, name the project under PLUGINS."
@@ -205,6 +223,6 @@ def _check_known(cfg: CfgNode, key: str, source: str) -> None:
 
 def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:
     # A key whose own default is "auto", such as DATALOADER.MAPPER, is left to whoever reads it.
-    own = {key for key, value in _leaves(cfg) if value == AUTO}
+    own = {key for key, value in leaves(cfg) if value == AUTO}
     auto = {key for key, value in given.items() if value == AUTO} - own
     return auto | {key for key in num_classes_keys(cfg) if key not in given}

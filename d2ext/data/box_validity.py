@@ -38,6 +38,42 @@ def invalid_boxes(boxes: Floats, image_sizes: Floats) -> dict[str, Mask]:
     return {"box-nonfinite": ~finite, "box-empty": empty, "box-outside": outside}
 
 
+_SLACK = 0.5  # pixels that a box may reach beyond its image: rounding
+_FEW = 4  # fewer boxes are no evidence of a wrong unit
+
+
+def wrong_unit(boxes: Floats, frames: Floats) -> str:
+    """Return the code of the unit that all boxes have in place of pixels; "" for pixels.
+
+    Args:
+        boxes: (N, 4) XYWH or (N, 5) XYWHA; those that are not finite are not looked at.
+        frames: (N, 2) width and height of each box's image, in pixels.
+    Returns:
+        "box-normalised", "box-corners" or "".
+    """
+    finite = _all(np.isfinite(boxes))
+    boxes, frames = boxes[finite], frames[finite]
+    if boxes_are_normalised(boxes[:, :4], frames):
+        return "box-normalised"
+    corners = boxes.shape[1] == 4 and boxes_are_corners(boxes, frames)
+    return "box-corners" if corners else ""
+
+
+def boxes_are_corners(boxes: Floats, frames: Floats) -> bool:
+    """Return true if (N, 4) boxes read as XYWH are XYXY.
+
+    As XYWH half of them leave the image, as two corners none does.
+    """
+    reach = boxes[:, :2] + boxes[:, 2:] > frames + _SLACK
+    ordered = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= frames + _SLACK).all()
+    return bool(len(boxes) >= _FEW and ordered and reach.any(1).mean() >= 0.5)
+
+
+def boxes_are_normalised(boxes: Floats, frames: Floats) -> bool:
+    """Return true if (N, 4) boxes are normalised by the image size instead of in pixels."""
+    return bool(len(boxes) >= _FEW and boxes.min() >= 0 and boxes.max() <= 1 and frames.min() > 8)
+
+
 def _all(mask: Mask) -> Mask:
     return np.logical_and.reduce(mask, axis=1)
 

@@ -11,19 +11,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from d2ext.data.cache import cache_folder, cached_file
+from d2ext.data.cache import cached_file
 from d2ext.data.cleaning import as_file_name, clean, image_root, note_dropped
 from d2ext.data.conversion.coco import category_ids, write_coco_file
 from d2ext.data.formats import DatasetSplit, load_split
+from d2ext.data.formats.archive import naming_user_paths
 from d2ext.data.formats.coco_document import collection_paused
 from d2ext.data.formats.dataset_split import with_classes
 from d2ext.data.formats.holdout import Holdout
 from d2ext.data.image_info_cache import infos_kept
 from d2ext.data.issues import Issue
+from d2ext.data.parallel import worker_pool
 from d2ext.errors import ConfigError, DataError
+from d2ext.files import cache_folder
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-_VERSION = 2  # of the COCO files in the cache: raise it when their content changes
+_VERSION = 3  # of the COCO files in the cache: raise it when their content changes
 _POINTS = ("keypoint_names", "keypoint_flip_map")
 _OURS_ALONE = ("record", "area")  # of annotations, which training does not need
 
@@ -93,6 +96,7 @@ _specs: dict[str, DatasetSpec] = {}
 _loaded: dict[DatasetSpec, _Loaded] = {}  # read ahead; the first loader that asks takes it
 _raw: dict[DatasetSpec, DatasetSplit] = {}  # within `reading_ahead`, without holdout and classes
 _is_reading_ahead = False
+_of_runs: set[str] = set()  # names that belong to the last run of this process
 
 
 def register_dataset(name: str, spec: DatasetSpec) -> None:
@@ -182,7 +186,7 @@ def reading_ahead() -> Iterator[None]:
     _is_reading_ahead = True
     try:
         # The collector would walk through all of the data again and again.
-        with infos_kept(), collection_paused():
+        with infos_kept(), worker_pool(), collection_paused():
             yield
     except BaseException:
         _loaded.clear()
@@ -195,6 +199,24 @@ def reading_ahead() -> Iterator[None]:
 def forget_datasets() -> None:
     """Free what `reading_ahead` left in memory, where other processes load the data."""
     _loaded.clear()
+
+
+def replace_datasets(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Make room for the data sets of a new run in a process that has had one, a notebook.
+
+    Names of `entries` that an earlier call of this function named are free again.
+
+    Args:
+        entries: of `DATASETS.REGISTER`.
+    """
+    for name in _of_runs.intersection(DatasetCatalog.list()):
+        DatasetCatalog.remove(name)
+        _specs.pop(name, None)
+        if name in MetadataCatalog.list():
+            MetadataCatalog.remove(name)
+    _of_runs.clear()
+    taken = set(DatasetCatalog.list())
+    _of_runs.update(name for e in entries if (name := str(e.get("name"))) not in taken)
 
 
 def describe_datasets(names: Sequence[str]) -> list[str]:
@@ -219,12 +241,8 @@ def _load(spec: DatasetSpec) -> _Loaded:
     if spec in _loaded:
         return _loaded[spec]
     raw = read_dataset(spec)
-    if raw.task == "panoptic":
-        raise DataError(
-            f"{spec.path}: panoptic segments can be checked and shown, but models need instances "
-            "or semantic masks. Register it with Detectron2's register_coco_panoptic_separated."
-        )
-    cleaned, dropped = clean(raw)
+    with naming_user_paths():
+        cleaned, dropped = clean(raw)
     file = _coco_file(cleaned, spec, dropped) if _fits_coco(cleaned) else None
     loaded = _Loaded(raw, cleaned, dropped, file)
     if _is_reading_ahead:
@@ -236,6 +254,15 @@ def _fits_coco(dataset: DatasetSplit) -> bool:
     """Return True for objects with boxes in the image; COCO's files hold no others."""
     objects = (item for image in dataset.images for item in image.get("annotations", ()))
     return not dataset.annotates_pixels and all("bbox" in item for item in objects)
+
+
+def _coco_tasks(dataset: DatasetSplit) -> tuple[str, ...]:
+    """Return what COCO's evaluation can measure: "bbox", and "segm" and "keypoints" if given."""
+    objects = [item for image in dataset.images for item in image["annotations"]]
+    masks = any(item.get("segmentation") for item in objects)
+    points = any(item.get("keypoints") for item in objects)
+    # Nothing is missing where there is no object at all.
+    return ("bbox", *["segm"] * (masks or not objects), *["keypoints"] * (points or not objects))
 
 
 def _coco_file(cleaned: DatasetSplit, spec: DatasetSpec, dropped: Sequence[Issue]) -> Path:
@@ -251,12 +278,22 @@ def _coco_file(cleaned: DatasetSplit, spec: DatasetSpec, dropped: Sequence[Issue
     return cached_file(cache_folder() / "annotations" / name, write)
 
 
+def _describe_pixels(name: str, dataset: DatasetSplit) -> None:
+    """Set metadata: `stuff_classes` are all classes, `thing_classes` the things among them."""
+    kinds = {"semantic": "sem_seg", "panoptic": "panoptic"}
+    kind = dataset.metadata.get("evaluator_type", kinds[dataset.task])
+    set_metadata(name, stuff_classes=list(dataset.classes), evaluator_type=kind)
+    set_metadata(name, ignore_label=dataset.ignore_label)
+    if dataset.task == "panoptic":
+        isthing = dataset.metadata["isthing"]
+        things = [label for label, thing in zip(dataset.classes, isthing, strict=True) if thing]
+        set_metadata(name, thing_classes=things, isthing=isthing)
+
+
 def _describe(name: str, loaded: _Loaded) -> None:
     dataset = loaded.cleaned
     if dataset.annotates_pixels:
-        classes = list(dataset.classes)
-        set_metadata(name, stuff_classes=classes, evaluator_type="sem_seg")
-        set_metadata(name, ignore_label=dataset.ignore_label)
+        _describe_pixels(name, dataset)
         return
     kind = "coco_rotated" if dataset.task == "rotated" else "coco"
     kind = dataset.metadata.get("evaluator_type", kind)  # a format may name its own evaluator
@@ -268,5 +305,6 @@ def _describe(name: str, loaded: _Loaded) -> None:
         **({"json_file": str(loaded.coco_file)} if loaded.coco_file else {}),
         image_root=image_root(dataset.images),
         evaluator_type=kind,
+        coco_tasks=_coco_tasks(dataset),
         **{key: value for key, value in dataset.metadata.items() if key in _POINTS},
     )

@@ -9,18 +9,19 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from d2ext.data.box_validity import enclosing_boxes, invalid_boxes
+from d2ext.data.box_validity import enclosing_boxes, invalid_boxes, wrong_unit
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, origin
 from d2ext.data.image_info import ImageInfo, LabelInfo, read_label_info
 from d2ext.data.image_info_cache import read_image_infos
 from d2ext.data.issues import Issue
 from d2ext.data.keypoint_validity import invalid_keypoints, keypoint_count
+from d2ext.data.mask_validity import invalid_run_lengths
 from d2ext.data.parallel import map_files
 from d2ext.errors import DataError
 from d2ext.files import replacing
@@ -28,6 +29,18 @@ from d2ext.text import first_few
 
 # Codes of records that readers leave out.
 _RECORD_CODES = ("class-unknown", "object-orphan", "record-broken")
+_UNLISTED_CODES = ("image-missing", "image-unreadable", "annotation-orphan")  # images, by readers
+# What is left out where it is no object, image or record.
+_PARTS = {
+    "keypoint-count": "objects' keypoints, the objects stay",
+    "keypoint-value": "objects' keypoints, the objects stay",
+    "mask-stray": "masks' stray polygons, the masks stay",
+    "labels-unlisted": "kinds of pixels, which are ignored",
+    "file-unreadable": "annotation files",
+    "file-missing": "annotation files",
+    "annotation-orphan": "annotation files",
+    "split-missing": "splits",
+}
 
 _logger = logging.getLogger(__name__)
 _dropped: dict[str, list[Issue]] = {}  # of the data sets cleaned so far, by name
@@ -45,10 +58,12 @@ def clean(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
     if dataset.refusal:
         raise DataError(dataset.refusal)
     _refuse_unread_records(dataset)
+    _refuse_unread_files(dataset)
     cleaned, images = drop_images(dataset)
     if cleaned.annotates_pixels:
         return cleaned, [*images, *dataset.issues]
     cleaned, objects = drop_objects(cleaned)
+    _refuse_many_objects(dataset, objects, cleaned.num_annotations)
     cleaned, points = drop_keypoints(cleaned)
     return cleaned, [*images, *objects, *points, *dataset.issues]
 
@@ -78,7 +93,7 @@ def drop_objects(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
     """Drop objects whose box or mask no detector can learn from.
 
     Raises:
-        DataError: no object is left, and there were some.
+        DataError: no object is left, and there were some; or all boxes have another unit.
     """
     objects = [item for image in dataset.images for item in image["annotations"]]
     counts = [len(image["annotations"]) for image in dataset.images]
@@ -121,17 +136,25 @@ def drop_keypoints(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
                 images[position] = {**image, "annotations": objects}
     if not issues:
         return dataset, []
+    kept = sum("keypoints" in item for image in images for item in image["annotations"])
+    if len(issues) >= kept:
+        listed = first_few(f"{issue.where} ({issue.code})" for issue in issues)
+        raise DataError(
+            f"{dataset.path}: the keypoints of {len(issues)} of {len(issues) + kept} objects "
+            f"cannot be used: {listed}. They are x, y and visibility (0, 1 or 2) of each of "
+            f"{count} points."
+        )
     return replace(dataset, images=images, coco_file=None), issues
 
 
 def note_dropped(name: str, path: Path, issues: Sequence[Issue]) -> None:
     """Remember what was dropped from the data set `name` for `write_dropped`, and warn of it."""
     if _dropped.get(name) != list(issues):
-        points = [issue for issue in issues if issue.code.startswith("keypoint-")]
-        others = [issue for issue in issues if issue not in points]
-        what = "annotations" if all(issue.box for issue in others) else "records"
-        _warn_of_dropped(path, others, what)
-        _warn_of_dropped(path, points, "objects' keypoints, the objects stay")
+        whole = [issue for issue in issues if issue.code not in _PARTS]
+        what = "annotations" if all(issue.box for issue in whole) else "records"
+        _warn_of_dropped(path, whole, what)
+        for part in dict.fromkeys(_PARTS.values()):
+            _warn_of_dropped(path, [i for i in issues if _PARTS.get(i.code) == part], part)
     _dropped[name] = list(issues)
 
 
@@ -176,6 +199,50 @@ def _refuse_unread_records(dataset: DatasetSplit) -> None:
         )
 
 
+def _refuse_unread_files(dataset: DatasetSplit) -> None:
+    """Refuse a split half of whose annotation files, or of the images they name, is unusable."""
+    unread = {issue.where for issue in dataset.issues if issue.code == "file-unreadable"}
+    files = {image["annotated_in"] for image in dataset.images if image["annotated_in"]} | unread
+    if unread and 2 * len(unread) >= len(files):
+        issues = [issue for issue in dataset.issues if issue.where in unread]
+        raise DataError(
+            f"{dataset.path}: {len(unread)} of {len(files)} annotation files cannot be read: "
+            f"{first_few(f'{issue.where} ({issue.detail})' for issue in issues)}."
+        )
+    lost = [issue for issue in dataset.issues if issue.code in _UNLISTED_CODES]
+    if lost and not dataset.annotates_pixels and len(lost) >= len(dataset.images):
+        raise DataError(
+            f"{dataset.path}: {len(lost)} of {len(lost) + len(dataset.images)} images cannot be "
+            f"found or read: {first_few(f'{issue.where} ({issue.detail})' for issue in lost)}."
+        )
+
+
+def _refuse_many_objects(dataset: DatasetSplit, dropped: Sequence[Issue], kept: int) -> None:
+    """Refuse a split half of whose objects, with those that could not be read, is unusable."""
+    codes = (*_RECORD_CODES, "mask-polygon")
+    lost = [*dropped, *(issue for issue in dataset.issues if issue.code in codes)]
+    if lost and len(lost) >= kept:
+        counts = Counter(issue.code for issue in lost)
+        found = ", ".join(f"{count} {code}" for code, count in counts.items())
+        raise DataError(
+            f"{dataset.path}: {len(lost)} of {len(lost) + kept} annotations cannot be used "
+            f"({found}): {first_few(issue.where for issue in lost)}. tools/check_data.py lists "
+            "them all."
+        )
+
+
+def _refuse_unit(dataset: DatasetSplit, boxes: np.ndarray, frames: np.ndarray) -> None:
+    remedies = {
+        "box-normalised": "all boxes are between 0 and 1, shares of the image instead of pixels",
+        "box-corners": "all boxes fit their images as two corners, not as x, y, width, height",
+    }
+    if code := wrong_unit(boxes, frames):
+        raise DataError(
+            f"{dataset.path}: {remedies[code]} ({code}). Correct them, or write a corrected copy "
+            f"with tools/check_data.py {dataset.path} --fix OUT."
+        )
+
+
 def _image_problems(dataset: DatasetSplit) -> dict[int, tuple[str, str]]:
     """Find unusable images: position -> code and detail."""
     infos = read_image_infos([image["file_name"] for image in dataset.images])
@@ -184,14 +251,25 @@ def _image_problems(dataset: DatasetSplit) -> dict[int, tuple[str, str]]:
         for number, image in enumerate(dataset.images)
         if (problem := _image_problem(image, infos[image["file_name"]]))
     }
-    if dataset.task == "semantic":
-        files = [image["sem_seg_file_name"] for image in dataset.images]
-        labels = map_files(read_label_info, files)
-        for number, image in enumerate(dataset.images):
-            problem = _label_problem(image, labels[image["sem_seg_file_name"]])
-            if problem is not None:
-                found.setdefault(number, problem)
+    for number, problem in _label_problems(dataset):
+        found.setdefault(number, problem)
     return dict(sorted(found.items()))
+
+
+def _label_problems(dataset: DatasetSplit) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yield position, code and detail of label images that cannot be used."""
+    if not dataset.annotates_pixels:
+        return
+    key = "sem_seg_file_name" if dataset.task == "semantic" else "pan_seg_file_name"
+    files = [image[key] for image in dataset.images]
+    if dataset.task == "semantic":
+        infos: Mapping[str, LabelInfo | ImageInfo] = map_files(read_label_info, files)
+    else:
+        infos = read_image_infos(files)
+    for number, image in enumerate(dataset.images):
+        problem = _label_problem(image, infos[image[key]])
+        if problem is not None:
+            yield number, problem
 
 
 def _image_problem(image: Item, info: ImageInfo) -> tuple[str, str] | None:
@@ -205,9 +283,10 @@ def _image_problem(image: Item, info: ImageInfo) -> tuple[str, str] | None:
     return code, detail
 
 
-def _label_problem(image: Item, info: LabelInfo) -> tuple[str, str] | None:
+def _label_problem(image: Item, info: LabelInfo | ImageInfo) -> tuple[str, str] | None:
     if info.problem:
-        return info.problem, info.detail
+        code = "labels-missing" if info.problem.startswith("image-") else info.problem
+        return code, info.detail
     size = (image["width"], image["height"])
     return None if info.size == size else ("labels-size", f"{info.size}, the image {size}")
 
@@ -254,16 +333,17 @@ def _object_codes(
     frames = np.array(sizes, dtype=np.float64).reshape(-1, 2)[owners[boxed]]
     found: dict[int, str] = {}
     raw = np.array(boxes, dtype=np.float64).reshape(-1, sides)
+    _refuse_unit(dataset, raw, frames)
     for code, mask in invalid_boxes(raw, frames).items():
         found |= dict.fromkeys(boxed[mask].tolist(), code)
     for number, item in enumerate(objects):
         segmentation = item.get("segmentation")
         if type(segmentation) is list and not segmentation:
             found.setdefault(number, "mask-polygon")
-        elif type(segmentation) is dict:
-            width, height = sizes[owners[number]]
-            if list(segmentation["size"]) != [height, width]:
-                found.setdefault(number, "mask-size")
+        elif type(segmentation) is dict and (
+            problem := invalid_run_lengths(segmentation, *sizes[owners[number]])
+        ):
+            found.setdefault(number, problem[0])
     return found
 
 

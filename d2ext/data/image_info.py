@@ -7,9 +7,12 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from d2ext.data.image_reading import is_deep, scale_to_8_bits
 
 THUMBNAIL = 16  # side of the grey thumbnail that near-duplicates are found by, in pixels
 
@@ -139,6 +142,9 @@ def _decode(content: bytes, image: Image.Image) -> ImageInfo:
 
 
 def _read_orientation(image: Image.Image) -> int:
+    # Asking a JPEG for EXIF data that it has not costs as much as opening it.
+    if image.format == "JPEG" and image.info.keys().isdisjoint(("exif", "xmp")):
+        return 1
     try:
         value: Any = image.getexif().get(_ORIENTATION)
     except Exception:  # malformed EXIF does not make the picture unreadable
@@ -153,21 +159,18 @@ def _is_blank(image: Image.Image) -> bool:
 
 
 def _make_thumbnail(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
-    small = _to_grey(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    small = cv2.resize(_to_grey(image), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     if orientation != 1:
-        small.getexif()[_ORIENTATION] = orientation
-        small = ImageOps.exif_transpose(small)
-    return np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL)
+        turned = Image.fromarray(small)
+        turned.getexif()[_ORIENTATION] = orientation
+        small = np.array(ImageOps.exif_transpose(turned))
+    return small.astype(np.uint8, copy=False)
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
-    if image.mode == "L":
-        return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image, dtype=np.float64)
-        span = np.ptp(values) or 1.0
-        return Image.fromarray(((values - values.min()) * (255 / span)).astype(np.uint8))
-    return image.convert("L")
+def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
+    if is_deep(image.mode):
+        return scale_to_8_bits(np.asarray(image))
+    return np.asarray(image if image.mode == "L" else image.convert("L"), dtype=np.uint8)
 
 
 def _guess_content(content: bytes) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -11,18 +11,18 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from d2ext.data.cache import cache_folder
 from d2ext.data.image_info import THUMBNAIL, ImageInfo, read_image_info
-from d2ext.data.parallel import map_files
+from d2ext.data.parallel import map_files, start_calls
 from d2ext.errors import OutputError
-from d2ext.files import replacing
+from d2ext.files import cache_folder, replacing
 
-_VERSION = 1  # of the cached files: raise it when `ImageInfo` changes
+_VERSION = 2  # of the cached files: raise it when `ImageInfo` changes
 _COLUMNS = ("problem", "detail", "size", "orientation", "format", "mode", "frames", "blank")
 
 File = TypeVar("File", str, Path)
 
-_kept: dict[str, list[ImageInfo]] | None = None  # by the state of the files, within `infos_kept`
+_kept: dict[str, ImageInfo] | None = None  # by the state of the file, within `infos_kept`
+_started: list[tuple[list[str], Path, Iterator[ImageInfo]]] = []  # states, cache file and results
 
 
 def read_image_infos(
@@ -34,20 +34,28 @@ def read_image_infos(
         fresh: read the files, even those that the cache has.
         progress: title of a progress bar on stderr; "" for no bar.
     """
-    unique = list(dict.fromkeys(files))
-    state = _state(unique)
-    if _kept is not None and state in _kept and not fresh:
-        return dict(zip(unique, _kept[state], strict=True))
-    cached = cache_folder() / "image_info" / f"{state}.npz"
-    if not fresh and cached.is_file():
-        found = dict(zip(unique, _load(cached), strict=True))
-    else:
-        found = map_files(read_image_info, unique, progress=progress)
-        with suppress(OSError, OutputError):  # without a cache the next run is slower, no more
-            _save(cached, list(found.values()))
-    if _kept is not None:
-        _kept[state] = list(found.values())
-    return found
+    _finish_started()
+    states = {file: _state(file) for file in files}
+    known = {} if fresh or _kept is None else _kept
+    missing = {state: file for file, state in states.items() if state not in known}
+    if missing:
+        known = known | dict(zip(missing, _read(missing, fresh, progress), strict=True))
+        if _kept is not None:
+            _kept.update(known)
+    return {file: known[state] for file, state in states.items()}
+
+
+def start_reading(files: Sequence[str]) -> None:
+    """Start to read image infos in worker processes; `read_image_infos` waits for them.
+
+    Does nothing outside of `infos_kept` and `worker_pool`.
+    """
+    if _kept is None:
+        return
+    states = {_state(file): file for file in files}
+    path = _cache_path(states)
+    if not path.is_file() and (infos := start_calls(read_image_info, list(states.values()))):
+        _started.append((list(states), path, infos))
 
 
 @contextmanager
@@ -59,18 +67,40 @@ def infos_kept() -> Iterator[None]:
         yield
     finally:
         _kept = None
+        _started.clear()
 
 
-def _state(files: Sequence[str] | Sequence[Path]) -> str:
-    """Hash the paths, modification times and sizes of the files."""
-    digest = hashlib.sha256(str(_VERSION).encode())
-    for file in files:
-        try:
-            state = os.stat(file)
-            digest.update(f"{file}\0{state.st_mtime_ns}\0{state.st_size}\n".encode())
-        except OSError:
-            digest.update(f"{file}\0\n".encode())
-    return digest.hexdigest()[:24]
+def _finish_started() -> None:
+    while _started:
+        states, path, results = _started.pop()
+        infos = list(results)
+        _save(path, infos)
+        if _kept is not None:
+            _kept.update(zip(states, infos, strict=True))
+
+
+def _read(files: Mapping[str, File], fresh: bool, progress: str) -> list[ImageInfo]:
+    """Return the info of each file, by its state."""
+    path = _cache_path(files)
+    if not fresh and path.is_file():
+        return _load(path)
+    infos = list(map_files(read_image_info, list(files.values()), progress=progress).values())
+    _save(path, infos)
+    return infos
+
+
+def _state(file: str | Path) -> str:
+    """Return path, modification time and size of a file as text."""
+    try:
+        state = os.stat(file)
+    except OSError:
+        return f"{file}\0"
+    return f"{file}\0{state.st_mtime_ns}\0{state.st_size}"
+
+
+def _cache_path(states: Iterable[str]) -> Path:
+    digest = hashlib.sha256("\n".join([str(_VERSION), *states]).encode("utf-8", "surrogateescape"))
+    return cache_folder() / "image_info" / f"{digest.hexdigest()[:24]}.npz"
 
 
 def _save(path: Path, infos: Sequence[ImageInfo]) -> None:
@@ -80,7 +110,8 @@ def _save(path: Path, infos: Sequence[ImageInfo]) -> None:
         [*(getattr(info, key) for key in _COLUMNS), info.digest.hex(), info.thumbnail is not None]
         for info in infos
     ]
-    with replacing(path) as part:
+    # Without a cache the next run is slower, no more.
+    with suppress(OSError, OutputError), replacing(path) as part:
         np.savez(
             part,
             thumbnails=np.array(thumbnails, dtype=np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL),

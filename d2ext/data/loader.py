@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from d2ext.data.augmentation.slices import slice_dataset, slice_options
 from d2ext.data.dataset_paths import register_specs
+from d2ext.data.learnable import check_learnable
 from d2ext.data.mappers import build_mapper
 from d2ext.data.sampling import Sample, SampleStream, build_training_sampler
 from d2ext.data.statistics import dataset_stats
 from d2ext.errors import ConfigError, DataError
-from d2ext.processes import end_with_parent
+from d2ext.processes import shield_worker
 from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetFromList,
@@ -80,7 +81,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
     """
     loader = build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, "test"))
     loader.generator = torch.Generator()
-    loader.worker_init_fn = end_with_parent
+    loader.worker_init_fn = shield_worker
     return loader
 
 
@@ -140,13 +141,7 @@ def seeded(*seed: int) -> Iterator[None]:
 
 
 def _train_dicts(cfg: CfgNode) -> list[Item]:
-    stats = dataset_stats(cfg.DATASETS.TRAIN)  # checks the data sets and that their classes agree
-    if not stats.num_objects and stats.empty_images:
-        raise DataError(
-            f"{', '.join(cfg.DATASETS.TRAIN)}: no annotations to learn from, crowd regions aside, "
-            "which training leaves out. CVAT marks the masks of its brush as crowd regions: set "
-            '"iscrowd" to 0 in the file where they are single objects.'
-        )
+    check_learnable(cfg)  # and that classes of the data sets agree
     keypoints = cfg.MODEL.KEYPOINT_ON
     proposals = cfg.MODEL.LOAD_PROPOSALS
     dicts = get_detection_dataset_dicts(
@@ -205,5 +200,5 @@ def _collate(items: list[Item]) -> list[Item]:
 
 def _prepare_worker(entries: list[Item], classes: list[str], worker: int) -> None:
     """Register the config's data sets in a worker: a spawned one starts with an empty catalog."""
-    end_with_parent()
+    shield_worker()
     register_specs(entries, classes)

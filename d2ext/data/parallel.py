@@ -3,10 +3,11 @@
 import gc
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Generic, TypeVar
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+import cv2
 from tqdm import tqdm
 
 from d2ext.processes import end_with_parent
@@ -14,8 +15,10 @@ from d2ext.processes import end_with_parent
 File = TypeVar("File", bound=Hashable)
 Result = TypeVar("Result")
 
-_BATCH = 16  # files per message between processes
+_CHUNK = 256  # most files per message between processes
 _MIN_FILES = 64  # fewer are done sooner than worker processes start
+
+_pool: ProcessPoolExecutor | None = None  # within `worker_pool`
 
 
 def map_files(
@@ -29,55 +32,60 @@ def map_files(
         The results by file, in the order of `files`.
     """
     unique = list(dict.fromkeys(files))
+    with worker_pool(needed=len(unique) > _MIN_FILES):
+        results = start_calls(function, unique) or map(function, unique)
+        with tqdm(
+            results, total=len(unique), unit="file", desc=progress, disable=not progress
+        ) as bar:
+            return dict(zip(unique, bar, strict=True))
+
+
+def start_calls(
+    function: Callable[[File], Result], files: Sequence[File]
+) -> Iterator[Result] | None:
+    """Start to call `function` with each file in workers, while the caller goes on.
+
+    Returns:
+        The results in the order of `files`; None where nothing is started: outside of
+        `worker_pool`, and for a few files.
+    """
+    if _pool is None or len(files) <= _MIN_FILES:
+        return None
+    chunk = min(_CHUNK, -(-len(files) // (4 * _available_cores())))
+    return _pool.map(function, files, chunksize=chunk)
+
+
+@contextmanager
+def worker_pool(needed: bool = True) -> Iterator[None]:
+    """Keep worker processes for `map_files` and `start_calls` within the context.
+
+    Forked workers share the memory that their parent has when they start, until one of them writes
+    to it. So start them before millions of objects are made.
+
+    Args:
+        needed: false makes this do nothing, as do a single core and a context around this one.
+    """
+    global _pool
     cores = _available_cores()
-    parallel = cores > 1 and len(unique) > _MIN_FILES
-    batches = _call_in_workers(function, unique, cores) if parallel else _call(function, unique)
-    results: list[Result] = []
-    with tqdm(total=len(unique), unit="file", desc=progress, disable=not progress) as bar:
-        for batch in batches:
-            results += batch
-            bar.update(len(batch))
-    return dict(zip(unique, results, strict=True))
-
-
-def _call(function: Callable[[File], Result], files: Sequence[File]) -> Iterator[list[Result]]:
-    for start in range(0, len(files), _BATCH):
-        yield [function(file) for file in files[start : start + _BATCH]]
-
-
-def _call_in_workers(
-    function: Callable[[File], Result], files: Sequence[File], workers: int
-) -> Iterator[list[Result]]:
-    loader = DataLoader(
-        _Calls(function, files),
-        batch_size=_BATCH,
-        num_workers=workers,
-        collate_fn=list,
-        worker_init_fn=end_with_parent,
-        # Without a generator of its own, starting workers would draw from the global one and
-        # change what a seeded run draws next.
-        generator=torch.Generator(),
-    )
-    # A collection in a worker writes to every object it visits. Frozen objects it does not visit,
-    # so that the pages of the parent's memory stay shared.
+    if not needed or _pool is not None or cores == 1:
+        yield
+        return
+    # A collection in a worker writes to every object it visits. Frozen objects it does not visit.
     gc.freeze()
     try:
-        yield from loader
+        _pool = ProcessPoolExecutor(cores, initializer=_set_up_worker)
+        _pool.submit(os.getpid)  # forks all workers now instead of at the first call
+        yield
     finally:
+        if _pool is not None:
+            _pool.shutdown(cancel_futures=True)
+        _pool = None
         gc.unfreeze()
 
 
-class _Calls(Dataset, Generic[File, Result]):
-    """The results of a function, computed when they are asked for."""
-
-    def __init__(self, function: Callable[[File], Result], files: Sequence[File]) -> None:
-        self.function, self.files = function, files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Result:
-        return self.function(self.files[index])
+def _set_up_worker() -> None:
+    end_with_parent()
+    cv2.setNumThreads(0)  # there is a worker per core
 
 
 def _available_cores() -> int:

@@ -1,12 +1,14 @@
 """Dataset statistics: sizes, classes, counts, and what is annotated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from d2ext.data.segment_maps import thing_numbers
 from d2ext.errors import DataError
 from d2ext.text import join_sorted
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -27,8 +29,12 @@ class DatasetStats:
         stuff_names: classes of semantic masks.
         run_lengths: some masks are run lengths, not polygons.
         num_keypoints: the most that an object has.
-        annotated: "boxes", "masks", "keypoints", "semantic masks", and what `register_annotation`
-            adds to them.
+        labelled_keypoints: keypoints of all objects whose visibility is not 0.
+        num_difficult: objects that are marked difficult.
+        rotated: the boxes are rotated.
+        annotated: "boxes", "masks", "keypoints", "semantic masks", "panoptic masks", and what
+            `register_annotation` adds to them.
+        thing_ids: of panoptic data, those of `stuff_names` that are things.
     """
 
     class_names: tuple[str, ...]
@@ -40,7 +46,11 @@ class DatasetStats:
     stuff_names: tuple[str, ...] = ()
     run_lengths: bool = False
     num_keypoints: int = 0
+    labelled_keypoints: int = 0
+    num_difficult: int = 0
+    rotated: bool = False
     annotated: frozenset[str] = frozenset()
+    thing_ids: tuple[int, ...] = ()
 
     @property
     def num_images(self) -> int:
@@ -81,7 +91,11 @@ def dataset_stats(names: Sequence[str]) -> DatasetStats:
         stuff_names=stats[0].stuff_names,
         run_lengths=any(f.run_lengths for f in stats),
         num_keypoints=max(f.num_keypoints for f in stats),
+        labelled_keypoints=sum(f.labelled_keypoints for f in stats),
+        num_difficult=sum(f.num_difficult for f in stats),
+        rotated=any(f.rotated for f in stats),
         annotated=frozenset.union(*(f.annotated for f in stats)),
+        thing_ids=stats[0].thing_ids,
     )
 
 
@@ -128,7 +142,8 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
             f"{name}: its metadata have no class names. Set them where it is registered: "
             f'MetadataCatalog.get("{name}").set(thing_classes=[...]).'
         )
-    groups = [_objects(item) for item in dicts]
+    numbers = thing_numbers(MetadataCatalog.get(name).get("isthing", ()))
+    groups = [_objects(item, numbers) for item in dicts]
     flat = [item for group in groups for item in group]
     owners = np.repeat(np.arange(len(dicts)), [len(group) for group in groups])
     boxed = [number for number, item in enumerate(flat) if "bbox" in item]
@@ -146,8 +161,18 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
         stuff_names=tuple(MetadataCatalog.get(name).get("stuff_classes", ())),
         run_lengths=any(isinstance(o.get("segmentation"), dict) for o in flat),
         num_keypoints=max((len(o.get("keypoints", ())) // 3 for o in flat), default=0),
+        labelled_keypoints=sum(v > 0 for o in flat for v in o.get("keypoints", ())[2::3]),
+        num_difficult=sum(bool(o.get("difficult")) for o in flat),
+        rotated=any(flat[number]["bbox_mode"] == BoxMode.XYWHA_ABS for number in boxed),
         annotated=_annotated(dicts, flat),
+        thing_ids=tuple(numbers) or _thing_ids(dicts),
     )
+
+
+def _thing_ids(dicts: Sequence[dict[str, Any]]) -> tuple[int, ...]:
+    """Return the categories of things that occur in panoptic data of other packages."""
+    segments = (s for item in dicts for s in item.get("segments_info", ()))
+    return tuple(sorted({s["category_id"] for s in segments if s["isthing"]}))
 
 
 def _annotated(dicts: Sequence[dict[str, Any]], objects: list[dict[str, Any]]) -> frozenset[str]:
@@ -158,6 +183,9 @@ def _annotated(dicts: Sequence[dict[str, Any]], objects: list[dict[str, Any]]) -
     }
     if any("sem_seg_file_name" in item for item in dicts):
         words.add("semantic masks")
+    if any("pan_seg_file_name" in item and "segments_info" in item for item in dicts):
+        # The mapper makes all of these from segments.
+        words |= {"panoptic masks", "semantic masks", "masks", "boxes"}
     return frozenset(words)
 
 
@@ -166,8 +194,22 @@ def _holds(value: Any) -> bool:
     return value is not None and (not hasattr(value, "__len__") or len(value) > 0)
 
 
-def _objects(item: dict[str, Any]) -> list[dict[str, Any]]:
-    return [found for found in item.get("annotations", ()) if not found.get("iscrowd", 0)]
+def _objects(
+    item: dict[str, Any], thing_numbers: Mapping[int, int] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """Return the objects of an image; of panoptic data its things, counted as `class_names` are."""
+    if "annotations" in item or "segments_info" not in item:
+        return [found for found in item.get("annotations", ()) if not found.get("iscrowd", 0)]
+    return [
+        {
+            **segment,
+            "bbox_mode": BoxMode.XYWH_ABS,
+            "category_id": thing_numbers.get(category, category),
+        }
+        for segment in item["segments_info"]
+        if segment["isthing"] and not segment.get("iscrowd", 0)
+        for category in [segment["category_id"]]
+    ]
 
 
 def _sizes(objects: Sequence[dict[str, Any]]) -> NDArray[np.float64]:

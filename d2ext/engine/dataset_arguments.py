@@ -1,28 +1,37 @@
 """Resolve the flags `--train`, `--val` and `--test` to the DATASETS section of a config."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data.dataset_paths import dataset_flag_spec
 from d2ext.data.formats.holdout import Holdout
-from d2ext.errors import DataError
+from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 
 _KEYS = {"train": "TRAIN", "val": "TEST", "test": "FINAL"}  # of DATASETS, by flag
 _EXAMPLE = "--train PATH --val PATH"
 
 
-def find_datasets(cfg: CfgNode, args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
+def find_datasets(
+    cfg: CfgNode, args: argparse.Namespace, dumped: str = ""
+) -> tuple[CfgNode, list[str]]:
     """Replace the data sets of a config by those of the flags; nothing is registered.
 
     Args:
         cfg: not changed.
+        dumped: the config that the evaluated weights were trained with, as YAML. Its validation
+            data count where an evaluation names none.
     Returns:
         The new DATASETS section, and lines for the log.
     Raises:
         DataError: a path is missing, not recognised, or without the split that is asked for.
     """
     datasets, notes = cfg.DATASETS.clone(), []
+    if args.eval_only and not (args.val or args.test or "DATASETS.TEST" in args.opts[::2]):
+        return _validation_data(datasets, dumped)
     if args.train:
         splits = _add(datasets, "train", args.train)
         datasets.TEST = ()
@@ -43,6 +52,72 @@ def find_datasets(cfg: CfgNode, args: argparse.Namespace) -> tuple[CfgNode, list
     if args.eval_only and args.test:
         datasets.TEST = (*(datasets.TEST if args.val else ()), *datasets.FINAL)
     return datasets, notes + _hints(datasets, bool(args.val))
+
+
+def refuse_other_data(cfg: CfgNode, args: argparse.Namespace, dumped: str) -> None:
+    """Refuse to resume a run with other data than it has; the same data may be named again.
+
+    Args:
+        cfg: the config of the run, with what the command changes.
+        dumped: the config of the run, as YAML.
+    Raises:
+        ConfigError: the data differ.
+    """
+    for split in _KEYS:
+        flags = getattr(args, split)
+        if not flags:
+            continue
+        names = cfg.DATASETS[_KEYS[split]]
+        entries = [e for e in cfg.DATASETS.REGISTER if e["name"] in names]
+        share = _share(flags) if split == "val" else None
+        if share is not None:
+            own = [e.get("holdout", {}).get("share") for e in entries] == [share] * len(entries)
+        else:
+            given = [dataset_flag_spec(flag, split)[0].as_mapping("") for flag in flags]
+            own = [_place(e) for e in entries] == [_place(e) for e in given]
+        if not own:
+            _refuse(f"--{split} {' '.join(flags)}", entries, names)
+    before = parse_yaml(dumped, "the config in the checkpoint").get("DATASETS", {})
+    for key in _KEYS.values():
+        if list(before.get(key, ())) != list(cfg.DATASETS[key]):
+            _refuse(f"DATASETS.{key} {tuple(cfg.DATASETS[key])}", [], before.get(key, ()))
+
+
+def _refuse(given: str, entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    paths = [_described(entry) for entry in entries] or list(names) or ["none"]
+    raise ConfigError(
+        f"--resume: {given} is not the data of this run, which has {', '.join(paths)}. Leave it "
+        "out to go on with these, or start a new training, without --resume."
+    )
+
+
+def _described(entry: Mapping[str, Any]) -> str:
+    share = entry.get("holdout", {}).get("share")
+    return str(entry["path"]) + (f" (a share of {share:g})" if share else "")
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what identifies a data set: absolute paths, and the split."""
+    paths = (Path(entry[key]).resolve() if entry.get(key) else "" for key in ("path", "images"))
+    return *map(str, paths), entry.get("split", "")
+
+
+def _validation_data(datasets: CfgNode, dumped: str) -> tuple[CfgNode, list[str]]:
+    """Choose the data of an evaluation that names none: the validation data of the weights."""
+    tree = parse_yaml(dumped, "the config in the checkpoint") if dumped else None
+    found = tree.get("DATASETS") if isinstance(tree, dict) else None
+    if isinstance(found, dict) and found.get("TEST"):
+        datasets.TEST, datasets.REGISTER = tuple(found["TEST"]), found.get("REGISTER", [])
+        return datasets, [f"evaluated on the validation data of the training: {_listed(datasets)}"]
+    if dumped or set(datasets.TEST) <= {"shapes_val"}:
+        what = "were trained without validation data" if dumped else "don't name their data"
+        raise ConfigError(f"--eval-only: the weights {what}; --val PATH names the data.")
+    return datasets, []
+
+
+def _listed(datasets: CfgNode) -> str:
+    places = {entry["name"]: _described(entry) for entry in datasets.REGISTER}
+    return ", ".join(places.get(name, name) for name in datasets.TEST)
 
 
 def _hints(datasets: CfgNode, own_validation: bool) -> list[str]:
@@ -79,11 +154,12 @@ def _find_validation(datasets: CfgNode, splits: Sequence[str]) -> list[str]:
 
 
 def _share(flags: Sequence[str]) -> float | None:
-    """Return the number that `--val` gives in place of a path."""
+    """Return the share that `--val` gives in place of a path: 0.2 for "0.2" and for "20%"."""
     if len(flags) != 1:
         return None
     try:
-        return float(flags[0])
+        number = flags[0].removesuffix("%")
+        return float(number) / (1 if number == flags[0] else 100)
     except ValueError:
         return None
 
@@ -91,7 +167,9 @@ def _share(flags: Sequence[str]) -> float | None:
 def _hold_out(datasets: CfgNode, share: float, seed: int) -> list[str]:
     """Split every training set in two: a share is held out for evaluation."""
     if not 0 < share < 1:
-        raise DataError(f"--val {share}: a share of the images is between 0 and 1, or a path.")
+        raise DataError(
+            f"--val {share:g}: a share of the images is between 0 and 1, such as 0.2 or 20%."
+        )
     held = []
     for entry in [e for e in datasets.REGISTER if e["name"] in datasets.TRAIN]:
         name = entry["name"].replace("train", "val", 1)

@@ -7,6 +7,8 @@ import torch
 from d2ext.errors import ConfigError
 from detectron2.utils import comm
 
+_KINDS = ("cuda", "cpu", "mps", "xpu", "meta")
+
 
 def choose_device(wanted: str, num_gpus: int = 1) -> tuple[str, str]:
     """Choose the device to use for a MODEL.DEVICE; fall back to the CPU if there is no GPU.
@@ -17,13 +19,24 @@ def choose_device(wanted: str, num_gpus: int = 1) -> tuple[str, str]:
     Returns:
         The device and a line for the log, "" if there is nothing to report.
     Raises:
-        ConfigError: there are GPUs, but fewer than `num_gpus`.
+        ConfigError: there is no such device, or there are GPUs, but fewer than `num_gpus`.
     """
-    if not wanted.startswith("cuda"):
+    kind, _, index = wanted.partition(":")
+    if kind not in _KINDS or (index and not index.isdigit()):
+        hint = f" Did you mean cuda:{wanted}?" if wanted.isdigit() else ""
+        raise ConfigError(
+            f"MODEL.DEVICE (--device) {wanted!r}: no device. Known: cuda, cuda:0, cuda:1, ..., "
+            f"cpu.{hint}"
+        )
+    if kind != "cuda":
         return wanted, ""
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found == 0:
         return "cpu", "no GPU found: the CPU is used"
+    if index and int(index) >= found:
+        raise ConfigError(
+            f"MODEL.DEVICE (--device) {wanted}: this machine has {found} GPUs, counted from 0."
+        )
     if num_gpus > found:
         raise ConfigError(
             f"--num-gpus {num_gpus}: this machine has {found}. Give at most that, or "
@@ -42,12 +55,19 @@ def native_bfloat16(device: str) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("bf16"))
 
 
-def wrap_model(model: torch.nn.Module) -> torch.nn.Module:
-    """Wrap a model in DistributedDataParallel if there are several processes."""
+def wrap_model(model: torch.nn.Module, find_unused: bool = False) -> torch.nn.Module:
+    """Wrap a model in DistributedDataParallel if there are several processes.
+
+    Args:
+        find_unused: look for parameters that losses do not depend on, in every iteration.
+    """
     if comm.get_world_size() == 1:
         return model
     on_gpu = next(model.parameters()).is_cuda
     # Buffers are not broadcast, as in Detectron2: statistics of batch norms stay per process.
     return torch.nn.parallel.DistributedDataParallel(
-        model, device_ids=[comm.get_local_rank()] if on_gpu else None, broadcast_buffers=False
+        model,
+        device_ids=[comm.get_local_rank()] if on_gpu else None,
+        broadcast_buffers=False,
+        find_unused_parameters=find_unused,
     )

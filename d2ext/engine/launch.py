@@ -13,7 +13,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from d2ext import errors
-from d2ext.errors import ConfigError, UserError
+from d2ext.engine.interruption import requests_forwarded
+from d2ext.errors import ConfigError, Interrupted, UserError
 from d2ext.processes import end_with_parent
 from detectron2.utils import comm
 
@@ -55,6 +56,7 @@ def launch(main: Main, args: argparse.Namespace, *more: Any, device: str = "cuda
     Raises:
         ConfigError: the machine rank is out of range, or --dist-url is missing.
         UserError: raised in a spawned process.
+        Interrupted: a training was stopped on request.
     """
     backend = "nccl" if device.startswith("cuda") and torch.cuda.is_available() else "gloo"
     rank = started_rank(os.environ)
@@ -155,14 +157,22 @@ def _spawn(
     # mp.spawn reports failures as text only; the queue keeps the type of a UserError.
     error_queue = mp.get_context("spawn").SimpleQueue()
     ranks = [RankInfo(machine * local + n, world, n, local, url) for n in range(local)]
+    running = mp.spawn(
+        _child, (ranks, backend, main, arguments, error_queue), nprocs=local, join=False
+    )
     try:
-        mp.spawn(_child, (ranks, backend, main, arguments, error_queue), nprocs=local)
+        with requests_forwarded(running.pids()) as request:
+            while not running.join():
+                pass
     except (mp.ProcessExitedException, mp.ProcessRaisedException):
         if not error_queue.empty():
             name, message = error_queue.get()
             # The traceback of a child's UserError says nothing more to the user.
             raise getattr(errors, name, UserError)(message) from None
         raise
+    if not error_queue.empty():  # all processes stopped on request
+        _, message = error_queue.get()
+        raise Interrupted(message, request.signal)
 
 
 def _child(
@@ -171,6 +181,8 @@ def _child(
     end_with_parent()
     try:
         _run(ranks[index], backend, main, arguments)
+    except Interrupted as stop:
+        error_queue.put((type(stop).__name__, str(stop)))
     except UserError as error:
         error_queue.put((type(error).__name__, str(error)))
         raise

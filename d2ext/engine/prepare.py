@@ -7,9 +7,8 @@ import argparse
 import difflib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -19,20 +18,32 @@ from d2ext import __version__
 from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import load_config
-from d2ext.config.load import find_config
-from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
-from d2ext.data.catalog import describe_datasets, reading_ahead
+from d2ext.data.catalog import describe_datasets, reading_ahead, replace_datasets
+from d2ext.data.learnable import check_learnable
+from d2ext.engine import pretrained
 from d2ext.engine.align_classes import align_classes
-from d2ext.engine.auto import Machine, check_auto, describe, inherit_auto, resolve_auto
+from d2ext.engine.auto import Machine, check_auto, inherit_auto, resolve_auto
+from d2ext.engine.batch_probe import probe_memory
 from d2ext.engine.check_before_training import check_before_training
 from d2ext.engine.compatibility import check_compatibility, check_training_data
-from d2ext.engine.dataset_arguments import find_datasets
+from d2ext.engine.config_choice import (
+    DEFAULT,
+    NO_WEIGHTS,
+    check_weights_name,
+    load_run_config,
+    saved_seed,
+    typed_value,
+)
+from d2ext.engine.dataset_arguments import find_datasets, refuse_other_data
 from d2ext.engine.devices import choose_device, native_bfloat16
-from d2ext.engine.launch import world_size
+from d2ext.engine.launch import started_rank, world_size
 from d2ext.engine.param_groups import read_rules
+from d2ext.engine.recipe_choice import choose_recipe
+from d2ext.engine.run_folder import check_output, claim_folder, newest_run, release_folder
 from d2ext.engine.schedule import resolve_schedule
-from d2ext.errors import ConfigError, OutputError, WeightsError
+from d2ext.engine.value_checks import check_values
+from d2ext.errors import ConfigError, WeightsError
 from d2ext.ops import EXTENSION_STATE
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -46,42 +57,70 @@ class RunSpec:
     Args:
         cfg: plain values only; `cfg.AUTO` is empty.
         notes: lines for the head of the log.
-        config_file: the file that was read, found among the shipped ones if it is one of them.
+        decided: what was `auto`, by key.
+        programs: command lines of the tools that the log mentions, by tool.
     """
 
     cfg: CfgNode
     notes: list[str]
-    config_file: str
+    decided: dict[str, Any]
+    programs: dict[str, str] = field(default_factory=dict)
 
 
-@reading_ahead()
 def prepare(args: argparse.Namespace) -> RunSpec:
-    """Resolve and check everything that training or evaluation needs.
-
-    `cfg` is written in this function alone: by the assignments below, and in place by
-    `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return values.
+    """Resolve and check everything that training or evaluation needs, and claim its folder.
 
     Raises:
         UserError: with one message that names the file or key and the remedy.
     """
-    config_file = find_config(args.config_file)
-    cfg = read_config(config_file, args.opts)
     notes = [f"d2ext {__version__}, detectron2 {provider()}, torch {torch.__version__}"]
-    cfg.DATASETS, found = find_datasets(cfg, args)
+    weights, saved = read_saved(args)
+    cfg, found = load_run_config(args, saved, weights)
+    cfg.OUTPUT_DIR, said = output_folder(cfg, args, weights)
+    notes += [EXTENSION_STATE, *found, *said]
+    try:
+        return _prepared(args, cfg, notes, weights, saved)
+    except BaseException:
+        release_folder(Path(cfg.OUTPUT_DIR))
+        raise
+
+
+@reading_ahead()
+def _prepared(
+    args: argparse.Namespace, cfg: CfgNode, notes: list[str], weights: str, saved: dict[str, Any]
+) -> RunSpec:
+    """Resolve a config that is loaded.
+
+    `cfg` is written in this function alone: by the assignments below, and in place by
+    `choose_start`, `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return
+    values.
+
+    Args:
+        saved: metadata of `weights`, which are resumed or evaluated.
+    """
+    check_values(cfg)
+    check_auto(cfg)
+    read_rules(cfg)
+    if args.resume and "config" in saved:
+        refuse_other_data(cfg, args, saved["config"])
+        cfg.SEED = saved_seed(saved["config"]) if cfg.SEED < 0 else cfg.SEED
+    else:
+        cfg.DATASETS, found = find_datasets(cfg, args, saved.get("config", ""))
+        notes += found
+    replace_datasets(cfg.DATASETS.REGISTER)
     register_datasets(cfg)
-    notes += [EXTENSION_STATE, *found]
 
     cfg.MODEL.DEVICE, device_note = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     notes += [device_note] if device_note else []
-    cfg.OUTPUT_DIR = output_folder(cfg, args)
+    if args.train and not (args.config_file or saved):
+        cfg, line = recipe_for_data(cfg, args)
+        notes.append(line)
     check_names(cfg)  # of data sets, too, which are registered by now
-    check_output(Path(cfg.OUTPUT_DIR))
-
-    saved = read_saved(cfg, args)  # before the data are read, which takes longer
+    if not weights:  # downloaded before the data are read, in one process
+        notes.insert(0, choose_start(cfg))
     if "config" in saved:
-        cfg.SEED = saved_seed(saved["config"]) if args.resume and cfg.SEED < 0 else cfg.SEED
         inherit_auto(cfg, saved["config"])
-        notes.append(f"auto values: as in {weights_to_inherit(cfg, args)}")
+        notes.append(f"values of {weights} hold for what was auto")
 
     classes = saved.get("thing_classes") if args.eval_only else None
     cfg.DATASETS.CLASSES, aligned = align_classes(cfg, args.eval_only, classes)
@@ -92,34 +131,112 @@ def prepare(args: argparse.Namespace) -> RunSpec:
     notes += data_notes(cfg)
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
     check_compatibility(cfg, stats)
+    if not args.eval_only:
+        check_learnable(cfg)
 
     decided = resolve_auto(cfg, stats, machine(cfg, args))
-    names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN
-    notes += [describe(decided, names)] if decided else []
     if not args.eval_only:
+        notes += [] if weights else pretrained.check_pixels(cfg)
         notes += check_training_data(cfg, stats)
         notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
-    return RunSpec(cfg, notes, str(config_file))
+    return RunSpec(cfg, notes, decided)
 
 
-def read_config(path: Path, overrides: list[str]) -> CfgNode:
-    """Load a config and check what can be checked without data or model.
+def read_saved(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Read what d2ext saved along with the weights that are resumed or evaluated.
 
+    Returns:
+        Their path, "" for a new training, and "config", YAML text, and "thing_classes", a list,
+        as far as the file has them.
     Raises:
-        ConfigError: a key is unknown, of the wrong type, or `auto` without a rule.
+        WeightsError: the file is missing, unreadable, or cannot be downloaded.
+        ConfigError: there is nothing to resume, and no data or config to start with.
     """
-    cfg = load_config(path, overrides)
-    check_auto(cfg)
-    read_rules(cfg)
-    return cfg
+    if args.eval_only:
+        weights = typed_value(args.opts, "MODEL.WEIGHTS") or _of_file(args, "MODEL", "WEIGHTS")
+        if not weights:
+            raise WeightsError(NO_WEIGHTS)
+        check_weights_name(weights)
+        return weights, read_metadata(weights)
+    if not args.resume:
+        return "", {}
+    folder = resumed_folder(args)
+    weights = last_checkpoint(folder)
+    if not weights and not (args.train or args.config_file):
+        raise ConfigError(f"--resume: there is no checkpoint in {folder}; --output names another.")
+    return weights, read_metadata(weights) if weights else {}
 
 
-def output_folder(cfg: CfgNode, args: argparse.Namespace) -> str:
-    """Return OUTPUT_DIR, or its subfolder for an evaluation, which leaves the training's files."""
-    if args.eval_only and "OUTPUT_DIR" not in args.opts:
-        return str(Path(cfg.OUTPUT_DIR, "eval"))
-    return cfg.OUTPUT_DIR
+def resumed_folder(args: argparse.Namespace) -> Path:
+    """Return the folder that `--resume` goes on in: the one named, or the newest run's."""
+    typed = typed_value(args.opts, "OUTPUT_DIR")
+    return Path(typed) if typed else newest_run(Path(_of_file(args, "OUTPUT_DIR")))
+
+
+def recipe_for_data(cfg: CfgNode, args: argparse.Namespace) -> tuple[CfgNode, str]:
+    """Load the recipe that fits the data and the device, for a training that names no config.
+
+    Args:
+        cfg: the default config, its data sets registered and its device chosen; not changed.
+    Returns:
+        The config of the recipe with data, device and folder of `cfg`, and a line for the log.
+    """
+    device = cfg.MODEL.DEVICE.partition(":")[0]
+    path, line = choose_recipe(dataset_stats(cfg.DATASETS.TRAIN), device)
+    recipe = load_config(path, args.opts)
+    check_values(recipe)
+    check_auto(recipe)
+    read_rules(recipe)
+    recipe.DATASETS, recipe.OUTPUT_DIR = cfg.DATASETS, cfg.OUTPUT_DIR
+    recipe.MODEL.DEVICE = cfg.MODEL.DEVICE
+    return recipe, line
+
+
+def choose_start(cfg: CfgNode) -> str:
+    """Choose the weights of a new training where MODEL.WEIGHTS is `auto`, in place; fetch them.
+
+    Returns:
+        A line for the head of the log: what the run starts from, and what that means.
+    Raises:
+        WeightsError: weights that the config names cannot be had.
+    """
+    if pretrained.KEY in cfg.AUTO:
+        chosen = pretrained.choose_weights(cfg, fetch=True)
+        cfg.MODEL.WEIGHTS = chosen.value
+        cfg.AUTO.remove(pretrained.KEY)
+        return f"weights: {chosen}" if chosen.value else f"weights: {chosen.reason}"
+    if cfg.MODEL.WEIGHTS:
+        check_weights_name(cfg.MODEL.WEIGHTS)
+        local_file(cfg.MODEL.WEIGHTS)
+    return f"weights: {cfg.MODEL.WEIGHTS or 'random'}"
+
+
+def output_folder(cfg: CfgNode, args: argparse.Namespace, weights: str) -> tuple[str, list[str]]:
+    """Choose and create the folder of the run; one that holds another run gets a numbered sibling.
+
+    An evaluation has a subfolder of the training's, unless a folder is named.
+
+    Returns:
+        The folder, and a line for the log if it is another than OUTPUT_DIR.
+    Raises:
+        OutputError: files cannot be written there.
+    """
+    wanted = Path(cfg.OUTPUT_DIR)
+    if args.eval_only and typed_value(args.opts, "OUTPUT_DIR") is None:
+        wanted /= "eval"
+    if args.resume and not args.eval_only:
+        wanted = Path(weights).parent if weights else resumed_folder(args)
+    rank = started_rank(os.environ)
+    if rank is not None and rank.rank > 0:
+        return str(wanted), []  # `run` takes the folder of the first process
+    if args.overwrite or (args.resume and not args.eval_only):
+        check_output(wanted)
+        return str(wanted), []
+    folder = claim_folder(wanted)
+    if folder == wanted:
+        return str(wanted), []
+    return str(folder), [f"{wanted} holds another run: this one is in {folder}"]
 
 
 def check_names(cfg: CfgNode) -> None:
@@ -137,56 +254,6 @@ def check_names(cfg: CfgNode) -> None:
             _check_name(f"DATASETS.{key}", name, DatasetCatalog.list())
 
 
-def check_output(folder: Path) -> None:
-    """Create the output folder and check that files can be written to it.
-
-    Raises:
-        OutputError: they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written to ({error.strerror}); OUTPUT_DIR FOLDER names another."
-        ) from error
-
-
-def weights_to_inherit(cfg: CfgNode, args: argparse.Namespace) -> str:
-    """Return the file whose `auto` values hold for this run, too; "" for a new training."""
-    if args.eval_only:
-        return cfg.MODEL.WEIGHTS
-    return last_checkpoint(cfg.OUTPUT_DIR) if args.resume else ""
-
-
-def read_saved(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
-    """Read what d2ext saved along with the weights that are resumed or evaluated.
-
-    Weights that a new training starts from are only downloaded, in one process and with its
-    progress shown.
-
-    Returns:
-        "config", YAML text, and "thing_classes", a list, as far as the file has them.
-    Raises:
-        WeightsError: the file is missing, unreadable, or cannot be downloaded.
-    """
-    weights = weights_to_inherit(cfg, args)
-    if weights:
-        return read_metadata(weights)
-    if cfg.MODEL.WEIGHTS:
-        local_file(cfg.MODEL.WEIGHTS)
-    return {}
-
-
-def saved_seed(dumped: str) -> int:
-    """Return the seed of a dumped config; a resumed training draws the same random numbers."""
-    tree = parse_yaml(dumped, "the config in the checkpoint")
-    if not isinstance(tree, dict) or not isinstance(tree.get("SEED"), int):
-        raise WeightsError("the config in the checkpoint has no SEED; give one: SEED NUMBER.")
-    return tree["SEED"]
-
-
 def read_stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:
     """Return the statistics of the training data, or of the test data where nothing is trained.
 
@@ -197,13 +264,16 @@ def read_stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:
     if not eval_only:
         return dataset_stats(cfg.DATASETS.TRAIN)
     if not cfg.DATASETS.TEST:
-        raise ConfigError("--eval-only needs data: --val PATH")
+        raise ConfigError("--eval-only needs data: --val PATH names them.")
     return dataset_stats(cfg.DATASETS.TEST)
 
 
 def data_notes(cfg: CfgNode) -> list[str]:
     """Describe the data sets for the log, and write what was dropped from them to OUTPUT_DIR."""
     lines = describe_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.DATASETS.FINAL))
+    rank = started_rank(os.environ)
+    if rank is not None and rank.rank > 0:
+        return lines
     return lines + [f"what was dropped: {path}" for path in write_dropped(cfg.OUTPUT_DIR)]
 
 
@@ -215,7 +285,16 @@ def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
         processes=world_size(args),
         cores=(os.cpu_count() or 1) // max(1, args.num_gpus),
         bfloat16=native_bfloat16(device),
+        probe=probe_memory if device == "cuda" and not args.eval_only else None,
     )
+
+
+def _of_file(args: argparse.Namespace, *keys: str) -> str:
+    """Return a value of the config that the command names, or of the default."""
+    node: Any = load_config(args.config_file or DEFAULT, args.opts)
+    for key in keys:
+        node = node[key]
+    return node
 
 
 def _check_name(key: str, name: str, known: Iterable[str]) -> None:
@@ -223,5 +302,5 @@ def _check_name(key: str, name: str, known: Iterable[str]) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"{key}: {name!r} is unknown; {hint}Known: {', '.join(known)}.")
+    hint = f"; did you mean {near[0]}?" if near else "."
+    raise ConfigError(f"{key}: {name!r} is unknown{hint} Known: {', '.join(known)}.")

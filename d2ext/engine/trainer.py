@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,23 @@ from d2ext.checkpoint import Checkpointer, check_classes, load_for_evaluation
 from d2ext.data import build_test_loader, build_train_loader
 from d2ext.data.statistics import names_of_classes
 from d2ext.engine import hooks
+from d2ext.engine.build import explained_build
 from d2ext.engine.clipping import build_clip
 from d2ext.engine.devices import wrap_model
 from d2ext.engine.ema import WeightAverage
+from d2ext.engine.finite import refuse_non_finite
+from d2ext.engine.hooks.score import BestScore
+from d2ext.engine.interruption import stop_requests
 from d2ext.engine.metrics_file import MetricsFile
 from d2ext.engine.mixed_precision import autocast_dtype
 from d2ext.engine.optimizer import build_optimizer
+from d2ext.engine.recording import RecordingNode
 from d2ext.engine.train_step import Batch, TrainStep
 from d2ext.engine.validation import build_loss_loader, validation_losses
 from d2ext.engine.warmup import build_lr_scheduler
-from d2ext.errors import UserError
+from d2ext.errors import Interrupted, UserError
 from d2ext.evaluation import build_evaluator
+from d2ext.modeling import build_model
 from d2ext.modeling.test_time_augmentation import with_tta
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -54,6 +60,7 @@ class Trainer(DefaultTrainer):
 
     Attributes:
         average: the EMA of the weights, or None.
+        sections: of the config that the model was built from, such as "MODEL.SWIN".
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -62,11 +69,15 @@ class Trainer(DefaultTrainer):
             if not logging.getLogger(name).isEnabledFor(logging.INFO):
                 setup_logger(name=name)
         self.cfg = _with_common_seed(self.auto_scale_workers(cfg, comm.get_world_size()))
-        self.start_iter, self.max_iter = 0, self.cfg.SOLVER.MAX_ITER
-        model = self.build_model(self.cfg)
+        self.start_iter, self.max_iter, self.stopped = 0, self.cfg.SOLVER.MAX_ITER, False
+        recorder = RecordingNode.of(self.cfg)
+        model = self.build_model(recorder)
+        self.sections = recorder.sections_read()
         optimizer = self.build_optimizer(self.cfg, model)
         self.scheduler = self.build_lr_scheduler(self.cfg, optimizer)
-        self._trainer: TrainStep = self.build_step(wrap_model(model), optimizer)
+        self._trainer: TrainStep = self.build_step(
+            wrap_model(model, self.cfg.SOLVER.FIND_UNUSED_PARAMETERS), optimizer
+        )
         ema = self.cfg.SOLVER.EMA
         self.average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None
         self.checkpointer = self.build_checkpointer(model)
@@ -152,17 +163,20 @@ class Trainer(DefaultTrainer):
 
         Raises:
             UserError: a loss is not finite, or a file could not be saved.
+            Interrupted: Ctrl-C or SIGTERM; there is a checkpoint to resume from.
         """
         self.iter = self.start_iter
-        with EventStorage(self.start_iter) as self.storage:
+        with EventStorage(self.start_iter) as self.storage, stop_requests() as stop:
             try:
                 self.before_train()
                 while self.iter < self.max_iter:
                     self.before_step()
                     self.run_step()
                     self.after_step()
+                    if number := stop.agreed():
+                        self._save_and_stop(number)
                     self.iter += 1
-            except UserError:
+            except (UserError, Interrupted):
                 raise
             except Exception:
                 logger.exception("iteration %d failed", self.iter)
@@ -173,6 +187,18 @@ class Trainer(DefaultTrainer):
         if self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
             verify_results(self.cfg, results)
         return results
+
+    @property
+    def best_score(self) -> BestScore | None:
+        """The tracked metric with its best value; None if nothing is evaluated."""
+        hooks_found = [hook for hook in self._hooks if isinstance(hook, hooks.BestCheckpoint)]
+        return hooks_found[0].score if hooks_found else None
+
+    @property
+    def best_weights(self) -> Path:
+        """The file with the best weights of this run, or else the last ones."""
+        found = self.best_score is not None and self.best_score.best is not None
+        return Path(self.cfg.OUTPUT_DIR, "model_best.pth" if found else "model_final.pth")
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate on DATASETS.TEST; return metrics by name, the same in every process."""
@@ -218,11 +244,24 @@ class Trainer(DefaultTrainer):
         metadata = load_for_evaluation(model, cfg.MODEL.WEIGHTS)
         for name in cfg.DATASETS.TEST:
             check_classes(metadata.get("thing_classes"), _class_names(name))
+        refuse_non_finite(model, cfg.MODEL.WEIGHTS)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> Any:
         """Evaluate like DefaultTrainer, with test-time augmentation if the config asks for it."""
         return super().test(cfg, with_tta(cfg, model), evaluators)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """Build the model of a config.
+
+        Raises:
+            ConfigError: values of the config do not fit each other.
+        """
+        with explained_build():
+            model = build_model(cfg)
+        logging.getLogger(__name__).info("Model:\n%s", model)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -259,6 +298,11 @@ class Trainer(DefaultTrainer):
         stop = [hooks.EarlyStopping(evaluate, metric, patience)] if patience > 0 else []
         return [best, *stop]
 
+    def _save_and_stop(self, number: int) -> NoReturn:
+        self.stopped = True  # hooks that draw pictures leave it
+        self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+        raise Interrupted(f"saved after iteration {self.iter} of {self.max_iter}", number)
+
     def _evaluated_model(self) -> AbstractContextManager[None]:
         return self.average.in_model() if self.average is not None else nullcontext()
 
@@ -276,7 +320,8 @@ class _LazyLoader:
         self._build = partial(_load_from_start, trainer)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._build())
+        with explained_build():
+            return iter(self._build())
 
 
 def _load_from_start(trainer: Trainer) -> Iterable[Batch]:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from d2ext.data.mappers import build_mapper
 from d2ext.engine.seeding import seed_step
-from d2ext.processes import end_with_parent
+from d2ext.processes import shield_worker
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.utils import comm
@@ -22,7 +22,7 @@ def build_loss_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
     """Build a loader of every image once, resized as for testing, with annotations."""
     loader = build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, "validation"))
     loader.generator = torch.Generator()  # the global one would change the training
-    loader.worker_init_fn = end_with_parent
+    loader.worker_init_fn = shield_worker
     return loader
 
 

@@ -14,6 +14,12 @@ from detectron2.structures import Instances
 BOX_TOLERANCE = 0.05  # pixels
 SCORE_TOLERANCE = 1e-4
 RAW_TOLERANCE = 1e-3  # of raw outputs, relative to the largest value
+# Of masks and heat maps: relative to the largest value, or the share of pixels that differ.
+REGION_TOLERANCE = 1e-2
+FEW_PIXELS = 500  # in smaller masks a pixel at the threshold would be a large share
+
+# Further outputs of detections, and the fields of the model's that hold the same.
+REGION_FIELDS = {"masks": "pred_masks", "keypoint_heatmaps": "pred_keypoint_heatmaps"}
 
 
 class ExportError(UserError):
@@ -40,7 +46,8 @@ def compare(run: Run, module: ExportedModule, batches: Sequence[Tensor]) -> list
     for images in batches:
         given = run(images)
         if isinstance(module, Detections):
-            found.append(compare_detections(given, module.exporter.detect(images)))
+            names = module.output_names[3:]
+            found.append(compare_detections(given, module.exporter.detect(images), names))
         else:
             found.append(compare_tensors(module.output_names, given, module(images)))
         size = " x ".join(map(str, images.shape))
@@ -64,29 +71,64 @@ def compare_tensors(
     return Difference(f"largest differences: {', '.join(parts)}", "; ".join(faults))
 
 
-def compare_detections(given: Sequence[Tensor], expected: Sequence[Instances]) -> Difference:
-    """Compare every detection of the model with the nearest one of its class in the file's."""
-    count, boxes, scores, missing = 0, 0.0, 0.0, 0
+def compare_detections(
+    given: Sequence[Tensor], expected: Sequence[Instances], regions: Sequence[str] = ()
+) -> Difference:
+    """Compare every detection of the model with the nearest one of its class in the file's.
+
+    Args:
+        given: boxes, scores, classes, and what `regions` names, all (B, N, ...).
+        regions: names of `REGION_FIELDS`.
+    """
+    largest = dict.fromkeys(("boxes", "scores", *regions), 0.0)
+    count = missing = 0
     for own, wanted in zip(zip(*given, strict=True), expected, strict=True):
-        for box, score, label in zip(
-            wanted.pred_boxes.tensor, wanted.scores, wanted.pred_classes, strict=True
-        ):
-            apart = (own[0] - box).abs().amax(1).where(own[2] == label, torch.inf)
-            nearest = int(
-                (apart / BOX_TOLERANCE + (own[1] - score).abs() / SCORE_TOLERANCE).argmin()
-            )
-            by_box, by_score = float(apart[nearest]), float((own[1][nearest] - score).abs())
+        for row in range(len(wanted)):
+            apart = _differences(own, wanted[row], regions)
             count += 1
-            if by_box <= BOX_TOLERANCE and by_score <= SCORE_TOLERANCE:
-                boxes, scores = max(boxes, by_box), max(scores, by_score)
+            if all(apart[name] <= _TOLERANCES[name] for name in apart):
+                largest = {name: max(largest[name], apart[name]) for name in apart}
             else:
                 missing += 1
         missing += max(0, int((own[1] > 0).sum()) - len(wanted))
-    text = f"{count} detections, boxes within {boxes:.1e} pixels, scores within {scores:.1e}"
+    text = f"{count} detections, " + ", ".join(
+        f"{name} within {value:.1e}{' pixels' if name == 'boxes' else ''}"
+        for name, value in largest.items()
+    )
     if missing <= 0.01 * count:  # equal scores and IoUs at the threshold may go either way
         return Difference(text + (f", {missing} missing or extra" if missing else ""))
-    return Difference(
-        text,
-        f"{missing} of {count} detections have no counterpart within {BOX_TOLERANCE} pixels "
-        f"and a score of {SCORE_TOLERANCE}",
-    )
+    within = f"{BOX_TOLERANCE} pixels and a score of {SCORE_TOLERANCE}"
+    if regions:
+        within += f", with {' and '.join(regions)} within {REGION_TOLERANCE}"
+    return Difference(text, f"{missing} of {count} detections have no counterpart within {within}")
+
+
+_TOLERANCES = {"boxes": BOX_TOLERANCE, "scores": SCORE_TOLERANCE} | dict.fromkeys(
+    REGION_FIELDS, REGION_TOLERANCE
+)
+
+
+def _differences(
+    own: Sequence[Tensor], wanted: Instances, regions: Sequence[str]
+) -> dict[str, float]:
+    """Return the differences of one detection from the nearest of its class, by output.
+
+    Args:
+        own: the file's outputs for the image, (N, ...) each.
+        wanted: one detection of the model.
+    """
+    apart = (own[0] - wanted.pred_boxes.tensor).abs().amax(1)
+    apart = apart.where(own[2] == wanted.pred_classes, torch.inf)
+    by_score = (own[1] - wanted.scores).abs()
+    nearest = int((apart / BOX_TOLERANCE + by_score / SCORE_TOLERANCE).argmin())
+    found = {"boxes": float(apart[nearest]), "scores": float(by_score[nearest])}
+    for name, values in zip(regions, own[3:], strict=True):
+        expected = wanted.get(REGION_FIELDS[name])
+        found[name] = _region_difference(values[nearest].view(expected.shape), expected)
+    return found
+
+
+def _region_difference(own: Tensor, wanted: Tensor) -> float:
+    if wanted.dtype == torch.bool:
+        return float((own ^ wanted).sum() / max(FEW_PIXELS, int((own | wanted).sum())))
+    return float((own - wanted).abs().max() / max(1.0, float(wanted.abs().max())))

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
-from d2ext.export.exporter import Exporter
+from d2ext.export.exporter import Exporter, MaskExporter
 
 WHERE = ("inside", "none")
 
 
 def build_exported_module(
-    exporter: Exporter, nms: str, decode: str, for_onnx: bool
+    exporter: Exporter, nms: str, decode: str, for_onnx: bool, paste: str = "none"
 ) -> "ExportedModule":
     """Build the module that ends with detections, with candidates or at the head.
 
@@ -18,16 +18,19 @@ def build_exported_module(
         nms: "inside" if the module selects the detections, by NMS or as the model does, or "none".
         decode: "inside" if the module decodes boxes, or "none".
         for_onnx: use operators that `d2ext.export.onnx_file` translates.
+        paste: "inside" if masks are to cover the image, or "none" if they cover their boxes.
     Raises:
-        ConfigError: NMS is wanted without decoding.
+        ConfigError: NMS is wanted without decoding, or masks of a model that has none.
     """
+    if isinstance(exporter, MaskExporter):
+        return MaskOutputs(exporter)
     if decode == "none" and nms == "inside":
         raise ConfigError("--decode none leaves nothing for NMS: give --nms none with it.")
+    exporter.for_onnx, exporter.paste = for_onnx, paste == "inside"
+    exporter.check_outputs()
     if decode == "none":
         return RawOutputs(exporter)
-    if nms == "none":
-        return Candidates(exporter)
-    return Detections(exporter, for_onnx)
+    return Candidates(exporter) if nms == "none" else Detections(exporter)
 
 
 class ExportedModule(nn.Module):
@@ -63,6 +66,18 @@ def _over_levels(name: str, levels: list[Tensor]) -> Tensor:
     return torch.cat(levels, dim=1)
 
 
+class MaskOutputs(ExportedModule):
+    """The outputs of a model of masks or pixels, with the exporter's names and shapes."""
+
+    output_names: tuple[str, ...] = ()
+    exporter: MaskExporter
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        found = self.exporter.outputs(self.exporter.normalize(images))
+        self.output_names = tuple(found)
+        return tuple(found.values())
+
+
 class Candidates(ExportedModule):
     """Boxes (B, A, 4) XYXY in pixels of all cells or queries, and scores (B, A, classes)."""
 
@@ -74,29 +89,11 @@ class Candidates(ExportedModule):
 
 
 class Detections(ExportedModule):
-    """The best N detections: boxes (B, N, 4), scores (B, N) and classes (B, N) int64.
+    """The best N detections; see `Exporter.detections`."""
 
-    Boxes are XYXY in pixels, inside the image. Where there are fewer, score 0 and class -1.
-    """
+    output_names: tuple[str, ...] = ()
 
-    output_names = ("boxes", "scores", "classes")
-
-    def __init__(self, exporter: Exporter, for_onnx: bool) -> None:
-        super().__init__(exporter)
-        self.for_onnx = for_onnx
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        levels = self.exporter.decode(self.exporter.head(self.exporter.normalize(images)))
-        boxes, scores, classes = self.exporter.select(levels, self.for_onnx)
-        # A fixed number of outputs is filled up with score 0, which no detection has.
-        found = scores > 0
-        if self.exporter.clip:
-            boxes = clipped(boxes, *images.shape[-2:])
-            found = found & (boxes[..., 2:] > boxes[..., :2]).all(-1)
-        return boxes * found.unsqueeze(-1), scores * found, torch.where(found, classes, -1)
-
-
-def clipped(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Clip (..., 4) XYXY boxes to an image of that size."""
-    sides = [boxes[..., n].clamp(0, (width, height)[n % 2]) for n in range(4)]
-    return torch.stack(sides, dim=-1)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        found = self.exporter.detections(images)
+        self.output_names = tuple(found)
+        return tuple(found.values())

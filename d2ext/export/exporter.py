@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
-from d2ext.export.selection import Selected, nms_detections
+from d2ext.export.selection import Selected, clipped, nms_detections
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
 from d2ext.registry import ExtensionRegistry
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -30,10 +31,17 @@ class Exporter(ABC, nn.Module):
     """
 
     clip: bool = True  # end boxes at the border of the image
+    for_onnx: bool = False  # use operators that `d2ext.export.onnx_file` translates
+    paste: bool = False  # masks cover the image, not their boxes
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model: Any = model
+
+    def check_outputs(self) -> None:
+        """Raise a ConfigError if the model cannot give what `paste` asks for."""
+        if self.paste:
+            raise ConfigError(f"--paste inside: {type(self.model).__name__} predicts no masks.")
 
     @property
     def stride(self) -> int:
@@ -56,6 +64,30 @@ class Exporter(ABC, nn.Module):
         batch = [{"image": image, "height": height, "width": width} for image in images]
         return [found["instances"] for found in self.model(batch)]
 
+    def detections(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute the detections of (B, 3, H, W) pixels.
+
+        Returns:
+            "boxes" (B, N, 4) XYXY in pixels, "scores" (B, N) and "classes" (B, N) int64, best
+            first; where there are fewer than N, score 0 and class -1. A subclass may add more.
+        """
+        levels = self.decode(self.head(self.normalize(images)))
+        return self.finish(levels, images.shape[-2], images.shape[-1])
+
+    def finish(self, levels: LevelPredictions, height: int, width: int) -> dict[str, Tensor]:
+        """Select the detections among the candidates, and clip them to the image."""
+        boxes, scores, classes = self.select(levels)
+        # A fixed number of outputs is filled up with score 0, which no detection has.
+        found = scores > 0
+        if self.clip:
+            boxes = clipped(boxes, height, width)
+            found = found & (boxes[..., 2:] > boxes[..., :2]).all(-1)
+        return {
+            "boxes": boxes * found.unsqueeze(-1),
+            "scores": scores * found,
+            "classes": torch.where(found, classes, -1),
+        }
+
     @abstractmethod
     def head(self, images: Tensor) -> dict[str, list[Tensor]]:
         """Compute the raw outputs of normalised images, by name, as one tensor per level."""
@@ -65,11 +97,9 @@ class Exporter(ABC, nn.Module):
         """Decode what `head` returns to boxes and scores: the candidates."""
 
     @abstractmethod
-    def select(self, levels: LevelPredictions, for_onnx: bool) -> Selected:
+    def select(self, levels: LevelPredictions) -> Selected:
         """Select the detections among the candidates.
 
-        Args:
-            for_onnx: use operators that `d2ext.export.onnx_file` translates.
         Returns:
             Boxes (B, N, 4), scores (B, N) and classes (B, N) int64, with a fixed N; where there
             are fewer than N detections, their scores are 0.
@@ -85,14 +115,39 @@ class NMSExporter(Exporter):
 
     postprocess: PostProcess
 
-    def select(self, levels: LevelPredictions, for_onnx: bool) -> Selected:
+    def select(self, levels: LevelPredictions) -> Selected:
         return nms_detections(
             levels,
             topk=self.postprocess.topk_candidates or MOST_CANDIDATES,
             nms_thresh=self.postprocess.nms_thresh,
             max_detections=self.postprocess.max_detections,
-            for_onnx=for_onnx,
+            for_onnx=self.for_onnx,
         )
+
+
+class MaskExporter(Exporter):
+    """An exporter of a model of masks or pixels, whose outputs are written as they are.
+
+    The file ends with these outputs: boxes are neither decoded nor selected in it.
+    """
+
+    @property
+    def stride(self) -> int:
+        # Every feature map then has a whole number of pixels, whatever training pads to.
+        return max(shape.stride or 1 for shape in self.model.backbone.output_shape().values())
+
+    @abstractmethod
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute the outputs of normalised images by name, with images as the first dimension."""
+
+    def head(self, images: Tensor) -> dict[str, list[Tensor]]:
+        return {name: [output] for name, output in self.outputs(images).items()}
+
+    def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:
+        raise ConfigError(f"{type(self.model).__name__} has no boxes to decode.")
+
+    def select(self, levels: LevelPredictions) -> Selected:
+        raise ConfigError(f"{type(self.model).__name__} has no boxes to select.")
 
 
 def register_exporter(model_class: type[nn.Module], exporter: type["Exporter"]) -> None:

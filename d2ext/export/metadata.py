@@ -17,7 +17,8 @@ class Metadata:
     Attributes:
         model: the meta-architecture.
         classes: names; empty if they are not known.
-        channel_order: "BGR" or "RGB" of the input, whose values are 0..255, normalised inside.
+        channel_order: "BGR", "RGB" or "L" (one channel) of the input, whose values are 0..255 and
+            normalised inside.
         resize: how images are resized to the input: "shortest_edge", "stretch" or "letterbox".
         size: height and width of the input in pixels; None for any multiples of `stride`.
         shortest, longest: with "shortest_edge", the wanted shorter and the largest longer side.
@@ -27,6 +28,7 @@ class Metadata:
         padding: pixel value per channel of the padding on the right and bottom.
         nms: "inside" if the outputs are detections, by NMS or as the model selects; or "none".
         decode: "inside" if the outputs are decoded boxes, or "none".
+        paste: "inside" if masks cover the image, or "none" if they cover their boxes.
         outputs: names of the outputs.
     """
 
@@ -43,6 +45,7 @@ class Metadata:
     padding: list[float]
     nms: str
     decode: str
+    paste: str
     outputs: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,5 +83,6 @@ def describe(
         padding=[m + shift * s for m, s in zip(mean, std, strict=True)],
         nms=nms,
         decode=decode,
+        paste="inside" if exporter.paste else "none",
         outputs=list(outputs),
     )

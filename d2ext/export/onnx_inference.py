@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from d2ext.data.augmentation.resize import ResizeTo
+from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
+from d2ext.data.image_reading import from_rgb
 from d2ext.errors import WeightsError
+from d2ext.export.detections import instances_of, to_image
 from d2ext.export.formats import METADATA_KEY, need_onnx, open_session
 from detectron2.data import transforms as T
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 
 
 class OnnxDetector:
@@ -39,30 +41,28 @@ class OnnxDetector:
         self.names: list[str] = self.metadata["classes"]
 
     def __call__(self, image: np.ndarray) -> Instances:
-        """Detect on a (H, W, 3) RGB uint8 image; boxes are in its pixels."""
+        """Detect on a (H, W, 3) RGB uint8 image; boxes, masks and keypoints are in its pixels."""
         images, resized = self.prepare(image)
-        boxes, scores, classes = map(torch.from_numpy, self.session.run(None, {"images": images}))
-        height, width = image.shape[:2]
-        found = Instances((height, width), pred_boxes=Boxes(boxes[0]), scores=scores[0])
-        found.pred_classes = classes[0]
-        found = found[scores[0] > 0]
-        found.pred_boxes.scale(width / resized[1], height / resized[0])
+        arrays = self.session.run(None, {"images": images})
+        tensors = (torch.from_numpy(array[0]) for array in arrays)
+        outputs = dict(zip(self.metadata["outputs"], tensors, strict=True))
+        found = instances_of(outputs, resized)
         if self.metadata["clip"]:
-            found.pred_boxes.clip((height, width))
-            found = found[found.pred_boxes.nonempty()]
-        return found
+            return to_image(found, *image.shape[:2])
+        found.pred_boxes.scale(image.shape[1] / resized[1], image.shape[0] / resized[0])
+        return Instances(image.shape[:2], **found.get_fields())
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         """Resize and pad a (H, W, 3) RGB uint8 image.
 
         Returns:
-            The input (1, 3, h, w), and the (height, width) of the image in it.
+            The input (1, C, h, w), and the (height, width) of the image in it.
         """
-        ordered = image[:, :, ::-1] if self.metadata["channel_order"] == "BGR" else image
+        ordered = np.ascontiguousarray(from_rgb(image, self.metadata["channel_order"]))
         resized = self._resizing().get_transform(ordered).apply_image(ordered)
         height, width = resized.shape[:2]
         whole = self.metadata["size"] or [self._padded(height), self._padded(width)]
-        padded = np.empty((*whole, 3), dtype=np.float32)
+        padded = np.empty((*whole, ordered.shape[2]), dtype=np.float32)
         padded[:] = self.metadata["padding"]
         padded[:height, :width] = resized
         return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]), (height, width)
@@ -70,7 +70,7 @@ class OnnxDetector:
     def _resizing(self) -> T.Augmentation:
         metadata = self.metadata
         if metadata["resize"] == "shortest_edge":
-            return T.ResizeShortestEdge([metadata["shortest"]] * 2, metadata["longest"])
+            return ResizeShortestEdge([metadata["shortest"]] * 2, metadata["longest"])
         height, width = metadata["size"]
         return ResizeTo(width, height, stretch=metadata["resize"] == "stretch")
 

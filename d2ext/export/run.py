@@ -1,22 +1,22 @@
 """Export a model: write the file, compare it with the model, quantise it, measure its AP."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
+from d2ext.data.image_reading import read_image
 from d2ext.errors import ConfigError
 from d2ext.export.accuracy import average_precision
 from d2ext.export.check import ExportError, compare
 from d2ext.export.exported_module import ExportedModule, build_exported_module
-from d2ext.export.exporter import exporter_for
+from d2ext.export.exporter import MaskExporter, exporter_for
 from d2ext.export.formats import SUFFIXES, load, need_onnx, save
 from d2ext.export.metadata import describe
 from d2ext.export.sample_inputs import sample_batches
 from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
 
 CALIBRATION = 100  # images, spread evenly over those given
@@ -33,6 +33,7 @@ class ExportOptions:
         output: file to write.
         decode: "inside" if the file contains the decoding of boxes, else "none".
         nms: "inside" if the file contains NMS, else "none".
+        paste: "inside" if the file pastes masks into the image, else "none".
         size: height and width of the input in pixels; None: any, or INPUT.SIZE where images are
             resized to that.
         images: files on which the file is compared with the model; empty: generated images.
@@ -45,6 +46,7 @@ class ExportOptions:
     output: Path
     decode: str = "inside"
     nms: str = "inside"
+    paste: str = "none"
     size: tuple[int, int] | None = None
     images: Sequence[Path] = ()
     calibration: Sequence[Path] = ()
@@ -83,8 +85,19 @@ def export_model(
         ConfigError: no exporter is registered for the model, or the size does not suit it.
     """
     exporter = exporter_for(model)
+    if isinstance(exporter, MaskExporter):
+        if options.dataset or options.calibration:
+            raise ConfigError(
+                f"{type(model).__name__}: AP and 8-bit ranges are for files with boxes; leave out "
+                "--val and --calibrate."
+            )
+        options = replace(options, nms="none", decode="none")
     module = build_exported_module(
-        exporter, options.nms, options.decode, for_onnx=options.format == "onnx"
+        exporter,
+        options.nms,
+        options.decode,
+        for_onnx=options.format == "onnx",
+        paste=options.paste,
     ).eval()
     size = _input_size(options, cfg, module)
     batches = sample_batches(exporter, list(options.images), cfg.INPUT.FORMAT, size)
@@ -130,7 +143,11 @@ def quantize_and_evaluate(options: ExportOptions, detect: Detect, path: Path) ->
     if options.dataset:
         for name, detector in detectors.items():
             found = average_precision(detector, options.dataset)
-            yield f"{name}: AP {found['AP']:.2f}, AP50 {found['AP50']:.2f}"
+            yield f"{name}: " + "; ".join(
+                f"{prefix}AP {found[task]['AP']:.2f}, AP50 {found[task]['AP50']:.2f}"
+                for task, prefix in (("bbox", ""), ("segm", "masks: "))
+                if task in found
+            )
 
 
 def _input_size(

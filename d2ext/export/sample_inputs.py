@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2ext.data.image_reading import from_rgb, read_image
 from d2ext.data.shapes_render import render
 from d2ext.export.exporter import Exporter
-from detectron2.data.detection_utils import read_image
 
 BATCHES = (1, 3)  # batch sizes that are compared
 
@@ -21,7 +21,7 @@ def sample_batches(
     channel_order: str,
     size: tuple[int, int] | None,
 ) -> list[Tensor]:
-    """Return a batch of (B, 3, H, W) float32 pixels for every B of `BATCHES`.
+    """Return a batch of (B, C, H, W) float32 pixels for every B of `BATCHES`.
 
     Args:
         size: (height, width); None gives each batch another size.
@@ -43,7 +43,7 @@ def free_sizes(exporter: Exporter) -> list[tuple[int, int]]:
 
 
 def as_input(image: np.ndarray, channel_order: str, height: int, width: int) -> Tensor:
-    """Stretch a (H, W, 3) RGB uint8 image to (3, height, width) float32."""
-    ordered = image[:, :, ::-1] if channel_order == "BGR" else image
+    """Stretch a (H, W, 3) RGB uint8 image to (C, height, width) float32."""
+    ordered = from_rgb(image, channel_order)
     tensor = torch.as_tensor(np.ascontiguousarray(ordered.transpose(2, 0, 1)))
     return F.interpolate(tensor[None].float(), (height, width), mode="bilinear")[0]

@@ -18,7 +18,10 @@ def topk_candidates(levels: LevelPredictions, count: int) -> Selected:
     for boxes, scores in zip(levels.boxes, levels.scores, strict=True):
         best, index = padded_topk(scores.flatten(1), count)
         cell, label = index // scores.shape[-1], index % scores.shape[-1]
-        parts.append((gather_boxes(boxes, cell), best, label))
+        if boxes.ndim == 4:  # a box of each class
+            parts.append((gather_boxes(boxes.flatten(1, 2), index), best, label))
+        else:
+            parts.append((gather_boxes(boxes, cell), best, label))
     boxes, scores, classes = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     return boxes, scores, classes
 
@@ -29,6 +32,12 @@ def padded_topk(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     padded = torch.cat((scores, scores.new_zeros(scores.shape[0], count)), dim=1)
     best, index = padded.topk(count, dim=1)
     return best, index.clamp(max=scores.shape[1] - 1)
+
+
+def clipped(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Clip (..., 4) XYXY boxes to an image of that size."""
+    sides = [boxes[..., n].clamp(0, (width, height)[n % 2]) for n in range(4)]
+    return torch.stack(sides, dim=-1)
 
 
 def gather_boxes(boxes: Tensor, index: Tensor) -> Tensor:

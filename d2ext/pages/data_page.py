@@ -11,13 +11,13 @@ from d2ext.data.checks.check import check_splits
 from d2ext.data.checks.report import Report
 from d2ext.data.formats import DatasetSplit
 from d2ext.data.formats.dataset_split import PIXEL_TASKS
+from d2ext.data.image_reading import read_8_bit_image, read_image
 from d2ext.data.issues import Issue
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
 from d2ext.pages.page import Page
 from d2ext.visualization.drawing import Color, Mark, class_name, color_of
 from d2ext.visualization.marks import marks_of_annotations
-from detectron2.data.detection_utils import read_image
 
 NAME = "index.html"
 _EXAMPLES = 6  # pictures per class
@@ -184,7 +184,7 @@ def _tinted(image: dict[str, Any], source: DatasetSplit) -> tuple[np.ndarray, st
     pixels = _read(image["file_name"])
     if pixels is None or labels is None:
         return None
-    classes = read_image(labels, format="L")[:, :, 0]
+    classes = read_8_bit_image(labels, format="L")[:, :, 0]
     names = {"thing_classes": source.classes}
     box = (0, 0, pixels.shape[1], pixels.shape[0])
     marks = [

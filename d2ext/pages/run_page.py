@@ -10,6 +10,7 @@ import numpy as np
 
 from d2ext.config import load_config
 from d2ext.data import register_datasets
+from d2ext.data.image_reading import read_image
 from d2ext.errors import DataError
 from d2ext.evaluation.confusion import IOU, DetectionMatch, confusion_matrix, match_detections
 from d2ext.evaluation.precision_recall import Precision, measure
@@ -22,7 +23,6 @@ from d2ext.visualization.drawing import Mark, class_name, color_of
 from d2ext.visualization.marks import marks_of_annotations
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 
 _MISTAKES = 18  # pictures per kind of mistake
 _GREY = (60, 60, 66)
@@ -68,7 +68,7 @@ def write_run_page(folder: Path, path: Path) -> None:
     page = Page(f"Run in {folder.resolve().name}")
     _add_head(page, folder, cfg)
     _add_speed(page, folder, cfg, series)
-    _add_curves(page, series)
+    _add_curves(page, series, cfg.TEST.BEST_METRIC)
     for name in cfg.DATASETS.TEST:
         for file_name in _SECTIONS:
             results = folder / "inference" / name / file_name
@@ -117,15 +117,19 @@ def _inference_time(folder: Path) -> list[str]:
     return re.findall(r"Total inference pure compute time: .*?\(([\d.]+) s / iter", text)[-1:]
 
 
-def _add_curves(page: Page, series: charts.Series) -> None:
-    drawn = [(charts.lines(*chart), chart[0]) for chart in _curves(series)]
+def _add_curves(page: Page, series: charts.Series, best_metric: str) -> None:
+    drawn = [(charts.lines(*chart), chart[0]) for chart in _curves(series, best_metric)]
     if drawn:
         page.heading("Curves")
         page.charts(drawn)
 
 
-def _curves(series: charts.Series) -> Iterator[tuple[str, str, dict]]:
-    """Yield title, label and series of each chart that has values."""
+def _curves(series: charts.Series, best_metric: str) -> Iterator[tuple[str, str, dict]]:
+    """Yield title, label and series of each chart that has values.
+
+    Args:
+        best_metric: a metric that is shown besides the known ones, such as "nuscenes/NDS".
+    """
     losses = {n: (x, smoothed(y)) for n, (x, y) in series.items() if n == "total_loss"}
     losses |= {n: s for n, s in series.items() if n == "val/total_loss"}
     terms = {
@@ -136,7 +140,8 @@ def _curves(series: charts.Series) -> Iterator[tuple[str, str, dict]]:
     scores: dict[str, dict[str, Any]] = {}
     for name, values in series.items():
         task, _, metric = name.rpartition("/")
-        if metric in ("AP", "AP50", "AP75", "mIoU", "mACC", "PQ", "SQ", "RQ"):
+        known = metric in ("AP", "AP50", "AP75", "mIoU", "mACC", "PQ", "SQ", "RQ")
+        if known or name == best_metric or name.endswith(f"/{best_metric}"):
             scores.setdefault(task.rpartition("/")[2], {})[metric] = values
     rate = {n: s for n, s in series.items() if n == "lr"}
     named = {"Total loss": losses, "Terms of the loss": terms}

@@ -105,7 +105,7 @@ def _set_resnet(cfg: CfgNode, settings: Settings, shapes: Shapes) -> None:
 
 def _set_swin(cfg: CfgNode, settings: Settings, shapes: Shapes) -> None:
     cfg.MODEL.FPN.BOTTOM_UP = "SwinTransformer"
-    cfg.MODEL.SWIN.DROP_PATH_RATE = 0.0
+    cfg.MODEL.SWIN.DROP_PATH_RATE, cfg.MODEL.BACKBONE.FREEZE_AT = 0.0, 0
 
 
 def _set_dyhead(cfg: CfgNode, settings: Settings, shapes: Shapes) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from d2ext.data.image_reading import read_image
 from d2ext.files import replacing
 from d2ext.visualization.drawing import Color, Mark, NamedClasses, class_name, color_of, draw
 from d2ext.visualization.fonts import font_file
 from d2ext.visualization.marks import marks_of_annotations, marks_of_results
 from d2ext.visualization.results import register_results_picture
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 
 _WIDTH = 1960  # width of the picture, in pixels
 _MARGIN = 24  # around a pair

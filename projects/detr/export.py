@@ -37,7 +37,7 @@ class QueryExporter(Exporter):
             return LevelPredictions(raw["boxes"], [raw["logits"][0].softmax(-1)[..., :-1]])
         return LevelPredictions(raw["boxes"], [raw["logits"][0].sigmoid()])
 
-    def select(self, levels: LevelPredictions, for_onnx: bool) -> Selected:
+    def select(self, levels: LevelPredictions) -> Selected:
         if self.per_query:
             scores, classes = levels.scores[0].max(-1)
             return levels.boxes[0], scores, classes

@@ -5,7 +5,11 @@ section 4 ("scale augmentation") and appendix A.4.
 """
 
 from d2ext.data.mappers import register_mapper
-from d2ext.data.mappers.default import build_default_mapper, build_train_mapper
+from d2ext.data.mappers.default import (
+    build_default_mapper,
+    build_panoptic_mapper,
+    build_train_mapper,
+)
 from d2ext.data.mappers.registry import Items, Mapper, Mode
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -19,14 +23,16 @@ def build_detr_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
     """Build the default mapper, in training with the crop of `INPUT.CROP` in half of the images.
 
     Cropped images are first resized so that their shorter side is 400, 500 or 600 pixels; all are
-    resized by `INPUT.MIN_SIZE_TRAIN` afterwards.
+    resized by `INPUT.MIN_SIZE_TRAIN` afterwards. Panoptic models get things and stuff.
     """
+    all_segments = cfg.MODEL.DETR.PANOPTIC.ENABLED
     if mode != "train" or not cfg.INPUT.CROP.ENABLED:
-        return build_default_mapper(cfg, mode, items)
+        build = build_panoptic_mapper if all_segments else build_default_mapper
+        return build(cfg, mode, items)
     uncropped = cfg.clone()
     uncropped.defrost()
     uncropped.INPUT.CROP.ENABLED = False
-    mapper = build_train_mapper(uncropped, items)
+    mapper = build_train_mapper(uncropped, items, all_segments)
     mapper.augmentations = T.AugmentationList([_random_crop(cfg), *mapper.augmentations.augs])
     mapper.recompute_boxes = mapper.masks  # boxes enclose what the crop leaves of the masks
     return mapper

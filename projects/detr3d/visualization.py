@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from d2ext.projects.detr3d.data.classes import CLASSES
 from d2ext.projects.detr3d.data.geometry import Array
 from d2ext.projects.detr3d.data.samples import Item
+from d2ext.projects.detr3d.modeling.decoding import SpaceDetections
 from detectron2.data.detection_utils import read_image
 
 NEAR = 0.1  # metres: edges are cut off at this depth
@@ -52,10 +52,13 @@ class Drawn:
         return cls(boxes, [TRUTH] * len(boxes), [""] * len(boxes))
 
     @classmethod
-    def of_detections(cls, boxes: Array, scores: Array, labels: np.ndarray) -> "Drawn":
+    def of_detections(cls, found: SpaceDetections) -> "Drawn":
         """Return detections, each in the colour of its class."""
-        names = [f"{CLASSES[n]} {s:.2f}" for n, s in zip(labels, scores, strict=True)]
-        return cls(np.asarray(boxes, dtype=np.float64), [COLOURS[n] for n in labels], names)
+        labels = found.classes.tolist()
+        names = [
+            f"{CLASSES[n]} {s:.2f}" for n, s in zip(labels, found.scores.tolist(), strict=True)
+        ]
+        return cls(found.boxes.cpu().double().numpy(), [COLOURS[n] for n in labels], names)
 
 
 def corners(boxes: Array) -> Array:
@@ -68,19 +71,22 @@ def corners(boxes: Array) -> Array:
     return np.stack((x, y, local[..., 2]), axis=-1) + boxes[:, None, :3]
 
 
-def draw_sample(item: Item, groups: Sequence[Drawn], height: int = 270) -> np.ndarray:
+def draw_sample(
+    item: Item, groups: Sequence[Drawn], height: int = 270, reach: float = RANGE
+) -> np.ndarray:
     """Draw the six cameras around the vehicle, and the bird's-eye view beside them.
 
     Args:
         groups: what is drawn, the first below the others.
         height: of each camera's picture, in pixels.
+        reach: see `draw_birds_eye`.
     Returns:
         (2 * height, W, 3) RGB uint8.
     """
     cameras = [_draw_camera(item, number, groups, height) for number in range(len(item["cameras"]))]
     rows = [np.concatenate([cameras[number] for number in row], axis=1) for row in ROWS]
     around = np.concatenate(rows, axis=0)
-    return np.concatenate((around, draw_birds_eye(groups, len(around))), axis=1)
+    return np.concatenate((around, draw_birds_eye(groups, len(around), reach)), axis=1)
 
 
 def draw_birds_eye(groups: Sequence[Drawn], size: int, reach: float = RANGE) -> np.ndarray:
@@ -147,9 +153,3 @@ def _cut(point: Array, other: Array) -> Array:
     if point[2] >= NEAR:
         return point
     return point + (other - point) * (NEAR - point[2]) / (other[2] - point[2])
-
-
-def save_sample(path: Path, item: Item, groups: Sequence[Drawn]) -> None:
-    """Write the picture of a sample; the suffix names the format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), draw_sample(item, groups)[..., ::-1])

@@ -5,7 +5,11 @@ arXiv:2112.01527, section 4.1; Ghiasi et al., "Simple Copy-Paste", 2021, arXiv:2
 """
 
 from d2ext.data.mappers import register_mapper
-from d2ext.data.mappers.default import build_default_mapper, build_train_mapper
+from d2ext.data.mappers.default import (
+    build_default_mapper,
+    build_panoptic_mapper,
+    build_train_mapper,
+)
 from d2ext.data.mappers.registry import Items, Mapper, Mode
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -22,9 +26,11 @@ def build_maskformer_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
     after the resizing, `COLOR_SSD` for colours; without these the default mapper is built.
     """
     jitter, crop = bool(cfg.INPUT.MASK_FORMER.SCALE_JITTER), cfg.INPUT.CROP.ENABLED
+    all_segments = cfg.MODEL.MASK_FORMER.TASK == "panoptic"
     if mode != "train" or not (jitter or crop or cfg.INPUT.MASK_FORMER.COLOR_SSD):
-        return build_default_mapper(cfg, mode, items)
-    mapper = build_train_mapper(cfg, items)
+        build = build_panoptic_mapper if all_segments else build_default_mapper
+        return build(cfg, mode, items)
+    mapper = build_train_mapper(cfg, items, all_segments)
     mapper.augmentations = T.AugmentationList(_augmentations(cfg))
     mapper.recompute_boxes = mapper.masks  # boxes enclose what the crop leaves of the masks
     return mapper

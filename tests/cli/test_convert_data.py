@@ -157,4 +157,14 @@ def test_pairs_of_keypoints_go_to_yolo_and_back(tmp_path):
     made = convert(tmp_path / "from", "yolo", tmp_path / "yolo")
     assert yaml.safe_load((made / "data.yaml").read_text())["flip_idx"] == [1, 0, 2]
     (source,) = load_splits(made).values()
-    assert source.metadata["keypoint_flip_map"] == [("point_0", "point_1")]
+    assert source.metadata["keypoint_flip_map"] == [("left_eye", "right_eye")]
+
+
+def test_pairs_without_names_are_lost_in_coco_and_said_to_be(tmp_path, capsys):
+    save_image(tmp_path / "from" / "images" / "train" / "a.png")
+    labels = "0 0.5 0.5 0.5 0.5 0.4 0.4 2 0.6 0.4 2\n"
+    write(tmp_path / "from" / "labels" / "train" / "a.txt", labels)
+    text = "train: images/train\nnames: [cat]\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\n"
+    write(tmp_path / "from" / "data.yaml", text)
+    convert(tmp_path / "from", "coco", tmp_path / "out")
+    assert "pairs of keypoints for mirroring (flip_idx)" in capsys.readouterr().out

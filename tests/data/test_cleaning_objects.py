@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from d2ext.data import register_coco, write_dropped
 from d2ext.data.cleaning import drop_objects
 from d2ext.data.formats import DatasetSplit
-from d2ext.errors import OutputError
+from d2ext.errors import DataError, OutputError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
@@ -123,11 +123,63 @@ def test_empty_polygons_in_a_file_of_boxes_are_no_fault(coco, tmp_path):
 def test_an_empty_polygon_among_masks_is_dropped_as_detectron2_does(coco, tmp_path):
     coco.document["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
     coco.document["annotations"][1]["segmentation"] = [[3, 4, 23, 4, 23, 12]]
+    coco.add_box(2, [3, 4, 20, 8], segmentation=[[3, 4, 23, 4, 23, 12]])
     theirs = load_coco_json(str(coco.write().annotations), str(coco.images))
     dicts = load(coco)
     assert [len(d["annotations"]) for d in dicts] == [len(d["annotations"]) for d in theirs]
     assert "three points" in write_dropped(tmp_path)[0].read_text()
-    assert len(read_again().anns) == 1
+    assert len(read_again().anns) == 2
+
+
+def test_a_stray_polygon_is_dropped_and_said_to_be_no_object(coco, caplog):
+    triangle = [3, 4, 23, 4, 23, 12]
+    coco.document["annotations"][0]["segmentation"] = [[1, 2, 3, 4], triangle]
+    coco.document["annotations"][1]["segmentation"] = [triangle, []]
+    with caplog.at_level(logging.WARNING, logger="d2ext"):
+        objects = [item for image in load(coco) for item in image["annotations"]]
+    assert [item["segmentation"] for item in objects] == [[triangle], [triangle]]
+    assert "dropped 1 masks' stray polygons, the masks stay: 1 mask-stray" in caplog.text
+    assert caplog.text.count("dropped") == 1
+
+
+def test_an_empty_polygon_among_masks_is_no_mask(coco, tmp_path):
+    coco.document["annotations"][0]["segmentation"] = [[]]
+    coco.document["annotations"][1]["segmentation"] = [[3, 4, 23, 4, 23, 12]]
+    assert [len(item["annotations"]) for item in load(coco)] == [1, 1, 0]
+    assert write_dropped(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        ({"bbox": [1, 1, 0, 5]}, "1 box-empty"),
+        ({"bbox": [90, 1, 5, 5]}, "1 box-outside"),
+        ({"bbox": [1, 1]}, "annotations have something else"),
+        ({"segmentation": {"size": [24, 30], "counts": "04"}}, "1 mask-size"),
+        ({"segmentation": {"size": [24, 32], "counts": "04"}}, "1 mask-polygon"),
+    ],
+)
+def test_where_half_of_the_objects_cannot_be_used_training_does_not_start(coco, bad, code):
+    coco.document["annotations"][0] |= bad
+    with pytest.raises(DataError, match=code):
+        load(coco)
+
+
+def test_where_half_of_the_keypoints_cannot_be_used_training_does_not_start(coco):
+    coco.document["annotations"][0] |= {"keypoints": [3, 3, 2, 4, 4, 2], "num_keypoints": 2}
+    coco.document["annotations"][1] |= {"keypoints": [3, 3, 2, 4, 4, 7], "num_keypoints": 2}
+    with pytest.raises(DataError, match="the keypoints of 1 of 2 objects cannot be used"):
+        load(coco)
+
+
+@pytest.mark.parametrize("scale", [1 / 64, None])
+def test_boxes_of_another_unit_are_refused(coco, scale):
+    boxes = [[2, 3, 12, 9], [14, 3, 26, 20], [10, 9, 31, 22], [18, 9, 30, 22]]
+    coco.document["annotations"].clear()
+    for box in boxes:  # corners, or shares
+        coco.add_box(1, [n * scale for n in box] if scale else box)
+    with pytest.raises(DataError, match="box-normalised" if scale else "box-corners"):
+        load(coco)
 
 
 def test_what_is_not_ascii_is_handed_on_in_a_way_that_any_machine_reads(coco):

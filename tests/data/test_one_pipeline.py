@@ -47,6 +47,8 @@ def test_a_copy_for_evaluation_keeps_all_ids(coco, holdout):
     for number, item in enumerate(coco.document["annotations"]):
         item |= {"id": 70 + number, "image_id": 50 - number, "category_id": (900, 7)[number]}
     coco.add_box(49, [1, 1, 0, 5], category=7)
+    coco.add_box(49, [1, 1, 5, 5], category=7)
+    coco.add_box(49, [4, 4, 5, 5], category=7)
     load(coco, holdout=holdout)
     metadata, found = MetadataCatalog.get(NAME), evaluated()
     assert metadata.thing_classes == ["cat", "dog"]
@@ -54,7 +56,7 @@ def test_a_copy_for_evaluation_keeps_all_ids(coco, holdout):
     assert [category["id"] for category in found["categories"]] == [7, 900]
     assert {image["id"] for image in found["images"]} <= {48, 49, 50}
     kept = {(item["id"], item["image_id"], item["category_id"]) for item in found["annotations"]}
-    assert kept <= {(70, 50, 900), (71, 49, 7)}
+    assert kept <= {(70, 50, 900), (71, 49, 7), (4, 49, 7), (5, 49, 7)}
     assert kept
 
 
@@ -141,6 +143,8 @@ def test_one_issue_has_one_code_in_the_list_of_what_was_dropped_and_in_the_check
     from d2ext.data.checks.check import check_splits
     from d2ext.data.formats import load_split
 
+    for x in (5, 9):
+        coco.add_box(1, [x, 1, 5, 5])
     coco.add_box(2, [1, 1, 0, 5])
     coco.add_box(2, [90, 1, 5, 5])
     coco.add_box(99, [1, 1, 5, 5])

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from d2ext.cli.train import argument_parser
@@ -26,13 +27,18 @@ def _free_names():
 def parses(monkeypatch) -> Counter[str]:
     """Number of times that each text of JSON was parsed."""
     counts: Counter[str] = Counter()
-    decode = json.JSONDecoder.decode
+    by_python, by_msgspec = json.JSONDecoder.decode, msgspec.json.decode
 
     def counted(self, text, *more):
         counts[text] += 1
-        return decode(self, text, *more)
+        return by_python(self, text, *more)
+
+    def counted_bytes(content):
+        counts[content.decode()] += 1
+        return by_msgspec(content)
 
     monkeypatch.setattr(json.JSONDecoder, "decode", counted)
+    monkeypatch.setattr(msgspec.json, "decode", counted_bytes)
     return counts
 
 

@@ -25,6 +25,7 @@ METADATA = {
     "clip": True,
     "padding": [10.0, 20.0, 30.0],
     "nms": "inside",
+    "outputs": ["boxes", "scores", "classes"],
 }
 
 
@@ -109,3 +110,10 @@ def test_int8_gives_nearly_the_same_and_keeps_the_metadata(tmp_path):
     assert "QuantizeLinear" in kinds
     exact, rounded = full(images[1]).scores, small(images[1]).scores
     torch.testing.assert_close(exact, rounded, atol=0.01, rtol=0)
+
+
+def test_a_file_of_one_channel_is_given_one(tmp_path):
+    detector = OnnxDetector(write(tmp_path / "a.onnx", channel_order="L", padding=[10.0]))
+    images, _ = detector.prepare(np.full((32, 32, 3), 90, np.uint8))
+    assert images.shape == (1, 1, 64, 64)
+    assert np.unique(images).tolist() == [90]

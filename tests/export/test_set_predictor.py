@@ -87,7 +87,7 @@ def set_predictor(monkeypatch):
         def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:
             return LevelPredictions(raw["boxes"], [logits.sigmoid() for logits in raw["logits"]])
 
-        def select(self, levels: LevelPredictions, for_onnx: bool) -> tuple[Tensor, Tensor, Tensor]:
+        def select(self, levels: LevelPredictions) -> tuple[Tensor, Tensor, Tensor]:
             return topk_candidates(levels, KEPT)
 
     register_exporter(TinySetPredictor, SetExporter)

@@ -37,7 +37,7 @@ def names(requirements: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "installed", [{"torch": "2.10.0+cpu", "setuptools": "70.1.0"}], indirect=True
+    "installed", [{"torch": "2.10.0+cpu", "setuptools": "77.0.3"}], indirect=True
 )
 def test_nothing_is_required_if_all_is_installed(installed, backend):
     assert backend.get_requires_for_build_editable() == []

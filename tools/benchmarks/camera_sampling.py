@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.measure import Problem
 from benchmarks.problems import register_problems
-from d2ext.projects.detr3d.modeling.sampling import CameraFeatures, sample_features
+from d2ext.projects.detr3d.modeling.sampling import sample_features
 
 SIZES = [(116, 200), (58, 100), (29, 50), (15, 25)]  # of a 928x1600 image
 CAMERAS, QUERIES, CHANNELS = 6, 900, 256
@@ -25,26 +25,26 @@ def problems(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
         for size in SIZES
     ]
     locations = torch.rand(1, CAMERAS, QUERIES, 2, generator=generator).to(device)
-    seen = torch.rand(1, QUERIES, CAMERAS, 1, generator=generator) < SEEN
+    seen = (torch.rand(1, CAMERAS, QUERIES, generator=generator) < SEEN).to(device)
     shape = (1, QUERIES, CAMERAS, len(SIZES))
-    weights = (torch.rand(shape, generator=generator) * seen).to(device)
+    weights = torch.rand(shape, generator=generator).to(device)
     yield Problem(
         title=f"camera sampling: {QUERIES} queries, {CAMERAS} cameras, {len(SIZES)} levels, "
         f"{CHANNELS} channels",
-        inputs=[locations.requires_grad_(), weights.requires_grad_(), *levels],
+        inputs=[locations.requires_grad_(), seen, weights.requires_grad_(), *levels],
         ways={"d2ext": fused, "grid_sample": by_grid_sample},
         peer="grid_sample",
         goals=(3, 3),
     )
 
 
-def fused(locations: Tensor, weights: Tensor, *levels: Tensor) -> Tensor:
-    """Sample all cameras and levels in one call, flattening the maps included."""
-    return sample_features(CameraFeatures.flatten(levels, CAMERAS), locations, weights)
+def fused(locations: Tensor, seen: Tensor, weights: Tensor, *levels: Tensor) -> Tensor:
+    """Sample all cameras of a level in one call, only where they see a point."""
+    return sample_features(levels, locations, seen, weights)
 
 
-def by_grid_sample(locations: Tensor, weights: Tensor, *levels: Tensor) -> Tensor:
-    """Sample each camera of each level by a call, keep all samples, then sum them."""
+def by_grid_sample(locations: Tensor, seen: Tensor, weights: Tensor, *levels: Tensor) -> Tensor:
+    """Sample each camera of each level by a call, keep all samples, then mask and sum them."""
     samples = []
     for level in levels:
         grids = (2 * locations[0] - 1).to(level.dtype)
@@ -54,7 +54,8 @@ def by_grid_sample(locations: Tensor, weights: Tensor, *levels: Tensor) -> Tenso
         ]
         samples.append(torch.stack(cameras, dim=-1)[:, :, :, 0])  # (1, C, Q, N)
     stacked = torch.stack(samples, dim=-1)
-    return (stacked * weights[:, None].to(stacked.dtype)).sum((-1, -2)).transpose(1, 2)
+    masked = weights * seen.transpose(1, 2)[..., None]
+    return (stacked * masked[:, None].to(stacked.dtype)).sum((-1, -2)).transpose(1, 2)
 
 
 register_problems("models", "camera_sampling", problems)

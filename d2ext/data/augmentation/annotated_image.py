@@ -10,8 +10,15 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.formats.dataset_split import Item
+from d2ext.data.image_reading import read_8_bit_image, read_image
+from d2ext.data.segment_maps import (
+    label_map,
+    position_map,
+    read_segment_ids,
+    segment_annotations,
+)
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import check_image_size, read_image
+from detectron2.data.detection_utils import check_image_size
 from detectron2.structures import BoxMode
 
 
@@ -44,11 +51,13 @@ class AnnotationTransform:
         ignore_value: the semantic label of pixels that a transform uncovers.
         keypoint_flips: index of each keypoint's mirror partner; None for data without keypoints.
         min_visible: drop objects that keep a smaller share of their box inside the image.
+        mirrors: augmentations that combine images may mirror them.
     """
 
     ignore_value: int = 255
     keypoint_flips: Sequence[int] | None = None
     min_visible: float = 0.0
+    mirrors: bool = True
 
     def augment(
         self, annotated: AnnotatedImage, augmentations: T.AugmentationList
@@ -82,7 +91,8 @@ class AnnotationTransform:
         rotated = annotation["bbox_mode"] == BoxMode.XYWHA_ABS
         box = (_rotated_box if rotated else _box)(annotation, transforms)
         inside, visible = (_rotated_visible if rotated else _visible)(box, size)
-        if visible < self.min_visible:
+        # Stuff has no shape that a crop could spoil.
+        if visible < self.min_visible and annotation.get("isthing", True):
             return None
         annotation = {**annotation, "bbox": inside}
         if not rotated:
@@ -95,17 +105,28 @@ class AnnotationTransform:
         return annotation
 
 
-def read_annotated_image(item: Item, image_format: str) -> AnnotatedImage:
+def read_annotated_image(item: Item, image_format: str, ignore_value: int = 255) -> AnnotatedImage:
     """Read the image and labels that one of Detectron2's dicts names; fill in width and height.
 
+    The segments of panoptic data become annotations with masks, and semantic labels.
+
+    Args:
+        item: one of Detectron2's dicts.
+        image_format: see `detectron2.data.detection_utils.read_image`.
+        ignore_value: semantic label of pixels without a segment, of panoptic data.
     Raises:
         OSError: a file is missing or cannot be read.
         SizeMismatchError: the image is not of the size that the dict says.
     """
     image = read_image(item["file_name"], format=image_format)
     check_image_size(item, image)
+    if "pan_seg_file_name" in item:
+        segments = item["segments_info"]
+        positions = position_map(read_segment_ids(item["pan_seg_file_name"]), segments)
+        pixels = label_map(positions, segments, ignore_value)
+        return AnnotatedImage(image, segment_annotations(positions, segments), pixels)
     labels = item.get("sem_seg_file_name")
-    sem_seg = None if labels is None else read_image(labels, "L").squeeze(2)
+    sem_seg = None if labels is None else read_8_bit_image(labels, "L").squeeze(2)
     return AnnotatedImage(image, item.get("annotations", []), sem_seg)
 
 

@@ -6,7 +6,7 @@ All of them concern the objects that have a box; objects of other kinds of data 
 import numpy as np
 import torch
 
-from d2ext.data.box_validity import Floats, Mask
+from d2ext.data.box_validity import Floats, Mask, wrong_unit
 from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.input_size import InputSize
 from d2ext.data.checks.pairs import Integers, pairs_by_image, split_by_image
@@ -27,11 +27,9 @@ def check_boxes(context: CheckContext) -> None:
     """Check each box by itself; boxes of a wrong unit are not checked any further."""
     if not context.boxed.any():
         return
-    wrong_unit = _find_wrong_unit(context)
-    if wrong_unit is not None:
-        code, detail = wrong_unit
+    if code := wrong_unit(context.raw_boxes[context.boxed], context.frames[context.boxed]):
         for number in np.flatnonzero(context.boxed).tolist():
-            context.add_object(code, number, f"{context.box_text(number)}{detail}")
+            context.add_object(code, number, f"{context.box_text(number)}{_UNITS[code]}")
         return
     _check_invalid(context)
     _check_implausible(context)
@@ -46,31 +44,10 @@ def check_difficult(context: CheckContext) -> None:
             context.add_object("object-difficult", number, "marked difficult")
 
 
-def boxes_are_corners(boxes: Floats, frames: Floats) -> bool:
-    """Return true if (N, 4) boxes read as XYWH are XYXY.
-
-    As XYWH half of them leave the image, as two corners none does.
-    """
-    reach = boxes[:, :2] + boxes[:, 2:] > frames + _SLACK
-    ordered = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= frames + _SLACK).all()
-    return bool(len(boxes) >= _FEW and ordered and reach.any(1).mean() >= 0.5)
-
-
-def boxes_are_normalised(boxes: Floats, frames: Floats) -> bool:
-    """Return true if (N, 4) boxes are normalised by the image size instead of in pixels."""
-    return bool(len(boxes) >= _FEW and boxes.min() >= 0 and boxes.max() <= 1 and frames.min() > 8)
-
-
-def _find_wrong_unit(context: CheckContext) -> tuple[str, str] | None:
-    finite = context.boxed & ~context.invalid["box-nonfinite"]
-    boxes, frames = context.raw_boxes[finite, :4], context.frames[finite]
-    if not len(boxes):
-        return None
-    if boxes_are_normalised(boxes, frames):
-        return "box-normalised", " in an image of many pixels"
-    if not context.rotated and boxes_are_corners(boxes, frames):
-        return "box-corners", " fits its image as two corners"
-    return None
+_UNITS = {
+    "box-normalised": " in an image of many pixels",
+    "box-corners": " fits its image as two corners",
+}
 
 
 def _check_invalid(context: CheckContext) -> None:

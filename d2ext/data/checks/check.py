@@ -18,11 +18,8 @@ from d2ext.data.checks.input_size import InputSize
 from d2ext.data.checks.keypoints import check_keypoints
 from d2ext.data.checks.masks import check_masks
 from d2ext.data.checks.report import Report
-from d2ext.data.checks.semantic import (
-    check_class_colours,
-    check_label_images,
-    check_segment_maps,
-)
+from d2ext.data.checks.segments import check_segments
+from d2ext.data.checks.semantic import check_class_colours, check_label_images
 from d2ext.data.formats import DatasetSplit
 from d2ext.data.formats.coco_document import collection_paused
 from d2ext.data.image_info import ImageInfo
@@ -54,7 +51,7 @@ _CHECKS: list[Check] = [
     check_duplicate_boxes,
     check_masks,
     check_keypoints,
-    check_segment_maps,
+    check_segments,
     check_label_images,
     check_class_colours,
     check_object_sizes,

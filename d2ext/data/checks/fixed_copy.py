@@ -15,10 +15,12 @@ import numpy as np
 from PIL import Image
 
 from d2ext.data.checks.fix import fix_split
+from d2ext.data.checks.fixed_segments import write_segments
 from d2ext.data.checks.kinds import kind_of
 from d2ext.data.checks.report import Report
 from d2ext.data.conversion.coco import coco_document
 from d2ext.data.formats import DatasetSplit
+from d2ext.data.image_reading import scale_to_8_bits
 from d2ext.data.issues import Issue
 from d2ext.errors import DataError, OutputError
 from d2ext.files import replacing
@@ -95,6 +97,8 @@ def _write(name: str, split: DatasetSplit, issues: Sequence[Issue], out: Path) -
     split = replace(split, images=images)
     if split.task == "semantic":
         return _write_labels(name, split, out)
+    if split.task == "panoptic":
+        return write_segments(name, split, out)
     path = out / f"{name}.json"
     with replacing(path) as part:
         part.write_text(json.dumps(coco_document(split, folder)), encoding="utf-8")
@@ -121,7 +125,8 @@ def _copy_image(source: Path, target: Path, *, turned: bool, deep: bool) -> Path
     target.parent.mkdir(parents=True, exist_ok=True)
     if deep:
         target = target.with_suffix(".png")
-        Image.fromarray(_scale_to_8_bits(source)).save(target)
+        with Image.open(source) as image:
+            Image.fromarray(scale_to_8_bits(np.asarray(image))).save(target)
     elif turned:  # saving a JPEG anew would change its pixels
         target.write_bytes(_without_orientation(source.read_bytes()))
     else:
@@ -157,10 +162,3 @@ def _unique_names(paths: Sequence[Path]) -> list[Path]:
         taken.add(candidate.casefold())
         found.append(Path(candidate))
     return found
-
-
-def _scale_to_8_bits(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        values = np.asarray(image).astype(np.float64)
-    span = np.ptp(values) or 1.0
-    return ((values - values.min()) * (255 / span)).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Image checks: readable, of the annotated size and a known format; unused files; few objects."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,20 +10,24 @@ import numpy as np
 from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.pairs import Integers
 from d2ext.data.image_info import ImageInfo
+from d2ext.data.image_reading import is_deep
 
 _COMMON = 10  # images of one size that make another size odd
 _ODD = 2  # pixels that an odd size differs by
 _SUFFIXES = {
+    "AVIF": (".avif",),
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG2000": (".jp2", ".j2k", ".jpx"),
     "MPO": (".jpg", ".jpeg", ".mpo"),
     "PNG": (".png", ".apng"),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "TGA": (".tga",),
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
 _KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
-_DEEP = ("I", "F")  # Pillow's modes with more than 8 bits, like all that begin with I;16
 _LABEL_SUFFIXES = (".txt", ".xml")  # of formats with a label file per image
 
 _USUAL = 0.9  # share of images with a class that makes its absence worth a note
@@ -67,7 +71,7 @@ def _check_form(context: CheckContext, number: int, info: ImageInfo) -> None:
     expected = _SUFFIXES.get(info.format)
     if expected and suffix in _KNOWN_SUFFIXES and suffix not in expected:
         context.add_image("image-suffix", number, f"{info.format} inside")
-    if info.mode in _DEEP or info.mode.startswith("I;16"):
+    if is_deep(info.mode):
         context.add_image("image-depth", number, f"Pillow's mode {info.mode}")
     if info.frames > 1:
         context.add_image("image-frames", number, f"{info.frames} pictures")
@@ -125,14 +129,38 @@ def check_unused_files(context: CheckContext) -> None:
     used = _normalised(context.image_info)
     folders = dict.fromkeys(os.path.dirname(item["file_name"]) for item in context.images)
     images = [file for folder in folders for file in _files_in(folder, _KNOWN_SUFFIXES)]
+    twins = _files_by_stem(context)
     for file in images:
         if file not in used:
-            context.add("image-unused", file, "not listed", file)
+            twin = twins.get(os.path.splitext(file)[0])
+            if twin:
+                detail = f"{os.path.basename(twin[1])} is taken for that of {twin[0]}"
+                context.add("annotation-shared", file, detail, file)
+            else:
+                context.add("image-unused", file, "not listed", file)
     labels = _label_files(context)
     stems = {_stem(file) for file in (*images, *used)} if labels else set()
+    stems |= {os.path.basename(file) for file in (*images, *used)} if labels else set()
     for file in labels:
         if _stem(file) not in stems and file not in context.files_with_issues:
             context.add("annotation-orphan", file, f"no image is named {_stem(file)}")
+
+
+def _files_by_stem(context: CheckContext) -> dict[str, tuple[str, str]]:
+    """Map the path without suffix of each listed image to its name and its own label file.
+
+    In formats with a label file per image, another image of that stem has no labels of its own.
+    """
+    owners = Counter(item["annotated_in"] for item in context.images)
+    return {
+        os.path.splitext(str(Path(item["file_name"])))[0]: (
+            os.path.basename(item["file_name"]),
+            item["annotated_in"],
+        )
+        for item in context.images
+        if owners[item["annotated_in"]] == 1
+        and _stem(item["annotated_in"]) == _stem(item["file_name"])
+    }
 
 
 def _label_files(context: CheckContext) -> list[str]:

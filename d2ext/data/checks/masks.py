@@ -1,6 +1,7 @@
 """Mask checks: polygons and run lengths, compared with their boxes, images and each other."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from pycocotools import mask as coco_mask
 from d2ext.data.box_validity import Floats, Mask
 from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.pairs import Integers, pairs_by_image, split_by_image
+from d2ext.data.mask_validity import invalid_run_lengths
 
 _SLACK = 1.0  # pixels that a polygon may reach beyond its image
 _FIT = 2.0  # pixels that a box and its mask may differ by, or
@@ -42,22 +44,12 @@ def check_masks(context: CheckContext) -> None:
 def _check_run_lengths(context: CheckContext, number: int) -> Floats:
     """Check one mask of run lengths; return its (4,) XYXY box, NaN where it cannot be used."""
     mask = context.objects[number]["segmentation"]
-    useless = np.full(4, np.nan)
     width, height = (int(side) for side in context.frames[number])
-    if list(mask["size"]) != [height, width]:
-        detail = f"mask of {mask['size'][1]} x {mask['size'][0]} pixels, image {width} x {height}"
-        context.add_object("mask-size", number, detail)
-        return useless
-    try:
-        area = int(coco_mask.area(mask))
-        x, y, w, h = coco_mask.toBbox(mask).tolist()
-        pixels = coco_mask.decode(mask)
-    except (TypeError, ValueError) as error:
-        context.add_object("mask-polygon", number, f"broken run lengths: {error}")
-        return useless
-    if area == 0:
-        context.add_object("mask-empty", number, "no pixel")
-        return useless
+    if problem := invalid_run_lengths(mask, width, height):
+        context.add_object(problem[0], number, problem[1])
+        return np.full(4, np.nan)
+    x, y, w, h = coco_mask.toBbox(mask).tolist()
+    pixels = coco_mask.decode(mask)
     if not context.crowd[number]:
         # Labelling the parts of the whole image would take far longer.
         inside = np.ascontiguousarray(pixels[int(y) : int(y + h), int(x) : int(x + w)])
@@ -82,9 +74,14 @@ class _Polygons(NamedTuple):
 
 def _check_polygons(context: CheckContext, numbers: Integers, mask_boxes: Floats) -> None:
     """Check masks of polygons and write their XYXY boxes into the (N, 4) `mask_boxes`."""
-    for start in range(0, len(numbers), _OBJECTS):
-        chunk = numbers[start : start + _OBJECTS]
-        found = _measure_polygons([context.objects[n]["segmentation"] for n in chunk.tolist()])
+
+    def measure(chunk: Integers) -> _Polygons:
+        return _measure_polygons([context.objects[n]["segmentation"] for n in chunk.tolist()])
+
+    chunks = [numbers[start : start + _OBJECTS] for start in range(0, len(numbers), _OBJECTS)]
+    with ThreadPoolExecutor() as pool:  # shapely works without the interpreter's lock
+        measured = list(zip(chunks, pool.map(measure, chunks), strict=True))
+    for chunk, found in measured:
         mask_boxes[chunk] = np.concatenate((found.low, found.high), axis=1)
         beyond = np.maximum(-found.low, found.high - context.frames[chunk]).max(1)
         for index in np.flatnonzero(beyond > _SLACK).tolist():

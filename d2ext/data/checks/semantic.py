@@ -1,4 +1,4 @@
-"""Label image checks: semantic masks, panoptic segment maps, and lists of classes with colours."""
+"""Label image checks: semantic masks, and lists of classes with colours."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from d2ext.data.box_validity import Floats
 from d2ext.data.checks.classes import comparable_name
 from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.pairs import Integers
-from d2ext.data.image_info import LabelInfo, read_image_info, read_label_info
+from d2ext.data.image_info import LabelInfo, read_label_info
 from d2ext.data.parallel import map_files
 
 _MUCH = 0.01  # share of ignored pixels worth a note
@@ -34,27 +34,15 @@ def check_label_images(context: CheckContext) -> None:
             detail = f"{context.images[number]['annotated_in']}: {info.detail}"
             context.add_image(info.problem, number, detail)
         else:
-            _compare_size(context, number, context.images[number]["annotated_in"], info.size)
+            compare_size(context, number, context.images[number]["annotated_in"], info.size)
             ignored[number] = _count_pixels(context, info, totals)
     _check_ignored(context, ignored)
     for name, count in zip(context.split.classes, totals.tolist(), strict=False):
         _check_pixel_share(context, name, count, max(1, int(totals.sum())))
 
 
-def check_segment_maps(context: CheckContext) -> None:
-    """Compare the segment maps of panoptic data with their images."""
-    if context.split.task != "panoptic":
-        return
-    files = [item["pan_seg_file_name"] for item in context.images]
-    infos = map_files(read_image_info, files, progress="maps" if context.progress else "")
-    for number, file in enumerate(files):
-        if infos[file].problem:
-            context.add_image("labels-missing", number, f"{file}: {infos[file].detail}")
-        else:
-            _compare_size(context, number, file, infos[file].size)
-
-
-def _compare_size(context: CheckContext, number: int, file: str, size: tuple[int, int]) -> None:
+def compare_size(context: CheckContext, number: int, file: str, size: tuple[int, int]) -> None:
+    """Report a label image of another size (width, height) than its image."""
     width, height = context.images[number]["width"], context.images[number]["height"]
     if size != (width, height):
         detail = f"{file}: {size[0]} x {size[1]}, the image {width} x {height}"

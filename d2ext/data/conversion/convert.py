@@ -13,6 +13,7 @@ from d2ext.data.conversion.voc import write_voc
 from d2ext.data.conversion.yolo import write_yolo
 from d2ext.data.formats import load_splits, with_classes
 from d2ext.data.formats.dataset_split import PIXEL_TASKS
+from d2ext.data.formats.keypoint_names import mirror_pairs
 from d2ext.errors import DataError, OutputError
 
 Writer = Callable[[Path, Sequence[Plan], Losses], dict[str, Path]]
@@ -70,6 +71,10 @@ def write_coco(folder: Path, plans: Sequence[Plan], losses: Losses) -> dict[str,
     places = {plan.split: folder / "images" / plan.split for plan in plans}
     (folder / "annotations").mkdir()
     for each in plans:
+        metadata = each.dataset.metadata
+        pairs = {*map(tuple, metadata.get("keypoint_flip_map") or ())}
+        named = {*mirror_pairs(metadata.get("keypoint_names") or ())}
+        losses["pairs of keypoints for mirroring (flip_idx)"] += len(pairs - named)
         document = coco_document(each.dataset)
         for image, name in zip(document["images"], each.names, strict=True):
             image["file_name"] = name

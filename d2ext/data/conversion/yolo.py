@@ -40,6 +40,8 @@ def _write_yaml(file: Path, plans: Sequence[Plan], points: int) -> None:
     config["names"] = dict(enumerate(plans[0].dataset.classes))
     if points:
         config["kpt_shape"] = [points, 3]
+        if len(names := plans[0].dataset.metadata.get("keypoint_names") or ()) == points:
+            config["kpt_names"] = {n: list(names) for n in range(len(plans[0].dataset.classes))}
         if flips := _flip_indices(plans[0].dataset.metadata):
             config["flip_idx"] = flips
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)

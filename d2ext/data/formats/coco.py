@@ -1,7 +1,7 @@
 """COCO's JSON: boxes, polygons, run lengths, crowds, keypoints, boxes with an angle, panoptic."""
 
 import math
-import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +15,23 @@ from d2ext.data.formats.coco_document import (
 )
 from d2ext.data.formats.coco_geometry import mask_box, parse_box, parse_segmentation
 from d2ext.data.formats.coco_ids import id_issues
-from d2ext.data.formats.coco_images import IDS, categories, image_items, number_text_ids
+from d2ext.data.formats.coco_images import (
+    IDS,
+    categories,
+    drop_empty_group,
+    image_items,
+    parse_values,
+)
 from d2ext.data.formats.coco_layout import CocoSplit, find
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, Task
+from d2ext.data.formats.keypoint_names import mirror_pairs
 from d2ext.data.formats.panoptic import read_panoptic
 from d2ext.data.formats.semantic import is_mask_list, read_mask_list
-from d2ext.data.formats.values import as_numbers, is_true
+from d2ext.data.formats.values import as_id, as_numbers, is_true
+from d2ext.data.image_info_cache import start_reading
 from d2ext.data.issues import Issue, reading_issue
+from d2ext.data.keypoint_validity import keypoint_count
 from detectron2.structures import BoxMode
 
 __all__ = ["FORMAT", "CocoSplit", "find", "load"]
@@ -39,15 +48,17 @@ def load(part: CocoSplit) -> DatasetSplit:
         DataError: it cannot be read, is no COCO file, has no images or none of them is found.
     """
     with collection_paused():
-        document, digest, is_ascii = read_json(part.path)
+        encodings: Counter[str] = Counter()
+        document, digest, is_ascii = read_json(part.path, encodings)
         if is_mask_list(document):
             return read_mask_list(part, document)
         if _is_panoptic(document):
             return read_panoptic(part, document)
         dataset, is_complete = _Reader(part, with_coco_keys(part.path, document)).read()
-        dataset.digest = digest
+        dataset.digest, dataset.encodings = digest, encodings
         # pycocotools opens files with the machine's encoding, which need not be UTF-8.
-        dataset.coco_file = part.path if is_complete and is_ascii else None
+        plain = is_ascii and not encodings
+        dataset.coco_file = part.path if is_complete and plain else None
         return dataset
 
 
@@ -70,20 +81,26 @@ class _Reader:
         """Return the split, and true if evaluation can read the file as it is."""
         document, path = self.document, self.part.path
         check_not_empty(path, document, ("images",))
-        number_text_ids(document["categories"])
+        parse_values(document)
+        group = drop_empty_group(document)
+        self.is_complete &= not group
         classes, self.indices = categories(path, document["categories"])
         images = image_items(self.part, document["images"], self.issues)
+        start_reading([image["file_name"] for image in images])
         self.by_id = {image["image_id"]: image for image in images}
         self.by_text = {str(image["image_id"]): image for image in images}
         ids, refused = id_issues(str(path), document), refusal(path, document)
         self._add_all(document["annotations"])
-        notes = []
+        notes = [group] if group else []
         if self.turned:
-            notes = [f'{self.turned} boxes are turned by their attribute "rotation", as in CVAT']
+            notes.append(
+                f'{self.turned} boxes are turned by their attribute "rotation", as in CVAT'
+            )
             _turn_masks(images)
         task = _settle_task(images)
         self._settle_masks(images)
         self.is_complete &= task != "keypoints" or self.has_points
+        self.is_complete &= _has_all_masks_or_none(images)
         dataset = DatasetSplit(
             format=FORMAT,
             path=path,
@@ -94,7 +111,7 @@ class _Reader:
             issues=self.issues,
             id_issues=ids,
             notes=notes,
-            metadata=_metadata(document["categories"]),
+            metadata=_metadata(document["categories"], images if task == "keypoints" else ()),
             category_ids=tuple(self.indices) if all(map(_is_int, self.indices)) else (),
             refusal=refused or unread_refusal(path, document, self.unread),
         )
@@ -111,12 +128,15 @@ class _Reader:
         # Nearly a million calls at COCO's size: nothing is called that a sound item does not need.
         get = item.get
         image_id, category_id, given = get("image_id"), get("category_id"), get("segmentation")
+        if isinstance(given, list) and [] in given:
+            # Exporters write [[]] for no mask, as for a box.
+            given, self.is_complete = [part for part in given if part != []], False
         image = self.by_id.get(image_id) if isinstance(image_id, IDS) else None
         category = self.indices.get(category_id) if isinstance(category_id, IDS) else None
         if image is None or category is None:
             image, category = self._by_other_type(image_id, category_id)
-        if given and isinstance(given, list) and not isinstance(given[0], (list, dict)):
-            given, self.is_complete = [given], False  # one polygon, as VIA writes it
+        if given and isinstance(given, (list, str)) and not _is_polygons(given):
+            given, self.is_complete = _as_polygons(given), False
         segmentation = parse_segmentation(given, image) if given and image is not None else None
         box = parse_box(get("bbox"), segmentation)
         if image is None or category is None or box is None:
@@ -134,10 +154,7 @@ class _Reader:
         image["annotations"].append(found)
         if given:
             found["segmentation"] = segmentation or []
-            if segmentation is None or len(segmentation) < len(given):
-                what = "mask without a polygon of three points"
-                issue = self._issue("mask-polygon", what, found["record"], image, given)
-                self.mask_issues.append(issue)
+            self._check_mask(given, segmentation, found["record"], image)
         area = get("area")
         if isinstance(area, (int, float)) and math.isfinite(area):
             found["area"] = area
@@ -152,6 +169,18 @@ class _Reader:
         if "keypoints" not in found or "num_keypoints" not in item:
             self.has_points = False
 
+    def _check_mask(self, given: Any, segmentation: Any, record: Any, image: Item) -> None:
+        if segmentation is None:
+            what = "mask without a polygon of three points"
+            self.mask_issues.append(self._issue("mask-polygon", what, record, image, given))
+        elif isinstance(segmentation, dict):
+            self.is_complete &= given["size"] == segmentation["size"]
+        elif len(segmentation) < len(given):
+            what = f"{len(given) - len(segmentation)} polygons of fewer than three points"
+            self.mask_issues.append(self._issue("mask-stray", what, record, image, given))
+        elif any(part is not other for part, other in zip(segmentation, given, strict=True)):
+            self.is_complete = False  # numbers that are written as text
+
     def _turn(self, found: Item, attributes: Any) -> None:
         """Turn a box by CVAT's attribute "rotation": degrees clockwise about its centre."""
         angle = as_numbers([attributes.get("rotation")]) if isinstance(attributes, dict) else None
@@ -165,19 +194,20 @@ class _Reader:
     def _by_other_type(self, image_id: Any, category_id: Any) -> tuple[Item | None, int | None]:
         """Find image and category where annotations write ids as text and the lists as numbers."""
         self.is_complete = False
-        category = category_id
-        if isinstance(category, str) and category.strip().isdigit():
-            category = int(category)
+        category, image_id = as_id(category_id), as_id(image_id)
         found = self.indices.get(category) if isinstance(category, IDS) else None
         return self.by_text.get(str(image_id)) if isinstance(image_id, IDS) else None, found
 
     def _add_rest(self, item: Item, found: Item, image: Item) -> None:
-        points = item.get("keypoints")
+        given = item.get("keypoints")
+        points = given if _is_points(given) else as_numbers(given)
+        if points is not given or not isinstance(item.get("num_keypoints", 0), int):
+            self.is_complete = False
         if points and _is_points(points):
             found["keypoints"] = shifted(points, 0.5)
-        elif points:
+        elif given:
             what = "keypoints that are none"
-            issue = self._issue("keypoint-value", what, found["record"], image, points)
+            issue = self._issue("keypoint-value", what, found["record"], image, given)
             self.issues.append(issue)
         if is_true(item.get("difficult")):
             found["difficult"] = 1
@@ -211,6 +241,23 @@ class _Reader:
 def shifted(keypoints: Sequence[float], by: float) -> list[float]:
     """Shift the x and y of keypoints: COCO stores pixel indices, whose centres are at +0.5."""
     return [n if i % 3 == 2 else n + by for i, n in enumerate(keypoints)]
+
+
+def _has_all_masks_or_none(images: Sequence[Item]) -> bool:
+    """Return true where evaluation finds the mask of each object, or of none."""
+    masked = [bool(o.get("segmentation")) for image in images for o in image["annotations"]]
+    return all(masked) or not any(masked)
+
+
+def _is_polygons(value: Any) -> bool:
+    """Return true for a list of lists, as COCO has polygons."""
+    return isinstance(value, list) and isinstance(value[0], (list, dict)) and len(value[0]) != 2
+
+
+def _as_polygons(value: list[Any] | str) -> list[Any]:
+    """Return one polygon that is a flat list, as VIA writes it, text, or a list of points."""
+    are_points = len(value) > 2 and all(isinstance(p, list) and len(p) == 2 for p in value)
+    return [value] if are_points or not isinstance(value[0], (list, dict)) else list(value)
 
 
 def _is_panoptic(document: Any) -> bool:
@@ -256,23 +303,11 @@ def _is_points(value: Any) -> bool:
     return numbers and bool(value) and len(value) % 3 == 0
 
 
-def _flips(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pair the points that change places in a mirrored image, by their names in any case."""
-    known = {name.lower(): name for name in names}
-    pairs = [(name, known.get(_mirrored(name.lower()))) for name in names]
-    return [(name, other) for name, other in pairs if other is not None]
-
-
-def _mirrored(name: str) -> str:
-    """Return the name of the right one of a pair, "" for the name of no left one."""
-    if "left" in name:
-        return name.replace("left", "right")
-    right, found = re.subn(r"(?<![a-z])l(?![a-z])", "r", name)  # l_eye, eye_l, "eye L"
-    return right if found else ""
-
-
-def _metadata(items: Sequence[Item]) -> dict[str, Any]:
+def _metadata(items: Sequence[Item], images: Sequence[Item]) -> dict[str, Any]:
     given = (item.get("keypoints") for item in items)
     names = next(([*map(str, one)] for one in given if one and isinstance(one, list)), None)
-    points = {"keypoint_names": names, "keypoint_flip_map": _flips(names)} if names else {}
+    if names is None and images:  # Detectron2 needs names of the points that it mirrors
+        objects = (item for image in images for item in image["annotations"])
+        names = [f"point_{number}" for number in range(keypoint_count(None, objects))]
+    points = {"keypoint_names": names, "keypoint_flip_map": mirror_pairs(names)} if names else {}
     return {"categories": list(items), **points}

@@ -4,15 +4,19 @@
 be read are another matter, see `d2ext.data.formats.coco`.
 """
 
+import codecs
 import gc
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from d2ext.data.formats.text_files import decode_file
 from d2ext.errors import DataError
 from d2ext.text import first_few
 
@@ -26,7 +30,7 @@ _REQUIRED = {
 }
 
 
-def read_text(path: Path) -> bytes:
+def _content(path: Path) -> bytes:
     """Return the bytes of an annotation file.
 
     Raises:
@@ -41,29 +45,29 @@ def read_text(path: Path) -> bytes:
         raise DataError(f"{path}: the annotation file cannot be read ({reason}).") from error
 
 
-def read_json(path: Path) -> tuple[Any, str, bool]:
+def read_json(path: Path, encodings: Counter[str] | None = None) -> tuple[Any, str, bool]:
     """Parse a JSON file.
 
+    Args:
+        encodings: see `d2ext.data.formats.text_files.read_text`.
     Returns:
         The document, a hash of the file's bytes, and `True` if the file is plain ASCII.
     Raises:
-        DataError: it cannot be read, is not UTF-8 or not JSON (with line and column).
+        DataError: it cannot be read, is not text or not JSON (with line and column).
     """
-    content = read_text(path)
+    content = _content(path)
     digest, is_ascii = hashlib.sha256(content).hexdigest()[:16], content.isascii()
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: not UTF-8 text. Save the file as UTF-8.") from error
-    del content  # half a gigabyte at COCO's size, which parsing does not need
-    try:
-        return json.loads(text), digest, is_ascii
+        with suppress(msgspec.DecodeError):  # as of NaN, which Python's json reads
+            return msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8)), digest, is_ascii
+        return json.loads(decode_file(path, content, encodings)), digest, is_ascii
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}:{error.lineno}:{error.colno}: broken JSON: {error.msg}. Mend that line, or "
             "export the annotations again if the file was cut short."
         ) from error
+    except RecursionError as error:
+        raise DataError(f"{path}: lists in lists too deep to be annotations.") from error
 
 
 @contextmanager
@@ -122,7 +126,8 @@ def refusal(path: Path, document: Document) -> str:
         document: as `with_coco_keys` returns it.
     """
     try:
-        check_not_empty(path, document, ("annotations", "images", "categories"))
+        # Images without objects are no mistake where they only evaluate.
+        check_not_empty(path, document, ("images", "categories"))
         for section in ("images", "categories"):
             check_fields(path, section, document[section])
             _check_ids(path, section, document[section])
@@ -138,7 +143,7 @@ def unread_refusal(path: Path, document: Document, unread: Sequence[Item]) -> st
 
     A few are left out. Where they are half of all, something larger is wrong.
     """
-    if 2 * len(unread) < len(document["annotations"]):
+    if not unread or 2 * len(unread) < len(document["annotations"]):
         return ""
     try:
         _check_annotations(path, document, unread)

@@ -15,8 +15,17 @@ def parse_segmentation(value: Any, image: Item) -> Any:
     if isinstance(value, dict):
         return _run_lengths(value, image)
     if isinstance(value, list):
-        return [polygon for polygon in value if _is_polygon(polygon)] or None
+        polygons = [polygon if _is_polygon(polygon) else _parsed(polygon) for polygon in value]
+        return [polygon for polygon in polygons if polygon is not None] or None
     return None
+
+
+def _parsed(value: Any) -> list[float] | None:
+    """Parse a polygon that is written as text, or as points [[x, y], ...]."""
+    if isinstance(value, list) and value and all(isinstance(n, (list, tuple)) for n in value):
+        value = [n for point in value for n in point] if all(len(n) == 2 for n in value) else None
+    found = as_numbers(value) if isinstance(value, (list, str)) else None
+    return found if found is not None and _is_polygon(found) else None
 
 
 def _are_numbers(values: list[Any]) -> bool:
@@ -39,13 +48,14 @@ def _is_polygon(value: Any) -> bool:
 
 
 def _run_lengths(value: Item, image: Item) -> Item | None:
-    size, counts = value.get("size"), value.get("counts")
+    size, counts = as_numbers(value.get("size")), value.get("counts")
     try:
+        height, width = map(int, size)  # type: ignore[arg-type] # a TypeError is as good
         if isinstance(counts, list):
-            height, width = size  # type: ignore[misc] # a TypeError is as good
-            return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
-        if isinstance(counts, (str, bytes)) and len(size) == 2:  # type: ignore[arg-type]
-            return {"size": list(size), "counts": counts}  # type: ignore[arg-type]
+            runs = [int(count) for count in counts]
+            return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+        if isinstance(counts, (str, bytes)):
+            return {"size": [height, width], "counts": counts}
     except (TypeError, ValueError, OverflowError):
         pass
     return None
@@ -55,7 +65,10 @@ def parse_box(value: Any, segmentation: Any) -> list[float] | None:
     """Return four or five numbers; the box of the mask where there are none."""
     if isinstance(value, list) and 4 <= len(value) <= 5:
         return value if _are_numbers(value) else as_numbers(value)
-    if value not in (None, []) or segmentation is None:
+    if isinstance(value, str) and value:
+        found = as_numbers(value)
+        return found if found is not None and 4 <= len(found) <= 5 else None
+    if value not in (None, [], "") or segmentation is None:
         return None
     return mask_box(segmentation)
 

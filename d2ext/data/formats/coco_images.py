@@ -10,11 +10,13 @@ from d2ext.data.formats.coco_document import check_fields
 from d2ext.data.formats.coco_layout import CocoSplit, locate_images
 from d2ext.data.formats.dataset_split import Item
 from d2ext.data.formats.image_files import image_size
+from d2ext.data.formats.values import as_id, as_numbers
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 from d2ext.text import first_few
 
 IDS = (int, str)  # what a document can name something by
+_NO_GROUP = ("none", "None", "")  # supercategories of a group itself
 
 
 def categories(path: Path, items: Sequence[Item]) -> tuple[tuple[str, ...], dict[Any, int]]:
@@ -32,11 +34,48 @@ def categories(path: Path, items: Sequence[Item]) -> tuple[tuple[str, ...], dict
     return tuple(by_id[i] for i in ids), {value: index for index, value in enumerate(ids)}
 
 
-def number_text_ids(items: Sequence[Item]) -> None:
-    """Replace category ids that are written as text, such as "3", by numbers, in place."""
-    for item in items:
-        if isinstance(item.get("id"), str) and item["id"].strip().isdigit():
-            item["id"] = int(item["id"])
+def parse_values(document: Item) -> None:
+    """Replace ids and sizes that are written as text or fractions by numbers, in place.
+
+    Ids of images stay texts where they are: "007" is no number, and annotations may say the same.
+    """
+    for item in document["categories"]:
+        if "id" in item:
+            item["id"] = as_id(item["id"])
+    for item in document["images"]:
+        if isinstance(item.get("id"), float):
+            item["id"] = as_id(item["id"])
+        for key in ("width", "height"):
+            if isinstance(item.get(key), str) and (found := as_numbers([item[key]])):
+                item[key] = found[0]
+        if not item.get("file_name") and isinstance(address := _address(item), str):
+            item["file_name"] = address
+
+
+def _address(item: Item) -> str | None:
+    """Return folder and name of an image that has an address alone, as in LVIS."""
+    address = item.get("coco_url") or item.get("flickr_url") or item.get("url")
+    if not isinstance(address, str) or not address:
+        return None
+    return "/".join(address.partition("?")[0].rstrip("/").split("/")[-2:])
+
+
+def drop_empty_group(document: Item) -> str:
+    """Drop the category that Roboflow lists for the group of all others, in place.
+
+    Returns:
+        A note of it; "" where there is no such category, or objects have it.
+    """
+    items = document["categories"]
+    first = next((item for item in items if item.get("supercategory") in _NO_GROUP), None)
+    others = [item for item in items if item is not first]
+    name = first.get("name") if first is not None else None
+    if first is None or not others or any(o.get("supercategory") != name for o in others):
+        return ""
+    if any(as_id(item.get("category_id")) == first.get("id") for item in document["annotations"]):
+        return ""
+    document["categories"] = others
+    return f"{name!r} is the group of all classes and has no objects: it is no class"
 
 
 def image_items(part: CocoSplit, images: Sequence[Item], issues: list[Issue]) -> list[Item]:

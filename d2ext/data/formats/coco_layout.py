@@ -16,11 +16,14 @@ from d2ext.data.formats.image_files import (
     split_of,
     without_split,
 )
+from d2ext.data.formats.label_studio import is_label_studio
+from d2ext.data.formats.text_files import head_of
+from d2ext.data.formats.via import is_via
 from d2ext.errors import DataError
 from d2ext.text import first_few
 
 _EXPORT = "_annotations.coco.json"
-_SECTIONS = (b'"annotations"', b'"images"', b'"categories"', b'"info"', b'"licenses"')
+_SECTIONS = ('"annotations"', '"images"', '"categories"', '"info"', '"licenses"')
 _HEAD = 1 << 16  # bytes of a JSON file that tell what it is
 
 
@@ -42,7 +45,7 @@ class CocoSplit:
 def find(path: Path, images: Path | None) -> dict[str, CocoSplit]:
     """Find the splits of a COCO data set at `path`; none where it is something else."""
     if path.is_file() or is_named(path, images):
-        known = path.suffix.lower() == ".json" and not _is_labelme(path)
+        known = path.suffix.lower() == ".json" and not _is_of_another_tool(path)
         return {"": CocoSplit(path, split_of(path.stem), images)} if known else {}
     if (path / _EXPORT).is_file():
         return {"": CocoSplit(path / _EXPORT, split_of(path.name), path)}
@@ -161,20 +164,16 @@ def _only_file(folder: Path) -> dict[str, Path]:
 
 def _looks_like_coco(file: Path) -> bool:
     """Return true if the file may hold images; keys come in any order, so a big one may."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD)
-    except OSError:
-        return False
-    if len(head) < _HEAD:
-        return b'"annotations"' in head and b'"images"' in head
-    return b'"shapes"' not in head and any(key in head for key in _SECTIONS)
+    head = head_of(file, _HEAD)
+    if head.lstrip().startswith("["):
+        return False  # a list, as Label Studio has it
+    if file.stat().st_size < _HEAD:
+        return '"annotations"' in head and '"images"' in head
+    return '"shapes"' not in head and any(key in head for key in _SECTIONS)
 
 
-def _is_labelme(file: Path) -> bool:
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD)
-    except OSError:
-        return False
-    return b'"shapes"' in head and b'"annotations"' not in head
+def _is_of_another_tool(file: Path) -> bool:
+    """Return true for JSON of labelme, VIA and Label Studio."""
+    head = head_of(file, _HEAD)
+    labelme = '"shapes"' in head and '"annotations"' not in head
+    return labelme or is_via(file) or is_label_studio(file)

@@ -1,5 +1,6 @@
 """`DatasetSplit`: one split of a data set of any format in memory, as Detectron2's dicts."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,8 +32,9 @@ class DatasetSplit:
       as pycocotools makes it; empty where the file has a mask that cannot be read), "keypoints"
       (x, y, visibility of each), "area" (pixels) and "difficult" (0 or 1);
     - for semantic: "sem_seg_file_name", an image with the class index of each pixel;
-    - for panoptic: "pan_seg_file_name" and "segments_info" with "id", "category_id" (an index into
-      `classes`), "iscrowd", "isthing", as Detectron2 has it.
+    - for panoptic: "pan_seg_file_name", a segment map (see `d2ext.data.segment_maps`), and
+      "segments_info" with "id", "category_id" (an index into `classes`), "iscrowd", "isthing", as
+      Detectron2 has it. There may be "area" (pixels) and "bbox" (XYWH in pixels) as annotated.
 
     Pixels are continuous coordinates: the left edge of the left column is 0, as in COCO.
 
@@ -48,12 +50,14 @@ class DatasetSplit:
         notes: decisions made while reading that a user may want to know, one line each.
         ignore_label: of semantic masks, the value of pixels without a class.
         metadata: "categories" of COCO's files, as they stand there; "isthing", one bool per class,
-            of panoptic; "keypoint_names" and "keypoint_flip_map" of keypoints; "evaluator_type",
-            an evaluator's registered name, where it is not the one of `task`.
+            and perhaps "void_ids", ids of pixels that belong to no segment, of panoptic;
+            "keypoint_names" and "keypoint_flip_map" of keypoints; "evaluator_type", an evaluator's
+            registered name, where it is not the one of `task`.
         category_ids: ids of `classes` in a COCO file, ascending; () where they count from 1.
         refusal: why no training can start from these files, "" if one can.
         coco_file: a COCO file with exactly these objects, None where there is no such file.
         digest: hash of the file with the annotations; "" where they are in several files.
+        encodings: number of annotation files by their encoding, those in UTF-8 aside.
     """
 
     format: str
@@ -71,6 +75,7 @@ class DatasetSplit:
     refusal: str = ""
     coco_file: Path | None = None
     digest: str = ""
+    encodings: Counter[str] = field(default_factory=Counter)
 
     @property
     def num_annotations(self) -> int:
@@ -112,9 +117,9 @@ def number_classes(images: Sequence[Item]) -> tuple[str, ...]:
 def with_classes(dataset: DatasetSplit, classes: Sequence[str]) -> DatasetSplit:
     """Return a copy with the class indices of `classes`; objects of other classes are left out.
 
-    Semantic masks keep the indices that they hold.
+    Semantic and panoptic masks keep the indices that they have.
     """
-    if tuple(classes) == dataset.classes or dataset.task == "semantic":
+    if tuple(classes) == dataset.classes or dataset.annotates_pixels:
         return dataset
     index = {name: number for number, name in enumerate(classes)}
     images = [_renumbered(image, dataset.classes, index) for image in dataset.images]
@@ -133,13 +138,11 @@ def with_classes(dataset: DatasetSplit, classes: Sequence[str]) -> DatasetSplit:
 
 def _renumbered(image: Item, names: Sequence[str], index: dict[str, int]) -> Item:
     image = dict(image)
-    for key in ("annotations", "segments_info"):
-        if key in image:
-            image[key] = [
-                {**item, "category_id": index[names[item["category_id"]]]}
-                for item in image[key]
-                if names[item["category_id"]] in index
-            ]
+    image["annotations"] = [
+        {**item, "category_id": index[names[item["category_id"]]]}
+        for item in image["annotations"]
+        if names[item["category_id"]] in index
+    ]
     return image
 
 

@@ -15,6 +15,7 @@ from d2ext.data.formats.image_files import (
     split_folders,
     split_of,
 )
+from d2ext.data.formats.text_files import read_text
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
@@ -77,7 +78,7 @@ def _add_image(dataset: DatasetSplit, file: Path, path: Path | None, size: tuple
     dataset.images.append(image)
     image["annotations"] = [
         item
-        for number, line in lines_or_issue(file, dataset.issues, str(path))
+        for number, line in lines_or_issue(file, dataset, str(path))
         for item in _object(dataset, image, number, line)
     ]
 
@@ -124,8 +125,7 @@ def _labels_of(split: Path) -> Path | None:
 def _is_dota(folder: Path) -> bool:
     """Whether the first line with content, of the first files, has eight numbers and a class."""
     for file in files_in(folder, ".txt")[:20]:
-        with file.open("rb") as stream:
-            head = stream.read(4096).decode("utf-8", "replace").splitlines()
+        head = read_text(file, head=4096).splitlines()
         lines = (line for line in head if line.strip() and not line.lower().startswith(_HEADERS))
         words = next(lines, "").replace(",", " ").split()
         if words:

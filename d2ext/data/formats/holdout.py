@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from d2ext.data.formats.dataset_split import DatasetSplit
+from d2ext.data.issues import Issue
 from d2ext.errors import ConfigError, DataError
 
 
@@ -63,4 +64,15 @@ class Holdout:
         number = min(count - 1, max(1, round(self.share * count)))
         chosen = set(order[:number] if self.part == "val" else order[number:])
         images = [image for n, image in enumerate(dataset.images) if n in chosen]
-        return replace(dataset, images=images, split=self.part, coco_file=None)
+        issues = self._issues(dataset, {image["file_name"] for image in images})
+        return replace(dataset, images=images, issues=issues, split=self.part, coco_file=None)
+
+    def _issues(self, dataset: DatasetSplit, files: set[str]) -> list[Issue]:
+        """Return the issues of the images `files`; those of no image belong to "train"."""
+        listed = {image["file_name"] for image in dataset.images}
+        rest = self.part == "train"
+        return [
+            issue
+            for issue in dataset.issues
+            if str(issue.image) in files or (rest and str(issue.image) not in listed)
+        ]

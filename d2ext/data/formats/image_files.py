@@ -2,16 +2,24 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from d2ext.data.issues import Issue, reading_issue
+from d2ext.data.formats.dataset_split import DatasetSplit
+from d2ext.data.formats.text_files import read_text
+from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Those of photographs and scans that Pillow reads; drawings and documents are no images here.
+IMAGE_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
+    *(".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif"),
+    *(".tiff", ".webp"),
+)
 _ALIASES = {
     "train": "train",
     "training": "train",
@@ -33,6 +41,7 @@ class LabelFolder:
     path: Path
     split: str
     image_folders: tuple[Path, ...]
+    others: tuple[Path, ...] = ()  # folders of all splits, where one decision holds for all
 
 
 def split_of(name: str) -> str:
@@ -142,29 +151,25 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
     return (height, width) if turned else (width, height)
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, encodings: Counter[str] | None = None) -> Iterator[tuple[int, str]]:
     """Return number, from 1, and text of every line that is not blank.
 
+    Args:
+        encodings: see `read_text`.
     Raises:
         DataError: the file cannot be read or is not text.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text. Save the file as UTF-8.") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_text(path, encodings).splitlines(), start=1):
         if line := line.strip():
             yield number, line
 
 
-def lines_or_issue(path: Path, issues: list[Issue], image: str) -> list[tuple[int, str]]:
+def lines_or_issue(path: Path, dataset: DatasetSplit, image: str) -> list[tuple[int, str]]:
     """`read_lines`, or no lines and a fault: one bad file among many is no reason to stop."""
     try:
-        return list(read_lines(path))
+        return list(read_lines(path, dataset.encodings))
     except DataError as error:
-        issues.append(
+        dataset.issues.append(
             reading_issue("file-unreadable", "unreadable labels", str(path), image, str(error))
         )
         return []

@@ -1,12 +1,19 @@
-"""labelme: a JSON file an image, with polygons, rectangles, circles and other shapes."""
+"""labelme: a JSON file per image, with polygons, rectangles, circles, turned boxes and masks."""
 
+import base64
+import io
 import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
 
+from d2ext.data.formats.corners import rotated_box
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
     ImageIndex,
@@ -17,11 +24,24 @@ from d2ext.data.formats.image_files import (
     split_folders,
     split_of,
 )
+from d2ext.data.formats.outlines import (
+    box_object,
+    ellipse,
+    give_angles,
+    mask_object,
+    polygon_object,
+    rotated_object,
+    turn_into_polygons,
+)
+from d2ext.data.formats.text_files import head_of, read_text
+from d2ext.data.formats.values import is_true
 from d2ext.data.issues import reading_issue
-from detectron2.structures import BoxMode
+from d2ext.errors import DataError
 
 FORMAT = "labelme"
-_CIRCLE = 32  # corners of the polygon that stands for a circle
+_OUTLINES = {"polygon", "circle", "mask"}  # types of shapes with a mask
+_ROTATED = {"rotation", "oriented_rectangle"}
+_TYPE = re.compile(r'"shape_type"\s*:\s*"(\w+)"')
 _HEAD = 1 << 16
 _FOLDERS = ("annotations", "labels", "json", "jsons", "labelme")
 
@@ -33,7 +53,8 @@ def find(path: Path, images: Path | None) -> dict[str, LabelFolder]:
             return {"": _part(folder, split_of(path.name), images)}
         found = {split: p for split, p in split_folders(folder).items() if _has_shapes(p)}
         if found:
-            return {split: _part(p, split, images) for split, p in found.items()}
+            parts = {split: _part(p, split, images) for split, p in found.items()}
+            return {split: replace(p, others=tuple(found.values())) for split, p in parts.items()}
     return {}
 
 
@@ -43,9 +64,9 @@ def load(part: LabelFolder) -> DatasetSplit:
     dataset = DatasetSplit(FORMAT, part.path, part.split, "boxes", (), [])
     for file in files_in(part.path, ".json"):
         try:
-            document = json.loads(file.read_bytes().decode("utf-8-sig"))
+            document = json.loads(read_text(file, dataset.encodings))
             shapes = document["shapes"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (DataError, ValueError, KeyError, TypeError) as error:
             dataset.issues.append(
                 reading_issue("file-unreadable", "broken labelme file", str(file), found=str(error))
             )
@@ -53,15 +74,31 @@ def load(part: LabelFolder) -> DatasetSplit:
         _add_image(dataset, file, document, shapes, index)
     dataset.classes = number_classes(dataset.images)
     items = [item for image in dataset.images for item in image["annotations"]]
-    dataset.task = "masks" if any("segmentation" in item for item in items) else "boxes"
+    kinds = {kind for folder in (part.path, *part.others) for kind in _shape_types(folder)}
+    if kinds & _OUTLINES:
+        turn_into_polygons(items)
+        dataset.task = "masks"
+    elif kinds & _ROTATED:
+        give_angles(items)
+        dataset.task = "rotated"
     return dataset
+
+
+def _shape_types(folder: Path) -> set[str]:
+    """Return the types of shapes in a folder's files: one decision holds for all splits."""
+    found: set[str] = set()
+    for file in files_in(folder, ".json"):
+        content = head_of(file, -1)
+        found |= set(_TYPE.findall(content))
+        if '"shape_type"' not in content and '"points"' in content:
+            found.add("polygon")  # as first versions of labelme, which had no others
+    return found
 
 
 def _has_shapes(folder: Path) -> bool:
     for file in files_in(folder, ".json")[:1]:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD)
-        return b'"shapes"' in head or (b'"imageData"' in head and b'"imagePath"' in head)
+        head = head_of(file, _HEAD)
+        return '"shapes"' in head or ('"imageData"' in head and '"imagePath"' in head)
     return False
 
 
@@ -107,12 +144,12 @@ def _add_image(
         if first is found:
             image["annotations"].append(found)
         else:
-            _join(first, found)
+            _join(image, first, found)
 
 
 def _parse_shape(dataset: DatasetSplit, image: Item, shape: Item, number: int) -> Item | None:
     kind = shape.get("shape_type") or "polygon"
-    found = _object(kind, shape.get("points"))
+    found = _mask(shape, image) if kind == "mask" else _object(kind, shape.get("points"))
     if found is None or not shape.get("label"):
         what = f"shape that is no region: {kind}" if found is None else "shape without a label"
         where = f"{image['annotated_in']}:shape {number}"
@@ -120,12 +157,33 @@ def _parse_shape(dataset: DatasetSplit, image: Item, shape: Item, number: int) -
         issue = reading_issue("record-broken", what, where, image["file_name"], label)
         dataset.issues.append(issue)
         return None
+    if is_true(shape.get("difficult")):
+        found["difficult"] = 1
     return found | {"category": str(shape["label"]), "iscrowd": 0, "record": f"shape {number}"}
 
 
-def _join(first: Item, other: Item) -> None:
+def _mask(shape: Item, image: Item) -> Item | None:
+    """Decode the mask of labelme's AI tools: a PNG in base64 of the part within two corners."""
+    corners = _corners(shape.get("points"))
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(shape.get("mask") or ""))) as picture:
+            pixels = np.asarray(picture.convert("L")) > 0
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+        return None
+    if corners is None or not corners:
+        return None
+    left, top = (round(min(values)) for values in zip(*corners, strict=True))
+    return mask_object(pixels, left, top, (image["width"], image["height"]))
+
+
+def _join(image: Item, first: Item, other: Item) -> None:
     """Join the parts of an object: its box is around all, its mask has the polygons of all."""
-    if "segmentation" in first or "segmentation" in other:
+    turn_into_polygons([first, other])
+    if any(isinstance(item.get("segmentation"), dict) for item in (first, other)):
+        size = image["height"], image["width"]
+        runs = [_as_run_lengths(item, *size) for item in (first, other)]
+        first["segmentation"] = coco_mask.merge(runs)
+    elif "segmentation" in first or "segmentation" in other:
         first["segmentation"] = _polygons(first) + _polygons(other)
     corners = np.array([[x, y, x + w, y + h] for x, y, w, h in (first["bbox"], other["bbox"])])
     low, high = corners[:, :2].min(0), corners[:, 2:].max(0)
@@ -138,28 +196,33 @@ def _polygons(item: Item) -> list[list[float]]:
     return item.get("segmentation") or [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
+def _as_run_lengths(item: Item, height: int, width: int) -> Any:
+    segmentation = item.get("segmentation")
+    if isinstance(segmentation, dict):
+        return segmentation
+    return coco_mask.merge(coco_mask.frPyObjects(_polygons(item), height, width))
+
+
 def _object(kind: str, points: Any) -> Item | None:
-    """Box, and polygon if the shape is not itself a box."""
-    try:
-        xy = [(float(x), float(y)) for x, y in points]
-    except (TypeError, ValueError):
+    """Box, with an angle if it is turned, and polygon if the shape is not itself a box."""
+    xy = _corners(points)
+    if xy is None:
         return None
+    flat = [number for point in xy for number in point]
     if kind == "circle" and len(xy) == 2:
-        xy = _circle(*xy)
+        radius = math.dist(*xy)
+        return polygon_object(ellipse(*xy[0], radius, radius))
     if kind == "rectangle" and len(xy) >= 2:
-        return _box(xy)
-    if kind in ("polygon", "circle", "rotation") and len(xy) >= 3:
-        return _box(xy) | {"segmentation": [[n for point in xy for n in point]]}
+        return box_object(flat)
+    if kind in _ROTATED and len(xy) == 4:
+        return rotated_object(rotated_box(flat))
+    if kind in ("polygon", "circle", *_ROTATED) and len(xy) >= 3:
+        return polygon_object(flat)
     return None
 
 
-def _box(xy: list[tuple[float, float]]) -> Item:
-    xs, ys = zip(*xy, strict=True)
-    box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-    return {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS}
-
-
-def _circle(centre: tuple[float, float], rim: tuple[float, float]) -> list[tuple[float, float]]:
-    radius = math.dist(centre, rim)
-    angles = [2 * math.pi * n / _CIRCLE for n in range(_CIRCLE)]
-    return [(centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a)) for a in angles]
+def _corners(points: Any) -> list[tuple[float, float]] | None:
+    try:
+        return [(float(x), float(y)) for x, y in points]
+    except (TypeError, ValueError):
+        return None

@@ -1,10 +1,10 @@
-"""CSV: a line a box, `image,xmin,ymin,xmax,ymax,label`, with a header in any order or without one.
+"""CSV: a line per box, `image,xmin,ymin,xmax,ymax,label`, in any order or without a header.
 
+The header may also name x, y, w, h, a bbox of these four in one cell, or run lengths of a mask.
 Corners are edges in pixels; where no number of the file is above 1 they are shares of the image.
 A line with a file name and nothing else is an image without objects.
 """
 
-import codecs
 import csv
 import io
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
-    IMAGE_SUFFIXES,
     ImageIndex,
     child,
     files_in,
@@ -22,25 +23,19 @@ from d2ext.data.formats.image_files import (
     split_folders,
     split_of,
 )
+from d2ext.data.formats.outlines import mask_object
+from d2ext.data.formats.table_columns import Columns, cell, find_columns
+from d2ext.data.formats.text_files import read_text
+from d2ext.data.formats.values import as_numbers
+from d2ext.data.formats.via import is_via
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
-from d2ext.text import first_few
 from detectron2.structures import BoxMode
 
 FORMAT = "CSV"
-_COLUMNS = {
-    "image": ("image", "filename", "file_name", "file", "image_path", "path", "img", "image_name"),
-    "xmin": ("xmin", "x_min", "x1", "left", "bbox_xmin"),
-    "ymin": ("ymin", "y_min", "y1", "top", "bbox_ymin"),
-    "xmax": ("xmax", "x_max", "x2", "right", "bbox_xmax"),
-    "ymax": ("ymax", "y_max", "y2", "bottom", "bbox_ymax"),
-    "label": ("label", "class", "class_name", "name", "category", "labelname", "label_name"),
-}
-_IDS = {"image": ("image_id", "imageid", "id"), "label": ("class_id", "category_id")}
-_SIZES = {"width": ("width", "image_width"), "height": ("height", "image_height")}
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _SUFFIXES = (".csv", ".tsv")
 _HEAD = 8192  # bytes that show the columns
+_SHARES = 1.5  # greater numbers cannot be meant as shares of the image's size
 
 
 @dataclass(frozen=True)
@@ -55,9 +50,9 @@ class TableSplit:
 def find(path: Path, images: Path | None) -> dict[str, TableSplit]:
     """Find the splits of a data set in tables at `path`; {} if it is something else."""
     if path.is_file():
-        known = path.suffix.lower() in _SUFFIXES
+        known = path.suffix.lower() in _SUFFIXES and not is_via(path)
         return {"": TableSplit(path, split_of(path.stem), images)} if known else {}
-    files = [file for file in files_in(path, *_SUFFIXES) if _has_boxes(file)]
+    files = [file for file in files_in(path, *_SUFFIXES) if _has_boxes(file) and not is_via(file)]
     by_split = {split_of(file.stem): file for file in files}
     if len(files) == 1:
         return {"": TableSplit(files[0], split_of(files[0].stem) or split_of(path.name), images)}
@@ -74,99 +69,62 @@ def load(part: TableSplit) -> DatasetSplit:
     Raises:
         DataError: it is no table of boxes, or none of its images is found.
     """
-    rows, encoding = _rows(part.path)
-    columns, start = _columns(part.path, rows)
     dataset = DatasetSplit(FORMAT, part.path, part.split, "boxes", (), [])
-    if encoding not in ("UTF-8", "UTF-16"):
-        dataset.notes.append(f"no UTF-8: read as {encoding}, as Excel saves on Windows")
+    rows = _rows(read_text(part.path, dataset.encodings))
+    columns = find_columns(part.path, rows)
+    dataset.notes += filter(None, [columns.note])
     places = _image_folders(part)
     index = ImageIndex(places)
     images: dict[str, Item | None] = {}
+    start = int(columns.has_header)
     scale = _scale(rows[start:], columns)
     if scale == "shares":
         dataset.notes.append("no coordinate is above 1: they are shares of the image's size")
+    without_box = 0
     for number, row in enumerate(rows[start:], start=start + 1):
         if not row:
             continue
-        name = _cell(row, columns, "image")
+        name = columns.name(row)
         if name not in images:
             images[name] = _image(dataset, name, row, columns, index, number)
         image = images[name]
-        if image is not None:
+        if columns.is_empty(row):
+            without_box += bool(columns.label is not None and columns.category(row))
+        elif image is not None:
             _add(dataset, image, row, columns, number, scale)
+    if without_box:
+        dataset.notes.append(f"{without_box} rows name a class without a box: no objects")
     if images and not any(Path(i["file_name"]).is_file() for i in dataset.images):
         raise DataError(
             f"{part.path}: its images, such as {next(iter(images))}, are in none of "
             f"{', '.join(map(str, places))}. Name their folder: {part.path}:IMAGES."
         )
     dataset.classes = number_classes(dataset.images)
+    dataset.task = "masks" if columns.shape == "runs" else "boxes"
     return dataset
 
 
 def _has_boxes(file: Path) -> bool:
     try:
-        _columns(file, _rows(file, head=True)[0])
+        find_columns(file, _rows(read_text(file, head=_HEAD)))
     except DataError:
         return False
     return True
 
 
-def _rows(file: Path, head: bool = False) -> tuple[list[list[str]], str]:
+def _rows(text: str) -> list[list[str]]:
     """All rows, cells stripped; blank lines are empty lists, so that numbers are those of lines."""
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(_HEAD if head else -1)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}).") from error
-    text, encoding = _decode(file, content, head)
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    return [[cell.strip() for cell in row] for row in rows], encoding
+    return [[cell.strip() for cell in row] for row in rows]
 
 
-def _decode(file: Path, content: bytes, head: bool) -> tuple[str, str]:
-    """Decode a table; return its text and the name of the encoding.
-
-    Raises:
-        DataError: it has none of the encodings that spreadsheets save.
-    """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "ignore" if head else "replace"), "UTF-16"
-    for encoding in ("UTF-8", "cp1252"):
-        try:
-            decoder = codecs.getincrementaldecoder(encoding)()
-            text = decoder.decode(content, final=not head)  # the head may end within a character
-        except UnicodeDecodeError:
-            continue
-        return text.removeprefix("\ufeff"), encoding
-    raise DataError(f"{file}: neither UTF-8 text nor cp1252. Save the file as UTF-8.")
-
-
-def _columns(file: Path, rows: Sequence[Sequence[str]]) -> tuple[dict[str, int], int]:
-    """Where each column stands, and the first row with data."""
-    first = next(iter(rows), [])
-    head = [cell.lower().replace(" ", "_") for cell in first]
-    found = {}
-    for key, spellings in (_COLUMNS | _SIZES).items():
-        names = (*spellings, *_IDS.get(key, ()))
-        place = next((head.index(name) for name in names if name in head), None)
-        if place is not None:
-            found[key] = place
-    if all(key in found for key in _COLUMNS):
-        return found, 1
-    if len(first) >= 6 and first[0].lower().endswith(IMAGE_SUFFIXES):
-        return {key: n for n, key in enumerate(("image", *_CORNERS, "label"))}, 0
-    raise DataError(
-        f"{file}: a table of boxes has the columns {', '.join(_COLUMNS)}; found "
-        f"{first_few(first, 8)}."
-    )
-
-
-def _scale(rows: Sequence[Sequence[str]], columns: dict[str, int]) -> str:
-    numbers = [_number(_cell(row, columns, key)) for row in rows for key in _CORNERS if row]
-    known = [n for n in numbers if n is not None]
-    return "shares" if known and max(known) <= 1 else "pixels"
+def _scale(rows: Sequence[Sequence[str]], columns: Columns) -> str:
+    if columns.shape == "runs":
+        return "pixels"
+    most = max((max(numbers) for row in rows if (numbers := columns.numbers(row))), default=None)
+    return "shares" if most is not None and most <= _SHARES else "pixels"
 
 
 def _image_folders(part: TableSplit) -> list[Path]:
@@ -187,13 +145,13 @@ def _image(
     dataset: DatasetSplit,
     name: str,
     row: list[str],
-    columns: dict[str, int],
+    columns: Columns,
     index: ImageIndex,
     line: int,
 ) -> Item | None:
     path = index.find(name)
-    size: Any = [_number(_cell(row, columns, key)) for key in ("width", "height")]
-    if not all(n is not None and n > 0 for n in size):
+    size: Any = as_numbers([cell(row, place) for place in columns.sizes])
+    if not size or min(size) <= 0:
         size = image_size(path) if path else None
     if size is None:
         code, what = (
@@ -220,42 +178,43 @@ def _add(
     dataset: DatasetSplit,
     image: Item,
     row: list[str],
-    columns: dict[str, int],
+    columns: Columns,
     line: int,
     scale: str,
 ) -> None:
-    cells = [_cell(row, columns, key) for key in (*_CORNERS, "label")]
-    if not any(cells):
-        return
-    corners = [_number(cell) for cell in cells[:4]]
-    if None in corners or not cells[4]:
-        what = "row without four numbers" if cells[4] else "row without a label"
+    category = columns.category(row)
+    found = _object(row, columns, image, scale)
+    if found is None or not category:
+        geometry = "run lengths" if columns.shape == "runs" else "four numbers"
+        what = f"row without {geometry}" if category else "row without a label"
         where, text = f"{dataset.path}:{line}", ",".join(row)[:80]
         issue = reading_issue("record-broken", what, where, image["file_name"], text)
         dataset.issues.append(issue)
         return
-    x0, y0, x1, y1 = (n for n in corners if n is not None)
-    if scale == "shares":
-        width, height = image["width"], image["height"]
-        x0, y0, x1, y1 = x0 * width, y0 * height, x1 * width, y1 * height
-    image["annotations"].append(
-        {
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "bbox_mode": BoxMode.XYWH_ABS,
-            "category": cells[4],
-            "iscrowd": 0,
-            "record": line,
-        }
-    )
+    image["annotations"].append({**found, "category": category, "iscrowd": 0, "record": line})
 
 
-def _cell(row: Sequence[str], columns: dict[str, int], key: str) -> str:
-    place = columns.get(key, len(row))
-    return row[place] if place < len(row) else ""
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
+def _object(row: list[str], columns: Columns, image: Item, scale: str) -> Item | None:
+    width, height = image["width"], image["height"]
+    if columns.shape == "runs":
+        return _mask(cell(row, columns.box[0]), width, height)
+    corners = columns.numbers(row)
+    if corners is None:
         return None
+    x0, y0, x1, y1 = corners
+    if scale == "shares":
+        x0, y0, x1, y1 = x0 * width, y0 * height, x1 * width, y1 * height
+    return {"bbox": [x0, y0, x1 - x0, y1 - y0], "bbox_mode": BoxMode.XYWH_ABS}
+
+
+def _mask(text: str, width: int, height: int) -> Item | None:
+    """Decode "start length start length ...": pixels column by column, counted from 1."""
+    runs = as_numbers(text.split()) or []
+    if not runs or len(runs) % 2:
+        return None
+    pixels = np.zeros(width * height, dtype=bool)
+    for start, length in zip(runs[::2], runs[1::2], strict=True):
+        if not 1 <= start <= start + length - 1 <= len(pixels):
+            return None
+        pixels[int(start) - 1 : int(start + length) - 1] = True
+    return mask_object(pixels.reshape(width, height).T, 0, 0, (width, height))

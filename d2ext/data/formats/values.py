@@ -12,9 +12,21 @@ def is_true(value: Any) -> bool:
     return bool(value)
 
 
-def as_numbers(values: list[Any]) -> list[float] | None:
-    """Parse a list of numbers, or of texts that are numbers; return None for anything else."""
+def as_numbers(values: Any) -> list[float] | None:
+    """Parse a list of numbers, or of texts that are numbers; return None for anything else.
+
+    The list may be one text, too: "[1, 2]", "1,2" or "1 2".
+    """
+    if isinstance(values, str):
+        values = values.strip("[]() ").replace(",", " ").split()
     try:
         return [float(value) for value in values]
     except (TypeError, ValueError):
         return None
+
+
+def as_id(value: Any) -> Any:
+    """Parse an id: "3", " 3" and 3.0 are 3; all others stay as they are."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value

@@ -9,6 +9,7 @@ count from 1 if no corner is below 1 and every number is whole; `notes` says wha
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,8 @@ from d2ext.data.formats.image_files import (
     split_of,
     stem,
 )
+from d2ext.data.formats.outlines import give_angles
+from d2ext.data.formats.text_files import decode_file, head_of
 from d2ext.data.formats.values import is_true
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
@@ -88,12 +91,13 @@ def load(part: VocSplit) -> DatasetSplit:
     """
     from_one = counts_from_one(part.siblings)
     issues: list[Issue] = []
+    encodings: Counter[str] = Counter()
     index = ImageIndex(part.image_folders)
     parsed = []
     for file in _files(part, issues):
         try:
-            root = parse_xml(file)
-        except (expat.ExpatError, ValueError, OSError) as error:
+            root = parse_xml(file, encodings)
+        except (expat.ExpatError, DataError, ValueError, OSError) as error:
             issues.append(
                 reading_issue("file-unreadable", "broken XML", str(file), found=str(error))
             )
@@ -104,7 +108,9 @@ def load(part: VocSplit) -> DatasetSplit:
             image["annotations"] = list(_objects(file, root, image, from_one, issues))
     for image_id, image in enumerate(parsed, start=1):
         image["image_id"] = image_id
-    rotated = _resolve_classes(parsed)
+    rotated = any(map(_has_angles, part.siblings))
+    if rotated:
+        give_angles([item for image in parsed for item in image["annotations"]])
     return DatasetSplit(
         format=FORMAT,
         path=part.path,
@@ -114,6 +120,7 @@ def load(part: VocSplit) -> DatasetSplit:
         images=parsed,
         issues=issues,
         notes=[] if rotated else [_note(from_one)],
+        encodings=encodings,
     )
 
 
@@ -123,6 +130,8 @@ def counts_from_one(folders: tuple[Path, ...]) -> bool:
     for folder in folders:
         for file in files_in(folder, ".xml"):
             content = file.read_bytes()
+            if b"\0" in content[:64]:
+                content = head_of(file, -1).encode()  # UTF-16
             if FROM_ONE.encode() in content:
                 return True
             if _BELOW_ONE.search(content) or _FRACTION.search(content):
@@ -130,16 +139,28 @@ def counts_from_one(folders: tuple[Path, ...]) -> bool:
     return True
 
 
-def parse_xml(file: Path) -> ElementTree.Element:
+def _has_angles(folder: Path) -> bool:
+    """Return true if any XML file has a box with an angle: one decision for all splits."""
+    return any(b"<robndbox" in file.read_bytes() for file in files_in(folder, ".xml"))
+
+
+def parse_xml(file: Path, encodings: Counter[str] | None = None) -> ElementTree.Element:
     """Parse an XML file and return its root.
 
+    Args:
+        encodings: see `d2ext.data.formats.text_files.read_text`.
     Raises:
         expat.ExpatError: broken XML.
+        DataError: it is no text.
         ValueError: it declares entities, which annotations never need.
     """
     builder = ElementTree.TreeBuilder()
-    content, encoding = _readable(file.read_bytes())
-    parser = expat.ParserCreate(encoding)
+    content = file.read_bytes()
+    if not content.isascii() or b"\0" in content:
+        declared = _DECLARED.match(content)
+        name = declared.group(1).decode("ascii") if declared else ""
+        content = decode_file(file, content, encodings, declared=name).encode()
+    parser = expat.ParserCreate("utf-8")  # whatever the file declares
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
@@ -147,18 +168,6 @@ def parse_xml(file: Path) -> ElementTree.Element:
     parser.buffer_text = True
     parser.Parse(content, True)
     return builder.close()
-
-
-def _readable(content: bytes) -> tuple[bytes, str | None]:
-    """Return UTF-8 in place of the declared encodings of several bytes that expat cannot read."""
-    declared = _DECLARED.match(content)
-    name = declared.group(1).decode("ascii").lower() if declared else ""
-    if not name.startswith(("gb", "big5", "euc", "shift")):
-        return content, None
-    try:
-        return content.decode(name).encode(), "utf-8"
-    except (LookupError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot be decoded as {name}, which it declares: {error}") from error
 
 
 def _refuse_entity(*_: object) -> None:
@@ -174,7 +183,7 @@ def _note(from_one: bool) -> str:
 def _has_xml(folder: Path) -> bool:
     files = files_in(folder, ".xml")
     # CVAT's XML of all images is another format.
-    return bool(files) and b"<annotations" not in files[0].read_bytes()[:4096]
+    return bool(files) and "<annotations" not in head_of(files[0], 4096)
 
 
 def _xml_folder(folder: Path) -> Path | None:
@@ -262,6 +271,9 @@ def _image(
 ) -> Item | None:
     name = (root.findtext("filename") or "").strip()
     path = index.find(file.stem) or index.find(name)
+    named = index.find(name)
+    if named is not None and stem(named.name) == file.stem:
+        path = named  # of a.jpg and a.png the one that the file names
     size = tuple(_number(root.findtext(f"size/{key}")) for key in ("width", "height"))
     if not all(n is not None and 0 < n < math.inf for n in size):
         size = (image_size(path) if path else None) or (None, None)
@@ -317,17 +329,6 @@ def _box(item: ElementTree.Element, from_one: bool) -> tuple[list[float] | None,
 def _degrees(clockwise: float) -> float:
     """Radians clockwise to degrees counter-clockwise, from -180 on and below 180."""
     return (180 - math.degrees(clockwise)) % 360 - 180
-
-
-def _resolve_classes(images: list[Item]) -> bool:
-    """Whether any box has an angle; then all others get one, of 0."""
-    items = [item for image in images for item in image["annotations"]]
-    rotated = any(item["bbox_mode"] == BoxMode.XYWHA_ABS for item in items)
-    for item in items if rotated else ():
-        if item["bbox_mode"] == BoxMode.XYWH_ABS:
-            x, y, w, h = item["bbox"]
-            item["bbox"], item["bbox_mode"] = [x + w / 2, y + h / 2, w, h, 0.0], BoxMode.XYWHA_ABS
-    return rotated
 
 
 def _number(text: str | None) -> float | None:

@@ -7,6 +7,8 @@ box where every label of the data set has exactly four) or, where `kpt_shape` is
 keypoints. Labels of `images/a.jpg` stand in `labels/a.txt`, or beside the image.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +27,10 @@ from d2ext.data.formats.image_files import (
     split_folders,
     split_of,
 )
+from d2ext.data.formats.keypoint_names import mirror_pairs
+from d2ext.data.formats.text_files import read_text
 from d2ext.data.formats.yolo_labels import MOST_CLASSES, read_labels
+from d2ext.data.issues import Issue
 from d2ext.errors import DataError
 
 FORMAT = "YOLO"
@@ -95,7 +100,8 @@ def load(part: YoloSplit) -> DatasetSplit:
             there are no images.
     """
     files = _images(part)
-    names = _class_names(part)
+    encodings: Counter[str] = Counter()
+    names = _class_names(part, encodings)
     dataset = DatasetSplit(
         format=FORMAT,
         path=part.path,
@@ -103,12 +109,17 @@ def load(part: YoloSplit) -> DatasetSplit:
         task="boxes",
         classes=tuple(names or ()),
         images=[],
+        encodings=encodings,
     )
+    if part.path.suffix.lower() in _YAML:
+        read_text(part.path, dataset.encodings)  # to say which encoding it has
     labels = [(file, label_file(file)) for file in files]
     read_labels(dataset, labels, part.config.get("kpt_shape"), _labels_of_others(part))
-    count = part.config.get("nc")
-    if names and isinstance(count, int) and count != len(names):
-        dataset.notes.append(f"nc is {count}, but names lists {len(names)} classes, which count")
+    count = _class_count(part.config)
+    if names and count is not None and count != len(names):
+        detail = f"nc is {count}, but names lists {len(names)} classes, which count"
+        dataset.notes.append(detail)
+        dataset.id_issues.append(Issue("class-count", str(part.path), detail))
     if dataset.task == "keypoints":
         dataset.metadata |= _points(part.config)
     return dataset
@@ -124,18 +135,39 @@ def _labels_of_others(part: YoloSplit) -> Iterator[Path]:
         yield from (labels for file in files if (labels := label_file(file)).is_file())
 
 
+def _class_count(config: dict[str, Any]) -> int | None:
+    count = config.get("nc")
+    if isinstance(count, str) and count.strip().isdecimal():
+        return int(count)
+    return count if isinstance(count, int) and not isinstance(count, bool) else None
+
+
 def _points(config: dict[str, Any]) -> dict[str, Any]:
     """Names for the keypoints, and which of them change places in a mirrored image."""
     count, flips = int(config["kpt_shape"][0]), config.get("flip_idx") or ()
-    names = [f"point_{n}" for n in range(count)]
+    names = _point_names(config.get("kpt_names"), count)
     pairs = [(names[n], names[m]) for n, m in enumerate(flips) if n < m < count]
-    return {"keypoint_names": names, "keypoint_flip_map": pairs}
+    return {"keypoint_names": names, "keypoint_flip_map": pairs or mirror_pairs(names)}
+
+
+def _point_names(given: Any, count: int) -> list[str]:
+    """Return the names of `kpt_names`, a list or one list per class; else numbered ones."""
+    if isinstance(given, dict):
+        given = next(iter(given.values()), None)
+    if isinstance(given, list) and len({str(name) for name in given}) == count:
+        return [str(name) for name in given]
+    return [f"point_{n}" for n in range(count)]
 
 
 def label_file(image: Path) -> Path:
-    """Where the labels of an image stand: its last folder `images` becomes `labels`."""
-    below = label_folder(image.parent) / f"{image.stem}.txt"
-    return below if below.exists() or image.parent == below.parent else _beside(image, below)
+    """Where the labels of an image stand: its last folder `images` becomes `labels`.
+
+    Some tools write p1.jpg.txt for p1.jpg, which is no other image's.
+    """
+    folder = label_folder(image.parent)
+    places = [folder / f"{image.name}.txt", folder / f"{image.stem}.txt"]
+    places += [image.with_name(f"{image.name}.txt"), image.with_suffix(".txt")]
+    return next((place for place in places if place.exists()), places[1])
 
 
 def label_folder(images: Path) -> Path:
@@ -146,11 +178,6 @@ def label_folder(images: Path) -> Path:
         return images
     parts[places[-1]] = "labels"
     return Path(*parts)
-
-
-def _beside(image: Path, otherwise: Path) -> Path:
-    beside = image.with_suffix(".txt")
-    return beside if beside.exists() else otherwise
 
 
 def _yaml_in(folder: Path) -> Path | None:
@@ -189,12 +216,13 @@ def _splits(file: Path, config: dict[str, Any]) -> dict[str, YoloSplit]:
 
 def _read_yaml(file: Path, strict: bool) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
         config = yaml.safe_load(text)
         if isinstance(config, dict) and config.get("names") is not None:
             # As text: YAML 1.1 takes yes, no, on and off for flags, and 007 for a number.
-            config["names"] = yaml.load(text, yaml.BaseLoader)["names"]
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            as_text = yaml.load(text, yaml.BaseLoader)
+            config |= {key: as_text[key] for key in ("names", "kpt_names") if key in config}
+    except (yaml.YAMLError, DataError) as error:
         if not strict:
             return {}
         raise DataError(f"{file}: cannot be read as plain YAML: {error}") from error
@@ -223,8 +251,11 @@ def _is_txt(folder: Path) -> bool:
 
 
 def _first_words(file: Path) -> list[str]:
-    with file.open("rb") as stream:
-        return stream.readline(4096).decode("utf-8", "replace").split()
+    try:
+        lines = read_text(file, head=4096).splitlines()
+    except DataError:
+        return []
+    return next((line.split() for line in lines if line.strip()), [])
 
 
 def _is_number(word: str) -> bool:
@@ -290,17 +321,36 @@ def _places(part: YoloSplit, entry: str) -> Iterator[Path]:
         yield from (here.joinpath(*parts[-n:]) for n in (3, 2, 1) if n < len(parts))
 
 
-def _class_names(part: YoloSplit) -> list[str] | None:
-    names, count = part.config.get("names"), part.config.get("nc")
+def _class_names(part: YoloSplit, encodings: Counter[str]) -> list[str] | None:
+    names, count = part.config.get("names"), _class_count(part.config)
+    if isinstance(names, str):
+        names = _names_in_text(part, names, count, encodings)
+    if isinstance(names, list) and names and all(isinstance(name, dict) for name in names):
+        names = {key: name for entry in names for key, name in entry.items()}
     if isinstance(names, dict):
         return _by_index(part, names)
     if isinstance(names, list):
-        return [str(name) for name in names]
-    if names is not None:
-        raise DataError(f"{part.path}: names must be a list or a mapping of indices: {names!r}.")
-    if isinstance(count, int) and count <= MOST_CLASSES:
+        return [str(name).strip() for name in names]
+    if count is not None and count <= MOST_CLASSES:
         return [f"class_{n}" for n in range(count)]
-    return None if part.config else _names_beside(part)
+    return None if part.config else _names_beside(part, encodings)
+
+
+def _names_in_text(part: YoloSplit, text: str, count: int | None, encodings: Counter[str]) -> Any:
+    """Parse names that are one text: a file of names, a list in quotes, or names with commas."""
+    here = part.path.parent if part.path.is_file() else part.path
+    if text.strip() and (here / text.strip()).is_file():
+        return [line for _, line in read_lines(here / text.strip(), encodings)]
+    if text.strip().startswith(("[", "{")):
+        try:
+            return yaml.load(text, yaml.BaseLoader)
+        except yaml.YAMLError:
+            raise DataError(
+                f"{part.path}: names must be a list or a mapping of indices: {text!r}."
+            ) from None
+    names = [name.strip() for name in re.split(r"[,;\n]", text) if name.strip()]
+    words = text.split()
+    return words if len(names) == 1 and count == len(words) else names
 
 
 def _by_index(part: YoloSplit, names: dict[Any, Any]) -> list[str]:
@@ -313,13 +363,13 @@ def _by_index(part: YoloSplit, names: dict[Any, Any]) -> list[str]:
     return [by_index.get(n, f"class_{n}") for n in range(max(by_index, default=-1) + 1)]
 
 
-def _names_beside(part: YoloSplit) -> list[str] | None:
+def _names_beside(part: YoloSplit, encodings: Counter[str]) -> list[str] | None:
     """Class names from a text or yaml file in the folder or in one of the two above it."""
     for folder in (part.path, *part.path.parents[:2]):
         for name in _NAMES:
             if (folder / name).is_file():
-                return [line for _, line in read_lines(folder / name)]
+                return [line for _, line in read_lines(folder / name, encodings)]
         for file in files_in(folder, *_YAML):
             if "names" in (config := _read_yaml(file, strict=False)):
-                return _class_names(YoloSplit(file, part.split, config=config))
+                return _class_names(YoloSplit(file, part.split, config=config), encodings)
     return None

@@ -43,26 +43,63 @@ def read_labels(
         image = _image(file, size, labels, len(pending) + 1)
         pending.append((image, _parse(labels, image, dataset)))
         dataset.images.append(image)
-    counts = {len(numbers) for _, labels in pending for _, _, numbers in labels}
     keypoints = _keypoints(kpt_shape)
-    # One decision per data set: a small validation set may have four-point polygons by chance.
-    oriented = counts == {8} and not keypoints and all(map(_has_corners_alone, others))
+    confident = _drop_confidences(pending, keypoints)
+    labels_of_all = [label for _, labels in pending for label in labels]
+    counts = {len(numbers) for *_, numbers in labels_of_all}
+    most = max((index for _, index, _ in labels_of_all), default=-1)
+    # One decision per data set: a small validation set may have four-point polygons by chance, or
+    # lack the last of the classes that nobody names.
+    maybe_oriented = counts <= {8} and not keypoints
+    if (maybe_oriented and counts) or not dataset.classes:
+        lengths, most_of_others = _survey(others)
+        counts, most = counts | lengths, max(most, most_of_others)
+    oriented = counts == {8} and not keypoints
     if oriented:
         dataset.notes.append("four corners in every label: oriented boxes, not polygons")
-    _name_classes(dataset, pending)
+    _name_classes(dataset, most)
     for image, found in pending:
         for label in found:
             _add(dataset, image, label, oriented, keypoints)
-    if 5 in counts and not keypoints:
-        number = sum(len(numbers) == 5 for _, found in pending for *_, numbers in found)
-        dataset.notes.append(f"{number} labels end with a confidence, which is not used")
+    if confident:
+        dataset.notes.append(f"{confident} labels end with a confidence, which is not used")
     dataset.task = _task(dataset, oriented)
 
 
-def _has_corners_alone(file: Path) -> bool:
-    """Return true if every label of a file has a class and four corners, or cannot be read."""
-    lengths = {len(line.split()) for _, line in lines_or_issue(file, [], "")}
-    return lengths <= {9}
+def _drop_confidences(
+    pending: list[tuple[Item, list[Label]]], keypoints: tuple[int, int] | None
+) -> int:
+    """Drop the confidence that ends a pseudo label, in place; return the number of them."""
+    count = 0
+    for _, labels in pending:
+        for position, (line, index, numbers) in enumerate(labels):
+            if _ends_with_confidence(numbers, keypoints):
+                labels[position] = (line, index, numbers[:-1])
+                count += 1
+    return count
+
+
+def _ends_with_confidence(numbers: list[float], keypoints: tuple[int, int] | None) -> bool:
+    """Return true for one number more than a box, its keypoints or whole points have."""
+    if not numbers or not 0 <= numbers[-1] <= 1:
+        return False
+    if keypoints:
+        return len(numbers) in (5, 5 + keypoints[0] * keypoints[1])
+    return len(numbers) >= 5 and len(numbers) % 2 == 1
+
+
+def _survey(files: Iterable[Path]) -> tuple[set[int], int]:
+    """Return how many numbers labels of other splits have after the class, and the last class."""
+    lengths, most = set(), -1
+    unread = DatasetSplit("", Path(), "", "boxes", (), [])  # reading that split reports it
+    for file in files:
+        for _, line in lines_or_issue(file, unread, ""):
+            words = line.split()
+            numbers = len(words) - 1
+            lengths.add(numbers - (numbers >= 5 and numbers % 2))  # without a confidence
+            if words[0].isdecimal() and int(words[0]) < MOST_CLASSES:
+                most = max(most, int(words[0]))
+    return lengths, most
 
 
 def _image(file: Path, size: tuple[int, int], labels: Path, number: int) -> Item:
@@ -80,7 +117,7 @@ def _parse(file: Path, image: Item, dataset: DatasetSplit) -> list[Label]:
     if not image["annotated_in"]:
         return []
     found = []
-    for line, text in lines_or_issue(file, dataset.issues, image["file_name"]):
+    for line, text in lines_or_issue(file, dataset, image["file_name"]):
         words = text.split()
         try:
             index, numbers = float(words[0]), [float(word) for word in words[1:]]
@@ -101,9 +138,8 @@ def _keypoints(shape: Any) -> tuple[int, int] | None:
     return None
 
 
-def _name_classes(dataset: DatasetSplit, pending: list[tuple[Item, list[Label]]]) -> None:
+def _name_classes(dataset: DatasetSplit, most: int) -> None:
     if not dataset.classes:
-        most = max((index for _, labels in pending for _, index, _ in labels), default=-1)
         dataset.classes = tuple(f"class_{n}" for n in range(most + 1))
         dataset.notes.append("no names given: classes are named by their index")
     if not dataset.classes:
@@ -157,8 +193,8 @@ def _shape(
     if keypoints and count == 4 + keypoints[0] * keypoints[1]:
         points = _points(numbers[4:], keypoints[1], width, height)
         return {**_box(numbers[:4], width, height), "keypoints": points}
-    if count == 4 or (count == 5 and not keypoints and 0 <= numbers[4] <= 1):
-        return _box(numbers[:4], width, height)  # the fifth is the confidence of a pseudo label
+    if count == 4:
+        return _box(numbers, width, height)
     if count < 6 or count % 2:
         return None
     points = [n * (width, height)[i % 2] for i, n in enumerate(numbers)]

@@ -2,12 +2,14 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 
+from d2ext.config import learns_rotated_boxes
 from d2ext.data.augmentation.annotated_image import (
     AnnotatedImage,
     AnnotationTransform,
@@ -23,7 +25,9 @@ from d2ext.data.augmentation.resize import replace_resizing
 from d2ext.data.augmentation.single_image import build_augmentations
 from d2ext.data.augmentation.slices import crop_to_slice
 from d2ext.data.formats.corners import long_side_first
+from d2ext.data.formats.keypoint_names import one_sided
 from d2ext.data.mappers.registry import DEFAULT, Items, Mapper, Mode, register_mapper
+from d2ext.data.segment_maps import thing_numbers
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.data import detection_utils as utils
@@ -43,64 +47,115 @@ def build_default_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
 register_mapper(DEFAULT, build_default_mapper)
 
 
-def build_train_mapper(cfg: CfgNode, items: Items = ()) -> "TrainMapper":
+def build_panoptic_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
+    """Build the mapper for models of panoptic segments: "instances" holds things and stuff.
+
+    "gt_classes" are the categories of the data, as `stuff_classes` of its metadata names them, and
+    "gt_masks" are `BitMasks`. Crowd segments are left out. The default mapper returns only the
+    things of panoptic data, numbered as in `thing_classes`. Both return "sem_seg", (H, W) int64,
+    in which every segment has its category.
+    """
+    if mode == "train":
+        return build_train_mapper(cfg, items, all_segments=True)
+    return build_validation_mapper(cfg, True) if mode == "validation" else build_test_mapper(cfg)
+
+
+register_mapper("panoptic", build_panoptic_mapper)
+
+
+def build_train_mapper(
+    cfg: CfgNode, items: Items = (), all_segments: bool = False
+) -> "TrainMapper":
     """Build the training mapper: Detectron2's augmentations, then d2ext's.
 
     Args:
         cfg: reads INPUT, and from MODEL which annotations the model learns from.
         items: the training set, for augmentations that combine several images.
+        all_segments: see `build_panoptic_mapper`.
     Raises:
         ConfigError: an option is out of range, or does not go with another.
     """
     options = DatasetMapper.from_config(cfg, is_train=True)
     augmentations = replace_resizing(cfg, options["augmentations"]) + build_augmentations(cfg)
-    augmentations = _without_blind_flips(cfg, augmentations)
     multi_image = build_multi_image_augmentations(cfg)
+    mirrors = bool(multi_image) or any(isinstance(a, T.RandomFlip) for a in augmentations)
+    if mirrors and (reason := _blind_flips(cfg)):
+        augmentations, mirrors = _without_flips(cfg, augmentations, reason), False
+    transform = _annotation_transform(cfg, options, cfg.INPUT.MIN_VISIBLE)
     return TrainMapper(
         augmentations=augmentations,
         multi_image=multi_image,
         items=items,
-        annotation_transform=_annotation_transform(cfg, options, cfg.INPUT.MIN_VISIBLE),
+        annotation_transform=replace(transform, mirrors=mirrors),
         cuts=bool(multi_image) or options["recompute_boxes"] or cfg.INPUT.ROTATION > 0,
-        **_model_options(cfg, options),
+        **_model_options(cfg, options, all_segments),
     )
 
 
-def _without_blind_flips(
-    cfg: CfgNode, augmentations: Sequence[T.Augmentation]
-) -> list[T.Augmentation]:
-    """Drop horizontal flips where no keypoints are known to change places in a mirrored image.
+def _blind_flips(cfg: CfgNode) -> str:
+    """Return why images must not be mirrored; "" if they may be.
 
-    A left eye would keep its name on the right, so half of the labels would contradict the others.
+    Where no keypoints are known to change places in a mirrored image, a left eye would keep its
+    name on the right, so half of the labels would contradict the others.
     """
     known = cfg.DATASETS.TRAIN and MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     if not cfg.MODEL.KEYPOINT_ON or not known or len(known.get("keypoint_names", ())) < 2:
-        return list(augmentations)
-    flips = [a for a in augmentations if isinstance(a, T.RandomFlip) and a.horizontal]
-    if flips and not known.get("keypoint_flip_map"):
-        _logger.warning(
-            "%s: no pairs of keypoints (left and right in their names, or flip_idx) are known, so "
-            "images are not mirrored.",
-            ", ".join(cfg.DATASETS.TRAIN),
-        )
-        return [a for a in augmentations if a not in flips]
-    return list(augmentations)
+        return ""
+    pairs = known.get("keypoint_flip_map", ())
+    if alone := one_sided(known.keypoint_names, pairs):
+        return f"no partner is known for the keypoints {', '.join(alone)}"
+    if not pairs:
+        return "no pairs of keypoints (left and right in their names, or flip_idx) are known"
+    return ""
 
 
-def build_test_mapper(cfg: CfgNode) -> DatasetMapper:
-    """Build Detectron2's mapper for evaluation, with the resizing of `INPUT.RESIZE`."""
+def _without_flips(
+    cfg: CfgNode, augmentations: Sequence[T.Augmentation], reason: str
+) -> list[T.Augmentation]:
+    """Drop flips in both directions, each of which mirrors, and log the reason."""
+    _logger.warning("%s: %s, so images are not mirrored.", ", ".join(cfg.DATASETS.TRAIN), reason)
+    return [a for a in augmentations if not isinstance(a, T.RandomFlip)]
+
+
+def build_test_mapper(cfg: CfgNode) -> "EvaluationMapper":
+    """Build the mapper for evaluation, with the resizing of `INPUT.RESIZE`."""
     options = DatasetMapper.from_config(cfg, is_train=False)
     options["augmentations"] = replace_resizing(cfg, options["augmentations"])
-    return DatasetMapper(**options)
+    return EvaluationMapper(**options)
 
 
-def build_validation_mapper(cfg: CfgNode) -> "TrainMapper":
+class EvaluationMapper(DatasetMapper):
+    """Detectron2's mapper for evaluation, which reads images as training does."""
+
+    def __call__(self, item: Item) -> Item:
+        """Map one dict; `item` itself is not changed.
+
+        Returns:
+            The dict with "image", (C, H, W) uint8, and "sem_seg" and "proposals" where the data
+            set has them; without annotations.
+        """
+        annotations = {"annotations", "sem_seg_file_name"}
+        mapped = copy.deepcopy({k: v for k, v in item.items() if k not in annotations})
+        labels = {k: item[k] for k in ("sem_seg_file_name",) if k in item}
+        found = read_annotated_image(mapped | labels, self.image_format)
+        given = T.AugInput(found.image, sem_seg=found.sem_seg)
+        transforms = self.augmentations(given)
+        mapped["image"] = torch.as_tensor(np.ascontiguousarray(given.image.transpose(2, 0, 1)))
+        if given.sem_seg is not None:
+            mapped["sem_seg"] = torch.as_tensor(given.sem_seg.astype("long"))
+        if self.proposal_topk is not None:
+            size = given.image.shape[:2]
+            utils.transform_proposals(mapped, size, transforms, proposal_topk=self.proposal_topk)
+        return mapped
+
+
+def build_validation_mapper(cfg: CfgNode, all_segments: bool = False) -> "TrainMapper":
     """Build the mapper for the validation loss: test-time resizing, annotations, nothing random."""
     options = DatasetMapper.from_config(cfg, is_train=True)
     return TrainMapper(
         augmentations=replace_resizing(cfg, utils.build_augmentation(cfg, is_train=False)),
         annotation_transform=_annotation_transform(cfg, options, 0.0),
-        **_model_options(cfg, options),
+        **_model_options(cfg, options, all_segments),
     )
 
 
@@ -111,17 +166,24 @@ def _annotation_transform(
     return AnnotationTransform(ignore, options.get("keypoint_hflip_indices"), min_visible)
 
 
-def _model_options(cfg: CfgNode, options: dict[str, Any]) -> dict[str, Any]:
+def _model_options(cfg: CfgNode, options: dict[str, Any], all_segments: bool) -> dict[str, Any]:
     """Return the mapper's options that follow from what the model learns."""
     return {
         "image_format": options["image_format"],
-        "masks": options["use_instance_mask"],
+        "segment_classes": None if all_segments else _thing_classes(cfg),
+        "masks": options["use_instance_mask"] or all_segments,
         "mask_format": options["instance_mask_format"],
         "keypoints": cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if options["use_keypoint"] else 0,
-        "rotated": cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator",
+        "rotated": learns_rotated_boxes(cfg),
         "undirected": cfg.INPUT.UNDIRECTED_BOXES,
         "proposal_topk": options.get("precomputed_proposal_topk"),
     }
+
+
+def _thing_classes(cfg: CfgNode) -> dict[int, int]:
+    """Return the class of each thing category of panoptic data: things are counted alone."""
+    names = cfg.DATASETS.TRAIN[:1]
+    return thing_numbers(MetadataCatalog.get(names[0]).get("isthing", ()) if names else ())
 
 
 class TrainMapper:
@@ -130,9 +192,11 @@ class TrainMapper:
     Args:
         augmentations: Detectron2's augmentations and transforms, in order.
         motion: how annotations follow.
-        image_format: see `detectron2.data.detection_utils.read_image`.
+        image_format: see `d2ext.data.image_reading.read_image`.
         mixes: augmentations that draw further images, applied first.
         items: what they draw from: Detectron2's dicts.
+        segment_classes: of panoptic data, the class of each thing category, others have their own
+            number; stuff is left out. None: all segments are learned, by the data's categories.
         masks: learn masks; objects without one are left out.
         keypoints: number of keypoints to learn per object; objects without any get unlabelled
             ones, so that their boxes are learned. 0: none are learned.
@@ -151,6 +215,7 @@ class TrainMapper:
         image_format: str,
         multi_image: Sequence[MultiImageAugmentation] = (),
         items: Items = (),
+        segment_classes: Mapping[int, int] | None = None,
         masks: bool = False,
         mask_format: str = "polygon",
         keypoints: int = 0,
@@ -164,6 +229,7 @@ class TrainMapper:
             annotation_transform,
         )
         self.image_format, self.multi_image, self.items = image_format, multi_image, items
+        self.segment_classes = segment_classes
         self.masks, self.mask_format, self.keypoints = masks, mask_format, keypoints
         self.rotated, self.undirected = rotated, undirected
         self.proposal_topk = proposal_topk
@@ -185,19 +251,21 @@ class TrainMapper:
         annotated, transforms = self.annotation_transform.augment(annotated, self.augmentations)
         item["image"] = torch.as_tensor(np.ascontiguousarray(annotated.image.transpose(2, 0, 1)))
         if annotated.sem_seg is not None:
-            del item["sem_seg_file_name"]
+            item.pop("sem_seg_file_name", None)
             item["sem_seg"] = torch.as_tensor(annotated.sem_seg.astype("long"))
         if self.proposal_topk is not None:
             utils.transform_proposals(
                 item, annotated.size, transforms, proposal_topk=self.proposal_topk
             )
-        if "annotations" in item:
-            del item["annotations"]
-            item["instances"] = self._instances(annotated)
+        if item.pop("annotations", None) is not None:
+            item["instances"] = self._instances(annotated, self.mask_format)
+        elif "segments_info" in item:
+            item["instances"] = self._instances(annotated, "bitmask")
         return item
 
     def _read(self, item: Item) -> AnnotatedImage:
-        annotated = read_annotated_image(item, self.image_format)
+        ignored = self.annotation_transform.ignore_value
+        annotated = read_annotated_image(item, self.image_format, ignored)
         objects = [self._used(a) for a in annotated.annotations if self._is_learned(a)]
         return crop_to_slice(
             AnnotatedImage(annotated.image, objects, annotated.sem_seg),
@@ -207,7 +275,8 @@ class TrainMapper:
 
     def _is_learned(self, annotation: Item) -> bool:
         has_mask = annotation.get("segmentation") is not None
-        return not annotation.get("iscrowd", 0) and (has_mask or not self.masks)
+        wanted = self.segment_classes is None or annotation.get("isthing", True)
+        return not annotation.get("iscrowd", 0) and (has_mask or not self.masks) and wanted
 
     def _used(self, annotation: Item) -> Item:
         """Return the annotation with exactly what the model learns from."""
@@ -215,20 +284,23 @@ class TrainMapper:
         used = {key: value for key, value in annotation.items() if not unused.get(key)}
         if self.keypoints and not used.get("keypoints"):
             used["keypoints"] = [0.0] * 3 * self.keypoints
+        if "isthing" in used and self.segment_classes:
+            category = used["category_id"]
+            used["category_id"] = self.segment_classes.get(category, category)
         return used
 
     def _sample(self) -> AnnotatedImage:
         """Return a random image of the training set."""
         return self._read(copy.deepcopy(self.items[np.random.randint(len(self.items))]))
 
-    def _instances(self, annotated: AnnotatedImage) -> Instances:
+    def _instances(self, annotated: AnnotatedImage, mask_format: str) -> Instances:
         if self.rotated:
             boxes = [{**a, "bbox": self._rotated_box(a)} for a in annotated.annotations]
             instances = utils.annotations_to_instances_rotated(boxes, annotated.size)
         else:
             boxes = [_enclosed(annotation) for annotation in annotated.annotations]
             instances = utils.annotations_to_instances(
-                boxes, annotated.size, mask_format=self.mask_format
+                boxes, annotated.size, mask_format=mask_format
             )
             instances.gt_boxes.clip(annotated.size)
         if self.recompute_boxes and instances.has("gt_masks"):

@@ -30,6 +30,8 @@ class SavePictures(HookBase):
                 save_class_counts(stats, picture)
 
     def after_train(self) -> None:
+        if getattr(self.trainer, "stopped", False):
+            return  # the person who stops a training waits
         metrics = self.folder / "metrics.json"
         if metrics.exists():
             with _drawing(self.folder / "curves.png") as picture:

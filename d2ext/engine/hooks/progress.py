@@ -7,11 +7,9 @@ from contextlib import ExitStack
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from d2ext.engine.logs import LOGGERS, PRINTER
 from d2ext.engine.memory import peak_memory
 from detectron2.engine import HookBase
-from detectron2.utils.events import CommonMetricPrinter
-
-PRINTER = CommonMetricPrinter.__module__  # the logger that prints a line of metrics
 
 
 class ProgressBar(HookBase):
@@ -31,12 +29,14 @@ class ProgressBar(HookBase):
         return sys.stdout.isatty() and sys.stderr.isatty()
 
     def before_train(self) -> None:
-        names = ("detectron2", "d2ext", "fvcore")
-        loggers = [logging.getLogger(name) for name in names]
+        loggers = [logging.getLogger(name) for name in LOGGERS]
+        filters = [each for log in loggers for h in log.handlers for each in h.filters]
         self._open.enter_context(logging_redirect_tqdm([log for log in loggers if log.handlers]))
         for handler in [h for log in loggers for h in log.handlers]:
             if not isinstance(handler, logging.FileHandler) and not _writes_to_file(handler):
                 handler.addFilter(_is_no_metric_line)
+                for each in filters:  # tqdm's handlers start without those that they replace
+                    handler.addFilter(each)
         self._bar = tqdm(
             total=self.trainer.max_iter, initial=self.trainer.start_iter, unit="it", leave=True
         )

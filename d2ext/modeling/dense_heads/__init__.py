@@ -11,6 +11,7 @@ from d2ext.modeling.dense_heads.dense_head import (
 from d2ext.modeling.dense_heads.fcos import FCOSHead, FCOSPredictions
 from d2ext.modeling.dense_heads.postprocess import PostProcess
 from d2ext.modeling.dense_heads.registry import DENSE_HEAD_REGISTRY, build_dense_head
+from d2ext.modeling.dense_heads.rotated_fcos import RotatedFCOSHead, RotatedFCOSPredictions
 
 __all__ = [
     "DENSE_HEAD_REGISTRY",
@@ -21,6 +22,8 @@ __all__ = [
     "FCOSPredictions",
     "LevelPredictions",
     "PostProcess",
+    "RotatedFCOSHead",
+    "RotatedFCOSPredictions",
     "build_dense_head",
     "cell_centers",
     "flatten_cells",

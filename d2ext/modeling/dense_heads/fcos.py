@@ -6,7 +6,7 @@ with the improvements of 2020, arXiv:2006.09214: centre sampling, GIoU, distance
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,11 @@ class FCOSPredictions:
     ltrb: list[Tensor]
     quality: list[Tensor]
 
+    @property
+    def box_outputs(self) -> list[Tensor]:
+        """The outputs that `FCOSHead.decode_boxes` takes."""
+        return self.ltrb
+
 
 @dataclass
 class FCOSTargets:
@@ -95,6 +100,8 @@ class FCOSHead(DenseHead):
     """
 
     criterion: "FCOSLoss"
+    box_outputs: ClassVar[int] = 4  # predicted per location; `decode_boxes` reads them
+    predictions: ClassVar[type] = FCOSPredictions
 
     @configurable
     def __init__(
@@ -134,7 +141,7 @@ class FCOSHead(DenseHead):
         self.bbox_tower = conv_tower(width, channels, num_box_convs, *last)
         cls_width, box_width = (channels if n else width for n in (num_cls_convs, num_box_convs))
         self.cls_logits = nn.Conv2d(cls_width, num_classes, 3, padding=1)
-        self.bbox_pred = nn.Conv2d(box_width, 4, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(box_width, self.box_outputs, 3, padding=1)
         quality_width = box_width if quality_branch == "box" else cls_width
         self.quality = nn.Conv2d(quality_width, 1, 3, padding=1)
         self.scales = nn.ParameterList(torch.ones(1) for _ in shapes if level_scales)
@@ -147,32 +154,47 @@ class FCOSHead(DenseHead):
         options = head_options(cfg, cfg.MODEL.FCOS, input_shapes)
         strides = [int(input_shapes[name].stride or 0) for name in options["in_features"]]
         losses = {name: options.pop(name) for name in LOSS_OPTIONS}
-        return {**options, "criterion": FCOSLoss(strides=strides, **losses)}
+        return {**options, "criterion": cls.build_criterion(strides=strides, **losses)}
 
-    def forward(self, features: dict[str, Tensor]) -> FCOSPredictions:
-        """Predict at every cell of the features (B, C, h, w) by name."""
-        found = FCOSPredictions([], [], [], [])
-        for i, (name, stride) in enumerate(zip(self.in_features, self.strides, strict=True)):
-            level = self.share_tower(features[name], i)
-            for_class, for_box = self.cls_tower(level, i), self.bbox_tower(level, i)
-            for_quality = for_box if self.quality_branch == "box" else for_class
-            ltrb = self.bbox_pred(for_box)
-            # ReLU, not the exp of 2019: distances in strides are of similar size on every level.
-            ltrb = F.relu(self.scales[i] * ltrb if self.scales else ltrb)
-            found.locations.append(cell_centers(level, stride))
-            found.logits.append(flatten_cells(self.cls_logits(for_class), self.num_classes))
-            found.ltrb.append(flatten_cells(ltrb, 4))
-            found.quality.append(flatten_cells(self.quality(for_quality), 1).squeeze(-1))
-        return found
+    @staticmethod
+    def build_criterion(**options: Any) -> "FCOSLoss":
+        return FCOSLoss(**options)
 
-    def candidates(self, predictions: FCOSPredictions, index: int) -> Iterator[Candidates]:
-        levels = zip(
-            *(self.strides, predictions.locations),
-            *(predictions.logits, predictions.ltrb, predictions.quality),
-            strict=True,
+    def forward(self, features: dict[str, Tensor]) -> Any:
+        """Predict at every cell of the features (B, C, h, w) by name: `self.predictions`."""
+        levels = [self._predict(features[name], i) for i, name in enumerate(self.in_features)]
+        return self.predictions(*map(list, zip(*levels, strict=True)))
+
+    def _predict(self, feature: Tensor, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return locations, logits, box outputs and quality of the level `i`."""
+        level = self.share_tower(feature, i)
+        for_class, for_box = self.cls_tower(level, i), self.bbox_tower(level, i)
+        for_quality = for_box if self.quality_branch == "box" else for_class
+        box = self.bbox_pred(for_box)
+        box = self.activate_boxes(self.scales[i] * box if self.scales else box)
+        return (
+            cell_centers(level, self.strides[i]),
+            flatten_cells(self.cls_logits(for_class), self.num_classes),
+            flatten_cells(box, self.box_outputs),
+            flatten_cells(self.quality(for_quality), 1).squeeze(-1),
         )
-        for stride, points, logits, ltrb, quality in levels:
-            yield self._decode_level(stride, points, logits[index], ltrb[index], quality[index])
+
+    @staticmethod
+    def activate_boxes(outputs: Tensor) -> Tensor:
+        """Map (B, box_outputs, H, W) raw outputs to distances in strides."""
+        # ReLU, not the exp of 2019: distances in strides are of similar size on every level.
+        return F.relu(outputs)
+
+    @staticmethod
+    def decode_boxes(points: Tensor, ltrb: Tensor, stride: int) -> Tensor:
+        """Decode boxes (..., 4) in pixels at points (..., 2) from distances in strides."""
+        return _ltrb_boxes(points, ltrb * stride)
+
+    def candidates(self, predictions: Any, index: int) -> Iterator[Candidates]:
+        # In the order of the fields: locations, logits, box outputs, quality.
+        levels = zip(self.strides, *vars(predictions).values(), strict=True)
+        for stride, points, logits, box, quality in levels:
+            yield self._decode_level(stride, points, logits[index], box[index], quality[index])
 
     def decode_dense(
         self,
@@ -182,8 +204,8 @@ class FCOSHead(DenseHead):
         quality: list[Tensor],
     ) -> LevelPredictions:
         """Decode every location: the fields of `FCOSPredictions`."""
-        levels = zip(self.strides, locations, ltrb, strict=True)
-        boxes = [_ltrb_boxes(points, sides * stride) for stride, points, sides in levels]
+        levels = zip(locations, ltrb, self.strides, strict=True)
+        boxes = [self.decode_boxes(*level) for level in levels]
         scores = []
         for level, own in zip(logits, quality, strict=True):
             kept, product = self._scores(level, own)
@@ -191,13 +213,13 @@ class FCOSHead(DenseHead):
         return LevelPredictions(boxes, scores)
 
     def _decode_level(
-        self, stride: int, points: Tensor, logits: Tensor, ltrb: Tensor, quality: Tensor
+        self, stride: int, points: Tensor, logits: Tensor, box: Tensor, quality: Tensor
     ) -> Candidates:
         kept, product = self._scores(logits.float(), quality.float())
         location, label = kept.nonzero(as_tuple=True)
         scores, best = self.postprocess.topk(product[location, label])
         location, label = location[best], label[best]
-        boxes = _ltrb_boxes(points[location], ltrb[location].float() * stride)
+        boxes = self.decode_boxes(points[location], box[location].float(), stride)
         # The geometric mean of probability and quality, as published: it ranks like their product
         # but keeps the scale of a probability.
         return boxes, scores.sqrt(), label
@@ -225,6 +247,9 @@ class FCOSLoss:
         focal_loss_gamma: its exponent.
     """
 
+    qualities: ClassVar[Sequence[str]] = QUALITIES
+    box_losses: ClassVar[Sequence[str]] = BOX_LOSSES
+
     def __init__(
         self,
         *,
@@ -236,8 +261,8 @@ class FCOSLoss:
         focal_loss_alpha: float,
         focal_loss_gamma: float,
     ) -> None:
-        _check_choice("QUALITY", quality, QUALITIES)
-        _check_choice("BOX_LOSS", box_loss, BOX_LOSSES)
+        _check_choice("QUALITY", quality, self.qualities)
+        _check_choice("BOX_LOSS", box_loss, self.box_losses)
         if len(sizes_of_interest) != len(strides) - 1:
             raise ConfigError(
                 f"MODEL.FCOS.SIZES_OF_INTEREST: {len(strides)} levels need {len(strides) - 1} "
@@ -248,9 +273,7 @@ class FCOSLoss:
         self.quality, self.box_loss = quality, box_loss
         self.focal_loss = {"alpha": focal_loss_alpha, "gamma": focal_loss_gamma}
 
-    def __call__(
-        self, predictions: FCOSPredictions, instances: list[Instances]
-    ) -> dict[str, Tensor]:
+    def __call__(self, predictions: Any, instances: list[Instances]) -> dict[str, Tensor]:
         """Compute the losses of a batch, means over the positive locations of all processes.
 
         Returns:
@@ -259,9 +282,9 @@ class FCOSLoss:
         targets = self.targets(predictions.locations, instances)
         # At least 1: a batch without boxes still learns background.
         count = reduce_mean(targets.positive.sum().float()).clamp(min=1)
-        ltrb = torch.cat(predictions.ltrb, dim=1)[targets.positive].float()
+        outputs = torch.cat(predictions.box_outputs, dim=1)[targets.positive].float()
         quality = torch.cat(predictions.quality, dim=1)[targets.positive].float()
-        box_loss, wanted = self._box_loss(ltrb, targets.ltrb, count)
+        box_loss, wanted = self._box_loss(outputs, targets, count)
         quality_loss = F.binary_cross_entropy_with_logits(quality, wanted, reduction="sum")
         loss_cls = dense_focal_loss(
             predictions.logits, targets.positive, targets.classes, **self.focal_loss
@@ -273,11 +296,9 @@ class FCOSLoss:
         }
 
     @torch.no_grad()
-    def targets(self, locations: list[Tensor], instances: list[Instances]) -> FCOSTargets:
+    def targets(self, locations: list[Tensor], instances: list[Instances]) -> Any:
         """Assign the locations to the boxes of each image."""
-        points = torch.cat(locations)
-        levels = zip(locations, self.strides, strict=True)
-        stride = torch.cat([level.new_full((len(level), 1), step) for level, step in levels])
+        points, stride = torch.cat(locations), self._stride_of_locations(locations)
         positive, classes, ltrb = [], [], []
         for image in instances:
             boxes = image.gt_boxes.tensor
@@ -289,8 +310,14 @@ class FCOSLoss:
             ltrb.append(sides / stride[chosen])
         return FCOSTargets(torch.stack(positive), torch.cat(classes), torch.cat(ltrb))
 
-    def _box_loss(self, ltrb: Tensor, wanted: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    def _stride_of_locations(self, locations: list[Tensor]) -> Tensor:
+        """Return (L, 1) strides in pixels."""
+        levels = zip(locations, self.strides, strict=True)
+        return torch.cat([points.new_full((len(points), 1), stride) for points, stride in levels])
+
+    def _box_loss(self, ltrb: Tensor, targets: Any, count: Tensor) -> tuple[Tensor, Tensor]:
         """Return the box loss, and the (P,) quality that the third output has to predict."""
+        wanted = targets.ltrb
         iou, giou = ltrb_iou(ltrb, wanted)
         losses = {"giou": 1 - giou, "iou": -iou.log(), "linear_iou": 1 - iou}[self.box_loss]
         if self.quality == "iou":

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from d2ext.ops import batched_nms_rotated
 from detectron2.config import CfgNode
 from detectron2.layers import batched_nms
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, RotatedBoxes
 
-# Boxes (N, 4) XYXY in pixels, scores (N,) and classes (N,) int64 of one level of one image.
+# Boxes (N, 4) XYXY or (N, 5) XYWHA in pixels, scores (N,) and classes (N,) int64 of one level of
+# one image.
 Candidates = tuple[Tensor, Tensor, Tensor]
 
 
@@ -52,14 +54,17 @@ class PostProcess:
 
         Args:
             levels: the candidates of an image, per level.
-            image_size: (height, width) in pixels; boxes are clipped to it.
+            image_size: (height, width) in pixels; boxes are clipped to it, rotated ones
+                only if nearly upright.
         Returns:
             `pred_boxes`, `scores` and `pred_classes`, best first, without empty boxes.
         """
         boxes, scores, classes = (torch.cat(parts) for parts in zip(*levels, strict=True))
-        keep = batched_nms(boxes, scores, classes, self.nms_thresh)[: self.max_detections]
+        rotated = boxes.shape[1] == 5
+        nms, box_type = (batched_nms_rotated, RotatedBoxes) if rotated else (batched_nms, Boxes)
+        keep = nms(boxes, scores, classes, self.nms_thresh)[: self.max_detections]
         result = Instances(image_size)
-        result.pred_boxes = Boxes(boxes[keep])
+        result.pred_boxes = box_type(boxes[keep])
         result.scores, result.pred_classes = scores[keep], classes[keep]
         result.pred_boxes.clip(image_size)
         return result[result.pred_boxes.nonempty()]

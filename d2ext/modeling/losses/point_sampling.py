@@ -19,6 +19,14 @@ def random_points(name: str, shape: Sequence[int], device: torch.device) -> Tens
     return torch.rand(tuple(shape), device=device)
 
 
+def pixel_centers(maps: Tensor) -> Tensor:
+    """Return the centres of all pixels of maps (..., H, W) as points: (1, H W, 2)."""
+    height, width = maps.shape[-2:]
+    y = (torch.arange(height, device=maps.device) + 0.5) / height
+    x = (torch.arange(width, device=maps.device) + 0.5) / width
+    return torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), dim=-1).view(1, -1, 2)
+
+
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     """Interpolate maps bilinearly at points; 0 is assumed beyond the border.
 

@@ -100,6 +100,11 @@ class DeformableDetector(QueryDetector):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         detr, deformable = cfg.MODEL.DETR, cfg.MODEL.DEFORMABLE_DETR
+        if detr.PANOPTIC.ENABLED:
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has no mask head, which "
+                "MODEL.DETR.PANOPTIC.ENABLED asks for: take DETR, ConditionalDETR or DABDETR."
+            )
         options = super().from_config(cfg)
         return {
             **options,

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,9 +60,15 @@ class QueryDetector(Detector):
         return False
 
     @classmethod
+    def required_annotations(cls, cfg: CfgNode) -> dict[str, str]:
+        if cfg.MODEL.DETR.PANOPTIC.ENABLED:
+            return {"panoptic masks": "MODEL.DETR.PANOPTIC.ENABLED True"}
+        return super().required_annotations(cfg)
+
+    @classmethod
     def check_data(cls, cfg: CfgNode, stats: DatasetStats) -> list[str]:
         """Refuse images with more objects than there are queries: some could never be found."""
-        most = int(np.bincount(stats.object_images).max()) if stats.num_objects else 0
+        most = stats.most_masks
         if most > cfg.MODEL.DETR.NUM_QUERIES:
             raise ConfigError(
                 f"an image of {', '.join(cfg.DATASETS.TRAIN)} has {most} objects, but the model "
@@ -155,7 +160,9 @@ def build_criterion(cfg: CfgNode) -> SetCriterion:
 
 def num_logits(cfg: CfgNode) -> int:
     """Return the width of class heads: one more than the classes under softmax classification."""
-    return cfg.MODEL.DETR.NUM_CLASSES + (cfg.MODEL.DETR.LOSS.CLASSIFICATION == "softmax")
+    panoptic = cfg.MODEL.DETR.PANOPTIC.ENABLED
+    classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES if panoptic else cfg.MODEL.DETR.NUM_CLASSES
+    return classes + (cfg.MODEL.DETR.LOSS.CLASSIFICATION == "softmax")
 
 
 def prior_bias(prior: float) -> float:

@@ -109,17 +109,6 @@ def _adapter(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 1)
 
 
-def binary_masks(
-    logits: Tensor, padded: Sequence[int], size: Sequence[int], thresh: float
-) -> Tensor:
-    """Threshold mask logits (N, h, w) at network resolution.
-
-    Args:
-        padded: height and width of the padded batch, which the logits cover.
-        size: height and width of the image, its padding cut off.
-        thresh: least probability of a pixel of the mask.
-    Returns:
-        (N, *size) bool.
-    """
-    masks = F.interpolate(logits[:, None].float(), tuple(padded), mode="bilinear")[:, 0]
-    return masks[:, : size[0], : size[1]].sigmoid() > thresh
+def binary_masks(logits: Tensor, thresh: float) -> Tensor:
+    """Return the pixels whose mask probability is higher than `thresh`."""
+    return logits.sigmoid() > thresh

@@ -22,11 +22,11 @@ from d2ext.modeling.transformer import (
     TransformerEncoderLayer,
     resize_mask,
 )
+from d2ext.projects.detr.modeling.panoptic import FoundMasks, PanopticMerger
 from d2ext.projects.detr.modeling.query_detector import QueryDetector, num_logits
 from d2ext.projects.detr.modeling.segmentation import MaskHead, binary_masks
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import Backbone
-from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 
 
@@ -62,6 +62,7 @@ class SingleScaleDETR(QueryDetector):
         mask_features: finer maps of the backbone for the mask head, the coarsest first.
         mask_thresh: least probability of a pixel of a mask.
         freeze_detector: only the mask head learns.
+        panoptic: the classes are things and stuff, whose masks it merges; None: all are objects.
         options: those of `QueryDetector`.
     """
 
@@ -78,6 +79,7 @@ class SingleScaleDETR(QueryDetector):
         mask_features: Sequence[str] = (),
         mask_thresh: float = 0.5,
         freeze_detector: bool = False,
+        panoptic: PanopticMerger | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -88,7 +90,7 @@ class SingleScaleDETR(QueryDetector):
         self.position_encoding, self.encoder = position_encoding, encoder
         self.class_embed = nn.Linear(channels, num_logits)
         self.bbox_embed = MLP(channels, channels, 4, num_layers=3)
-        self.mask_head = mask_head
+        self.mask_head, self.panoptic = mask_head, panoptic
         reset_xavier(encoder)
 
     @classmethod
@@ -105,6 +107,7 @@ class SingleScaleDETR(QueryDetector):
             "encoder": cls.build_encoder(cfg),
             "num_logits": num_logits(cfg),
             **(_mask_options(cfg, options["backbone"]) if cfg.MODEL.MASK_ON else {}),
+            "panoptic": _build_merger(cfg) if detr.PANOPTIC.ENABLED else None,
         }
 
     @classmethod
@@ -153,29 +156,35 @@ class SingleScaleDETR(QueryDetector):
         tokens = self.encoder(feature.flatten(2).transpose(1, 2), position, padding)
         return Memory(feature, tokens, position, padding)
 
-    def detect(self, images: ImageList) -> list[Instances]:
+    def detect(self, images: ImageList) -> list[Instances] | list[FoundMasks]:
         found = self.predict(images)[0]
         instances = self.instances(found.logits[-1], found.boxes[-1], images.image_sizes)
-        if found.masks is not None:
-            queries = self.select(found.logits[-1]).queries
-            for own, masks, chosen in zip(instances, found.masks, queries, strict=True):
-                own.pred_masks = binary_masks(
-                    masks[chosen], images.tensor.shape[-2:], own.image_size, self.mask_thresh
-                )
-        return instances
+        if found.masks is None:
+            return instances
+        padded = images.tensor.shape[-2], images.tensor.shape[-1]
+        for own, queries in zip(instances, self.select(found.logits[-1]).queries, strict=True):
+            own.query = queries
+        triples = zip(instances, found.logits[-1], found.masks, strict=True)
+        return [FoundMasks(*triple, padded) for triple in triples]
 
-    def postprocess(self, found: Instances, height: int, width: int) -> dict[str, Any]:
-        """Rescale boxes and masks; the masks by nearest neighbour, as published."""
-        if not found.has("pred_masks"):
-            return super().postprocess(found, height, width)
-        masks = found.pred_masks
-        found.remove("pred_masks")
-        found.row = torch.arange(len(found), device=masks.device)  # empty boxes drop out below
-        found = detector_postprocess(found, height, width)
-        masks = F.interpolate(masks[found.row, None].to(torch.uint8), (height, width))
-        found.pred_masks = masks[:, 0].bool()
-        found.remove("row")
-        return {"instances": found}
+    def postprocess(self, found: Instances | FoundMasks, height: int, width: int) -> dict[str, Any]:
+        """Return "instances" and, of panoptic models with a mask head, "panoptic_seg"."""
+        boxes = found if isinstance(found, Instances) else found.instances
+        output: dict[str, Any] = super().postprocess(boxes, height, width)
+        if self.panoptic is not None:
+            output["instances"] = self.panoptic.select_things(output["instances"])
+        if isinstance(found, FoundMasks):
+            self._add_masks(output["instances"], found)
+            if self.panoptic is not None:
+                output["panoptic_seg"] = self.panoptic(found, (height, width))
+        return output
+
+    def _add_masks(self, instances: Instances, found: FoundMasks) -> None:
+        """Add masks of the size of the output, resized by nearest neighbour, as published."""
+        masks = binary_masks(found.resized(instances.query), self.mask_thresh)
+        resized = F.interpolate(masks[:, None].to(torch.uint8), instances.image_size)
+        instances.pred_masks = resized[:, 0].bool()
+        instances.remove("query")
 
 
 def _mask_options(cfg: CfgNode, backbone: Backbone) -> dict[str, Any]:
@@ -187,6 +196,13 @@ def _mask_options(cfg: CfgNode, backbone: Backbone) -> dict[str, Any]:
         "mask_thresh": options.THRESH_TEST,
         "freeze_detector": options.FREEZE_DETECTOR,
     }
+
+
+def _build_merger(cfg: CfgNode) -> PanopticMerger:
+    options, loss = cfg.MODEL.DETR.PANOPTIC, cfg.MODEL.DETR.LOSS
+    return PanopticMerger(
+        frozenset(options.THING_IDS), options.OBJECT_THRESH, loss.CLASSIFICATION == "softmax"
+    )
 
 
 def layer_options(cfg: CfgNode) -> dict[str, Any]:

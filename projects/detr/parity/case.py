@@ -1,9 +1,8 @@
 """What all reference cases of the DETR family have in common."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from d2ext.config import get_cfg
 from d2ext.errors import DataError
 from d2ext.parity import recipe
 from d2ext.parity.case import Case, Comparison
+from d2ext.projects.detr.parity.backbones import set_backbone
 from d2ext.projects.detr.parity.outputs import Outputs
 from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances
@@ -50,21 +50,59 @@ WEIGHTS = {
     "loss_mask": "MODEL.DETR.LOSS.MASK_WEIGHT",
     "loss_dice": "MODEL.DETR.LOSS.DICE_WEIGHT",
 }
-# Settings that have one value here.
-FIXED = {"position_embedding": ("sine", "v2"), "batch_norm_type": ("FrozenBatchNorm2d",)}
+# Settings that have one value here, and others that mean the same.
+FIXED: dict[str, tuple[Any, ...]] = {
+    "position_embedding": ("sine", "v2"),
+    "batch_norm_type": ("FrozenBatchNorm2d",),
+    "matcher_type": ("HungarianMatcher",),
+    "decoder_sa_type": ("sa",),
+    "two_stage_type": ("standard", "no"),
+    "embed_init_tgt": (True,),
+    "dec_layer_number": (None,),
+    "fix_refpoints_hw": (-1, None),
+    **dict.fromkeys(
+        (
+            *("unic_layers", "decoder_layer_noise", "add_channel_attention", "add_pos_value"),
+            *("use_deformable_box_attn", "two_stage_pat_embed", "two_stage_add_query_num"),
+            *("two_stage_bbox_embed_share", "two_stage_class_embed_share", "two_stage_learn_wh"),
+            *("two_stage_keep_all_tokens", "no_interm_box_loss", "use_detached_boxes_dec_out"),
+            *("dabdetr_yolo_like_anchor_update", "dabdetr_deformable_encoder"),
+            "dabdetr_deformable_decoder",
+        ),
+        (False, 0),
+    ),
+}
 
 
 class FamilyCase(Case):
-    """A case of one of the family's models, in the published layout."""
+    """A case of one of the family's models, in the published layout.
+
+    Attributes:
+        fixed: settings with one value, or with several that mean the same.
+    """
+
+    fixed: ClassVar[dict[str, tuple[Any, ...]]] = FIXED
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         super().__init__(folder)
         self.layout = layout
-        for name, known in FIXED.items():
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Refuse settings that have no counterpart here."""
+        for name, known in self.fixed.items():
             if self.config.get(name, known[0]) not in known:
                 raise DataError(
-                    f"{folder}/case.json: config.{name}: {self.config[name]!r} is not supported, "
-                    f"only {' or '.join(known)}"
+                    f"{self.name}: config.{name}: {self.config[name]!r} is not supported, "
+                    f"only {' or '.join(map(str, known))}"
+                )
+        weights = self.config.get("loss_weights", {})
+        for name, weight in weights.items():
+            kind = "_".join(name.split("_", 2)[:2])
+            if weight != weights.get(kind, weight):
+                raise DataError(
+                    f"{self.name}: config.loss_weights: {name} weighs {weight}, but {kind} "
+                    f"{weights[kind]}: all layers have the same weights here"
                 )
 
     def cfg(self) -> CfgNode:
@@ -147,22 +185,17 @@ class FamilyCase(Case):
             return Comparison(key, _finite(distance / max(scale, TINY)))
         return Comparison(key, _finite(float(np.mean(own != golden)) / limits["mismatch_fraction"]))
 
+    def stages(self) -> list[int]:
+        """Return the numbers of the backbone's stages whose maps the transformer sees."""
+        return [5]
+
     def _set_backbone(self, cfg: CfgNode) -> None:
-        found = re.fullmatch(r"resnet(50|101)", self.config["backbone"])
-        if not found:
-            raise DataError(
-                f"{self.name}: config.backbone: {self.config['backbone']!r} is not supported here"
-            )
-        cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
-        cfg.MODEL.RESNETS.DEPTH = int(found[1])
-        cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
-        masks = cfg.MODEL.DETR.MASK_HEAD
-        finer = masks.IN_FEATURES[::-1] if cfg.MODEL.MASK_ON else []
-        cfg.MODEL.RESNETS.OUT_FEATURES = [*finer, *cfg.MODEL.DETR.IN_FEATURES]
+        masks, stages = cfg.MODEL.DETR.MASK_HEAD, self.stages()
+        finer = [stage for stage in range(2, stages[0]) if cfg.MODEL.MASK_ON]
+        names = set_backbone(cfg, self.config, [*finer, *stages])
+        cfg.MODEL.DETR.IN_FEATURES = names[len(finer) :]
+        masks.IN_FEATURES = names[: len(finer)][::-1]
         masks.FREEZE_DETECTOR = bool(self.config.get("frozen_weights"))
-        if self.config.get("dilation"):
-            cfg.MODEL.BACKBONE.NAME = "build_dilated_resnet_backbone"
-            cfg.MODEL.RESNETS.RES5_DILATION = 2
 
     def _set_input(self, cfg: CfgNode) -> None:
         facts = self.facts["input"]

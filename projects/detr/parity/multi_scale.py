@@ -14,7 +14,7 @@ from d2ext.projects.detr.modeling.denoising import DenoisingGroups, NoiseDraws
 from d2ext.projects.detr.modeling.dino import DINO, EPS
 from d2ext.projects.detr.modeling.two_stage import Proposals
 from d2ext.projects.detr.parity import outputs
-from d2ext.projects.detr.parity.case import FamilyCase
+from d2ext.projects.detr.parity.case import FIXED, FamilyCase
 from d2ext.projects.detr.parity.outputs import Outputs
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -51,6 +51,8 @@ AREA_EPS = 1e-6  # added to areas by the code of DAB-DETR and DINO
 class MultiScaleCase(FamilyCase):
     """A case of a model with deformable attention."""
 
+    fixed = FIXED | {"transformer_activation": ("relu",), "pre_norm": (False,)}
+
     def cfg(self) -> CfgNode:
         cfg = super().cfg()
         cfg.MODEL.META_ARCHITECTURE = ARCHITECTURES[self.layout]
@@ -65,11 +67,10 @@ class MultiScaleCase(FamilyCase):
             cfg.MODEL.DETR.LOSS.GIOU_EPS = AREA_EPS
         return cfg
 
-    def _set_backbone(self, cfg: CfgNode) -> None:
+    def stages(self) -> list[int]:
         finest = 3 if self.config["num_feature_levels"] > 1 else 5
-        stages = [index + 2 for index in self.config.get("return_interm_indices", [])]
-        cfg.MODEL.DETR.IN_FEATURES = [f"res{i}" for i in stages or range(finest, 6)]
-        super()._set_backbone(cfg)
+        given = [index + 2 for index in self.config.get("return_interm_indices", [])]
+        return given or list(range(finest, 6))
 
     def outputs(self) -> Outputs:
         """Yield everything that the case may store."""
@@ -150,7 +151,7 @@ def _evaluated(model: Any, images: ImageList) -> Outputs:
 def _levels(model: Any, seen: dict[str, Any]) -> Outputs:
     """Yield backbone features, and per level projection, padding mask and position."""
     for name in model.in_features:
-        yield name.replace("res", "backbone.C"), seen["backbone"][name]
+        yield f"backbone.C{name[-1]}", seen["backbone"][name]  # res5 or stage5
     shapes = seen["levels"].spatial_shapes
     masks = seen["levels"].padding_mask.split([height * width for height, width in shapes], 1)
     for index, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):

@@ -10,6 +10,8 @@ from d2ext.modeling.set_prediction import SetTargets
 from d2ext.modeling.transformer import resize_mask
 from d2ext.parity.detectors import watch
 from d2ext.projects.detr import single_scale_layouts as layouts
+from d2ext.projects.detr.coco_classes import NUM_IDS
+from d2ext.projects.detr.modeling.segmentation import binary_masks
 from d2ext.projects.detr.parity import outputs
 from d2ext.projects.detr.parity.case import FamilyCase
 from d2ext.projects.detr.parity.outputs import Outputs
@@ -30,6 +32,10 @@ class SingleScaleCase(FamilyCase):
         cfg = super().cfg()
         cfg.MODEL.META_ARCHITECTURE = ARCHITECTURES[self.layout]
         cfg.MODEL.DAB_DETR.NUM_PATTERNS = self.config.get("num_patterns", 0)
+        if self.config.get("dataset_file") == "coco_panoptic":
+            cfg.MODEL.DETR.PANOPTIC.ENABLED = True
+            cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = self.config["num_classes"]
+            cfg.MODEL.DETR.PANOPTIC.THING_IDS = list(range(NUM_IDS))
         return cfg
 
     def outputs(self) -> Outputs:
@@ -83,8 +89,14 @@ def _decoded(decoder: Any) -> Outputs:
 
 def _masks(model: Any, found: Any, images: Any) -> Outputs:
     yield "pred_masks", found.masks
-    for index, instances in enumerate(model.detect(images)):
-        yield f"det{index}.masks", instances.pred_masks
+    for index, own in enumerate(model.detect(images)):
+        masks = own.resized(own.instances.query)
+        yield f"det{index}.masks", binary_masks(masks, model.mask_thresh)
+        if model.panoptic is not None:
+            ids, segments = model.panoptic(own, own.instances.image_size)
+            facts = [[each["id"], each["category_id"], each["isthing"]] for each in segments]
+            yield f"det{index}.panoptic", ids
+            yield f"det{index}.panoptic_segments", torch.tensor(facts).reshape(-1, 3)
 
 
 def _without_padding(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -77,3 +77,31 @@ def test_a_mask_head_is_built_where_a_case_has_masks(changed):
 def test_a_setting_that_does_not_exist_here_is_refused(changed):
     with pytest.raises(DataError, match=r"config\.position_embedding: 'learned'"):
         changed("detr_r50", position_embedding="learned")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "width", "heads", "window"),
+    [("swin_T_224_1k", 96, 3, 7), ("swin_B_384_22k", 128, 4, 12)],
+)
+def test_a_case_may_have_a_swin_transformer(changed, backbone, width, heads, window):
+    cfg = changed("dino_r50_4scale", backbone=backbone, enc_layers=1, dec_layers=1).cfg()
+    model = build_model(cfg)
+    first = model.backbone.layers[0].blocks[0].attn
+    assert model.backbone.patch_embed.proj.out_channels == width
+    assert len(first.relative_position_bias_table) == (2 * window - 1) ** 2
+    assert first.relative_position_bias_table.shape[1] == heads
+    assert model.in_features == ("stage3", "stage4", "stage5")
+
+
+def test_settings_of_a_swin_transformer_override_what_its_name_implies(changed):
+    swin = {"depths": [1, 1, 1, 1], "window_size": 4, "drop_path_rate": 0.2}
+    options = {"enc_layers": 1, "dec_layers": 1, "return_interm_indices": [0, 1, 2, 3]}
+    case = changed("dino_r50_4scale", backbone="swin_T_224_1k", swin=swin, **options)
+    model = build_model(case.cfg())
+    assert [len(stage.blocks) for stage in model.backbone.layers] == [1, 1, 1, 1]
+    assert model.in_features == ("stage2", "stage3", "stage4", "stage5")
+
+
+def test_an_unknown_backbone_of_a_case_is_refused(changed):
+    with pytest.raises(DataError, match=r"config\.backbone: 'convnext_xlarge_22k'.*swin_T_224_1k"):
+        changed("dino_r50_4scale", backbone="convnext_xlarge_22k").cfg()

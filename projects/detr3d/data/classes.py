@@ -37,6 +37,11 @@ CLASS_RANGE = {
     **dict.fromkeys(("pedestrian", "motorcycle", "bicycle"), 40.0),
     **dict.fromkeys(("traffic_cone", "barrier"), 30.0),
 }
+ATTRIBUTES = (
+    *("vehicle.moving", "vehicle.stopped", "vehicle.parked"),
+    *("cycle.with_rider", "cycle.without_rider"),
+    *("pedestrian.moving", "pedestrian.standing", "pedestrian.sitting_lying_down"),
+)
 DEFAULT_ATTRIBUTE = {
     **dict.fromkeys(("car", "trailer", "truck", "construction_vehicle"), "vehicle.parked"),
     "bus": "vehicle.moving",

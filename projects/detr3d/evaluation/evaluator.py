@@ -78,6 +78,7 @@ class NuScenesEvaluator(DatasetEvaluator):
 
     def _write_details(self, metrics: Metrics) -> None:
         details = {
+            "summary": summary(metrics),
             "label_aps": metrics.precisions,
             "label_tp_errors": {
                 name: {error: None if np.isnan(value) else value for error, value in each.items()}

@@ -33,7 +33,7 @@ def _boxes(number: int, item: Item) -> GlobalBoxes:
         size=truth["size"],
         rotation=truth["rotation"],
         velocity=truth["velocity"],
-        attribute=np.array(truth["attribute"], dtype="<U26"),
+        attribute=np.array(truth["attribute"], dtype=np.str_),
         score=np.zeros(count),
         points=item["points"],
     )

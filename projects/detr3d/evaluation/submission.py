@@ -13,14 +13,7 @@ import numpy as np
 
 from d2ext.errors import DataError
 from d2ext.files import replacing
-from d2ext.projects.detr3d.data.classes import (
-    CLASS_RANGE,
-    CLASSES,
-    DEFAULT_ATTRIBUTE,
-    MOVING_ATTRIBUTE,
-    STANDING_ATTRIBUTE,
-    attribute_of,
-)
+from d2ext.projects.detr3d.data.classes import ATTRIBUTES, CLASS_RANGE, CLASSES, attribute_of
 from d2ext.projects.detr3d.data.geometry import (
     Array,
     multiply_quaternions,
@@ -36,11 +29,6 @@ META = {
 MAX_BOXES = 500  # per sample
 _RANGES = np.array([CLASS_RANGE[name] for name in CLASSES])
 _LENGTHS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
-_ATTRIBUTES = {
-    *DEFAULT_ATTRIBUTE.values(),
-    *MOVING_ATTRIBUTE.values(),
-    *STANDING_ATTRIBUTE.values(),
-}
 
 
 def to_global(
@@ -72,7 +60,7 @@ def to_global(
         size=boxes[:, 3:6],
         rotation=multiply_quaternions(both, yaw_quaternions(-boxes[:, 6] - np.pi / 2)),
         velocity=motion[:, :2],
-        attribute=np.array(names, dtype="<U26"),
+        attribute=np.array(names, dtype=np.str_),
         score=np.asarray(scores, dtype=np.float64)[kept],
         points=np.full(len(boxes), -1, dtype=np.int64),
     )
@@ -137,7 +125,7 @@ def _parse(number: int, boxes: list[Any], where: str, token: str) -> GlobalBoxes
     return GlobalBoxes(
         sample=np.full(len(boxes), number, dtype=np.int64),
         label=np.array([CLASSES.index(box["detection_name"]) for box in boxes], dtype=np.int64),
-        attribute=np.array([box["attribute_name"] for box in boxes], dtype="<U26"),
+        attribute=np.array([box["attribute_name"] for box in boxes], dtype=np.str_),
         score=np.array([box["detection_score"] for box in boxes], dtype=np.float64),
         points=np.full(len(boxes), -1, dtype=np.int64),
         **numbers,
@@ -156,11 +144,13 @@ def _problem(box: Any, token: str) -> str:
             return f"{key} must be {length} finite numbers, got {values!r}"
     if min(box["size"]) <= 0:
         return f"size must be positive, got {box['size']}"
+    if not any(box["rotation"]):
+        return f"rotation must not be zero, got {box['rotation']}"
     if box.get("detection_name") not in CLASSES:
         return f"detection_name {box.get('detection_name')!r} is no class"
     if not _finite(box.get("detection_score")):
         return f"detection_score must be a finite number, got {box.get('detection_score')!r}"
-    if box.get("attribute_name") not in _ATTRIBUTES:
+    if box.get("attribute_name") not in ("", *ATTRIBUTES):
         return f"attribute_name {box.get('attribute_name')!r} is unknown"
     return ""
 

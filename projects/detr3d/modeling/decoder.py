@@ -11,11 +11,7 @@ from torch import Tensor, nn
 
 from d2ext.modeling.transformer import FeedForward, MultiheadAttention, inverse_sigmoid
 from d2ext.projects.detr3d.modeling.box_code import CENTRE, denormalise
-from d2ext.projects.detr3d.modeling.sampling import (
-    CameraFeatures,
-    project_points,
-    sample_features,
-)
+from d2ext.projects.detr3d.modeling.sampling import project_points, sample_features
 
 
 @dataclass(frozen=True)
@@ -23,12 +19,12 @@ class CameraView:
     """What queries look at: features and the geometry of their cameras.
 
     Attributes:
-        features: of all cameras and levels.
+        levels: (B * N, C, H, W) features of each level, see `sample_features`.
         lidar2img: (B, N, 4, 4), see `project_points`.
         image_size: height and width of the padded images, in pixels.
     """
 
-    features: CameraFeatures
+    levels: Sequence[Tensor]
     lidar2img: Tensor
     image_size: tuple[int, int]
 
@@ -82,8 +78,7 @@ class CameraCrossAttention(nn.Module):
         locations, seen = project_points(points, view.lidar2img, view.image_size)
         logits = self.attention_weights(queries + position)
         weights = logits.sigmoid().unflatten(-1, (self.num_cameras, self.num_levels))
-        weights = weights * seen.transpose(1, 2)[..., None]
-        sampled = self.output_proj(sample_features(view.features, locations, weights))
+        sampled = self.output_proj(sample_features(view.levels, locations, seen, weights))
         place = self.position_encoder(inverse_sigmoid(reference))
         return self.dropout(sampled) + queries + place
 

@@ -22,6 +22,11 @@ class SpaceDetections:
     scores: Tensor
     classes: Tensor
 
+    def above(self, confidence: float) -> "SpaceDetections":
+        """Select the detections whose score is at least the confidence."""
+        kept = self.scores >= confidence
+        return SpaceDetections(self.boxes[kept], self.scores[kept], self.classes[kept])
+
 
 def decode_detections(
     logits: Tensor, codes: Tensor, max_detections: int, centre_range: Sequence[float]

@@ -19,7 +19,6 @@ from d2ext.projects.detr3d.modeling.decoder import CameraView
 from d2ext.projects.detr3d.modeling.decoding import SpaceDetections, decode_detections
 from d2ext.projects.detr3d.modeling.grid_mask import GridMask
 from d2ext.projects.detr3d.modeling.head import DETR3DHead
-from d2ext.projects.detr3d.modeling.sampling import CameraFeatures
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
@@ -125,9 +124,8 @@ class DETR3D(Detector):
         """Predict logits and codes per layer and query."""
         features = self.backbone(images.tensor)
         levels = [features[name] for name in self.in_features]
-        flat = CameraFeatures.flatten(levels, self.head.num_cameras)
         height, width = images.tensor.shape[-2:]
-        return self.head(CameraView(flat, images.lidar2img, (height, width)))
+        return self.head(CameraView(levels, images.lidar2img, (height, width)))
 
     def losses(self, images: Any, targets: list[SetTargets]) -> dict[str, Tensor]:
         return self.criterion([self.predict(images)], SetTargets.cat(targets))

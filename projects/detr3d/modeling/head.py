@@ -3,6 +3,7 @@
 Source: Wang et al., "DETR3D", 2021, arXiv:2110.06922, sections 3.3 and 3.4.
 """
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -51,7 +52,7 @@ class DETR3DHead(nn.Module):
         prior_prob: float,
     ) -> None:
         super().__init__()
-        self.point_range, self.num_cameras = tuple(point_range), num_cameras
+        self.point_range = tuple(point_range)
         # The first half of an embedding is the query's position, the second its content.
         self.query_embedding = nn.Embedding(num_queries, 2 * channels)
         self.reference_points = nn.Linear(channels, 3)
@@ -59,7 +60,7 @@ class DETR3DHead(nn.Module):
         layer = DecoderLayer(cross, channels, num_heads, feedforward, dropout)
         boxes, classes = _box_branch(channels), _class_branch(channels, num_classes)
         _xavier(layer, self.reference_points)
-        nn.init.constant_(classes[-1].bias, -torch.logit(torch.tensor(1 - prior_prob)).item())
+        nn.init.constant_(classes[-1].bias, math.log(prior_prob / (1 - prior_prob)))
         self.decoder = Decoder(_copies(layer, num_layers), _copies(boxes, num_layers))
         self.class_branches = nn.ModuleList(_copies(classes, num_layers))
 

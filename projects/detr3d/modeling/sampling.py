@@ -1,4 +1,4 @@
-"""Feature sampling: points in space read all cameras and all levels in one fused operation.
+"""Feature sampling: each camera is read where points in space project to, all cameras at once.
 
 Source: Wang et al., "DETR3D", 2021, arXiv:2110.06922, section 3.3, equations 3 to 6.
 """
@@ -10,35 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2ext.modeling.set_prediction import at_least_float32
+
 MIN_DEPTH = 1e-5  # metres; nearer points are behind the camera
-
-
-@dataclass(frozen=True)
-class CameraFeatures:
-    """Feature maps of all cameras and levels, flattened once for all decoder layers.
-
-    Attributes:
-        values: (B * S, C), the pixels of all maps: of each camera all levels, row-major.
-        sizes: (N * L, 2) int64, width and height of each map, in the same order.
-        num_cameras: N.
-    """
-
-    values: Tensor
-    sizes: Tensor
-    num_cameras: int
-
-    @classmethod
-    def flatten(cls, levels: Sequence[Tensor], num_cameras: int) -> "CameraFeatures":
-        """Flatten maps of (B * N, C, H, W) per level, cameras of one sample in succession."""
-        pixels = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
-        sizes = [(level.shape[3], level.shape[2]) for level in levels] * num_cameras
-        return cls(pixels.flatten(0, 1), torch.tensor(sizes, device=pixels.device), num_cameras)
+OUTSIDE = -3.0  # a coordinate of `grid_sample` at which a map of any size reads zeros
 
 
 def project_points(
     points: Tensor, lidar2img: Tensor, image_size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Project points in space onto every camera.
+
+    Half types are converted: a projection in them would be off by several pixels.
 
     Args:
         points: (B, Q, 3) in metres, in the lidar frame.
@@ -48,8 +31,10 @@ def project_points(
         (B, N, Q, 2) x and y, 0 and 1 at the borders of the image, and (B, N, Q) bool: the point is
         in front of the camera and strictly inside its image.
     """
+    points = at_least_float32(points)
     homogeneous = torch.cat((points, torch.ones_like(points[..., :1])), dim=-1)
-    projected = homogeneous[:, None] @ lidar2img.to(points.dtype).transpose(-1, -2)
+    with torch.autocast(points.device.type, enabled=False):
+        projected = homogeneous[:, None] @ lidar2img.to(points.dtype).transpose(-1, -2)
     depth = projected[..., 2:3]
     height, width = image_size
     size = points.new_tensor([width, height])
@@ -58,52 +43,73 @@ def project_points(
     return locations, inside & (depth[..., 0] > MIN_DEPTH)
 
 
-def sample_features(features: CameraFeatures, locations: Tensor, weights: Tensor) -> Tensor:
-    """Sum bilinear samples over all cameras and levels, without a tensor of the single samples.
+def sample_features(
+    levels: Sequence[Tensor], locations: Tensor, seen: Tensor, weights: Tensor
+) -> Tensor:
+    """Sum bilinear samples over all cameras and levels.
 
-    The pixels that a query reads, four per sample, are one bag of an embedding bag. Cameras that do
-    not see a point cost nothing.
+    Only cameras that see a point are read, one or two of six as a rule. Maps may have any memory
+    order and are not copied; channels-last ones are read fastest.
 
     Args:
-        features: L levels of N cameras with C channels.
-        locations: (B, N, Q, 2) as `project_points` returns them; the same for all levels.
-        weights: (B, Q, N, L) factors of the samples, 0 where a camera does not see the point.
+        levels: (B * N, C, H, W) maps of each level, the cameras of a sample in succession.
+        locations, seen: (B, N, Q, 2) and (B, N, Q), as `project_points` returns them.
+        weights: (B, Q, N, L) factors of the samples; those of cameras that do not see are ignored.
     Returns:
-        (B, Q, C).
+        (B, Q, C), dtype of the maps.
     """
-    batch, queries = weights.shape[:2]
-    sample = weights.nonzero()  # (M, 4) indices of B, Q, N, L, in this order
-    camera, level = sample[:, 2], sample[:, 3]
-    place = locations[sample[:, 0], camera, sample[:, 1]]
-    maps = camera * weights.shape[3] + level
-    pixels, shares = _corners(features, sample[:, 0], maps, place)
-    shares = shares * weights[tuple(sample.T)][:, None]
-    counts = torch.bincount(sample[:, 0] * queries + sample[:, 1], minlength=batch * queries)
-    summed = F.embedding_bag(
-        pixels.flatten(),
-        features.values,
-        4 * (counts.cumsum(0) - counts),
-        mode="sum",
-        per_sample_weights=shares.flatten().to(features.values.dtype),
-    )
-    return summed.unflatten(0, (batch, queries))
+    view = SeenPoints.of(seen)
+    grid = view.pack(2 * locations - 1)
+    factors = weights[view.batch, view.query, view.camera]  # (M, L)
+    summed = torch.zeros((), device=weights.device)
+    for level, factor in zip(levels, factors.unbind(1), strict=True):
+        samples = F.grid_sample(level.to(grid.dtype), grid, align_corners=False)
+        summed = summed + view.unpack(samples) * factor[:, None]
+    return view.sum_cameras(summed).to(levels[0].dtype)
 
 
-def _corners(
-    features: CameraFeatures, batch: Tensor, maps: Tensor, place: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the rows of `features.values` around M places and their shares: (M, 4) each.
+@dataclass(frozen=True)
+class SeenPoints:
+    """The M pairs of a point and a camera that sees it, and their places in a grid per camera.
 
-    Pixels outside a map have no share.
+    Attributes:
+        batch, camera, query: (M,) indices of the pairs, ordered by camera.
+        place: (M,) number of each pair among those of its camera.
+        shape: B, N, Q.
     """
-    areas = features.sizes.prod(dim=1)
-    starts = areas.cumsum(0) - areas
-    size = features.sizes[maps][:, None]  # (M, 1, 2)
-    steps = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=place.device)
-    pixel = place[:, None] * size - 0.5  # pixel i of n has its centre at (i + 0.5) / n
-    corner = pixel.detach().floor() + steps  # (M, 4, 2)
-    inside = ((corner >= 0) & (corner < size)).all(-1)
-    shares = (1 - (pixel - corner).abs()).prod(-1) * inside
-    x, y = torch.where(inside[..., None], corner, 0).long().unbind(-1)
-    first = batch * areas.sum() + starts[maps]
-    return first[:, None] + y * size[..., 0] + x, shares
+
+    batch: Tensor
+    camera: Tensor
+    query: Tensor
+    place: Tensor
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, seen: Tensor) -> "SeenPoints":
+        """Find the pairs of (B, N, Q) bools."""
+        place = (seen.cumsum(2) - 1)[seen]
+        return cls(*seen.nonzero(as_tuple=True), place, tuple(seen.shape))
+
+    @property
+    def image(self) -> Tensor:
+        """(M,) number of each pair's camera among those of all samples."""
+        return self.batch * self.shape[1] + self.camera
+
+    def pack(self, locations: Tensor) -> Tensor:
+        """Convert (B, N, Q, 2) to grids (B * N, K, 1, 2), K the most points that a camera sees."""
+        batch, cameras, _ = self.shape
+        most = int(self.place.max()) + 1 if len(self.place) else 1
+        grid = locations.new_full((batch * cameras, most, 1, 2), OUTSIDE)
+        found = locations[self.batch, self.camera, self.query]
+        return grid.index_put((self.image, self.place), found[:, None])
+
+    def unpack(self, samples: Tensor) -> Tensor:
+        """Convert (B * N, C, K, 1) samples of the grids to (M, C)."""
+        return samples[self.image, :, self.place, 0]
+
+    def sum_cameras(self, samples: Tensor) -> Tensor:
+        """Sum (M, C) samples over the cameras of each point: (B, Q, C)."""
+        batch, _, queries = self.shape
+        sums = samples.new_zeros(batch * queries, samples.shape[1])
+        sums = sums.index_add(0, self.batch * queries + self.query, samples)
+        return sums.unflatten(0, (batch, queries))

@@ -62,6 +62,7 @@ class VoVNet(Backbone):
         stage_blocks: number of blocks of each of the four stages.
         out_features: names of the maps to return.
         norm: see `get_norm`.
+        norm_eval: batch norm keeps its statistics in training; scales and biases are trained.
         freeze_at: 1 freezes the stem, 2 the first stage too, and so on; 0 nothing.
     """
 
@@ -73,10 +74,11 @@ class VoVNet(Backbone):
         stage_blocks: Sequence[int],
         out_features: Sequence[str],
         norm: str,
+        norm_eval: bool,
         freeze_at: int,
     ) -> None:
         super().__init__()
-        self.out_features = tuple(out_features)
+        self.out_features, self.norm_eval = tuple(out_features), norm_eval
         widths = zip(pairwise((in_channels, *STEM_WIDTHS)), STEM_STRIDES, strict=True)
         self.stem = nn.Sequential(
             *(_convolution(*pair, 3, stride, norm) for pair, stride in widths)
@@ -107,6 +109,14 @@ class VoVNet(Backbone):
             feature = getattr(self, name)(feature)
             found[name] = feature
         return {name: found[name] for name in self.out_features}
+
+    def train(self, mode: bool = True) -> "VoVNet":
+        """Set the mode; with `norm_eval`, batch norm stays in evaluation mode."""
+        super().train(mode)
+        for module in self.modules():
+            if self.norm_eval and isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         shapes = {

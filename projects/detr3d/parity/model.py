@@ -8,61 +8,27 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-import d2ext.projects.detr3d as project
-from d2ext.config import get_cfg
 from d2ext.modeling.set_prediction import Matches, SetPredictions, SetTargets
 from d2ext.parity import recipe
 from d2ext.parity.case import Case, Comparison
 from d2ext.parity.detectors import watch
 from d2ext.parity.readers import register_parity_reader
-from d2ext.projects.detr3d.modeling import sampling
 from d2ext.projects.detr3d.modeling.box_code import decode_boxes, denormalise, encode_boxes
 from d2ext.projects.detr3d.modeling.criterion import SpaceCriterion, space_targets
 from d2ext.projects.detr3d.modeling.decoder import CameraView
 from d2ext.projects.detr3d.modeling.decoding import SpaceDetections, decode_detections
 from d2ext.projects.detr3d.modeling.detr3d import build_criterion
 from d2ext.projects.detr3d.modeling.head import DETR3DHead
-from d2ext.projects.detr3d.modeling.sampling import CameraFeatures
-from detectron2.config import CfgNode
+from d2ext.projects.detr3d.modeling.sampling import project_points, sample_features
+from d2ext.projects.detr3d.parity.settings import detector_config, head_config
 from detectron2.modeling import build_model
 
 Outputs = Iterator[tuple[str, Tensor]]
-# Settings of a case -> keys of `MODEL.DETR3D`.
-KEYS = {
-    "num_classes": "NUM_CLASSES",
-    "num_query": "NUM_QUERIES",
-    "decoder_layers": "NUM_LAYERS",
-    "embed_dims": "CHANNELS",
-    "heads": "NUM_HEADS",
-    "ffn": "FEEDFORWARD",
-    "cameras": "NUM_CAMERAS",
-    "pc_range": "POINT_RANGE",
-    "post_center_range": "CENTRE_RANGE",
-}
 FAR = 1e6  # a distance that no match has: of another class
 
 
 class DETR3DCase(Case):
     """A case whose made-up calibration and ground truth are among the golden numbers."""
-
-    def cfg(self) -> CfgNode:
-        """Return the config that the settings give, on the CPU."""
-        cfg = get_cfg()
-        project.add_config(cfg)
-        section = cfg.MODEL.DETR3D
-        for name, key in KEYS.items():
-            section[key] = self.config[name]
-        weights, costs = self.config["loss"], self.config["cost"]
-        section.LOSS.CODE_WEIGHTS = self.config["code_weights"]
-        section.LOSS.CLASS_WEIGHT = weights["focal"]["weight"]
-        section.LOSS.FOCAL_ALPHA = weights["focal"]["alpha"]
-        section.LOSS.FOCAL_GAMMA = weights["focal"]["gamma"]
-        section.LOSS.L1_WEIGHT = weights["l1"]["weight"]
-        section.MATCHER.CLASS_WEIGHT, section.MATCHER.L1_WEIGHT = costs["focal"], costs["l1"]
-        section.DROPOUT, section.GRID_MASK_PROB = 0.0, 0.0
-        cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = "DETR3D", "cpu"
-        cfg.TEST.DETECTIONS_PER_IMAGE = self.config["max_num"]
-        return cfg
 
     @property
     def batch_size(self) -> int:
@@ -95,8 +61,7 @@ class DETR3DCase(Case):
     def view(self, dtype: torch.dtype = torch.float32) -> CameraView:
         """Return the made-up features and cameras."""
         levels = [level.to(dtype) for level in self.features()]
-        flat = CameraFeatures.flatten(levels, self.config["cameras"])
-        return CameraView(flat, self.given("input.lidar2img").to(dtype), self.image_size)
+        return CameraView(levels, self.given("input.lidar2img").to(dtype), self.image_size)
 
     def targets(self) -> SetTargets:
         """Return the ground truth of all samples."""
@@ -136,7 +101,7 @@ def _is_case(facts: dict[str, Any], *words: str) -> bool:
 
 def modules(case: DETR3DCase) -> dict[str, Tensor]:
     """Compute the pieces: sampling, attention, a layer, the decoder, codes, matching, losses."""
-    head = DETR3DHead.from_config(case.cfg()).eval()
+    head = DETR3DHead.from_config(head_config(case.config)).eval()
     case.load(nn.ModuleDict({"head": head}))
     found = dict(case.inputs())
     with torch.no_grad():
@@ -151,12 +116,13 @@ def _sampled(case: DETR3DCase) -> Outputs:
     """Yield the samples of every camera and level one by one, from the fused operation."""
     view, config = case.view(), case.config
     points = denormalise(case.given("input.reference_points"), config["pc_range"])
-    locations, seen = sampling.project_points(points, view.lidar2img, view.image_size)
+    locations, seen = project_points(points, view.lidar2img, view.image_size)
     cameras, levels, queries = config["cameras"], config["levels"], config["num_query"]
     single = torch.eye(cameras * levels).view(1, 1, -1, cameras, levels)
     weights = single.expand(case.batch_size, queries, -1, -1, -1).flatten(1, 2)
     each = locations.repeat_interleave(cameras * levels, dim=2)
-    samples = sampling.sample_features(view.features, each, weights)
+    everywhere = torch.ones(each.shape[:3], dtype=torch.bool)
+    samples = sample_features(view.levels, each, everywhere, weights)
     samples = samples.unflatten(1, (queries, cameras, 1, levels)).permute(0, 5, 1, 2, 3, 4)
     yield "sampling.features", samples
     yield "sampling.features_few_channels", samples[:, :3]
@@ -201,7 +167,7 @@ def _trained_pieces(case: DETR3DCase) -> Outputs:
         case.given(f"input.pred_{name}").requires_grad_() for name in ("logits", "code")
     )
     predictions, targets = SetPredictions(logits[None], code[None]), case.targets()
-    criterion = build_criterion(case.cfg())
+    criterion = build_criterion(head_config(case.config))
     class_cost, box_cost = criterion.matcher.parts(predictions, targets)  # type: ignore[attr-defined]
     image = targets.image_index()
     pairs = criterion.match([predictions], targets)[0]
@@ -222,7 +188,7 @@ def _trained_pieces(case: DETR3DCase) -> Outputs:
 
 def head_on_features(case: DETR3DCase) -> dict[str, Tensor]:
     """Run the head on made-up features."""
-    cfg = case.cfg()
+    cfg = head_config(case.config)
     head = DETR3DHead.from_config(cfg).eval()
     parameters = case.load(nn.ModuleDict({"head": head}))
     found = dict(case.inputs())
@@ -240,7 +206,7 @@ register_parity_reader(
 
 def whole_detector(case: DETR3DCase) -> dict[str, Tensor]:
     """Run the detector from images."""
-    model: Any = build_model(_whole_config(case)).eval()
+    model: Any = build_model(detector_config(case.config, case.facts["input"])).eval()
     parameters = case.load(model)
     seen = watch({"bottom_up": model.backbone.bottom_up, "backbone": model.backbone})
     found = dict(case.inputs())
@@ -257,20 +223,6 @@ def whole_detector(case: DETR3DCase) -> dict[str, Tensor]:
 register_parity_reader(
     lambda facts: _is_case(facts, "the whole detector"), whole_detector, read=DETR3DCase
 )
-
-
-def _whole_config(case: DETR3DCase) -> CfgNode:
-    cfg = case.cfg()
-    cfg.MODEL.BACKBONE.NAME = "FPNBackbone"
-    cfg.MODEL.RESNETS.DEPTH = case.config["backbone"]["depth"]
-    cfg.MODEL.RESNETS.STRIDE_IN_1X1 = case.config["backbone"]["style"] == "caffe"
-    cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = case.config["backbone"]["stage_with_dcn"]
-    cfg.MODEL.RESNETS.DEFORM_MODULATED = True
-    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-    cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
-    cfg.MODEL.FPN.BOTTOM_UP, cfg.MODEL.FPN.TOP_LEVELS = "build_resnet_backbone", 1
-    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [103.53, 116.28, 123.675], [1.0, 1.0, 1.0]
-    return cfg
 
 
 def _batch(case: DETR3DCase) -> list[dict]:

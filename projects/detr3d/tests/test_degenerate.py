@@ -4,11 +4,6 @@ import pytest
 import torch
 
 from d2ext.projects.detr3d.modeling.box_code import switch_convention
-from d2ext.projects.detr3d.modeling.sampling import (
-    CameraFeatures,
-    project_points,
-    sample_features,
-)
 from detectron2.structures import Instances
 
 
@@ -51,15 +46,6 @@ def test_boxes_without_a_size_do_not_count(build):
     without, with_flat = model([sample([BOX])]), model.targets([sample([BOX, FLAT])])
     assert without["loss_bbox"] > 0
     assert with_flat[0].counts == [1]
-
-
-def test_a_point_that_no_camera_sees_reads_nothing():
-    features = CameraFeatures.flatten([torch.rand(6, 4, 8, 12)], 6)
-    points = torch.tensor([[[-5.0, 0, 0]]])
-    locations, seen = project_points(points, sample([])["lidar2img"][None], (64, 96))
-    assert not seen.any()
-    weights = torch.ones(1, 1, 6, 1) * seen.transpose(1, 2)[..., None]
-    assert (sample_features(features, locations, weights) == 0).all()
 
 
 def test_conventions_of_boxes_convert_back_and_forth(build):

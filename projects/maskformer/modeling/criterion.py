@@ -16,6 +16,7 @@ from d2ext.modeling.losses.masks import dice_loss, mask_cross_entropy, mask_foca
 from d2ext.modeling.losses.point_sampling import (
     PointDraw,
     importance_points,
+    pixel_centers,
     random_points,
     sample_points,
 )
@@ -99,7 +100,7 @@ class PointMaskCriterion(MaskCriterion):
     """Mask2Former's: cross-entropy and dice loss at points, most of them uncertain ones.
 
     Attributes:
-        num_points: points per mask.
+        num_points: points per mask; 0: every pixel of the predicted masks.
         oversample_ratio: candidates per point.
         importance_ratio: share of the points that are the most uncertain candidates.
         draw: draws points, by the names "loss.LAYER.candidates" and "loss.LAYER.rest".
@@ -125,6 +126,8 @@ class PointMaskCriterion(MaskCriterion):
     def points(self, logits: Tensor, name: str) -> Tensor:
         """Choose the points of each mask of a layer: (M, h, w) -> (M, num_points, 2)."""
         count, device = len(logits), logits.device
+        if not self.num_points:
+            return pixel_centers(logits).expand(count, -1, -1)
         num_candidates = int(self.num_points * self.oversample_ratio)
         candidates = self.draw(f"loss.{name}.candidates", (count, num_candidates, 2), device)
         num_rest = self.num_points - self.num_uncertain

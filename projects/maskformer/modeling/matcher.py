@@ -11,7 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2ext.modeling.losses.point_sampling import PointDraw, random_points, sample_points
+from d2ext.modeling.losses.point_sampling import (
+    PointDraw,
+    pixel_centers,
+    random_points,
+    sample_points,
+)
 from d2ext.modeling.matching.hungarian import assign
 from d2ext.modeling.matching.mask_costs import (
     pairwise_cross_entropy,
@@ -97,7 +102,7 @@ class PointMaskMatcher(MaskMatcher):
     """Mask2Former's: cross-entropy at random points that all masks of an image share.
 
     Attributes:
-        num_points: number of points.
+        num_points: number of points; 0: every pixel of the predicted masks, in place of chance.
         draw: draws them, by the names "match.LAYER.IMAGE".
     """
 
@@ -105,7 +110,9 @@ class PointMaskMatcher(MaskMatcher):
     draw: PointDraw = random_points
 
     def mask_costs(self, logits: Tensor, masks: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        points = self.draw(f"match.{name}", (1, self.num_points, 2), logits.device)
+        points = pixel_centers(logits)
+        if self.num_points:
+            points = self.draw(f"match.{name}", (1, self.num_points, 2), logits.device)
         (own,) = sample_points(logits[None], points)
         (expected,) = sample_points(masks[None].to(logits.dtype), points)
         return pairwise_cross_entropy(own, expected), pairwise_dice(own, expected)

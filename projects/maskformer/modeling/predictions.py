@@ -49,7 +49,14 @@ class MaskTargets:
 
     @classmethod
     def from_instances(cls, instances: Instances, image_name: str = "") -> "MaskTargets":
-        """Build one image's targets from `gt_classes` and `gt_masks`, polygons or bit masks."""
+        """Build one image's targets from `gt_classes` and `gt_masks`, polygons or bit masks.
+
+        Instances of an image without objects may lack the masks.
+        """
+        if not len(instances):
+            empty = torch.zeros((0, *instances.image_size), dtype=torch.bool)
+            classes = instances.gt_classes.new_zeros(0, dtype=torch.int64)
+            return cls(classes, empty.to(classes.device), [0], [image_name])
         masks = instances.gt_masks
         if isinstance(masks, PolygonMasks):
             masks = BitMasks.from_polygon_masks(masks, *instances.image_size)

@@ -37,7 +37,22 @@ def perfect(targets: MaskTargets, order: list[int], queries: int = 6) -> MaskPre
     return MaskPredictions(logits, [masks])
 
 
-@pytest.mark.parametrize("criterion", [DENSE, POINTS])
+EVERY_PIXEL = PointMaskCriterion(PointMaskMatcher(**WEIGHTS, num_points=0), 0.1, 0, 3.0, 0.75)
+
+
+def test_without_points_every_pixel_counts_once_and_nothing_is_drawn():
+    targets = some_targets(3)
+    predictions = perfect(targets, [4, 0, 2])
+    state = torch.get_rng_state()
+    losses = EVERY_PIXEL(predictions, targets)
+    assert torch.equal(state, torch.get_rng_state())
+    matches = EVERY_PIXEL.matcher(predictions, targets)
+    masks = predictions.masks[0][0, matches.query[0]]
+    expected = DENSE.mask_losses(masks, targets.masks[matches.target[0]], "final")[1]
+    torch.testing.assert_close(losses["loss_dice"], 3.0 * expected.mean())
+
+
+@pytest.mark.parametrize("criterion", [DENSE, POINTS, EVERY_PIXEL])
 def test_perfect_predictions_are_matched_and_have_hardly_a_loss(criterion):
     torch.manual_seed(0)
     targets, order = some_targets(3), [4, 0, 2]

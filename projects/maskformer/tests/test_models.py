@@ -66,6 +66,17 @@ def test_images_without_masks_have_finite_losses(build, variant):
     assert losses["loss_mask"] == 0
 
 
+@pytest.mark.parametrize("variant", ["maskformer", "mask2former"])
+def test_images_without_objects_have_no_mask_field_and_finite_losses(build, variant):
+    model = build(variant, "MODEL.MASK_FORMER.TASK", "instance").train()
+    batch = some_images((64, 64), (64, 64))
+    batch[1]["instances"] = batch[1]["instances"][:0]
+    batch[1]["instances"].remove("gt_masks")
+    for images in (batch, batch[1:]):
+        losses = model(images)
+        assert all(torch.isfinite(loss) for loss in losses.values())
+
+
 def test_an_image_with_more_masks_than_queries_has_finite_losses(build):
     model = build("mask2former", *INSTANCE, "MODEL.MASK_FORMER.NUM_QUERIES", "1").train()
     assert all(loss.isfinite() for loss in model(some_images((64, 64))).values())

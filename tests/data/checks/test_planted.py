@@ -401,10 +401,15 @@ PLANTS = {
         "box-normalised",
         all_boxes(lambda b: [b[0] / 64, b[1] / 48, b[2] / 64, b[3] / 48]),
         ["annotation 1"],
+        REFUSED,
         count=12,
     ),
     "corners for sizes": Plant(
-        "box-corners", all_boxes(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]]), [], count=12
+        "box-corners",
+        all_boxes(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]]),
+        [],
+        REFUSED,
+        count=12,
     ),
     "one pixel wide": Plant("box-tiny", boxed(3, 2, 1, 9), ["[3, 2, 1, 9]", "cat in train_1.jpg"]),
     "strip at the edge": Plant("box-sliver", boxed(61, 2, 3, 12), ["[61, 2, 3, 12]"]),
@@ -422,6 +427,16 @@ PLANTS = {
     ),
     "difficult": Plant("object-difficult", changed(2, difficult=1), ["annotation 3"]),
     "line for a mask": Plant("mask-polygon", with_polygons([5, 5, 9, 9]), ["train.json:3"]),
+    "line beside a polygon": Plant(
+        "mask-stray",
+        with_polygons([5, 5, 25, 5, 25, 23, 5, 23], [5, 5, 9, 9]),
+        ["train.json:3", "1 polygons"],
+    ),
+    "broken run lengths": Plant(
+        "mask-polygon",
+        masked(changed(2, segmentation={"size": [HEIGHT, WIDTH], "counts": "04"})),
+        ["broken run lengths", "annotation 3"],
+    ),
     "mask of another size": Plant(
         "mask-size",
         masked(changed(2, segmentation=run_lengths(SQUARE[:, :-4]))),

@@ -1,6 +1,7 @@
 """Issues planted in files of other formats: each is reported with its line."""
 
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +14,12 @@ from d2ext.data.checks.check import check_splits
 from d2ext.data.checks.fixed_copy import write_fixed_copy
 from d2ext.data.checks.report import Report
 from d2ext.data.dataset_paths import load_named_splits
+from d2ext.data.segment_maps import encode_segment_ids
+from tests.helpers.panoptic_data import HEIGHT, segment_ids, write_panoptic
 from tests.helpers.planted_dataset import picture
 
 COUNT = 5  # images
+MAP, SEGMENTS = "panoptic_train/train_2.png", "panoptic_train.json"
 IMAGE, LABELS = "images/2.jpg", "labels/2.txt"
 
 
@@ -53,6 +57,26 @@ def encoded(image: Image.Image) -> bytes:
 
 def and_line(text: str) -> Callable[[bytes], bytes]:
     return lambda content: content + text.encode() + b"\n"
+
+
+def segment_map(
+    part: Callable[[np.ndarray], np.ndarray], number: int, rows: int = HEIGHT
+) -> Callable[[bytes], bytes]:
+    """Draws a part of the image's segment map with another id, and keeps some rows of it."""
+    ids = segment_ids(2)
+    part(ids)[...] = number
+    return lambda content: encoded(Image.fromarray(encode_segment_ids(ids[:rows])))
+
+
+def segment(image: int, position: int, **values: object) -> Callable[[bytes], bytes]:
+    """Changes values of a segment in COCO's panoptic JSON."""
+
+    def change(content: bytes) -> bytes:
+        document = json.loads(content)
+        document["annotations"][image]["segments_info"][position] |= values
+        return json.dumps(document).encode()
+
+    return change
 
 
 def without(text: str) -> Callable[[bytes], bytes]:
@@ -104,6 +128,12 @@ def masks(folder: Path) -> Path:
     return folder
 
 
+def panoptic(folder: Path) -> Path:
+    for path in folder.glob("images/*"):
+        path.unlink()  # the data set has images of its own
+    return write_panoptic(folder, COUNT)
+
+
 def write(path: Path, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -128,8 +158,15 @@ FORMATS: dict[str, Callable[[Path], Path]] = {
     "csv": table,
     "dota": dota,
     "masks": masks,
+    "panoptic": panoptic,
 }
 PLANTS = {
+    "yolo: another number of classes": Plant(
+        "class-count", "data.yaml", and_line("nc: 3"), ["data.yaml", "nc is 3", "2 classes"]
+    ),
+    "voc: another image of the stem": Plant(
+        "annotation-shared", "images/2.png", becomes("x"), ["2.png", "2.xml", "2.jpg"]
+    ),
     "yolo: no such class": Plant("class-unknown", LABELS, and_line("7 .5 .5 .2 .2"), ["2.txt:3"]),
     "yolo: word": Plant("record-broken", LABELS, and_line("cat .5 .5 .2 .2"), ["2.txt:3", "cat"]),
     "yolo: three numbers": Plant("record-broken", LABELS, and_line("0 .5 .5 .2"), ["2.txt:3"]),
@@ -253,6 +290,28 @@ PLANTS = {
     "masks: unreadable": Plant(
         "labels-missing", "labels/2.png", becomes("oops"), ["2.png"], COUNT - 1
     ),
+    "panoptic: unlisted ids": Plant(
+        "segment-unlisted", MAP, segment_map(lambda ids: ids[:5, :4], 99), ["2.png", "99 (20 pix"]
+    ),
+    "panoptic: nothing drawn": Plant(
+        "segment-empty", SEGMENTS, segment(2, 3, id=444), ["dog, segment 444", "train_2.png"]
+    ),
+    "panoptic: another area": Plant(
+        "segment-area", SEGMENTS, segment(2, 2, area=500), ["cat, segment 1 ", "500, 192 pixels"]
+    ),
+    "panoptic: one id twice": Plant(
+        "segment-overlap", SEGMENTS, segment(2, 2, id=700), ["segment 700", "2 segments"]
+    ),
+    "panoptic: a thing twice": Plant(
+        "segment-duplicate",
+        SEGMENTS,
+        segment(2, 4, bbox=[4, 20, 10, 10]),
+        ["dog, segment 3", "overlaps segment 2 by 100%"],
+    ),
+    "panoptic: map of another size": Plant(
+        "labels-size", MAP, segment_map(lambda ids: ids[:1], 1, 40), ["64 x 40"], COUNT - 1
+    ),
+    "panoptic: no map": Plant("labels-missing", MAP, None, ["train_2.png"], COUNT - 1),
     "masks: removed": Plant("labels-missing", "labels/2.png", None, ["2.jpg"], COUNT - 1),
 }
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from d2ext.data.formats import load_split, load_splits, origin
-from d2ext.data.formats.coco import _flips
+from d2ext.data.formats.keypoint_names import mirror_pairs
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
@@ -218,9 +218,16 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(tmp_path):
         (["Left Eye", "Right Eye", "Nose"], [("Left Eye", "Right Eye")]),
         (["l_eye", "r_eye", "nose"], [("l_eye", "r_eye")]),
         (["eye_L", "eye_R"], [("eye_L", "eye_R")]),
+        (["EyeL", "EyeR"], [("EyeL", "EyeR")]),
+        (["LEye", "REye"], [("LEye", "REye")]),
+        (["rshoulder", "lshoulder"], [("lshoulder", "rshoulder")]),
+        (["linkes Auge", "rechtes Auge"], [("linkes Auge", "rechtes Auge")]),
+        (["oeil droit", "oeil gauche"], [("oeil gauche", "oeil droit")]),
+        (["ojo_izquierdo", "ojo_derecho"], [("ojo_izquierdo", "ojo_derecho")]),
+        (["左眼", "右眼"], [("左眼", "右眼")]),
         (["left_eye", "nose"], []),
         (["tail", "trail"], []),
     ],
 )
 def test_pairs_of_keypoints_are_found_by_their_names_in_any_case(names, pairs):
-    assert _flips(names) == pairs
+    assert mirror_pairs(names) == pairs

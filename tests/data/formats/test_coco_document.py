@@ -47,7 +47,6 @@ def drop(part: str) -> Callable[[dict], None]:
     ("change", "expected"),
     [
         (empty("images"), ['"images" is empty', "no annotations"]),
-        (empty("annotations"), ['"annotations" is empty', "no annotations"]),
         (empty("categories"), ['"categories" is empty']),
         (drop("annotations"), ['"annotations" is missing', "not a COCO file", "info, images"]),
         (drop("categories"), ['"categories" is missing', "not a COCO file"]),
@@ -65,7 +64,7 @@ def drop(part: str) -> Callable[[dict], None]:
         (lose("images", 1, "width"), ['have no "width": id 2']),
         (lose("categories", 0, "name"), ['have no "name": id 1']),
         (spoil("images", 0, height=0), ['"width" and "height"', "ids 1"]),
-        (spoil("images", 0, height="24"), ['"width" and "height"', "ids 1"]),
+        (spoil("images", 0, height="tall"), ['"width" and "height"', "ids 1"]),
         (spoil("annotations", 1, bbox=[1, 2, 3]), ['"bbox" must be four numbers', "id 2"]),
         (spoil("annotations", 1, bbox=[1, 2, 3, None]), ['"bbox" must be four numbers', "id 2"]),
         (spoil("annotations", 1, bbox=["1", "x", "3", "4"]), ['"bbox" must be', "id 2"]),
@@ -114,7 +113,7 @@ def test_an_empty_file_is_broken_json(coco):
 
 
 def test_text_that_is_not_utf8_names_the_line(coco):
-    coco.annotations.write_bytes(b'{"images":\n"\xe4"}')
+    coco.annotations.write_bytes(b'{"images":\n"\x81"}')
     assert f"{coco.annotations}:2: not UTF-8" in message(coco)
 
 

@@ -1,8 +1,9 @@
 """CVAT's XML of images: boxes, turned boxes, polygons, and what is neither."""
 
 import pytest
+from pycocotools import mask as coco_mask
 
-from d2ext.data.formats import load_split
+from d2ext.data.formats import load_split, load_splits
 from d2ext.errors import DataError
 from tests.helpers.dataset_folders import save_image, write
 
@@ -56,3 +57,47 @@ def test_tracks_of_a_video_are_refused_with_the_export_to_choose(tmp_path):
     text = "<annotations><version>1.1</version><track/></annotations>"
     with pytest.raises(DataError, match="Export the task from CVAT as COCO"):
         load_split(write(tmp_path / "annotations.xml", text))
+
+
+def test_masks_are_runs_of_the_rows_of_their_box(tmp_path):
+    mask = '<mask label="nut" rle="1, 2, 1, 2" left="4" top="5" width="3" height="2"/>'
+    source = load_split(cvat(tmp_path, mask))
+    (item,) = source.images[0]["annotations"]
+    pixels = coco_mask.decode(item["segmentation"])
+    assert (source.task, item["bbox"]) == ("masks", [5, 5, 2, 2])
+    assert pixels[5:7, 4:7].tolist() == [[0, 1, 1], [0, 1, 1]]
+    assert pixels.sum() == 4
+
+
+def test_ellipses_are_polygons_turned_clockwise(tmp_path):
+    ellipse = '<ellipse label="nut" cx="16" cy="12" rx="8" ry="4" rotation="90"/>'
+    (item,) = load_split(cvat(tmp_path, ellipse)).images[0]["annotations"]
+    assert item["bbox"] == pytest.approx([12, 4, 8, 16], abs=0.1)
+
+
+def test_tracks_are_found_by_the_number_of_their_frame(tmp_path):
+    for number in (0, 1, 2):
+        save_image(tmp_path / "images" / f"frame_{number:06d}.png")
+    box = '<box frame="{}" outside="{}" xtl="4" ytl="5" xbr="14" ybr="9" rotation="{}"/>'
+    shapes = [box.format(0, 0, 0), box.format(1, 0, 30), box.format(2, 1, 0), box.format(9, 0, 0)]
+    track = f'<track id="3" label="nut">{"".join(shapes)}</track>'
+    write(tmp_path / "annotations.xml", f"<annotations>{track}</annotations>")
+    source = load_split(tmp_path)
+    found = [[item["bbox"] for item in image["annotations"]] for image in source.images]
+    assert source.task == "rotated"
+    assert found == [[[9, 7, 10, 4, 0]], [[9, 7, 10, 4, -30]], []]
+    (issue,) = source.issues
+    assert (issue.code, issue.detail) == ("object-orphan", "no image of frame 9")
+
+
+def test_subsets_are_splits_of_one_kind_and_one_list_of_classes(tmp_path):
+    for name in ("a", "b"):
+        save_image(tmp_path / "images" / f"{name}.png")
+    image = '<image id="0" name="{}.png" subset="{}" width="32" height="24">{}</image>'
+    text = image.format("a", "Train", TURNED) + image.format("b", "Validation", POLYGON)
+    write(tmp_path / "annotations.xml", f"<annotations>{text}</annotations>")
+    found = load_splits(tmp_path)
+    assert {split: (s.task, s.classes, len(s.images)) for split, s in found.items()} == {
+        "train": ("masks", ("bolt", "nut"), 1),
+        "val": ("masks", ("bolt", "nut"), 1),
+    }

@@ -6,6 +6,7 @@ import pytest
 
 from d2ext.data.formats import DatasetSplit
 from d2ext.data.formats.holdout import Holdout
+from d2ext.data.issues import reading_issue
 from d2ext.errors import ConfigError, DataError
 
 
@@ -55,3 +56,14 @@ def test_other_fields_and_values_are_refused(fields):
 def test_one_image_cannot_be_parted():
     with pytest.raises(DataError, match="two are needed"):
         Holdout("val", 0.5, 0).of(source(1))
+
+
+def test_each_part_has_the_issues_of_its_images(tmp_path):
+    images = [{"file_name": f"{n}.png", "image_id": n, "annotations": []} for n in range(10)]
+    issues = [reading_issue("record-broken", "x", f"{n}.txt", f"{n}.png") for n in range(12)]
+    whole = DatasetSplit("YOLO", tmp_path, "", "boxes", ("cat",), images, issues)
+    parts = {part: Holdout(part, 0.3).of(whole) for part in ("train", "val")}
+    for part, found in parts.items():
+        own = {image["file_name"] for image in found.images}
+        others = {"10.png", "11.png"} if part == "train" else set()
+        assert {str(issue.image) for issue in found.issues} == own | others

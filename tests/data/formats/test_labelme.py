@@ -1,10 +1,15 @@
 """labelme's JSON: its shapes, and what is none."""
 
+import base64
+import io
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
 
-from d2ext.data.formats import load_split
+from d2ext.data.formats import load_split, load_splits
 from tests.helpers.dataset_folders import save_image, write
 
 
@@ -75,3 +80,56 @@ def test_a_rectangle_is_a_part_of_an_object_with_a_mask(tmp_path):
     rectangle = shape("rectangle", [[7, 2], [9, 4]]) | {"group_id": 3}
     (item,) = load_split(labelme(tmp_path, rectangle, polygon)).images[0]["annotations"]
     assert item["segmentation"] == [[7, 2, 9, 2, 9, 4, 7, 4], [1, 2, 5, 2, 5, 8]]
+
+
+def png_in_base64(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(np.array(pixels, np.uint8) * 255).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def test_masks_of_ai_tools_are_placed_by_their_corners(tmp_path):
+    mask = shape("mask", [[4, 5], [6, 6]]) | {"mask": png_in_base64([[0, 1, 1], [0, 0, 1]])}
+    source = load_split(labelme(tmp_path, mask))
+    (item,) = source.images[0]["annotations"]
+    pixels = coco_mask.decode(item["segmentation"])
+    assert (source.task, item["bbox"]) == ("masks", [5, 5, 2, 2])
+    assert (pixels[5, 5], pixels[5, 6], pixels[6, 6], pixels.sum()) == (1, 1, 1, 3)
+
+
+def test_a_mask_and_a_polygon_of_one_group_are_one_mask(tmp_path):
+    mask = shape("mask", [[4, 5], [5, 6]]) | {"mask": png_in_base64([[1, 1], [1, 1]])}
+    polygon = shape("polygon", [[10, 10], [14, 10], [14, 14], [10, 14]])
+    source = load_split(labelme(tmp_path, mask | {"group_id": 1}, polygon | {"group_id": 1}))
+    (item,) = source.images[0]["annotations"]
+    assert item["bbox"] == [4, 5, 10, 9]
+    assert coco_mask.area(item["segmentation"]) == 4 + 16
+
+
+def test_a_mask_that_is_no_picture_is_an_issue(tmp_path):
+    mask = shape("mask", [[4, 5], [6, 6]]) | {"mask": "AAAA"}
+    (issue,) = load_split(labelme(tmp_path, mask)).issues
+    assert issue.code == "record-broken"
+
+
+def test_rotation_shapes_are_boxes_with_an_angle_in_every_split(tmp_path):
+    turned = shape("rotation", [[10, 4], [14, 8], [10, 12], [6, 8]])
+    labelme(tmp_path / "train", turned, shape("rectangle", [[1, 1], [5, 5]]))
+    labelme(tmp_path / "val", shape("rectangle", [[1, 1], [5, 5]]))
+    found = load_splits(tmp_path)
+    assert {split: source.task for split, source in found.items()} == {
+        "train": "rotated",
+        "val": "rotated",
+    }
+    (first, second) = found["train"].images[0]["annotations"]
+    assert first["bbox"] == pytest.approx([10, 8, 32**0.5, 32**0.5, -45])
+    assert second["bbox"] == [3, 3, 4, 4, 0]
+
+
+def test_rotation_shapes_are_polygons_where_another_split_has_masks(tmp_path):
+    labelme(tmp_path / "train", shape("rotation", [[10, 4], [14, 8], [10, 12], [6, 8]]))
+    labelme(tmp_path / "val", shape("polygon", [[1, 1], [5, 1], [5, 5]]))
+    train = load_splits(tmp_path)["train"]
+    (item,) = train.images[0]["annotations"]
+    assert (train.task, item["bbox"]) == ("masks", pytest.approx([6, 4, 8, 8]))
+    assert len(item["segmentation"][0]) == 8

@@ -79,3 +79,49 @@ def test_a_table_of_another_encoding_is_refused(tmp_path):
     path.write_bytes(b"image,xmin,ymin,xmax,ymax,label\na.png,1,2,5,8,\x81\n")
     with pytest.raises(DataError, match="Save the file as UTF-8"):
         load_split(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('image_id,width,height,bbox,source\na,32,24,"[1.0, 2.0, 4.0, 6.0]",x\n', "bbox is read"),
+        ("patientId,x,y,width,height,Target\na,1,2,4,6,1\n", "x, y, width and height"),
+        ("filename,x_center,y_center,w,h,class\na.png,3,5,4,6,1\n", "centre, width and height"),
+        ("image_id,x_min,y_min,x_max,y_max\na,1,2,5,8\n", 'all are "object"'),
+        ("image;xmin;ymin;xmax;ymax;label\na.png;1,0;2,0;5,0;8,0;1\n", ""),
+    ],
+)
+def test_tables_of_competitions_and_spreadsheets_are_read_by_their_columns(tmp_path, text, said):
+    source = load_split(table(tmp_path, text))
+    assert boxes(source)[0][0] == [1, 2, 4, 6]
+    assert source.classes in (("1",), ("object",))
+    assert said in " ".join(source.notes)
+
+
+def test_rows_that_name_a_class_without_a_box_are_images_without_objects(tmp_path):
+    text = "image_id,class_name,x_min,y_min,x_max,y_max\na,cat,1,2,5,8\nb,No finding,,nan,,\n"
+    source = load_split(table(tmp_path, text))
+    assert ([len(found) for found in boxes(source)], source.classes) == ([1, 0], ("cat",))
+    assert source.issues == []
+    assert "1 rows name a class without a box: no objects" in source.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("ImageId,EncodedPixels\na.png,25 2 49 2\nb.png,\n", ("object",)),
+        ("ImageId_ClassId,EncodedPixels\na.png_3,25 2 49 2\nb.png_3,\n", ("3",)),
+    ],
+)
+def test_encoded_pixels_count_down_the_columns_from_one(tmp_path, text, classes):
+    source = load_split(table(tmp_path, text))
+    assert (source.task, source.classes) == ("masks", classes)
+    # An image of 24 rows: pixel 25 is the top of the second column.
+    assert [item["bbox"] for item in source.images[0]["annotations"]] == [[1, 0, 2, 2]]
+    assert len(source.images) == 2
+
+
+def test_encoded_pixels_beyond_the_image_are_an_issue(tmp_path):
+    source = load_split(table(tmp_path, "ImageId,EncodedPixels\na.png,760 20\na.png,1 5\n"))
+    assert [issue.code for issue in source.issues] == ["record-broken"]
+    assert "row without run lengths" in source.issues[0].detail

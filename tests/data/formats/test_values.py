@@ -5,7 +5,7 @@ import json
 import pytest
 
 from d2ext.data.formats import load_split
-from d2ext.data.formats.values import as_numbers, is_true
+from d2ext.data.formats.values import as_id, as_numbers, is_true
 from tests.helpers.dataset_folders import save_image, voc_box, voc_xml, write
 
 TRUE = [1, True, 1.0, "1", "true", " True ", "yes", "1.0"]
@@ -19,7 +19,16 @@ def test_flags_are_parsed():
 
 def test_numbers_may_be_text():
     assert as_numbers(["1", 2, "3.5"]) == [1, 2, 3.5]
-    assert as_numbers(["a"]) is as_numbers([None]) is None
+    assert as_numbers("[1, 2.5]") == as_numbers("1,2.5") == as_numbers("1 2.5") == [1, 2.5]
+    assert as_numbers(["a"]) is as_numbers([None]) is as_numbers("a") is None
+    assert [as_id(value) for value in ("3", 3.0, 3, "a", "3.5", None)] == [
+        3,
+        3,
+        3,
+        "a",
+        "3.5",
+        None,
+    ]
 
 
 def coco(folder, category=1, **changes):
@@ -49,6 +58,11 @@ def test_crowd_regions_of_coco_are_parsed(tmp_path, key, value, crowd):
         {"category": "1"},
         {"category": "1", "category_id": "1"},
         {"bbox": ["1", "2", "8", "4"]},
+        {"bbox": "[1, 2, 8, 4]"},
+        {"image_id": 5.0, "category_id": 1.0},
+        {"segmentation": ["1", "2", "9", "2", "9", "6", "1", "6"]},
+        {"segmentation": [[1, 2], [9, 2], [9, 6], [1, 6]]},
+        {"segmentation": [["1", 2, 9, 2, "9", 6, 1, 6]], "area": "32"},
         {"segmentation": [1, 2, 9, 2, 9, 6, 1, 6], "iscrowd": "0"},
     ],
 )
@@ -102,3 +116,54 @@ def test_a_turned_box_among_masks_is_a_mask(tmp_path):
     found = load_split(tmp_path / "a.json")
     assert found.task == "masks"
     assert found.images[0]["annotations"][0]["bbox"] == pytest.approx([3, 0, 4, 8])
+
+
+def test_sizes_keypoints_and_run_lengths_of_coco_may_be_text(tmp_path):
+    coco(tmp_path)
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["images"][0] |= {"width": "32", "height": "24.0"}
+    content["categories"][0]["keypoints"] = ["nose"]
+    runs = {"size": ["24", "32"], "counts": ["0", "24", 744], "extra": 1}
+    content["annotations"][0] |= {"keypoints": ["3", "4", "2"], "segmentation": runs}
+    write(tmp_path / "a.json", json.dumps(content))
+    found = load_split(tmp_path / "a.json")
+    (image,) = found.images
+    (item,) = image["annotations"]
+    assert (image["width"], image["height"], found.refusal) == (32, 24, "")
+    assert item["keypoints"] == [3.5, 4.5, 2]
+    assert item["segmentation"]["size"] == [24, 32]
+    assert (found.issues, found.coco_file) == ([], None)
+
+
+def test_images_of_lvis_are_found_by_their_address(tmp_path):
+    save_image(tmp_path / "train2017" / "a.png")
+    coco(tmp_path)
+    content = json.loads((tmp_path / "a.json").read_text())
+    address = "http://images.cocodataset.org/train2017/a.png"
+    content["images"] = [{"id": 5, "coco_url": address, "width": 32, "height": 24}]
+    (tmp_path / "a.png").unlink()
+    write(tmp_path / "a.json", json.dumps(content))
+    found = load_split(tmp_path / "a.json")
+    assert found.images[0]["file_name"] == str(tmp_path / "train2017" / "a.png")
+    assert found.refusal == ""
+
+
+@pytest.mark.parametrize(("of_object", "classes"), [(1, ("cat", "dog")), (0, None)])
+def test_the_empty_group_of_all_classes_is_no_class(tmp_path, of_object, classes):
+    coco(tmp_path)
+    content = json.loads((tmp_path / "a.json").read_text())
+    for item in content["categories"]:
+        item["supercategory"] = "animals"
+    content["categories"].insert(0, {"id": 0, "name": "animals", "supercategory": "none"})
+    content["annotations"][0]["category_id"] = of_object
+    write(tmp_path / "a.json", json.dumps(content))
+    found = load_split(tmp_path / "a.json")
+    assert found.classes == (classes or ("animals", "cat", "dog"))
+    assert any("it is no class" in note for note in found.notes) is (classes is not None)
+    assert (found.coco_file is None) is (classes is not None)
+
+
+def test_keypoints_without_names_are_numbered_and_have_no_pairs(tmp_path):
+    found = coco(tmp_path, keypoints=[3, 4, 2, 5, 6, 2], num_keypoints=2)
+    assert found.metadata["keypoint_names"] == ["point_0", "point_1"]
+    assert found.metadata["keypoint_flip_map"] == []

@@ -1,6 +1,7 @@
 """YOLO: where data.yaml's paths lead, and every kind of label line."""
 
 import pytest
+from PIL import Image, features
 
 from d2ext.data.formats import load_split, load_splits
 from d2ext.errors import DataError
@@ -204,7 +205,7 @@ def test_labels_beside_images_are_found(tmp_path):
     [
         ("names: [cat]\n", "names no train, val or test"),
         ("train: 3\nnames: [cat]\n", "train must be a path"),
-        ("train: images/train\nnames: cat\n", "names must be a list or a mapping"),
+        ("train: images/train\nnames: '[cat'\n", "names must be a list or a mapping"),
         ("train: images/train\nnames: {a: cat}\n", "names must be by index"),
         ("train: images/train\nnames: {999999999999: cat}\n", "names has the index 999999999999"),
         ("!!python/object:os.system {}\n", "plain YAML"),
@@ -260,3 +261,79 @@ def test_other_files_named_data_are_passed_over(tmp_path):
     (tmp_path / "weights.data").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "large.data").write_bytes(b"names = x\n" * 10_000)
     assert list(load_splits(tmp_path)) == ["train"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["cat, dog", "'cat;dog'", "\"['cat', 'dog']\"", "classes.txt", "[{0: cat}, {1: dog}]"],
+)
+def test_names_may_be_one_text(tmp_path, names):
+    write(tmp_path / "classes.txt", "cat\ndog\n")
+    source = load_split(yolo(tmp_path, yaml=f"train: images/train\nnames: {names}\n"))
+    assert source.classes == ("cat", "dog")
+
+
+def test_one_name_with_a_space_is_one_class_unless_the_count_says_two(tmp_path):
+    yaml = "train: images/train\nnames: hot dog\n"
+    assert load_split(yolo(tmp_path, yaml=yaml)).classes == ("hot dog",)
+    assert load_split(yolo(tmp_path, yaml=f"{yaml}nc: '2'\n")).classes == ("hot", "dog")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig", "utf-8"])
+def test_names_have_the_encoding_that_editors_save(tmp_path, encoding):
+    file = yolo(tmp_path)
+    text = "train: images/train\nnames: [Schlüssel, Öl]\n"
+    (tmp_path / "data.yaml").write_bytes(text.encode(encoding))
+    source = load_split(file)
+    assert source.classes == ("Schlüssel", "Öl")
+    said = [note for note in source.notes if "no UTF-8" in note]
+    assert len(said) == (0 if encoding.startswith("utf-8") else 1)
+
+
+def test_a_label_named_by_the_whole_file_name_is_found(tmp_path):
+    yolo(tmp_path)
+    labels = tmp_path / "labels" / "train"
+    (labels / "a.txt").rename(labels / "a.png.txt")
+    source = load_split(tmp_path / "data.yaml")
+    assert source.images[0]["annotated_in"] == str(labels / "a.png.txt")
+    assert source.num_annotations > 0
+
+
+def test_polygons_may_end_with_a_confidence(tmp_path):
+    source = load_split(yolo(tmp_path, "0 0.25 0.25 0.5 0.25 0.5 0.5 0.91\n"))
+    assert objects(source)[0]["segmentation"] == [[8, 6, 16, 6, 16, 12]]
+    assert "1 labels end with a confidence, which is not used" in source.notes
+
+
+def test_splits_without_names_have_the_classes_of_both(tmp_path):
+    for split, index in (("train", 0), ("val", 2)):
+        save_image(tmp_path / "images" / split / f"{split}.png")
+        write(tmp_path / "labels" / split / f"{split}.txt", f"{index} 0.5 0.5 0.2 0.2\n")
+    write(tmp_path / "data.yaml", "train: images/train\nval: images/val\n")
+    found = load_splits(tmp_path)
+    assert {source.classes for source in found.values()} == {("class_0", "class_1", "class_2")}
+
+
+def test_named_keypoints_have_pairs(tmp_path):
+    yaml = "train: images/train\nnames: [cat]\nkpt_shape: [2, 3]\n"
+    yaml += "kpt_names: {0: [eye_l, eye_r]}\n"
+    source = load_split(yolo(tmp_path, "0 0.5 0.5 0.25 0.5 0.5 0.5 2 0 0 0\n", yaml))
+    assert source.metadata["keypoint_names"] == ["eye_l", "eye_r"]
+    assert source.metadata["keypoint_flip_map"] == [("eye_l", "eye_r")]
+
+
+@pytest.mark.parametrize(
+    "suffix", ["jfif", "jpe", "ppm", "pgm", "jp2", "avif", "dib", "tga", "JPG", "webp", "apng"]
+)
+def test_every_suffix_of_images_is_used(tmp_path, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    kinds = {"pgm": "PPM", "jfif": "JPEG", "jpe": "JPEG", "jpg": "JPEG", "jp2": "JPEG2000"}
+    image = tmp_path / "images" / "train" / f"a.{suffix}"
+    image.parent.mkdir(parents=True)
+    picture = Image.new("L" if suffix == "pgm" else "RGB", (32, 24))
+    picture.save(image, kinds.get(suffix.lower(), "PNG" if suffix == "apng" else suffix.upper()))
+    write(tmp_path / "labels" / "train" / "a.txt", "0 0.5 0.5 0.2 0.2\n")
+    write(tmp_path / "data.yaml", "train: images/train\nnames: [cat]\n")
+    source = load_split(tmp_path)
+    assert (source.num_annotations, source.issues) == (1, [])

@@ -125,6 +125,33 @@ def test_images_are_mirrored_where_pairs_of_keypoints_are_known(
     assert ("not mirrored" in caplog.text) is not mirrored
 
 
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [(["left_ear", "tail", "nose"], []), (["l_x", "r_x", "l_y"], [("l_x", "r_x")])],
+)
+def test_images_are_not_mirrored_where_a_keypoint_has_a_side_and_no_partner(
+    item, keypoint_names, caplog, names, pairs
+):
+    data = MetadataCatalog.get("points")
+    del data.keypoint_flip_map, data.keypoint_names
+    data.keypoint_names, data.keypoint_flip_map = names, pairs
+    with caplog.at_level("WARNING"):
+        cfg = config(*MODELS["keypoints"], "INPUT.VERTICAL_FLIP", 0.5)
+        mapper = build_train_mapper(cfg)
+    assert {round(float(flipped_share(mapper, item, seed)), 2) for seed in range(6)} == {0.17}
+    side = names[0] if not pairs else "l_y"
+    assert f"no partner is known for the keypoints {side}" in caplog.text
+
+
+def test_images_are_not_mirrored_in_a_blend_where_no_pairs_are_known(item, keypoint_names):
+    data = MetadataCatalog.get("points")
+    for pairs, mirrors in (([("left", "right")], True), ([], False)):
+        del data.keypoint_flip_map
+        data.keypoint_flip_map = pairs
+        cfg = config(*MODELS["keypoints"], "INPUT.MIXUP", 1.0)
+        assert build_train_mapper(cfg, [item]).annotation_transform.mirrors is mirrors
+
+
 def flipped_share(mapper, item, seed):
     """Where the first object's middle is, as a share of the image's width."""
     found = under_seed(mapper, item, seed)

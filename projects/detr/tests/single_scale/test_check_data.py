@@ -19,6 +19,7 @@ def stats(images: int, most: int) -> DatasetStats:
         class_counts=np.array([most, 0, 0]),
         empty_images=images - 1,
         annotated=frozenset({"boxes"}),
+        most_masks=most,
     )
 
 

@@ -1,0 +1,104 @@
+"""The output folder of a run: a numbered one where another run is, the newest one to resume."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from d2ext.checkpoint.file_io import LAST, resumable
+from d2ext.errors import OutputError
+
+LOG = "log.txt"  # created first, so that of two runs that start together one gets the folder
+_FILES = ("config.yaml", "metrics.json", LAST)
+_NUMBERED = re.compile(r"(.+)_(\d+)")
+
+
+def holds_run(folder: Path) -> bool:
+    """Return True if a training or evaluation has written to the folder."""
+    log = folder / LOG
+    has_log = log.is_file() and log.stat().st_size > 0
+    return has_log or any((folder / name).exists() for name in _FILES) or bool(_weights(folder))
+
+
+def claim_folder(wanted: Path) -> Path:
+    """Create and return `wanted`, or "<wanted>_2", "<wanted>_3", ... where there is a run already.
+
+    Raises:
+        OutputError: files cannot be written there.
+    """
+    for folder in _candidates(wanted):
+        if holds_run(folder):
+            continue
+        check_output(folder)
+        try:
+            with open(folder / LOG, "x"):
+                return folder
+        except FileExistsError:
+            continue
+    raise AssertionError("the candidates do not end")
+
+
+def release_folder(folder: Path, failed: bool = False) -> None:
+    """Undo `claim_folder` for a run that has not started, so that it takes no number.
+
+    Args:
+        failed: remove log and config of a run that ended before it had any result, too.
+    """
+    log = folder / LOG
+    results = (folder / "metrics.json").exists() or bool(_weights(folder))
+    if failed and not results:
+        for name in (LOG, "config.yaml"):
+            (folder / name).unlink(missing_ok=True)
+    if log.is_file() and log.stat().st_size == 0:
+        log.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def newest_run(wanted: Path) -> Path:
+    """Return the folder among `wanted` and its numbered siblings that was trained in last."""
+    siblings = [wanted, *wanted.parent.glob(f"{_escaped(wanted.name)}_*")]
+    own = [f for f in siblings if f == wanted or _NUMBERED.fullmatch(f.name)]
+    trained = [folder for folder in own if resumable(folder)]
+    return max(trained, key=lambda folder: resumable(folder)[0].stat().st_mtime, default=wanted)
+
+
+def check_output(folder: Path) -> None:
+    """Create the output folder and check that files can be written to it.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written to ({error.strerror}); OUTPUT_DIR FOLDER names another."
+        ) from error
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what `--resume` would continue from, where a new run overwrites an old one."""
+    for path in [folder / LAST, *folder.glob("model_[0-9]*.pth")]:
+        path.unlink(missing_ok=True)
+
+
+def _weights(folder: Path) -> list[Path]:
+    return [*folder.glob("model_[0-9]*.pth"), *folder.glob("model_final.pth")]
+
+
+def _candidates(wanted: Path) -> Iterator[Path]:
+    yield wanted
+    found = _NUMBERED.fullmatch(wanted.name)
+    stem, number = wanted.name, 2
+    if found is not None and holds_run(wanted.with_name(found[1])):
+        stem, number = found[1], int(found[2]) + 1  # a run's own config.yaml names its folder
+    while True:
+        yield wanted.with_name(f"{stem}_{number}")
+        number += 1
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", name)

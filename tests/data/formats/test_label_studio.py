@@ -1,0 +1,115 @@
+"""Label Studio's JSON: regions in percent, turned rectangles, brushes, skipped tasks."""
+
+import json
+
+import pytest
+from pycocotools import mask as coco_mask
+
+from d2ext.data.formats import load_split
+from d2ext.data.formats.corners import corners_of
+from d2ext.data.formats.label_studio import decode_runs
+from d2ext.errors import DataError
+from tests.helpers.dataset_folders import save_image, write
+
+SIZE = {"original_width": 32, "original_height": 24, "image_rotation": 0}
+BOX = {"x": 25.0, "y": 50.0, "width": 50.0, "height": 25.0, "rotation": 0}
+
+
+def region(kind, value, label="cat"):
+    return {**SIZE, "id": "r", "type": kind, "value": {**value, kind: [label]}}
+
+
+def task(*regions, image="/data/upload/1/0a1b2c3d-a.png"):
+    return {"id": 7, "data": {"image": image}, "annotations": [{"result": list(regions)}]}
+
+
+def tasks(folder, *items):
+    save_image(folder / "images" / "a.png")
+    return write(folder / "project-1.json", json.dumps(list(items)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "/data/upload/1/0a1b2c3d-a.png",
+        "/data/local-files/?d=photos/a.png",
+        "https://example.org/x/a.png?sign=1",
+        "a.png",
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_rectangles_are_read_whatever_names_their_image(tmp_path, image, named):
+    file = tasks(tmp_path, task(region("rectanglelabels", BOX), image=image))
+    source = load_split(file if named else tmp_path)
+    assert (source.format, source.task, source.classes) == ("Label Studio", "boxes", ("cat",))
+    assert source.images[0]["annotations"][0]["bbox"] == [8, 12, 16, 6]
+
+
+def test_json_min_has_regions_in_the_task(tmp_path):
+    regions = [{**SIZE, **BOX, "rectanglelabels": ["cat"]}]
+    source = load_split(tasks(tmp_path, {"id": 1, "image": "/data/upload/a.png", "label": regions}))
+    assert source.images[0]["annotations"][0]["bbox"] == [8, 12, 16, 6]
+
+
+def test_a_turned_rectangle_turns_clockwise_about_its_top_left_corner(tmp_path):
+    turned = region("rectanglelabels", {**BOX, "rotation": 90})
+    source = load_split(tasks(tmp_path, task(turned, region("rectanglelabels", BOX))))
+    first, second = (item["bbox"] for item in source.images[0]["annotations"])
+    assert source.task == "rotated"
+    # The top side points down now.
+    assert corners_of(first) == pytest.approx([8, 12, 8, 28, 2, 28, 2, 12])
+    assert second == [16, 15, 16, 6, 0]
+
+
+def test_polygons_and_ellipses_are_masks(tmp_path):
+    polygon = region("polygonlabels", {"points": [[25, 25], [50, 25], [50, 50]]})
+    ellipse = region("ellipselabels", {"x": 50, "y": 50, "radiusX": 25, "radiusY": 25})
+    source = load_split(tasks(tmp_path, task(polygon, ellipse, region("rectanglelabels", BOX))))
+    one, other, box = source.images[0]["annotations"]
+    assert source.task == "masks"
+    assert one["segmentation"] == [[8, 6, 16, 6, 16, 12]]
+    assert other["bbox"] == pytest.approx([8, 6, 16, 12], abs=0.2)
+    assert "segmentation" not in box
+
+
+def bits(*pairs):
+    text = "".join(f"{value:0{width}b}" for value, width in pairs)
+    text += "0" * (-len(text) % 8)
+    return [int(text[n : n + 8], 2) for n in range(0, len(text), 8)]
+
+
+def test_run_lengths_of_bits_are_decoded():
+    # 6 values of 8 bits, lengths of 3 bits: three times 255, then 0, 7, 9.
+    head = [(6, 32), (7, 5), (2, 4), (2, 4), (2, 4), (2, 4)]
+    repeated, single = [(1, 1), (0, 2), (2, 3), (255, 8)], [(0, 1), (1, 2), (2, 3)]
+    runs = bytes(bits(*head, *repeated, *single, (0, 8), (7, 8), (9, 8)))
+    assert decode_runs(runs).tolist() == [255, 255, 255, 0, 7, 9]
+    with pytest.raises(IndexError):
+        decode_runs(runs[:-2])
+
+
+def test_a_brush_is_the_alpha_of_its_picture(tmp_path):
+    count = 4 * 32 * 24
+    head = [(count, 32), (7, 5), (15, 4), (15, 4), (15, 4), (15, 4)]
+    run = [(1, 1), (0, 2), (count // 2 - 1, 16)]
+    runs = bits(*head, *run, (255, 8), *run, (0, 8))
+    source = load_split(tasks(tmp_path, task(region("brushlabels", {"rle": runs}))))
+    (item,) = source.images[0]["annotations"]
+    assert item["bbox"] == [0, 0, 32, 12]
+    assert coco_mask.area(item["segmentation"]) == 32 * 12
+
+
+def test_a_skipped_annotation_is_none_and_other_regions_are_issues(tmp_path):
+    points = region("keypointlabels", {"x": 1, "y": 2, "width": 1})
+    kept = task(region("rectanglelabels", BOX), points)
+    kept["annotations"].append({"result": [], "was_cancelled": True})
+    source = load_split(tasks(tmp_path, kept))
+    assert source.num_annotations == 1
+    (issue,) = source.issues
+    assert (issue.code, "keypointlabels" in issue.detail) == ("record-broken", True)
+
+
+def test_images_that_are_elsewhere_have_to_be_named(tmp_path):
+    file = tasks(tmp_path, task(region("rectanglelabels", BOX), image="/data/upload/1/z.png"))
+    with pytest.raises(DataError, match="Export them, or name their folder"):
+        load_split(file)
