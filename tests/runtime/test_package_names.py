@@ -106,7 +106,7 @@ def test_highlighted_code_keeps_its_text():
 def test_the_environment_is_collected_in_parts(monkeypatch):
     monkeypatch.setenv("DETECTRON2_ENV_MODULE", "my.module")
     assert collect_env.get_env_module() == ("DETECTRON2_ENV_MODULE", "my.module")
-    assert torch.__version__ in collect_env.collect_torch_env()
+    assert "built with" in collect_env.collect_torch_env()
     assert "cuobjdump" in collect_env.detect_compute_compatibility("nowhere", "lib.so")
 
 

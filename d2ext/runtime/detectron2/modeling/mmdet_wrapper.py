@@ -49,10 +49,6 @@ class MMDetBackbone(Backbone):
             raise ValueError(f"{len(names)} output_names for {len(output_shapes)} output_shapes")
         self.backbone = _built(backbone, "build_backbone")
         self.neck = None if neck is None else _built(neck, "build_neck")
-        modules: list[Any] = [self.backbone, self.neck]
-        for module in modules:
-            if hasattr(module, "init_weights"):
-                module.init_weights()
         self._output_names, self._output_shapes = names, output_shapes
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -115,13 +111,18 @@ class MMDetDetector(nn.Module):
 
 
 def _built(module: nn.Module | Config, builder: str) -> nn.Module:
+    """Build a module by MMDetection unless it is one, and let it initialise its weights."""
     if isinstance(module, nn.Module):
-        return module
-    from mmcv import ConfigDict
-    from mmdet.models import builder as builders
+        built: Any = module
+    else:
+        from mmcv import ConfigDict
+        from mmdet.models import builder as builders
 
-    plain = OmegaConf.to_container(module) if isinstance(module, DictConfig) else module
-    return getattr(builders, builder)(ConfigDict(plain))
+        plain = OmegaConf.to_container(module) if isinstance(module, DictConfig) else module
+        built = getattr(builders, builder)(ConfigDict(plain))
+    if hasattr(built, "init_weights"):
+        built.init_weights()
+    return built
 
 
 def _image_meta(image: Tensor, item: Mapping[str, Any], batch: Tensor) -> dict[str, Any]:

@@ -31,14 +31,12 @@ def collect_env_info() -> str:
         ("cv2", _opencv_version()),
         get_env_module(),
     ]
-    return f"{tabulate(rows)}\n{torch.__config__.show()}"
+    return f"{tabulate(rows)}\n{collect_torch_env()}"
 
 
 def collect_torch_env() -> str:
-    """Return PyTorch's own report on its build and the machine."""
-    from torch.utils.collect_env import get_pretty_env_info
-
-    return get_pretty_env_info()
+    """Return how PyTorch was built."""
+    return torch.__config__.show()
 
 
 def get_env_module() -> tuple[str, str]:
