@@ -68,6 +68,8 @@ class OneBox(nn.Module):
 
     def simple_test(self, images, metas, rescale):
         assert metas[0]["pad_shape"] == (32, 64, 3)
+        assert rescale
+        assert np.asarray(metas[0]["scale_factor"]).tolist() == [0.5] * 4
         boxes = [np.zeros((0, 5), np.float32), np.array([[1, 2, 5, 8, 0.75]], np.float32)]
         return [boxes for _ in metas]
 
@@ -81,7 +83,7 @@ def test_detections_are_instances_at_the_output_size():
     (found,) = detector().eval()([image])
     instances = found["instances"]
     assert instances.image_size == (40, 80)
-    assert instances.pred_boxes.tensor.tolist() == [[2, 4, 10, 16]]
+    assert instances.pred_boxes.tensor.tolist() == [[1, 2, 5, 8]]
     assert instances.pred_classes.tolist() == [1]
     assert instances.scores.tolist() == [0.75]
 

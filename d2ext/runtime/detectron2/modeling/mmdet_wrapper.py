@@ -18,7 +18,6 @@ from detectron2.structures import BitMasks, Boxes, ImageList, Instances, Polygon
 from detectron2.utils.events import get_event_storage
 
 from .backbone import Backbone
-from .postprocessing import detector_postprocess
 
 __all__ = ["MMDetBackbone", "MMDetDetector"]
 
@@ -103,11 +102,9 @@ class MMDetDetector(nn.Module):
         if self.training:
             truth = [x["instances"].to(self.device) for x in batched_inputs]
             return _losses(self.detector.forward_train(batch, metas, **_targets(truth, batch)))
-        results = self.detector.simple_test(batch, metas, rescale=False)
-        return [
-            {"instances": detector_postprocess(_instances(result, x), x["height"], x["width"])}
-            for result, x in zip(results, metas, strict=True)
-        ]
+        results = self.detector.simple_test(batch, metas, rescale=True)
+        pairs = zip(results, metas, strict=True)
+        return [{"instances": _instances(result, meta)} for result, meta in pairs]
 
 
 def _built(module: nn.Module | Config, builder: str) -> nn.Module:
@@ -128,13 +125,13 @@ def _built(module: nn.Module | Config, builder: str) -> nn.Module:
 def _image_meta(image: Tensor, item: Mapping[str, Any], batch: Tensor) -> dict[str, Any]:
     """Return what MMDetection wants to know about an image; sizes are (H, W, channels)."""
     channels, *size = image.shape
+    wanted = (item.get("height", size[0]), item.get("width", size[1]))
+    scale = [size[1] / wanted[1], size[0] / wanted[0]]
     return {
-        "height": item.get("height", size[0]),
-        "width": item.get("width", size[1]),
-        "ori_shape": (*size, channels),
+        "ori_shape": (*wanted, channels),
         "img_shape": (*size, channels),
         "pad_shape": (*batch.shape[-2:], channels),
-        "scale_factor": np.ones(4, np.float32),
+        "scale_factor": np.array(scale * 2, np.float32),
         "flip": False,
         "filename": item.get("file_name", ""),
     }
@@ -165,7 +162,7 @@ def _masks(masks: BitMasks | PolygonMasks, batch: Tensor) -> Any:
 
 def _instances(result: Any, meta: Mapping[str, Any]) -> Instances:
     """Convert the result of an image: boxes with scores per class, and masks if there are any."""
-    size = meta["img_shape"][:2]
+    size = meta["ori_shape"][:2]
     boxes, masks = result if isinstance(result, tuple) else (result, None)
     numbers = torch.as_tensor(np.concatenate(boxes), dtype=torch.float32)  # (N, 5)
     found = Instances((size[0], size[1]))
