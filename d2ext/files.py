@@ -1,4 +1,4 @@
-"""Writing a file so that what stands under its name is always whole."""
+"""Writing a file so that what stands under its name is always whole; the folder of caches."""
 
 import errno
 import os
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from d2ext.errors import OutputError
 
+CACHE_VARIABLE = "D2EXT_CACHE"
+
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "your quota is used up: free some space",
@@ -16,6 +18,11 @@ _REMEDIES = {
     errno.EACCES: "make the folder writable or choose another",
     errno.EPERM: "make the folder writable or choose another",
 }
+
+
+def cache_folder() -> Path:
+    """Return the folder of caches: $D2EXT_CACHE, or ~/.cache/d2ext. Not created here."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "d2ext")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ RANKS = {
     "processes": 1,
     "registry": 1,
     "config": 2,
+    "model_zoo": 2,
     "data": 3,
     "checkpoint": 3,
     "modeling": 4,
@@ -31,6 +32,7 @@ RANKS = {
     "inference": 7,
     "projects": 8,
     "cli": 9,
+    "api": 10,
 }
 
 

@@ -151,9 +151,10 @@ class Checkpointer(DetectionCheckpointer):
     ) -> dict[str, Any]:
         found = self._load_weights(content)
         refuse_other_architecture(path, found, self.model)
-        refuse_foreign(path, found)
+        config = str(content.get("config", ""))
+        refuse_foreign(path, found, config)
         if strict:
-            refuse_incomplete(path, found)
+            refuse_incomplete(path, found, config)
         level = logging.INFO if found.complete else logging.WARNING
         logger.log(level, "%s: %s", path, found.summary())
         wanted = self.checkpointables if checkpointables is None else checkpointables

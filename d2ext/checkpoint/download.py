@@ -2,29 +2,36 @@
 
 import logging
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
-from urllib.request import Request, urlopen
+from urllib.request import Request, getproxies, proxy_bypass, urlopen
 
-from iopath.common.file_io import HTTPURLHandler, file_lock, get_cache_dir
+from iopath.common.file_io import HTTPURLHandler, file_lock
 from tqdm import tqdm
 
 from d2ext.errors import WeightsError
+from d2ext.files import CACHE_VARIABLE, cache_folder
 from detectron2.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # in a row without a new byte
 TIMEOUT = 30  # seconds without a byte
+CONNECT_TIMEOUT = 1.5  # seconds until a server's name is resolved and the server answers
 _CHUNK = 1 << 20
+_PORTS = {"http": 80, "https": 443}
 
 
 class ResumingHandler(HTTPURLHandler):
-    """iopath's handler of http and https, cache and locks included, with resumable downloads."""
+    """iopath's handler of http and https, locks included, with resumable downloads."""
 
     def _get_supported_prefixes(self) -> list[str]:
         return ["http://", "https://"]
@@ -33,31 +40,48 @@ class ResumingHandler(HTTPURLHandler):
         self, path: str, force: bool = False, cache_dir: str | None = None, **kwargs: Any
     ) -> str:
         self._check_kwargs(kwargs)
-        folder = os.path.dirname(urlparse(path).path.lstrip("/"))
-        target = Path(get_cache_dir(cache_dir), folder, path.split("/")[-1])
-        with file_lock(str(target)):
-            if force or not target.is_file():
-                download(path, target)
+        target = cached_path(path, cache_dir)
+        if force or not target.is_file():
+            with _locked(target):
+                if force or not target.is_file():  # another process may have just finished
+                    download(path, target)
         return str(target)
 
 
 PathManager.register_handler(ResumingHandler(), allow_override=True)
 
 
+def cached_path(url: str, cache_dir: str | None = None) -> Path:
+    """Return the place of a download in the cache, where it need not be yet.
+
+    The cache is `cache_dir`, else Detectron2's $FVCORE_CACHE, else `weights` in d2ext's own.
+    """
+    chosen = cache_dir or os.environ.get("FVCORE_CACHE")
+    folder = Path(chosen).expanduser() if chosen else cache_folder() / "weights"
+    return folder / os.path.dirname(urlparse(url).path.lstrip("/")) / url.split("/")[-1]
+
+
+def is_reachable(url: str) -> bool:
+    """Return true if the server of `url` accepts connections within `CONNECT_TIMEOUT`."""
+    return _accepts_connections(*_server(url), CONNECT_TIMEOUT)
+
+
 def download(url: str, target: Path) -> None:
     """Download `url` to `target`, which appears when it is complete.
 
     Raises:
-        WeightsError: the server cannot be reached or refuses. What has arrived stays in a file
-            next to `target`, and another call resumes it.
+        WeightsError: the server cannot be reached or refuses, or `target` cannot be written. What
+            has arrived stays in a file next to `target`, and another call resumes it.
     """
+    if not is_reachable(url):
+        raise _failure(url, target, "no network, or the server does not answer")
     logger.info("downloading %s to %s", url, target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = _Part(target)
     failures = 0
     while failures < ATTEMPTS:
         had = part.size
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             if part.go_on(url):
                 part.finish()
                 return
@@ -65,16 +89,68 @@ def download(url: str, target: Path) -> None:
         except HTTPError as error:
             raise _failure(url, target, f"{error.code} {error.reason}") from error
         except (OSError, HTTPException) as error:
+            if isinstance(error, OSError) and error.filename is not None:  # of a file here
+                raise _unwritable(target, error) from error
             reason = str(error.reason if isinstance(error, URLError) else error)
         failures = 0 if part.size > had else failures + 1
     raise _failure(url, target, reason)
 
 
-def _failure(url: str, target: Path, reason: str) -> WeightsError:
+def _unwritable(target: Path, error: OSError) -> WeightsError:
     return WeightsError(
-        f"{url}: cannot be downloaded ({reason}). The part that has arrived is kept, and the next "
-        f"try resumes it. Without a network, put the file at {target}, or name a local copy."
+        f"{target}: the cache cannot be written ({error.strerror}). Set {CACHE_VARIABLE} to a "
+        "folder that can, or name a local copy of the file."
     )
+
+
+def _failure(url: str, target: Path, reason: str) -> WeightsError:
+    kept = " What has arrived is kept, and the next try resumes it." if _Part(target).size else ""
+    return WeightsError(
+        f"{url}: cannot be downloaded ({reason}).{kept} Without a network, put the file at "
+        f"{target} ({CACHE_VARIABLE} moves the cache), or name a local copy."
+    )
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the lock of a download, so that of several processes one downloads.
+
+    Raises:
+        WeightsError: the cache cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(file_lock(str(target)))
+        except OSError as error:
+            raise _unwritable(target, error) from error
+        yield
+
+
+def _server(url: str) -> tuple[str, int]:
+    """Return host and port of the server, or proxy, that a request for `url` goes to."""
+    parts = urlparse(url)
+    proxy = getproxies().get(parts.scheme)
+    if proxy and not proxy_bypass(parts.hostname or ""):
+        parts = urlparse(proxy if "://" in proxy else f"http://{proxy}")
+    return parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)
+
+
+def _accepts_connections(host: str, port: int, seconds: float) -> bool:
+    """Try to connect in a thread, since looking up a name has no timeout of its own."""
+    connected: list[bool] = []
+
+    def connect() -> None:
+        try:
+            with socket.create_connection((host, port), timeout=seconds):
+                connected.append(True)
+        except OSError:
+            pass
+
+    thread = Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(connected)
 
 
 class _Part:

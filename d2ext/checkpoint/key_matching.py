@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from torch import nn
 
+from d2ext.checkpoint.families import describe_family
 from d2ext.checkpoint.layouts import Weights, registered_layouts
 from d2ext.errors import WeightsError
 
@@ -54,6 +55,11 @@ class Match:
         """True if hardly any tensor of the file matches: it is of another model."""
         of_file = len(self.matched) + len(self.unexpected) + len(self.mismatched)
         return len(self.matched) <= LEAST_USED * of_file
+
+    def names(self) -> list[str]:
+        """Return the names of all tensors of the file, ours where they are known."""
+        mismatched = [name for name, _, _ in self.mismatched]
+        return [*self.matched, *self.unexpected, *mismatched, *self.unused]
 
     def summary(self) -> str:
         """Summarise in some lines what matched, what stays fresh and what is unused."""
@@ -110,9 +116,11 @@ def check_classes(names: Sequence[str] | None, class_names: Sequence[str] | None
     )
 
 
-def refuse_foreign(path: str | PurePath, found: Match) -> None:
-    """Refuse weights of another model.
+def refuse_foreign(path: str | PurePath, found: Match, config: str = "") -> None:
+    """Refuse weights of another model; say which one, and what loads it.
 
+    Args:
+        config: YAML of the config that d2ext wrote into the file, if there is one.
     Raises:
         WeightsError: hardly any tensor of the file matches one of the model.
     """
@@ -121,8 +129,8 @@ def refuse_foreign(path: str | PurePath, found: Match) -> None:
     known = [layout.name for layout in registered_layouts()]
     unknown = "" if found.layout in known else f" or of another layout than {', '.join(known)}"
     raise WeightsError(
-        f"{path}: weights of another model{unknown}; compare MODEL in the config.\n"
-        f"  {found.summary()}"
+        f"{path}: weights of another model{unknown}; compare MODEL in the config."
+        f"{_origin(found, config)}\n  {found.summary()}"
     )
 
 
@@ -140,17 +148,31 @@ def refuse_other_architecture(path: str | PurePath, found: Match, model: nn.Modu
         )
 
 
-def refuse_incomplete(path: str | PurePath, found: Match) -> None:
+def refuse_incomplete(path: str | PurePath, found: Match, config: str = "") -> None:
     """Refuse incomplete weights, whose evaluation would be meaningless.
 
+    Args:
+        config: YAML of the config that d2ext wrote into the file, if there is one.
     Raises:
         WeightsError: some weights of the model are not in the file.
     """
     if not found.complete:
         raise WeightsError(
             f"{path}: does not hold all weights of this model; use the config that it was "
-            f"trained with.\n  {found.summary()}"
+            f"trained with.{_origin(found, config)}\n  {found.summary()}"
         )
+
+
+def _origin(found: Match, config: str) -> str:
+    """Return a sentence about the model that a file is for, with a space before it, or ""."""
+    trained = re.search(r"^ *META_ARCHITECTURE: (\w+)$", config, re.MULTILINE)
+    if trained:
+        return (
+            f" It was trained by d2ext with MODEL.META_ARCHITECTURE {trained[1]}; the config is in "
+            "the file, and evaluation takes it where --config-file is left out."
+        )
+    family = describe_family(found.names())
+    return f" {family}" if family else ""
 
 
 def _listed(title: str, items: Sequence[str], shown: Sequence[str]) -> list[str]:

@@ -46,7 +46,11 @@ def add_auto_config(cfg: CfgNode) -> None:
 
 
 def add_backbone_config(cfg: CfgNode) -> None:
-    """Add `MODEL.SWIN`, `.TIMM`, `.FPN` and `.RESNETS`, read by `d2ext.modeling.backbone`."""
+    """Add `MODEL.SWIN`, `.TIMM`, `.FPN` and `.RESNETS`, read by `d2ext.modeling.backbone`.
+
+    `MODEL.PUBLISHED_WEIGHTS` is read by `d2ext.engine.pretrained`.
+    """
+    cfg.MODEL.PUBLISHED_WEIGHTS = []  # where WEIGHTS is auto: names to take if they can be had
     swin = cfg.MODEL.SWIN = CfgNode()
     swin.EMBED_DIM = 96  # channels of the first stage; doubled by every further one
     swin.DEPTHS = [2, 2, 6, 2]  # blocks of each stage
@@ -62,6 +66,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     timm.NAME = "resnet18"  # a name of timm.list_models()
     timm.OUT_FEATURES = ["stride8", "stride16", "stride32"]  # "stride" and a number
     timm.PRETRAINED = False  # fetch timm's weights
+    timm.FREEZE_NORM = False  # batch norms keep their statistics, scale and shift
 
     fpn = cfg.MODEL.FPN
     fpn.BOTTOM_UP = "SwinTransformer"  # registered name of the backbone below FPNBackbone
@@ -96,7 +101,7 @@ def add_atss_config(cfg: CfgNode) -> None:
     """Add `MODEL.ATSS`, read by `d2ext.modeling.dense_heads.atss`."""
     atss = cfg.MODEL.ATSS = CfgNode()
     atss.NUM_CLASSES = 80  # set from the data unless a config names another
-    atss.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    atss.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]  # feature maps of the backbone, finest first
     atss.NUM_CONVS = 4  # 3x3 convolutions before the predictors; 0 with DyHead
     atss.CHANNELS = 256  # channels of these convolutions
     atss.NORM = "GN"  # of these convolutions; "" for none
@@ -105,9 +110,9 @@ def add_atss_config(cfg: CfgNode) -> None:
     atss.TOPK = 9  # candidate anchors of a box on each level
     atss.PRIOR_PROB = 0.01  # the class probability that the bias starts from
     atss.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh
-    atss.FOCAL_LOSS_ALPHA = 0.25
-    atss.FOCAL_LOSS_GAMMA = 2.0
-    atss.REG_LOSS_WEIGHT = 2.0
+    atss.FOCAL_LOSS_ALPHA = 0.25  # weight of positives in the focal loss
+    atss.FOCAL_LOSS_GAMMA = 2.0  # exponent of the focal loss
+    atss.REG_LOSS_WEIGHT = 2.0  # weight of the box loss
     atss.SCORE_THRESH_TEST = 0.05  # of the class probability alone
     atss.TOPK_CANDIDATES_TEST = 1000  # kept per level before NMS
     atss.NMS_THRESH_TEST = 0.6  # IoU
@@ -117,7 +122,7 @@ def add_fcos_config(cfg: CfgNode) -> None:
     """Add `MODEL.FCOS`, read by `d2ext.modeling.dense_heads.fcos`."""
     fcos = cfg.MODEL.FCOS = CfgNode()
     fcos.NUM_CLASSES = 80  # set from the data unless a config names another
-    fcos.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    fcos.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]  # feature maps of the backbone, finest first
     fcos.NUM_SHARED_CONVS = 0  # 3x3 convolutions below both towers
     fcos.NUM_CLS_CONVS = 4  # 3x3 convolutions of the tower for the classes
     fcos.NUM_BOX_CONVS = 4  # of that for the boxes
@@ -131,8 +136,8 @@ def add_fcos_config(cfg: CfgNode) -> None:
     fcos.QUALITY_BRANCH = "box"  # the tower it is predicted from: box or class
     fcos.BOX_LOSS = "giou"  # giou, iou (its logarithm), linear_iou; rotated: linear_iou, prob_iou
     fcos.PRIOR_PROB = 0.01  # the class probability that the bias starts from
-    fcos.FOCAL_LOSS_ALPHA = 0.25
-    fcos.FOCAL_LOSS_GAMMA = 2.0
+    fcos.FOCAL_LOSS_ALPHA = 0.25  # weight of positives in the focal loss
+    fcos.FOCAL_LOSS_GAMMA = 2.0  # exponent of the focal loss
     fcos.SCORE_THRESH_TEST = 0.05  # of the class probability
     fcos.THRESH_WITH_QUALITY = False  # of its product with the quality instead
     fcos.TOPK_CANDIDATES_TEST = 1000  # kept per level before NMS
@@ -142,6 +147,7 @@ def add_fcos_config(cfg: CfgNode) -> None:
 def add_solver_config(cfg: CfgNode) -> None:
     """Add `SOLVER`, read by `d2ext.engine`."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD or ADAMW
+    cfg.SOLVER.LR_FOR_16_IMAGES = 0.0  # where BASE_LR is auto; 0: ADAMW 2e-4, SGD 0.01
     cfg.SOLVER.PARAM_GROUPS = []  # rules: pattern, lr_factor, layer_decay, weight_decay
     cfg.SOLVER.WARMUP_POWER = 4.0  # exponent of the rise where WARMUP_METHOD is "power"
     cfg.SOLVER.MAX_EPOCHS = 0  # length in epochs; 0: MAX_ITER sets the length
@@ -163,6 +169,7 @@ def add_test_config(cfg: CfgNode) -> None:
     cfg.TEST.SLICE_SIZE = 0  # also detect in tiles of this side, in pixels; 0: no tiles
     cfg.TEST.SLICE_OVERLAP = 0.2  # minimum overlap of neighbouring tiles, as a share of their side
     cfg.TEST.AUG.NMS_THRESH = 0.5  # IoU threshold of the NMS that merges augmented views
+    cfg.TEST.BOUNDARY_IOU = False  # also measure masks by boundary IoU, as boundary/AP
     cfg.TEST.PICTURES = 16  # maximum of validation images in predictions_<name>.jpg; 0: no picture
 
 

@@ -1,6 +1,5 @@
 """The cache of derived files: each file or folder is there complete or not at all."""
 
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -8,14 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from d2ext.errors import OutputError
-from d2ext.files import replacing
-
-ENVIRONMENT_VARIABLE = "D2EXT_CACHE"
-
-
-def cache_folder() -> Path:
-    """Return the folder of derived files: $D2EXT_CACHE, or ~/.cache/d2ext. Not created here."""
-    return Path(os.environ.get(ENVIRONMENT_VARIABLE) or Path.home() / ".cache" / "d2ext")
+from d2ext.files import CACHE_VARIABLE, replacing
 
 
 def cached_file(path: Path, write: Callable[[Path], None]) -> Path:
@@ -66,5 +58,5 @@ def _explaining(path: Path) -> Iterator[None]:
     except (OSError, OutputError) as error:
         raise OutputError(
             f"{path}: the cache cannot be written ({error.__cause__ or error}). "
-            f"Free some space, or set {ENVIRONMENT_VARIABLE} to a folder that can be written."
+            f"Free some space, or set {CACHE_VARIABLE} to a folder that can be written."
         ) from error

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from d2ext.data.cache import cache_folder, cached_file
+from d2ext.data.cache import cached_file
 from d2ext.data.cleaning import as_file_name, clean, image_root, note_dropped
 from d2ext.data.conversion.coco import category_ids, write_coco_file
 from d2ext.data.formats import DatasetSplit, load_split
@@ -23,6 +23,7 @@ from d2ext.data.image_info_cache import infos_kept
 from d2ext.data.issues import Issue
 from d2ext.data.parallel import worker_pool
 from d2ext.errors import ConfigError, DataError
+from d2ext.files import cache_folder
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 _VERSION = 3  # of the COCO files in the cache: raise it when their content changes

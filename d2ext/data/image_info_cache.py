@@ -11,11 +11,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from d2ext.data.cache import cache_folder
 from d2ext.data.image_info import THUMBNAIL, ImageInfo, read_image_info
 from d2ext.data.parallel import map_files, start_calls
 from d2ext.errors import OutputError
-from d2ext.files import replacing
+from d2ext.files import cache_folder, replacing
 
 _VERSION = 2  # of the cached files: raise it when `ImageInfo` changes
 _COLUMNS = ("problem", "detail", "size", "orientation", "format", "mode", "frames", "blank")

@@ -7,9 +7,10 @@ from typing import Any
 
 from PIL import Image
 
-from d2ext.data.cache import cache_folder, cached_folder
+from d2ext.data.cache import cached_folder
 from d2ext.data.catalog import DatasetSpec, load_dataset, set_metadata
 from d2ext.data.shapes_render import CLASSES, VERSION, render
+from d2ext.files import cache_folder
 from detectron2.data import DatasetCatalog
 
 SPLITS = {"train": 800, "val": 120}  # images

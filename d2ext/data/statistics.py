@@ -31,6 +31,7 @@ class DatasetStats:
         num_keypoints: the most that an object has.
         labelled_keypoints: keypoints of all objects whose visibility is not 0.
         num_difficult: objects that are marked difficult.
+        rotated: the boxes are rotated.
         annotated: "boxes", "masks", "keypoints", "semantic masks", "panoptic masks", and what
             `register_annotation` adds to them.
         thing_ids: of panoptic data, those of `stuff_names` that are things.
@@ -47,6 +48,7 @@ class DatasetStats:
     num_keypoints: int = 0
     labelled_keypoints: int = 0
     num_difficult: int = 0
+    rotated: bool = False
     annotated: frozenset[str] = frozenset()
     thing_ids: tuple[int, ...] = ()
 
@@ -91,6 +93,7 @@ def dataset_stats(names: Sequence[str]) -> DatasetStats:
         num_keypoints=max(f.num_keypoints for f in stats),
         labelled_keypoints=sum(f.labelled_keypoints for f in stats),
         num_difficult=sum(f.num_difficult for f in stats),
+        rotated=any(f.rotated for f in stats),
         annotated=frozenset.union(*(f.annotated for f in stats)),
         thing_ids=stats[0].thing_ids,
     )
@@ -165,6 +168,7 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
         num_keypoints=max((len(o.get("keypoints", ())) // 3 for o in flat), default=0),
         labelled_keypoints=sum(v > 0 for o in flat for v in o.get("keypoints", ())[2::3]),
         num_difficult=sum(bool(o.get("difficult")) for o in flat),
+        rotated=any(flat[number]["bbox_mode"] == BoxMode.XYWHA_ABS for number in boxed),
         annotated=_annotated(dicts, flat),
         thing_ids=tuple(numbers) or _thing_ids(dicts),
     )

@@ -11,11 +11,15 @@ import numpy as np
 from d2ext.config.load import num_classes_keys
 from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data.statistics import DatasetStats
+from d2ext.engine import pretrained
+from d2ext.engine.batch_probe import Probe, largest_batch
+from d2ext.engine.reasoned import Reasoned
 from d2ext.errors import ConfigError
 from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 
 COCO_KEYPOINTS = 17
+MAX_BATCH_PER_GPU = 32
 
 logger = logging.getLogger(__name__)
 
@@ -29,23 +33,14 @@ class Machine:
         processes: number of training processes over all machines.
         cores: CPU cores per process.
         bfloat16: the device computes in bfloat16 without emulation.
+        probe: tries batch sizes on the GPU, see `d2ext.engine.batch_probe`; None: not available.
     """
 
     device: str
     processes: int
     cores: int
     bfloat16: bool
-
-
-@dataclass(frozen=True)
-class Reasoned:
-    """A derived value with an explanation for the log."""
-
-    value: Any
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.value} ({self.reason})"
+    probe: Probe | None = None
 
 
 Rule = Callable[[CfgNode, DatasetStats, Machine], Any]
@@ -144,6 +139,36 @@ def _write(cfg: CfgNode, key: str, value: Any) -> None:
     cfg.merge_from_list([key, value])
 
 
+def _weights(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> Reasoned:
+    """Choose among the weights of this machine; `prepare` has downloaded before."""
+    return pretrained.choose_weights(cfg, fetch=False)
+
+
+def _pixel_format(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:
+    """Take the order of channels that the weights were trained with; RGB if nobody says so."""
+    return (pretrained.pixels_of(cfg.MODEL.WEIGHTS) or pretrained.IMAGENET_PIXELS).format
+
+
+def _pixel_mean(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[float]:
+    """Take the mean that the weights were trained with; ImageNet's if nobody says so."""
+    return list((pretrained.pixels_of(cfg.MODEL.WEIGHTS) or pretrained.IMAGENET_PIXELS).mean)
+
+
+def _pixel_std(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[float]:
+    """Take the deviation that the weights were trained with; ImageNet's if nobody says so."""
+    return list((pretrained.pixels_of(cfg.MODEL.WEIGHTS) or pretrained.IMAGENET_PIXELS).std)
+
+
+def _freeze_at(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Freeze the stem and the first stage of pretrained weights."""
+    return pretrained.freeze_at(cfg)
+
+
+def _param_groups(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[dict[str, object]]:
+    """Let a pretrained backbone learn slower."""
+    return pretrained.param_groups(cfg)
+
+
 def _short_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     """Derive the test size, a multiple of 32, from the median short side of the images.
 
@@ -177,17 +202,20 @@ def _anchor_sizes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[l
     return [[base * 2**level] for level in range(5)]
 
 
-def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Derive the batch size: per GPU 2 images of 800 pixels (more if smaller), per CPU 4.
+def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int | Reasoned:
+    """Derive the batch size: on a GPU what fits into its memory, on a CPU 4 or its cores.
 
-    A batch holds at most 1/8 of the data set.
+    An epoch has at least eight batches, so that a tiny data set is not one batch. Without a probe,
+    a GPU gets 2 images of 800 pixels, more if smaller.
     """
-    per_process = 4
-    if machine.device == "cuda":
-        per_process = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
-    # At least eight batches per epoch, so that a tiny data set is not one batch.
     fitting = max(1, len(stats.image_sizes) // (8 * machine.processes))
-    return machine.processes * min(per_process, fitting)
+    if machine.device != "cuda":
+        return machine.processes * min(max(4, min(16, machine.cores)), fitting)
+    per_gpu = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
+    if machine.probe is None:
+        return machine.processes * min(per_gpu, fitting)
+    size = largest_batch(machine.probe(cfg, stats), per_gpu, min(MAX_BATCH_PER_GPU, fitting))
+    return Reasoned(machine.processes * size, "a training step of so many images was tried")
 
 
 def _use_checkpoint(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
@@ -218,13 +246,15 @@ def _mixed_precision(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> boo
 
 
 def _learning_rate(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> float:
-    """Derive the learning rate from the batch size: AdamW 2e-4, SGD 0.01 for 16 images.
+    """Derive the learning rate from the batch size and SOLVER.LR_FOR_16_IMAGES.
 
     AdamW scales by the square root of the batch size, SGD linearly.
     """
-    ratio = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE / 16
-    adaptive = cfg.SOLVER.OPTIMIZER == "ADAMW"
-    return float(f"{2e-4 * math.sqrt(ratio) if adaptive else 0.01 * ratio:.3g}")
+    solver = cfg.SOLVER
+    ratio = solver.IMS_PER_BATCH * solver.ACCUMULATE / 16
+    adaptive = solver.OPTIMIZER == "ADAMW"
+    rate = solver.LR_FOR_16_IMAGES or (2e-4 if adaptive else 0.01)
+    return float(f"{rate * (math.sqrt(ratio) if adaptive else ratio):.3g}")
 
 
 def _iterations(cfg: CfgNode, stats: DatasetStats) -> int:
@@ -274,6 +304,12 @@ def _keypoint_sigmas(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> lis
 
 
 # The order matters: a rule reads the values of the keys above it.
+register_auto(pretrained.KEY, _weights)
+register_auto("INPUT.FORMAT", _pixel_format)
+register_auto("MODEL.PIXEL_MEAN", _pixel_mean)
+register_auto("MODEL.PIXEL_STD", _pixel_std)
+register_auto("MODEL.BACKBONE.FREEZE_AT", _freeze_at)
+register_auto("SOLVER.PARAM_GROUPS", _param_groups)
 register_auto("INPUT.MIN_SIZE_TRAIN", _min_size_train)
 register_auto("INPUT.MAX_SIZE_TRAIN", _max_size)
 register_auto("INPUT.MIN_SIZE_TEST", _short_side)
@@ -286,10 +322,10 @@ register_auto("MODEL.ANCHOR_GENERATOR.SIZES", _anchor_sizes)
 register_auto("MODEL.DYHEAD.USE_CHECKPOINT", _use_checkpoint)
 register_auto("MODEL.SWIN.USE_CHECKPOINT", _use_checkpoint)
 register_auto("DATALOADER.NUM_WORKERS", _workers)
+register_auto("SOLVER.AMP.ENABLED", _mixed_precision)
 register_auto("SOLVER.IMS_PER_BATCH", _batch_size)
 register_auto("SOLVER.MAX_EPOCHS", _epochs)
 register_auto("SOLVER.BASE_LR", _learning_rate)
-register_auto("SOLVER.AMP.ENABLED", _mixed_precision)
 register_auto("MODEL.SWIN.DROP_PATH_RATE", _drop_path)
 register_auto("SOLVER.WARMUP_ITERS", _warmup)
 register_auto("SOLVER.CHECKPOINT_PERIOD", _period)

@@ -80,7 +80,9 @@ def load_run_config(
         return cfg, _ignored(args, cfg) if args.config_file else []
     if args.config_file:
         return load_config(args.config_file, args.opts), []
-    return load_config(DEFAULT, args.opts), [f"config: {DEFAULT}; --config-file names another"]
+    cfg = load_config(DEFAULT, args.opts)
+    # The recipe for the user's own data is chosen once these are known: see `recipe_choice`.
+    return cfg, [] if args.train else [f"config: {DEFAULT}; --config-file names another"]
 
 
 def _ignored(args: argparse.Namespace, cfg: CfgNode) -> list[str]:

@@ -21,8 +21,10 @@ from d2ext.config import load_config
 from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
 from d2ext.data.catalog import describe_datasets, reading_ahead, replace_datasets
 from d2ext.data.learnable import check_learnable
+from d2ext.engine import pretrained
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.auto import Machine, check_auto, inherit_auto, resolve_auto
+from d2ext.engine.batch_probe import probe_memory
 from d2ext.engine.check_before_training import check_before_training
 from d2ext.engine.compatibility import check_compatibility, check_training_data
 from d2ext.engine.config_choice import (
@@ -37,6 +39,7 @@ from d2ext.engine.dataset_arguments import find_datasets, refuse_other_data
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import started_rank, world_size
 from d2ext.engine.param_groups import read_rules
+from d2ext.engine.recipe_choice import choose_recipe
 from d2ext.engine.run_folder import check_output, claim_folder, newest_run, release_folder
 from d2ext.engine.schedule import resolve_schedule
 from d2ext.engine.value_checks import check_values
@@ -89,7 +92,8 @@ def _prepared(
     """Resolve a config that is loaded.
 
     `cfg` is written in this function alone: by the assignments below, and in place by
-    `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return values.
+    `choose_start`, `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return
+    values.
 
     Args:
         saved: metadata of `weights`, which are resumed or evaluated.
@@ -108,10 +112,12 @@ def _prepared(
 
     cfg.MODEL.DEVICE, device_note = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     notes += [device_note] if device_note else []
+    if args.train and not (args.config_file or saved):
+        cfg, line = recipe_for_data(cfg, args)
+        notes.append(line)
     check_names(cfg)  # of data sets, too, which are registered by now
-    if not weights and cfg.MODEL.WEIGHTS:
-        check_weights_name(cfg.MODEL.WEIGHTS)
-        local_file(cfg.MODEL.WEIGHTS)  # downloaded before the data are read, in one process
+    if not weights:  # downloaded before the data are read, in one process
+        notes.insert(0, choose_start(cfg))
     if "config" in saved:
         inherit_auto(cfg, saved["config"])
         notes.append(f"values of {weights} hold for what was auto")
@@ -130,6 +136,7 @@ def _prepared(
 
     decided = resolve_auto(cfg, stats, machine(cfg, args))
     if not args.eval_only:
+        notes += [] if weights else pretrained.check_pixels(cfg)
         notes += check_training_data(cfg, stats)
         notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
@@ -165,6 +172,44 @@ def resumed_folder(args: argparse.Namespace) -> Path:
     """Return the folder that `--resume` goes on in: the one named, or the newest run's."""
     typed = typed_value(args.opts, "OUTPUT_DIR")
     return Path(typed) if typed else newest_run(Path(_of_file(args, "OUTPUT_DIR")))
+
+
+def recipe_for_data(cfg: CfgNode, args: argparse.Namespace) -> tuple[CfgNode, str]:
+    """Load the recipe that fits the data and the device, for a training that names no config.
+
+    Args:
+        cfg: the default config, its data sets registered and its device chosen; not changed.
+    Returns:
+        The config of the recipe with data, device and folder of `cfg`, and a line for the log.
+    """
+    device = cfg.MODEL.DEVICE.partition(":")[0]
+    path, line = choose_recipe(dataset_stats(cfg.DATASETS.TRAIN), device)
+    recipe = load_config(path, args.opts)
+    check_values(recipe)
+    check_auto(recipe)
+    read_rules(recipe)
+    recipe.DATASETS, recipe.OUTPUT_DIR = cfg.DATASETS, cfg.OUTPUT_DIR
+    recipe.MODEL.DEVICE = cfg.MODEL.DEVICE
+    return recipe, line
+
+
+def choose_start(cfg: CfgNode) -> str:
+    """Choose the weights of a new training where MODEL.WEIGHTS is `auto`, in place; fetch them.
+
+    Returns:
+        A line for the head of the log: what the run starts from, and what that means.
+    Raises:
+        WeightsError: weights that the config names cannot be had.
+    """
+    if pretrained.KEY in cfg.AUTO:
+        chosen = pretrained.choose_weights(cfg, fetch=True)
+        cfg.MODEL.WEIGHTS = chosen.value
+        cfg.AUTO.remove(pretrained.KEY)
+        return f"weights: {chosen}" if chosen.value else f"weights: {chosen.reason}"
+    if cfg.MODEL.WEIGHTS:
+        check_weights_name(cfg.MODEL.WEIGHTS)
+        local_file(cfg.MODEL.WEIGHTS)
+    return f"weights: {cfg.MODEL.WEIGHTS or 'random'}"
 
 
 def output_folder(cfg: CfgNode, args: argparse.Namespace, weights: str) -> tuple[str, list[str]]:
@@ -240,6 +285,7 @@ def machine(cfg: CfgNode, args: argparse.Namespace) -> Machine:
         processes=world_size(args),
         cores=(os.cpu_count() or 1) // max(1, args.num_gpus),
         bfloat16=native_bfloat16(device),
+        probe=probe_memory if device == "cuda" and not args.eval_only else None,
     )
 
 

@@ -1,9 +1,11 @@
 """One training iteration: forward, backward and optimizer step, with gradient accumulation."""
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,6 +24,8 @@ from detectron2.utils.events import get_event_storage
 
 Batch = list[dict[str, Any]]
 SHOWN = 16  # maximum number of image names in a message
+
+logger = logging.getLogger(__name__)
 
 
 class TrainStep(SimpleTrainer):
@@ -54,6 +58,7 @@ class TrainStep(SimpleTrainer):
         # bfloat16 has float32's range, so its gradients do not underflow and need no scaling.
         scaled = dtype is torch.float16 and self.device == "cuda"
         self.scaler = torch.amp.GradScaler(self.device, enabled=scaled)
+        self.parts = 1  # that each batch is computed in, more where memory runs out
         self._batches: Iterator[Batch] | None = None
 
     def run_step(self) -> None:
@@ -65,11 +70,7 @@ class TrainStep(SimpleTrainer):
         self.optimizer.zero_grad()
         found = [self._next_batch() for _ in range(self.accumulate)]
         batches, waited = [batch for batch, _ in found], sum(seconds for _, seconds in found)
-        names = [[str(image.get("file_name", "?")) for image in batch] for batch in batches]
-        weights, losses = batch_weights(self._own_model, batches), []
-        for part, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
-            with self._synchronised(part + 1 == self.accumulate), self._explained(names[part]):
-                losses.append(self._forward_backward(batch, part, weight))
+        losses, weights, names = self._forward_backward_all(batches)
         self._check_all_used()
         self.after_backward()
         norm = self._clip()
@@ -144,6 +145,50 @@ class TrainStep(SimpleTrainer):
                 "train together. Set SOLVER.FIND_UNUSED_PARAMETERS True, or freeze them."
             )
 
+    def _forward_backward_all(
+        self, batches: list[Batch]
+    ) -> tuple[list[dict[str, Tensor]], list[float], list[list[str]]]:
+        """Add up the gradients of all batches, each in more parts from when memory runs out.
+
+        Returns:
+            Per part: its losses, their weight in the step, and the names of its images.
+        """
+        while True:
+            parts = [part for batch in batches for part in _split(batch, self.parts)]
+            weights = batch_weights(self._own_model, parts)
+            names = [[str(image.get("file_name", "?")) for image in part] for part in parts]
+            losses = []
+            try:
+                for i, (part, weight) in enumerate(zip(parts, weights, strict=True)):
+                    with self._synchronised(i + 1 == len(parts)), self._explained(names[i]):
+                        losses.append(self._forward_backward(part, i, weight))
+                return losses, weights, names
+            except torch.OutOfMemoryError as error:
+                self._use_more_parts(max(map(len, batches)), error)
+            # Behind the handler, whose error keeps the tensors of the failed pass alive.
+            del losses
+            self.optimizer.zero_grad()
+            torch.cuda.empty_cache()
+
+    def _use_more_parts(self, size: int, error: torch.OutOfMemoryError) -> None:
+        """Double the parts that a batch of `size` images is computed in.
+
+        Raises:
+            UserError: it is one image by now, or other processes wait for this one.
+        """
+        if self.parts >= size or comm.get_world_size() > 1:
+            raise UserError(
+                f"iteration {self.iter}: out of memory with {-(-size // self.parts)} images in a "
+                "pass. Lower SOLVER.IMS_PER_BATCH or INPUT.MIN_SIZE_TRAIN, or switch gradient "
+                "checkpointing on (USE_CHECKPOINT True)."
+            ) from error
+        self.parts *= 2
+        logger.warning(
+            "iteration %d: out of memory: each batch is computed in %d parts from here on; "
+            "SOLVER.IMS_PER_BATCH %d would fit at once",
+            *(self.iter, self.parts, -(-size // self.parts)),
+        )
+
     def _forward_backward(self, batch: Batch, part: int, weight: float) -> dict[str, Tensor]:
         seed_step(self.seed, comm.get_rank(), self.iter, part)
         with torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype is not None):
@@ -217,6 +262,12 @@ def _sum(terms: list[dict[str, float]], weights: Sequence[float]) -> dict[str, f
     names = dict.fromkeys(name for each in terms for name in each)
     pairs = list(zip(terms, weights, strict=True))
     return {name: sum(each.get(name, 0.0) * weight for each, weight in pairs) for name in names}
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    """Split a batch into parts of nearly equal size."""
+    ends = [round(len(batch) * i / parts) for i in range(parts + 1)]
+    return [batch[a:b] for a, b in pairwise(ends) if b > a]
 
 
 def _class(optimizer: torch.optim.Optimizer) -> str:

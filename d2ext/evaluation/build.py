@@ -7,6 +7,7 @@ from pathlib import Path
 
 from d2ext.config import learns_rotated_boxes
 from d2ext.data.catalog import set_metadata
+from d2ext.evaluation.boundary_iou import BoundaryIoUEvaluator
 from d2ext.evaluation.by_output import EvaluatorsByOutput
 from d2ext.evaluation.coco_ap import CocoAp, RotatedCocoAp
 from d2ext.evaluation.panoptic_evaluator import PanopticEvaluator
@@ -68,6 +69,8 @@ def _coco(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     if learns_rotated_boxes(cfg):
         return _rotated(cfg, name, folder)  # predictions have angles even where the data have none
     sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
+    if cfg.TEST.BOUNDARY_IOU:
+        return BoundaryIoUEvaluator(name, folder, kpt_oks_sigmas=sigmas)
     return CocoAp(name, tasks=_tasks(cfg, name), output_dir=folder, kpt_oks_sigmas=sigmas)
 
 

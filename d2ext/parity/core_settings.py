@@ -80,9 +80,9 @@ FCOS = Section(
     ),
 )
 PROPOSAL_GENERATOR = Section("MODEL.PROPOSAL_GENERATOR")
-RPN = Section("MODEL.RPN")
-ROI_HEADS = Section("MODEL.ROI_HEADS", elsewhere=("max_detections",))
-ROI_BOX_HEAD = Section("MODEL.ROI_BOX_HEAD")
+RPN = Section("MODEL.RPN", ignored=("words",))
+ROI_HEADS = Section("MODEL.ROI_HEADS", ignored=("words",), elsewhere=("max_detections",))
+ROI_BOX_HEAD = Section("MODEL.ROI_BOX_HEAD", ignored=("words",))
 QUALITIES = {"ctrness": "centerness", "centerness": "centerness", "iou": "iou"}
 BRANCHES = {"bbox_tower": "box", "cls_tower": "class"}
 
@@ -105,7 +105,7 @@ def _set_resnet(cfg: CfgNode, settings: Settings, shapes: Shapes) -> None:
 
 def _set_swin(cfg: CfgNode, settings: Settings, shapes: Shapes) -> None:
     cfg.MODEL.FPN.BOTTOM_UP = "SwinTransformer"
-    cfg.MODEL.SWIN.DROP_PATH_RATE = 0.0
+    cfg.MODEL.SWIN.DROP_PATH_RATE, cfg.MODEL.BACKBONE.FREEZE_AT = 0.0, 0
 
 
 def _set_dyhead(cfg: CfgNode, settings: Settings, shapes: Shapes) -> None:
@@ -179,4 +179,5 @@ register_parity_settings("rpn", RPN)
 register_parity_settings(
     "roi_heads", ROI_HEADS, rule=_set_roi_heads, architecture="GeneralizedRCNN"
 )
-register_parity_settings("roi_box_head", ROI_BOX_HEAD)
+for _name in ("roi_box_head", "box_head"):
+    register_parity_settings(_name, ROI_BOX_HEAD)

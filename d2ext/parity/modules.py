@@ -21,7 +21,7 @@ def swin_backbone(case: Case) -> dict[str, Tensor]:
     """Run a bare Swin on one image of any size."""
     cfg = get_cfg()
     SWIN.merge(cfg, "config", case.config)
-    cfg.MODEL.SWIN.DROP_PATH_RATE = 0.0
+    cfg.MODEL.SWIN.DROP_PATH_RATE, cfg.MODEL.BACKBONE.FREEZE_AT = 0.0, 0
     model = SwinTransformer(cfg, ShapeSpec(channels=3))
     parameters = case.load(model)
     inputs = {"input.image": _images(case.facts["input"])}

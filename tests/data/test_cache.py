@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from d2ext.data.cache import cache_folder, cached_file, cached_folder
+from d2ext.data.cache import cached_file, cached_folder
 from d2ext.errors import OutputError
+from d2ext.files import cache_folder
 
 
 def test_the_cache_is_below_the_home_unless_the_environment_says_otherwise(monkeypatch, tmp_path):

@@ -224,3 +224,23 @@ def test_a_malformed_rule_for_parameter_groups_is_refused_before_data_are_read(t
     rules = ("SOLVER.PARAM_GROUPS", "[{'patern': 'backbone.*'}]")
     with pytest.raises(ConfigError, match=r"SOLVER\.PARAM_GROUPS: .* is not a rule"):
         prepare(parse(tmp_path, "--train no.json:no", rules))
+
+
+def test_without_a_config_the_recipe_follows_the_data(tmp_path, monkeypatch):
+    monkeypatch.setattr("d2ext.checkpoint.uri.find_model", lambda name: None)
+    words = ["--train", data(tmp_path), "--val", "0.25", "MODEL.DEVICE", "cpu"]
+    words += ["OUTPUT_DIR", str(tmp_path / "out"), "SOLVER.MAX_EPOCHS", "7"]
+    prepared = prepare(argument_parser().parse_args(words))
+    notes = "\n".join(prepared.notes)
+    assert "config: configs/dyhead_regnetx200m.yaml (boxes in" in notes
+    assert "--config-file names another" in notes
+    assert prepared.cfg.MODEL.TIMM.NAME == "regnetx_002"
+    assert prepared.cfg.DATASETS.TRAIN == ("train",)
+    assert prepared.cfg.DATASETS.TEST == ("val",)
+    assert str(tmp_path / "out") == prepared.cfg.OUTPUT_DIR
+
+
+def test_the_first_line_says_what_the_run_starts_from(tmp_path):
+    assert prepare(parse(tmp_path)).notes[0].startswith("weights: random: expect")
+    given = ("MODEL.WEIGHTS", "")
+    assert prepare(parse(tmp_path, "", given)).notes[0] == "weights: random"

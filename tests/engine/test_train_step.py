@@ -128,3 +128,49 @@ def test_random_numbers_of_a_step_follow_from_the_seed() -> None:
 
     assert weight(1, draws=1) == weight(1, draws=5)
     assert weight(1, draws=1) != weight(2, draws=1)
+
+
+class SmallMemory(Square):
+    """Runs out of memory with more than `room` images at once."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.sizes = room, []
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        self.sizes.append(len(batch))
+        if len(batch) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(batch)
+
+
+def train_in(room: int, *, steps: int = 1) -> SmallMemory:
+    images = [item(1.0), item(2.0), item(3.0), item(5.0)]
+    model = SmallMemory(room).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = TrainStep(model, [images] * steps, optimizer)
+    with EventStorage(0):
+        for trainer.iter in range(steps):
+            trainer.run_step()
+    return model
+
+
+def test_out_of_memory_steps_down_with_one_line_and_gives_the_same_step(caplog) -> None:
+    whole = train_in(4, steps=2)
+    parted = train_in(2, steps=2)
+    torch.testing.assert_close(parted.w, whole.w)
+    assert parted.sizes == [4, 2, 2, 2, 2]  # the second step begins with what fits
+    (line,) = [record.message for record in caplog.records]
+    assert line.startswith("iteration 0: out of memory: each batch is computed in 2 parts")
+    assert "SOLVER.IMS_PER_BATCH 2" in line
+
+
+def test_out_of_memory_in_the_middle_of_a_step_begins_it_again() -> None:
+    whole, parted = train_in(4), train_in(1)
+    torch.testing.assert_close(parted.w, whole.w)
+    assert parted.sizes == [4, 2, 1, 1, 1, 1]
+
+
+def test_an_image_too_large_for_the_memory_is_an_error_with_remedies() -> None:
+    with pytest.raises(UserError, match=r"out of memory with 1 images .*USE_CHECKPOINT True"):
+        train_in(0)

@@ -1,5 +1,6 @@
 """A server of files in memory that can be told to misbehave."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,18 +9,20 @@ from typing import Any
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content` under any name.
+    """Serves `content` under any name; names with "moved" in them redirect to it.
 
     Attributes:
         ranges: whether parts can be asked for.
         cut: connections break after so many bytes; 0: never.
         tag: version of the content; "" for none.
+        delay: seconds before the content comes.
         asked: the Range header of each request.
     """
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.ranges, self.cut, self.tag = content, True, 0, '"1"'
+        self.delay = 0.0
         self.asked: list[str | None] = []
 
     @property
@@ -32,7 +35,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         asked, content = self.headers.get("Range"), self.server.content
+        if "moved" in self.path:
+            self.send_response(302)
+            self.send_header("Location", self.path.replace("moved", "some"))
+            self.end_headers()
+            return
         self.server.asked.append(asked)
+        time.sleep(self.server.delay)
         same = self.headers.get("If-Range", self.server.tag) == self.server.tag
         start = 0
         if "missing" in self.path:

@@ -5,6 +5,7 @@ from d2ext.checkpoint.layouts.caffe2_detectron import CAFFE2_DETECTRON, CAFFE2_D
 from d2ext.checkpoint.layouts.caffe2_resnet import CAFFE2_RESNET
 from d2ext.checkpoint.layouts.detectron2 import DETECTRON2, DETECTRON2_RESNET
 from d2ext.checkpoint.layouts.dynamic_head import DYNAMIC_HEAD
+from d2ext.checkpoint.layouts.efficientnet_lite import EFFICIENTNET_LITE0, EFFICIENTNET_LITE1
 from d2ext.checkpoint.layouts.layout import Layout, Weights, register_layout, registered_layouts
 from d2ext.checkpoint.layouts.maskrcnn_benchmark import (
     MASKRCNN_BENCHMARK,
@@ -40,6 +41,8 @@ for _layout in (
     TORCHVISION_FCOS,
     MASKRCNN_BENCHMARK,
     MASKRCNN_BENCHMARK_FPN,
+    EFFICIENTNET_LITE0,
+    EFFICIENTNET_LITE1,
     TIMM_SWIN,
     SWIN,
     ADELAIDET_FCOS,

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from d2ext.data.cache import cache_folder, cached_folder
+from d2ext.data.cache import cached_folder
 from d2ext.data.formats.image_files import files_in, folders_in
 from d2ext.data.formats.text_files import decode
 from d2ext.errors import DataError
+from d2ext.files import cache_folder
 
 _OTHERS = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst")
 _ADDRESS = re.compile(r"^(https?|ftp|s3|gs|hdfs)://?", re.IGNORECASE)

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from d2ext.data.cache import cache_folder, cached_file
+from d2ext.data.cache import cached_file
 from d2ext.data.formats.dataset_split import DatasetSplit, Item
 from d2ext.data.formats.image_files import child, files_in, folders_in, image_size
 from d2ext.data.issues import reading_issue
 from d2ext.data.parallel import map_files
 from d2ext.data.segment_maps import position_map, read_segment_ids, segment_annotations
 from d2ext.errors import DataError
+from d2ext.files import cache_folder
 
 FORMAT = "Cityscapes"
 _IMAGE, _MAP = "_leftImg8bit.png", "_gtFine_instanceIds.png"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d2ext.config.projects import import_projects
 from d2ext.data.formats import (
     cityscapes,
     coco,
@@ -106,6 +107,8 @@ class DetectedFormat:
 def detect_format(path: Path | str, images: Path | str | None = None) -> DetectedFormat:
     """Detect the format of a file or folder, by names and hardly any content.
 
+    Formats of projects that no config has named are asked about a path that no other format knows.
+
     Args:
         path: annotations, or a folder that holds them and the images.
         images: their folder, where it cannot be found from `path`.
@@ -119,14 +122,22 @@ def detect_format(path: Path | str, images: Path | str | None = None) -> Detecte
         raise DataError(f"{path}: no such file or folder.{_neighbours(path)}")
     place = unpacked(path)
     with naming_user_paths():
-        found = [
-            DetectedFormat(path, known, parts)
-            for known in _FORMATS.values()
-            if (parts := known.find(place, images))
-        ]
+        found = _ask_formats(path, place, images)
+        if not found:
+            import_projects()
+            found = _ask_formats(path, place, images)
     if len(found) == 1:
         return found[0]
     raise DataError(with_user_paths(_ambiguous(path, found)) if found else _unknown(path, place))
+
+
+def _ask_formats(path: Path, place: Path, images: Path | None) -> list[DetectedFormat]:
+    """Return what the formats say of `place`, where the files of `path` are."""
+    return [
+        DetectedFormat(path, known, parts)
+        for known in _FORMATS.values()
+        if (parts := known.find(place, images))
+    ]
 
 
 def load_split(

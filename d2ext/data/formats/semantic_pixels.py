@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from d2ext.data.cache import cache_folder, cached_folder
+from d2ext.data.cache import cached_folder
 from d2ext.data.formats.dataset_split import DatasetSplit
 from d2ext.data.issues import reading_issue
+from d2ext.files import cache_folder
 
 IGNORE = 255
 MOST = 254  # classes that 8 bits can tell apart, beside "no class"

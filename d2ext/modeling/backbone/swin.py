@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
+from d2ext.modeling.backbone.freezing import FreezableStages, stages_to_freeze
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -21,7 +22,7 @@ PATCH_SIZE = 4
 
 
 @BACKBONE_REGISTRY.register()
-class SwinTransformer(Backbone):
+class SwinTransformer(FreezableStages, Backbone):
     """Feature maps "stage2" to "stage5" at strides 4, 8, 16 and 32, each with its own LayerNorm.
 
     Args:
@@ -36,6 +37,8 @@ class SwinTransformer(Backbone):
         use_checkpoint: gradient checkpointing: run the blocks again in the backward pass instead of
             keeping what they compute.
         out_features: names of the feature maps to return.
+        freeze_at: stages that are not trained: 0 none, 1 the patch embedding, 2 to 5 also the
+            stages up to "stage2" to "stage5", patch merging included.
     """
 
     @configurable
@@ -52,6 +55,7 @@ class SwinTransformer(Backbone):
         patch_norm: bool,
         use_checkpoint: bool,
         out_features: Sequence[str],
+        freeze_at: int = 0,
     ) -> None:
         super().__init__()
         names = [f"stage{i + 2}" for i in range(len(depths))]
@@ -83,10 +87,12 @@ class SwinTransformer(Backbone):
             if name in self.out_features:
                 self.add_module(f"norm{i}", nn.LayerNorm(self.channels[name]))
         self.apply(_init_weights)
+        self.freeze_first(self._untrained(freeze_at))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         options = {key.lower(): value for key, value in cfg.MODEL.SWIN.items()}
+        options["freeze_at"] = cfg.MODEL.BACKBONE.FREEZE_AT
         return {"in_channels": input_shape.channels, **options}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -108,6 +114,13 @@ class SwinTransformer(Backbone):
             name: ShapeSpec(channels=self.channels[name], stride=self.strides[name])
             for name in self.out_features
         }
+
+    def _untrained(self, freeze_at: int) -> list[str]:
+        """Return the full names of the parameters that are not trained."""
+        # The norms of the maps are trained: ImageNet weights have none.
+        count = stages_to_freeze(list(self.strides.values()), freeze_at)
+        parts = ["patch_embed.", *(f"layers.{i}." for i in range(count))] if freeze_at else []
+        return [name for name, _ in self.named_parameters() if name.startswith(tuple(parts))]
 
 
 class PatchEmbed(nn.Module):

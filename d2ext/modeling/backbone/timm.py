@@ -4,21 +4,26 @@ Source: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from difflib import get_close_matches
 from typing import Any
 
 import timm
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from d2ext.errors import ConfigError
+from d2ext.checkpoint import local_file
+from d2ext.errors import ConfigError, WeightsError
+from d2ext.model_zoo.timm_models import timm_model
+from d2ext.modeling.backbone.freezing import FreezableStages, stages_to_freeze
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 
 
 @BACKBONE_REGISTRY.register()
-class TimmBackbone(Backbone):
+class TimmBackbone(FreezableStages, Backbone):
     """A `timm` model's feature maps "stride4", "stride8", ... by their stride in pixels.
 
     Of several maps with one stride, the deepest is used.
@@ -28,11 +33,21 @@ class TimmBackbone(Backbone):
         in_channels: channels of the image.
         out_features: names of the feature maps to return.
         pretrained: download timm's weights.
+        freeze_at: stages that are not trained: 0 none, 1 what precedes the stage of stride 4, and
+            2 to 5 also those of stride 4 to 32.
+        freeze_norm: batch norms keep their statistics, scale and shift in training.
     """
 
     @configurable
     def __init__(
-        self, *, name: str, in_channels: int, out_features: Sequence[str], pretrained: bool
+        self,
+        *,
+        name: str,
+        in_channels: int,
+        out_features: Sequence[str],
+        pretrained: bool,
+        freeze_at: int = 0,
+        freeze_norm: bool = False,
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
@@ -40,7 +55,8 @@ class TimmBackbone(Backbone):
             raise ConfigError(
                 f"MODEL.TIMM.NAME: timm has no model {name!r}; similar names: {', '.join(near)}."
             )
-        index = _index_of_strides(_create(name, in_channels))
+        stages = _create(name, in_channels).feature_info
+        index = {f"stride{stride}": i for i, stride in enumerate(stages.reduction())}
         unknown = sorted(set(out_features) - set(index))
         if unknown:
             raise ConfigError(
@@ -49,17 +65,25 @@ class TimmBackbone(Backbone):
             )
         self.out_features = tuple(feature for feature in index if feature in out_features)
         indices = [index[feature] for feature in self.out_features]
-        self.model = _create(name, in_channels, out_indices=indices, pretrained=pretrained)
+        options = _pretrained(name) if pretrained else {}
+        self.model = _create(name, in_channels, out_indices=indices, **options)
         self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        self.depthwise = any(_is_depthwise(module) for module in self.modules())
+        self.freeze_first(self._untrained(stages, freeze_at, freeze_norm))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         options = {key.lower(): value for key, value in cfg.MODEL.TIMM.items()}
-        return {"in_channels": input_shape.channels, **options}
+        return {
+            "in_channels": input_shape.channels,
+            "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT,
+            **options,
+        }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Map (B, in_channels, H, W) to {name: (B, C, ceil(H / stride), ceil(W / stride))}."""
-        maps = self.model(images)
+        with self._without_autocast(images):
+            maps = self.model(images.contiguous(memory_format=torch.channels_last))
         if self.channels_last:
             maps = [feature.permute(0, 3, 1, 2) for feature in maps]
         return dict(zip(self.out_features, maps, strict=True))
@@ -68,6 +92,50 @@ class TimmBackbone(Backbone):
         info = self.model.feature_info
         shapes = zip(self.out_features, info.channels(), info.reduction(), strict=True)
         return {name: ShapeSpec(channels=width, stride=stride) for name, width, stride in shapes}
+
+    def _without_autocast(self, images: Tensor) -> AbstractContextManager[Any]:
+        """Compute in float32 on a CPU where there are depthwise convolutions."""
+        # Their gradients in bfloat16 take four times as long as in float32.
+        if self.depthwise and images.device.type == "cpu":
+            return torch.autocast("cpu", enabled=False)
+        return nullcontext()
+
+    def _untrained(self, stages: Any, freeze_at: int, freeze_norm: bool) -> list[str]:
+        """Return the full names of the parameters that are not trained."""
+        names = [name for name, _ in self.named_parameters()]
+        norms = [name for name, module in self.named_modules() if isinstance(module, _BatchNorm)]
+        fixed = tuple(f"{name}." for name in norms) if freeze_norm else ()
+        first = _count_first(names, stages, freeze_at)
+        return names[:first] + [name for name in names[first:] if name.startswith(fixed)]
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+
+
+def _count_first(names: Sequence[str], stages: Any, freeze_at: int) -> int:
+    """Count the parameters of the stages that FREEZE_AT freezes, the first in `names`."""
+    if freeze_at == 0:
+        return 0
+    # timm writes the path of a stage with dots or underscores, some in one more module.
+    flat = [name.replace(".", "_").removeprefix("model_").removeprefix("model_") for name in names]
+    maps = zip(stages.module_name(), stages.reduction(), strict=True)
+    coarse = [(name.replace(".", "_") + "_", stride) for name, stride in maps if stride >= 4]
+    count = stages_to_freeze([stride for _, stride in coarse], freeze_at)
+    if count:
+        return max(i + 1 for i, n in enumerate(flat) if n.startswith(coarse[count - 1][0]))
+    return min(i for i, n in enumerate(flat) if n.startswith(coarse[0][0]))
+
+
+def _pretrained(name: str) -> dict[str, Any]:
+    """Return the options that create a model with timm's weights, downloaded as all others are."""
+    entry = timm_model(name)
+    if entry is None:
+        raise WeightsError(
+            f"MODEL.TIMM.PRETRAINED: timm has no weights for {name}; set it to False."
+        )
+    file = str(local_file(entry.name))
+    return {"pretrained": True, "pretrained_cfg_overlay": {"file": file, "hf_hub_id": None}}
 
 
 def _create(name: str, in_channels: int, **options: Any) -> Any:
@@ -79,8 +147,3 @@ def _create(name: str, in_channels: int, **options: Any) -> Any:
             with suppress(TypeError):  # not every family of models knows each option
                 return timm.create_model(name, **{**options, key: value})
     return timm.create_model(name, **options)
-
-
-def _index_of_strides(model: Any) -> dict[str, int]:
-    """Return the index in the model of each feature map by its name, finest first."""
-    return {f"stride{stride}": i for i, stride in enumerate(model.feature_info.reduction())}

@@ -12,7 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from d2ext.data.cache import cache_folder, cached_folder
+from d2ext.data.cache import cached_folder
+from d2ext.files import cache_folder
 from d2ext.projects.detr3d.data.classes import CLASS_OF_CATEGORY, CLASSES, attribute_of
 from d2ext.projects.detr3d.data.geometry import (
     Array,

@@ -158,3 +158,23 @@ def test_merging_orders_the_four_tokens_of_a_cell_by_column():
     merging.norm.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
     merging(torch.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]]))
     assert seen[0].flatten().tolist() == [1, 3, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("freeze_at", "parts"),
+    [(0, ()), (1, ("patch_embed",)), (3, ("patch_embed", "layers.0", "layers.1"))],
+)
+def test_freeze_at_counts_stages_and_leaves_the_norms_of_the_maps(freeze_at, parts):
+    model = tiny_swin(freeze_at=freeze_at)
+    fixed = tuple(f"{part}." for part in parts) or ("none",)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad is not name.startswith(fixed), name
+
+
+def test_frozen_stages_of_a_swin_keep_no_graph_and_drop_no_path():
+    model = tiny_swin(freeze_at=2, depths=[4, 2, 1, 1], drop_path_rate=0.9).train()
+    tokens = model.patch_embed(torch.rand(1, 3, 64, 64))
+    found, again = model.layers[0](tokens)[0], model.layers[0](tokens)[0]
+    assert not found.requires_grad
+    assert torch.equal(found, again)
+    assert model.layers[1].training

@@ -1,7 +1,9 @@
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
-from d2ext.errors import ConfigError
+from d2ext.errors import ConfigError, WeightsError
 from d2ext.modeling.backbone import TimmBackbone
 
 
@@ -36,3 +38,80 @@ def test_unknown_model_is_refused_with_similar_names():
 def test_unknown_feature_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"no feature map 'stride3'; it has .*stride32"):
         build("resnet10t", "stride3")
+
+
+def test_timms_weights_are_loaded_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    wanted = timm.create_model("resnet10t")
+    place = tmp_path / "timm" / "resnet10t.c3_in1k" / "resolve" / "main" / "model.safetensors"
+    place.parent.mkdir(parents=True)
+    save_file(wanted.state_dict(), place)
+    model = TimmBackbone(name="resnet10t", in_channels=3, out_features=["stride8"], pretrained=True)
+    assert torch.equal(model.model["conv1"][0].weight, wanted.conv1[0].weight)
+
+
+def test_timms_weights_without_a_network_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    monkeypatch.setattr("d2ext.checkpoint.download.is_reachable", lambda url: False)
+    with pytest.raises(WeightsError, match=r"resnet10t.*cannot be downloaded.*put the file at"):
+        TimmBackbone(name="resnet10t", in_channels=3, out_features=["stride8"], pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "frozen"),
+    [
+        ("resnet10t", ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]),
+        ("regnetx_002", ["stem", "s1", "s2", "s3", "s4"]),
+        ("convnext_atto", ["stem", "stages_0", "stages_1", "stages_2", "stages_3"]),
+        ("swin_tiny_patch4_window7_224", ["patch_embed", *(f"layers_{i}" for i in range(4))]),
+    ],
+)
+def test_freeze_at_counts_stages_as_detectron2_does(name, frozen):
+    strides = ("stride4", "stride8", "stride16", "stride32")
+    stems = len(frozen) - 4
+    for freeze_at in range(6):
+        model = TimmBackbone(
+            name=name, in_channels=3, out_features=strides, pretrained=False, freeze_at=freeze_at
+        )
+        count = stems + freeze_at - 1 if freeze_at else 0
+        fixed = tuple(f"model.{part}" for part in frozen[:count])
+        for parameter, value in model.named_parameters():
+            assert value.requires_grad is not parameter.startswith(fixed or "none"), parameter
+
+
+def test_frozen_stages_stay_in_evaluation_mode_and_keep_no_graph():
+    model = TimmBackbone(
+        name="tf_efficientnet_lite0",
+        in_channels=3,
+        out_features=("stride4", "stride8"),
+        pretrained=False,
+        freeze_at=2,
+    ).train()
+    blocks = model.model.blocks
+    assert [block.training for block in blocks] == [False, False, *[True] * (len(blocks) - 2)]
+    before = blocks[0][0].bn1.running_mean.clone()
+    maps = model(torch.randn(2, 3, 64, 64))
+    assert not maps["stride4"].requires_grad
+    assert maps["stride8"].requires_grad
+    assert torch.equal(blocks[0][0].bn1.running_mean, before)
+
+
+def test_frozen_norms_keep_their_statistics_and_the_others_learn():
+    model = TimmBackbone(
+        name="resnet10t",
+        in_channels=3,
+        out_features=("stride8",),
+        pretrained=False,
+        freeze_norm=True,
+    ).train()
+    assert not model.model["bn1"].training
+    assert not model.model["bn1"].weight.requires_grad
+    assert model.model["layer1"][0].conv1.weight.requires_grad
+
+
+def test_depthwise_convolutions_compute_in_float32_on_a_cpu():
+    images = torch.randn(1, 3, 64, 64)
+    for name, dtype in (("mobilenetv3_small_050", torch.float32), ("resnet10t", torch.bfloat16)):
+        model = build(name, "stride8")
+        with torch.autocast("cpu", torch.bfloat16):
+            assert model(images)["stride8"].dtype == dtype

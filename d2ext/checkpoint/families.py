@@ -1,0 +1,45 @@
+"""Recognise the family of models that a file of weights is for, by the names of its tensors."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models.
+
+    Args:
+        name: of the family and, in brackets, of the code base if the names are not Detectron2's.
+        patterns: regular expressions, each of which begins some name of such a file.
+        loads: what loads such files.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    loads: str
+
+    def recognise(self, names: Collection[str]) -> bool:
+        """Return true if each pattern begins some name."""
+        return all(any(re.match(pattern, name) for name in names) for pattern in self.patterns)
+
+
+def describe_family(names: Collection[str]) -> str:
+    """Describe what a file of weights is and what loads it; "" if no family is recognised.
+
+    Args:
+        names: of its tensors, as they are in the file or as a layout renames them.
+    """
+    found = next((family for family in _families() if family.recognise(names)), None)
+    return f"It holds {found.name}: {found.loads}." if found else ""
+
+
+@cache
+def _families() -> list[Family]:
+    with open(Path(__file__).with_name("families.yaml"), encoding="utf-8") as file:
+        rows = yaml.safe_load(file)
+    return [Family(row["name"], tuple(row["patterns"]), row["loads"]) for row in rows]

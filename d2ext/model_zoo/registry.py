@@ -1,0 +1,109 @@
+"""The registry of published weights: those of models.yaml, of plugins, of torchvision and timm."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from d2ext.errors import WeightsError
+from d2ext.model_zoo.entry import TASKS, ModelEntry, PixelFormat
+from d2ext.model_zoo.timm_models import timm_model, timm_names
+from d2ext.model_zoo.torchvision_models import torchvision_models
+from d2ext.registry import ExtensionRegistry
+
+_TABLE = Path(__file__).with_name("models.yaml")
+
+_ADDED: ExtensionRegistry[str, ModelEntry] = ExtensionRegistry("published weights")
+
+
+def register_model(entry: ModelEntry) -> None:
+    """Register published weights, so that MODEL.WEIGHTS takes their name.
+
+    A project calls it when it is imported.
+
+    Raises:
+        ValueError: the name is taken or not in lower case, or the task is unknown.
+    """
+    if entry.task not in TASKS or entry.name != _normalised(entry.name):
+        raise ValueError(f"{entry.name!r}: a name in lower case, and a task of {', '.join(TASKS)}")
+    if entry.name in _table():
+        raise ValueError(f"published weights are registered as {entry.name!r} already")
+    _ADDED.register(entry.name, entry)
+
+
+def all_models() -> list[ModelEntry]:
+    """Return all entries; timm's models are not among them, see `find_model`."""
+    return [*_table().values(), *_ADDED.values(), *torchvision_models().values()]
+
+
+def find_model(name: str) -> ModelEntry | None:
+    """Return the entry of a name; None if it is unknown.
+
+    A name is that of an entry, or its beginning where no other entry begins so, or one of timm
+    ("resnet50.a1_in1k"), with or without "timm/" before it.
+    """
+    wanted = _normalised(name)
+    entries = {entry.name: entry for entry in all_models()}
+    if wanted in entries:
+        return entries[wanted]
+    starting = [entry for each, entry in entries.items() if each.startswith(f"{wanted}_")]
+    if len(starting) == 1:
+        return starting[0]
+    return timm_model(name.removeprefix("timm/"))
+
+
+def model_named(name: str) -> ModelEntry:
+    """Return the entry of a name, as `find_model`.
+
+    Raises:
+        WeightsError: the name is unknown; names similar ones.
+    """
+    found = find_model(name)
+    if found is None:
+        near = ", ".join(similar_names(name)) or "none"
+        raise WeightsError(
+            f"{name}: neither a file nor published weights of that name; similar names: {near}. "
+            "`d2ext-models` lists them all."
+        )
+    return found
+
+
+def model_of_url(url: str) -> ModelEntry | None:
+    """Return the entry whose address is `url`; None if there is none."""
+    return next((entry for entry in all_models() if entry.url == url), None)
+
+
+def similar_names(name: str, count: int = 5) -> list[str]:
+    """Return the names that begin alike, else those of the most similar spelling."""
+    wanted, names = _normalised(name), [entry.name for entry in all_models()]
+    starting = [each for each in names if each.startswith(wanted)]
+    return starting[:count] or difflib.get_close_matches(wanted, [*names, *timm_names()], n=count)
+
+
+def _normalised(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+@cache
+def _table() -> dict[str, ModelEntry]:
+    """Read the table of models.yaml."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with open(_TABLE, encoding="utf-8") as file:
+        families = yaml.load(file, Loader=loader)  # a safe loader
+    return {entry.name: entry for entry in _entries(families)}
+
+
+def _entries(families: Iterable[dict[str, Any]]) -> Iterator[ModelEntry]:
+    for family in families:
+        models = family.pop("models")
+        for model in models:
+            facts = family | model
+            pixels = facts.pop("pixels", None)
+            yield ModelEntry(**facts, pixels=_pixels(pixels) if pixels else None)
+
+
+def _pixels(facts: dict[str, Any]) -> PixelFormat:
+    return PixelFormat(facts["format"], tuple(facts["mean"]), tuple(facts["std"]))

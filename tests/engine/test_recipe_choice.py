@@ -1,0 +1,79 @@
+"""The recipe of a training that names no config."""
+
+import numpy as np
+import pytest
+
+from d2ext.config import load_config
+from d2ext.data import DatasetStats
+from d2ext.engine import recipe_choice
+from d2ext.engine.reasoned import Reasoned
+from d2ext.engine.recipe_choice import choose_recipe
+from d2ext.errors import ConfigError
+
+
+def stats(*annotated: str, count: int = 100, rotated: bool = False) -> DatasetStats:
+    return DatasetStats(
+        class_names=("cell",),
+        image_sizes=np.tile([[64, 64]], (count, 1)),
+        object_sizes=np.full((5, 2), 20.0),
+        object_images=np.zeros(5, dtype=np.int64),
+        class_counts=np.array([5]),
+        empty_images=0,
+        annotated=frozenset(annotated),
+        rotated=rotated,
+    )
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the backbones or configs whose weights are on the machine."""
+    found: set[str] = set()
+
+    def choose(cfg, *, fetch: bool) -> Reasoned:
+        names = {cfg.MODEL.TIMM.NAME, cfg.MODEL.FPN.BOTTOM_UP}
+        return Reasoned("some" if names & found else "", "")
+
+    monkeypatch.setattr(recipe_choice, "choose_weights", choose)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("annotated", "rotated", "model"),
+    [
+        (["boxes"], False, "dyhead"),
+        (["boxes"], True, "rotated_faster_rcnn"),
+        (["boxes", "masks"], False, "mask_rcnn"),
+        (["boxes", "masks", "keypoints"], False, "keypoint_rcnn"),
+        (["semantic masks"], False, "semantic_fpn"),
+    ],
+)
+def test_the_task_follows_the_annotations(here, annotated, rotated, model) -> None:
+    path, line = choose_recipe(stats(*annotated, rotated=rotated), "cpu")
+    assert path == f"configs/{model}_regnetx200m.yaml"
+    assert path in line
+    assert "100 images, cpu" in line
+    assert "no pretrained weights are here" in line
+    here.add("tf_efficientnet_lite0")
+    path, line = choose_recipe(stats(*annotated, rotated=rotated), "cpu")
+    assert path == f"configs/{model}_lite0.yaml"
+    assert "with pretrained weights" in line
+    assert load_config(path).MODEL.TIMM.NAME == "tf_efficientnet_lite0"
+
+
+def test_panoptic_data_get_a_panoptic_recipe() -> None:
+    found = recipe_choice._task(stats("panoptic masks", "semantic masks", "masks", "boxes"))
+    assert found == recipe_choice.PANOPTIC
+
+
+def test_a_gpu_gets_the_large_model_with_its_weights_or_with_many_images(here) -> None:
+    assert choose_recipe(stats("boxes"), "cuda")[0] == "configs/dyhead_regnetx200m.yaml"
+    assert choose_recipe(stats("boxes", count=6000), "cuda")[0] == "configs/dyhead_swint.yaml"
+    here.add("SwinTransformer")
+    assert choose_recipe(stats("boxes"), "cuda")[0] == "configs/dyhead_swint.yaml"
+    assert choose_recipe(stats("boxes"), "cpu")[0] == "configs/dyhead_regnetx200m.yaml"
+
+
+@pytest.mark.parametrize("annotated", [[], ["boxes in space"]])
+def test_data_without_a_recipe_are_refused(annotated) -> None:
+    with pytest.raises(ConfigError, match="no recipe learns from"):
+        choose_recipe(stats(*annotated), "cpu")
