@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from d2ext.evaluation.coco import MeasuredCOCOEvaluator
 from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
-    COCOEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluator,
     DatasetEvaluators,
@@ -61,7 +61,8 @@ def build_evaluator(
 def _coco(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     if cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator":
         return _rotated(cfg, name, folder)  # predictions have angles even where the data have none
-    return COCOEvaluator(name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
+    return MeasuredCOCOEvaluator(name, output_dir=folder, kpt_oks_sigmas=sigmas)
 
 
 def _rotated(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
