@@ -32,6 +32,7 @@ RANKS = {
     "inference": 7,
     "projects": 8,
     "cli": 9,
+    "api": 10,
 }
 
 

@@ -72,6 +72,13 @@ def convert_data() -> NoReturn:
     exit_on_user_error(main)
 
 
+def config() -> NoReturn:
+    """Print config keys."""
+    from d2ext.cli.config import main
+
+    exit_on_user_error(main)
+
+
 def models() -> NoReturn:
     """List published weights or fetch them."""
     from d2ext.cli.models import main

@@ -56,6 +56,7 @@ def argument_parser() -> CommandParser:
         nargs="+",
         type=Path,
         metavar="FOLDER",
-        help="a case: case.json, entries.json and golden.npz, e.g. tests/parity/*/",
+        help="a case: case.json, golden.npz and, unless it is one of a data set, entries.json; "
+        "e.g. tests/parity/*/",
     )
     return parser

@@ -1,5 +1,6 @@
 """The training command: train or evaluate a detector."""
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -48,7 +49,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: config, data, weights or output folder are missing or wrong.
         Interrupted: Ctrl-C or SIGTERM; the training is saved.
     """
-    args = argument_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    run_command(argument_parser().parse_args(words), words)
+
+
+def run_command(args: argparse.Namespace, words: Sequence[str]) -> Path:
+    """Train or evaluate as parsed arguments say; return the folder of the run.
+
+    Args:
+        words: the arguments as they were typed, for the log.
+    Raises:
+        UserError, Interrupted: as `main`.
+    """
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.data.catalog import forget_datasets
     from d2ext.engine.launch import launch, starts_processes
@@ -59,14 +71,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     spec = prepare(args)
     if starts_processes(args):
         forget_datasets()  # each process reads the data itself, and this one only waits
-    words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
-    spec.notes.insert(0, f"command: {shlex.join(words)}")
+    spec.notes.insert(0, f"command: {shlex.join([sys.argv[0], *words])}")
     spec.programs = {tool: program(tool) for tool in ("train_net", "demo", "export", "report")}
     try:
         launch(run, args, spec, device=spec.cfg.MODEL.DEVICE)
     except UserError:
         release_folder(Path(spec.cfg.OUTPUT_DIR), failed=True)
         raise
+    return Path(spec.cfg.OUTPUT_DIR)
 
 
 def argument_parser() -> CommandParser:

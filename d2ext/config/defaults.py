@@ -101,7 +101,7 @@ def add_atss_config(cfg: CfgNode) -> None:
     """Add `MODEL.ATSS`, read by `d2ext.modeling.dense_heads.atss`."""
     atss = cfg.MODEL.ATSS = CfgNode()
     atss.NUM_CLASSES = 80  # set from the data unless a config names another
-    atss.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    atss.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]  # feature maps of the backbone, finest first
     atss.NUM_CONVS = 4  # 3x3 convolutions before the predictors; 0 with DyHead
     atss.CHANNELS = 256  # channels of these convolutions
     atss.NORM = "GN"  # of these convolutions; "" for none
@@ -110,9 +110,9 @@ def add_atss_config(cfg: CfgNode) -> None:
     atss.TOPK = 9  # candidate anchors of a box on each level
     atss.PRIOR_PROB = 0.01  # the class probability that the bias starts from
     atss.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh
-    atss.FOCAL_LOSS_ALPHA = 0.25
-    atss.FOCAL_LOSS_GAMMA = 2.0
-    atss.REG_LOSS_WEIGHT = 2.0
+    atss.FOCAL_LOSS_ALPHA = 0.25  # weight of positives in the focal loss
+    atss.FOCAL_LOSS_GAMMA = 2.0  # exponent of the focal loss
+    atss.REG_LOSS_WEIGHT = 2.0  # weight of the box loss
     atss.SCORE_THRESH_TEST = 0.05  # of the class probability alone
     atss.TOPK_CANDIDATES_TEST = 1000  # kept per level before NMS
     atss.NMS_THRESH_TEST = 0.6  # IoU
@@ -122,7 +122,7 @@ def add_fcos_config(cfg: CfgNode) -> None:
     """Add `MODEL.FCOS`, read by `d2ext.modeling.dense_heads.fcos`."""
     fcos = cfg.MODEL.FCOS = CfgNode()
     fcos.NUM_CLASSES = 80  # set from the data unless a config names another
-    fcos.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    fcos.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]  # feature maps of the backbone, finest first
     fcos.NUM_SHARED_CONVS = 0  # 3x3 convolutions below both towers
     fcos.NUM_CLS_CONVS = 4  # 3x3 convolutions of the tower for the classes
     fcos.NUM_BOX_CONVS = 4  # of that for the boxes
@@ -136,8 +136,8 @@ def add_fcos_config(cfg: CfgNode) -> None:
     fcos.QUALITY_BRANCH = "box"  # the tower it is predicted from: box or class
     fcos.BOX_LOSS = "giou"  # giou, iou (its logarithm), linear_iou; rotated: linear_iou, prob_iou
     fcos.PRIOR_PROB = 0.01  # the class probability that the bias starts from
-    fcos.FOCAL_LOSS_ALPHA = 0.25
-    fcos.FOCAL_LOSS_GAMMA = 2.0
+    fcos.FOCAL_LOSS_ALPHA = 0.25  # weight of positives in the focal loss
+    fcos.FOCAL_LOSS_GAMMA = 2.0  # exponent of the focal loss
     fcos.SCORE_THRESH_TEST = 0.05  # of the class probability
     fcos.THRESH_WITH_QUALITY = False  # of its product with the quality instead
     fcos.TOPK_CANDIDATES_TEST = 1000  # kept per level before NMS
@@ -169,6 +169,7 @@ def add_test_config(cfg: CfgNode) -> None:
     cfg.TEST.SLICE_SIZE = 0  # also detect in tiles of this side, in pixels; 0: no tiles
     cfg.TEST.SLICE_OVERLAP = 0.2  # minimum overlap of neighbouring tiles, as a share of their side
     cfg.TEST.AUG.NMS_THRESH = 0.5  # IoU threshold of the NMS that merges augmented views
+    cfg.TEST.BOUNDARY_IOU = False  # also measure masks by boundary IoU, as boundary/AP
     cfg.TEST.PICTURES = 16  # maximum of validation images in predictions_<name>.jpg; 0: no picture
 
 

@@ -64,7 +64,7 @@ def _build(
 ) -> CfgNode:
     """Merge a tree of values and overrides into the defaults and those of its plugins."""
     typed = _pairs(overrides)
-    given = dict(_leaves(tree)) | typed
+    given = dict(leaves(tree)) | typed
     cfg = get_cfg()
     cfg.PLUGINS = _names(given.get("PLUGINS", []), f"{source}: PLUGINS")
     saved = _names(given.pop("PLUGIN_FOLDERS", []), f"{source}: PLUGIN_FOLDERS")
@@ -80,7 +80,7 @@ def num_classes_keys(cfg: CfgNode) -> dict[str, int]:
     """Return the keys that hold a number of thing classes, one per kind of head, with values."""
     return {
         key: value
-        for key, value in _leaves(cfg)
+        for key, value in leaves(cfg)
         if key.endswith(".NUM_CLASSES") and ".SEM_SEG_HEAD." not in key
     }
 
@@ -149,10 +149,10 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -191,7 +191,7 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
 
 
 def _is_float(cfg: CfgNode, key: str) -> bool:
-    return isinstance(dict(_leaves(cfg))[key], float)
+    return isinstance(dict(leaves(cfg))[key], float)
 
 
 def _as_float(value: Any) -> Any:
@@ -202,12 +202,12 @@ def _as_float(value: Any) -> Any:
 
 def _type_name(cfg: CfgNode, key: str) -> str:
     names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
-    kind = type(dict(_leaves(cfg))[key])
+    kind = type(dict(leaves(cfg))[key])
     return names.get(kind, f"a {kind.__name__}")
 
 
 def _check_known(cfg: CfgNode, key: str, source: str) -> None:
-    known = dict(_leaves(cfg))
+    known = dict(leaves(cfg))
     if key in known:
         return
     if key.startswith("-"):
@@ -223,6 +223,6 @@ def _check_known(cfg: CfgNode, key: str, source: str) -> None:
 
 def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:
     # A key whose own default is "auto", such as DATALOADER.MAPPER, is left to whoever reads it.
-    own = {key for key, value in _leaves(cfg) if value == AUTO}
+    own = {key for key, value in leaves(cfg) if value == AUTO}
     auto = {key for key, value in given.items() if value == AUTO} - own
     return auto | {key for key in num_classes_keys(cfg) if key not in given}

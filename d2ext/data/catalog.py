@@ -15,6 +15,7 @@ from d2ext.data.cache import cached_file
 from d2ext.data.cleaning import as_file_name, clean, image_root, note_dropped
 from d2ext.data.conversion.coco import category_ids, write_coco_file
 from d2ext.data.formats import DatasetSplit, load_split
+from d2ext.data.formats.archive import naming_user_paths
 from d2ext.data.formats.coco_document import collection_paused
 from d2ext.data.formats.dataset_split import with_classes
 from d2ext.data.formats.holdout import Holdout
@@ -25,7 +26,7 @@ from d2ext.errors import ConfigError, DataError
 from d2ext.files import cache_folder
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-_VERSION = 2  # of the COCO files in the cache: raise it when their content changes
+_VERSION = 3  # of the COCO files in the cache: raise it when their content changes
 _POINTS = ("keypoint_names", "keypoint_flip_map")
 _OURS_ALONE = ("record", "area")  # of annotations, which training does not need
 
@@ -240,7 +241,8 @@ def _load(spec: DatasetSpec) -> _Loaded:
     if spec in _loaded:
         return _loaded[spec]
     raw = read_dataset(spec)
-    cleaned, dropped = clean(raw)
+    with naming_user_paths():
+        cleaned, dropped = clean(raw)
     file = _coco_file(cleaned, spec, dropped) if _fits_coco(cleaned) else None
     loaded = _Loaded(raw, cleaned, dropped, file)
     if _is_reading_ahead:
@@ -252,6 +254,15 @@ def _fits_coco(dataset: DatasetSplit) -> bool:
     """Return True for objects with boxes in the image; COCO's files hold no others."""
     objects = (item for image in dataset.images for item in image.get("annotations", ()))
     return not dataset.annotates_pixels and all("bbox" in item for item in objects)
+
+
+def _coco_tasks(dataset: DatasetSplit) -> tuple[str, ...]:
+    """Return what COCO's evaluation can measure: "bbox", and "segm" and "keypoints" if given."""
+    objects = [item for image in dataset.images for item in image["annotations"]]
+    masks = any(item.get("segmentation") for item in objects)
+    points = any(item.get("keypoints") for item in objects)
+    # Nothing is missing where there is no object at all.
+    return ("bbox", *["segm"] * (masks or not objects), *["keypoints"] * (points or not objects))
 
 
 def _coco_file(cleaned: DatasetSplit, spec: DatasetSpec, dropped: Sequence[Issue]) -> Path:
@@ -294,5 +305,6 @@ def _describe(name: str, loaded: _Loaded) -> None:
         **({"json_file": str(loaded.coco_file)} if loaded.coco_file else {}),
         image_root=image_root(dataset.images),
         evaluator_type=kind,
+        coco_tasks=_coco_tasks(dataset),
         **{key: value for key, value in dataset.metadata.items() if key in _POINTS},
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from d2ext.data.catalog import DatasetSpec, register_dataset
 from d2ext.data.formats import DatasetSplit, detect_format, load_splits
+from d2ext.data.formats.archive import refuse_address
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 
@@ -18,8 +19,10 @@ def parse_dataset_flag(text: str) -> tuple[Path, Path | None]:
     that leaves an existing file or folder to its left. None: no images were named.
 
     Raises:
-        DataError: the text is empty, or there is nothing on one side of its only colon.
+        DataError: the text is empty or an address, or there is nothing on one side of its only
+            colon.
     """
+    refuse_address(text)
     places = [n for n, sign in enumerate(text) if sign == ":" and not _after_drive(text, n)]
     pairs = [(Path(text[:n]), Path(text[n + 1 :])) for n in places if text[:n] and text[n + 1 :]]
     pairs.sort(key=_unlikeliness)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from d2ext.data.augmentation.slices import slice_dataset, slice_options
 from d2ext.data.dataset_paths import register_specs
+from d2ext.data.learnable import check_learnable
 from d2ext.data.mappers import build_mapper
 from d2ext.data.sampling import Sample, SampleStream, build_training_sampler
 from d2ext.data.statistics import dataset_stats
@@ -140,13 +141,7 @@ def seeded(*seed: int) -> Iterator[None]:
 
 
 def _train_dicts(cfg: CfgNode) -> list[Item]:
-    stats = dataset_stats(cfg.DATASETS.TRAIN)  # checks the data sets and that their classes agree
-    if not stats.num_objects and stats.empty_images:
-        raise DataError(
-            f"{', '.join(cfg.DATASETS.TRAIN)}: no annotations to learn from, crowd regions aside, "
-            "which training leaves out. CVAT marks the masks of its brush as crowd regions: set "
-            '"iscrowd" to 0 in the file where they are single objects.'
-        )
+    check_learnable(cfg)  # and that classes of the data sets agree
     keypoints = cfg.MODEL.KEYPOINT_ON
     proposals = cfg.MODEL.LOAD_PROPOSALS
     dicts = get_detection_dataset_dicts(

@@ -29,6 +29,8 @@ class DatasetStats:
         stuff_names: classes of semantic masks.
         run_lengths: some masks are run lengths, not polygons.
         num_keypoints: the most that an object has.
+        labelled_keypoints: keypoints of all objects whose visibility is not 0.
+        num_difficult: objects that are marked difficult.
         rotated: the boxes are rotated.
         annotated: "boxes", "masks", "keypoints", "semantic masks", "panoptic masks", and what
             `register_annotation` adds to them.
@@ -44,6 +46,8 @@ class DatasetStats:
     stuff_names: tuple[str, ...] = ()
     run_lengths: bool = False
     num_keypoints: int = 0
+    labelled_keypoints: int = 0
+    num_difficult: int = 0
     rotated: bool = False
     annotated: frozenset[str] = frozenset()
     thing_ids: tuple[int, ...] = ()
@@ -87,6 +91,8 @@ def dataset_stats(names: Sequence[str]) -> DatasetStats:
         stuff_names=stats[0].stuff_names,
         run_lengths=any(f.run_lengths for f in stats),
         num_keypoints=max(f.num_keypoints for f in stats),
+        labelled_keypoints=sum(f.labelled_keypoints for f in stats),
+        num_difficult=sum(f.num_difficult for f in stats),
         rotated=any(f.rotated for f in stats),
         annotated=frozenset.union(*(f.annotated for f in stats)),
         thing_ids=stats[0].thing_ids,
@@ -155,6 +161,8 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
         stuff_names=tuple(MetadataCatalog.get(name).get("stuff_classes", ())),
         run_lengths=any(isinstance(o.get("segmentation"), dict) for o in flat),
         num_keypoints=max((len(o.get("keypoints", ())) // 3 for o in flat), default=0),
+        labelled_keypoints=sum(v > 0 for o in flat for v in o.get("keypoints", ())[2::3]),
+        num_difficult=sum(bool(o.get("difficult")) for o in flat),
         rotated=any(flat[number]["bbox_mode"] == BoxMode.XYWHA_ABS for number in boxed),
         annotated=_annotated(dicts, flat),
         thing_ids=tuple(numbers) or _thing_ids(dicts),

@@ -1,6 +1,7 @@
 """Write metrics.json, one line of metrics per iteration, unchanged by resumes."""
 
 import json
+import math
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -47,7 +48,7 @@ class MetricsFile(EventWriter):
         for name, (value, iteration) in (
             get_event_storage().latest_with_smoothing_hint(WINDOW).items()
         ):
-            if iteration > self.written:
+            if iteration > self.written and math.isfinite(value):  # JSON has no NaN
                 rows[iteration][name] = value
         text = "".join(
             json.dumps({**rows[iteration], "iteration": iteration}, sort_keys=True) + "\n"

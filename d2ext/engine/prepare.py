@@ -20,6 +20,7 @@ from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_me
 from d2ext.config import load_config
 from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
 from d2ext.data.catalog import describe_datasets, reading_ahead, replace_datasets
+from d2ext.data.learnable import check_learnable
 from d2ext.engine import pretrained
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.auto import Machine, check_auto, inherit_auto, resolve_auto
@@ -130,6 +131,8 @@ def _prepared(
     notes += data_notes(cfg)
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
     check_compatibility(cfg, stats)
+    if not args.eval_only:
+        check_learnable(cfg)
 
     decided = resolve_auto(cfg, stats, machine(cfg, args))
     if not args.eval_only:

@@ -1,7 +1,9 @@
 """Train or evaluate a prepared run, in every process."""
 
 import argparse
+import json
 import logging
+import math
 import shlex
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from detectron2.utils.env import seed_all_rng
 
 logger = logging.getLogger(__name__)
 files_only = logging.getLogger("detectron2.d2ext")  # the screen shows d2ext's own lines
+
+RESULTS = "results.json"  # numbers of --eval-only and of --test
 
 
 def run(args: argparse.Namespace, spec: RunSpec) -> None:
@@ -93,7 +97,13 @@ def evaluate(cfg: CfgNode) -> None:
     if comm.is_main_process():
         verify_results(cfg, results)
         save_prediction_pictures(cfg)
-        for name, value in flatten_results_dict(results).items():
+        found = flatten_results_dict(results)
+        with replacing(Path(cfg.OUTPUT_DIR, RESULTS)) as temporary:
+            numbers = {
+                name: value if math.isfinite(value) else None for name, value in found.items()
+            }
+            temporary.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+        for name, value in found.items():
             logging.getLogger(RESULT).info("%s %.4g", name, value)
         logging.getLogger(RESULT).info("results are in %s", cfg.OUTPUT_DIR)
 

@@ -31,6 +31,7 @@ from d2ext.engine.validation import build_loss_loader, validation_losses
 from d2ext.engine.warmup import build_lr_scheduler
 from d2ext.errors import Interrupted, UserError
 from d2ext.evaluation import build_evaluator
+from d2ext.modeling import build_model
 from d2ext.modeling.test_time_augmentation import with_tta
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -258,7 +259,9 @@ class Trainer(DefaultTrainer):
             ConfigError: values of the config do not fit each other.
         """
         with explained_build():
-            return super().build_model(cfg)
+            model = build_model(cfg)
+        logging.getLogger(__name__).info("Model:\n%s", model)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

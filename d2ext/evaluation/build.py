@@ -1,26 +1,29 @@
 """Build the evaluator of a data set from its `evaluator_type`."""
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from d2ext.config import learns_rotated_boxes
 from d2ext.data.catalog import set_metadata
+from d2ext.evaluation.boundary_iou import BoundaryIoUEvaluator
 from d2ext.evaluation.by_output import EvaluatorsByOutput
+from d2ext.evaluation.coco_ap import CocoAp, RotatedCocoAp
 from d2ext.evaluation.panoptic_evaluator import PanopticEvaluator
 from d2ext.evaluation.segment_labels import SegmentLabelEvaluator, write_things
 from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
-    COCOEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluator,
-    RotatedCOCOEvaluator,
     SemSegEvaluator,
 )
 
 EvaluatorBuilder = Callable[[CfgNode, str, str], DatasetEvaluator]
+
+_logger = logging.getLogger(__name__)
 
 _BUILDERS: ExtensionRegistry[str, EvaluatorBuilder] = ExtensionRegistry("evaluator")
 
@@ -65,12 +68,34 @@ def build_evaluator(
 def _coco(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     if learns_rotated_boxes(cfg):
         return _rotated(cfg, name, folder)  # predictions have angles even where the data have none
-    return COCOEvaluator(name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
+    if cfg.TEST.BOUNDARY_IOU:
+        return BoundaryIoUEvaluator(name, folder, kpt_oks_sigmas=sigmas)
+    return CocoAp(name, tasks=_tasks(cfg, name), output_dir=folder, kpt_oks_sigmas=sigmas)
+
+
+def _tasks(cfg: CfgNode, name: str) -> tuple[str, ...] | None:
+    """Return the kinds of AP that both the model and the data have; None: as the predictions say.
+
+    Predictions without any object say nothing, and data without masks have none to compare with.
+    """
+    given = MetadataCatalog.get(name).get("coco_tasks", None)
+    switches = {"segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    wanted = tuple(task for task, is_on in switches.items() if is_on)
+    if given is None:
+        return None
+    for task in wanted:
+        if task not in given:
+            words = {"segm": "masks", "keypoints": "keypoints"}
+            _logger.warning("%s: has no %s, so their AP is not measured.", name, words[task])
+    if not wanted and "segm" in given:
+        return None
+    return ("bbox", *(task for task in wanted if task in given))
 
 
 def _rotated(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     # Also takes upright predictions, which it measures by ordinary IoU.
-    return RotatedCOCOEvaluator(name, output_dir=folder)
+    return RotatedCocoAp(name, output_dir=folder)
 
 
 def _semantic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:

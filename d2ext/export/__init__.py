@@ -1,13 +1,20 @@
 """Models as files that run without d2ext: ONNX, TorchScript and `torch.export` programs."""
 
 from d2ext.export.dense import DenseExporter
-from d2ext.export.exporter import Exporter, NMSExporter, exporter_for, register_exporter
+from d2ext.export.exporter import (
+    Exporter,
+    MaskExporter,
+    NMSExporter,
+    exporter_for,
+    register_exporter,
+)
 from d2ext.export.rcnn import RCNNExporter
 from d2ext.export.selection import topk_candidates
 
 __all__ = [
     "DenseExporter",
     "Exporter",
+    "MaskExporter",
     "NMSExporter",
     "RCNNExporter",
     "exporter_for",

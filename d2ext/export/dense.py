@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from d2ext.errors import ConfigError
 from d2ext.export.exporter import NMSExporter, register_exporter
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
 from d2ext.modeling.dense_heads.dense_head import apply_dense_deltas, flatten_cells
@@ -20,6 +21,11 @@ class DenseExporter(NMSExporter):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
+        if model.head.rotated:
+            raise ConfigError(
+                f"MODEL.DENSE_HEAD.NAME: {type(model.head).__name__} cannot be exported: files "
+                "hold upright boxes."
+            )
         self.postprocess = model.head.postprocess
 
     def head(self, images: Tensor) -> Raw:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
-from d2ext.export.exporter import Exporter
+from d2ext.export.exporter import Exporter, MaskExporter
 
 WHERE = ("inside", "none")
 
@@ -22,6 +22,8 @@ def build_exported_module(
     Raises:
         ConfigError: NMS is wanted without decoding, or masks of a model that has none.
     """
+    if isinstance(exporter, MaskExporter):
+        return MaskOutputs(exporter)
     if decode == "none" and nms == "inside":
         raise ConfigError("--decode none leaves nothing for NMS: give --nms none with it.")
     exporter.for_onnx, exporter.paste = for_onnx, paste == "inside"
@@ -62,6 +64,18 @@ def _over_levels(name: str, levels: list[Tensor]) -> Tensor:
     if levels[0].ndim == 4:  # (B, C, H, W)
         return torch.cat([level.flatten(2) for level in levels], dim=2)
     return torch.cat(levels, dim=1)
+
+
+class MaskOutputs(ExportedModule):
+    """The outputs of a model of masks or pixels, with the exporter's names and shapes."""
+
+    output_names: tuple[str, ...] = ()
+    exporter: MaskExporter
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        found = self.exporter.outputs(self.exporter.normalize(images))
+        self.output_names = tuple(found)
+        return tuple(found.values())
 
 
 class Candidates(ExportedModule):

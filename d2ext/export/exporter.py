@@ -125,6 +125,31 @@ class NMSExporter(Exporter):
         )
 
 
+class MaskExporter(Exporter):
+    """An exporter of a model of masks or pixels, whose outputs are written as they are.
+
+    The file ends with these outputs: boxes are neither decoded nor selected in it.
+    """
+
+    @property
+    def stride(self) -> int:
+        # Every feature map then has a whole number of pixels, whatever training pads to.
+        return max(shape.stride or 1 for shape in self.model.backbone.output_shape().values())
+
+    @abstractmethod
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute the outputs of normalised images by name, with images as the first dimension."""
+
+    def head(self, images: Tensor) -> dict[str, list[Tensor]]:
+        return {name: [output] for name, output in self.outputs(images).items()}
+
+    def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:
+        raise ConfigError(f"{type(self.model).__name__} has no boxes to decode.")
+
+    def select(self, levels: LevelPredictions) -> Selected:
+        raise ConfigError(f"{type(self.model).__name__} has no boxes to select.")
+
+
 def register_exporter(model_class: type[nn.Module], exporter: type["Exporter"]) -> None:
     """Register a subclass of `Exporter` for models of `model_class` and its subclasses.
 

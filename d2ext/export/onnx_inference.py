@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from d2ext.data.augmentation.resize import ResizeTo
+from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
 from d2ext.data.image_reading import from_rgb
 from d2ext.errors import WeightsError
 from d2ext.export.detections import instances_of, to_image
@@ -70,7 +70,7 @@ class OnnxDetector:
     def _resizing(self) -> T.Augmentation:
         metadata = self.metadata
         if metadata["resize"] == "shortest_edge":
-            return T.ResizeShortestEdge([metadata["shortest"]] * 2, metadata["longest"])
+            return ResizeShortestEdge([metadata["shortest"]] * 2, metadata["longest"])
         height, width = metadata["size"]
         return ResizeTo(width, height, stretch=metadata["resize"] == "stretch")
 

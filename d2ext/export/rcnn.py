@@ -12,7 +12,7 @@ from d2ext.export.proposals import select_proposals
 from d2ext.export.roi_pooling import check_pooler, pool_regions
 from d2ext.export.selection import clipped
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
-from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN
 from detectron2.modeling.roi_heads import (
     BaseKeypointRCNNHead,
     BaseMaskRCNNHead,
@@ -36,6 +36,11 @@ class RCNNExporter(NMSExporter):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
+        if isinstance(model, PanopticFPN):
+            raise ConfigError(
+                "MODEL.META_ARCHITECTURE: PanopticFPN cannot be exported: its file would hold no "
+                "semantic maps."
+            )
         self.heads: Any = model.roi_heads
         _check_heads(self.heads)
         self.cascaded = isinstance(self.heads, CascadeROIHeads)

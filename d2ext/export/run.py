@@ -1,7 +1,7 @@
 """Export a model: write the file, compare it with the model, quantise it, measure its AP."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from d2ext.errors import ConfigError
 from d2ext.export.accuracy import average_precision
 from d2ext.export.check import ExportError, compare
 from d2ext.export.exported_module import ExportedModule, build_exported_module
-from d2ext.export.exporter import exporter_for
+from d2ext.export.exporter import MaskExporter, exporter_for
 from d2ext.export.formats import SUFFIXES, load, need_onnx, save
 from d2ext.export.metadata import describe
 from d2ext.export.sample_inputs import sample_batches
@@ -85,6 +85,13 @@ def export_model(
         ConfigError: no exporter is registered for the model, or the size does not suit it.
     """
     exporter = exporter_for(model)
+    if isinstance(exporter, MaskExporter):
+        if options.dataset or options.calibration:
+            raise ConfigError(
+                f"{type(model).__name__}: AP and 8-bit ranges are for files with boxes; leave out "
+                "--val and --calibrate."
+            )
+        options = replace(options, nms="none", decode="none")
     module = build_exported_module(
         exporter,
         options.nms,

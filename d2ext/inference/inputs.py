@@ -12,14 +12,16 @@ from d2ext.inference import video
 _WRITABLE = (".jpeg", ".jpg", ".png", ".webp")
 
 
-def find_images(inputs: Sequence[str], output: Path, flag: str = "--input") -> dict[Path, PurePath]:
+def find_images(
+    inputs: Sequence[str], output: Path | None, flag: str = "--input"
+) -> dict[Path, PurePath]:
     """Find images only; see `find_inputs`."""
     return find_inputs(inputs, output, flag, IMAGE_SUFFIXES)
 
 
 def find_inputs(
     inputs: Sequence[str],
-    output: Path,
+    output: Path | None,
     flag: str = "--input",
     suffixes: Sequence[str] = (*IMAGE_SUFFIXES, *video.SUFFIXES),
 ) -> dict[Path, PurePath]:
@@ -28,7 +30,7 @@ def find_inputs(
     Args:
         inputs: files of any suffix; folders, which are searched recursively by suffix; patterns
             such as `*.png`, for shells that don't expand them.
-        output: files in this folder are ignored: an earlier call wrote them.
+        output: files in this folder are ignored: an earlier call wrote them. None: nothing is.
         flag: name of the argument, for messages.
         suffixes: of files in folders.
 
@@ -42,12 +44,13 @@ def find_inputs(
     taken: set[str] = set()
     for text in inputs:
         for file, name in _expand(text, flag, suffixes):
-            if file not in found and not _is_below(file, output):
+            if file not in found and not (output and _is_below(file, output)):
                 found[file] = _unique(name, taken)
     if not found:
+        elsewhere = f", other than what may lie in the output folder {output}" if output else ""
         raise DataError(
-            f"{flag} {' '.join(inputs)}: nothing to read there, other than what may lie in the "
-            f"output folder {output}. Suffixes in folders: {' '.join(suffixes)}."
+            f"{flag} {' '.join(inputs)}: nothing to read there{elsewhere}. Suffixes in folders: "
+            f"{' '.join(suffixes)}."
         )
     return found
 

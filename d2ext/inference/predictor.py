@@ -5,20 +5,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-import d2ext.data
-import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.checkpoint import load_for_evaluation, read_metadata
 from d2ext.config.load import num_classes_keys
-from d2ext.data.augmentation.resize import resize_to
+from d2ext.data.augmentation.resize import ResizeShortestEdge, resize_to
 from d2ext.data.image_reading import from_rgb
 from d2ext.engine.auto import inherit_auto
+from d2ext.engine.build import explained_build
+from d2ext.engine.config_choice import NO_WEIGHTS, check_weights_name
 from d2ext.engine.devices import choose_device
+from d2ext.engine.finite import refuse_non_finite
+from d2ext.errors import WeightsError
+from d2ext.modeling import build_model
 from d2ext.modeling.deploy import fuse_for_inference
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.data import transforms as T
-from detectron2.modeling import build_model
 
 
 class Predictor:
@@ -31,24 +33,29 @@ class Predictor:
         cfg: from `load_config`; `auto` values are taken from the weights. Changed in place.
     Attributes:
         names: of the classes, in the order of their indices; may be empty.
+        device: of the model.
     Raises:
         WeightsError: MODEL.WEIGHTS is empty, missing, unreadable or of another model.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
+        if not cfg.MODEL.WEIGHTS:
+            raise WeightsError(NO_WEIGHTS)
+        check_weights_name(cfg.MODEL.WEIGHTS)
         self.names = _resolve_classes(cfg)
         cfg.MODEL.DEVICE, note = choose_device(cfg.MODEL.DEVICE)
         if note:
             print(note)
-        self.model = build_model(cfg).eval()
+        with explained_build():
+            self.model = build_model(cfg).eval()
         load_for_evaluation(self.model, cfg.MODEL.WEIGHTS)
+        refuse_non_finite(self.model, cfg.MODEL.WEIGHTS)
         fuse_for_inference(self.model)  # after loading: it changes the parameters' names
-        self.format = cfg.INPUT.FORMAT
+        self.format, self.device = cfg.INPUT.FORMAT, torch.device(cfg.MODEL.DEVICE)
         shortest = cfg.INPUT.MIN_SIZE_TEST
-        by_edge = T.ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
+        by_edge = ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
         self.resize = resize_to(cfg) or by_edge
 
-    @torch.no_grad()
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Return the model's output for an (H, W, 3) RGB uint8 image, in pixels of the image.
 
@@ -56,13 +63,26 @@ class Predictor:
             What the meta-architecture returns per image, e.g. {"instances": Instances}, on the
             model's device.
         """
-        height, width = image.shape[:2]
+        (output,) = self.predict([(self.prepare(image), *image.shape[:2])])
+        return output
+
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """Resize an (H, W, 3) RGB uint8 image to the model's input, (C, h, w) uint8."""
         pixels = np.ascontiguousarray(from_rgb(image, self.format))
         pixels = self.resize.get_transform(pixels).apply_image(pixels)
         # torch rejects the negative strides that flipped or channel-reversed arrays have.
-        tensor = torch.as_tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-        (output,) = self.model([{"image": tensor, "height": height, "width": width}])
-        return output
+        return torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+    @torch.inference_mode()
+    def predict(self, inputs: Sequence[tuple[Any, int, int]]) -> list[dict[str, Any]]:
+        """Return the model's outputs for a batch.
+
+        Args:
+            inputs: per image what `prepare` returns, and its height and width in pixels. Inputs
+                of another size than the others are padded.
+        """
+        batch = [{"image": x, "height": height, "width": width} for x, height, width in inputs]
+        return list(self.model(batch))
 
 
 def _resolve_classes(cfg: CfgNode) -> list[str]:

@@ -86,15 +86,19 @@ class FrameWriter(Protocol):
 
 
 @contextmanager
-def write_video(path: Path, rate: float) -> Iterator[FrameWriter]:
+def write_video(path: Path, rate: float, wanted: bool = True) -> Iterator[FrameWriter]:
     """Open a video file for writing; it gets its name when it is complete.
 
     Args:
         rate: frames per second.
+        wanted: False writes nothing.
     Raises:
         OutputError: OpenCV cannot write it.
         DataError: no frame was written.
     """
+    if not wanted:
+        yield lambda frame: None
+        return
     writers: list[cv2.VideoWriter] = []  # opened with the first frame, whose size it needs
     with replacing(path) as temporary:
 

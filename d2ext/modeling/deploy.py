@@ -3,10 +3,12 @@
 from typing import Any, TypeVar
 
 import torch
+from timm.layers import BatchNormAct2d, ConvNormAct
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from detectron2.layers import Conv2d
+from d2ext.modeling.frozen_norm import FoldedConv2d, folded_kernel
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -27,18 +29,30 @@ def fuse_for_inference(model: Module) -> Module:
 def fuse_norms(model: Module) -> Module:
     """Fold batch norms into the convolutions before them, in place; return the model.
 
-    Convolutions are Detectron2's `Conv2d` with their `norm`.
+    Convolutions are Detectron2's `Conv2d` with their `norm`, and timm's `ConvNormAct`.
 
     Args:
         model: in evaluation mode.
     """
+    for block in [m for m in model.modules() if isinstance(m, ConvNormAct)]:
+        _fuse_timm_block(block)
     convolutions: list[Any] = [module for module in model.modules() if isinstance(module, Conv2d)]
     for layer in convolutions:
         # Other norms depend on the input, so that no constant kernel can hold them.
-        if isinstance(layer.norm, nn.BatchNorm2d):
+        if type(layer) in (Conv2d, FoldedConv2d) and isinstance(layer.norm, FrozenBatchNorm2d):
+            weight, bias = folded_kernel(layer)
+            layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+            layer.norm, layer.__class__ = None, Conv2d
+        elif isinstance(layer.norm, nn.BatchNorm2d):
             fused = fuse_conv_bn_eval(layer, layer.norm)
             layer.weight, layer.bias, layer.norm = fused.weight, fused.bias, None
     return model
+
+
+def _fuse_timm_block(block: Any) -> None:
+    if type(block.conv) is nn.Conv2d and isinstance(block.bn, BatchNormAct2d):
+        activation = nn.Sequential(block.bn.drop, block.bn.act)
+        block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), activation
 
 
 def chain_convolutions(model: Module) -> Module:

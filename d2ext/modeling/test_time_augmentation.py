@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from d2ext.data.augmentation.resize import resize_to
+from d2ext.data.augmentation.resize import ResizeShortestEdge, resize_to
 from d2ext.data.augmentation.slices import Region, slice_options, slices_of
 from d2ext.data.image_reading import read_image
 from d2ext.errors import ConfigError
@@ -49,8 +49,8 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
 def _resizes(cfg: CfgNode) -> list[T.Augmentation]:
     many, own = cfg.TEST.AUG, resize_to(cfg)
     if many.ENABLED:
-        return [T.ResizeShortestEdge(side, many.MAX_SIZE) for side in many.MIN_SIZES]
-    return [own or T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)]
+        return [ResizeShortestEdge(side, many.MAX_SIZE) for side in many.MIN_SIZES]
+    return [own or ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)]
 
 
 class TestTimeAugmentation(nn.Module):

@@ -10,7 +10,7 @@ from d2ext.parity import (  # noqa: F401  (register)
     detectron2_models,
     modules,
 )
-from d2ext.parity.case import Case, Comparison, case_facts
+from d2ext.parity.case import DATA_FILES, FILES, Case, Comparison, case_facts
 from d2ext.parity.readers import reader_for, register_parity_reader
 
 __all__ = ["Case", "Comparison", "register_parity_reader", "run_case"]
@@ -27,7 +27,9 @@ def run_case(folder: Path) -> list[Comparison]:
     reader = reader_for(facts)
     if reader is not None:
         return reader.compare(folder)
-    case = Case(folder)  # an incomplete folder is named before an unknown kind
+    # An incomplete folder is named before an unknown kind.
+    complete = all((folder / name).is_file() for name in DATA_FILES)
+    case = Case(folder, DATA_FILES if complete else FILES)
     raise DataError(
         f"{folder}: no reader for a case with these settings: {', '.join(case.config)}. "
         "d2ext.parity.register_parity_reader adds one."

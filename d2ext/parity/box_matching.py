@@ -25,7 +25,7 @@ def match_to_reference(
         own order, so that the comparison shows the difference.
     """
     own = torch.arange(len(boxes))
-    if len(boxes) != len(reference):
+    if len(boxes) != len(reference) or not len(boxes):
         return own
     iou: Any = pairwise_iou_rotated if isinstance(boxes, RotatedBoxes) else pairwise_iou
     likeness = iou(reference, boxes)

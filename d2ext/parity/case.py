@@ -14,10 +14,12 @@ from d2ext.checkpoint import convert_official
 from d2ext.checkpoint.key_matching import match
 from d2ext.errors import DataError
 from d2ext.parity import recipe
+from d2ext.parity.tolerance import Parts, relative_error
 from detectron2.structures import Boxes, Instances
 
 SHOWN = 5
 FILES = ("case.json", "entries.json", "golden.npz")
+DATA_FILES = ("case.json", "golden.npz")  # of a case of data or a metric, which has no weights
 DIGEST_LIMIT = 4096  # values of an output that a case stores, unless it says otherwise
 
 
@@ -47,7 +49,7 @@ class Case:
     checkpoint, `golden.npz` the outputs of the published model.
 
     Args:
-        files: the required files; a case of real weights has no `entries.json`.
+        files: the required files; a case of real weights or of a data set has no `entries.json`.
 
     Raises:
         DataError: one of the files is missing.
@@ -128,24 +130,27 @@ class Case:
         """Compare one output, which the case stores whole or as a digest."""
         if value is None:
             return Comparison(key, np.inf, "our model has no such output")
-        actual = value.detach().cpu().numpy()
-        if key in self.golden:
-            pairs = [(actual, self.golden[key])]
-        else:
-            limit = self.facts.get("digest_limit", DIGEST_LIMIT)
-            if isinstance(limit, dict):
-                limit = limit["grad" if key.startswith("grad.") else "other"]
-            digest = recipe.digest(actual, limit)
-            if tuple(digest["shape"]) != tuple(self.golden[f"{key}.shape"]):
-                return Comparison(key, np.inf, _shapes(actual.shape, self.golden[f"{key}.shape"]))
-            parts = ("mean", "std", "sample")
-            pairs = [(digest[part], self.golden[f"{key}.{part}"]) for part in parts]
-        for own, theirs in pairs:
-            if own.shape != theirs.shape:
-                return Comparison(key, np.inf, _shapes(own.shape, theirs.shape))
+        own, golden = self._stored_parts(key, value.detach().cpu().numpy())
+        for part in golden:
+            if own[part].shape != golden[part].shape:
+                return Comparison(key, np.inf, _shapes(own[part].shape, golden[part].shape))
         # Counts and indices have no tolerance: they have to be equal.
-        limits = self.facts["tolerance"].get(key, {})
-        return Comparison(key, max(_error(own, theirs, **limits) for own, theirs in pairs))
+        limits = self.facts["tolerance"].get(key, "exact")
+        return Comparison(key, relative_error(own, golden, limits))
+
+    def _stored_parts(self, key: str, actual: np.ndarray) -> tuple[Parts, Parts]:
+        """Return what is compared of our output, and the same of the reference's."""
+        if key in self.golden:
+            return {"sample": actual}, {"sample": self.golden[key]}
+        shape = self.golden[f"{key}.shape"]
+        if actual.shape != tuple(shape):
+            return {"sample": actual}, {"sample": np.broadcast_to(np.float32(0), shape)}
+        limit = self.facts.get("digest_limit", DIGEST_LIMIT)
+        if isinstance(limit, dict):
+            limit = limit["grad" if key.startswith("grad.") else "other"]
+        digest = recipe.digest(actual, limit)
+        parts = ("mean", "std", "sample")
+        return digest, {part: self.golden[f"{key}.{part}"] for part in parts}
 
 
 def case_facts(folder: Path) -> dict[str, Any]:
@@ -166,16 +171,3 @@ def _check_files(folder: Path, files: Sequence[str]) -> None:
 
 def _shapes(own: Any, theirs: Any) -> str:
     return f"its shape is {tuple(map(int, own))}, the authors' {tuple(map(int, theirs))}"
-
-
-def _error(
-    own: np.ndarray, theirs: np.ndarray, rtol: float = 0.0, atol: float = 0.0, **_: float
-) -> float:
-    """Return the largest difference in multiples of the tolerance; infinite for NaN."""
-    if own.size == 0:
-        return 0.0
-    difference = np.abs(own.astype(np.float64) - theirs.astype(np.float64))
-    allowed = atol + rtol * np.abs(theirs.astype(np.float64))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(difference == 0, 0.0, difference / allowed)
-    return float(np.nan_to_num(ratio, nan=np.inf).max())

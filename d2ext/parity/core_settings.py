@@ -80,9 +80,9 @@ FCOS = Section(
     ),
 )
 PROPOSAL_GENERATOR = Section("MODEL.PROPOSAL_GENERATOR")
-RPN = Section("MODEL.RPN")
-ROI_HEADS = Section("MODEL.ROI_HEADS", elsewhere=("max_detections",))
-ROI_BOX_HEAD = Section("MODEL.ROI_BOX_HEAD")
+RPN = Section("MODEL.RPN", ignored=("words",))
+ROI_HEADS = Section("MODEL.ROI_HEADS", ignored=("words",), elsewhere=("max_detections",))
+ROI_BOX_HEAD = Section("MODEL.ROI_BOX_HEAD", ignored=("words",))
 QUALITIES = {"ctrness": "centerness", "centerness": "centerness", "iou": "iou"}
 BRANCHES = {"bbox_tower": "box", "cls_tower": "class"}
 
@@ -179,4 +179,5 @@ register_parity_settings("rpn", RPN)
 register_parity_settings(
     "roi_heads", ROI_HEADS, rule=_set_roi_heads, architecture="GeneralizedRCNN"
 )
-register_parity_settings("roi_box_head", ROI_BOX_HEAD)
+for _name in ("roi_box_head", "box_head"):
+    register_parity_settings(_name, ROI_BOX_HEAD)

@@ -11,6 +11,7 @@ from d2ext.errors import DataError
 from d2ext.modeling.dense_heads import ATSSHead, FCOSHead, PostProcess
 from d2ext.parity.box_matching import match_to_reference
 from d2ext.parity.case import Case
+from d2ext.parity.fixed_regions import fixed_regions, stored_boxes
 from d2ext.registry import ExtensionRegistry
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.structures import Boxes, Instances
@@ -81,9 +82,10 @@ class DetectorOutputs:
 
     def use_alternative(self, settings: dict[str, Any]) -> None:
         """Set the thresholds of the case's alternative postprocessing."""
+        before: PostProcess = self.model.head.postprocess
         self.model.head.postprocess = PostProcess(
             score_thresh=settings["score_threshold"],
-            topk_candidates=settings["pre_nms_topk"],
+            topk_candidates=settings.get("pre_nms_topk", before.topk_candidates),
             nms_thresh=settings["nms_threshold"],
             max_detections=settings["max_detections"],
         )
@@ -195,7 +197,8 @@ class RetinaNetOutputs(DetectorOutputs):
 
     def use_alternative(self, settings: dict[str, Any]) -> None:
         self.model.test_score_thresh = settings["score_threshold"]
-        self.model.test_topk_candidates = settings["pre_nms_topk"]
+        most = settings.get("pre_nms_topk", self.model.test_topk_candidates)
+        self.model.test_topk_candidates = most
         self.model.test_nms_thresh = settings["nms_threshold"]
         self.model.max_detections_per_image = settings["max_detections"]
 
@@ -204,21 +207,35 @@ register_detector_outputs(RetinaNet, RetinaNetOutputs)
 
 
 class RCNNOutputs(DetectorOutputs):
+    # Cases of Detectron2's and of the dynamic head's authors name the RPN's outputs differently.
+    rpn_names: ClassVar = {
+        "logits": ("rpn.logits", "head.rpn_objectness"),
+        "deltas": ("rpn.deltas", "head.rpn_deltas"),
+    }
+
     def recorded_modules(self) -> dict[str, nn.Module]:
         generator = self.model.proposal_generator
         return {"rpn": generator.rpn_head, "proposals": generator}
 
     def intermediate(self, seen: Seen) -> Outputs:
         for level, logits, deltas in zip(seen["fpn"], *seen["rpn"], strict=True):
-            yield f"rpn.logits.{level}", logits
-            yield f"rpn.deltas.{level}", deltas
+            yield from ((f"{name}.{level}", logits) for name in self.rpn_names["logits"])
+            yield from ((f"{name}.{level}", deltas) for name in self.rpn_names["deltas"])
         for index, found in enumerate(seen["proposals"][0]):
             prefix = f"proposals{index}"
             boxes, logits = found.proposal_boxes, found.objectness_logits
             order = _match(self.case, prefix, boxes, {"logits": logits})
             yield f"{prefix}.boxes", boxes.tensor[order]
             yield f"{prefix}.logits", logits[order]
-        yield from self._of_regions(seen)
+        if "proposals0.boxes" in self.case.golden:
+            # The reference's proposals: ties would change the order of ours.
+            regions = stored_boxes(self.case, "proposals{}.boxes", len(self.truth))
+            logits, deltas = list(self._of_regions(seen, regions))[2:]
+            yield from (("roi.cls", logits), ("roi.deltas", deltas))
+        if any(key.startswith("fixed.") for key in self.case.facts["outputs"]):
+            stages = self._of_regions(seen, fixed_regions(self.case, self.truth))
+            names = ("pooled", "head", "logits", "deltas")
+            yield from ((f"fixed.{name}", stage) for name, stage in zip(names, stages, strict=True))
 
     def to_float64(self) -> None:
         super().to_float64()
@@ -227,29 +244,20 @@ class RCNNOutputs(DetectorOutputs):
         )
 
     def use_alternative(self, settings: dict[str, Any]) -> None:
-        predictor = self.model.roi_heads.box_predictor
+        predictor, generator = self.model.roi_heads.box_predictor, self.model.proposal_generator
         predictor.test_score_thresh = settings["score_threshold"]
         predictor.test_nms_thresh = settings["nms_threshold"]
         predictor.test_topk_per_image = settings["max_detections"]
-        self.model.proposal_generator.pre_nms_topk[False] = settings["pre_nms_topk"]
+        most = settings.get("pre_nms_topk", generator.pre_nms_topk[False])
+        generator.pre_nms_topk[False] = most
 
-    def _of_regions(self, seen: Seen) -> Outputs:
-        """Run the box predictor on the reference's proposals: ties would change their order."""
-        images = self.model.preprocess_image(self.case.batch())
-        proposals = []
-        for index, size in enumerate(images.image_sizes):
-            golden = {
-                key: self.case.golden[f"proposals{index}.{key}"] for key in ("boxes", "logits")
-            }
-            boxes, logits = Boxes(torch.from_numpy(golden["boxes"])), golden["logits"]
-            logits = torch.from_numpy(logits)
-            proposals.append(Instances(size, proposal_boxes=boxes, objectness_logits=logits))
+    def _of_regions(self, seen: Seen, regions: list[Boxes]) -> Iterator[Tensor]:
+        """Yield what the second stage computes of `regions`: pooled, head, logits and deltas."""
         heads = self.model.roi_heads
-        features = [(seen.get("dyhead") or seen["fpn"])[name] for name in heads.box_in_features]
-        pooled = heads.box_pooler(features, [each.proposal_boxes for each in proposals])
-        logits, deltas = heads.box_predictor(heads.box_head(pooled))
-        yield "roi.cls", logits
-        yield "roi.deltas", deltas
+        levels = seen.get("dyhead") or seen["fpn"]
+        pooled = heads.box_pooler([levels[name] for name in heads.box_in_features], regions)
+        hidden = heads.box_head(pooled)
+        yield from (pooled, hidden, *heads.box_predictor(hidden))
 
 
 register_detector_outputs(GeneralizedRCNN, RCNNOutputs)

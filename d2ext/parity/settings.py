@@ -16,7 +16,7 @@ Rule = Callable[[CfgNode, Settings, Shapes], None]
 # Settings of detector cases that belong to no part.
 PLAIN = (
     *("words", "config_file", "num_classes", "pixel_mean", "pixel_std", "input_format"),
-    *("size_divisibility", "centerness_on"),
+    *("size_divisibility", "centerness_on", "max_detections"),
 )
 
 
@@ -125,6 +125,8 @@ def detector_config(settings: Settings, shapes: Shapes) -> CfgNode:
     cfg.MODEL.META_ARCHITECTURE = next(filter(None, (p.architecture for p in parts.values())))
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = settings["pixel_mean"], settings["pixel_std"]
     cfg.INPUT.FORMAT = settings["input_format"]
+    most = settings.get("max_detections", cfg.TEST.DETECTIONS_PER_IMAGE)
+    cfg.TEST.DETECTIONS_PER_IMAGE = most
     for name, part in parts.items():
         part.section.merge(cfg, f"config.{name}", settings[name])
         if part.rule is not None:

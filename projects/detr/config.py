@@ -13,9 +13,9 @@ def add_detr_config(cfg: CfgNode) -> None:
     detr.NUM_HEADS = 8  # of attention
     detr.FEEDFORWARD = 2048  # hidden width of the feed-forward parts
     detr.ACTIVATION = "relu"  # of the feed-forward parts: relu, gelu or prelu
-    detr.ENCODER_LAYERS = 6
-    detr.DECODER_LAYERS = 6
-    detr.DROPOUT = 0.1
+    detr.ENCODER_LAYERS = 6  # layers of the encoder
+    detr.DECODER_LAYERS = 6  # layers of the decoder
+    detr.DROPOUT = 0.1  # probability of dropout
     detr.PRE_NORM = False  # layer norms before attention; DETR only
     detr.PRIOR_PROB = 0.01  # class probability that focal training starts from
     detr.DEEP_SUPERVISION = True  # losses of every decoder layer
@@ -26,18 +26,18 @@ def add_detr_config(cfg: CfgNode) -> None:
     position.HALF_PIXEL = False  # positions are centres of pixels
 
     matcher = detr.MATCHER = CfgNode()  # weights of the matching costs
-    matcher.CLASS_WEIGHT = 1.0
-    matcher.L1_WEIGHT = 5.0
-    matcher.GIOU_WEIGHT = 2.0
+    matcher.CLASS_WEIGHT = 1.0  # weight of the class
+    matcher.L1_WEIGHT = 5.0  # weight of the L1 distance of boxes
+    matcher.GIOU_WEIGHT = 2.0  # weight of the generalised IoU
 
     loss = detr.LOSS = CfgNode()
     loss.CLASSIFICATION = "softmax"  # cross-entropy with "no object", or "focal" (sigmoid)
     loss.NO_OBJECT_WEIGHT = 0.1  # of "no object" in the cross-entropy
-    loss.FOCAL_ALPHA = 0.25
-    loss.FOCAL_GAMMA = 2.0
-    loss.CLASS_WEIGHT = 1.0
-    loss.L1_WEIGHT = 5.0
-    loss.GIOU_WEIGHT = 2.0
+    loss.FOCAL_ALPHA = 0.25  # weight of positives in the focal loss
+    loss.FOCAL_GAMMA = 2.0  # exponent of the focal loss
+    loss.CLASS_WEIGHT = 1.0  # weight of the class
+    loss.L1_WEIGHT = 5.0  # weight of the L1 distance of boxes
+    loss.GIOU_WEIGHT = 2.0  # weight of the generalised IoU
     loss.MASK_WEIGHT = 1.0  # of the focal mask loss
     loss.DICE_WEIGHT = 1.0  # of the dice mask loss
     loss.GIOU_EPS = 0.0  # added to the areas of the GIoU in matcher and loss

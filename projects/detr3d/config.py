@@ -8,13 +8,13 @@ def add_detr3d_config(cfg: CfgNode) -> None:
     detr3d = cfg.MODEL.DETR3D = CfgNode()
     detr3d.NUM_CLASSES = 10  # set from the data unless a config names another
     detr3d.NUM_QUERIES = 900  # at least the most objects of a sample
-    detr3d.NUM_CAMERAS = 6
+    detr3d.NUM_CAMERAS = 6  # cameras per sample
     detr3d.IN_FEATURES = ["p3", "p4", "p5", "p6"]  # levels of the backbone, finest first
     detr3d.CHANNELS = 256  # width of queries and features
     detr3d.NUM_HEADS = 8  # of the self-attention
     detr3d.FEEDFORWARD = 512  # hidden width of the feed-forward parts
     detr3d.NUM_LAYERS = 6  # of the decoder
-    detr3d.DROPOUT = 0.1
+    detr3d.DROPOUT = 0.1  # probability of dropout
     detr3d.PRIOR_PROB = 0.01  # class probability that training starts from
     # Least x, y, z, greatest x, y, z in metres: of centres that can be predicted and are learned,
     detr3d.POINT_RANGE = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
@@ -27,14 +27,14 @@ def add_detr3d_config(cfg: CfgNode) -> None:
     detr3d.DISTORT_COLOURS = True  # photometric distortion of training images
 
     matcher = detr3d.MATCHER = CfgNode()  # weights of the matching costs
-    matcher.CLASS_WEIGHT = 2.0
-    matcher.L1_WEIGHT = 0.25
+    matcher.CLASS_WEIGHT = 2.0  # weight of the class
+    matcher.L1_WEIGHT = 0.25  # weight of the L1 distance of boxes
 
     loss = detr3d.LOSS = CfgNode()
-    loss.FOCAL_ALPHA = 0.25
-    loss.FOCAL_GAMMA = 2.0
-    loss.CLASS_WEIGHT = 2.0
-    loss.L1_WEIGHT = 0.25
+    loss.FOCAL_ALPHA = 0.25  # weight of positives in the focal loss
+    loss.FOCAL_GAMMA = 2.0  # exponent of the focal loss
+    loss.CLASS_WEIGHT = 2.0  # weight of the class
+    loss.L1_WEIGHT = 0.25  # weight of the L1 distance of boxes
     # Of cx, cy, log w, log l, cz, log h, sin yaw, cos yaw, vx, vy in the L1.
     loss.CODE_WEIGHTS = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2]
 
@@ -44,5 +44,5 @@ def add_vovnet_config(cfg: CfgNode) -> None:
     vovnet = cfg.MODEL.VOVNET = CfgNode()
     vovnet.STAGE_BLOCKS = [1, 3, 9, 3]  # blocks of each stage; these of VoVNet-99
     vovnet.OUT_FEATURES = ["stage2", "stage3", "stage4", "stage5"]  # strides 4, 8, 16, 32
-    vovnet.NORM = "BN"
+    vovnet.NORM = "BN"  # normalisation layer: BN, SyncBN, GN, ...
     vovnet.NORM_EVAL = True  # batch norm keeps its statistics; scales and biases are trained

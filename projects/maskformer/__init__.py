@@ -1,6 +1,6 @@
 """MaskFormer and Mask2Former: semantic, instance and panoptic segmentation by sets of masks."""
 
-from d2ext.projects.maskformer import auto, layout, mapper, modeling  # noqa: F401  (register)
+from d2ext.projects.maskformer import auto, export, layout, mapper, modeling  # noqa: F401
 from d2ext.projects.maskformer.config import add_maskformer_config, add_maskformer_input_config
 from detectron2.config import CfgNode
 

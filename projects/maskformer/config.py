@@ -20,7 +20,7 @@ def add_maskformer_config(cfg: CfgNode) -> None:
     model.NUM_HEADS = 8  # of attention
     model.FEEDFORWARD = 2048  # hidden width of the feed-forward parts of the decoder
     model.DECODER_LAYERS = 6  # Mask2Former: 9
-    model.DROPOUT = 0.1
+    model.DROPOUT = 0.1  # probability of dropout
     model.PRE_NORM = False  # layer norms before attention; MaskFormer only
     model.DEEP_SUPERVISION = True  # losses of every decoder layer
 
@@ -32,9 +32,9 @@ def add_maskformer_config(cfg: CfgNode) -> None:
     pixel.ENCODER_LEVELS = 3  # coarsest maps of IN_FEATURES that it attends to; Mask2Former only
 
     loss = model.LOSS = CfgNode()  # weights of losses and of matching costs
-    loss.CLASS_WEIGHT = 1.0
-    loss.MASK_WEIGHT = 20.0
-    loss.DICE_WEIGHT = 1.0
+    loss.CLASS_WEIGHT = 1.0  # weight of the class
+    loss.MASK_WEIGHT = 20.0  # weight of the mask loss
+    loss.DICE_WEIGHT = 1.0  # weight of the dice loss of masks
     loss.NO_OBJECT_WEIGHT = 0.1  # of "no object" in the cross-entropy
     # Per mask, in losses and matching; 0: every pixel of the predicted masks. Mask2Former only.
     loss.NUM_POINTS = 12544

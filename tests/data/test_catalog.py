@@ -72,7 +72,7 @@ def test_what_was_recognised_is_one_line(tmp_path):
 
 
 def test_what_could_not_be_read_and_what_was_dropped_are_listed(tmp_path):
-    objects = DOG + voc_box("dog", "9 9 2 2") + "<object><name>x</name></object>"
+    objects = DOG + DOG * 2 + voc_box("dog", "9 9 2 2") + "<object><name>x</name></object>"
     register_dataset("mine", voc(tmp_path / "voc", objects))
     DatasetCatalog.get("mine")
     DatasetCatalog.get("mine")

@@ -10,10 +10,19 @@ from d2ext.export.check import compare, compare_detections
 from d2ext.export.detections import instances_of, to_image
 from d2ext.export.exported_module import ExportedModule, build_exported_module
 from d2ext.export.formats import load, save
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes
-from tests.helpers.detectors import some_images
+from tests.helpers.detectors import STRIDES, some_images
 from tests.helpers.runtime_rcnn import tiny_model
+from tests.test_rcnn_recipes import narrow
 
+# A backbone of five convolutions: exporting takes seconds per layer.
+PYRAMID = {
+    "MODEL__BACKBONE__NAME": "ExportPyramid",
+    "MODEL__RPN__IN_FEATURES": list(STRIDES),
+    "MODEL__ROI_HEADS__IN_FEATURES": list(STRIDES)[:4],
+    "MODEL__PIXEL_STD": [58.0, 58.0, 58.0],
+}
 CASCADE = {
     "MODEL__ROI_HEADS__NAME": "CascadeROIHeads",
     "MODEL__ROI_BOX_HEAD__CLS_AGNOSTIC_BBOX_REG": True,
@@ -45,7 +54,7 @@ CASES = {
 
 
 def exported(changes: dict, paste: str = "none", for_onnx: bool = False) -> ExportedModule:
-    exporter = exporter_for(tiny_model(**changes).eval())
+    exporter = exporter_for(tiny_model(**{**PYRAMID, **changes}).eval())
     return build_exported_module(exporter, "inside", "inside", for_onnx, paste).eval()
 
 
@@ -54,7 +63,7 @@ def exported(changes: dict, paste: str = "none", for_onnx: bool = False) -> Expo
     ("name", "paste"), [*((name, "none") for name in CASES), ("masks", "inside"), ("C4", "inside")]
 )
 def test_detections_are_those_of_the_model(name: str, paste: str) -> None:
-    module, images = exported(CASES[name], paste), some_images(2, 128, 160)
+    module, images = exported(CASES[name], paste), some_images(2, 256, 320)
     given, expected = module(images), module.exporter.detect(images)
     difference = compare_detections(given, expected, module.output_names[3:])
     assert not difference.fault
@@ -65,7 +74,7 @@ def test_detections_are_those_of_the_model(name: str, paste: str) -> None:
 def test_the_outputs_have_names_and_a_fixed_number_of_places() -> None:
     module = exported({"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True})
     with torch.no_grad():
-        outputs = module(some_images(3, 128, 96))
+        outputs = module(some_images(3, 288, 256))
     shapes = dict(zip(module.output_names, (tuple(each.shape) for each in outputs), strict=True))
     assert shapes == {
         "boxes": (3, 10, 4),
@@ -78,7 +87,7 @@ def test_the_outputs_have_names_and_a_fixed_number_of_places() -> None:
 
 @torch.no_grad()
 def test_candidates_and_raw_outputs_are_of_every_proposal() -> None:
-    exporter, images = exporter_for(tiny_model().eval()), some_images(2, 128, 160)
+    exporter, images = exporter_for(tiny_model(**PYRAMID).eval()), some_images(2, 256, 320)
     boxes, scores = build_exported_module(exporter, "none", "inside", False)(images)
     assert (boxes.shape, scores.shape) == ((2, 20, 3, 4), (2, 20, 3))
     module = build_exported_module(exporter, "none", "none", False)
@@ -103,6 +112,11 @@ def test_pooling_that_has_no_equal_is_refused(changes: dict, message: str) -> No
         exported(changes)
 
 
+def test_a_panoptic_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no semantic maps"):
+        exporter_for(build_model(narrow("panoptic_fpn_r50_1x")).eval())
+
+
 def test_only_masks_can_be_pasted() -> None:
     with pytest.raises(ConfigError, match="--paste inside: GeneralizedRCNN predicts no masks"):
         exported({}, paste="inside")
@@ -112,9 +126,9 @@ def check(kind: str, path, changes: dict, paste: str = "none") -> None:
     """Compare a file with its model at other batch and image sizes than it was written with."""
     module = exported(changes, paste, for_onnx=kind == "onnx")
     with torch.no_grad():
-        module(some_images(2, 128, 160))
-    save(module, some_images(2, 128, 160), True, {}, kind, path)
-    batches = [some_images(1, 128, 128), some_images(3, 160, 128)]
+        module(some_images(2, 256, 320))
+    save(module, some_images(2, 256, 320), True, {}, kind, path)
+    batches = [some_images(1, 256, 256), some_images(3, 320, 288)]
     for difference in compare(load(path, kind), module, batches):
         assert not difference.fault
         assert ": 0 detections" not in difference.text
@@ -135,11 +149,11 @@ def test_programs(kind: str, tmp_path) -> None:
 @pytest.mark.parametrize("paste", ["none", "inside"])
 def test_outputs_become_what_the_model_gives_for_an_image_of_another_size(paste: str) -> None:
     module = exported({"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True}, paste)
-    images = some_images(1, 128, 160)
+    images = some_images(1, 256, 320)
     tensors = [each[0] for each in module(images)]
     outputs: dict[str, Tensor] = dict(zip(module.output_names, tensors, strict=True))
-    found = to_image(instances_of(outputs, (128, 160)), 192, 200)
-    item = {"image": images[0], "height": 192, "width": 200}
+    found = to_image(instances_of(outputs, (256, 320)), 384, 400)
+    item = {"image": images[0], "height": 384, "width": 400}
     expected = module.exporter.model([item])[0]["instances"]
     assert len(found) == len(expected) > 4
     assert isinstance(found.pred_boxes, Boxes)

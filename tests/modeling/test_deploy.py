@@ -2,7 +2,8 @@ import torch
 from torch import nn
 
 from d2ext.modeling.deploy import ConvChain, fuse_for_inference, fuse_norms
-from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
+from d2ext.modeling.frozen_norm import fold_frozen_norms
+from detectron2.layers import Conv2d, get_norm
 
 
 def trained(layer: Conv2d) -> Conv2d:
@@ -28,10 +29,19 @@ def test_a_fused_model_computes_the_same_without_norms():
 
 def test_other_norms_stay():
     group = Conv2d(3, 32, 1, bias=False, norm=get_norm("GN", 32))
-    frozen = Conv2d(3, 8, 1, bias=False, norm=get_norm("FrozenBN", 8))
-    fuse_norms(nn.Sequential(group, frozen))
+    fuse_norms(nn.Sequential(group))
     assert isinstance(group.norm, nn.GroupNorm)
-    assert isinstance(frozen.norm, FrozenBatchNorm2d)
+
+
+def test_frozen_norms_are_fused_whether_folded_or_not():
+    layers = [trained(Conv2d(3, 8, 3, bias=b, norm=get_norm("FrozenBN", 8))) for b in (True, False)]
+    images = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        expected = [layer(images) for layer in layers]
+        fold_frozen_norms(layers[0])
+        found = [fuse_norms(nn.Sequential(layer))(images) for layer in layers]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert all(set(layer.state_dict()) == {"weight", "bias"} for layer in layers)
 
 
 def test_a_conv_chain_computes_the_same_with_the_same_weights():

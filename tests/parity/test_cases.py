@@ -28,6 +28,10 @@ BUNDLED_ONLY = pytest.mark.skipif(
         "ms_deform_attn",
         "swin_t_backbone",
         "yolo_fastest_v2",
+        "cascade_mask_rcnn_narrow",
+        "keypoint_rcnn_narrow",
+        "panoptic_fpn_narrow",
+        "rpn_c4_narrow",
         pytest.param("dyhead_swint_atss", marks=pytest.mark.slow),
         pytest.param("dyhead_r50_retina", marks=pytest.mark.slow),
         pytest.param("atss_r50", marks=pytest.mark.slow),
@@ -45,6 +49,40 @@ def test_every_output_is_the_authors(name):
     comparisons = run_case(FOLDER / name)
     assert len(comparisons) == len(json.loads((FOLDER / name / "case.json").read_text())["outputs"])
     assert [comparison for comparison in comparisons if not comparison.passed] == []
+
+
+@pytest.mark.slow
+def test_cases_of_the_dynamic_heads_authors_name_faster_rcnn_otherwise(tmp_path):
+    folder = Path(shutil.copytree(FOLDER / "dyhead_r50_rcnn", tmp_path / "case"))
+    facts = json.loads((folder / "case.json").read_text())
+    golden = dict(np.load(folder / "golden.npz"))
+    config = facts["config"]
+    config["box_head"] = config.pop("roi_box_head")
+    config["max_detections"] = config["roi_heads"].pop("max_detections")
+    # The stored outputs of the second stage are of the stored proposals.
+    regions = [golden.pop(f"proposals{index}.boxes").tolist() for index in range(2)]
+    facts["input"]["fixed_proposals"] = regions
+    renamed = {"rpn.logits.p3": "head.rpn_objectness.p3", "rpn.deltas.p3": "head.rpn_deltas.p3"}
+    renamed |= {"roi.cls": "fixed.logits", "roi.deltas": "fixed.deltas"}
+    limits = facts["tolerance"]
+    facts["tolerance"] = {new: limits[old] for old, new in renamed.items()}
+    facts["tolerance"]["det0.classes"] = "exact"
+    facts["outputs"] = {key: {} for key in facts["tolerance"]}
+    for old, new in renamed.items():
+        parts = [key for key in golden if key.startswith(old)]
+        golden |= {new + key.removeprefix(old): golden[key] for key in parts}
+    (folder / "case.json").chmod(0o600)
+    (folder / "case.json").write_text(json.dumps(facts))
+    np.savez(folder / "golden.npz", **golden)
+    assert [comparison for comparison in run_case(folder) if not comparison.passed] == []
+
+
+def test_a_case_of_data_needs_no_entries(tmp_path):
+    facts = {"config": {"version": 1}, "outputs": {}, "tolerance": {}}
+    (tmp_path / "case.json").write_text(json.dumps(facts))
+    np.savez(tmp_path / "golden.npz", boxes=np.zeros(4))
+    with pytest.raises(DataError, match="no reader for a case with these settings: version"):
+        run_case(tmp_path)
 
 
 @pytest.fixture

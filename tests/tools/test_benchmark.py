@@ -28,7 +28,7 @@ def test_the_command_line_names_every_benchmark():
         for action in benchmark.argument_parser()._actions
         if isinstance(action, argparse._SubParsersAction)
     )
-    expected = "count data_loading evaluation models ops training yolo_fastest"
+    expected = "count data_loading evaluation models ops rcnn training yolo_fastest"
     assert set(expected.split()) <= set(commands)
     args = commands["ops"].parse_args(["nms_rotated", "roi_align", "--repeats", "2"])
     assert (args.names, args.repeats) == (["nms_rotated", "roi_align"], 2)

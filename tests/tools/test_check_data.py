@@ -47,6 +47,8 @@ def spoil(data: Path) -> None:
     path = data / "annotations.json"
     document = json.loads(path.read_text())
     images, items = document["images"], document["annotations"]
+    for x in range(6):  # so that less than half of all is unusable
+        items.append({**items[0], "id": len(items) + 1, "bbox": [1 + x, 2, 6 + x, 9]})
     boxes = [[math.nan, 1, 5, 5], [1, 1, 0, 5], [9999, 1, 5, 5], [1, 1, 9, 9]]
     for number, box in enumerate(boxes, start=1):
         items.append({**items[0], "id": len(items) + 1, "bbox": box})

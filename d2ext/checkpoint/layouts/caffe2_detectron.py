@@ -5,19 +5,22 @@ class 0 there and the last one here. Its boxes count both border pixels; ours do
 """
 
 import re
+from collections.abc import Callable
 
 from torch import Tensor
 
+from d2ext.checkpoint.layouts.anchor_order import by_size
 from d2ext.checkpoint.layouts.caffe2_resnet import neutral_statistics, rename_blob
 from d2ext.checkpoint.layouts.layout import Layout, Renaming, Weights, has
 
+_RPN = "proposal_generator.rpn_head"
 _END = r"(?=_(?:gn_)?[wbs]$)"
 _HEADS: tuple[Renaming, ...] = (
     (rf"^fpn_inner_res(\d)_\d+_sum(?:_lateral)?{_END}", r"backbone.fpn_lateral\1"),
     (rf"^fpn_res(\d)_\d+_sum{_END}", r"backbone.fpn_output\1"),
-    (rf"^conv_rpn(?:_fpn2)?{_END}", "proposal_generator.rpn_head.conv"),
-    (rf"^rpn_cls_logits(?:_fpn2)?{_END}", "proposal_generator.rpn_head.objectness_logits"),
-    (rf"^rpn_bbox_pred(?:_fpn2)?{_END}", "proposal_generator.rpn_head.anchor_deltas"),
+    (rf"^conv_rpn(?:_fpn2)?{_END}", f"{_RPN}.conv"),
+    (rf"^rpn_cls_logits(?:_fpn2)?{_END}", f"{_RPN}.objectness_logits"),
+    (rf"^rpn_bbox_pred(?:_fpn2)?{_END}", f"{_RPN}.anchor_deltas"),
     (rf"^fc6{_END}", "roi_heads.box_head.fc1"),
     (rf"^fc7{_END}", "roi_heads.box_head.fc2"),
     (rf"^head_conv(\d){_END}", r"roi_heads.box_head.conv\1"),
@@ -49,34 +52,43 @@ def _fpn_blob(found: re.Match[str]) -> str:
     return f"backbone.bottom_up.{rename_blob(found[0])}"
 
 
-def _classes_here(weights: Weights) -> dict[str, Tensor]:
-    """Return the predictors with the background moved from the first class to the last."""
-    moved = {}
-    for kind, ours in (("w", "weight"), ("b", "bias")):
-        predictor = "roi_heads.box_predictor."
-        moved[f"{predictor}cls_score.{ours}"] = weights[f"cls_score_{kind}"].roll(-1, 0)
-        boxes = weights[f"bbox_pred_{kind}"]
-        moved[f"{predictor}bbox_pred.{ours}"] = boxes[4:]
-        if f"mask_fcn_logits_{kind}" in weights:
-            masks = weights[f"mask_fcn_logits_{kind}"]
-            moved[f"roi_heads.mask_head.predictor.{ours}"] = masks[1:]
-    return moved
+# Our names of the predictors, and how their rows become ours.
+_REORDERED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "cls_score": ("roi_heads.box_predictor.cls_score", lambda rows: rows.roll(-1, 0)),
+    # Boxes and masks of the background are never learned.
+    "bbox_pred": ("roi_heads.box_predictor.bbox_pred", lambda rows: rows[4:]),
+    "mask_fcn_logits": ("roi_heads.mask_head.predictor", lambda rows: rows[1:]),
+    "rpn_cls_logits": (f"{_RPN}.objectness_logits", lambda rows: by_size(rows, 1)),
+    "rpn_bbox_pred": (f"{_RPN}.anchor_deltas", lambda rows: by_size(rows, 4)),
+}
+
+
+def _predictors(weights: Weights) -> dict[str, Tensor]:
+    """Return the predictors with classes and anchors in our order.
+
+    The background moves from the first class to the last.
+    """
+    return {
+        f"{ours}.{kind}": reorder(weights[f"{blob}_{kind[0]}"])
+        for blob, (ours, reorder) in _REORDERED.items()
+        for kind in ("weight", "bias")
+        if f"{blob}_{kind[0]}" in weights
+    }
 
 
 def _c4_computed(weights: Weights) -> dict[str, Tensor]:
     statistics = neutral_statistics(weights)
-    return _classes_here(weights) | {_c4_place(n): value for n, value in statistics.items()}
+    return _predictors(weights) | {_c4_place(n): value for n, value in statistics.items()}
 
 
 def _fpn_computed(weights: Weights) -> dict[str, Tensor]:
     statistics = neutral_statistics(weights)
     placed = {f"backbone.bottom_up.{name}": value for name, value in statistics.items()}
-    return _classes_here(weights) | placed
+    return _predictors(weights) | placed
 
 
 def _is_detector(weights: Weights) -> bool:
-    blobs = ("conv1_w", "res2_0_branch2a_w", "cls_score_w", "cls_score_b", "bbox_pred_w")
-    return has(weights, *blobs, "bbox_pred_b")
+    return has(weights, "conv1_w", "res2_0_branch2a_w", r"conv_rpn(_fpn2)?_w")
 
 
 def _has_pyramid(weights: Weights) -> bool:

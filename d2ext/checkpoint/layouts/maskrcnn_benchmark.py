@@ -8,12 +8,18 @@ import re
 
 from torch import Tensor
 
+from d2ext.checkpoint.layouts.anchor_order import by_size
 from d2ext.checkpoint.layouts.layout import Layout, Renaming, Weights, has
 
 _BODY = r"^((?:module\.)?backbone\.body|(?:module\.)?roi_heads\.box\.feature_extractor\.head)"
 _BOX, _MASK = r"^roi_heads\.box\.", r"^roi_heads\.mask\."
 _PREDICTORS = "roi_heads.box_predictor."
 _MASKS = "roi_heads.mask_head.predictor."
+_RPN = "proposal_generator.rpn_head."
+_UNUSED = (
+    r"(module\.)?rpn\.anchor_generator\..*",
+    r"(module\.)?roi_heads\.(mask|keypoint)\.feature_extractor\.head\..*",  # shared with the boxes
+)
 
 
 def _pyramid(found: re.Match[str]) -> str:
@@ -49,9 +55,9 @@ _RENAMINGS: tuple[Renaming, ...] = (
     (r"\.(res\d\.\d+)\.conv2\.offset\.", r".\1.conv2_offset."),
     (r"\.(res\d\.\d+)\.conv2\.conv\.", r".\1.conv2."),
     (r"^backbone\.fpn\.fpn_(inner|layer)(\d)\.([01]\.)?", _pyramid),
-    (r"^rpn\.head\.cls_logits\.", "proposal_generator.rpn_head.objectness_logits."),
-    (r"^rpn\.head\.bbox_pred\.", "proposal_generator.rpn_head.anchor_deltas."),
-    (r"^rpn\.head\.conv\.", "proposal_generator.rpn_head.conv."),
+    (r"^rpn\.head\.cls_logits\.", f"{_RPN}objectness_logits."),
+    (r"^rpn\.head\.bbox_pred\.", f"{_RPN}anchor_deltas."),
+    (r"^rpn\.head\.conv\.", f"{_RPN}conv."),
     (_BOX + r"feature_extractor\.xconvs\.(\d+)\.", _conv_of_box_head),
     (_BOX + r"feature_extractor\.fc6\.", "roi_heads.box_head.fc1."),
     (_BOX + r"feature_extractor\.fc7\.", "roi_heads.box_head.fc2."),
@@ -68,7 +74,10 @@ _RENAMINGS: tuple[Renaming, ...] = (
 
 
 def _computed(weights: Weights) -> dict[str, Tensor]:
-    """Return the predictors with the background moved from the first class to the last."""
+    """Return the predictors with classes and anchors in our order.
+
+    The background moves from the first class to the last.
+    """
     moved = {}
     for name, value in weights.items():
         ours = MASKRCNN_BENCHMARK.rename(name)
@@ -78,6 +87,10 @@ def _computed(weights: Weights) -> dict[str, Tensor]:
             moved[ours] = value[4:]  # boxes and masks of the background are never learned
         elif ours.startswith(_MASKS):
             moved[ours] = value[1:]
+        elif ours.startswith(f"{_RPN}objectness_logits."):
+            moved[ours] = by_size(value, 1)
+        elif ours.startswith(f"{_RPN}anchor_deltas."):
+            moved[ours] = by_size(value, 4)
     return moved
 
 
@@ -101,7 +114,7 @@ MASKRCNN_BENCHMARK = Layout(
     name="maskrcnn-benchmark C4",
     recognise=lambda weights: _is_rcnn(weights) and not _with_pyramid(weights),
     renamings=_RENAMINGS,
-    unused=(r"(module\.)?rpn\.anchor_generator\..*",),
+    unused=_UNUSED,
     computed=_computed,
     expects=_EXPECTS,
 )
@@ -110,7 +123,7 @@ MASKRCNN_BENCHMARK_FPN = Layout(
     name="maskrcnn-benchmark FPN",
     recognise=_with_pyramid,
     renamings=(*_RENAMINGS, (r"^backbone\.(?=stem\.|res\d\.)", "backbone.bottom_up.")),
-    unused=(r"(module\.)?rpn\.anchor_generator\..*",),
+    unused=_UNUSED,
     computed=_computed,
     expects=_EXPECTS,
 )

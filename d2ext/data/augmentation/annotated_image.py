@@ -51,11 +51,13 @@ class AnnotationTransform:
         ignore_value: the semantic label of pixels that a transform uncovers.
         keypoint_flips: index of each keypoint's mirror partner; None for data without keypoints.
         min_visible: drop objects that keep a smaller share of their box inside the image.
+        mirrors: augmentations that combine images may mirror them.
     """
 
     ignore_value: int = 255
     keypoint_flips: Sequence[int] | None = None
     min_visible: float = 0.0
+    mirrors: bool = True
 
     def augment(
         self, annotated: AnnotatedImage, augmentations: T.AugmentationList

@@ -194,7 +194,8 @@ def _fitted(
     new_w = min(max(1, round(width * factor)), frame[1])
     top, left = (np.random.randint(free + 1) for free in (frame[0] - new_h, frame[1] - new_w))
     place = left, top, left + new_w, top + new_h
-    flip = T.HFlipTransform(width) if np.random.rand() < 0.5 else T.NoOpTransform()
+    mirror = np.random.rand() < 0.5 and transform.mirrors
+    flip = T.HFlipTransform(width) if mirror else T.NoOpTransform()
     resize = T.ResizeTransform(height, width, new_h, new_w)
     return _Placed(transform.apply(annotated, flip, resize, _pad(place, frame)), place)
 

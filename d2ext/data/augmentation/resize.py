@@ -27,7 +27,9 @@ class ResizeByOpenCV(T.Transform):
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """Resize an (H, W, C) or (H, W) array of a dtype that OpenCV supports."""
-        return cv2.resize(img, (self.new_width, self.new_height), interpolation=cv2.INTER_LINEAR)
+        size = (self.new_width, self.new_height)
+        found = cv2.resize(img, size, interpolation=cv2.INTER_LINEAR)
+        return found if found.ndim == img.ndim else found[:, :, None]  # one channel is dropped
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Scale (N, 2) XY coordinates in pixels."""
@@ -68,6 +70,21 @@ class ResizeTo(T.Augmentation):
         return max(1, round(scale * height)), max(1, round(scale * width))
 
 
+class ResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's resizing of the shorter side, after which no side has less than a pixel.
+
+    Detectron2 rounds the height of a strip of 1400 x 2 pixels to 0.
+    """
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Return the resizing of an (H, W, C) image."""
+        found = super().get_transform(image)
+        if not isinstance(found, T.ResizeTransform) or min(found.new_h, found.new_w) >= 1:
+            return found
+        sides = max(1, found.new_h), max(1, found.new_w)
+        return T.ResizeTransform(found.h, found.w, *sides, found.interp)
+
+
 def resize_to(cfg: CfgNode) -> ResizeTo | None:
     """Build the resizing of `INPUT.RESIZE`; None for Detectron2's resizing of the shorter side.
 
@@ -88,6 +105,12 @@ def resize_to(cfg: CfgNode) -> ResizeTo | None:
 def replace_resizing(cfg: CfgNode, steps: Sequence[T.Augmentation]) -> list[T.Augmentation]:
     """Replace the resizing among Detectron2's augmentations by that of `INPUT.RESIZE`."""
     own = resize_to(cfg)
-    if own is None:
-        return list(steps)
-    return [own if isinstance(step, T.ResizeShortestEdge) else step for step in steps]
+    return [
+        own or _by_edge(step) if isinstance(step, T.ResizeShortestEdge) else step for step in steps
+    ]
+
+
+def _by_edge(step: T.ResizeShortestEdge) -> ResizeShortestEdge:
+    found = ResizeShortestEdge(step.short_edge_length, step.max_size, "choice", step.interp)
+    found.is_range = step.is_range
+    return found

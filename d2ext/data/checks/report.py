@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.checks.kinds import KINDS, SEVERITIES, Kind, kind_of
+from d2ext.data.formats.archive import with_user_paths
 from d2ext.data.issues import Issue
 from d2ext.files import replacing
 
@@ -52,7 +53,10 @@ class Report:
 
     def text(self, shown: int = SHOWN) -> str:
         """Return each split in a line, then each kind with its count, remedy and first places."""
-        lines = [f"{name}: {_sentence(about)}" for name, about in self.about.items()]
+        lines = []
+        for name, about in self.about.items():
+            lines.append(f"{name}: {_sentence(about)}")
+            lines += [f"    {note}" for note in about.get("notes", ())]
         for kind, issues in self.by_kind().items():
             lines += ["", f"{kind.severity} {kind.code}, {len(issues)}: {kind}"]
             lines += [f"    {place}" for place in _places(issues, shown)]
@@ -88,7 +92,7 @@ class Report:
 
 def _places(issues: Sequence[Issue], shown: int) -> Iterator[str]:
     """Yield the first issues in a line each, and how many more there are."""
-    yield from (f"{issue.where}: {issue.detail}" for issue in issues[:shown])
+    yield from (with_user_paths(f"{issue.where}: {issue.detail}") for issue in issues[:shown])
     if len(issues) > shown:
         yield f"and {len(issues) - shown} more"
 

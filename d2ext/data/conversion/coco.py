@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.formats import DatasetSplit, Item
 from d2ext.data.formats.coco import shifted
+from d2ext.data.keypoint_validity import keypoint_count
 from d2ext.errors import DataError
 
 
@@ -90,6 +91,7 @@ def _categories(dataset: DatasetSplit, original: bool) -> list[dict[str, Any]]:
 def _annotations(dataset: DatasetSplit, original: bool) -> Iterator[dict[str, Any]]:
     categories = category_ids(dataset) if original else _counted(dataset)
     numbers = _record_ids(dataset) if original else None
+    fillings = _fillings(dataset) if original else {}
     position = 0
     for image in dataset.images:
         for item in image["annotations"]:
@@ -103,8 +105,31 @@ def _annotations(dataset: DatasetSplit, original: bool) -> Iterator[dict[str, An
                 "area": area if area is not None else _area(item),
                 "iscrowd": item["iscrowd"],
                 **_optional(item),
+                **{key: fill(item) for key, fill in fillings.items() if not item.get(key)},
             }
             position += 1
+
+
+def _fillings(dataset: DatasetSplit) -> dict[str, Callable[[Item], Any]]:
+    """Return what evaluation needs of objects that lack what others have: pycocotools has no None.
+
+    A box stands for the mask; keypoints are there, but not labelled.
+    """
+    objects = [item for image in dataset.images for item in image["annotations"]]
+    count = keypoint_count(dataset.metadata.get("keypoint_names"), objects)
+    found: dict[str, Callable[[Item], Any]] = {}
+    if any(item.get("segmentation") for item in objects) and dataset.task != "rotated":
+        found["segmentation"] = lambda item: [_rectangle(*item["bbox"])]
+    if any("keypoints" in item for item in objects):
+        found["keypoints"] = lambda item: [0] * 3 * count
+        found["num_keypoints"] = lambda item: sum(
+            seen > 0 for seen in (item.get("keypoints") or ())[2::3]
+        )
+    return found
+
+
+def _rectangle(x: float, y: float, width: float, height: float) -> list[float]:
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
 def _record_ids(dataset: DatasetSplit) -> Sequence[int] | None:

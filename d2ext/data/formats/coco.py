@@ -100,6 +100,7 @@ class _Reader:
         task = _settle_task(images)
         self._settle_masks(images)
         self.is_complete &= task != "keypoints" or self.has_points
+        self.is_complete &= _has_all_masks_or_none(images)
         dataset = DatasetSplit(
             format=FORMAT,
             path=path,
@@ -240,6 +241,12 @@ class _Reader:
 def shifted(keypoints: Sequence[float], by: float) -> list[float]:
     """Shift the x and y of keypoints: COCO stores pixel indices, whose centres are at +0.5."""
     return [n if i % 3 == 2 else n + by for i, n in enumerate(keypoints)]
+
+
+def _has_all_masks_or_none(images: Sequence[Item]) -> bool:
+    """Return true where evaluation finds the mask of each object, or of none."""
+    masked = [bool(o.get("segmentation")) for image in images for o in image["annotations"]]
+    return all(masked) or not any(masked)
 
 
 def _is_polygons(value: Any) -> bool:

@@ -126,7 +126,8 @@ def refusal(path: Path, document: Document) -> str:
         document: as `with_coco_keys` returns it.
     """
     try:
-        check_not_empty(path, document, ("annotations", "images", "categories"))
+        # Images without objects are no mistake where they only evaluate.
+        check_not_empty(path, document, ("images", "categories"))
         for section in ("images", "categories"):
             check_fields(path, section, document[section])
             _check_ids(path, section, document[section])
@@ -142,7 +143,7 @@ def unread_refusal(path: Path, document: Document, unread: Sequence[Item]) -> st
 
     A few are left out. Where they are half of all, something larger is wrong.
     """
-    if 2 * len(unread) < len(document["annotations"]):
+    if not unread or 2 * len(unread) < len(document["annotations"]):
         return ""
     try:
         _check_annotations(path, document, unread)

@@ -17,12 +17,13 @@ from d2ext.data.formats.image_files import (
     without_split,
 )
 from d2ext.data.formats.label_studio import is_label_studio
+from d2ext.data.formats.text_files import head_of
 from d2ext.data.formats.via import is_via
 from d2ext.errors import DataError
 from d2ext.text import first_few
 
 _EXPORT = "_annotations.coco.json"
-_SECTIONS = (b'"annotations"', b'"images"', b'"categories"', b'"info"', b'"licenses"')
+_SECTIONS = ('"annotations"', '"images"', '"categories"', '"info"', '"licenses"')
 _HEAD = 1 << 16  # bytes of a JSON file that tell what it is
 
 
@@ -163,24 +164,16 @@ def _only_file(folder: Path) -> dict[str, Path]:
 
 def _looks_like_coco(file: Path) -> bool:
     """Return true if the file may hold images; keys come in any order, so a big one may."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD)
-    except OSError:
-        return False
-    if head.lstrip().startswith(b"["):
+    head = head_of(file, _HEAD)
+    if head.lstrip().startswith("["):
         return False  # a list, as Label Studio has it
-    if len(head) < _HEAD:
-        return b'"annotations"' in head and b'"images"' in head
-    return b'"shapes"' not in head and any(key in head for key in _SECTIONS)
+    if file.stat().st_size < _HEAD:
+        return '"annotations"' in head and '"images"' in head
+    return '"shapes"' not in head and any(key in head for key in _SECTIONS)
 
 
 def _is_of_another_tool(file: Path) -> bool:
     """Return true for JSON of labelme, VIA and Label Studio."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD)
-    except OSError:
-        return False
-    labelme = b'"shapes"' in head and b'"annotations"' not in head
+    head = head_of(file, _HEAD)
+    labelme = '"shapes"' in head and '"annotations"' not in head
     return labelme or is_via(file) or is_label_studio(file)

@@ -31,6 +31,7 @@ from d2ext.data.formats.outlines import (
     rotated_object,
     turn_into_polygons,
 )
+from d2ext.data.formats.text_files import head_of
 from d2ext.data.formats.values import is_true
 from d2ext.data.formats.voc import parse_xml
 from d2ext.data.issues import reading_issue
@@ -61,11 +62,7 @@ class CvatSplit:
 
 def is_cvat(file: Path) -> bool:
     """Return true for an XML file whose root is CVAT's <annotations>."""
-    try:
-        with file.open("rb") as stream:
-            return b"<annotations" in stream.read(_HEAD)
-    except OSError:
-        return False
+    return "<annotations" in head_of(file, _HEAD)
 
 
 def find(path: Path, images: Path | None) -> dict[str, CvatSplit]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d2ext.config.projects import import_projects
 from d2ext.data.formats import (
     cityscapes,
     coco,
@@ -18,6 +19,12 @@ from d2ext.data.formats import (
     via,
     voc,
     yolo,
+)
+from d2ext.data.formats.archive import (
+    naming_user_paths,
+    refuse_address,
+    unpacked,
+    with_user_paths,
 )
 from d2ext.data.formats.coco_layout import is_named
 from d2ext.data.formats.dataset_split import DatasetSplit
@@ -90,7 +97,8 @@ class DetectedFormat:
 
     def load(self, split: str) -> DatasetSplit:
         """Read one of `splits`."""
-        dataset = self.format.load(self.parts[split])
+        with naming_user_paths():
+            dataset = self.format.load(self.parts[split])
         dataset.path, dataset.split = self.path, split or dataset.split
         dataset.notes += encoding_notes(dataset.encodings)
         return dataset
@@ -99,24 +107,37 @@ class DetectedFormat:
 def detect_format(path: Path | str, images: Path | str | None = None) -> DetectedFormat:
     """Detect the format of a file or folder, by names and hardly any content.
 
+    Formats of projects that no config has named are asked about a path that no other format knows.
+
     Args:
         path: annotations, or a folder that holds them and the images.
         images: their folder, where it cannot be found from `path`.
     Raises:
         DataError: there is nothing at `path`, no format is recognised, or more than one is.
     """
+    refuse_address(str(path))
     path = Path(path).expanduser()
     images = None if images is None else Path(images).expanduser()
     if not path.exists() and not is_named(path, images):
         raise DataError(f"{path}: no such file or folder.{_neighbours(path)}")
-    found = [
-        DetectedFormat(path, known, parts)
-        for known in _FORMATS.values()
-        if (parts := known.find(path, images))
-    ]
+    place = unpacked(path)
+    with naming_user_paths():
+        found = _ask_formats(path, place, images)
+        if not found:
+            import_projects()
+            found = _ask_formats(path, place, images)
     if len(found) == 1:
         return found[0]
-    raise DataError(_ambiguous(path, found) if found else _unknown(path))
+    raise DataError(with_user_paths(_ambiguous(path, found)) if found else _unknown(path, place))
+
+
+def _ask_formats(path: Path, place: Path, images: Path | None) -> list[DetectedFormat]:
+    """Return what the formats say of `place`, where the files of `path` are."""
+    return [
+        DetectedFormat(path, known, parts)
+        for known in _FORMATS.values()
+        if (parts := known.find(place, images))
+    ]
 
 
 def load_split(
@@ -178,11 +199,11 @@ def _place(found: DetectedFormat) -> str:
     return os.path.commonpath([part.path for part in found.parts.values()])
 
 
-def _unknown(path: Path) -> str:
+def _unknown(path: Path, place: Path) -> str:
     known = ", ".join(_FORMATS)
-    inside = [f"{item.name}/" for item in folders_in(path)]
-    inside += [item.name for item in files_in(path, "") if item.is_file()]
-    held = f" In it: {first_few(inside, 8)}." if path.is_dir() else ""
+    inside = [f"{item.name}/" for item in folders_in(place)]
+    inside += [item.name for item in files_in(place, "") if item.is_file()]
+    held = f" In it: {first_few(inside, 8)}." if place.is_dir() else ""
     return f"{path}: no annotations recognised; known are {known}.{held}"
 
 

@@ -32,7 +32,7 @@ from d2ext.data.formats.outlines import (
     rotated_object,
     turn_into_polygons,
 )
-from d2ext.data.formats.text_files import read_text
+from d2ext.data.formats.text_files import head_of
 from d2ext.data.formats.values import as_numbers, is_true
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
@@ -55,10 +55,7 @@ class LabelStudioSplit:
 
 def is_label_studio(file: Path) -> bool:
     """Return true for a JSON file that is a list of tasks."""
-    try:
-        head = read_text(file, head=_HEAD).lstrip()
-    except DataError:
-        return False
+    head = head_of(file, _HEAD).lstrip()
     return head.startswith("[") and '"' in head and any(mark in head for mark in _MARKS)
 
 

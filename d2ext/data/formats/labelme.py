@@ -33,7 +33,7 @@ from d2ext.data.formats.outlines import (
     rotated_object,
     turn_into_polygons,
 )
-from d2ext.data.formats.text_files import read_text
+from d2ext.data.formats.text_files import head_of, read_text
 from d2ext.data.formats.values import is_true
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
@@ -41,7 +41,7 @@ from d2ext.errors import DataError
 FORMAT = "labelme"
 _OUTLINES = {"polygon", "circle", "mask"}  # types of shapes with a mask
 _ROTATED = {"rotation", "oriented_rectangle"}
-_TYPE = re.compile(rb'"shape_type"\s*:\s*"(\w+)"')
+_TYPE = re.compile(r'"shape_type"\s*:\s*"(\w+)"')
 _HEAD = 1 << 16
 _FOLDERS = ("annotations", "labels", "json", "jsons", "labelme")
 
@@ -88,18 +88,17 @@ def _shape_types(folder: Path) -> set[str]:
     """Return the types of shapes in a folder's files: one decision holds for all splits."""
     found: set[str] = set()
     for file in files_in(folder, ".json"):
-        content = file.read_bytes()
-        found |= {kind.decode() for kind in _TYPE.findall(content)}
-        if b'"shape_type"' not in content and b'"points"' in content:
+        content = head_of(file, -1)
+        found |= set(_TYPE.findall(content))
+        if '"shape_type"' not in content and '"points"' in content:
             found.add("polygon")  # as first versions of labelme, which had no others
     return found
 
 
 def _has_shapes(folder: Path) -> bool:
     for file in files_in(folder, ".json")[:1]:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD)
-        return b'"shapes"' in head or (b'"imageData"' in head and b'"imagePath"' in head)
+        head = head_of(file, _HEAD)
+        return '"shapes"' in head or ('"imageData"' in head and '"imagePath"' in head)
     return False
 
 

@@ -22,6 +22,7 @@ from d2ext.data.formats.semantic_pixels import (
     use_indices,
     values_of,
 )
+from d2ext.data.formats.semantic_soft import CUT, has_soft_edges
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 
@@ -29,6 +30,7 @@ __all__ = ["FORMAT", "find", "is_mask_list", "load", "read_mask_list"]
 
 FORMAT = "semantic masks"
 _COLOURED = {"RGB", "RGBA", "CMYK"}
+_WHITE = 100  # the greater of two values, from which it is no index of a class
 
 
 def load(part: SemanticSplit) -> DatasetSplit:
@@ -40,7 +42,7 @@ def load(part: SemanticSplit) -> DatasetSplit:
     dataset = DatasetSplit(FORMAT, part.path, part.split, "semantic", (), [])
     for image, mask in mask_pairs(part, dataset.issues):
         _add(dataset, image, mask)
-    _resolve_classes(dataset, listed_classes(part), part.all_masks)
+    _resolve_classes(dataset, listed_classes(part, dataset.encodings), part.all_masks)
     return dataset
 
 
@@ -116,7 +118,8 @@ def _resolve_classes(
                 reading_issue("labels-missing", "unreadable mask", where, image["file_name"])
             )
     dataset.images = [image for image, mode in zip(dataset.images, modes, strict=True) if mode]
-    reading = _reading(dataset, classes, masks, bool(_COLOURED & set(modes)))
+    coloured = bool(_COLOURED & set(modes)) and not _is_all_grey(classes, masks)
+    reading = _reading(dataset, classes, masks, coloured)
     dataset.classes = reading.classes
     grey = set(modes) <= {"L", ""} and dataset.ignore_label == IGNORE
     use_indices(dataset, reading, copy=not grey)
@@ -125,6 +128,13 @@ def _resolve_classes(
 def _reading(
     dataset: DatasetSplit, classes: ClassList | None, masks: Sequence[Path], coloured: bool
 ) -> Reading:
+    two = None if coloured else _two_classes(classes)
+    if two and has_soft_edges(masks):
+        dataset.notes.append(f"black and white masks with soft edges: {two[1]} from grey {CUT} on")
+        return Reading(two, (0, IGNORE), False, CUT)
+    if two and classes and len(found := values_of(masks, False)) == 2 and _is_black_white(found):
+        dataset.notes.append(f"masks of two values: 0 is {two[0]}, {found[1]} {two[1]}")
+        return Reading(two, tuple(found), False)
     if classes is not None:
         values = classes.colours if coloured else classes.ids
         if values is not None:
@@ -143,12 +153,34 @@ def _reading(
     return _guess(dataset, found, coloured)
 
 
+def _is_all_grey(classes: ClassList | None, masks: Sequence[Path]) -> bool:
+    """Return true for coloured masks in which nothing has a colour, and no list has one."""
+    if classes is not None and classes.colours is not None:
+        return False
+    found = values_of(masks, True)
+    return all(value >> 16 == value >> 8 & 255 == value & 255 for value in found)
+
+
+def _two_classes(classes: ClassList | None) -> tuple[str, str] | None:
+    """Return the names of background and foreground; None where a list has other classes."""
+    if classes is None:
+        return "background", "foreground"
+    if len(classes.names) == 1:
+        return "background", classes.names[0]
+    two = len(classes.names) == 2 and classes.ids in ((0, 1), (0, IGNORE))
+    return (classes.names[0], classes.names[1]) if two else None
+
+
+def _is_black_white(values: Sequence[int]) -> bool:
+    return values[0] == 0 and values[1] >= _WHITE
+
+
 def _guess(dataset: DatasetSplit, found: list[int], coloured: bool) -> Reading:
     """Names for values that nobody explains."""
     if coloured:
         dataset.notes.append("no list of classes: each colour of the masks is one")
         return Reading(tuple(f"#{value:06x}" for value in found), tuple(found), True)
-    if len(found) == 2 and found[0] == 0 and found[1] in (1, IGNORE):
+    if len(found) == 2 and (found == [0, 1] or _is_black_white(found)):
         dataset.notes.append(f"masks of two values: 0 is background, {found[1]} foreground")
         return Reading(("background", "foreground"), tuple(found), False)
     most = max((value for value in found if value != dataset.ignore_label), default=0)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from d2ext.data.formats.image_files import child, files_in, read_lines
 from d2ext.data.formats.semantic_layout import SemanticSplit
+from d2ext.data.formats.text_files import read_text
+from d2ext.errors import DataError
 
 _NAMES = ("classes.txt", "class_names.txt", "labels.txt", "names.txt", "_classes.txt")
 _TABLES = ("class_dict.csv", "classes.csv", "_classes.csv", "labels.csv", "label_colors.csv")
@@ -33,8 +36,19 @@ class ClassList:
     colours: tuple[int, ...] | None
 
 
-def listed_classes(part: SemanticSplit) -> ClassList | None:
-    """Find the first list of classes beside or above the masks; None if there is none."""
+def listed_classes(part: SemanticSplit, encodings: Counter[str] | None = None) -> ClassList | None:
+    """Find the first list of classes beside or above the masks; None if there is none.
+
+    Args:
+        encodings: see `d2ext.data.formats.text_files.read_text`.
+    """
+    found = _first_list(part)
+    if found is not None:
+        read_text(found.path, encodings)  # to say which encoding it has
+    return found
+
+
+def _first_list(part: SemanticSplit) -> ClassList | None:
     for folder in dict.fromkeys(_folders(part)):
         for name, read in (
             *((name, _from_names) for name in _NAMES),
@@ -118,8 +132,8 @@ def _from_colours(file: Path) -> ClassList | None:
 
 def _from_json(file: Path) -> ClassList | None:
     try:
-        document = json.loads(file.read_bytes())
-    except ValueError:
+        document = json.loads(read_text(file))
+    except (DataError, ValueError):
         return None
     if isinstance(document, dict):
         return of_categories(document.get("categories"), file)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -19,6 +20,7 @@ IGNORE = 255
 MOST = 254  # classes that 8 bits can tell apart, beside "no class"
 _VERSION = 1  # of the masks in the cache
 _THREADS = 4
+_CHANNELS = ("LA", "RGB", "RGBA", "CMYK")  # Pillow's modes of several channels
 _UNKNOWN = 254  # stands for values of no class until they are counted
 
 
@@ -30,11 +32,13 @@ class Reading:
         classes: names.
         values: that of each class in the masks: grey, or 0xRRGGBB.
         coloured: whether they are colours.
+        cut: grey values from here on are the second of two classes; 0: values are exact.
     """
 
     classes: tuple[str, ...]
     values: tuple[int, ...]
     coloured: bool
+    cut: int = 0
 
     def table(self, ignore: int) -> NDArray[np.uint8]:
         """Return the class index of each value that a pixel may have."""
@@ -42,6 +46,8 @@ class Reading:
         if not self.coloured:
             table[ignore] = IGNORE
         table[list(self.values)] = np.arange(len(self.values))
+        if self.cut:
+            table[: self.cut], table[self.cut :] = 0, 1
         return table
 
 
@@ -81,7 +87,7 @@ def values_of(masks: Sequence[Path], coloured: bool) -> list[int]:
     """All values of all masks that can be read, ascending; stops where they are too many."""
     found: set[int] = set()
     for mask in masks:
-        if mode_of(mask):
+        with suppress(OSError, SyntaxError, ValueError):  # reported where it is used
             found.update(np.unique(_pixels(mask, coloured)).tolist())
         if len(found) > MOST:
             break
@@ -130,6 +136,7 @@ def _pixels(mask: Path, coloured: bool) -> NDArray[np.uint32]:
     """(H, W) values, or colours as 0xRRGGBB; values above 65535 count as that."""
     with Image.open(mask) as image:
         if not coloured:
-            return np.clip(np.asarray(image), 0, 0xFFFF).astype(np.uint32)
+            grey = image.convert("L") if image.mode in _CHANNELS else image
+            return np.clip(np.asarray(grey), 0, 0xFFFF).astype(np.uint32)
         red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.uint32), 2, 0)
         return (red << 16) + (green << 8) + blue

@@ -69,6 +69,14 @@ def read_text(path: Path, encodings: Counter[str] | None = None, *, head: int = 
     return decode_file(path, content, encodings, partial=head >= 0)
 
 
+def head_of(path: Path, size: int) -> str:
+    """Return the first `size` bytes of a file as text, by which its format is told; or ""."""
+    try:
+        return read_text(path, head=size)
+    except DataError:
+        return ""
+
+
 def decode_file(
     path: Path,
     content: bytes,

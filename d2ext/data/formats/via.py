@@ -24,7 +24,7 @@ from d2ext.data.formats.image_files import (
     split_of,
 )
 from d2ext.data.formats.outlines import box_object, ellipse, polygon_object
-from d2ext.data.formats.text_files import read_text
+from d2ext.data.formats.text_files import head_of, read_text
 from d2ext.data.formats.values import as_numbers
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
@@ -49,10 +49,7 @@ class ViaSplit:
 
 def is_via(file: Path) -> bool:
     """Return true for a JSON or CSV file that VIA wrote, its exports to COCO aside."""
-    try:
-        head = read_text(file, head=_HEAD)
-    except DataError:
-        return False
+    head = head_of(file, _HEAD)
     if file.suffix.lower() == ".csv":
         return _CSV in head
     names = '"regions"' in head and '"filename"' in head and '"shapes"' not in head

@@ -30,7 +30,7 @@ from d2ext.data.formats.image_files import (
     stem,
 )
 from d2ext.data.formats.outlines import give_angles
-from d2ext.data.formats.text_files import decode_file
+from d2ext.data.formats.text_files import decode_file, head_of
 from d2ext.data.formats.values import is_true
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
@@ -130,6 +130,8 @@ def counts_from_one(folders: tuple[Path, ...]) -> bool:
     for folder in folders:
         for file in files_in(folder, ".xml"):
             content = file.read_bytes()
+            if b"\0" in content[:64]:
+                content = head_of(file, -1).encode()  # UTF-16
             if FROM_ONE.encode() in content:
                 return True
             if _BELOW_ONE.search(content) or _FRACTION.search(content):
@@ -181,7 +183,7 @@ def _note(from_one: bool) -> str:
 def _has_xml(folder: Path) -> bool:
     files = files_in(folder, ".xml")
     # CVAT's XML of all images is another format.
-    return bool(files) and b"<annotations" not in files[0].read_bytes()[:4096]
+    return bool(files) and "<annotations" not in head_of(files[0], 4096)
 
 
 def _xml_folder(folder: Path) -> Path | None:

@@ -8,6 +8,7 @@ keypoints. Labels of `images/a.jpg` stand in `labels/a.txt`, or beside the image
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,7 +100,8 @@ def load(part: YoloSplit) -> DatasetSplit:
             there are no images.
     """
     files = _images(part)
-    names = _class_names(part)
+    encodings: Counter[str] = Counter()
+    names = _class_names(part, encodings)
     dataset = DatasetSplit(
         format=FORMAT,
         path=part.path,
@@ -107,6 +109,7 @@ def load(part: YoloSplit) -> DatasetSplit:
         task="boxes",
         classes=tuple(names or ()),
         images=[],
+        encodings=encodings,
     )
     if part.path.suffix.lower() in _YAML:
         read_text(part.path, dataset.encodings)  # to say which encoding it has
@@ -318,10 +321,10 @@ def _places(part: YoloSplit, entry: str) -> Iterator[Path]:
         yield from (here.joinpath(*parts[-n:]) for n in (3, 2, 1) if n < len(parts))
 
 
-def _class_names(part: YoloSplit) -> list[str] | None:
+def _class_names(part: YoloSplit, encodings: Counter[str]) -> list[str] | None:
     names, count = part.config.get("names"), _class_count(part.config)
     if isinstance(names, str):
-        names = _names_in_text(part, names, count)
+        names = _names_in_text(part, names, count, encodings)
     if isinstance(names, list) and names and all(isinstance(name, dict) for name in names):
         names = {key: name for entry in names for key, name in entry.items()}
     if isinstance(names, dict):
@@ -330,14 +333,14 @@ def _class_names(part: YoloSplit) -> list[str] | None:
         return [str(name).strip() for name in names]
     if count is not None and count <= MOST_CLASSES:
         return [f"class_{n}" for n in range(count)]
-    return None if part.config else _names_beside(part)
+    return None if part.config else _names_beside(part, encodings)
 
 
-def _names_in_text(part: YoloSplit, text: str, count: int | None) -> Any:
+def _names_in_text(part: YoloSplit, text: str, count: int | None, encodings: Counter[str]) -> Any:
     """Parse names that are one text: a file of names, a list in quotes, or names with commas."""
     here = part.path.parent if part.path.is_file() else part.path
     if text.strip() and (here / text.strip()).is_file():
-        return [line for _, line in read_lines(here / text.strip())]
+        return [line for _, line in read_lines(here / text.strip(), encodings)]
     if text.strip().startswith(("[", "{")):
         try:
             return yaml.load(text, yaml.BaseLoader)
@@ -360,13 +363,13 @@ def _by_index(part: YoloSplit, names: dict[Any, Any]) -> list[str]:
     return [by_index.get(n, f"class_{n}") for n in range(max(by_index, default=-1) + 1)]
 
 
-def _names_beside(part: YoloSplit) -> list[str] | None:
+def _names_beside(part: YoloSplit, encodings: Counter[str]) -> list[str] | None:
     """Class names from a text or yaml file in the folder or in one of the two above it."""
     for folder in (part.path, *part.path.parents[:2]):
         for name in _NAMES:
             if (folder / name).is_file():
-                return [line for _, line in read_lines(folder / name)]
+                return [line for _, line in read_lines(folder / name, encodings)]
         for file in files_in(folder, *_YAML):
             if "names" in (config := _read_yaml(file, strict=False)):
-                return _class_names(YoloSplit(file, part.split, config=config))
+                return _class_names(YoloSplit(file, part.split, config=config), encodings)
     return None

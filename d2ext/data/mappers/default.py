@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -76,42 +77,44 @@ def build_train_mapper(
     """
     options = DatasetMapper.from_config(cfg, is_train=True)
     augmentations = replace_resizing(cfg, options["augmentations"]) + build_augmentations(cfg)
-    augmentations = _without_blind_flips(cfg, augmentations)
     multi_image = build_multi_image_augmentations(cfg)
+    mirrors = bool(multi_image) or any(isinstance(a, T.RandomFlip) for a in augmentations)
+    if mirrors and (reason := _blind_flips(cfg)):
+        augmentations, mirrors = _without_flips(cfg, augmentations, reason), False
+    transform = _annotation_transform(cfg, options, cfg.INPUT.MIN_VISIBLE)
     return TrainMapper(
         augmentations=augmentations,
         multi_image=multi_image,
         items=items,
-        annotation_transform=_annotation_transform(cfg, options, cfg.INPUT.MIN_VISIBLE),
+        annotation_transform=replace(transform, mirrors=mirrors),
         cuts=bool(multi_image) or options["recompute_boxes"] or cfg.INPUT.ROTATION > 0,
         **_model_options(cfg, options, all_segments),
     )
 
 
-def _without_blind_flips(
-    cfg: CfgNode, augmentations: Sequence[T.Augmentation]
-) -> list[T.Augmentation]:
-    """Drop flips where no keypoints are known to change places in a mirrored image.
+def _blind_flips(cfg: CfgNode) -> str:
+    """Return why images must not be mirrored; "" if they may be.
 
-    A left eye would keep its name on the right, so half of the labels would contradict the others.
-    Upside down is mirrored, too.
+    Where no keypoints are known to change places in a mirrored image, a left eye would keep its
+    name on the right, so half of the labels would contradict the others.
     """
     known = cfg.DATASETS.TRAIN and MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     if not cfg.MODEL.KEYPOINT_ON or not known or len(known.get("keypoint_names", ())) < 2:
-        return list(augmentations)
+        return ""
     pairs = known.get("keypoint_flip_map", ())
-    alone = one_sided(known.keypoint_names, pairs)
-    flips = [a for a in augmentations if isinstance(a, T.RandomFlip)]
-    if flips and (alone or not pairs):
-        _logger.warning(
-            "%s: %s, so images are not mirrored.",
-            ", ".join(cfg.DATASETS.TRAIN),
-            f"no partner is known for the keypoints {', '.join(alone)}"
-            if alone
-            else "no pairs of keypoints (left and right in their names, or flip_idx) are known",
-        )
-        return [a for a in augmentations if a not in flips]
-    return list(augmentations)
+    if alone := one_sided(known.keypoint_names, pairs):
+        return f"no partner is known for the keypoints {', '.join(alone)}"
+    if not pairs:
+        return "no pairs of keypoints (left and right in their names, or flip_idx) are known"
+    return ""
+
+
+def _without_flips(
+    cfg: CfgNode, augmentations: Sequence[T.Augmentation], reason: str
+) -> list[T.Augmentation]:
+    """Drop flips in both directions, each of which mirrors, and log the reason."""
+    _logger.warning("%s: %s, so images are not mirrored.", ", ".join(cfg.DATASETS.TRAIN), reason)
+    return [a for a in augmentations if not isinstance(a, T.RandomFlip)]
 
 
 def build_test_mapper(cfg: CfgNode) -> "EvaluationMapper":

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,10 @@ class DenseHead(ABC, nn.Module):
     Attributes:
         criterion: computes losses by name from predictions and ground truth.
         postprocess: thresholds of the detections.
+        rotated: boxes are XYWHA, not XYXY.
     """
 
+    rotated: ClassVar[bool] = False
     criterion: Callable[[Any, list[Instances]], dict[str, Tensor]]
     postprocess: PostProcess
 

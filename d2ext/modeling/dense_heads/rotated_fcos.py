@@ -109,6 +109,7 @@ class RotatedFCOSLoss(FCOSLoss):
 class RotatedFCOSHead(FCOSHead):
     """`FCOSHead` for rotated boxes, with the same arguments."""
 
+    rotated: ClassVar[bool] = True
     box_outputs: ClassVar[int] = 6
     predictions: ClassVar[type] = RotatedFCOSPredictions
 

@@ -1,5 +1,6 @@
 """Checks of nuScenes' data: camera files, calibration, boxes, categories and prev/next chains."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -9,24 +10,28 @@ import numpy as np
 from d2ext.data.checks.check import register_check
 from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.kinds import Kind, register_kind
-from d2ext.projects.detr3d.data.classes import (
-    CLASS_OF_CATEGORY,
-    CLASS_RANGE,
-    CLASSES,
-    OTHER_CATEGORIES,
-)
+from d2ext.projects.detr3d.data.classes import CLASS_RANGE, CLASSES, OTHER_CATEGORIES
 from d2ext.projects.detr3d.data.formats import FORMAT, read_tables
-from d2ext.projects.detr3d.data.tables import Record, Tables
+from d2ext.projects.detr3d.data.geometry import Array
+from d2ext.projects.detr3d.data.records import BROKEN, CALIBRATION
+from d2ext.projects.detr3d.data.samples import CAMERAS
+from d2ext.projects.detr3d.data.tables import CAMERA_MISSING, Tables
 
 KINDS = (
     Kind(
-        "nuscenes-camera-missing",
+        CAMERA_MISSING,
         "error",
-        "images of cameras are not there",
+        "images or key frames of cameras or the lidar are not there",
         "unpack all parts of the download, or correct sample_data.json",
     ),
     Kind(
-        "nuscenes-calibration",
+        BROKEN,
+        "error",
+        "records cannot be used",
+        "correct them; they are left out, and so are the samples and boxes that need them",
+    ),
+    Kind(
+        CALIBRATION,
         "error",
         "calibrations and poses are no rotations, or cameras have no focal length",
         "correct the record: rotation is a quaternion w, x, y, z of length 1",
@@ -63,18 +68,30 @@ KINDS = (
     ),
 )
 TOLERANCE = 1e-3  # of a quaternion's length
+_NAMES = {*CLASSES, *OTHER_CATEGORIES}  # of boxes, see `class_names`
 _RANGES = np.array([CLASS_RANGE[name] for name in CLASSES])
 
 
 @register_check
 def check_samples(context: CheckContext) -> None:
-    """Check the camera files and boxes of nuScenes' samples."""
+    """Check the camera files, transforms, categories and boxes of nuScenes' samples."""
     if context.split.format != FORMAT:
         return
+    unknown: Counter[str] = Counter()
     for number, item in enumerate(context.images):
+        unknown.update(name for name in item["names"] if name not in _NAMES)
+        turned = [
+            name
+            for name, camera2lidar, intrinsic in zip(
+                CAMERAS, item["sensor2lidar"], item["cam_intrinsic"], strict=True
+            )
+            if not (_is_rotation(camera2lidar[:3, :3]) and (np.diag(intrinsic) > 0).all())
+        ]
+        if turned:
+            context.add_image(CALIBRATION, number, f"{', '.join(turned)} of {item['image_id']}")
         missing = [path for path in item["cameras"] if not Path(path).is_file()]
         if missing:
-            context.add_image("nuscenes-camera-missing", number, ", ".join(missing))
+            context.add_image(CAMERA_MISSING, number, ", ".join(missing))
         known = item["labels"] >= 0
         boxes, points = item["boxes_3d"][known], item["points"][known]
         place = boxes[:, :3] @ item["lidar2ego"][:3, :3].T + item["lidar2ego"][:3, 3]
@@ -87,19 +104,26 @@ def check_samples(context: CheckContext) -> None:
         for code, count in counts.items():
             if count:
                 context.add_image(code, number, f"{count} boxes of sample {item['image_id']}")
+    for name, count in sorted(unknown.items()):
+        context.add("nuscenes-category", str(context.split.path), f"{name}: {count} boxes")
+
+
+def _is_rotation(matrix: Array) -> bool:
+    near = np.abs(matrix @ matrix.T - np.eye(3)).max() <= TOLERANCE
+    return bool(near and np.linalg.det(matrix) > 0)
 
 
 @register_check
 def check_tables(context: CheckContext) -> None:
-    """Check calibrations, categories and chains of the tables that a split comes from."""
-    if context.split.format != FORMAT or not context.split.path.is_dir():
+    """Check quaternions and chains of the tables that a split comes from."""
+    if context.split.format != FORMAT or not context.images:
         return
-    folder = Path(context.images[0]["annotated_in"]) if context.images else context.split.path
+    folder = Path(context.images[0]["annotated_in"])
+    if not folder.is_dir():  # an info file
+        return
     tables = read_tables(folder)
     tokens = {item["image_id"] for item in context.images}
-    for table, problem in chain(
-        _calibrations(tables, tokens), _categories(tables, tokens), _chains(tables, tokens)
-    ):
+    for table, problem in chain(_calibrations(tables, tokens), _chains(tables, tokens)):
         code, name = table
         context.add(code, f"{folder / name}.json", problem)
 
@@ -108,38 +132,17 @@ Problem = tuple[tuple[str, str], str]  # code and table, what is wrong
 
 
 def _calibrations(tables: Tables, tokens: set[str]) -> Iterator[Problem]:
-    """Yield records of calibrated_sensor and ego_pose that are used and no rigid transforms."""
+    """Yield the sensors and ego poses whose quaternion has another length than 1."""
     used = [r for token in tokens for r in tables.channels.get(token, {}).values()]
     for table, key in (
         ("calibrated_sensor", "calibrated_sensor_token"),
         ("ego_pose", "ego_pose_token"),
     ):
         for token in dict.fromkeys(record[key] for record in used):
-            problem = _calibration_problem(tables.tables[table][token])
-            if problem:
-                yield ("nuscenes-calibration", table), f"{token}: {problem}"
-
-
-def _calibration_problem(record: Record) -> str:
-    length = float(np.linalg.norm(record["rotation"]))
-    if not abs(length - 1) <= TOLERANCE:
-        return f"the length of its rotation is {length:.4g}"
-    intrinsic = np.asarray(record.get("camera_intrinsic") or np.eye(3), dtype=np.float64)
-    if intrinsic.shape != (3, 3) or not (np.diag(intrinsic) > 0).all():
-        return "its camera_intrinsic has no positive diagonal"
-    return ""
-
-
-def _categories(tables: Tables, tokens: set[str]) -> Iterator[Problem]:
-    known = {*CLASS_OF_CATEGORY, *OTHER_CATEGORIES}
-    counts: dict[str, int] = {}
-    for token in tokens:
-        for annotation in tables.annotations.get(token, ()):
-            name = tables.category(annotation)
-            counts[name] = counts.get(name, 0) + (name not in known)
-    for name, count in sorted(counts.items()):
-        if count:
-            yield ("nuscenes-category", "category"), f"{name}: {count} boxes"
+            length = float(np.linalg.norm(tables.tables[table][token]["rotation"]))
+            if not abs(length - 1) <= TOLERANCE:
+                problem = f"{token}: the length of its rotation is {length:.4g}"
+                yield (CALIBRATION, table), problem
 
 
 def _chains(tables: Tables, tokens: set[str]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.formats import DatasetSplit, register_format
+from d2ext.data.issues import Issue
 from d2ext.data.statistics import register_annotation
 from d2ext.errors import DataError
 from d2ext.projects.detr3d.data.classes import CLASSES
@@ -27,10 +28,12 @@ class Part:
     Attributes:
         path: the folder of tables, or the file.
         scenes: names of the scenes; () for an info file.
+        first: the part that reports the issues of tables that all parts share.
     """
 
     path: Path
     scenes: tuple[str, ...] = ()
+    first: bool = True
 
 
 def find(path: Path, images: Path | None) -> Mapping[str, Part]:
@@ -40,27 +43,43 @@ def find(path: Path, images: Path | None) -> Mapping[str, Part]:
     found = find_tables(path)
     if len(found) > 1:
         return {}  # which version is meant has to be said: name its folder
-    return {
-        split: Part(folder, tuple(scenes))
+    splits = {
+        split: (folder, scenes)
         for folder in found
         for split, scenes in split_scenes(folder.name, _scene_names(folder)).items()
+    }
+    first = next(iter(splits), "")
+    return {
+        split: Part(folder, tuple(scenes), split == first)
+        for split, (folder, scenes) in splits.items()
     }
 
 
 def load(part: Part) -> DatasetSplit:
     """Read the samples of a part; objects are the boxes of the ten classes."""
-    items = read_tables(part.path).items(part.scenes) if part.scenes else load_infos(part.path)
+    issues: list[Issue] = []
+    if part.scenes:
+        tables = read_tables(part.path)
+        items = tables.items(part.scenes)
+        issues += [*(tables.issues if part.first else ()), *tables.incomplete(part.scenes)]
+    else:
+        items = load_infos(part.path)
     for item in items:
         item["annotated_in"] = str(part.path)
         item["annotations"] = list(_annotations(item))
+    metadata = {"evaluator_type": EVALUATOR}
     return DatasetSplit(
-        FORMAT, part.path, "", "boxes", CLASSES, items, metadata={"evaluator_type": EVALUATOR}
+        FORMAT, part.path, "", "boxes", CLASSES, items, issues=issues, metadata=metadata
     )
 
 
-@lru_cache(maxsize=2)
 def read_tables(folder: Path) -> Tables:
-    """Read a folder of tables, once for all of its splits."""
+    """Read a folder of tables, once for all of its splits while its files do not change."""
+    return _read_tables(folder, max(path.stat().st_mtime_ns for path in folder.glob("*.json")))
+
+
+@lru_cache(maxsize=2)
+def _read_tables(folder: Path, changed: int) -> Tables:
     return Tables.read(folder)
 
 

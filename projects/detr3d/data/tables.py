@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from d2ext.data.issues import Issue
 from d2ext.errors import DataError
 from d2ext.projects.detr3d.data.geometry import Array, rigid
+from d2ext.projects.detr3d.data.records import Record, drop_broken_records
 from d2ext.projects.detr3d.data.samples import (
     CAMERAS,
     Item,
@@ -23,7 +24,7 @@ from d2ext.projects.detr3d.data.samples import (
     class_names,
 )
 
-Record = dict[str, Any]
+CAMERA_MISSING = "nuscenes-camera-missing"  # kind of issue
 LIDAR = "LIDAR_TOP"
 TABLES = (
     *("scene", "sample", "sample_data", "calibrated_sensor", "sensor", "ego_pose"),
@@ -43,6 +44,7 @@ class Tables:
         tables: records by token, by the table's name; in the order of the files.
         channels: of each sample, its key-frame records of `sample_data` by channel.
         annotations: of each sample, its annotations in the order of the table.
+        issues: records that were left out, and why.
     """
 
     root: Path
@@ -50,25 +52,22 @@ class Tables:
     tables: Mapping[str, Mapping[str, Record]]
     channels: Mapping[str, Mapping[str, Record]]
     annotations: Mapping[str, Sequence[Record]]
+    issues: Sequence[Issue] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Tables":
         """Read a folder `v1.0-*`.
 
         Raises:
-            DataError: a table is missing, is no list of records, or refers to nothing.
+            DataError: a table is missing or is no list of records.
         """
         tables = {name: _read(folder / f"{name}.json") for name in TABLES}
-        try:
-            channels = _key_frames(tables)
-        except KeyError as error:
-            raise DataError(
-                f"{folder}: sample_data.json refers to {error}, which is missing"
-            ) from error
+        issues = drop_broken_records(folder, tables)
         annotations: dict[str, list[Record]] = defaultdict(list)
         for record in tables["sample_annotation"].values():
             annotations[record["sample_token"]].append(record)
-        return cls(folder.parent, folder.name, tables, channels, annotations)
+        channels = _key_frames(tables)
+        return cls(folder.parent, folder.name, tables, channels, annotations, issues)
 
     def scene_names(self) -> list[str]:
         """Return the names of all scenes."""
@@ -97,26 +96,33 @@ class Tables:
         return (places[1] - places[0]) / span
 
     def items(self, scenes: Sequence[str]) -> list[Item]:
-        """Return the samples of some scenes as Detectron2's dicts, by time.
+        """Return the complete samples of some scenes as Detectron2's dicts, by time."""
+        samples = self._samples(scenes)
+        return [self.item(sample) for sample in samples if not self.missing_channels(sample)]
 
-        Raises:
-            DataError: a sample lacks a camera or the lidar.
-        """
-        wanted = {
-            token for token, scene in self.tables["scene"].items() if scene["name"] in set(scenes)
-        }
+    def incomplete(self, scenes: Sequence[str]) -> list[Issue]:
+        """Return an issue per sample of some scenes that lacks a camera or the lidar."""
+        where = f"{self.root / self.version}/sample_data.json"
+        return [
+            Issue(CAMERA_MISSING, where, f"no key frame of {', '.join(gone)}", record=s["token"])
+            for s in self._samples(scenes)
+            if (gone := self.missing_channels(s))
+        ]
+
+    def missing_channels(self, sample: Record) -> list[str]:
+        """Return the cameras and the lidar that a sample has no key frame of."""
+        channels = self.channels.get(sample["token"], {})
+        return [name for name in (*CAMERAS, LIDAR) if name not in channels]
+
+    def _samples(self, scenes: Sequence[str]) -> list[Record]:
+        names = set(scenes)
+        wanted = {t for t, scene in self.tables["scene"].items() if scene["name"] in names}
         samples = [s for s in self.tables["sample"].values() if s["scene_token"] in wanted]
-        return [self.item(sample) for sample in sorted(samples, key=lambda s: s["timestamp"])]
+        return sorted(samples, key=lambda sample: sample["timestamp"])
 
     def item(self, sample: Record) -> Item:
-        """Return one sample as a dict; see `d2ext.projects.detr3d.data.samples`."""
-        channels = self.channels.get(sample["token"], {})
-        missing = [name for name in (*CAMERAS, LIDAR) if name not in channels]
-        if missing:
-            raise DataError(
-                f"{self.root / self.version}/sample_data.json: the sample {sample['token']} has no "
-                f"key frame of {', '.join(missing)}"
-            )
+        """Return a complete sample as a dict; see `d2ext.projects.detr3d.data.samples`."""
+        channels = self.channels[sample["token"]]
         cameras = [channels[name] for name in CAMERAS]
         calibration = self._calibration(cameras, channels[LIDAR])
         return {
@@ -184,9 +190,8 @@ def _read(path: Path) -> dict[str, Record]:
 def _key_frames(tables: Mapping[str, Mapping[str, Record]]) -> dict[str, dict[str, Record]]:
     found: dict[str, dict[str, Record]] = defaultdict(dict)
     for record in tables["sample_data"].values():
-        if record["is_key_frame"]:
-            sensor = tables["calibrated_sensor"][record["calibrated_sensor_token"]]["sensor_token"]
-            found[record["sample_token"]][tables["sensor"][sensor]["channel"]] = record
+        sensor = tables["calibrated_sensor"][record["calibrated_sensor_token"]]["sensor_token"]
+        found[record["sample_token"]][tables["sensor"][sensor]["channel"]] = record
     return found
 
 

@@ -100,7 +100,7 @@ class MaskedTransformerDecoder(nn.Module):
     def forward(self, features: PixelFeatures, all_layers: bool) -> MaskPredictions:
         """Predict from the first queries and after every layer, or from the last layer only."""
         levels = [self._tokens(index, level) for index, level in enumerate(features.memory)]
-        batch = len(features.embeddings)
+        batch = features.embeddings.shape[0]  # `len` would fix the number in exported files
         queries = self.query_feat.weight.expand(batch, -1, -1)
         query_position = self.query_embed.weight.expand(batch, -1, -1)
         found = [self._predict(queries, features)]

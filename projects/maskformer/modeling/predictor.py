@@ -51,7 +51,7 @@ class QueryMasks(nn.Module):
         """Return the decoder's output of every layer, (L, B, Q, C)."""
         memory = self.input_proj(features.memory[0])
         position = pixel_positions(self.position, memory).flatten(2).mT
-        query_position = self.query_embed.weight.expand(len(memory), -1, -1)
+        query_position = self.query_embed.weight.expand(memory.shape[0], -1, -1)
         start = torch.zeros_like(query_position)
         return self.decoder(start, query_position, memory.flatten(2).mT, position, None)
 

@@ -82,3 +82,19 @@ def test_mistakes_name_their_key():
         resize_to(config("squeeze"))
     with pytest.raises(ConfigError, match=r"INPUT\.SIZE: expected width and height"):
         resize_to(config("stretch", (352,)))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 2), (2, 1400), (9000, 1)])
+def test_no_side_of_a_strip_becomes_less_than_a_pixel(tmp_path, width, height):
+    path = str(tmp_path / "strip.png")
+    cv2.imwrite(path, some_image(height, width))
+    item = {"file_name": path, "height": height, "width": width, "annotations": []}
+    for cfg in (get_cfg(), config("letterbox"), config("stretch")):
+        for build in (build_train_mapper, build_test_mapper):
+            assert min(build(cfg)(item)["image"].shape) >= 1
+
+
+def test_one_channel_stays_one_channel(item):
+    cfg = config("stretch")
+    cfg.INPUT.FORMAT = "L"
+    assert build_test_mapper(cfg)(item)["image"].shape == (1, 64, 96)

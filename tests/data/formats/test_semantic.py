@@ -149,3 +149,64 @@ def test_an_image_named_as_a_mask_makes_no_data_set(tmp_path):
     save_image(tmp_path / "carnival_mask.png")
     with pytest.raises(DataError, match="no annotations recognised"):
         load_split(tmp_path)
+
+
+def disc(radius=9, blur=1):
+    """A white disc on black, 48 x 48, with a soft edge."""
+    y, x = np.mgrid[:48, :48] - 23.5
+    return np.clip((radius - np.hypot(x, y)) / (2 * blur) + 0.5, 0, 1) * 255
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "LA"])
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        ("", ("background", "foreground")),
+        ("road\nroof\n", ("road", "roof")),
+        ("roof\n", ("background", "roof")),
+    ],
+)
+def test_masks_with_soft_edges_are_cut_in_the_middle(tmp_path, mode, names, classes):
+    save_image(tmp_path / "images" / "a.png", 48, 48)
+    (tmp_path / "masks").mkdir()
+    picture = Image.fromarray(disc().astype(np.uint8))
+    picture.convert(mode).save(tmp_path / "masks" / "a.png")
+    if names:
+        write(tmp_path / "classes.txt", names)
+    source = load_split(tmp_path)
+    assert source.classes == classes
+    assert pixels(source) == (disc().astype(np.uint8) >= 128).astype(int).tolist()
+    assert "soft edges" in source.notes[0]
+
+
+def test_noise_of_jpeg_is_no_class(tmp_path):
+    save_image(tmp_path / "images" / "a.png", 48, 48)
+    (tmp_path / "masks").mkdir()
+    Image.fromarray((disc(blur=0.1) >= 128).astype(np.uint8) * 255).save(
+        tmp_path / "masks" / "a.jpg", quality=70
+    )
+    source = load_split(tmp_path)
+    assert source.classes == ("background", "foreground")
+    assert np.mean(np.array(pixels(source)) == (disc(blur=0.1) >= 128)) > 0.99
+
+
+def test_regions_of_grey_are_classes(tmp_path):
+    values = np.zeros((48, 48))
+    values[4:40, 4:40] = 255
+    for n in range(4):
+        values[8 * n : 8 * n + 8, 40:] = 60 + 20 * n
+    source = load_split(masks(tmp_path, values))
+    assert len(source.classes) == 121
+
+
+@pytest.mark.parametrize("names", ["", "road\nroof\n"])
+def test_black_and_white_of_any_depth_are_two_classes(tmp_path, names):
+    save_image(tmp_path / "images" / "a.png", 2, 2)
+    (tmp_path / "masks").mkdir()
+    deep = np.array([[0, 65535], [65535, 0]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "masks" / "a.png")
+    if names:
+        write(tmp_path / "classes.txt", names)
+    source = load_split(tmp_path)
+    assert len(source.classes) == 2
+    assert pixels(source) == [[0, 1], [1, 0]]

@@ -73,6 +73,37 @@ def test_labels_of_dota_are_read_in_the_encoding_of_the_machine(tmp_path):
     assert load_split(tmp_path).classes == ("Schlüssel",)
 
 
+def test_a_list_of_yolo_is_read_and_said(tmp_path):
+    save_image(tmp_path / "a.png")
+    write(tmp_path / "a.txt", "0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "classes.txt").write_bytes("汽车\n".encode("gb2312"))
+    source = load_split(tmp_path)
+    assert source.classes == ("汽车",)
+    assert "no UTF-8: 1 file was read as gb18030" in source.notes[-1]
+
+
+def test_a_list_of_semantic_classes_is_read_and_said(tmp_path):
+    for folder in ("images", "masks"):
+        save_image(tmp_path / folder / "a.png")
+    (tmp_path / "classes.txt").write_bytes("Straße\nDach\n".encode("cp1252"))
+    source = load_split(tmp_path)
+    assert source.classes == ("Straße", "Dach")
+    assert "no UTF-8: 1 file was read as cp1252" in source.notes[-1]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "gb2312", "utf-8-sig"])
+def test_labels_of_yolo_and_labelme_are_read_in_any_encoding(tmp_path, encoding):
+    save_image(tmp_path / "a" / "a.png")
+    write(tmp_path / "a" / "classes.txt", "cat\n")
+    (tmp_path / "a" / "a.txt").write_bytes("0 0.5 0.5 0.2 0.2\n".encode(encoding))
+    assert load_split(tmp_path / "a").num_annotations == 1
+    save_image(tmp_path / "b" / "b.png")
+    shape = '{"label": "汽车", "shape_type": "rectangle", "points": [[1, 1], [5, 5]]}'
+    content = f'{{"imagePath": "b.png", "shapes": [{shape}]}}'
+    (tmp_path / "b" / "b.json").write_bytes(content.encode(encoding))
+    assert load_split(tmp_path / "b").classes == ("汽车",)
+
+
 def test_json_of_coco_is_read_in_utf16(coco_text, tmp_path):
     save_image(tmp_path / "a.png")
     file = write(tmp_path / "a.json", "")

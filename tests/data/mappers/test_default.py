@@ -143,6 +143,15 @@ def test_images_are_not_mirrored_where_a_keypoint_has_a_side_and_no_partner(
     assert f"no partner is known for the keypoints {side}" in caplog.text
 
 
+def test_images_are_not_mirrored_in_a_blend_where_no_pairs_are_known(item, keypoint_names):
+    data = MetadataCatalog.get("points")
+    for pairs, mirrors in (([("left", "right")], True), ([], False)):
+        del data.keypoint_flip_map
+        data.keypoint_flip_map = pairs
+        cfg = config(*MODELS["keypoints"], "INPUT.MIXUP", 1.0)
+        assert build_train_mapper(cfg, [item]).annotation_transform.mirrors is mirrors
+
+
 def flipped_share(mapper, item, seed):
     """Where the first object's middle is, as a share of the image's width."""
     found = under_seed(mapper, item, seed)

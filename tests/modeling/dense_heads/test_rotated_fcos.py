@@ -3,6 +3,7 @@ import torch
 
 import tests.helpers.detectors  # noqa: F401  (registers ExportPyramid)
 from d2ext.errors import ConfigError
+from d2ext.export import exporter_for
 from d2ext.modeling.dense_heads import build_dense_head
 from d2ext.modeling.dense_heads.rotated_fcos import decode_rotated
 from d2ext.ops import box_iou_rotated
@@ -98,7 +99,7 @@ def test_centerness_has_no_meaning_here():
         build(QUALITY="centerness")
 
 
-def test_the_detector_gives_rotated_boxes():
+def test_the_detector_gives_rotated_boxes_which_cannot_be_exported():
     cfg = config()
     cfg.MODEL.META_ARCHITECTURE = "DenseDetector"
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.FCOS.SCORE_THRESH_TEST = "ExportPyramid", 0.0
@@ -106,3 +107,5 @@ def test_the_detector_gives_rotated_boxes():
     with torch.no_grad():
         found = model([{"image": torch.zeros(3, 64, 96), "height": 128, "width": 192}])[0]
     assert found["instances"].pred_boxes.tensor.shape[1] == 5
+    with pytest.raises(ConfigError, match="upright"):
+        exporter_for(model)

@@ -224,7 +224,7 @@ DEFAULTS: dict[str, Any] = {
         "CLIP_GRADIENTS": {
             "CLIP_TYPE": "value",  # value or norm, of each parameter by itself
             "CLIP_VALUE": 1.0,  # the largest value or norm
-            "ENABLED": False,
+            "ENABLED": False,  # clip gradients by value or norm
             "NORM_TYPE": 2.0,  # 2.0, or inf
         },
         "GAMMA": 0.1,  # factor at each of STEPS
@@ -232,8 +232,8 @@ DEFAULTS: dict[str, Any] = {
         # WarmupMultiStepLR, WarmupCosineLR or WarmupStepWithFixedGammaLR
         "LR_SCHEDULER_NAME": "WarmupMultiStepLR",
         "MAX_ITER": 40000,  # iterations
-        "MOMENTUM": 0.9,
-        "NESTEROV": False,
+        "MOMENTUM": 0.9,  # of SGD
+        "NESTEROV": False,  # momentum of SGD as Nesterov has it
         "NUM_DECAYS": 3,  # steps of WarmupStepWithFixedGammaLR
         # processes that batch, rate and iterations are for; 0 as written
         "REFERENCE_WORLD_SIZE": 0,
@@ -242,7 +242,7 @@ DEFAULTS: dict[str, Any] = {
         "WARMUP_FACTOR": 0.001,  # factor of the first iteration
         "WARMUP_ITERS": 1000,  # iterations
         "WARMUP_METHOD": "linear",  # linear or constant
-        "WEIGHT_DECAY": 0.0001,
+        "WEIGHT_DECAY": 0.0001,  # of all parameters that no other key names
         "WEIGHT_DECAY_BIAS": None,  # None: as WEIGHT_DECAY
         "WEIGHT_DECAY_NORM": 0.0,  # of normalisation layers
     },
