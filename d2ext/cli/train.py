@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Interrupted: Ctrl-C or SIGTERM; the training is saved.
     """
     words = sys.argv[1:] if argv is None else argv
-    run_command(argument_parser().parse_args(words), words)
+    run_command(with_data(argument_parser().parse_args(words)), words)
 
 
 def run_command(args: argparse.Namespace, words: Sequence[str]) -> Path:

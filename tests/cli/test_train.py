@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from d2ext.cli import train
 from d2ext.cli.train import argument_parser, with_data
 
 
@@ -30,3 +31,10 @@ def test_values_that_are_paths_stay_values(tmp_path: Path) -> None:
 
 def test_other_words_stay_for_the_check_of_config_values() -> None:
     assert parsed("no/such/folder").opts == ["no/such/folder"]
+
+
+def test_the_command_takes_the_path(tmp_path: Path, monkeypatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(train, "run_command", lambda args, words: seen.append(args.train))
+    train.main([str(tmp_path), "SOLVER.MAX_ITER", "3"])
+    assert seen == [[str(tmp_path)]]
