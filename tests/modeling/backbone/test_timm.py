@@ -52,7 +52,7 @@ def test_timms_weights_are_loaded_from_the_cache(tmp_path, monkeypatch):
 
 def test_timms_weights_without_a_network_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
-    monkeypatch.setattr("d2ext.checkpoint.download.is_reachable", lambda url: False)
+    monkeypatch.setattr("d2ext.model_zoo.download.is_reachable", lambda url: False)
     with pytest.raises(WeightsError, match=r"resnet10t.*cannot be downloaded.*put the file at"):
         TimmBackbone(name="resnet10t", in_channels=3, out_features=["stride8"], pretrained=True)
 
