@@ -69,7 +69,7 @@ def test_timms_weights_without_a_network_are_one_line(tmp_path, monkeypatch):
 def test_freeze_at_counts_stages_as_detectron2_does(name, frozen):
     strides = ("stride4", "stride8", "stride16", "stride32")
     stems = len(frozen) - 4
-    for freeze_at in range(6):
+    for freeze_at in (0, 1, 3, 5):
         model = TimmBackbone(
             name=name, in_channels=3, out_features=strides, pretrained=False, freeze_at=freeze_at
         )
