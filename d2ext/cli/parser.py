@@ -124,7 +124,8 @@ class _Version(argparse.Action):
             torch = version("torch")
         except PackageNotFoundError:
             torch = "not installed"
-        parser.exit(0, f"d2ext {__version__}, detectron2 {provider()}, torch {torch}\n")
+        print(f"d2ext {__version__}, detectron2 {provider()}, torch {torch}")
+        parser.exit(0)
 
 
 def whole_number(text: str) -> str:

@@ -22,13 +22,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: the folder holds no run, its data are missing, or the page cannot be written.
     """
-    parser = CommandParser("report", "Write a page about a run.", EXAMPLES)
-    parser.add_argument("folder", type=Path, help="OUTPUT_DIR of a training or evaluation")
-    parser.add_argument("--out", type=Path, help="the page (default: report.html in the folder)")
-    args = parser.parse_args(argv)
+    args = argument_parser().parse_args(argv)
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.pages.run_page import write_run_page
 
     path = args.out or args.folder / "report.html"
     write_run_page(args.folder, path)
     print(f"written: {path}")
+
+
+def argument_parser() -> CommandParser:
+    """Build the argument parser of tools/report.py."""
+    parser = CommandParser("report", "Write a page about a run.", EXAMPLES)
+    parser.add_argument("folder", type=Path, help="OUTPUT_DIR of a training or evaluation")
+    parser.add_argument("--out", type=Path, help="the page (default: report.html in the folder)")
+    return parser

@@ -21,10 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: the data cannot be read, or the page cannot be written.
     """
-    parser = CommandParser("show_data", "Write a page about a data set.", EXAMPLES)
-    parser.add_argument("path", help="a data set of any known format")
-    parser.add_argument("--out", type=Path, default=Path("page"), help="folder of the page")
-    args = parser.parse_args(argv)
+    args = argument_parser().parse_args(argv)
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.data.dataset_paths import load_named_splits
     from d2ext.pages.data_page import NAME, write_data_page
@@ -34,3 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(source.describe())
     write_data_page(sources, args.out / NAME, progress=True)
     print(f"written: {args.out / NAME}")
+
+
+def argument_parser() -> CommandParser:
+    """Build the argument parser of tools/show_data.py."""
+    parser = CommandParser("show_data", "Write a page about a data set.", EXAMPLES)
+    parser.add_argument("path", help="a data set of any known format")
+    parser.add_argument("--out", type=Path, default=Path("page"), help="folder of the page")
+    return parser

@@ -34,7 +34,7 @@ from d2ext.evaluation import build_evaluator
 from d2ext.modeling import build_model
 from d2ext.modeling.test_time_augmentation import with_tta
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import IterationTimer, LRScheduler
 from detectron2.evaluation import DatasetEvaluator, verify_results
@@ -100,6 +100,8 @@ class Trainer(DefaultTrainer):
         metadata: dict[str, Any] = {"config": self.cfg.dump()}
         for name in self.cfg.DATASETS.TRAIN[:1]:
             metadata["thing_classes"] = _class_names(name)
+            if stuff := MetadataCatalog.get(name).get("stuff_classes", None):
+                metadata["stuff_classes"] = list(stuff)
         checkpointer = Checkpointer(
             model,
             self.cfg.OUTPUT_DIR,

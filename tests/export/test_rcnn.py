@@ -49,6 +49,7 @@ CASES = {
     "keypoints": {"MODEL__KEYPOINT_ON": True},
     "cascade": {"MODEL__MASK_ON": True, **CASCADE},
     "C4": {"MODEL__MASK_ON": True, **C4},
+    "RPN alone": {"MODEL__META_ARCHITECTURE": "ProposalNetwork"},
     "few proposals": {"MODEL__PROPOSAL_GENERATOR__MIN_SIZE": 60},
 }
 
@@ -110,6 +111,11 @@ def test_candidates_and_raw_outputs_are_of_every_proposal() -> None:
 def test_pooling_that_has_no_equal_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         exported(changes)
+
+
+def test_sides_are_multiples_of_a_stride_even_for_a_backbone_that_takes_any_size() -> None:
+    exporter = exported(CASES["C4"]).exporter
+    assert (exporter.stride, exporter.smallest) == (16, 32)
 
 
 def test_a_panoptic_model_is_refused() -> None:
