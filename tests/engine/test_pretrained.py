@@ -11,8 +11,9 @@ import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.config import load_config
 from d2ext.engine import pretrained
 from d2ext.engine.auto import Machine, resolve_auto
+from d2ext.engine.dataless import build_model_without_data
 from d2ext.engine.pretrained import check_pixels, choose_weights
-from d2ext.model_zoo import ModelEntry, PixelFormat, register_model, registry
+from d2ext.model_zoo import ModelEntry, PixelFormat, find_model, register_model, registry
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from tests.helpers.server import serving
@@ -151,3 +152,16 @@ def test_a_pretrained_backbone_is_frozen_below_and_learns_slower(
     names = [name for name, p in build_model(cfg).named_parameters() if p.requires_grad]
     slow = {name for name in names if name.startswith(rule["pattern"].removesuffix("*"))}
     assert slow == {name for name in names if ".model." in name}
+
+
+def test_published_weights_of_a_recipe_are_of_its_own_model(tmp_path: Path) -> None:
+    for config in ("configs/dyhead_swint.yaml", "configs/rcnn/mask_rcnn_r50_fpn_own_data.yaml"):
+        cfg = load_config(config)
+        for name in cfg.MODEL.PUBLISHED_WEIGHTS:
+            entry = find_model(name)
+            assert entry is not None
+            published, own = (
+                build_model_without_data(load_config(c)) for c in (entry.config, config)
+            )
+            shapes = {k: v.shape for k, v in published.state_dict().items()}
+            assert {k: v.shape for k, v in own.state_dict().items()} == shapes
