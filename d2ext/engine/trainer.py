@@ -22,6 +22,7 @@ from d2ext.engine.ema import WeightAverage
 from d2ext.engine.finite import refuse_non_finite
 from d2ext.engine.hooks.score import BestScore
 from d2ext.engine.interruption import stop_requests
+from d2ext.engine.loggers import build_loggers
 from d2ext.engine.metrics_file import MetricsFile
 from d2ext.engine.mixed_precision import autocast_dtype
 from d2ext.engine.optimizer import build_optimizer
@@ -134,16 +135,19 @@ class Trainer(DefaultTrainer):
         found: list[HookBase | None] = [hooks.SaveCheckpoints(self.checkpointer, period, weights)]
         if comm.is_main_process():
             found.append(hooks.SavePictures(self.cfg))
+            found.append(hooks.RunLoggers(self.loggers, Path(self.cfg.OUTPUT_DIR)))
         return found
 
     def build_writers(self) -> list[EventWriter]:
-        """Build the writers of log lines, metrics.json and TensorBoard events."""
+        """Build the writers of log lines, metrics.json, TensorBoard and `LOGGING.WRITERS`."""
         folder = Path(self.cfg.OUTPUT_DIR)
         folder.mkdir(parents=True, exist_ok=True)
+        self.loggers = build_loggers(self.cfg)
         return [
             CommonMetricPrinter(self.max_iter),
             MetricsFile(folder / "metrics.json"),
             TensorboardXWriter(str(folder)),
+            *self.loggers,
         ]
 
     def resume_or_load(self, resume: bool = True) -> None:

@@ -146,9 +146,14 @@ def test_torchscript(name: str, tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["torch_export", "onnx"])
-def test_programs(kind: str, tmp_path) -> None:
-    check(kind, tmp_path / "model", {"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True}, "inside")
+def test_onnx_with_pasted_masks_and_keypoints(tmp_path) -> None:
+    changes = {"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True}
+    check("onnx", tmp_path / "model.onnx", changes, "inside")
+
+
+@pytest.mark.slow
+def test_torch_export(tmp_path) -> None:
+    check("torch_export", tmp_path / "model.pt2", CASES["boxes"])
 
 
 @torch.no_grad()
