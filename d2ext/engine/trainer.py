@@ -266,7 +266,7 @@ class Trainer(DefaultTrainer):
         """
         with explained_build():
             model = build_model(cfg)
-        logging.getLogger(__name__).info("Model:\n%s", model)
+        logging.getLogger(__name__).debug("Model:\n%s", model)
         return model
 
     @classmethod
