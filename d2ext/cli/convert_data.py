@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     plans = read_plans(path, images, losses)
     for each in plans:
         print(each.dataset.describe())
+        for note in each.dataset.notes:
+            print(f"  {note}")
     write_folder(Path(args.out), plans, WRITERS[args.to], losses, link=args.images == "link")
     for what, count in sorted(losses.items()):
         if count:

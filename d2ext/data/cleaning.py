@@ -21,7 +21,7 @@ from d2ext.data.image_info import ImageInfo, LabelInfo, read_label_info
 from d2ext.data.image_info_cache import read_image_infos
 from d2ext.data.issues import Issue
 from d2ext.data.keypoint_validity import invalid_keypoints, keypoint_count
-from d2ext.data.mask_validity import invalid_run_lengths
+from d2ext.data.mask_validity import invalid_mask
 from d2ext.data.parallel import map_files
 from d2ext.errors import DataError
 from d2ext.files import replacing
@@ -337,12 +337,7 @@ def _object_codes(
     for code, mask in invalid_boxes(raw, frames).items():
         found |= dict.fromkeys(boxed[mask].tolist(), code)
     for number, item in enumerate(objects):
-        segmentation = item.get("segmentation")
-        if type(segmentation) is list and not segmentation:
-            found.setdefault(number, "mask-polygon")
-        elif type(segmentation) is dict and (
-            problem := invalid_run_lengths(segmentation, *sizes[owners[number]])
-        ):
+        if problem := invalid_mask(item.get("segmentation"), *sizes[owners[number]]):
             found.setdefault(number, problem[0])
     return found
 

@@ -1,9 +1,40 @@
 """Masks of run lengths that no model can learn from: of another size, broken, or without pixels."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+MAX_PIXELS = 1 << 28  # of a mask: more are no annotation, and decoding them takes the memory
+
+
+def invalid_mask(mask: Any, width: int, height: int) -> tuple[str, str] | None:
+    """Find what is wrong with a mask that a reader has made: polygons, or run lengths.
+
+    No C code may see a mask before this or its reader's validation.
+
+    Returns:
+        As `invalid_run_lengths`.
+    """
+    if isinstance(mask, dict):
+        return invalid_run_lengths(mask, width, height)
+    if isinstance(mask, list) and not mask:
+        return "mask-polygon", "no polygon"
+    if isinstance(mask, list) and not all(is_near(polygon, width, height) for polygon in mask):
+        return "mask-polygon", "a point far outside the image"
+    return None
+
+
+def is_near(polygon: Sequence[float], width: int, height: int) -> bool:
+    """Return true if no coordinate is beyond twice the image's longer side, or NaN.
+
+    Drawing a polygon takes as long as its outline has pixels.
+    """
+    limit = 2 * max(width, height)
+    # min() and max() may pass over NaN; a sum does not.
+    return max(polygon) <= limit and min(polygon) >= -limit and math.isfinite(sum(polygon))
 
 
 def invalid_run_lengths(mask: dict[str, Any], width: int, height: int) -> tuple[str, str] | None:
@@ -19,14 +50,34 @@ def invalid_run_lengths(mask: dict[str, Any], width: int, height: int) -> tuple[
     if list(mask["size"]) != [height, width]:
         size = f"mask of {mask['size'][1]} x {mask['size'][0]} pixels"
         return "mask-size", f"{size}, image {width} x {height}"
-    counts = mask["counts"]
+    if problem := broken_run_lengths(mask, width, height):
+        return "mask-polygon", problem
+    return None if _runs(_as_bytes(mask["counts"]))[1::2].any() else ("mask-empty", "no pixel")
+
+
+def broken_run_lengths(mask: dict[str, Any], width: int, height: int) -> str:
+    """Say why compressed run lengths are no mask of this size in pixels; "" if they are one."""
     try:
-        runs = _runs(counts.encode("ascii") if isinstance(counts, str) else counts)
+        return broken_runs(_runs(_as_bytes(mask["counts"])), width, height)
     except (TypeError, ValueError) as error:
-        return "mask-polygon", f"broken run lengths: {error}"
-    if (runs < 0).any() or int(runs.sum()) != width * height:
-        return "mask-polygon", f"broken run lengths: {int(runs.sum())} of {width * height} pixels"
-    return None if runs[1::2].any() else ("mask-empty", "no pixel")
+        return f"broken run lengths: {error}"
+
+
+def broken_runs(runs: NDArray[np.int64], width: int, height: int) -> str:
+    """Say why runs, of background and object in turn, do not fill an image; "" if they do."""
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        return f"a mask of {width} x {height} pixels"
+    pixels = width * height
+    if (runs < 0).any() or (runs > pixels).any() or int(runs.sum()) != pixels:
+        return f"broken run lengths: {int(runs.sum())} of {pixels} pixels"
+    return ""
+
+
+def _as_bytes(counts: Any) -> bytes:
+    """Return the letters; TypeError or ValueError if they are none."""
+    if not isinstance(counts, (str, bytes)):
+        raise TypeError("neither a text nor a list")
+    return counts.encode("ascii") if isinstance(counts, str) else counts
 
 
 def _runs(text: bytes) -> NDArray[np.int64]:

@@ -58,7 +58,10 @@ def roi_align(
             may be float32 where `input` is of a half type.
         output_size: number of bins, one number or (vertical, horizontal).
         spatial_scale: size of `input` relative to the image, such as 1/16.
-        sampling_ratio: samples per bin along each side; 0 or less: about one per pixel of `input`.
+        sampling_ratio: samples per bin along each side, at most 1024; 0 or less: about one per
+            pixel of `input`. Then a region's side has at most 1024 samples in all its bins (or one
+            per bin, if there are more), however long it is: more pixels are read at wider steps.
+            A side that is NaN or negative has none, and its bins are 0.
         aligned: True reads regions exactly where they are. False shifts them by half a pixel of
             `input` to the right and down and widens them to at least one pixel, as models from
             before 2019 expect.
@@ -71,7 +74,7 @@ def roi_align(
             or, in the backward pass on CUDA, `torch.use_deterministic_algorithms(True)` is set.
     """
     _check(input, rois, 5)
-    size, ratio = _size(output_size), max(sampling_ratio, 0)
+    size, ratio = _size(output_size), _ratio(sampling_ratio)
     return torch.ops.d2ext.roi_align(input, rois, spatial_scale, *size, ratio, aligned)
 
 
@@ -94,7 +97,7 @@ def roi_align_rotated(
         ValueError, RuntimeError: as in `roi_align`.
     """
     _check(input, rois, 6)
-    size, ratio = _size(output_size), max(sampling_ratio, 0)
+    size, ratio = _size(output_size), _ratio(sampling_ratio)
     return torch.ops.d2ext.roi_align_rotated(input, rois, spatial_scale, *size, ratio)
 
 
@@ -116,6 +119,14 @@ def _size(output_size: int | tuple[int, int]) -> tuple[int, int]:
     if min(height, width) < 1:
         raise ValueError(f"output_size must be at least 1, got {output_size}")
     return height, width
+
+
+def _ratio(sampling_ratio: int) -> int:
+    if sampling_ratio > reference.MOST_SAMPLES:
+        raise ValueError(
+            f"sampling_ratio must be at most {reference.MOST_SAMPLES}, got {sampling_ratio}"
+        )
+    return max(sampling_ratio, 0)
 
 
 def _fake(

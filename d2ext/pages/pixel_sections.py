@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from d2ext.data.mask_validity import invalid_run_lengths
 from d2ext.data.segment_maps import position_map, read_segment_ids
+from d2ext.errors import DataError
 from d2ext.evaluation.panoptic_evaluator import RESULTS
 from d2ext.pages.page import Page
 from d2ext.pages.run_page import register_results_section
@@ -67,7 +69,7 @@ def add_semantic(page: Page, name: str, path: Path) -> None:
     """Add the images with the fewest right pixels, annotation beside prediction."""
     metadata = MetadataCatalog.get(name)
     records = [record for record in DatasetCatalog.get(name) if "sem_seg_file_name" in record]
-    found = _label_maps(json.loads(path.read_text(encoding="utf-8")))
+    found = _label_maps(path)
     ignore = metadata.get("ignore_label", 255)
     shares = {
         record["file_name"]: _right_share(record, found[record["file_name"]], ignore)
@@ -98,15 +100,18 @@ def _semantic_pictures(
         yield _side_by_side(file, maps), caption
 
 
-def _label_maps(results: Iterable[Mapping[str, Any]]) -> dict[str, NDArray[np.int16]]:
+def _label_maps(path: Path) -> dict[str, NDArray[np.int16]]:
     """Return (H, W) classes by file name from what `SemSegEvaluator` writes; -1 for none."""
     by_file: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for item in results:
+    for item in json.loads(path.read_text(encoding="utf-8")):
         by_file[item["file_name"]].append(item)
     found = {}
     for file, items in by_file.items():
-        labels = np.full(items[0]["segmentation"]["size"], -1, dtype=np.int16)
+        height, width = items[0]["segmentation"]["size"]
+        labels = np.full((height, width), -1, dtype=np.int16)
         for item in items:
+            if invalid_run_lengths(item["segmentation"], width, height):
+                raise DataError(f"{path}: a mask of {file} is broken. Evaluate the model again.")
             labels[coco_mask.decode(item["segmentation"]).astype(bool)] = item["category_id"]
         found[file] = labels
     return found

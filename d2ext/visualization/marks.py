@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from d2ext.data.formats.coco_geometry import parse_segmentation
 from d2ext.data.formats.corners import corners_of
+from d2ext.data.mask_validity import MAX_PIXELS, invalid_mask
 from d2ext.visualization.drawing import Mark, NamedClasses, class_name, color_of, draw
 from detectron2.structures import BoxMode, Instances
 
@@ -131,13 +133,15 @@ def _predicted(
 
 
 def _decode(segmentation: Any, height: int, width: int) -> np.ndarray | None:
-    """Decode polygons or run lengths, compressed or not, to (H, W) booleans."""
-    if not segmentation:
+    """Decode polygons or run lengths, compressed or not, to (H, W) booleans; None if broken."""
+    if not segmentation or height * width > MAX_PIXELS:
         return None
-    if isinstance(segmentation, list):
-        runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        runs = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        runs = segmentation
-    return coco_mask.decode(runs).astype(bool)
+    if isinstance(segmentation, list):  # transformed polygons are arrays
+        segmentation = [np.asarray(polygon).tolist() for polygon in segmentation]
+    valid = parse_segmentation(segmentation, {"width": width, "height": height})
+    problem = invalid_mask(valid, width, height)
+    if valid is None or (problem is not None and problem[0] != "mask-empty"):
+        return None
+    if isinstance(valid, list):
+        valid = coco_mask.merge(coco_mask.frPyObjects(valid, height, width))
+    return coco_mask.decode(valid).astype(bool)

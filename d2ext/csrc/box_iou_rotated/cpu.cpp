@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "loops.h"
+#include "problem.h"
 
 namespace d2ext {
 namespace {
@@ -38,6 +39,7 @@ Columns<T> read_columns(const Tensor& boxes) {
 }
 
 Tensor box_iou_rotated(const Tensor& boxes1, const Tensor& boxes2) {
+  check_boxes(boxes1, boxes2);
   const Tensor ious = with_type(boxes1.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const Columns<T> rows = read_columns<T>(boxes1), columns = read_columns<T>(boxes2);
@@ -59,6 +61,7 @@ Tensor box_iou_rotated(const Tensor& boxes1, const Tensor& boxes2) {
 }
 
 Tensor matched_iou_rotated(const Tensor& boxes1, const Tensor& boxes2) {
+  check_matched(boxes1, boxes2);
   const Tensor ious = with_type(boxes1.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const Columns<T> first = read_columns<T>(boxes1), second = read_columns<T>(boxes2);
@@ -98,6 +101,9 @@ Tensor rows_backward(const Tensor& grad_ious, const Tensor& boxes, const Tensor&
 
 std::tuple<Tensor, Tensor> box_iou_rotated_backward(
     const Tensor& grad_ious, const Tensor& boxes1, const Tensor& boxes2) {
+  check_boxes(boxes1, boxes2);
+  check_sizes(grad_ious, "grad_iou", {boxes1.size(0), boxes2.size(0)});
+  check_floats(grad_ious, "grad_iou", boxes1);
   return with_type(boxes1.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     return std::make_tuple(
@@ -108,6 +114,9 @@ std::tuple<Tensor, Tensor> box_iou_rotated_backward(
 
 std::tuple<Tensor, Tensor> matched_iou_rotated_backward(
     const Tensor& grad_ious, const Tensor& boxes1, const Tensor& boxes2) {
+  check_matched(boxes1, boxes2);
+  check_sizes(grad_ious, "grad_iou", {boxes1.size(0)});
+  check_floats(grad_ious, "grad_iou", boxes1);
   return with_type(boxes1.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const Tensor grads = as<T>(grad_ious);

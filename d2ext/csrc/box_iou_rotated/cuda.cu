@@ -4,8 +4,8 @@
 #include <tuple>
 
 #include "../cuda.h"
-#include "../stable.h"
 #include "geometry.h"
+#include "problem.h"
 
 namespace d2ext {
 namespace {
@@ -114,6 +114,7 @@ void launch_matched_backward(
 // ---- operators
 
 Tensor box_iou_rotated(const Tensor& boxes1, const Tensor& boxes2) {
+  check_boxes(boxes1, boxes2);
   const Tensor first = torch::stable::contiguous(boxes1);
   const Tensor second = torch::stable::contiguous(boxes2);
   const Tensor ious = torch::stable::new_empty(first, {first.size(0), second.size(0)});
@@ -124,6 +125,7 @@ Tensor box_iou_rotated(const Tensor& boxes1, const Tensor& boxes2) {
 }
 
 Tensor matched_iou_rotated(const Tensor& boxes1, const Tensor& boxes2) {
+  check_matched(boxes1, boxes2);
   const Tensor first = torch::stable::contiguous(boxes1);
   const Tensor second = torch::stable::contiguous(boxes2);
   const Tensor ious = torch::stable::new_empty(first, {first.size(0)});
@@ -135,6 +137,9 @@ Tensor matched_iou_rotated(const Tensor& boxes1, const Tensor& boxes2) {
 
 std::tuple<Tensor, Tensor> box_iou_rotated_backward(
     const Tensor& grad_ious, const Tensor& boxes1, const Tensor& boxes2) {
+  check_boxes(boxes1, boxes2);
+  check_sizes(grad_ious, "grad_iou", {boxes1.size(0), boxes2.size(0)});
+  check_floats(grad_ious, "grad_iou", boxes1);
   const Tensor first = torch::stable::contiguous(boxes1);
   const Tensor second = torch::stable::contiguous(boxes2);
   const Tensor grad_columns = torch::stable::transpose(grad_ious, 0, 1);
@@ -150,6 +155,9 @@ std::tuple<Tensor, Tensor> box_iou_rotated_backward(
 
 std::tuple<Tensor, Tensor> matched_iou_rotated_backward(
     const Tensor& grad_ious, const Tensor& boxes1, const Tensor& boxes2) {
+  check_matched(boxes1, boxes2);
+  check_sizes(grad_ious, "grad_iou", {boxes1.size(0)});
+  check_floats(grad_ious, "grad_iou", boxes1);
   const Tensor grad = torch::stable::contiguous(grad_ious);
   const Tensor first = torch::stable::contiguous(boxes1);
   const Tensor second = torch::stable::contiguous(boxes2);

@@ -259,7 +259,9 @@ Tensor deform_conv2d(
     const Tensor& input, const Tensor& offset, const Tensor& weight,
     const std::optional<Tensor>& bias, const std::optional<Tensor>& mask, const Pair& stride,
     const Pair& padding, const Pair& dilation) {
-  const DeformConvShape shape = shape_of(input, offset, weight, stride, padding, dilation);
+  const DeformConvShape shape =
+      shape_of(input, offset, weight, mask, stride, padding, dilation);
+  check_bias(bias, shape, input);
   const Tensor output = with_type(input.scalar_type(), [&](auto zero) {
     return forward(Operands<decltype(zero)>(shape, input, offset, weight, mask), bias);
   });
@@ -270,7 +272,9 @@ FourTensors deform_conv2d_backward(
     const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight,
     const std::optional<Tensor>& mask, const Pair& stride, const Pair& padding,
     const Pair& dilation) {
-  const DeformConvShape shape = shape_of(input, offset, weight, stride, padding, dilation);
+  const DeformConvShape shape =
+      shape_of(input, offset, weight, mask, stride, padding, dilation);
+  check_grad_output(grad_output, shape, input);
   const Gradients grads = with_type(input.scalar_type(), [&](auto zero) {
     return backward(Operands<decltype(zero)>(shape, input, offset, weight, mask), grad_output);
   });

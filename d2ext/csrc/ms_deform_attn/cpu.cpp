@@ -4,8 +4,8 @@
 
 #include <tuple>
 
-#include "../stable.h"
 #include "loops.h"
+#include "problem.h"
 
 namespace d2ext {
 namespace {
@@ -148,6 +148,7 @@ auto with_type(ScalarType type, const F& run) {
 Tensor ms_deform_attn(
     const Tensor& value, const std::vector<int64_t>& spatial_shapes, const Tensor& locations,
     const Tensor& weights) {
+  check_attention(value, spatial_shapes, locations, weights);
   const AttentionShape shape = shape_of(value, spatial_shapes, locations);
   const Tensor output = with_type(value.scalar_type(), [&](auto zero) {
     return Attention<decltype(zero)>(shape, value, locations, weights).forward();
@@ -159,6 +160,8 @@ Tensor ms_deform_attn(
 std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(
     const Tensor& grad_output, const Tensor& value, const std::vector<int64_t>& spatial_shapes,
     const Tensor& locations, const Tensor& weights) {
+  check_attention(value, spatial_shapes, locations, weights);
+  check_grad_output(grad_output, value, locations);
   const AttentionShape shape = shape_of(value, spatial_shapes, locations);
   return with_type(value.scalar_type(), [&](auto zero) {
     const auto grads =

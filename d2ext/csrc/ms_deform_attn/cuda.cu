@@ -7,8 +7,8 @@
 #include <tuple>
 
 #include "../cuda.h"
-#include "../stable.h"
 #include "geometry.h"
+#include "problem.h"
 
 namespace d2ext {
 namespace {
@@ -338,6 +338,7 @@ Gradients backward(
 Tensor ms_deform_attn(
     const Tensor& value, const std::vector<int64_t>& spatial_shapes, const Tensor& locations,
     const Tensor& weights) {
+  check_attention(value, spatial_shapes, locations, weights);
   const OnDevice device(value);
   const Problem problem = problem_of(value, spatial_shapes, locations);
   return with_floats(value.scalar_type(), [&](auto zero) {
@@ -349,6 +350,8 @@ Tensor ms_deform_attn(
 std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(
     const Tensor& grad_output, const Tensor& value, const std::vector<int64_t>& spatial_shapes,
     const Tensor& locations, const Tensor& weights) {
+  check_attention(value, spatial_shapes, locations, weights);
+  check_grad_output(grad_output, value, locations);
   const OnDevice device(value);
   const Problem problem = problem_of(value, spatial_shapes, locations);
   const Gradients grads = with_floats(value.scalar_type(), [&](auto zero) {

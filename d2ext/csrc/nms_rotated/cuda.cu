@@ -8,7 +8,7 @@
 
 #include "../box_iou_rotated/geometry.h"
 #include "../cuda.h"
-#include "../stable.h"
+#include "problem.h"
 
 namespace d2ext {
 namespace {
@@ -144,6 +144,7 @@ Tensor kept_of(
 Tensor nms_rotated(
     const Tensor& boxes, const Tensor& scores, const std::optional<Tensor>& groups,
     double iou_threshold) {
+  check_candidates(boxes, scores, groups, iou_threshold);
   if (boxes.scalar_type() == ScalarType::Double) {
     return kept_of<double>(boxes, scores, groups, iou_threshold);
   }

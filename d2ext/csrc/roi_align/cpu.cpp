@@ -5,8 +5,8 @@
 
 #include <memory>
 
-#include "../stable.h"
 #include "loops.h"
+#include "problem.h"
 
 namespace d2ext {
 namespace {
@@ -199,9 +199,8 @@ template <typename Kind>
 Tensor forward(
     const Tensor& input, const Tensor& rois, const Kind& kind, double scale,
     int64_t pooled_height, int64_t pooled_width, int64_t sampling_ratio) {
-  const RoiAlignShape shape{
-      input.size(0), input.size(1), input.size(2), input.size(3),
-      rois.size(0), pooled_height, pooled_width, sampling_ratio};
+  const RoiAlignShape shape = forward_shape(
+      input, rois, Kind::kColumns, pooled_height, pooled_width, sampling_ratio);
   return with_types(input.scalar_type(), [&](auto t, auto s) {
     using T = decltype(t);
     const RoiAlign<T> problem(shape, frames_of<T>(rois, kind, scale));
@@ -213,9 +212,8 @@ template <typename Kind>
 Tensor backward(
     const Tensor& grad_output, const Tensor& rois, const Kind& kind, double scale,
     int64_t sampling_ratio, int64_t batch, int64_t height, int64_t width) {
-  const RoiAlignShape shape{
-      batch, grad_output.size(1), height, width,
-      rois.size(0), grad_output.size(2), grad_output.size(3), sampling_ratio};
+  const RoiAlignShape shape =
+      backward_shape(grad_output, rois, Kind::kColumns, sampling_ratio, batch, height, width);
   return with_types(grad_output.scalar_type(), [&](auto t, auto s) {
     using T = decltype(t);
     const RoiAlign<T> problem(shape, frames_of<T>(rois, kind, scale));

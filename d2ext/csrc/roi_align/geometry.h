@@ -60,10 +60,16 @@ struct Grid {
   C10_HOST_DEVICE int64_t count() const { return rows * columns; }
 };
 
+// The most samples along a side of a region whose size sets their number: the work for a region is
+// bounded, however large the numbers of a bad one are.
+constexpr int64_t kMostSamples = 1024;
+
 template <typename T>
 C10_HOST_DEVICE inline int64_t samples_along(T side, int64_t bins, int64_t sampling_ratio) {
   if (sampling_ratio > 0) return sampling_ratio;
-  return side > 0 ? int64_t(std::ceil(side / T(bins))) : 0;
+  if (!(side > 0)) return 0;  // NaN, too
+  const T sampled = side < T(kMostSamples) ? side : T(kMostSamples);
+  return int64_t(std::ceil(sampled / T(bins)));
 }
 
 template <typename T>

@@ -1,6 +1,6 @@
 // Corners of rotated boxes on the CPU, box by box, in float for half types.
 
-#include "../stable.h"
+#include "../checks.h"
 #include "geometry.h"
 
 namespace d2ext {
@@ -42,11 +42,15 @@ Tensor backward(const Tensor& grad_corners, const Tensor& boxes) {
 }
 
 Tensor rotated_corners(const Tensor& boxes) {
+  check_rotated_boxes(boxes, "boxes", boxes);
   const bool is_double = boxes.scalar_type() == ScalarType::Double;
   return is_double ? corners<double>(boxes) : corners<float>(boxes);
 }
 
 Tensor rotated_corners_backward(const Tensor& grad_corners, const Tensor& boxes) {
+  check_rotated_boxes(boxes, "boxes", boxes);
+  check_sizes(grad_corners, "grad_corners", {boxes.size(0), 4, 2});
+  check_floats(grad_corners, "grad_corners", boxes);
   const bool is_double = boxes.scalar_type() == ScalarType::Double;
   return is_double ? backward<double>(grad_corners, boxes) : backward<float>(grad_corners, boxes);
 }

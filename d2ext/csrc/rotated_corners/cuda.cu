@@ -1,7 +1,7 @@
 // Corners of rotated boxes on CUDA, one thread per box.
 
+#include "../checks.h"
 #include "../cuda.h"
-#include "../stable.h"
 #include "geometry.h"
 
 namespace d2ext {
@@ -44,6 +44,7 @@ void launch_backward(const Tensor& grad_corners, const Tensor& boxes, const Tens
 }
 
 Tensor rotated_corners(const Tensor& boxes) {
+  check_rotated_boxes(boxes, "boxes", boxes);
   const Tensor in = torch::stable::contiguous(boxes);
   const Tensor out = torch::stable::new_empty(in, {in.size(0), 4, 2});
   with_floats(in.scalar_type(), [&](auto zero) { launch<decltype(zero)>(in, out); });
@@ -51,6 +52,9 @@ Tensor rotated_corners(const Tensor& boxes) {
 }
 
 Tensor rotated_corners_backward(const Tensor& grad_corners, const Tensor& boxes) {
+  check_rotated_boxes(boxes, "boxes", boxes);
+  check_sizes(grad_corners, "grad_corners", {boxes.size(0), 4, 2});
+  check_floats(grad_corners, "grad_corners", boxes);
   const Tensor grad = torch::stable::contiguous(grad_corners);
   const Tensor in = torch::stable::contiguous(boxes), out = torch::stable::empty_like(in);
   with_floats(

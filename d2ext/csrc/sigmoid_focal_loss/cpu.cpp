@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "../elementary.h"
-#include "../stable.h"
 #include "geometry.h"
+#include "problem.h"
 
 namespace d2ext {
 namespace {
@@ -178,6 +178,7 @@ auto with_types(ScalarType type, const F& run) {
 
 Tensor sigmoid_focal_loss(
     const Tensor& inputs, const Tensor& targets, double alpha, double gamma, bool sum) {
+  check_targets(inputs, targets);
   return with_types(inputs.scalar_type(), [&](auto t, auto s) {
     using T = decltype(t);
     return forward<T, decltype(s)>(inputs, targets, Focus<T>(alpha, gamma), sum);
@@ -187,6 +188,8 @@ Tensor sigmoid_focal_loss(
 Tensor sigmoid_focal_loss_backward(
     const Tensor& grad_output, const Tensor& inputs, const Tensor& targets, double alpha,
     double gamma, bool sum) {
+  check_targets(inputs, targets);
+  check_grad_output(grad_output, inputs, sum);
   return with_types(inputs.scalar_type(), [&](auto t, auto s) {
     using T = decltype(t);
     return backward<T, decltype(s)>(grad_output, inputs, targets, Focus<T>(alpha, gamma), sum);

@@ -6,6 +6,7 @@
 
 #include "../cuda.h"
 #include "geometry.h"
+#include "problem.h"
 
 namespace d2ext {
 namespace {
@@ -152,6 +153,7 @@ class FocalLoss {
 
 Tensor sigmoid_focal_loss(
     const Tensor& inputs, const Tensor& targets, double alpha, double gamma, bool sum) {
+  check_targets(inputs, targets);
   return with_floats(inputs.scalar_type(), [&](auto zero) {
     const FocalLoss<decltype(zero)> problem(inputs, targets, alpha, gamma);
     return sum ? problem.sum() : problem.losses();
@@ -161,6 +163,8 @@ Tensor sigmoid_focal_loss(
 Tensor sigmoid_focal_loss_backward(
     const Tensor& grad_output, const Tensor& inputs, const Tensor& targets, double alpha,
     double gamma, bool sum) {
+  check_targets(inputs, targets);
+  check_grad_output(grad_output, inputs, sum);
   return with_floats(inputs.scalar_type(), [&](auto zero) {
     return FocalLoss<decltype(zero)>(inputs, targets, alpha, gamma).backward(grad_output, sum);
   });

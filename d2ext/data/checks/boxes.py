@@ -20,6 +20,7 @@ _RADIANS = 3.15
 _FEW = 4  # fewer boxes are no evidence of a wrong unit
 
 _SAME = 0.999  # IoU from which two boxes are the same
+_PAIRS = 1 << 20  # of rotated boxes that are compared at once: their IoUs take 8 MB
 _NEAR, _CLASHING = 0.8, 0.9
 
 
@@ -146,16 +147,25 @@ def _near_pairs(context: CheckContext, numbers: Integers) -> list[tuple[int, int
     if context.rotated:
         # The operator compares all boxes with all, so images go one by one.
         for group in split_by_image(numbers, owners):
-            rotated = torch.from_numpy(context.raw_boxes[group])
-            ious = np.tril(box_iou_rotated(rotated, rotated).numpy(), -1)
-            rows, columns = np.nonzero(ious >= _NEAR)
-            found += _as_triples(group[rows], group[columns], ious[rows, columns])
+            found += _near_rotated(context, group)
         return found
     boxes = context.boxes[numbers]
     for later, earlier in pairs_by_image(owners):
         ious = _pairwise_iou(boxes[later], boxes[earlier])
         near = np.flatnonzero(ious >= _NEAR)
         found += _as_triples(numbers[later[near]], numbers[earlier[near]], ious[near])
+    return found
+
+
+def _near_rotated(context: CheckContext, group: Integers) -> list[tuple[int, int, float]]:
+    rotated = torch.from_numpy(context.raw_boxes[group])
+    found: list[tuple[int, int, float]] = []
+    step = max(_PAIRS // len(group), 1)
+    for first in range(0, len(group), step):
+        last = min(first + step, len(group))
+        ious = box_iou_rotated(rotated[first:last], rotated[:last]).numpy()
+        rows, columns = np.nonzero(np.tril(ious, first - 1) >= _NEAR)
+        found += _as_triples(group[first + rows], group[columns], ious[rows, columns])
     return found
 
 

@@ -1,6 +1,6 @@
 """Mask checks: polygons and run lengths, compared with their boxes, images and each other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ from pycocotools import mask as coco_mask
 from d2ext.data.box_validity import Floats, Mask
 from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.pairs import Integers, pairs_by_image, split_by_image
-from d2ext.data.mask_validity import invalid_run_lengths
+from d2ext.data.mask_validity import MAX_PIXELS, invalid_mask, invalid_run_lengths
 
 _SLACK = 1.0  # pixels that a polygon may reach beyond its image
 _FIT = 2.0  # pixels that a box and its mask may differ by, or
 _SHARE = 0.1  # this share of the box's side
-_MAX_PIXELS = 1 << 30  # in larger images run lengths would overflow
+_PAIRS = 1 << 20  # of masks that are compared at once: their IoUs take 8 MB
 _EXCEPTION = 0.01  # share of objects with shared pixels, up to which sharing is a slip
 _OBJECTS = 1 << 15  # objects whose polygons become arrays at once: some tens of MB
 
@@ -28,9 +28,12 @@ def check_masks(context: CheckContext) -> None:
     masked = np.array([bool(item.get("segmentation")) for item in context.objects], dtype=bool)
     if not masked.any():
         return
-    for number in np.flatnonzero(~masked & ~context.crowd).tolist():
-        context.add_object("mask-missing", number, "a box without a mask")
+    for number, item in enumerate(context.objects):
+        # An empty mask is one that the reader has reported as broken.
+        if item.get("segmentation") is None and not context.crowd[number]:
+            context.add_object("mask-missing", number, "a box without a mask")
     polygons = np.array([isinstance(o.get("segmentation"), list) for o in context.objects])
+    masked &= _near(context, masked & context.usable & polygons)
     mask_boxes = np.full((len(context.objects), 4), np.nan)
     _check_polygons(context, np.flatnonzero(masked & context.usable & polygons), mask_boxes)
     # Run lengths have to be drawn one by one; COCO has them for crowd regions alone.
@@ -39,6 +42,17 @@ def check_masks(context: CheckContext) -> None:
     numbers = np.flatnonzero(np.isfinite(mask_boxes[:, 0]))
     _compare_with_boxes(context, numbers, mask_boxes[numbers])
     _check_overlaps(context, numbers[~context.crowd[numbers]], mask_boxes)
+
+
+def _near(context: CheckContext, polygons: Mask) -> Mask:
+    """Report masks whose polygons are too far outside the image to be drawn; return the others."""
+    near = np.ones(len(context.objects), dtype=bool)
+    for number in np.flatnonzero(polygons).tolist():
+        width, height = (int(side) for side in context.frames[number])
+        if problem := invalid_mask(context.objects[number]["segmentation"], width, height):
+            context.add_object(problem[0], number, problem[1])
+            near[number] = False
+    return near
 
 
 def _check_run_lengths(context: CheckContext, number: int) -> Floats:
@@ -140,9 +154,10 @@ def _check_overlaps(context: CheckContext, numbers: Integers, mask_boxes: Floats
     found: list[tuple[int, int, int]] = []
     meeting = _with_meeting_boxes(numbers, context.owners[numbers], mask_boxes)
     for group in split_by_image(meeting, context.owners[meeting]):
-        found += _shared_pixels(context, group)
-        if len(found) > _EXCEPTION * len(context.objects) + 1:
-            return  # masks overlap by convention here, as they do in COCO
+        for shared in _shared_pixels(context, group):
+            found.append(shared)
+            if len(found) > _EXCEPTION * len(context.objects) + 1:
+                return  # masks overlap by convention here, as they do in COCO
     for one, other, pixels in found:
         detail = f"{pixels} pixels shared with {context.place(one)}"
         context.add_object("mask-overlap", other, detail)
@@ -163,21 +178,19 @@ def _with_meeting_boxes(numbers: Integers, owners: Integers, mask_boxes: Floats)
     return numbers[meeting]
 
 
-def _shared_pixels(context: CheckContext, group: Integers) -> list[tuple[int, int, int]]:
-    """Return pairs of an image's objects with the number of pixels that both masks cover."""
+def _shared_pixels(context: CheckContext, group: Integers) -> Iterator[tuple[int, int, int]]:
+    """Yield pairs of an image's objects with the number of pixels that both masks cover."""
     width, height = (int(side) for side in context.frames[group[0]])
-    if width * height > _MAX_PIXELS:
-        return []
+    if width * height > MAX_PIXELS:
+        return
     masks = [_run_lengths(context.objects[n]["segmentation"], height, width) for n in group]
-    ious = np.triu(coco_mask.iou(masks, masks, [0] * len(masks)), 1)
-    return [
-        (
-            int(group[a]),
-            int(group[b]),
-            int(coco_mask.area(coco_mask.merge([masks[a], masks[b]], 1))),
-        )
-        for a, b in zip(*np.nonzero(ious > 0), strict=True)
-    ]
+    rows = max(_PAIRS // len(masks), 1)
+    for first in range(0, len(masks), rows):
+        rest = masks[first:]
+        ious = np.triu(coco_mask.iou(masks[first : first + rows], rest, [0] * len(rest)), 1)
+        for a, b in zip(*np.nonzero(ious > 0), strict=True):
+            shared = coco_mask.merge([rest[a], rest[b]], 1)
+            yield int(group[first + a]), int(group[first + b]), int(coco_mask.area(shared))
 
 
 def _run_lengths(segmentation: Any, height: int, width: int) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2ext.data.formats import DatasetSplit, Item
+from d2ext.data.mask_validity import invalid_mask
 
 Losses = Counter[str]  # what the target cannot hold, and how often
 
@@ -42,8 +43,17 @@ def plan(dataset: DatasetSplit, split: str, losses: Losses, taken: set[str]) -> 
         )
         kept = [item for item in image["annotations"] if all(map(math.isfinite, item["bbox"]))]
         losses["boxes left out that are not finite"] += len(image["annotations"]) - len(kept)
-        image["annotations"] = kept
+        image["annotations"] = [_with_sound_mask(item, image, losses) for item in kept]
     return Plan(split, dataset, names)
+
+
+def _with_sound_mask(item: Item, image: Item, losses: Losses) -> Item:
+    """Return the object without its mask if that is none; the C code of writers relies on it."""
+    problem = invalid_mask(item.get("segmentation"), image["width"], image["height"])
+    if problem is None or problem[0] == "mask-empty":
+        return item
+    losses[f"{problem[0]}: masks left out"] += 1
+    return {key: value for key, value in item.items() if key != "segmentation"}
 
 
 def without_crowds(image: Item, losses: Losses) -> list[Item]:

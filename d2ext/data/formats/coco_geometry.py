@@ -8,15 +8,23 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.dataset_split import Item
 from d2ext.data.formats.values import as_numbers
+from d2ext.data.mask_validity import broken_run_lengths, broken_runs, is_near
 
 
 def parse_segmentation(value: Any, image: Item) -> Any:
-    """Return the polygons of three points or more, or compressed run lengths; else None."""
+    """Validate polygons and lists of run lengths, which the C code of pycocotools does not.
+
+    Returns:
+        The polygons of three points or more, whose coordinates are at most twice the image's longer
+        side, or compressed run lengths; None if nothing of it is valid. A text of run lengths may
+        still be broken: see `d2ext.data.mask_validity.invalid_mask`.
+    """
     if isinstance(value, dict):
-        return _run_lengths(value, image)
+        return _run_lengths(value)
     if isinstance(value, list):
         polygons = [polygon if _is_polygon(polygon) else _parsed(polygon) for polygon in value]
-        return [polygon for polygon in polygons if polygon is not None] or None
+        size = image["width"], image["height"]
+        return [p for p in polygons if p is not None and is_near(p, *size)] or None
     return None
 
 
@@ -47,18 +55,20 @@ def _is_polygon(value: Any) -> bool:
     return all(math.isfinite(n) for n in value)  # the sum of large numbers may not be finite
 
 
-def _run_lengths(value: Item, image: Item) -> Item | None:
+def _run_lengths(value: Item) -> Item | None:
     size, counts = as_numbers(value.get("size")), value.get("counts")
     try:
         height, width = map(int, size)  # type: ignore[arg-type] # a TypeError is as good
         if isinstance(counts, list):
             runs = [int(count) for count in counts]
+            if broken_runs(np.array(runs, dtype=np.int64), width, height):
+                return None
             return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-        if isinstance(counts, (str, bytes)):
-            return {"size": [height, width], "counts": counts}
     except (TypeError, ValueError, OverflowError):
-        pass
-    return None
+        return None
+    # Checked by `invalid_mask`, which cleaning and the check call: they say what is wrong with it.
+    is_text = isinstance(counts, (str, bytes))
+    return {"size": [height, width], "counts": counts} if is_text else None
 
 
 def parse_box(value: Any, segmentation: Any) -> list[float] | None:
@@ -73,9 +83,12 @@ def parse_box(value: Any, segmentation: Any) -> list[float] | None:
     return mask_box(segmentation)
 
 
-def mask_box(segmentation: Any) -> list[float]:
-    """Compute the XYWH box, in pixels, of polygons or compressed run lengths."""
+def mask_box(segmentation: Any) -> list[float] | None:
+    """Compute the XYWH box, in pixels, of polygons or run lengths; None for broken ones."""
     if isinstance(segmentation, dict):
+        height, width = segmentation["size"]
+        if broken_run_lengths(segmentation, width, height):
+            return None
         return [float(n) for n in coco_mask.toBbox(segmentation).tolist()]
     points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
     low, high = points.min(0), points.max(0)

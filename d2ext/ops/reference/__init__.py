@@ -22,6 +22,7 @@ from d2ext.ops.reference.ms_deform_attn import (
 )
 from d2ext.ops.reference.nms_rotated import nms_rotated, nms_rotated_by_scan
 from d2ext.ops.reference.roi_align import (
+    MOST_SAMPLES,
     roi_align,
     roi_align_backward,
     roi_align_by_gathers,
@@ -34,6 +35,7 @@ from d2ext.ops.reference.sigmoid_focal_loss import (
 )
 
 __all__ = [
+    "MOST_SAMPLES",
     "box_iou_rotated",
     "box_iou_rotated_at_once",
     "box_iou_rotated_backward",

@@ -31,8 +31,9 @@ def matched_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     first, second = in_float(boxes1), in_float(boxes2)
     common = _common_area(first, second)
     union = _area(first) + _area(second) - common
-    # Degenerate boxes may have a union of 0 or NaN; their common area is 0, and so is the IoU.
-    return (common / torch.where(common > 0, union, 1)).to(boxes1.dtype)
+    # Degenerate boxes may have a union of 0; infinite ones a common area or a quotient of NaN.
+    iou = common / torch.where(common > 0, union, 1)
+    return torch.where(iou > 0, iou, 0).to(boxes1.dtype)
 
 
 def box_iou_rotated_backward(

@@ -39,8 +39,11 @@ def bilinear_corners(positions: Tensor, height: int, width: int) -> Corners:
     near = torch.minimum(corners.clamp(min=0), limits - 1).nan_to_num(0).long()
     # The weight is share_y * share_x: its slope by one of them is the other one's share, negative
     # for the near corners (step 0) and positive for the far ones (step 1).
-    slopes = shares.flip(-1) * (2 * steps - 1) * inside.unsqueeze(-1)
-    return Corners(near[..., 0] * width + near[..., 1], shares.prod(-1) * inside, slopes)
+    slopes = shares.flip(-1) * (2 * steps - 1)
+    # Chosen, not multiplied by zero: the shares of a position that is not finite are NaN.
+    weight = torch.where(inside, shares.prod(-1), 0)
+    slopes = torch.where(inside.unsqueeze(-1), slopes, 0)
+    return Corners(near[..., 0] * width + near[..., 1], weight, slopes)
 
 
 def sum_bags(table: Tensor, bags: Tensor, weights: Tensor) -> Tensor:

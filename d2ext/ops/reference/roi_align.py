@@ -11,6 +11,8 @@ from torch import Tensor
 
 from d2ext.ops.reference.embedding_bags import sum_bags_backward_table
 
+MOST_SAMPLES = 1024  # along a side of a region whose size sets their number, as in the kernels
+
 
 class Frames(NamedTuple):
     """Regions in pixels of the maps; the centre of the first pixel is at 0.
@@ -154,10 +156,12 @@ def _bags(
     frames: Frames, pooled: tuple[int, int], sampling_ratio: int, maps: tuple[int, int, int]
 ) -> _Bags:
     bins = pooled[0] * pooled[1]
+    _check_images(frames.image, maps[0])
     # Regions have different numbers of samples, so all of them are numbered in one flat list.
     grid = torch.full_like(frames.size, sampling_ratio)
     if sampling_ratio <= 0:
-        grid = (frames.size / frames.size.new_tensor(pooled)).ceil().clamp(min=0)
+        sampled = frames.size.clamp(0, MOST_SAMPLES).nan_to_num(0)
+        grid = (sampled / frames.size.new_tensor(pooled)).ceil()
     samples = grid.prod(1).long()  # per bin of each region
     roi = torch.arange(len(samples), device=samples.device).repeat_interleave(bins * samples)
     before = (bins * samples).cumsum(0) - bins * samples
@@ -175,6 +179,12 @@ def _bags(
         bag_of_row=(roi * bins + bin).repeat_interleave(4),
         starts=sizes.cumsum(0) - sizes,
     )
+
+
+def _check_images(images: Tensor, batch: int) -> None:
+    outside = images[(images < 0) | (images >= batch)]
+    if len(outside):
+        raise RuntimeError(f"a region is in image {int(outside[0])} of {batch}")
 
 
 def _positions(frames: Frames, roi: Tensor, where: Tensor, pooled: tuple[int, int]) -> Tensor:

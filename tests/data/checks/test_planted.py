@@ -545,3 +545,8 @@ def test_a_planted_fault(name, planted, learn, tmp_path):
     path, images = planted.flags(out)[0].split(":")
     assert len(learn(path, images, name="repaired")) == case.copied
     assert planted.content() == before
+
+
+def test_a_broken_mask_has_one_code(planted):
+    with_polygons([5, 5, 9, 9])(planted)
+    assert [issue.code for issue in planted.check().issues] == ["mask-polygon"]

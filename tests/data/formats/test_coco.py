@@ -1,6 +1,7 @@
 """COCO files of every kind, and folders as exports lay them out."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from d2ext.data.formats import load_split, load_splits, origin
 from d2ext.data.formats.keypoint_names import mirror_pairs
+from d2ext.data.mask_validity import invalid_mask
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
 
@@ -231,3 +233,36 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(tmp_path):
 )
 def test_pairs_of_keypoints_are_found_by_their_names_in_any_case(names, pairs):
     assert mirror_pairs(names) == pairs
+
+
+HOSTILE_MASKS = {
+    "far polygon": [[1, 1, 1e9, 1, 1e9, 1e9]],
+    "infinite polygon": [[1, 1, math.inf, 1, 5, 5]],
+    "no size": {"size": [0, 0], "counts": [0]},
+    "a huge size": {"size": [1 << 20, 1 << 20], "counts": [1 << 40]},
+    "short runs": {"size": [24, 32], "counts": [4, 6]},
+    "long runs": {"size": [24, 32], "counts": [4, 6, 7580]},
+    "negative runs": {"size": [24, 32], "counts": [-4, 772]},
+    "wrapped runs": {"size": [24, 32], "counts": [1 << 32, 768]},
+    "no letters": {"size": [24, 32], "counts": "\x01\x02"},
+    "no ASCII": {"size": [24, 32], "counts": "ÿé"},
+    "an empty text": {"size": [24, 32], "counts": ""},
+    "an unfinished text": {"size": [24, 32], "counts": "oooo"},
+    "a short text": {"size": [24, 32], "counts": "11"},
+    "a number as counts": {"size": [24, 32], "counts": 5},
+    "three sizes": {"size": [24, 32, 3], "counts": [768]},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("mask", HOSTILE_MASKS.values(), ids=HOSTILE_MASKS.keys())
+def test_masks_that_c_code_must_not_see_are_left_out_and_told(tmp_path, mask):
+    save_image(tmp_path / "a.png")
+    sound = {"bbox": [1, 2, 3, 4], "segmentation": [[1, 2, 4, 2, 4, 6]]}
+    items = [sound, {"bbox": [1, 2, 3, 4], "segmentation": mask}, {"segmentation": mask}]
+    source = load_split(write(tmp_path / "all.json", document(items)))
+    masks = [item.get("segmentation") for item in source.images[0]["annotations"]]
+    assert masks[0] == sound["segmentation"]
+    assert len(masks) == 2  # the third has no box either
+    assert not masks[1] or invalid_mask(masks[1], 32, 24)
+    assert source.issues[0].code == "record-broken" or source.issues[-1].code == "mask-polygon"
