@@ -1,11 +1,16 @@
 """What every test shares."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
 
 import d2ext
 from d2ext._detectron2 import provider
+
+# Recipes fetch weights where there is a network; processes that tests start must not, either.
+os.environ.setdefault("D2EXT_OFFLINE", "1")
 
 # A loaded machine is no fault of the code.
 settings.register_profile("d2ext", deadline=None)

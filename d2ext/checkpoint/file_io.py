@@ -21,7 +21,7 @@ from d2ext.checkpoint.uri import local_file
 from d2ext.errors import WeightsError
 from d2ext.files import replacing
 
-METADATA = ("thing_classes", "config")
+METADATA = ("config", "thing_classes", "stuff_classes")
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
 _MAX_NAME = 1000  # characters in it
 
@@ -82,7 +82,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the metadata of a checkpoint: "thing_classes", a list, and "config", YAML text.
+    """Read the metadata of a checkpoint: lists of class names, and "config", YAML text.
 
     Args:
         path: a path or URI, as MODEL.WEIGHTS takes it.
@@ -98,9 +98,10 @@ def checked_metadata(path: str | os.PathLike, content: dict[str, Any]) -> dict[s
     Raises:
         WeightsError: "thing_classes" is no list of names, or "config" is no text.
     """
-    classes, config = content.get("thing_classes"), content.get("config", "")
-    listed = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if not (classes is None or listed) or not isinstance(config, str):
+    lists = [content[key] for key in METADATA[1:] if content.get(key) is not None]
+    listed = all(isinstance(names, list) for names in lists)
+    named = listed and all(isinstance(name, str) for names in lists for name in names)
+    if not named or not isinstance(content.get("config", ""), str):
         raise WeightsError(
             f'{path}: "thing_classes" must be a list of names and "config" text, as d2ext writes '
             "them; take other weights, or only their tensors by tools/convert_weights.py."

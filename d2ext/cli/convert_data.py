@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_outside([each.dataset for each in plans], [path, images])
     for each in plans:
         print(each.dataset.describe())
+        for note in each.dataset.notes:
+            print(f"  {note}")
     write_folder(Path(args.out), plans, WRITERS[args.to], losses, link=args.images == "link")
     for what, count in sorted(losses.items()):
         if count:

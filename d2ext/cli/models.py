@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from d2ext.checkpoint.uri import cached_weights, local_file
-from d2ext.config.projects import import_projects
 from d2ext.model_zoo import ModelEntry, all_models, model_named
 from d2ext.model_zoo.entry import TASKS
+from d2ext.model_zoo.fetch import fetch, file_here
 
 EXAMPLES = """\
 examples:
@@ -30,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a name is unknown, or its file cannot be fetched.
     """
     args = argument_parser().parse_args(argv)
-    import_projects()  # which may register weights of their own
     if args.words[:1] == ["get"]:
         for name in args.words[1:]:
-            print(f"{model_named(name).name}: {local_file(name)}")
+            entry = model_named(name)
+            print(f"{entry.name}: {fetch(entry)}")
         return
     found = [entry for entry in all_models() if _wanted(entry, args)]
     print(_table(found) if found else "no published weights of that kind; d2ext-models lists all")
@@ -60,7 +59,7 @@ def _wanted(entry: ModelEntry, args: argparse.Namespace) -> bool:
         all(word.lower() in text for word in args.words)
         and args.task in (None, entry.task)
         and (not args.config or bool(entry.config))
-        and (not args.cached or cached_weights(entry.name) is not None)
+        and (not args.cached or file_here(entry) is not None)
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 # Sections and single keys of Detectron2's config. Others, of plugins, must follow all flags.
-_SECTIONS = "DATALOADER|DATASETS|GLOBAL|INPUT|MODEL|SOLVER|TEST"
+_SECTIONS = "DATALOADER|DATASETS|GLOBAL|INPUT|LOGGING|MODEL|SOLVER|TEST"
 _SINGLE = "AUTO|CUDNN_BENCHMARK|FLOAT32_PRECISION|OUTPUT_DIR|PLUGINS|SEED|VIS_PERIOD"
 _CONFIG_KEY = re.compile(rf"({_SECTIONS})(\.\w+)+|{_SINGLE}")
 _SCRIPTS = {"train_net": "d2ext-train"}  # the others are d2ext-<tool>
@@ -124,7 +124,8 @@ class _Version(argparse.Action):
             torch = version("torch")
         except PackageNotFoundError:
             torch = "not installed"
-        parser.exit(0, f"d2ext {__version__}, detectron2 {provider()}, torch {torch}\n")
+        print(f"d2ext {__version__}, detectron2 {provider()}, torch {torch}")
+        parser.exit(0)
 
 
 def whole_number(text: str) -> str:

@@ -1,6 +1,7 @@
 """The training command: train or evaluate a detector."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ EXAMPLES = """\
 examples:
   the built-in set of shapes, on a CPU or a GPU:
     {train_net}
-  your own data: a folder with its splits; or files, and a fifth of the images for evaluation:
+  your own data, with the recipe that fits it:
+    {train_net} my/data
+  a folder with its splits; or files, and a fifth of the images for evaluation:
     {train_net} --train my/data --epochs 24 --output runs/mine
     {train_net} --train my/train.json:my/images --val 0.2
   another model:
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Interrupted: Ctrl-C or SIGTERM; the training is saved.
     """
     words = sys.argv[1:] if argv is None else argv
-    run_command(argument_parser().parse_args(words), words)
+    run_command(with_data(argument_parser().parse_args(words)), words)
 
 
 def run_command(args: argparse.Namespace, words: Sequence[str]) -> Path:
@@ -79,6 +82,18 @@ def run_command(args: argparse.Namespace, words: Sequence[str]) -> Path:
         release_folder(Path(spec.cfg.OUTPUT_DIR), failed=True)
         raise
     return Path(spec.cfg.OUTPUT_DIR)
+
+
+def with_data(args: argparse.Namespace) -> argparse.Namespace:
+    """Take a path that stands for itself among the config values as that of `--train`."""
+    words, opts = iter(args.opts), []
+    for word in words:
+        if os.path.exists(word.partition(":")[0]):
+            args.train.append(word)
+        else:
+            opts += [word, *[value for value in (next(words, None),) if value is not None]]
+    args.opts = opts
+    return args
 
 
 def argument_parser() -> CommandParser:

@@ -161,6 +161,14 @@ def add_solver_config(cfg: CfgNode) -> None:
     cfg.SOLVER.KEEP_CHECKPOINTS = 3  # newest checkpoints kept, besides model_best and model_final
 
 
+def add_logging_config(cfg: CfgNode) -> None:
+    """Add `LOGGING`, read by `d2ext.engine.loggers`."""
+    cfg.LOGGING = CfgNode()
+    cfg.LOGGING.WRITERS = []  # further loggers by their registered names: csv, wandb, mlflow
+    cfg.LOGGING.PROJECT = "d2ext"  # project of W&B, experiment of MLflow
+    cfg.LOGGING.NAME = ""  # name of the run; "": that of the output folder
+
+
 def add_test_config(cfg: CfgNode) -> None:
     """Add `TEST`, read by `d2ext.engine` and `d2ext.evaluation`."""
     cfg.TEST.VAL_LOSS = False  # also log the losses on the evaluation data
@@ -185,5 +193,6 @@ ALL = (
     add_atss_config,
     add_fcos_config,
     add_solver_config,
+    add_logging_config,
     add_test_config,
 )

@@ -33,7 +33,9 @@ def read_segment_ids(path: str | Path) -> Ids:
         return pixels.astype(np.int32)
     # OpenCV's colours are blue, green, red. Four bytes are an id with an alpha channel on top.
     code = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGBA
-    return cv2.cvtColor(pixels, code).view("<i4")[..., 0] & 0xFFFFFF
+    ids = cv2.cvtColor(pixels, code).view("<i4")[..., 0]
+    ids &= 0xFFFFFF  # in place: new pages cost as much as the arithmetic
+    return ids
 
 
 def encode_segment_ids(ids: NDArray) -> NDArray[np.uint8]:

@@ -110,6 +110,9 @@ def _stats_of(name: str) -> DatasetStats:
     return _known[name][1]
 
 
+_CLASSES = ("thing_classes", "stuff_classes")
+
+
 def names_of_classes(name: str) -> list[str]:
     """Return the classes of a data set that was loaded: of its objects, or else of its pixels."""
     metadata = MetadataCatalog.get(name)
@@ -137,7 +140,9 @@ register_annotation("keypoints", "keypoints")
 
 def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
     class_names = names_of_classes(name)
-    if not class_names:
+    # A set of images without objects has no classes; those of the training data are given later.
+    named = any(MetadataCatalog.get(name).get(key, None) is not None for key in _CLASSES)
+    if not class_names and (not named or any(item.get("annotations") for item in dicts)):
         raise DataError(
             f"{name}: its metadata have no class names. Set them where it is registered: "
             f'MetadataCatalog.get("{name}").set(thing_classes=[...]).'

@@ -141,7 +141,7 @@ def _write(cfg: CfgNode, key: str, value: Any) -> None:
 
 def _weights(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> Reasoned:
     """Choose among the weights of this machine; `prepare` has downloaded before."""
-    return pretrained.choose_weights(cfg, fetch=False)
+    return pretrained.choose_weights(cfg, download=False)
 
 
 def _pixel_format(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:

@@ -10,7 +10,7 @@ from d2ext.engine.auto import COCO_KEYPOINTS
 from d2ext.errors import ConfigError
 from d2ext.modeling.required_annotations import required_annotations
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, PanopticFPN
 
 
 def check_compatibility(cfg: CfgNode, stats: DatasetStats) -> None:
@@ -21,6 +21,7 @@ def check_compatibility(cfg: CfgNode, stats: DatasetStats) -> None:
             classes or keypoints is another one than in the data.
     """
     check_annotations(cfg, stats.annotated)
+    _check_panoptic(cfg, stats.annotated)
     _check_class_counts(cfg, stats)
     _check_keypoints(cfg, stats)
 
@@ -40,6 +41,22 @@ def check_annotations(cfg: CfgNode, annotated: Collection[str]) -> None:
                 f"{setting} learns {kind}, and the data have only {_listed(sorted(annotated))}. "
                 f"Choose a config for these: {', '.join(recipes) or 'none in configs/ fits'}."
             )
+
+
+def _check_panoptic(cfg: CfgNode, annotated: Collection[str]) -> None:
+    """Refuse to train Detectron2's PanopticFPN on the labels that panoptic segments give.
+
+    Its semantic head has one class, 0, for all things, and numbers stuff from 1.
+    """
+    model_class = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    is_fpn = isinstance(model_class, type) and issubclass(model_class, PanopticFPN)
+    if is_fpn and "panoptic masks" in annotated:
+        raise ConfigError(
+            "MODEL.META_ARCHITECTURE PanopticFPN numbers things and stuff apart, which these "
+            "panoptic data do not. Use "
+            "projects/maskformer/configs/mask2former_regnetx200m_panoptic.yaml, or register the "
+            "data with Detectron2's register_coco_panoptic_separated."
+        )
 
 
 def check_training_data(cfg: CfgNode, stats: DatasetStats) -> list[str]:

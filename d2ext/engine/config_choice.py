@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.checkpoint import read_metadata
+from d2ext.checkpoint.uri import WeightsURI, published_model
 from d2ext.config import load_config
 from d2ext.config.load import load_dumped_config
 from d2ext.config.plain_yaml import parse_yaml
@@ -26,6 +27,8 @@ def typed_value(opts: Sequence[str], key: str) -> str | None:
 def load_trained_config(config_file: str, opts: Sequence[str]) -> CfgNode:
     """Load the config of trained weights: the file that is named, or else the weights' own.
 
+    That of published weights is the recipe that the model zoo names for them.
+
     The config of the weights has the device of the training; here it is a GPU where there is one.
 
     Raises:
@@ -38,6 +41,9 @@ def load_trained_config(config_file: str, opts: Sequence[str]) -> CfgNode:
     if not weights:
         raise WeightsError(NO_WEIGHTS)
     check_weights_name(weights)
+    published = published_model(WeightsURI.parse(weights))
+    if published is not None and published.config:
+        return load_config(published.config, opts)
     dumped = read_metadata(weights).get("config")
     if not dumped:
         raise ConfigError(

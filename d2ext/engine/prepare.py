@@ -202,7 +202,7 @@ def choose_start(cfg: CfgNode) -> str:
         WeightsError: weights that the config names cannot be had.
     """
     if pretrained.KEY in cfg.AUTO:
-        chosen = pretrained.choose_weights(cfg, fetch=True)
+        chosen = pretrained.choose_weights(cfg, download=True)
         cfg.MODEL.WEIGHTS = chosen.value
         cfg.AUTO.remove(pretrained.KEY)
         return f"weights: {chosen}" if chosen.value else f"weights: {chosen.reason}"

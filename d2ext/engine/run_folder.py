@@ -42,12 +42,11 @@ def release_folder(folder: Path, failed: bool = False) -> None:
     """Undo `claim_folder` for a run that has not started, so that it takes no number.
 
     Args:
-        failed: remove log and config of a run that ended before it had any result, too.
+        failed: remove log, config and metrics of a run that ended without weights, too.
     """
     log = folder / LOG
-    results = (folder / "metrics.json").exists() or bool(_weights(folder))
-    if failed and not results:
-        for name in (LOG, "config.yaml"):
+    if failed and not _weights(folder):
+        for name in (LOG, "config.yaml", "metrics.json"):
             (folder / name).unlink(missing_ok=True)
     if log.is_file() and log.stat().st_size == 0:
         log.unlink()

@@ -22,6 +22,7 @@ from d2ext.engine.ema import WeightAverage
 from d2ext.engine.finite import refuse_non_finite
 from d2ext.engine.hooks.score import BestScore
 from d2ext.engine.interruption import stop_requests
+from d2ext.engine.loggers import build_loggers
 from d2ext.engine.metrics_file import MetricsFile
 from d2ext.engine.mixed_precision import autocast_dtype
 from d2ext.engine.optimizer import build_optimizer
@@ -34,7 +35,7 @@ from d2ext.evaluation import build_evaluator
 from d2ext.modeling import build_model
 from d2ext.modeling.test_time_augmentation import with_tta
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import IterationTimer, LRScheduler
 from detectron2.evaluation import DatasetEvaluator, verify_results
@@ -100,6 +101,8 @@ class Trainer(DefaultTrainer):
         metadata: dict[str, Any] = {"config": self.cfg.dump()}
         for name in self.cfg.DATASETS.TRAIN[:1]:
             metadata["thing_classes"] = _class_names(name)
+            if stuff := MetadataCatalog.get(name).get("stuff_classes", None):
+                metadata["stuff_classes"] = list(stuff)
         checkpointer = Checkpointer(
             model,
             self.cfg.OUTPUT_DIR,
@@ -132,16 +135,19 @@ class Trainer(DefaultTrainer):
         found: list[HookBase | None] = [hooks.SaveCheckpoints(self.checkpointer, period, weights)]
         if comm.is_main_process():
             found.append(hooks.SavePictures(self.cfg))
+            found.append(hooks.RunLoggers(self.loggers, Path(self.cfg.OUTPUT_DIR)))
         return found
 
     def build_writers(self) -> list[EventWriter]:
-        """Build the writers of log lines, metrics.json and TensorBoard events."""
+        """Build the writers of log lines, metrics.json, TensorBoard and `LOGGING.WRITERS`."""
         folder = Path(self.cfg.OUTPUT_DIR)
         folder.mkdir(parents=True, exist_ok=True)
+        self.loggers = build_loggers(self.cfg)
         return [
             CommonMetricPrinter(self.max_iter),
             MetricsFile(folder / "metrics.json"),
             TensorboardXWriter(str(folder)),
+            *self.loggers,
         ]
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -260,7 +266,7 @@ class Trainer(DefaultTrainer):
         """
         with explained_build():
             model = build_model(cfg)
-        logging.getLogger(__name__).info("Model:\n%s", model)
+        logging.getLogger(__name__).debug("Model:\n%s", model)
         return model
 
     @classmethod

@@ -54,12 +54,14 @@ def check_values(cfg: CfgNode) -> None:
 
 
 def _check_pixel_statistics(cfg: CfgNode) -> None:
-    channels = 1 if cfg.INPUT.FORMAT == "L" else 3
+    # `auto` follows the weights, and is RGB without any; its default here is Detectron2's BGR.
+    order = "RGB" if "INPUT.FORMAT" in cfg.AUTO else cfg.INPUT.FORMAT
+    channels = 1 if order == "L" else 3
     for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
         if len(_read(cfg, key)) != channels:
             raise ConfigError(
-                f"{key} has {len(_read(cfg, key))} numbers; images of INPUT.FORMAT "
-                f"{cfg.INPUT.FORMAT} have {channels}."
+                f"{key} has {len(_read(cfg, key))} numbers; images of INPUT.FORMAT {order} "
+                f"have {channels}."
             )
     if not all(cfg.MODEL.PIXEL_STD):
         raise ConfigError("MODEL.PIXEL_STD has a 0, which pixels cannot be divided by.")

@@ -8,6 +8,7 @@ from d2ext.export.exporter import (
     exporter_for,
     register_exporter,
 )
+from d2ext.export.proposal_network import ProposalExporter
 from d2ext.export.rcnn import RCNNExporter
 from d2ext.export.selection import topk_candidates
 
@@ -16,6 +17,7 @@ __all__ = [
     "Exporter",
     "MaskExporter",
     "NMSExporter",
+    "ProposalExporter",
     "RCNNExporter",
     "exporter_for",
     "register_exporter",

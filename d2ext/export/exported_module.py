@@ -22,12 +22,12 @@ def build_exported_module(
     Raises:
         ConfigError: NMS is wanted without decoding, or masks of a model that has none.
     """
+    exporter.for_onnx, exporter.paste = for_onnx, paste == "inside"
+    exporter.check_outputs()
     if isinstance(exporter, MaskExporter):
         return MaskOutputs(exporter)
     if decode == "none" and nms == "inside":
         raise ConfigError("--decode none leaves nothing for NMS: give --nms none with it.")
-    exporter.for_onnx, exporter.paste = for_onnx, paste == "inside"
-    exporter.check_outputs()
     if decode == "none":
         return RawOutputs(exporter)
     return Candidates(exporter) if nms == "none" else Detections(exporter)

@@ -136,6 +136,10 @@ class MaskExporter(Exporter):
         # Every feature map then has a whole number of pixels, whatever training pads to.
         return max(shape.stride or 1 for shape in self.model.backbone.output_shape().values())
 
+    def check_outputs(self) -> None:
+        if self.paste:
+            raise ConfigError("--paste inside: these masks cover the image already.")
+
     @abstractmethod
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the outputs of normalised images by name, with images as the first dimension."""

@@ -45,12 +45,21 @@ class RCNNExporter(NMSExporter):
         _check_heads(self.heads)
         self.cascaded = isinstance(self.heads, CascadeROIHeads)
         last = self.heads.box_predictor[-1] if self.cascaded else self.heads.box_predictor
+        candidates = max(MOST_CANDIDATES, model.proposal_generator.post_nms_topk[False])
+        most = last.test_topk_per_image
         self.postprocess = PostProcess(
             score_thresh=last.test_score_thresh,
-            topk_candidates=max(MOST_CANDIDATES, model.proposal_generator.post_nms_topk[False]),
+            topk_candidates=candidates,
             nms_thresh=last.test_nms_thresh,
-            max_detections=last.test_topk_per_image,
+            max_detections=most if most >= 0 else candidates,
         )
+
+    @property
+    def stride(self) -> int:
+        # C4 takes any size, but programs need sides that no layer has to round.
+        backbone = self.model.backbone
+        strides = [shape.stride or 1 for shape in backbone.output_shape().values()]
+        return backbone.size_divisibility or max(strides)
 
     def check_outputs(self) -> None:
         if not self.heads.mask_on:

@@ -264,7 +264,11 @@ class Job:
         return Prediction(kind, kind.select(output[key], self.options.confidence))
 
     def _draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
-        return prediction.kind.draw(image, prediction.found, self.predictor.names)
+        return prediction.kind.draw(image, prediction.found, self._names(prediction))
 
     def _detections(self, prediction: Prediction) -> list[dict[str, Any]]:
-        return prediction.kind.as_json(prediction.found, self.predictor.names)
+        return prediction.kind.as_json(prediction.found, self._names(prediction))
+
+    def _names(self, prediction: Prediction) -> Sequence[str]:
+        of_pixels = prediction.kind.labels_pixels and self.predictor.pixel_names
+        return self.predictor.pixel_names if of_pixels else self.predictor.names

@@ -2,22 +2,29 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from d2ext.errors import ConfigError
 from d2ext.inference.prediction_files import detections_of
 from d2ext.inference.semantic_regions import regions_of
 from d2ext.registry import ExtensionRegistry
 from d2ext.visualization import annotate
-from detectron2.structures import Instances
+from detectron2.structures import BitMasks, Instances
 
 _READABLE = 640  # pixels: smaller images are enlarged towards this side, so that labels fit
 
 
 class PredictionKind(ABC):
-    """The handling of one entry of a model's output, such as "instances", in `tools/demo.py`."""
+    """The handling of one entry of a model's output, such as "instances", in `tools/demo.py`.
+
+    Attributes:
+        labels_pixels: classes are those of pixels, `stuff_classes`, where data have both.
+    """
+
+    labels_pixels: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, output: Any, confidence: float) -> Any:
@@ -94,10 +101,29 @@ class InstanceKind(PredictionKind):
 class SemanticKind(InstanceKind):
     """(classes, H, W) logits of pixels, shown as one region per class."""
 
+    labels_pixels = True
+
     def select(self, output: Any, confidence: float) -> Instances:
         return super().select(regions_of(output), confidence)
 
 
+class PanopticKind(InstanceKind):
+    """(H, W) ids of segments with a list of them; whatever the model keeps has the score 1."""
+
+    labels_pixels = True
+
+    def select(self, output: Any, confidence: float) -> Instances:
+        ids, segments = output[0].cpu(), output[1]
+        masks = [ids == segment["id"] for segment in segments]
+        found = Instances(tuple(ids.shape))
+        found.pred_masks = torch.stack(masks) if masks else ids.new_zeros((0, *ids.shape)).bool()
+        found.pred_boxes = BitMasks(found.pred_masks).get_bounding_boxes()
+        found.pred_classes = torch.tensor([s["category_id"] for s in segments], dtype=torch.int64)
+        found.scores = torch.ones(len(segments))
+        return found
+
+
 # A model of both, such as PanopticFPN, is shown by its instances: see `register_prediction_kind`.
+register_prediction_kind("panoptic_seg", PanopticKind())
 register_prediction_kind("sem_seg", SemanticKind())
 register_prediction_kind("instances", InstanceKind())

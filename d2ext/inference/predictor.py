@@ -33,6 +33,7 @@ class Predictor:
         cfg: from `load_config`; `auto` values are taken from the weights. Changed in place.
     Attributes:
         names: of the classes, in the order of their indices; may be empty.
+        pixel_names: of the classes of pixels, where data have both; may be empty.
         device: of the model.
     Raises:
         WeightsError: MODEL.WEIGHTS is empty, missing, unreadable or of another model.
@@ -42,7 +43,7 @@ class Predictor:
         if not cfg.MODEL.WEIGHTS:
             raise WeightsError(NO_WEIGHTS)
         check_weights_name(cfg.MODEL.WEIGHTS)
-        self.names = _resolve_classes(cfg)
+        self.names, self.pixel_names = _resolve_classes(cfg)
         cfg.MODEL.DEVICE, note = choose_device(cfg.MODEL.DEVICE)
         if note:
             print(note)
@@ -85,8 +86,12 @@ class Predictor:
         return list(self.model(batch))
 
 
-def _resolve_classes(cfg: CfgNode) -> list[str]:
-    """Resolve `auto` values and class counts in place from the weights; return the class names."""
+def _resolve_classes(cfg: CfgNode) -> tuple[list[str], list[str]]:
+    """Resolve `auto` values and class counts in place from the weights.
+
+    Returns:
+        The names of the classes of objects, and those of pixels.
+    """
     metadata = read_metadata(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else {}
     if "config" in metadata:
         inherit_auto(cfg, metadata["config"])
@@ -95,7 +100,7 @@ def _resolve_classes(cfg: CfgNode) -> list[str]:
         if names and key in cfg.AUTO:
             cfg.merge_from_list([key, len(names)])
     cfg.AUTO = []
-    return list(names)
+    return list(names), list(metadata.get("stuff_classes") or ())
 
 
 def _names_of_data(cfg: CfgNode) -> Sequence[str]:

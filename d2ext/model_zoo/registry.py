@@ -1,4 +1,4 @@
-"""The registry of published weights: those of models.yaml, of plugins, of torchvision and timm."""
+"""The registry of published weights: those of models.yaml, of plugins, and timm's."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -10,8 +10,6 @@ import yaml
 
 from d2ext.errors import WeightsError
 from d2ext.model_zoo.entry import TASKS, ModelEntry, PixelFormat
-from d2ext.model_zoo.timm_models import timm_model, timm_names
-from d2ext.model_zoo.torchvision_models import torchvision_models
 from d2ext.registry import ExtensionRegistry
 
 _TABLE = Path(__file__).with_name("models.yaml")
@@ -36,7 +34,7 @@ def register_model(entry: ModelEntry) -> None:
 
 def all_models() -> list[ModelEntry]:
     """Return all entries; timm's models are not among them, see `find_model`."""
-    return [*_table().values(), *_ADDED.values(), *torchvision_models().values()]
+    return [*_table().values(), *_ADDED.values()]
 
 
 def find_model(name: str) -> ModelEntry | None:
@@ -52,6 +50,8 @@ def find_model(name: str) -> ModelEntry | None:
     starting = [entry for each, entry in entries.items() if each.startswith(f"{wanted}_")]
     if len(starting) == 1:
         return starting[0]
+    from d2ext.model_zoo.timm_models import timm_model  # slow: it imports PyTorch
+
     return timm_model(name.removeprefix("timm/"))
 
 
@@ -80,7 +80,11 @@ def similar_names(name: str, count: int = 5) -> list[str]:
     """Return the names that begin alike, else those of the most similar spelling."""
     wanted, names = _normalised(name), [entry.name for entry in all_models()]
     starting = [each for each in names if each.startswith(wanted)]
-    return starting[:count] or difflib.get_close_matches(wanted, [*names, *timm_names()], n=count)
+    if starting:
+        return starting[:count]
+    from d2ext.model_zoo.timm_models import timm_names
+
+    return difflib.get_close_matches(wanted, [*names, *timm_names()], n=count)
 
 
 def _normalised(name: str) -> str:

@@ -33,9 +33,8 @@ class Detectron2Case(Case):
         self.settings: dict[str, Any] = self.config["settings"]
         self.rotated = self.settings.get("MODEL.PROPOSAL_GENERATOR", {}).get("NAME") == "RRPN"
         heads = ("MODEL.ROI_HEADS", "MODEL.RETINANET", "MODEL.SEM_SEG_HEAD")
-        head: dict[str, Any] = next(
-            (self.settings[name] for name in heads if self.settings.get(name)), {}
-        )
+        found = (self.settings[name] for name in heads if self.settings.get(name))
+        head: dict[str, Any] = next(found, {})
         # Proposal networks ignore classes.
         self.num_classes: int = head.get("NUM_CLASSES", 1)
 

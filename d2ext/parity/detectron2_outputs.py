@@ -55,8 +55,12 @@ def _parts(model: Any) -> dict[str, nn.Module]:
     if hasattr(model, "proposal_generator"):
         parts.update(rpn=model.proposal_generator.rpn_head, proposals=model.proposal_generator)
     if hasattr(model, "roi_heads"):
-        parts["regions"] = model.roi_heads
-    heads: Any = getattr(model, "roi_heads", None)
+        parts.update(_region_parts(model.roi_heads))
+    return parts
+
+
+def _region_parts(heads: Any) -> dict[str, nn.Module]:
+    parts = {"regions": heads}
     if getattr(heads, "mask_on", False):
         parts["mask.logits"] = heads.mask_head.predictor
     if getattr(heads, "keypoint_on", False):

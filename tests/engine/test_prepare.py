@@ -227,7 +227,7 @@ def test_a_malformed_rule_for_parameter_groups_is_refused_before_data_are_read(t
 
 
 def test_without_a_config_the_recipe_follows_the_data(tmp_path, monkeypatch):
-    monkeypatch.setattr("d2ext.checkpoint.uri.find_model", lambda name: None)
+    monkeypatch.setattr("d2ext.engine.pretrained.file_here", lambda entry: None)
     words = ["--train", data(tmp_path), "--val", "0.25", "MODEL.DEVICE", "cpu"]
     words += ["OUTPUT_DIR", str(tmp_path / "out"), "SOLVER.MAX_EPOCHS", "7"]
     prepared = prepare(argument_parser().parse_args(words))

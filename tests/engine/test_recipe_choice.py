@@ -29,7 +29,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of the backbones or configs whose weights are on the machine."""
     found: set[str] = set()
 
-    def choose(cfg, *, fetch: bool) -> Reasoned:
+    def choose(cfg, *, download: bool) -> Reasoned:
         names = {cfg.MODEL.TIMM.NAME, cfg.MODEL.FPN.BOTTOM_UP}
         return Reasoned("some" if names & found else "", "")
 

@@ -49,6 +49,7 @@ CASES = {
     "keypoints": {"MODEL__KEYPOINT_ON": True},
     "cascade": {"MODEL__MASK_ON": True, **CASCADE},
     "C4": {"MODEL__MASK_ON": True, **C4},
+    "RPN alone": {"MODEL__META_ARCHITECTURE": "ProposalNetwork"},
     "few proposals": {"MODEL__PROPOSAL_GENERATOR__MIN_SIZE": 60},
 }
 
@@ -112,6 +113,11 @@ def test_pooling_that_has_no_equal_is_refused(changes: dict, message: str) -> No
         exported(changes)
 
 
+def test_sides_are_multiples_of_a_stride_even_for_a_backbone_that_takes_any_size() -> None:
+    exporter = exported(CASES["C4"]).exporter
+    assert (exporter.stride, exporter.smallest) == (16, 32)
+
+
 def test_a_panoptic_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="no semantic maps"):
         exporter_for(build_model(narrow("panoptic_fpn_r50_1x")).eval())
@@ -140,9 +146,14 @@ def test_torchscript(name: str, tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["torch_export", "onnx"])
-def test_programs(kind: str, tmp_path) -> None:
-    check(kind, tmp_path / "model", {"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True}, "inside")
+def test_onnx_with_pasted_masks_and_keypoints(tmp_path) -> None:
+    changes = {"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True}
+    check("onnx", tmp_path / "model.onnx", changes, "inside")
+
+
+@pytest.mark.slow
+def test_torch_export(tmp_path) -> None:
+    check("torch_export", tmp_path / "model.pt2", CASES["boxes"])
 
 
 @torch.no_grad()

@@ -37,6 +37,22 @@ def instances(*scores):
     return found
 
 
+def test_panoptic_segments_are_regions_with_the_classes_of_pixels():
+    ids = torch.zeros(20, 30, dtype=torch.int32)
+    ids[:5], ids[10:, 4:] = 3, 7
+    segments = [{"id": 3, "category_id": 2}, {"id": 7, "category_id": 0}]
+    key, kind = prediction_kind({"panoptic_seg": (ids, segments)})
+    assert (key, kind.labels_pixels) == ("panoptic_seg", True)
+    found = kind.select((ids, segments), 0.5)
+    assert found.pred_classes.tolist() == [2, 0]
+    assert found.pred_boxes.tensor.tolist() == [[0, 0, 30, 5], [4, 10, 30, 20]]
+    names = [item["class_name"] for item in kind.as_json(found, ["sky", "cat", "grass"])]
+    assert names == ["grass", "sky"]
+    nothing = kind.select((ids * 0, []), 0.5)
+    assert kind.as_json(nothing, []) == []
+    assert kind.draw(np.zeros((20, 30, 3), np.uint8), nothing, []).shape[2] == 3
+
+
 def test_instances_below_the_confidence_are_dropped():
     _, kind = prediction_kind({"instances": instances(0.9, 0.2)})
     found = kind.select(instances(0.9, 0.2), 0.5)
@@ -71,6 +87,6 @@ def test_a_kind_of_a_project_comes_before_those_of_d2ext():
 
 def test_an_output_without_a_kind_is_refused_with_the_known_ones():
     with pytest.raises(
-        ConfigError, match=r"returns boxes_in_space, .*known are sem_seg, instances"
+        ConfigError, match=r"returns boxes_in_space, .*known are panoptic_seg, sem_seg, instances"
     ):
         prediction_kind({"boxes_in_space": None})

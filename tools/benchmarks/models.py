@@ -51,7 +51,7 @@ def problem(
 
     def ours(image: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return _run(model, image)
+            return run_detector(model, image)
 
     def by_pairs(image: Tensor) -> Tensor:
         with mock.patch.object(DyHeadBlock, "forward", _block), _keeping(model):
@@ -81,7 +81,7 @@ def _keeping(model: nn.Module) -> Iterator[None]:
             block.use_checkpoint = again
 
 
-def _run(model: nn.Module, image: Tensor) -> Tensor:
+def run_detector(model: nn.Module, image: Tensor) -> Tensor:
     """Return the total loss where gradients are recorded, otherwise scores of detections."""
     if not torch.is_grad_enabled():
         found = model.eval()([{"image": image}])

@@ -28,8 +28,10 @@ def check_masks(context: CheckContext) -> None:
     masked = np.array([bool(item.get("segmentation")) for item in context.objects], dtype=bool)
     if not masked.any():
         return
-    for number in np.flatnonzero(~masked & ~context.crowd).tolist():
-        context.add_object("mask-missing", number, "a box without a mask")
+    for number, item in enumerate(context.objects):
+        # An empty mask is one that the reader has reported as broken.
+        if item.get("segmentation") is None and not context.crowd[number]:
+            context.add_object("mask-missing", number, "a box without a mask")
     polygons = np.array([isinstance(o.get("segmentation"), list) for o in context.objects])
     masked &= _near(context, masked & context.usable & polygons)
     mask_boxes = np.full((len(context.objects), 4), np.nan)

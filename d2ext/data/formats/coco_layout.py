@@ -47,6 +47,8 @@ def find(path: Path, images: Path | None) -> dict[str, CocoSplit]:
     if path.is_file() or is_named(path, images):
         known = path.suffix.lower() == ".json" and not _is_of_another_tool(path)
         return {"": CocoSplit(path, split_of(path.stem), images)} if known else {}
+    if segments := ade20k_panoptic(path):
+        return segments
     if (path / _EXPORT).is_file():
         return {"": CocoSplit(path / _EXPORT, split_of(path.name), path)}
     exports = {split: folder / _EXPORT for split, folder in split_folders(path).items()}
@@ -57,6 +59,12 @@ def find(path: Path, images: Path | None) -> dict[str, CocoSplit]:
     return {
         split: CocoSplit(file, split, images) for split, file in _files_by_split(folder).items()
     }
+
+
+def ade20k_panoptic(path: Path) -> dict[str, CocoSplit]:
+    """Find ADE20K's panoptic JSON files, which hold its semantic masks as well, beside images/."""
+    files = {split: path / f"ade20k_panoptic_{split}.json" for split in ("train", "val")}
+    return {split: CocoSplit(file, split) for split, file in files.items() if file.is_file()}
 
 
 def is_named(path: Path, images: Path | None) -> bool:

@@ -119,6 +119,8 @@ def _resolve_classes(
             )
     dataset.images = [image for image, mode in zip(dataset.images, modes, strict=True) if mode]
     coloured = bool(_COLOURED & set(modes)) and not _is_all_grey(classes, masks)
+    if classes is not None and classes.ignore is not None:
+        dataset.ignore_label = classes.ignore
     reading = _reading(dataset, classes, masks, coloured)
     dataset.classes = reading.classes
     grey = set(modes) <= {"L", ""} and dataset.ignore_label == IGNORE

@@ -15,6 +15,7 @@ from d2ext.errors import DataError
 
 _NAMES = ("classes.txt", "class_names.txt", "labels.txt", "names.txt", "_classes.txt")
 _TABLES = ("class_dict.csv", "classes.csv", "_classes.csv", "labels.csv", "label_colors.csv")
+_ADE20K = ("objectInfo150.txt",)
 _COLOURS = ("labelmap.txt", "label_colors.txt")
 
 
@@ -27,12 +28,14 @@ class ClassList:
         names: in the order of the ids.
         ids: values of grey masks.
         colours: 0xRRGGBB of coloured masks; None where the list has none.
+        ignore: grey value of pixels without a class; None: the data set's own.
     """
 
     path: Path
     names: tuple[str, ...]
     ids: tuple[int, ...]
     colours: tuple[int, ...] | None
+    ignore: int | None = None
 
 
 def listed_classes(part: SemanticSplit, encodings: Counter[str] | None = None) -> ClassList | None:
@@ -53,6 +56,7 @@ def _first_list(part: SemanticSplit) -> ClassList | None:
             *((name, _from_names) for name in _NAMES),
             *((name, _from_table) for name in _TABLES),
             *((name, _from_colours) for name in _COLOURS),
+            *((name, _from_ade20k) for name in _ADE20K),
         ):
             if (folder / name).is_file() and (found := read(folder / name)) is not None:
                 return found
@@ -128,6 +132,16 @@ def _from_colours(file: Path) -> ClassList | None:
         return None
     names, colours = zip(*found, strict=True)
     return ClassList(file, names, tuple(range(len(found))), _packed(colours))
+
+
+def _from_ade20k(file: Path) -> ClassList | None:
+    """Read ADE20K's table: Idx, Ratio, Train, Val, Stuff, Name; masks have 0 for other objects."""
+    rows = [line.split("\t") for _, line in read_lines(file)]
+    found = [(int(row[0]), row[-1]) for row in rows if row[0].strip().isdigit()]
+    if not found:
+        return None
+    names = tuple(name.split(",")[0].strip() for _, name in found)  # synonyms follow
+    return ClassList(file, names, tuple(number for number, _ in found), None, ignore=0)
 
 
 def _from_json(file: Path) -> ClassList | None:

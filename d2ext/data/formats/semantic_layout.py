@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2ext.data.formats.coco_layout import ade20k_panoptic
 from d2ext.data.formats.image_files import (
     IMAGE_SUFFIXES,
     child,
@@ -72,7 +73,7 @@ class SemanticSplit:
 
 def find(path: Path, images: Path | None) -> dict[str, SemanticSplit]:
     """Find the splits of semantic masks at `path`; {} if it is something else."""
-    if path.is_file():
+    if path.is_file() or ade20k_panoptic(path):
         return {}
     pairs = _pairs(path, images)
     masks = tuple(mask for _, mask in pairs.values())

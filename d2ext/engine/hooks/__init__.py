@@ -5,6 +5,7 @@ from d2ext.engine.hooks.best import BestCheckpoint
 from d2ext.engine.hooks.checkpoints import SaveCheckpoints
 from d2ext.engine.hooks.early_stopping import EarlyStopping
 from d2ext.engine.hooks.evaluation import Evaluate
+from d2ext.engine.hooks.loggers import RunLoggers
 from d2ext.engine.hooks.metrics import WriteMetrics
 from d2ext.engine.hooks.pictures import SavePictures
 from d2ext.engine.hooks.progress import ProgressBar
@@ -15,6 +16,7 @@ __all__ = [
     "EarlyStopping",
     "Evaluate",
     "ProgressBar",
+    "RunLoggers",
     "SaveCheckpoints",
     "SavePictures",
     "WriteMetrics",

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from d2ext.checkpoint import local_file
 from d2ext.errors import ConfigError, WeightsError
+from d2ext.model_zoo.fetch import fetch
 from d2ext.model_zoo.timm_models import timm_model
 from d2ext.modeling.backbone.freezing import FreezableStages, stages_to_freeze
 from detectron2.config import CfgNode, configurable
@@ -134,7 +134,7 @@ def _pretrained(name: str) -> dict[str, Any]:
         raise WeightsError(
             f"MODEL.TIMM.PRETRAINED: timm has no weights for {name}; set it to False."
         )
-    file = str(local_file(entry.name))
+    file = str(fetch(entry))
     return {"pretrained": True, "pretrained_cfg_overlay": {"file": file, "hf_hub_id": None}}
 
 

@@ -2,6 +2,7 @@
 
 from d2ext.modeling.transformer.attention import MultiheadAttention, multi_head_attention
 from d2ext.modeling.transformer.decoder import TransformerDecoder, TransformerDecoderLayer
+from d2ext.modeling.transformer.dropout import Dropout
 from d2ext.modeling.transformer.encoder import (
     TransformerEncoder,
     TransformerEncoderLayer,
@@ -17,6 +18,7 @@ from d2ext.modeling.transformer.position_encoding import (
 
 __all__ = [
     "MLP",
+    "Dropout",
     "FeedForward",
     "MultiheadAttention",
     "SinePositionEncoding",

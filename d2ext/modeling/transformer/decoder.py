@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.modeling.transformer.attention import MultiheadAttention
+from d2ext.modeling.transformer.dropout import Dropout
 from d2ext.modeling.transformer.encoder import run_layer
 from d2ext.modeling.transformer.mlp import FeedForward
 
@@ -36,7 +37,7 @@ class TransformerDecoderLayer(nn.Module):
         self.feed_forward = FeedForward(channels, feedforward, dropout, activation)
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from d2ext.layers import MultiScaleDeformableAttention
 from d2ext.modeling.transformer.attention import MultiheadAttention
 from d2ext.modeling.transformer.deformable_encoder import FlatLevels
+from d2ext.modeling.transformer.dropout import Dropout
 from d2ext.modeling.transformer.encoder import run_layer
 from d2ext.modeling.transformer.inverse_sigmoid import inverse_sigmoid
 from d2ext.modeling.transformer.mlp import MLP, FeedForward
@@ -73,7 +74,7 @@ class DeformableDecoderLayer(nn.Module):
         self.feed_forward = FeedForward(channels, feedforward, dropout)
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

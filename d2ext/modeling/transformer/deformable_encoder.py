@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.layers import MultiScaleDeformableAttention
+from d2ext.modeling.transformer.dropout import Dropout
 from d2ext.modeling.transformer.encoder import run_layer
 from d2ext.modeling.transformer.mlp import FeedForward
 
@@ -85,7 +86,7 @@ class DeformableEncoderLayer(nn.Module):
         self.self_attn = MultiScaleDeformableAttention(channels, num_levels, num_heads, num_points)
         self.feed_forward = FeedForward(channels, feedforward, dropout)
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, references: Tensor, levels: FlatLevels) -> Tensor:
         """Attend from each token to samples around its own place.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from d2ext.modeling.transformer.attention import MultiheadAttention
+from d2ext.modeling.transformer.dropout import Dropout
 from d2ext.modeling.transformer.mlp import FeedForward
 
 
@@ -42,7 +43,7 @@ class TransformerEncoderLayer(nn.Module):
         self.self_attn = MultiheadAttention(channels, num_heads, dropout)
         self.feed_forward = FeedForward(channels, feedforward, dropout, activation)
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, position: Tensor, padding_mask: Tensor | None) -> Tensor:
         """Attend among the tokens.

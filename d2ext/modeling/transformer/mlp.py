@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from d2ext.modeling.transformer.dropout import Dropout
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,
@@ -50,9 +52,14 @@ class FeedForward(nn.Module):
         self.linear1 = nn.Linear(channels, hidden_channels)
         self.activation = ACTIVATIONS[activation]()
         self.linear2 = nn.Linear(hidden_channels, channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., channels) -> (..., channels)."""
-        hidden = self.dropout(self.activation(self.linear1(inputs)))
+        hidden = self.linear1(inputs)
+        if isinstance(self.activation, nn.ReLU):
+            # The same as the other way round, but only one of the two results is kept.
+            hidden = self.activation(self.dropout(hidden))
+        else:
+            hidden = self.dropout(self.activation(hidden))
         return self.dropout(self.linear2(hidden))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2ext.modeling.transformer import FeedForward, multi_head_attention
+from d2ext.modeling.transformer import Dropout, FeedForward, multi_head_attention
 
 
 class ConditionalSelfAttention(nn.Module):
@@ -116,7 +116,7 @@ class ConditionalDecoderLayer(nn.Module):
         self.feed_forward = FeedForward(channels, feedforward, dropout, activation)
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

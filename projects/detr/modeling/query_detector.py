@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from d2ext.modeling.matching.hungarian import HungarianMatcher
 from d2ext.modeling.meta_arch import Detector
 from d2ext.modeling.set_prediction import SetPredictions, SetTargets
 from d2ext.projects.detr.modeling.selection import Selection, select_per_query, select_topk
+from d2ext.text import first_few
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, ImageList, Instances
 
@@ -67,8 +69,13 @@ class QueryDetector(Detector):
 
     @classmethod
     def check_data(cls, cfg: CfgNode, stats: DatasetStats) -> list[str]:
-        """Refuse images with more objects than there are queries: some could never be found."""
-        most = stats.most_masks
+        """Refuse images with more objects than there are queries: some could never be found.
+
+        Of panoptic data only the things are counted.
+        """
+        if cfg.MODEL.DETR.PANOPTIC.ENABLED:
+            _check_panoptic(cfg, stats)
+        most = int(np.bincount(stats.object_images).max()) if stats.num_objects else 0
         if most > cfg.MODEL.DETR.NUM_QUERIES:
             raise ConfigError(
                 f"an image of {', '.join(cfg.DATASETS.TRAIN)} has {most} objects, but the model "
@@ -134,6 +141,22 @@ class QueryDetector(Detector):
             instances.pred_classes = chosen.classes[index]
             found.append(instances)
         return found
+
+
+def _check_panoptic(cfg: CfgNode, stats: DatasetStats) -> None:
+    """Refuse panoptic data with more classes than the model, or other things."""
+    given, classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, len(stats.stuff_names)
+    if classes > given:
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {given}, but the data have {classes} classes; auto "
+            "follows the data."
+        )
+    things = {number for number in cfg.MODEL.DETR.PANOPTIC.THING_IDS if number < classes}
+    if not things >= set(stats.thing_ids):  # of Detectron2's data sets, those that occur
+        raise ConfigError(
+            f"MODEL.DETR.PANOPTIC.THING_IDS lists {first_few(sorted(things))}, but of the data "
+            f"{first_few(stats.thing_ids)} are things; auto follows the data."
+        )
 
 
 def build_criterion(cfg: CfgNode) -> SetCriterion:

@@ -4,12 +4,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from d2ext.data.statistics import DatasetStats
 from d2ext.errors import ConfigError
 from d2ext.modeling.meta_arch import Detector
 from d2ext.projects.maskformer.modeling import inference
 from d2ext.projects.maskformer.modeling.criterion import MaskCriterion
 from d2ext.projects.maskformer.modeling.inference import FoundMasks
 from d2ext.projects.maskformer.modeling.predictions import MaskPredictions, MaskTargets
+from d2ext.text import first_few
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import ImageList
 
@@ -85,6 +87,27 @@ class MaskClassifier(Detector):
         task = cfg.MODEL.MASK_FORMER.TASK
         _check_tasks(cfg)
         return {ANNOTATIONS[task]: f"MODEL.MASK_FORMER.TASK {task}"}
+
+    @classmethod
+    def check_data(cls, cfg: CfgNode, stats: DatasetStats) -> list[str]:
+        """Check the numbers of classes and queries against the data.
+
+        Raises:
+            ConfigError: panoptic data have more classes than the model, or other things.
+        """
+        model, classes = cfg.MODEL.MASK_FORMER, len(stats.stuff_names)
+        if model.TASK != "instance" and classes > cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+            raise ConfigError(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}, the data "
+                f"have {classes} classes; auto follows the data."
+            )
+        things = {number for number in model.THING_IDS if number < classes}
+        if model.TASK == "panoptic" and stats.thing_ids and things != set(stats.thing_ids):
+            raise ConfigError(
+                f"MODEL.MASK_FORMER.THING_IDS lists {first_few(sorted(things))}, of the data "
+                f"{first_few(stats.thing_ids)} are things; auto follows the data."
+            )
+        return []
 
     @property
     def size_divisibility(self) -> int:

@@ -23,7 +23,6 @@ HEAD_KEYS = {
     "NORM": "PIXEL_DECODER.NORM",
     "CONVS_DIM": "CHANNELS",
     "DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS": "PIXEL_DECODER.ENCODER_POINTS",
-    "LOSS_TYPE": "LOSS.PER_PIXEL",
 }
 MODEL_KEYS = {
     "DEEP_SUPERVISION": "DEEP_SUPERVISION",
@@ -73,6 +72,9 @@ class MaskFormerCase(Detectron2Case):
         for name in ("NUM_CLASSES", "IGNORE_VALUE", "LOSS_WEIGHT"):
             cfg.merge_from_list([f"{HEAD}.{name}", head[name]])
         cfg.MODEL.MASK_FORMER.NUM_CLASSES = head["NUM_CLASSES"]
+        # LOSS_TYPE is a setting of DeepLab: the code of the baselines, as Mask2Former's repository
+        # has it, does not read it and averages over all pixels.
+        cfg.MODEL.MASK_FORMER.LOSS.PER_PIXEL = "cross_entropy"
         cfg.TEST.DETECTIONS_PER_IMAGE = self.settings.get("TEST.DETECTIONS_PER_IMAGE", 100)
         self._set_encoder(cfg, head)
         self._set_tasks(cfg, former.get("TEST", {}))

@@ -6,6 +6,8 @@ import pytest
 from d2ext.config import load_config
 from d2ext.data.statistics import DatasetStats
 from d2ext.engine.auto import Machine, resolve_auto
+from d2ext.engine.compatibility import check_training_data
+from d2ext.errors import ConfigError
 from d2ext.projects.maskformer.tests.conftest import CONFIG
 
 CPU = Machine("cpu", 1, 1, False)
@@ -44,6 +46,21 @@ def test_there_are_queries_for_the_masks_of_every_image(task, objects, tile, exp
     cfg.AUTO = [key for key in cfg.AUTO if "MASK_FORMER" in key]
     resolve_auto(cfg, stats(*objects), CPU)
     assert expected == cfg.MODEL.MASK_FORMER.NUM_QUERIES
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "3", "NUM_CLASSES is 3, the data have 4 classes"),
+        ("MODEL.MASK_FORMER.THING_IDS", "[0, 1, 7]", "THING_IDS lists 0, 1, of the data 1 are"),
+    ],
+)
+def test_numbers_that_contradict_panoptic_data_are_refused(key, value, message):
+    good = ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "4", "MODEL.MASK_FORMER.THING_IDS", "[1, 80]"]
+    good += ["MODEL.MASK_FORMER.TASK", "panoptic"]
+    assert check_training_data(load_config(CONFIG, good), stats(3)) == []
+    with pytest.raises(ConfigError, match=message):
+        check_training_data(load_config(CONFIG, [*good, key, value]), stats(3))
 
 
 def test_the_data_say_which_classes_are_things():

@@ -576,3 +576,8 @@ def test_masks_are_compared_in_blocks_and_each_pair_is_found_once(planted, monke
     shared = [issue for issue in report.issues if issue.code == "mask-overlap"]
     # The new ones with each other and, both, with the first box of the image.
     assert len(shared) == 3
+
+
+def test_a_broken_mask_has_one_code(planted):
+    with_polygons([5, 5, 9, 9])(planted)
+    assert [issue.code for issue in planted.check().issues] == ["mask-polygon"]

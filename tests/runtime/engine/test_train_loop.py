@@ -184,7 +184,7 @@ def test_only_hooks_are_registered():
 
 @pytest.mark.skipif(provider() == "official", reason="the official one needs CUDA")
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
-def test_mixed_precision_trains_on_a_cpu(precision: torch.dtype):
+def test_mixed_precision_on_a_cpu_is_bfloat16(precision: torch.dtype):
     model = nn.Linear(2, 1, bias=False)
     nn.init.ones_(model.weight)
 
@@ -195,7 +195,7 @@ def test_mixed_precision_trains_on_a_cpu(precision: torch.dtype):
 
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
             out = self.linear(x)
-            assert out.dtype == precision
+            assert out.dtype == torch.bfloat16  # float16 would be too slow
             return {"loss": out.float().sum()}
 
     data = repeat(torch.ones(1, 2))

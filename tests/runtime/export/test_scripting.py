@@ -93,3 +93,20 @@ def test_pasting_of_masks_is_scripted():
     for size in (90, 120), (100, 50):
         found = compiled(masks, boxes, size)
         assert torch.equal(found, paste_masks_in_image(masks, boxes, size))
+
+
+class Fields(nn.Module):
+    def forward(self, instances: Instances) -> dict[str, Tensor]:
+        return instances.get_fields()
+
+
+def test_fields_of_scripted_instances_are_tensors_by_name(monkeypatch: pytest.MonkeyPatch):
+    with patch_instances({**FIELDS}) as kind:
+        monkeypatch.setitem(Fields.forward.__annotations__, "instances", kind)
+        compiled = torch.jit.script(Fields())
+        instances = kind((4, 5))
+        instances.pred_boxes = Boxes(torch.ones(2, 4))
+        instances.scores = torch.zeros(2)
+        found = compiled(instances)
+    assert list(found) == ["pred_boxes", "scores"]
+    assert found["pred_boxes"].tolist() == [[1, 1, 1, 1]] * 2

@@ -29,36 +29,31 @@ class CfgNode(_BaseCfgNode):
         return PathManager.open(filename, "r", encoding="utf-8")
 
     @classmethod
-    def load_yaml_with_base(
-        cls, filename: str, allow_unsafe: bool = False, allow_arithmetic: bool = False
-    ) -> dict[str, Any]:
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
         """Load a YAML file merged over its `_BASE_`, one file or a list in order.
 
         Args:
-            filename, allow_unsafe, allow_arithmetic: as for `merge_from_file`.
+            filename, allow_unsafe: as for `merge_from_file`.
         """
         with cls._open_cfg(filename) as f:
-            tree = read_yaml_mapping(f, filename, allow_unsafe, allow_arithmetic)
+            tree = read_yaml_mapping(f, filename, allow_unsafe)
         bases = tree.pop(BASE_KEY, [])
         merged: dict[str, Any] = {}
         for base in [bases] if isinstance(bases, str) else bases:
             path = _base_path(base, filename)
-            _lay_over(cls.load_yaml_with_base(path, allow_unsafe, allow_arithmetic), merged, path)
+            _lay_over(cls.load_yaml_with_base(path, allow_unsafe), merged, path)
         _lay_over(tree, merged, filename)
         return merged
 
-    def merge_from_file(
-        self, cfg_filename: str, allow_unsafe: bool = False, allow_arithmetic: bool = False
-    ) -> None:
+    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
         """Overwrite values by those of a YAML file and of its `_BASE_` files.
 
-        A file in an older schema is upgraded.
+        A file in an older schema is upgraded. Arithmetic under the tag `!!python/object/apply:eval`
+        is evaluated, by a parser that can do nothing else.
 
         Args:
             cfg_filename: path, or anything `PathManager` opens.
             allow_unsafe: let the YAML's Python tags run code. Off, unlike in the official package.
-            allow_arithmetic: evaluate the tag `!!python/object/apply:eval` of lists of numbers, by
-                a parser that can do nothing else.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -68,7 +63,7 @@ class CfgNode(_BaseCfgNode):
         filename = str(cfg_filename)
         if not PathManager.isfile(filename):
             raise FileNotFoundError(f"Config file '{filename}' does not exist.")
-        loaded = self.load_yaml_with_base(filename, allow_unsafe, allow_arithmetic)
+        loaded = self.load_yaml_with_base(filename, allow_unsafe)
         self._merge_any_version(type(self)(loaded), filename)
 
     def _merge_any_version(self, loaded: CfgNode, filename: str) -> None:

@@ -145,7 +145,8 @@ def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
         cfg: a `CfgNode`, or a LazyConfig with "output_dir", "seed" etc. under "train".
         args: the command line, for the log; `config_file` and `eval_only` are read if present.
     """
-    output_dir, rank = _setting(cfg, "OUTPUT_DIR", ""), comm.get_rank()
+    output_dir = _try_get_key(cfg, "OUTPUT_DIR", "output_dir", "train.output_dir", default="")
+    rank = comm.get_rank()
     if comm.is_main_process() and output_dir:
         PathManager.mkdirs(output_dir)
     setup_logger(output_dir, distributed_rank=rank, name="fvcore")
@@ -159,23 +160,42 @@ def default_setup(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
             logger.info(f"Contents of args.config_file={config_file}:\n{file.read()}")
     if comm.is_main_process() and output_dir:
         _save_config(cfg, output_dir, logger)
-    seed = _setting(cfg, "SEED", -1)
+    seed = _try_get_key(cfg, "SEED", "train.seed", default=-1)
     # Ranks must draw different augmentations.
     seed_all_rng(None if seed < 0 else seed + rank)
     # Evaluation sees many image sizes once each: trying algorithms would not pay off.
     if not getattr(args, "eval_only", False):
-        torch.backends.cudnn.benchmark = _setting(cfg, "CUDNN_BENCHMARK", False)
-    precision = _setting(cfg, "FLOAT32_PRECISION", "")
+        torch.backends.cudnn.benchmark = _try_get_key(
+            cfg, "CUDNN_BENCHMARK", "train.cudnn_benchmark", default=False
+        )
+    precision = _try_get_key(cfg, "FLOAT32_PRECISION", "train.float32_precision", default="")
     if precision:
         logger.info(f"Set float32 precision to {precision}")
         torch.set_float32_matmul_precision(precision)
 
 
-def _setting(cfg: CfgNode | DictConfig, key: str, default: Any) -> Any:
-    if isinstance(cfg, CfgNode):
-        return cfg.get(key, default)
-    lazy = OmegaConf.select(cfg, f"train.{key.lower()}")
-    return OmegaConf.select(cfg, key.lower(), default=default) if lazy is None else lazy
+def _try_get_key(cfg: CfgNode | DictConfig, *keys: str, default: Any = None) -> Any:
+    """Return the value of the first of the keys, with dots, that the config has."""
+    tree = OmegaConf.create(cfg.dump()) if isinstance(cfg, CfgNode) else cfg
+    missing = object()
+    values = (OmegaConf.select(tree, key, default=missing) for key in keys)
+    return next((value for value in values if value is not missing), default)
+
+
+def _highlight(code: str, filename: str) -> str:
+    """Return code with terminal colours; unchanged if pygments is not installed or knows it not."""
+    try:
+        import pygments
+        from pygments.formatters import Terminal256Formatter
+        from pygments.lexers import get_lexer_for_filename
+        from pygments.util import ClassNotFound
+    except ImportError:
+        return code
+    try:
+        lexer = get_lexer_for_filename(filename)
+    except ClassNotFound:
+        return code
+    return pygments.highlight(code, lexer, Terminal256Formatter(style="monokai"))
 
 
 def _save_config(cfg: CfgNode | DictConfig, output_dir: str, logger: logging.Logger) -> None:

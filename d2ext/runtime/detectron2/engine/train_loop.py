@@ -314,7 +314,8 @@ class AMPTrainer(SimpleTrainer):
     Args:
         grad_scaler: by default a new `torch.amp.GradScaler`; on CPU and in bfloat16 it may be
             disabled, which makes it a no-op.
-        precision: `torch.float16` or `torch.bfloat16`.
+        precision: `torch.float16` or `torch.bfloat16`; on a CPU float16, which is slower there
+            than float32 by orders of magnitude, is replaced by bfloat16 with a warning.
         log_grad_scaler: record the scale as "[metric]grad_scaler".
         others: as in `SimpleTrainer`.
     """
@@ -345,6 +346,10 @@ class AMPTrainer(SimpleTrainer):
         )
         self._device = next((p.device.type for p in model.parameters()), "cpu")
         self.grad_scaler = grad_scaler or torch.amp.GradScaler(self._device)
+        if self._device == "cpu" and precision == torch.float16:
+            logger = logging.getLogger(__name__)
+            logger.warning("float16 is too slow on a CPU: mixed precision is in bfloat16 instead.")
+            precision = torch.bfloat16
         self.precision = precision
         self.log_grad_scaler = log_grad_scaler
 

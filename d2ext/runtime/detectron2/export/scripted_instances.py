@@ -47,6 +47,12 @@ class {name}:
         new = {name}(instances[0].image_size{nothing})
 {of_cat}
         return new
+
+    def get_fields(self) -> dict[str, Tensor]:
+        """The fields that are set, boxes and masks as their tensors."""
+        found: dict[str, Tensor] = {{}}
+{of_get_fields}
+        return found
 {properties}
 '''
 
@@ -76,6 +82,10 @@ for other in instances:
         all_{field}.append({field})
 if len(all_{field}) > 0:
     new._{field} = {cat}(all_{field})""",
+    "of_get_fields": """
+{field} = self._{field}
+if {field} is not None:
+    found["{field}"] = {field}{as_tensor}""",
 }
 
 _PROPERTY = """
@@ -99,6 +109,7 @@ def _source(name: str, fields: dict[str, type]) -> str:
         {
             "field": field,
             "type": kind.__name__,
+            "as_tensor": "" if kind is Tensor else ".tensor",
             "cat": "torch.cat" if kind is Tensor else f"all_{field}[0].cat",
         }
         for field, kind in fields.items()

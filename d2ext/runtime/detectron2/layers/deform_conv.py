@@ -13,22 +13,23 @@ from torchvision.ops import deform_conv2d
 IntPair = int | tuple[int, int]
 
 
-class _DeformConvBase(nn.Module):
-    def __init__(
+class _Deformable:
+    """Methods of the two layers; without a constructor, so that nn.Module's is the next."""
+
+    def _set_up(
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: IntPair,
-        stride: IntPair = 1,
-        padding: IntPair = 0,
-        dilation: IntPair = 1,
-        groups: int = 1,
-        deformable_groups: int = 1,
-        bias: bool = True,
-        norm: nn.Module | None = None,
-        activation: Callable[[Tensor], Tensor] | None = None,
+        stride: IntPair,
+        padding: IntPair,
+        dilation: IntPair,
+        groups: int,
+        deformable_groups: int,
+        bias: bool,
+        norm: nn.Module | None,
+        activation: Callable[[Tensor], Tensor] | None,
     ) -> None:
-        super().__init__()
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{in_channels} -> {out_channels} channels: not {groups} groups")
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -61,7 +62,7 @@ class _DeformConvBase(nn.Module):
         )
 
 
-class DeformConv(_DeformConvBase):
+class DeformConv(_Deformable, nn.Module):
     """Deformable convolution: each input is read at its grid position plus an offset.
 
     Args:
@@ -87,7 +88,8 @@ class DeformConv(_DeformConvBase):
         if bias:
             raise ValueError("DeformConv has no bias; ModulatedDeformConv has one")
         pairs = (_pair(kernel_size), _pair(stride), _pair(padding), _pair(dilation))
-        super().__init__(
+        super().__init__()
+        self._set_up(
             in_channels,
             out_channels,
             *pairs,
@@ -107,11 +109,40 @@ class DeformConv(_DeformConvBase):
         return self._convolve(x, offset, None)
 
 
-class ModulatedDeformConv(_DeformConvBase):
+class ModulatedDeformConv(_Deformable, nn.Module):
     """`DeformConv` with a modulation factor per sampled position, and with a bias.
 
     The arguments are those of `DeformConv`, but `bias` is supported.
     """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPair,
+        stride: IntPair = 1,
+        padding: IntPair = 0,
+        dilation: IntPair = 1,
+        groups: int = 1,
+        deformable_groups: int = 1,
+        bias: bool = True,
+        norm: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self._set_up(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            deformable_groups,
+            bias,
+            norm,
+            activation,
+        )
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """Convolve as `DeformConv`; `mask` is (B, deformable_groups * kh * kw, H', W')."""

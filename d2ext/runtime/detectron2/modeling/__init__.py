@@ -30,6 +30,7 @@ from .meta_arch import (
     build_model,
     build_sem_seg_head,
 )
+from .mmdet_wrapper import MMDetBackbone, MMDetDetector
 from .postprocessing import detector_postprocess
 from .proposal_generator import (
     PROPOSAL_GENERATOR_REGISTRY,
@@ -74,6 +75,8 @@ __all__ = [
     "FastRCNNOutputLayers",
     "GeneralizedRCNN",
     "GeneralizedRCNNWithTTA",
+    "MMDetBackbone",
+    "MMDetDetector",
     "MViT",
     "PanopticFPN",
     "ProposalNetwork",

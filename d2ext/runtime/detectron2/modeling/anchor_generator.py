@@ -50,15 +50,19 @@ def _one_for_each_level(values: Sequence[Any], num_levels: int, name: str) -> li
     return lists
 
 
-class _AnchorGrid(nn.Module):
-    """Base of the anchor generators: cell anchors repeated at every position of each level."""
+class _AnchorGrid:
+    """Methods of the anchor generators: cell anchors repeated at every position of each level.
+
+    It has no constructor: `super(DefaultAnchorGenerator, self).__init__()` of packages is
+    nn.Module's.
+    """
 
     box_dim: int
 
-    def __init__(
+    @torch.jit.unused
+    def _set_levels(
         self, cell_anchors: Sequence[Tensor], strides: Sequence[int], offset: float
     ) -> None:
-        super().__init__()
         if not 0.0 <= offset < 1.0:
             raise ValueError(f"offset of an anchor generator is in [0, 1), got {offset}")
         self.strides = list(strides)
@@ -116,7 +120,7 @@ def _cell_sizes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> tuple
 
 
 @ANCHOR_GENERATOR_REGISTRY.register()
-class DefaultAnchorGenerator(_AnchorGrid):
+class DefaultAnchorGenerator(_AnchorGrid, nn.Module):
     """Axis-aligned anchors (Ren et al. 2015, arXiv:1506.01497).
 
     Args:
@@ -141,7 +145,8 @@ class DefaultAnchorGenerator(_AnchorGrid):
         sizes = _one_for_each_level(sizes, len(strides), "sizes")
         ratios = _one_for_each_level(aspect_ratios, len(strides), "aspect_ratios")
         cells = [self.generate_cell_anchors(s, r) for s, r in zip(sizes, ratios, strict=True)]
-        super().__init__(cells, strides, offset)
+        super().__init__()
+        self._set_levels(cells, strides, offset)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -174,7 +179,7 @@ class DefaultAnchorGenerator(_AnchorGrid):
 
 
 @ANCHOR_GENERATOR_REGISTRY.register()
-class RotatedAnchorGenerator(_AnchorGrid):
+class RotatedAnchorGenerator(_AnchorGrid, nn.Module):
     """Anchors at several angles (Ma et al. 2018, arXiv:1703.01086).
 
     Args:
@@ -197,7 +202,8 @@ class RotatedAnchorGenerator(_AnchorGrid):
         options = {"sizes": sizes, "aspect_ratios": aspect_ratios, "angles": angles}
         levels = [_one_for_each_level(v, len(strides), name) for name, v in options.items()]
         cells = [self.generate_cell_anchors(*level) for level in zip(*levels, strict=True)]
-        super().__init__(cells, strides, offset)
+        super().__init__()
+        self._set_levels(cells, strides, offset)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:

@@ -107,21 +107,21 @@ def _get_warmup_factor_at_iter(  # packages import this private name
     raise ValueError(f"Unknown warm-up '{method}': linear or constant.")
 
 
-class _WarmupLR(LRScheduler):
-    """Base of the two schedules below: the warm-up of the first iterations."""
+class WarmupMixin:
+    """Methods of the schedules below: the warm-up of the first iterations.
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        warmup_factor: float,
-        warmup_iters: int,
-        warmup_method: str,
-        last_epoch: int,
-    ) -> None:
+    It has no constructor: `super(WarmupCosineLR, self).__init__(optimizer, last_epoch)` of packages
+    is PyTorch's.
+    """
+
+    last_epoch: int
+    base_lrs: list[float | Tensor]
+
+    def _set_warmup(self, warmup_factor: float, warmup_iters: int, warmup_method: str) -> None:
+        # Before the constructor of PyTorch's schedules, which asks for the first learning rate.
         self.warmup_factor = warmup_factor
         self.warmup_iters = warmup_iters
         self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
 
     def _decay(self) -> float:
         raise NotImplementedError
@@ -138,7 +138,7 @@ class _WarmupLR(LRScheduler):
         return self.get_lr()
 
 
-class WarmupMultiStepLR(_WarmupLR):
+class WarmupMultiStepLR(WarmupMixin, LRScheduler):
     """Multi-step schedule with warm-up; superseded by `LRMultiplier`.
 
     Args:
@@ -168,13 +168,14 @@ class WarmupMultiStepLR(_WarmupLR):
             raise ValueError(f"Milestones have to increase, got {list(milestones)}.")
         self.milestones = milestones
         self.gamma = gamma
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
+        self._set_warmup(warmup_factor, warmup_iters, warmup_method)
+        super().__init__(optimizer, last_epoch)
 
     def _decay(self) -> float:
         return self.gamma ** bisect_right(self.milestones, self.last_epoch)
 
 
-class WarmupCosineLR(_WarmupLR):
+class WarmupCosineLR(WarmupMixin, LRScheduler):
     """Half-cosine schedule to 0 at `max_iters`, with warm-up; superseded by `LRMultiplier`.
 
     Args:
@@ -196,7 +197,8 @@ class WarmupCosineLR(_WarmupLR):
         last_epoch: int = -1,
     ) -> None:
         self.max_iters = max_iters
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
+        self._set_warmup(warmup_factor, warmup_iters, warmup_method)
+        super().__init__(optimizer, last_epoch)
 
     def _decay(self) -> float:
         return 0.5 * (1 + math.cos(math.pi * self.last_epoch / self.max_iters))

@@ -111,6 +111,19 @@ class BitMasks:
         masks = [polygons_to_bitmask(instance, height, width) for instance in polygons]
         return BitMasks(torch.from_numpy(np.array(masks).reshape(-1, height, width)))
 
+    @staticmethod
+    def from_roi_masks(
+        roi_masks: "ROIMasks", height: int, width: int, boxes: Boxes | None = None
+    ) -> "BitMasks":
+        """Paste masks inside boxes into an image of the given size.
+
+        Raises:
+            TypeError: there are no boxes, which the original does not accept and then misses.
+        """
+        if boxes is None:
+            raise TypeError("from_roi_masks needs the boxes; or call ROIMasks.to_bitmasks")
+        return roi_masks.to_bitmasks(boxes, height, width)
+
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """Crop each mask to its box and resize it.
 

@@ -15,10 +15,8 @@ from .. import _C  # noqa: F401
 from .boxes import Boxes, Index, Numbers, _clip_corners
 
 
-class RotatedBoxes:
+class RotatedBoxes(Boxes):
     """Rotated boxes as an (N, 5) tensor: centre x and y, width, height, angle.
-
-    TorchScript can compile this class.
 
     Args:
         tensor: (N, 5), or anything empty, as accepted by `torch.as_tensor`; cast to float32.
@@ -56,8 +54,6 @@ class RotatedBoxes:
         """Clip nearly upright boxes to an image and normalise all angles.
 
         Other boxes are not clipped, because the result would not be a rectangle.
-
-        Others cannot be cut and stay rectangles.
 
         Args:
             box_size: height and width of the image.
@@ -124,7 +120,7 @@ class RotatedBoxes:
         self.tensor[:, 4] = torch.atan2(scale_x * sin, scale_y * cos).rad2deg()
 
     @classmethod
-    def cat(cls, boxes_list: list["RotatedBoxes"]) -> "RotatedBoxes":
+    def cat(cls, boxes_list: list["RotatedBoxes"]) -> "RotatedBoxes":  # type: ignore[override]
         """Concatenate boxes in a new tensor; an empty list gives no boxes."""
         if len(boxes_list) == 0:
             return cls(torch.empty(0))

@@ -3,6 +3,8 @@
 import importlib.metadata
 import os
 import platform
+import re
+import subprocess
 import sys
 
 import torch
@@ -12,6 +14,7 @@ import detectron2
 
 __all__ = ["collect_env_info"]
 
+ENV_MODULE = "DETECTRON2_ENV_MODULE"
 PACKAGES = ("numpy", "torchvision", "Pillow", "fvcore", "iopath", "pycocotools")
 
 
@@ -26,9 +29,31 @@ def collect_env_info() -> str:
         *_gpus(),
         *((package, _version(package)) for package in PACKAGES),
         ("cv2", _opencv_version()),
-        ("DETECTRON2_ENV_MODULE", os.environ.get("DETECTRON2_ENV_MODULE", "<not set>")),
+        get_env_module(),
     ]
-    return f"{tabulate(rows)}\n{torch.__config__.show()}"
+    return f"{tabulate(rows)}\n{collect_torch_env()}"
+
+
+def collect_torch_env() -> str:
+    """Return how PyTorch was built."""
+    return torch.__config__.show()
+
+
+def get_env_module() -> tuple[str, str]:
+    """Return the name and value of the variable that names a module of the user's set-up."""
+    return ENV_MODULE, os.environ.get(ENV_MODULE, "<not set>")
+
+
+def detect_compute_compatibility(CUDA_HOME: str, so_file: str) -> str:
+    """Return the GPU architectures that a library was compiled for, by CUDA's cuobjdump."""
+    tool = os.path.join(CUDA_HOME, "bin", "cuobjdump")
+    if not os.path.isfile(tool):
+        return f"{so_file}; cannot find cuobjdump"
+    listing = subprocess.run(
+        [tool, "--list-elf", so_file], capture_output=True, text=True, check=False
+    )
+    architectures = sorted({f"{a}.{b}" for a, b in re.findall(r"\.sm_(\d+)(\d)", listing.stdout)})
+    return ", ".join(architectures) or f"{so_file}; no code for a GPU"
 
 
 def _gpus() -> list[tuple[str, str]]:

@@ -1,9 +1,11 @@
 """Helpers for tests."""
 
+import functools
 import io
 import os
 import tempfile
 import unittest
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from detectron2.structures import Boxes, Instances, ROIMasks
 
+from .env import TORCH_VERSION
 from .file_io import PathManager
 
 __all__ = [
@@ -21,9 +24,13 @@ __all__ = [
     "get_sample_coco_image",
     "has_dynamic_axes",
     "random_boxes",
+    "register_custom_op_onnx_export",
     "reload_lazy_config",
     "reload_script_model",
     "skipIfOnCPUCI",
+    "skipIfUnsupportedMinOpsetVersion",
+    "skipIfUnsupportedMinTorchVersion",
+    "unregister_custom_op_onnx_export",
 ]
 
 # For tests that are too slow for CI machines.
@@ -146,3 +153,59 @@ def has_dynamic_axes(onnx_model: Any) -> bool:
     values = [*onnx_model.graph.input, *onnx_model.graph.output]
     axes = [axis for value in values for axis in value.type.tensor_type.shape.dim]
     return all(not axis.dim_value for axis in axes)
+
+
+def skipIfUnsupportedMinTorchVersion(min_version: str) -> Callable:
+    """Return a decorator that skips a test with a PyTorch older than `min_version`."""
+    return unittest.skipIf(_older_than(min_version), f"needs PyTorch {min_version}")
+
+
+def skipIfUnsupportedMinOpsetVersion(
+    min_opset_version: int, current_opset_version: int | None = None
+) -> Callable:
+    """Return a decorator that skips a test of an ONNX opset older than `min_opset_version`.
+
+    Without a version, it is the attribute `opset_version` of the test.
+    """
+
+    def skip(test: Callable) -> Callable:
+        @functools.wraps(test)
+        def wrapped(self: Any) -> Any:
+            opset = current_opset_version or self.opset_version
+            if opset < min_opset_version:
+                raise unittest.SkipTest(f"needs opset {min_opset_version}, this is {opset}")
+            return test(self)
+
+        return wrapped
+
+    return skip
+
+
+def register_custom_op_onnx_export(
+    opname: str, symbolic_fn: Callable, opset_version: int, min_version: str
+) -> None:
+    """Register how an operator is exported to ONNX with a PyTorch older than `min_version`."""
+    if _older_than(min_version):
+        torch.onnx.register_custom_op_symbolic(opname, symbolic_fn, opset_version)
+
+
+def unregister_custom_op_onnx_export(opname: str, opset_version: int, min_version: str) -> None:
+    """Undo `register_custom_op_onnx_export`."""
+    if _older_than(min_version):
+        torch.onnx.unregister_custom_op_symbolic(opname, opset_version)
+
+
+def _older_than(version: str) -> bool:
+    return tuple(map(int, version.split(".")[:2])) > TORCH_VERSION
+
+
+def _pytorch1111_symbolic_opset9_to(g: Any, self: Any, *args: Any) -> Any:
+    """Not called with any PyTorch that the runtime supports; tests import the name."""
+    raise NotImplementedError("PyTorch exports aten::to itself since 1.11.1")
+
+
+def _pytorch1111_symbolic_opset9_repeat_interleave(
+    g: Any, self: Any, repeats: Any, dim: Any = None, output_size: Any = None
+) -> Any:
+    """Not called with any PyTorch that the runtime supports; tests import the name."""
+    raise NotImplementedError("PyTorch exports aten::repeat_interleave itself since 1.11.1")

@@ -4,7 +4,7 @@ The style may change; for another one use the primitives (`draw_box`, `draw_text
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, unique
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import BitMasks, BoxMode, Instances, Keypoints, PolygonMasks
 
 from .canvas import SMALL_OBJECT, Canvas, Color, VisImage
@@ -70,6 +70,55 @@ def _create_text_labels(
     return [
         f"{text}|crowd" if crowd else text for text, crowd in zip(labels, is_crowd, strict=True)
     ]
+
+
+class _PanopticPrediction:
+    """Panoptic segments as masks, the largest first.
+
+    Args:
+        panoptic_seg: (H, W) integer ids of segments.
+        segments_info: "id", "category_id" and "isthing" per segment; None if an id is
+            category * metadata.label_divisor + number, and -1 no segment.
+    """
+
+    def __init__(
+        self,
+        panoptic_seg: torch.Tensor,
+        segments_info: list[dict] | None,
+        metadata: Metadata | None = None,
+    ) -> None:
+        self._ids = panoptic_seg.cpu().numpy()
+        found, areas = np.unique(self._ids, return_counts=True)
+        pixels = {int(i): float(area) for i, area in zip(found, areas, strict=True)}
+        if segments_info is None:
+            segments_info = _segments_by_divisor(list(pixels), metadata)
+        present = [
+            {**info, "area": pixels[i]} for info in segments_info if (i := info["id"]) in pixels
+        ]
+        self._segments = sorted(present, key=lambda info: -info["area"])
+
+    def non_empty_mask(self) -> np.ndarray:
+        """Return (H, W) bool: the pixels of any segment."""
+        return np.isin(self._ids, [info["id"] for info in self._segments])
+
+    def semantic_masks(self) -> Iterator[tuple[np.ndarray, dict]]:
+        """Yield (H, W) bool and the facts, with the "area" in pixels, of each segment of stuff."""
+        return self._masks(things=False)
+
+    def instance_masks(self) -> Iterator[tuple[np.ndarray, dict]]:
+        """Yield (H, W) bool and the facts, with the "area" in pixels, of each thing."""
+        return self._masks(things=True)
+
+    def _masks(self, things: bool) -> Iterator[tuple[np.ndarray, dict]]:
+        for info in self._segments:
+            if bool(info["isthing"]) == things:
+                yield self._ids == info["id"], info
+
+
+def _segments_by_divisor(ids: list[int], metadata: Any) -> list[dict]:
+    things = set(metadata.thing_dataset_id_to_contiguous_id.values())
+    found = [(i, i // metadata.label_divisor) for i in ids if i >= 0]
+    return [{"id": i, "category_id": c, "isthing": c in things} for i, c in found]
 
 
 class Visualizer(Canvas):
@@ -192,33 +241,25 @@ class Visualizer(Canvas):
             area_threshold: stuff of fewer pixels is not drawn.
             alpha: opacity in [0, 1].
         """
-        ids = panoptic_seg.cpu().numpy()
-        if segments_info is None:
-            segments_info = self._segments_by_divisor(ids)
-        masks = {info["id"]: ids == info["id"] for info in segments_info}
+        prediction = _PanopticPrediction(panoptic_seg, segments_info, self.metadata)
         if self._instance_mode == ColorMode.IMAGE_BW:
-            known = np.any(list(masks.values()), axis=0) if masks else None
-            self.output.reset_image(self._create_grayscale_image(known))
-        for info in segments_info:
-            if not info["isthing"] and masks[info["id"]].any():
-                label = info["category_id"]
-                self.draw_binary_mask(
-                    masks[info["id"]].astype(np.uint8),
-                    color=self._stuff_color(label),
-                    edge_color=_OFF_WHITE,
-                    text=self.metadata.stuff_classes[label],
-                    alpha=alpha,
-                    area_threshold=area_threshold or 0,
-                )
-        things = [i for i in segments_info if i["isthing"] and masks[i["id"]].any()]
-        return self._draw_things(things, masks, alpha) if things else self.output
+            self.output.reset_image(self._create_grayscale_image(prediction.non_empty_mask()))
+        for mask, info in prediction.semantic_masks():
+            label = info["category_id"]
+            self.draw_binary_mask(
+                mask.astype(np.uint8),
+                color=self._stuff_color(label),
+                edge_color=_OFF_WHITE,
+                text=self.metadata.stuff_classes[label],
+                alpha=alpha,
+                area_threshold=area_threshold or 0,
+            )
+        things = list(prediction.instance_masks())
+        masks = {info["id"]: mask for mask, info in things}
+        infos = [info for _, info in things]
+        return self._draw_things(infos, masks, alpha) if things else self.output
 
     draw_panoptic_seg_predictions = draw_panoptic_seg
-
-    def _segments_by_divisor(self, ids: np.ndarray) -> list[dict]:
-        things = set(self.metadata.thing_dataset_id_to_contiguous_id.values())
-        found = [(int(i), int(i) // self.metadata.label_divisor) for i in np.unique(ids) if i >= 0]
-        return [{"id": i, "category_id": c, "isthing": c in things} for i, c in found]
 
     def _draw_things(
         self, things: list[dict], masks: dict[int, np.ndarray], alpha: float

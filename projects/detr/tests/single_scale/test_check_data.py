@@ -1,5 +1,7 @@
 """What is said about the data before training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,6 @@ def stats(images: int, most: int) -> DatasetStats:
         class_counts=np.array([most, 0, 0]),
         empty_images=images - 1,
         annotated=frozenset({"boxes"}),
-        most_masks=most,
     )
 
 
@@ -28,6 +29,22 @@ def test_more_objects_than_queries_are_refused_with_count_and_key(variant, confi
     with pytest.raises(ConfigError, match=r"has 8 objects.* 7 queries.*NUM_QUERIES to 8 or more"):
         check_training_data(config(variant), stats(20_000, 8))
     assert check_training_data(config(variant), stats(20_000, 7)) == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "things", "message"),
+    [
+        ("2", "[0, 2]", r"NUM_CLASSES is 2, but the data have 3 classes"),
+        ("3", "[0, 1]", r"THING_IDS lists 0, 1, but of the data 0, 2 are things"),
+    ],
+)
+def test_panoptic_models_of_other_classes_or_things_are_refused(config, classes, things, message):
+    panoptic = replace(stats(20_000, 5), stuff_names=("a", "b", "c"), thing_ids=(0, 2))
+    options = ["MODEL.DETR.PANOPTIC.ENABLED", "True", "MODEL.DETR.PANOPTIC.THING_IDS", things]
+    with pytest.raises(ConfigError, match=message):
+        check_training_data(
+            config("detr", *options, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", classes), panoptic
+        )
 
 
 def test_images_without_objects_are_no_reason_to_refuse(config):

@@ -5,9 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
+from d2ext.data.dataset_paths import register_specs
 from d2ext.data.loader import seeded
 from d2ext.data.mappers import build_mapper, mapper_name
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
+from tests.helpers.panoptic_data import write_panoptic
 
 CROP = ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "absolute_range"]
 SIZES = ["INPUT.MIN_SIZE_TRAIN", "[96]", "INPUT.MAX_SIZE_TRAIN", "160", "INPUT.RANDOM_FLIP", "none"]
@@ -62,3 +65,21 @@ def test_nothing_is_cropped_in_validation(config, item):
         tuple(each["image"].shape[1:]) for each in samples(build_mapper(cfg, "validation"), item)
     }
     assert shapes == {(80, 160)}
+
+
+@pytest.mark.parametrize("crop", [[], [*CROP, "INPUT.CROP.SIZE", "[384, 384]"]])
+def test_panoptic_models_get_boxes_and_masks_of_things_and_stuff(config, tmp_path, crop):
+    name = f"panoptic_of_detr_{len(crop)}"
+    register_specs([{"name": name, "path": str(write_panoptic(tmp_path))}])
+    try:
+        item = DatasetCatalog.get(name)[0]
+        options = ["MODEL.DETR.PANOPTIC.ENABLED", "True", "DATASETS.TRAIN", f"['{name}']"]
+        mapper = build_mapper(config("detr", *SIZES, *crop, *options), "train")
+        found = [sample["instances"] for sample in samples(mapper, item, 4)]
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    assert {0, 1, 2, 3} == {label for each in found for label in each.gt_classes.tolist()}
+    for each in found:
+        enclosing = each.gt_masks.get_bounding_boxes().tensor
+        torch.testing.assert_close(each.gt_boxes.tensor, enclosing, rtol=0, atol=2.1)

@@ -116,8 +116,9 @@ def test_a_frozen_detector_leaves_only_the_mask_head_to_learn(build, some_image)
     assert model.mask_head.predictor.weight.grad.abs().sum() > 0
 
 
-def test_bfloat16_trains_with_float32_losses(build, some_image):
-    model = build("dab").train()
+@pytest.mark.parametrize("variant", ALL)
+def test_bfloat16_trains_with_float32_losses(variant, build, some_image):
+    model = build(variant).train()
     with torch.autocast("cpu", torch.bfloat16):
         losses = model([some_image(64, 64, 2)])
     assert {loss.dtype for loss in losses.values()} == {torch.float32}

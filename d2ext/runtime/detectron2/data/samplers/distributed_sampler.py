@@ -25,10 +25,14 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-class _EndlessSampler(Sampler):
-    """The shard of this process of an infinite stream of indices."""
+class _EndlessShard:
+    """Methods of the samplers: the shard of this process of an infinite stream of indices.
 
-    def __init__(self, shuffle: bool, seed: int | None) -> None:
+    It has no constructor: `super(TrainingSampler, self).__init__()` of packages is that of
+    PyTorch's `Sampler`.
+    """
+
+    def _set_up(self, shuffle: bool, seed: int | None) -> None:
         self._shuffle = shuffle
         self._seed = int(comm.shared_random_seed() if seed is None else seed)
         self._rank = comm.get_rank()
@@ -51,7 +55,7 @@ class _EndlessSampler(Sampler):
         raise NotImplementedError
 
 
-class TrainingSampler(_EndlessSampler):
+class TrainingSampler(_EndlessShard, Sampler):
     """Infinite sampler: all indices in [0, size) per epoch, shuffled anew each time.
 
     Args:
@@ -65,7 +69,8 @@ class TrainingSampler(_EndlessSampler):
             raise TypeError(f"TrainingSampler(size=) expects an int, got {type(size)}.")
         if size <= 0:
             raise ValueError(f"TrainingSampler(size=) expects a positive int, got {size}.")
-        super().__init__(shuffle, seed)
+        super().__init__()
+        self._set_up(shuffle, seed)
         self._size = size
 
     def _get_epoch_indices(self, generator: torch.Generator) -> torch.Tensor:
@@ -106,7 +111,7 @@ class RandomSubsetTrainingSampler(TrainingSampler):
         return self._indexes_subset
 
 
-class RepeatFactorTrainingSampler(_EndlessSampler):
+class RepeatFactorTrainingSampler(_EndlessShard, Sampler):
     """Infinite sampler that repeats samples by their factors, to oversample rare classes.
 
     A fractional factor is rounded up or down at random in each epoch.
@@ -120,7 +125,8 @@ class RepeatFactorTrainingSampler(_EndlessSampler):
     def __init__(
         self, repeat_factors: torch.Tensor, *, shuffle: bool = True, seed: int | None = None
     ) -> None:
-        super().__init__(shuffle, seed)
+        super().__init__()
+        self._set_up(shuffle, seed)
         self._int_part = torch.trunc(repeat_factors)
         self._frac_part = repeat_factors - self._int_part
 

@@ -66,14 +66,23 @@ def _conv(in_channels: int, out_channels: int, size: int, norm: str, **options: 
     return conv
 
 
-class _ResidualBlock(CNNBlockBase):
-    """Base of the residual blocks: a branch, defined by a subclass, plus a shortcut."""
+def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Conv2d | None:
+    """Build the shortcut of a residual block; None is the identity."""
+    # Detectron2 decides by channels alone: a block with a stride also changes the channels.
+    if in_channels == out_channels:
+        return None
+    return _conv(in_channels, out_channels, 1, norm, stride=stride)
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str) -> None:
-        super().__init__(in_channels, out_channels, stride)
-        same = in_channels == out_channels
-        # Detectron2 decides by channels alone: a block with a stride also changes the channels.
-        self.shortcut = None if same else _conv(in_channels, out_channels, 1, norm, stride=stride)
+
+class _Residual:
+    """Methods of the residual blocks: a branch, defined by a subclass, plus a shortcut.
+
+    It has no constructor: `super(BottleneckBlock, self).__init__(...)` of packages is that of
+    `CNNBlockBase`.
+    """
+
+    if TYPE_CHECKING:  # TorchScript would read it too
+        shortcut: Conv2d | None
 
     def branch(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -83,13 +92,14 @@ class _ResidualBlock(CNNBlockBase):
         return F.relu_(branch + (x if self.shortcut is None else self.shortcut(x)))
 
 
-class BasicBlock(_ResidualBlock):
+class BasicBlock(_Residual, CNNBlockBase):
     """Basic block of ResNet-18 and 34: two 3x3 convolutions, of which the first has the stride."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int = 1, norm: str = "BN"
     ) -> None:
-        super().__init__(in_channels, out_channels, stride, norm)
+        super().__init__(in_channels, out_channels, stride)
+        self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
         self.conv1 = _conv(in_channels, out_channels, 3, norm, stride=stride)
         self.conv2 = _conv(out_channels, out_channels, 3, norm)
 
@@ -97,7 +107,7 @@ class BasicBlock(_ResidualBlock):
         return self.conv2(F.relu_(self.conv1(x)))
 
 
-class BottleneckBlock(_ResidualBlock):
+class BottleneckBlock(_Residual, CNNBlockBase):
     """Bottleneck block of ResNet-50, 101 and 152: 1x1 down, 3x3, 1x1 up.
 
     Args:
@@ -120,7 +130,8 @@ class BottleneckBlock(_ResidualBlock):
         stride_in_1x1: bool = False,
         dilation: int = 1,
     ) -> None:
-        super().__init__(in_channels, out_channels, stride, norm)
+        super().__init__(in_channels, out_channels, stride)
+        self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
         strides = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm, stride=strides[0])
         self.conv2 = _conv(
@@ -140,7 +151,7 @@ class BottleneckBlock(_ResidualBlock):
         return self.conv3(F.relu_(self.conv2(x)))
 
 
-class DeformBottleneckBlock(_ResidualBlock):
+class DeformBottleneckBlock(_Residual, CNNBlockBase):
     """`BottleneckBlock` with a deformable 3x3 convolution.
 
     Args:
@@ -162,7 +173,8 @@ class DeformBottleneckBlock(_ResidualBlock):
         deform_modulated: bool = False,
         deform_num_groups: int = 1,
     ) -> None:
-        super().__init__(in_channels, out_channels, stride, norm)
+        super().__init__(in_channels, out_channels, stride)
+        self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
         self.deform_modulated = deform_modulated
         strides = (stride, 1) if stride_in_1x1 else (1, stride)
         place: Any = {"stride": strides[1], "padding": dilation, "dilation": dilation}

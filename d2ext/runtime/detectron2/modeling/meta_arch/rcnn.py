@@ -27,27 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
 
 
-class _ProposalModel(nn.Module):
-    """Base of the models with a backbone, a proposal generator and normalised images."""
+class _NormalisedImages:
+    """Methods of the models with a backbone and normalised images.
+
+    It has no constructor: `super(GeneralizedRCNN, self).__init__()` of packages is nn.Module's.
+    """
 
     if TYPE_CHECKING:  # TorchScript would read them too
+        backbone: Backbone
         pixel_mean: Tensor
         pixel_std: Tensor
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        proposal_generator: nn.Module | None,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.proposal_generator: Any = proposal_generator
-        for name, values in {"pixel_mean": pixel_mean, "pixel_std": pixel_std}.items():
-            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
-        if self.pixel_mean.shape != self.pixel_std.shape:
-            raise ValueError(f"{len(pixel_mean)} channels in pixel_mean, {len(pixel_std)} in std")
 
     @property
     def device(self) -> torch.device:
@@ -69,8 +58,17 @@ class _ProposalModel(nn.Module):
         return [x[name].to(self.device) for x in batched_inputs]
 
 
+def _register_pixel_statistics(
+    model: nn.Module, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    if len(mean) != len(std):
+        raise ValueError(f"{len(mean)} channels in pixel_mean, {len(std)} in std")
+    for name, values in {"pixel_mean": mean, "pixel_std": std}.items():
+        model.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+
 @META_ARCH_REGISTRY.register()
-class GeneralizedRCNN(_ProposalModel):
+class GeneralizedRCNN(_NormalisedImages, nn.Module):
     """Generalized R-CNN: backbone features, region proposals, and heads on each proposal.
 
     Args:
@@ -94,7 +92,10 @@ class GeneralizedRCNN(_ProposalModel):
         input_format: str | None = None,
         vis_period: int = 0,
     ) -> None:
-        super().__init__(backbone, proposal_generator, pixel_mean, pixel_std)
+        super().__init__()
+        self.backbone = backbone
+        self.proposal_generator: Any = proposal_generator
+        _register_pixel_statistics(self, pixel_mean, pixel_std)
         self.roi_heads: Any = roi_heads
         self.input_format, self.vis_period = input_format, vis_period
         if vis_period > 0 and input_format is None:
@@ -210,7 +211,7 @@ class GeneralizedRCNN(_ProposalModel):
 
 
 @META_ARCH_REGISTRY.register()
-class ProposalNetwork(_ProposalModel):
+class ProposalNetwork(_NormalisedImages, nn.Module):
     """The first stage of `GeneralizedRCNN`, with the same arguments."""
 
     @configurable
@@ -222,7 +223,10 @@ class ProposalNetwork(_ProposalModel):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
     ) -> None:
-        super().__init__(backbone, proposal_generator, pixel_mean, pixel_std)
+        super().__init__()
+        self.backbone = backbone
+        self.proposal_generator: Any = proposal_generator
+        _register_pixel_statistics(self, pixel_mean, pixel_std)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:

@@ -2,12 +2,12 @@
 
 from torch.optim import Optimizer
 
-from detectron2.solver.lr_scheduler import _WarmupLR
+from detectron2.solver.lr_scheduler import LRScheduler, WarmupMixin
 
 __all__ = ["WarmupPolyLR"]
 
 
-class WarmupPolyLR(_WarmupLR):
+class WarmupPolyLR(WarmupMixin, LRScheduler):
     """Learning rate proportional to a power of the fraction of iterations left, with warm-up.
 
     Args:
@@ -35,7 +35,8 @@ class WarmupPolyLR(_WarmupLR):
         self.max_iters = max_iters
         self.power = power
         self.constant_ending = constant_ending
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
+        self._set_warmup(warmup_factor, warmup_iters, warmup_method)
+        super().__init__(optimizer, last_epoch)
 
     def _decay(self) -> float:
         warm = self.last_epoch >= self.warmup_iters or self.warmup_factor == 1

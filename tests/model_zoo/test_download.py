@@ -3,13 +3,19 @@ from pathlib import Path
 
 import pytest
 
-from d2ext.checkpoint import download as downloading
-from d2ext.checkpoint.download import download
+import d2ext.checkpoint  # noqa: F401 # registers the handler of addresses
 from d2ext.errors import WeightsError
+from d2ext.model_zoo import download as downloading
+from d2ext.model_zoo.download import download
 from detectron2.utils.file_io import PathManager
 from tests.helpers.server import Server, serving
 
 CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture(autouse=True)
+def _online(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(downloading.OFFLINE_VARIABLE, raising=False)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Resumable downloads for Detectron2's path manager."""
+"""Resumable downloads, for iopath's path manager and by themselves."""
 
 import logging
 import os
@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from d2ext.errors import WeightsError
 from d2ext.files import CACHE_VARIABLE, cache_folder
-from detectron2.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
 
+OFFLINE_VARIABLE = "D2EXT_OFFLINE"
 ATTEMPTS = 3  # in a row without a new byte
 TIMEOUT = 30  # seconds without a byte
 CONNECT_TIMEOUT = 1.5  # seconds until a server's name is resolved and the server answers
@@ -40,15 +40,21 @@ class ResumingHandler(HTTPURLHandler):
         self, path: str, force: bool = False, cache_dir: str | None = None, **kwargs: Any
     ) -> str:
         self._check_kwargs(kwargs)
-        target = cached_path(path, cache_dir)
-        if force or not target.is_file():
-            with _locked(target):
-                if force or not target.is_file():  # another process may have just finished
-                    download(path, target)
-        return str(target)
+        return str(downloaded(path, cache_dir, force=force))
 
 
-PathManager.register_handler(ResumingHandler(), allow_override=True)
+def downloaded(url: str, cache_dir: str | None = None, *, force: bool = False) -> Path:
+    """Return the file of `url` in the cache, downloaded if it is not there or if `force` is set.
+
+    Raises:
+        WeightsError: as `download`.
+    """
+    target = cached_path(url, cache_dir)
+    if force or not target.is_file():
+        with _locked(target):
+            if force or not target.is_file():  # another process may have just finished
+                download(url, target)
+    return target
 
 
 def cached_path(url: str, cache_dir: str | None = None) -> Path:
@@ -62,7 +68,12 @@ def cached_path(url: str, cache_dir: str | None = None) -> Path:
 
 
 def is_reachable(url: str) -> bool:
-    """Return true if the server of `url` accepts connections within `CONNECT_TIMEOUT`."""
+    """Return true if the server of `url` accepts connections within `CONNECT_TIMEOUT`.
+
+    With D2EXT_OFFLINE=1 in the environment none does.
+    """
+    if os.environ.get(OFFLINE_VARIABLE) == "1":
+        return False
     return _accepts_connections(*_server(url), CONNECT_TIMEOUT)
 
 
