@@ -47,7 +47,7 @@ def image() -> np.ndarray:
 
 
 def test_importing_d2ext_imports_no_pytorch():
-    code = "import sys, d2ext; assert 'torch' not in sys.modules; assert callable(d2ext.load)"
+    code = "import sys, d2ext; assert not {'torch', 'd2ext.api'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -70,9 +70,10 @@ def test_a_second_run_gets_a_folder_of_its_own(run, data):
 
 def test_evaluation_gives_the_metrics_of_the_training(run, data, tmp_path):
     found = d2ext.evaluate(run.weights, data, output=tmp_path / "eval", device="cpu")
-    assert set(found) <= set(run.metrics)
-    for name, value in found.items():
-        assert value is None or value == pytest.approx(run.metrics[name], abs=1e-6)
+    assert found["bbox/AP"] == 0  # the model finds nothing
+    assert found["bbox/APl"] is None  # and there is no large object
+    measured = {name: value for name, value in found.items() if value is not None}
+    assert {name: run.metrics[name] for name in measured} == measured
 
 
 def test_images_of_all_kinds_give_the_same_prediction(model, image, tmp_path):
@@ -149,7 +150,6 @@ def test_wrong_values_are_user_errors_and_no_exits(data, tmp_path):
 
 
 def test_an_exported_file_is_returned(run, tmp_path):
-    pytest.importorskip("onnxruntime")
-    found = d2ext.export(run.weights, tmp_path / "model.onnx")
-    assert found == Path(tmp_path / "model.onnx")
+    found = d2ext.export(run.weights, tmp_path / "model.pt", format="torchscript")
+    assert found == Path(tmp_path / "model.pt")
     assert found.stat().st_size > 1e6
