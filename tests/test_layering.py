@@ -25,7 +25,7 @@ RANKS = {
     "modeling": 4,
     "visualization": 4,
     "evaluation": 5,
-    "export": 5,
+    "exporters": 5,
     "parity": 5,
     "engine": 6,
     "pages": 6,

@@ -12,7 +12,7 @@ from d2ext.files import replacing
 if TYPE_CHECKING:
     import numpy as np
 
-    from d2ext.export.run import ExportOptions
+    from d2ext.exporters.run import ExportOptions
     from d2ext.inference.predictor import Predictor
     from detectron2.structures import Instances
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from d2ext.checkpoint import check_classes
     from d2ext.data import dataset_stats
     from d2ext.engine.config_choice import load_trained_config
-    from d2ext.export.run import check_options, export_model, quantize_and_evaluate
+    from d2ext.exporters.run import check_options, export_model, quantize_and_evaluate
     from d2ext.inference.predictor import Predictor
 
     options = _options(args)
@@ -127,7 +127,7 @@ def _options(args: argparse.Namespace) -> "ExportOptions":
     from d2ext.data import dataset_stats
     from d2ext.data.catalog import register_dataset
     from d2ext.data.dataset_paths import dataset_flag_spec
-    from d2ext.export.run import ExportOptions
+    from d2ext.exporters.run import ExportOptions
 
     nms = args.nms or args.decode
     if args.paste == "inside" and nms == "none":

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from d2ext.errors import ConfigError
-from d2ext.export import Exporter, register_exporter
-from d2ext.export.selection import Selected, topk_candidates
+from d2ext.exporters import Exporter, register_exporter
+from d2ext.exporters.selection import Selected, topk_candidates
 from d2ext.modeling.dense_heads import LevelPredictions
 from d2ext.modeling.losses.boxes import cxcywh_to_xyxy
 from d2ext.projects.detr.modeling.query_detector import QueryDetector

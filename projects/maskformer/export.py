@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2ext.export import MaskExporter, register_exporter
+from d2ext.exporters import MaskExporter, register_exporter
 from d2ext.projects.maskformer.modeling.mask_classifier import MaskClassifier
 from d2ext.projects.maskformer.modeling.per_pixel import PerPixelModel
 from detectron2.structures import ImageList

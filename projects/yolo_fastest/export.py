@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2ext.export import NMSExporter, register_exporter
+from d2ext.exporters import NMSExporter, register_exporter
 from d2ext.modeling.dense_heads import LevelPredictions
 from d2ext.projects.yolo_fastest.modeling import RawLevel, YoloFastest, decode
 

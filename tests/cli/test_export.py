@@ -5,9 +5,9 @@ import torch
 
 from d2ext.cli.export import main
 from d2ext.errors import ConfigError, DataError
-from d2ext.export import check
-from d2ext.export.check import ExportError
-from d2ext.export.formats import METADATA
+from d2ext.exporters import check
+from d2ext.exporters.check import ExportError
+from d2ext.exporters.formats import METADATA
 from tests.helpers.detectors import tiny_detector
 
 

@@ -7,7 +7,7 @@ import pytest
 from d2ext.cli import check_data, convert_data, convert_weights, demo, export, parity, train
 from d2ext.cli.parser import program
 from d2ext.data.conversion.convert import WRITERS
-from d2ext.export.formats import SUFFIXES
+from d2ext.exporters.formats import SUFFIXES
 from d2ext.inference import writers
 
 ROOT = Path(__file__).parents[2]

@@ -38,7 +38,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
             words = [f"d2ext-{Path(words[1]).stem}", *words[2:]]
         tool = words[0].removeprefix("d2ext-").replace("-", "_")
         found.append(({"train": "train_net"}.get(tool, tool), words[1:]))
-    return [(tool, words) for tool, words in found if tool != "benchmark"]
+    return [(tool, words) for tool, words in found if tool not in ("benchmark", "fuzz")]
 
 
 @pages

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from d2ext.export import NMSExporter, register_exporter
+from d2ext.exporters import NMSExporter, register_exporter
 from d2ext.modeling.dense_heads import LevelPredictions
 
 from .meta_arch import DotDetector

@@ -5,8 +5,8 @@ import torch
 
 from d2ext.config import load_config
 from d2ext.errors import ConfigError
-from d2ext.export.formats import load
-from d2ext.export.run import ExportOptions, export_model
+from d2ext.exporters.formats import load
+from d2ext.exporters.run import ExportOptions, export_model
 from d2ext.projects.maskformer.tests.conftest import ALL_TASKS, CONFIG, some_images
 
 

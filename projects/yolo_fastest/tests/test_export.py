@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from d2ext.export import exporter_for
-from d2ext.export.check import compare
-from d2ext.export.exported_module import build_exported_module
-from d2ext.export.formats import load, save
+from d2ext.exporters import exporter_for
+from d2ext.exporters.check import compare
+from d2ext.exporters.exported_module import build_exported_module
+from d2ext.exporters.formats import load, save
 from tests.helpers.models import some_input
 
 

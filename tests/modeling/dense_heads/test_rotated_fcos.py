@@ -3,7 +3,7 @@ import torch
 
 import tests.helpers.detectors  # noqa: F401  (registers ExportPyramid)
 from d2ext.errors import ConfigError
-from d2ext.export import exporter_for
+from d2ext.exporters import exporter_for
 from d2ext.modeling.dense_heads import build_dense_head
 from d2ext.modeling.dense_heads.rotated_fcos import decode_rotated
 from d2ext.ops import box_iou_rotated

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from d2ext.errors import ConfigError
-from d2ext.export import exporter_for
-from d2ext.export.check import compare
-from d2ext.export.exported_module import build_exported_module
-from d2ext.export.formats import load, save
+from d2ext.exporters import exporter_for
+from d2ext.exporters.check import compare
+from d2ext.exporters.exported_module import build_exported_module
+from d2ext.exporters.formats import load, save
 
 VARIANTS = ["detr", "conditional", "dab_3_patterns"]
 

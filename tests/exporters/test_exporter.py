@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from d2ext.errors import ConfigError
-from d2ext.export import exporter as registry
-from d2ext.export import exporter_for, register_exporter
-from d2ext.export.dense import DenseExporter
+from d2ext.exporters import exporter as registry
+from d2ext.exporters import exporter_for, register_exporter
+from d2ext.exporters.dense import DenseExporter
 from tests.helpers.detectors import tiny_detector
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from d2ext.errors import UserError
-from d2ext.export.exported_module import Detections, ExportedModule
-from d2ext.export.formats import Run
+from d2ext.exporters.exported_module import Detections, ExportedModule
+from d2ext.exporters.formats import Run
 from detectron2.structures import Instances
 
 BOX_TOLERANCE = 0.05  # pixels

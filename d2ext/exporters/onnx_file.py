@@ -40,7 +40,7 @@ def save_onnx(
 def _batched_nms_mask(
     boxes: Any, scores: Any, classes: Any, num_classes: int, nms_thresh: float
 ) -> Any:
-    """Translate `d2ext.export.selection.batched_nms_mask`."""
+    """Translate `d2ext.exporters.selection.batched_nms_mask`."""
     numbers = op.Constant(value_ints=list(range(num_classes)))
     own = op.Equal(op.Unsqueeze(classes, [1]), op.Unsqueeze(numbers, [0, 2]))  # (B, classes, K)
     by_class = op.Where(own, op.Unsqueeze(scores, [1]), 0.0)

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from d2ext.errors import ConfigError
-from d2ext.export import exporter_for
-from d2ext.export.check import compare, compare_detections
-from d2ext.export.detections import instances_of, to_image
-from d2ext.export.exported_module import ExportedModule, build_exported_module
-from d2ext.export.formats import load, save
+from d2ext.exporters import exporter_for
+from d2ext.exporters.check import compare, compare_detections
+from d2ext.exporters.detections import instances_of, to_image
+from d2ext.exporters.exported_module import ExportedModule, build_exported_module
+from d2ext.exporters.formats import load, save
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 from tests.helpers.detectors import STRIDES, some_images

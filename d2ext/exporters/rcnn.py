@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from d2ext.errors import ConfigError
-from d2ext.export.exporter import MOST_CANDIDATES, NMSExporter, register_exporter
-from d2ext.export.paste_masks import paste_masks
-from d2ext.export.proposals import select_proposals
-from d2ext.export.roi_pooling import check_pooler, pool_regions
-from d2ext.export.selection import clipped
+from d2ext.exporters.exporter import MOST_CANDIDATES, NMSExporter, register_exporter
+from d2ext.exporters.paste_masks import paste_masks
+from d2ext.exporters.proposals import select_proposals
+from d2ext.exporters.roi_pooling import check_pooler, pool_regions
+from d2ext.exporters.selection import clipped
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
 from detectron2.modeling import GeneralizedRCNN, PanopticFPN
 from detectron2.modeling.roi_heads import (

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from d2ext.export.onnx_file import save_onnx
-from d2ext.export.selection import batched_nms_mask, padded_topk, topk_candidates
+from d2ext.exporters.onnx_file import save_onnx
+from d2ext.exporters.selection import batched_nms_mask, padded_topk, topk_candidates
 from d2ext.modeling.dense_heads import LevelPredictions
 
 

@@ -95,7 +95,7 @@ def nms_detections(
 
     Args:
         topk: candidates per level that enter NMS.
-        for_onnx: use the operator that `d2ext.export.onnx_file` translates.
+        for_onnx: use the operator that `d2ext.exporters.onnx_file` translates.
     Returns:
         Boxes, scores and classes; where there are fewer, scores are 0.
     """

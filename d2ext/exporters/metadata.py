@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from d2ext.export.exporter import Exporter
+from d2ext.exporters.exporter import Exporter
 from detectron2.config import CfgNode
 
 LETTERBOX = "letterbox"  # the largest size that fits in, its proportions kept

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from d2ext.errors import ConfigError
-from d2ext.export.exporter import NMSExporter, register_exporter
+from d2ext.exporters.exporter import NMSExporter, register_exporter
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
 from d2ext.modeling.dense_heads.dense_head import apply_dense_deltas, flatten_cells
 from d2ext.modeling.meta_arch import DenseDetector

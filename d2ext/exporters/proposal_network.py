@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from d2ext.export.exporter import Exporter, register_exporter
-from d2ext.export.proposals import select_proposals
-from d2ext.export.selection import Selected, topk_candidates
+from d2ext.exporters.exporter import Exporter, register_exporter
+from d2ext.exporters.proposals import select_proposals
+from d2ext.exporters.selection import Selected, topk_candidates
 from d2ext.modeling.dense_heads import LevelPredictions
 from detectron2.modeling import ProposalNetwork
 from detectron2.structures import Instances

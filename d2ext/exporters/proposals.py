@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2ext.export.selection import batched_nms_mask, clipped, gather_boxes, padded_topk
+from d2ext.exporters.selection import batched_nms_mask, clipped, gather_boxes, padded_topk
 from d2ext.modeling.dense_heads import flatten_cells
 
 # exp() of greater logits is beyond float32.
@@ -22,7 +22,7 @@ def select_proposals(
         rpn: Detectron2's `RPN`, in evaluation mode.
         features: (B, C, h, w) of its levels.
         height, width: size of the images in pixels, to which boxes are clipped.
-        for_onnx: use the operator that `d2ext.export.onnx_file` translates.
+        for_onnx: use the operator that `d2ext.exporters.onnx_file` translates.
     Returns:
         Boxes (B, P, 4), best first, and the exponentials (B, P) of their logits; where there are
         fewer than P, the latter are 0.

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from d2ext.export.check import compare_detections, compare_tensors
+from d2ext.exporters.check import compare_detections, compare_tensors
 from detectron2.structures import Boxes, Instances
 
 BOX = [10.0, 10.0, 50.0, 40.0]

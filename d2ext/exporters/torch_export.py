@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError
-from d2ext.export.exported_module import ExportedModule
+from d2ext.exporters.exported_module import ExportedModule
 from d2ext.ops.decomposition import decompositions
 
 _MOST = 1024  # images per batch, and sides in strides; `torch.export.Dim` wants a limit

@@ -9,9 +9,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from d2ext.errors import WeightsError
-from d2ext.export.formats import METADATA_KEY
-from d2ext.export.int8 import quantize
-from d2ext.export.onnx_inference import OnnxDetector
+from d2ext.exporters.formats import METADATA_KEY
+from d2ext.exporters.int8 import quantize
+from d2ext.exporters.onnx_inference import OnnxDetector
 
 METADATA = {
     "classes": ["a", "b"],

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from d2ext.export import Exporter, exporter, exporter_for, register_exporter, topk_candidates
-from d2ext.export.check import compare
-from d2ext.export.exported_module import build_exported_module
-from d2ext.export.formats import load, save
+from d2ext.exporters import Exporter, exporter, exporter_for, register_exporter, topk_candidates
+from d2ext.exporters.check import compare
+from d2ext.exporters.exported_module import build_exported_module
+from d2ext.exporters.formats import load, save
 from d2ext.modeling.dense_heads import LevelPredictions
 from d2ext.modeling.meta_arch import Detector
 from detectron2.layers import ShapeSpec

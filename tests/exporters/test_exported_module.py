@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from d2ext.errors import ConfigError
-from d2ext.export import exporter_for
-from d2ext.export.check import compare_detections
-from d2ext.export.exported_module import build_exported_module
-from d2ext.export.selection import clipped
+from d2ext.exporters import exporter_for
+from d2ext.exporters.check import compare_detections
+from d2ext.exporters.exported_module import build_exported_module
+from d2ext.exporters.selection import clipped
 from tests.helpers.detectors import some_images, tiny_detector
 
 NAMES = ["RetinaNet", "ATSS", "FCOS", "DyHead"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from d2ext.data.catalog import DatasetSpec, register_dataset
-from d2ext.export.accuracy import average_precision
+from d2ext.exporters.accuracy import average_precision
 from detectron2.structures import Boxes, Instances
 from tests.helpers.catalog import free_names
 from tests.helpers.dataset_folders import save_image

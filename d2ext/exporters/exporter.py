@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
-from d2ext.export.selection import Selected, clipped, nms_detections
+from d2ext.exporters.selection import Selected, clipped, nms_detections
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
 from d2ext.registry import ExtensionRegistry
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -31,7 +31,7 @@ class Exporter(ABC, nn.Module):
     """
 
     clip: bool = True  # end boxes at the border of the image
-    for_onnx: bool = False  # use operators that `d2ext.export.onnx_file` translates
+    for_onnx: bool = False  # use operators that `d2ext.exporters.onnx_file` translates
     paste: bool = False  # masks cover the image, not their boxes
 
     def __init__(self, model: nn.Module) -> None:
@@ -177,7 +177,7 @@ def exporter_for(model: nn.Module) -> Exporter:
             return _EXPORTERS.get(kind, "MODEL.META_ARCHITECTURE")(model)
     raise ConfigError(
         f"MODEL.META_ARCHITECTURE: {type(model).__name__} cannot be exported; those that can: "
-        f"{', '.join(_exportable())}. `d2ext.export.register_exporter` adds one."
+        f"{', '.join(_exportable())}. `d2ext.exporters.register_exporter` adds one."
     )
 
 

@@ -10,8 +10,8 @@ import torch
 from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
 from d2ext.data.image_reading import from_rgb
 from d2ext.errors import WeightsError
-from d2ext.export.detections import instances_of, to_image
-from d2ext.export.formats import METADATA_KEY, need_onnx, open_session
+from d2ext.exporters.detections import instances_of, to_image
+from d2ext.exporters.formats import METADATA_KEY, need_onnx, open_session
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 

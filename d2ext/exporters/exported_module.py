@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
-from d2ext.export.exporter import Exporter, MaskExporter
+from d2ext.exporters.exporter import Exporter, MaskExporter
 
 WHERE = ("inside", "none")
 
@@ -17,7 +17,7 @@ def build_exported_module(
     Args:
         nms: "inside" if the module selects the detections, by NMS or as the model does, or "none".
         decode: "inside" if the module decodes boxes, or "none".
-        for_onnx: use operators that `d2ext.export.onnx_file` translates.
+        for_onnx: use operators that `d2ext.exporters.onnx_file` translates.
         paste: "inside" if masks are to cover the image, or "none" if they cover their boxes.
     Raises:
         ConfigError: NMS is wanted without decoding, or masks of a model that has none.

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2ext.export import exporter_for
-from d2ext.export.check import compare
-from d2ext.export.exported_module import build_exported_module
-from d2ext.export.formats import load, save
+from d2ext.exporters import exporter_for
+from d2ext.exporters.check import compare
+from d2ext.exporters.exported_module import build_exported_module
+from d2ext.exporters.formats import load, save
 from d2ext.modeling.dense_heads import DENSE_HEAD_REGISTRY, DenseHead, LevelPredictions
 from d2ext.modeling.dense_heads.dense_head import cell_centers, flatten_cells, head_options
 from d2ext.modeling.required_annotations import required_annotations

@@ -6,10 +6,10 @@ import onnx
 import pytest
 import torch
 
-from d2ext.export import exporter_for
-from d2ext.export.check import compare
-from d2ext.export.exported_module import build_exported_module
-from d2ext.export.formats import METADATA, load, save
+from d2ext.exporters import exporter_for
+from d2ext.exporters.check import compare
+from d2ext.exporters.exported_module import build_exported_module
+from d2ext.exporters.formats import METADATA, load, save
 from tests.helpers.detectors import some_images, tiny_detector
 
 BATCHES = [(1, 256, 256), (3, 320, 288)]

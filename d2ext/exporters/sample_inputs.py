@@ -10,7 +10,7 @@ from torch import Tensor
 
 from d2ext.data.image_reading import from_rgb, read_image
 from d2ext.data.shapes_render import render
-from d2ext.export.exporter import Exporter
+from d2ext.exporters.exporter import Exporter
 
 BATCHES = (1, 3)  # batch sizes that are compared
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from d2ext.errors import ConfigError, WeightsError
-from d2ext.export.exported_module import ExportedModule
-from d2ext.export.torch_export import OperatorSubstitution, export_program
+from d2ext.exporters.exported_module import ExportedModule
+from d2ext.exporters.torch_export import OperatorSubstitution, export_program
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "torch_export": ".pt2"}
 METADATA = "metadata.json"  # the extra file of PyTorch's formats
@@ -49,7 +49,7 @@ def save(
         if kind == "torch_export":
             torch.export.save(program, path, extra_files=extra)
         else:
-            from d2ext.export.onnx_file import save_onnx  # needs packages that training does not
+            from d2ext.exporters.onnx_file import save_onnx  # needs packages that training does not
 
             save_onnx(program, module.output_names, {METADATA_KEY: extra[METADATA]}, path)
 

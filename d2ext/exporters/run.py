@@ -9,13 +9,13 @@ from torch import nn
 
 from d2ext.data.image_reading import read_image
 from d2ext.errors import ConfigError
-from d2ext.export.accuracy import average_precision
-from d2ext.export.check import ExportError, compare
-from d2ext.export.exported_module import ExportedModule, build_exported_module
-from d2ext.export.exporter import MaskExporter, exporter_for
-from d2ext.export.formats import SUFFIXES, load, need_onnx, save
-from d2ext.export.metadata import describe
-from d2ext.export.sample_inputs import sample_batches
+from d2ext.exporters.accuracy import average_precision
+from d2ext.exporters.check import ExportError, compare
+from d2ext.exporters.exported_module import ExportedModule, build_exported_module
+from d2ext.exporters.exporter import MaskExporter, exporter_for
+from d2ext.exporters.formats import SUFFIXES, load, need_onnx, save
+from d2ext.exporters.metadata import describe
+from d2ext.exporters.sample_inputs import sample_batches
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
@@ -128,12 +128,12 @@ def quantize_and_evaluate(options: ExportOptions, detect: Detect, path: Path) ->
     if not (options.calibration or options.dataset):
         return
     # Imported here, since other formats do without ONNX Runtime.
-    from d2ext.export.onnx_inference import OnnxDetector
+    from d2ext.exporters.onnx_inference import OnnxDetector
 
     exported = OnnxDetector(path)
     detectors: dict[str, Detect] = {"PyTorch": detect, "ONNX": exported}
     if options.calibration:
-        from d2ext.export.int8 import quantize
+        from d2ext.exporters.int8 import quantize
 
         files = options.calibration[:: -(-len(options.calibration) // CALIBRATION)]
         images = (read_image(str(file), format="RGB") for file in files)
