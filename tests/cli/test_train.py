@@ -56,7 +56,7 @@ def test_a_second_training_on_other_data_has_its_own_folder_in_the_same_process(
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on_and_resume_needs_no_flag(monkeypatch, capsys):
-    step = Trainer.run_step
+    step, handler = Trainer.run_step, signal.getsignal(signal.SIGINT)
 
     def interrupted(self):
         step(self)
@@ -67,7 +67,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on_and_resume_needs_no_flag(monkeypatch
     with pytest.raises(Interrupted, match=r"go on with: .* --resume --output output") as stop:
         train(*A, "--epochs", "3", "TEST.EVAL_PERIOD", "100", "SOLVER.GAMMA", "0.5")
     assert stop.value.signal == signal.SIGINT
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     saved = torch.load("output/model_0000002.pth", weights_only=True)
     assert saved["iteration"] == 2
     monkeypatch.setattr(Trainer, "run_step", step)
