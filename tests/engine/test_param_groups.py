@@ -52,7 +52,7 @@ def settings(cfg: CfgNode, model: nn.Module) -> dict[str, tuple[float, float]]:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_every_parameter_of_a_recipe_has_the_rate_and_decay_it_always_had(name: str) -> None:
-    options = ["SOLVER.BASE_LR", "0.0002", "MODEL.DEVICE", "cpu"]
+    options = ["SOLVER.BASE_LR", "0.0002", "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.FREEZE_AT", "0"]
     cfg = load_config(name, [*options, *(ANCHORS if "dyhead" in name else ())])
     found: dict[str, Counter] = {}
     for parameter, (rate, decay) in settings(cfg, build_model(cfg)).items():
