@@ -16,7 +16,7 @@ OPTIONS = {"in_channels": 3, "norm": "BN", "norm_eval": True, "out_features": ["
 CONFIG = "projects/detr3d/configs/detr3d_vovnet_gridmask_det_final_trainval_cbgs.yaml"
 
 
-# What the authors' code (youngwanLEE/vovnet-detectron2, Apache-2.0) gives with the recipe's weights
+# What the authors' code (youngwanLEE/vovnet-detectron2) gives with the recipe's weights
 # for its image 990 of 65x98 pixels: per stage mean, standard deviation and two values.
 STAGES = {
     "stage2": (0.03906405669, 0.05911201665, 0.11662610620, 0.0),
