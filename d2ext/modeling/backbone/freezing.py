@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from detectron2.config import CfgNode
+
 
 class FreezableStages(nn.Module):
     """A backbone whose first layers can be frozen: they don't learn and stay in evaluation mode.
@@ -34,6 +36,15 @@ class FreezableStages(nn.Module):
         for module in self.frozen:
             module.eval()
         return self
+
+
+def configured_freeze_at(cfg: CfgNode) -> int:
+    """Return FREEZE_AT of a backbone other than Detectron2's ResNets; 0 without MODEL.WEIGHTS.
+
+    Detectron2's default of 2 stands in every config that says nothing, and random layers would
+    stay random.
+    """
+    return cfg.MODEL.BACKBONE.FREEZE_AT if cfg.MODEL.WEIGHTS else 0
 
 
 def stages_to_freeze(strides: Sequence[int], freeze_at: int) -> int:

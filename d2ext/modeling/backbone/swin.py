@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
-from d2ext.modeling.backbone.freezing import FreezableStages, stages_to_freeze
+from d2ext.modeling.backbone.freezing import FreezableStages, configured_freeze_at, stages_to_freeze
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -92,7 +92,7 @@ class SwinTransformer(FreezableStages, Backbone):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         options = {key.lower(): value for key, value in cfg.MODEL.SWIN.items()}
-        options["freeze_at"] = cfg.MODEL.BACKBONE.FREEZE_AT
+        options["freeze_at"] = configured_freeze_at(cfg)
         return {"in_channels": input_shape.channels, **options}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.model_zoo.fetch import fetch
 from d2ext.model_zoo.timm_models import timm_model
-from d2ext.modeling.backbone.freezing import FreezableStages, stages_to_freeze
+from d2ext.modeling.backbone.freezing import FreezableStages, configured_freeze_at, stages_to_freeze
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -76,7 +76,7 @@ class TimmBackbone(FreezableStages, Backbone):
         options = {key.lower(): value for key, value in cfg.MODEL.TIMM.items()}
         return {
             "in_channels": input_shape.channels,
-            "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT,
+            "freeze_at": configured_freeze_at(cfg),
             **options,
         }
 
