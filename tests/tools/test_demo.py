@@ -18,7 +18,7 @@ def demo(*arguments):
 
 
 def test_a_mistake_is_one_message_and_exit_status_2():
-    done = demo("--config-file", "configs/none.yaml", "--input", "nothing here.jpg")
+    done = demo("--config-file", "configs/dyhead_swint.yaml", "--input", "nothing here.jpg")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]  # after warnings of libraries, if any
     assert last.startswith("error: --input nothing here.jpg: no such file")
