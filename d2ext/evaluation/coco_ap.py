@@ -39,16 +39,8 @@ class CocoAp(COCOEvaluator):
         return with_zeros(super().evaluate(img_ids), self.dataset_name)
 
 
-class RotatedCocoAp(RotatedCOCOEvaluator):
+class RotatedCocoAp(CocoAp, RotatedCOCOEvaluator):
     """Detectron2's evaluator of rotated boxes, with an AP of 0 as `CocoAp` has it."""
-
-    def __init__(self, dataset_name: str, **options: Any) -> None:
-        super().__init__(dataset_name, **options)
-        self.dataset_name = dataset_name
-
-    def evaluate(self, img_ids: Any = None) -> Results:
-        """Return the metrics by task; NaN where there are no objects to measure them by."""
-        return with_zeros(super().evaluate(img_ids), self.dataset_name)
 
 
 def with_zeros(results: Results, dataset_name: str) -> Results:
