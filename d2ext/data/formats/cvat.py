@@ -143,15 +143,7 @@ def _add(
     shapes: list[tuple[str, ElementTree.Element, str | None]],
 ) -> None:
     """Add an image with the shapes of it: record, element and label of each."""
-    image: Item = {
-        "file_name": str(file),
-        "image_id": len(dataset.images) + 1,
-        "width": size[0],
-        "height": size[1],
-        "annotated_in": str(dataset.path),
-        "annotations": [],
-    }
-    dataset.images.append(image)
+    image = dataset.add_image(file, size)
     for record, shape, label in shapes:
         found = _object(shape, size)
         if found is None or not label:

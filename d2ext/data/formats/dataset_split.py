@@ -58,6 +58,8 @@ class DatasetSplit:
         coco_file: a COCO file with exactly these objects, None where there is no such file.
         digest: hash of the file with the annotations; "" where they are in several files.
         encodings: number of annotation files by their encoding, those in UTF-8 aside.
+        polygons_near: true if the reader left out all polygons that
+            `d2ext.data.mask_validity.invalid_mask` would find far outside their image.
     """
 
     format: str
@@ -76,6 +78,7 @@ class DatasetSplit:
     coco_file: Path | None = None
     digest: str = ""
     encodings: Counter[str] = field(default_factory=Counter)
+    polygons_near: bool = False
 
     @property
     def num_annotations(self) -> int:
@@ -86,6 +89,29 @@ class DatasetSplit:
     def annotates_pixels(self) -> bool:
         """True for semantic and panoptic masks."""
         return self.task in PIXEL_TASKS
+
+    def add_image(
+        self, file: str | Path, size: tuple[int, int], annotated_in: str | Path = ""
+    ) -> Item:
+        """Append an image without objects, with the next id.
+
+        Args:
+            file: the image's path.
+            size: width and height in pixels.
+            annotated_in: the file with its annotations; "" for `path`.
+        Returns:
+            The new dict.
+        """
+        image: Item = {
+            "file_name": str(file),
+            "image_id": len(self.images) + 1,
+            "width": size[0],
+            "height": size[1],
+            "annotated_in": str(annotated_in or self.path),
+            "annotations": [],
+        }
+        self.images.append(image)
+        return image
 
     def describe(self) -> str:
         """Return one line: the format and how much is in it."""

@@ -68,14 +68,7 @@ def _image_issue(file: Path, image: Path | None) -> Issue:
 
 
 def _add_image(dataset: DatasetSplit, file: Path, path: Path | None, size: tuple[int, int]) -> None:
-    image = {
-        "file_name": str(path),
-        "image_id": len(dataset.images) + 1,
-        "width": size[0],
-        "height": size[1],
-        "annotated_in": str(file),
-    }
-    dataset.images.append(image)
+    image = dataset.add_image(str(path), size, file)
     image["annotations"] = [
         item
         for number, line in lines_or_issue(file, dataset, str(path))

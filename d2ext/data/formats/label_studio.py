@@ -159,15 +159,7 @@ def _add_image(
         what = "image not found" if missing else "unreadable image"
         dataset.issues.append(reading_issue(code, what, where, str(path or name)))
         return
-    image: Item = {
-        "file_name": str(path),
-        "image_id": len(dataset.images) + 1,
-        "width": size[0],
-        "height": size[1],
-        "annotated_in": str(dataset.path),
-        "annotations": [],
-    }
-    dataset.images.append(image)
+    image = dataset.add_image(path, size)
     for number, region in enumerate(regions, start=1):
         kind, value = _value(region)
         if kind in ("choices", "textarea", "rating"):

@@ -125,15 +125,8 @@ def _add_image(
             reading_issue("image-unreadable", "image of unknown size", str(file), name)
         )
         return
-    image: Item = {
-        "file_name": str(path or file.parent / name),
-        "image_id": len(dataset.images) + 1,
-        "width": int(size[0]),
-        "height": int(size[1]),
-        "annotated_in": str(file),
-        "annotations": [],
-    }
-    dataset.images.append(image)
+    shown = path or file.parent / name
+    image = dataset.add_image(shown, (int(size[0]), int(size[1])), file)
     groups: dict[tuple[str, str], Item] = {}  # shapes of one label and group_id: one object
     for number, shape in enumerate(shapes, start=1):
         found = _parse_shape(dataset, image, shape, number)

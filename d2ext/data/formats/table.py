@@ -163,16 +163,8 @@ def _image(
         where = f"{dataset.path}:{line}"
         dataset.issues.append(reading_issue(code, what, where, str(path or name)))
         return None
-    image = {
-        "file_name": str(path or index.folders[0] / name),
-        "image_id": len(dataset.images) + 1,
-        "width": int(size[0]),
-        "height": int(size[1]),
-        "annotated_in": str(dataset.path),
-        "annotations": [],
-    }
-    dataset.images.append(image)
-    return image
+    file = path or index.folders[0] / name
+    return dataset.add_image(file, (int(size[0]), int(size[1])))
 
 
 def _add(

@@ -175,15 +175,7 @@ def _add_image(
         issue = reading_issue(code, what, str(dataset.path), str(path or name))
         dataset.issues.append(issue)
         return
-    image: Item = {
-        "file_name": str(path),
-        "image_id": len(dataset.images) + 1,
-        "width": size[0],
-        "height": size[1],
-        "annotated_in": str(dataset.path),
-        "annotations": [],
-    }
-    dataset.images.append(image)
+    image = dataset.add_image(str(path), size)
     for number, region in enumerate(regions, start=1):
         record = f"{name}, region {number}"
         category = _name(_attributes(region).get(key)) if key else UNNAMED
