@@ -337,7 +337,10 @@ def _object_codes(
     for code, mask in invalid_boxes(raw, frames).items():
         found |= dict.fromkeys(boxed[mask].tolist(), code)
     for number, item in enumerate(objects):
-        if problem := invalid_mask(item.get("segmentation"), *sizes[owners[number]]):
+        segmentation = item.get("segmentation")
+        if segmentation and dataset.polygons_near and isinstance(segmentation, list):
+            continue
+        if problem := invalid_mask(segmentation, *sizes[owners[number]]):
             found.setdefault(number, problem[0])
     return found
 

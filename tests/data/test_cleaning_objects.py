@@ -5,11 +5,12 @@ import logging
 import math
 
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
 from d2ext.data import register_coco, write_dropped
-from d2ext.data.cleaning import drop_objects
-from d2ext.data.formats import DatasetSplit
+from d2ext.data.cleaning import clean, drop_objects
+from d2ext.data.formats import DatasetSplit, load_split
 from d2ext.errors import DataError, OutputError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
@@ -229,3 +230,26 @@ def test_objects_of_other_kinds_without_a_box_in_the_image_are_kept(tmp_path):
     cleaned, issues = drop_objects(dataset)
     assert [item["record"] for item in cleaned.images[0]["annotations"]] == [1]
     assert [issue.code for issue in issues] == ["box-empty"]
+
+
+@pytest.mark.parametrize("rotation", [0, 30])
+def test_polygons_that_the_reader_has_looked_at_are_not_looked_at_again(
+    tmp_path, monkeypatch, rotation
+):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    box = {"id": 2, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9], "area": 81, "iscrowd": 0}
+    masked = {**box, "id": 1, "segmentation": [[2, 2, 9, 2, 9, 9]]}
+    turned = {**box, "attributes": {"rotation": rotation}}
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 32, "height": 32}],
+        "annotations": [masked, turned],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document), encoding="utf-8")
+    dataset = load_split(tmp_path / "a.json", images=tmp_path)
+    seen = []
+    monkeypatch.setattr(
+        "d2ext.data.cleaning.invalid_mask", lambda mask, *_: seen.append(bool(mask))
+    )
+    clean(dataset)
+    assert any(seen) is bool(rotation)  # turned boxes became polygons after the reader's look

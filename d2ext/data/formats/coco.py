@@ -114,6 +114,7 @@ class _Reader:
             metadata=_metadata(document["categories"], images if task == "keypoints" else ()),
             category_ids=tuple(self.indices) if all(map(_is_int, self.indices)) else (),
             refusal=refused or unread_refusal(path, document, self.unread),
+            polygons_near=not self.turned,  # turned boxes become polygons unchecked
         )
         with_ids = not any(issue.code.startswith("object-id") for issue in ids)
         return dataset, self.is_complete and with_ids and not self.issues
