@@ -52,11 +52,9 @@ MUTATIONS = [
     Mutation("no barrier before bins are overwritten", ROI, BLOCK, "", 1),
     Mutation("no warp barrier after samples are found", ROI, WARP, ""),
     Mutation("no warp barrier before samples are overwritten", ROI, WARP, "", 1),
+    Mutation("a gradient without an atomic", ROI, "atomicAdd(image + at, ", "*(image + at) += ("),
     Mutation(
-        "a gradient without an atomic",
-        ROI,
-        "atomicAdd(image + pixel * shape.channels, ",
-        "*(image + pixel * shape.channels) += (",
+        "a sample of the bin before", ROI, "first_bin + own / each", "first_bin + own / (each + 1)"
     ),
     Mutation("no barrier after samples are found", CONV, BLOCK, ""),
     Mutation("no barrier before samples are overwritten", CONV, BLOCK, "", 1),

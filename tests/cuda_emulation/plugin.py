@@ -1,7 +1,7 @@
 """Pytest plugin: tests of the operators on emulated CUDA kernels.
 
 `python -m pytest -p tests.cuda_emulation.plugin tests/ops [--checked]`. Tensors stay on the CPU:
-the emulated kernels take the place of those for CPUs. Only tests that take the `device` fixture are
+the emulated kernels take the place of those for CPUs. Only tests that take the `device` fixture
 run, since these serve any device, and of them none that calls an operator hundreds of times or
 fills the tiles of a GPU, which the emulator makes small.
 """

@@ -21,7 +21,7 @@ _SMALL = {
     },
     "deform_conv2d/kernels.h": {"kChunk = 64": "kChunk = 32"},
     "nms_rotated/cuda.cu": {"kTableBytes = 64 << 20": "kTableBytes = 1"},
-    "roi_align/cuda.cu": {"kBins = 64": "kBins = 5"},
+    "roi_align/cuda.cu": {"kBins = 64": "kBins = 20"},
     "sigmoid_focal_loss/cuda.cu": {"kMostSums = 2048": "kMostSums = 2"},
 }
 

@@ -272,6 +272,7 @@ def test_autocast_casts_the_value_but_not_the_locations(device):
         ({"value": torch.rand(2, 69, 2, 8)}, r"must be \(2, Q, 2, 2, P, 2\)"),
         ({"spatial_shapes": [(6, 9)]}, "do not have 69 pixels"),
         ({"spatial_shapes": []}, "heights and widths"),
+        ({"spatial_shapes": [(1, 1)] * 69}, "may be 64 levels, got 69"),
         ({"spatial_shapes": [(6, 9), (0, 5)]}, "heights and widths"),
         ({"sampling_locations": torch.rand(2, 7, 3, 2, 4, 3)}, r"P, 2\) with at least"),
         ({"sampling_locations": torch.rand(1, 7, 3, 2, 4, 2)}, r"must be \(2, Q"),
