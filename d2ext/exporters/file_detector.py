@@ -1,6 +1,5 @@
-"""Inference with onnxruntime: an exported ONNX file as a detector of single images."""
+"""Inference with an exported file of any format, as a detector of single images."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +10,42 @@ from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
 from d2ext.data.image_reading import from_rgb
 from d2ext.errors import WeightsError
 from d2ext.exporters.detections import instances_of, to_image
-from d2ext.exporters.formats import METADATA_KEY, need_onnx, open_session
+from d2ext.exporters.formats import format_of, load, load_metadata
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
 
-class OnnxDetector:
+class FileDetector:
     """A file that `tools/export.py` wrote with NMS in it, called as a `Predictor` is.
 
     Args:
-        path: the ONNX file.
-        threads: threads of onnxruntime; 0 leaves their number to it.
+        path: the file, named by its format's suffix.
+        threads: threads of onnxruntime or OpenVINO; 0 leaves their number to it.
     Attributes:
         names: names of the classes.
     Raises:
-        WeightsError: the file is not such a file, or onnxruntime cannot run it.
+        WeightsError: the file is not such a file, or cannot be run.
+        ConfigError: a package that it needs is missing.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        need_onnx()
-        self.session = open_session(path, threads)
-        properties = self.session.get_modelmeta().custom_metadata_map
-        self.metadata: dict[str, Any] = json.loads(properties.get(METADATA_KEY, "{}"))
+        kind = format_of(path)
+        self.run = load(path, kind, threads)
+        self.metadata: dict[str, Any] = load_metadata(path, kind)
         if self.metadata.get("nms") != "inside":
             raise WeightsError(
-                f"{path}: not an ONNX file of tools/export.py with NMS in it: export it without "
+                f"{path}: not a file of tools/export.py with NMS in it: export it without "
                 "--nms none."
             )
         self.names: list[str] = self.metadata["classes"]
 
+    @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> Instances:
         """Detect on a (H, W, 3) RGB uint8 image; boxes, masks and keypoints are in its pixels."""
         images, resized = self.prepare(image)
-        arrays = self.session.run(None, {"images": images})
-        tensors = (torch.from_numpy(array[0]) for array in arrays)
-        outputs = dict(zip(self.metadata["outputs"], tensors, strict=True))
-        found = instances_of(outputs, resized)
-        if self.metadata["clip"]:
-            return to_image(found, *image.shape[:2])
-        found.pred_boxes.scale(image.shape[1] / resized[1], image.shape[0] / resized[0])
-        return Instances(image.shape[:2], **found.get_fields())
+        found = self.run(torch.from_numpy(images))
+        outputs = dict(zip(self.metadata["outputs"], (each[0] for each in found), strict=True))
+        return self._in_image(instances_of(outputs, resized), resized, image.shape[:2])
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         """Resize and pad a (H, W, 3) RGB uint8 image.
@@ -66,6 +61,16 @@ class OnnxDetector:
         padded[:] = self.metadata["padding"]
         padded[:height, :width] = resized
         return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]), (height, width)
+
+    def _in_image(
+        self, found: Instances, resized: tuple[int, int], size: tuple[int, ...]
+    ) -> Instances:
+        """Move detections from the input's pixels to those of the image, (height, width)."""
+        height, width = size
+        if self.metadata["clip"]:
+            return to_image(found, height, width)
+        found.pred_boxes.scale(width / resized[1], height / resized[0])
+        return Instances((height, width), **found.get_fields())
 
     def _resizing(self) -> T.Augmentation:
         metadata = self.metadata
