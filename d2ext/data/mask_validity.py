@@ -50,17 +50,23 @@ def invalid_run_lengths(mask: dict[str, Any], width: int, height: int) -> tuple[
     if list(mask["size"]) != [height, width]:
         size = f"mask of {mask['size'][1]} x {mask['size'][0]} pixels"
         return "mask-size", f"{size}, image {width} x {height}"
-    if problem := broken_run_lengths(mask, width, height):
+    runs, problem = _checked_runs(mask, width, height)
+    if problem:
         return "mask-polygon", problem
-    return None if _runs(_as_bytes(mask["counts"]))[1::2].any() else ("mask-empty", "no pixel")
+    return None if runs[1::2].any() else ("mask-empty", "no pixel")
 
 
 def broken_run_lengths(mask: dict[str, Any], width: int, height: int) -> str:
     """Say why compressed run lengths are no mask of this size in pixels; "" if they are one."""
+    return _checked_runs(mask, width, height)[1]
+
+
+def _checked_runs(mask: dict[str, Any], width: int, height: int) -> tuple[NDArray[np.int64], str]:
     try:
-        return broken_runs(_runs(_as_bytes(mask["counts"])), width, height)
+        runs = _runs(_as_bytes(mask["counts"]))
     except (TypeError, ValueError) as error:
-        return f"broken run lengths: {error}"
+        return np.empty(0, np.int64), f"broken run lengths: {error}"
+    return runs, broken_runs(runs, width, height)
 
 
 def broken_runs(runs: NDArray[np.int64], width: int, height: int) -> str:
