@@ -57,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.dataset:
         check_classes(predictor.names, dataset_stats([options.dataset]).class_names)
     with replacing(options.output) as temporary:
-        for line in export_model(options, cfg, predictor.model, predictor.names, temporary):
+        detect = _detector(predictor)
+        for line in export_model(options, cfg, predictor.model, predictor.names, temporary, detect):
             print(line)
-        for line in quantize_and_evaluate(options, _detector(predictor), temporary):
+        for line in quantize_and_evaluate(options, detect, temporary):
             print(line)
     print(f"written: {options.output}, {options.output.stat().st_size / 1e6:.1f} MB")
 

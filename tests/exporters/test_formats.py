@@ -12,7 +12,7 @@ from d2ext.exporters.exported_module import build_exported_module
 from d2ext.exporters.formats import METADATA, load, save
 from tests.helpers.detectors import some_images, tiny_detector
 
-BATCHES = [(1, 256, 256), (3, 320, 288)]
+BATCHES = [(1, 256, 256), (3, 301, 288), (1, 30, 150)]  # the last: one row of cells in most levels
 FIXED = [(1, 256, 320), (3, 256, 320)]
 
 

@@ -21,7 +21,6 @@ METADATA = {
     "shortest": 64,
     "longest": 100,
     "stride": 32,
-    "smallest": 64,
     "clip": True,
     "padding": [10.0, 20.0, 30.0],
     "nms": "inside",
@@ -78,10 +77,10 @@ def test_boxes_are_in_pixels_of_the_image_and_clipped_to_it(tmp_path):
 def test_small_images_are_padded_on_the_right_and_bottom(tmp_path):
     detector = OnnxDetector(write(tmp_path / "m.onnx", shortest=16))
     images, size = detector.prepare(np.full((16, 20, 3), 7, np.uint8))
-    assert (images.shape, size) == ((1, 3, 64, 64), (16, 20))
+    assert (images.shape, size) == ((1, 3, 32, 32), (16, 20))
     assert (images[0, :, :16, :20] == 7).all()
     assert images[0, :, 16:, 20:].reshape(3, -1).std() > 0
-    assert images[0, :, 63, 63].tolist() == [10, 20, 30]
+    assert images[0, :, 31, 31].tolist() == [10, 20, 30]
 
 
 @pytest.mark.parametrize(("kind", "size"), [("stretch", (64, 96)), ("letterbox", (64, 64))])
