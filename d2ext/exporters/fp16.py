@@ -12,8 +12,8 @@ LEARNED = {"Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul"}  # the layer
 def convert_to_fp16(source: Path, target: Path) -> None:
     """Convert `source` to `target`; inputs, outputs and metadata stay as they are.
 
-    What follows the last layers with weights decodes boxes, whose pixels 16 bits cannot hold: from
-    1024 on, they are whole numbers. It stays in 32 bits, and so does what computes regions to pool.
+    What follows the last layers with weights decodes boxes and stays in 32 bits, and so does what
+    computes regions to pool from: in 16 bits, pixels from 1024 on are whole numbers.
     """
     model = onnx.load(source)
     blocked = [node.name for node in _outside_network(model.graph)]
