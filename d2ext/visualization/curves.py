@@ -44,21 +44,25 @@ def read_metrics(metrics_json: str | Path) -> dict[str, Series]:
     A line that a kill cut short is skipped. If an iteration occurs twice, as after a resume, the
     later line counts.
     """
-    values: dict[str, dict[int, float]] = {}
+    values: dict[str, dict[float, float]] = {}
     for line in Path(metrics_json).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if not isinstance(row, dict) or "iteration" not in row:
-            continue
-        for key, value in row.items():
-            if isinstance(value, int | float) and key != "iteration":
-                values.setdefault(key, {})[row["iteration"]] = value
+        row = _parse_row(line)
+        iteration = row.pop("iteration", None)
+        for key, value in row.items() if isinstance(iteration, int | float) else ():
+            if isinstance(value, int | float):
+                values.setdefault(key, {})[iteration] = value
     return {key: _as_series(points) for key, points in values.items()}
 
 
-def _as_series(points: dict[int, float]) -> Series:
+def _parse_row(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line, parse_int=float)  # whole numbers may be larger than any float
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _as_series(points: dict[float, float]) -> Series:
     ordered = sorted(points.items())
     return np.array([i for i, _ in ordered]), np.array([float(v) for _, v in ordered])
 
