@@ -1,6 +1,5 @@
 """Load a config: YAML with `_BASE_`, plugins, d2ext's sections, then overrides."""
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from d2ext.config.paths import find_config, shipped_config
 from d2ext.config.plain_yaml import parse_yaml
 from d2ext.config.plugins import add_plugin
 from d2ext.errors import ConfigError
+from d2ext.text import did_you_mean
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_defaults
 
@@ -210,11 +210,10 @@ def _check_known(known: Mapping[str, Any], key: str, source: str) -> None:
         raise ConfigError(f"{source}: {key} follows a KEY VALUE pair; flags come before them.")
     section = key.rpartition(".")[0].upper()
     # Keys are upper case, and so is what is meant by another case.
-    near = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.0)
-    hint = f"did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(key.upper(), known, cutoff=0.0)
     if section and not any(k.startswith(f"{section}.") for k in known):
         hint += f" If a project defines {section}, name the project under PLUGINS."
-    raise ConfigError(f"{source}: unknown key {key}; {hint}")
+    raise ConfigError(f"{source}: unknown key {key}{hint}")
 
 
 def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:

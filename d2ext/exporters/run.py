@@ -12,8 +12,8 @@ from d2ext.exporters.accuracy import average_precision
 from d2ext.exporters.check import Detect, ExportError, compare, compare_pipelines
 from d2ext.exporters.exported_module import ExportedModule, build_exported_module
 from d2ext.exporters.exporter import Exporter, MaskExporter, exporter_for
-from d2ext.exporters.file_inference import FileDetector
-from d2ext.exporters.formats import SUFFIXES, load, need_onnx, save
+from d2ext.exporters.file_detector import FileDetector
+from d2ext.exporters.formats import ONNX_BASED, SUFFIXES, load, need_packages, save
 from d2ext.exporters.metadata import LETTERBOX, Metadata, describe
 from d2ext.exporters.proposal_network import ProposalExporter
 from d2ext.exporters.sample_inputs import sample_batches, sample_images
@@ -58,8 +58,7 @@ def check_options(options: ExportOptions) -> None:
         ConfigError: the suffix of the output is not the format's.
         ExportError: packages that the format needs are not installed.
     """
-    if options.format == "onnx":
-        need_onnx()
+    need_packages(options.format)
     suffix = SUFFIXES[options.format]
     if options.output.suffix.lower() != suffix or options.output.is_dir():
         raise ConfigError(
@@ -100,7 +99,7 @@ def export_model(
         exporter,
         options.nms,
         options.decode,
-        for_onnx=options.format == "onnx",
+        for_onnx=options.format in ONNX_BASED,
         paste=options.paste,
     ).eval()
     size = _input_size(options, cfg, module)
@@ -135,18 +134,16 @@ def quantize_and_evaluate(options: ExportOptions, detect: Detect, path: Path) ->
     """
     if not (options.calibration or options.dataset):
         return
-    # Imported here, since other formats do without ONNX Runtime.
-    from d2ext.exporters.onnx_inference import OnnxDetector
-
-    exported = OnnxDetector(path)
-    detectors: dict[str, Detect] = {"PyTorch": detect, "ONNX": exported}
+    exported = FileDetector.open(path)
+    name = "OpenVINO" if options.format == "openvino" else "ONNX"
+    detectors: dict[str, Detect] = {"PyTorch": detect, name: exported}
     if options.calibration:
         from d2ext.exporters.int8 import quantize
 
         files = options.calibration[:: -(-len(options.calibration) // CALIBRATION)]
         images = (read_image(str(file), format="RGB") for file in files)
         quantize(path, path, (exported.prepare(image)[0] for image in images))
-        detectors["INT8"] = OnnxDetector(path)
+        detectors["INT8"] = FileDetector.open(path)
         yield f"8 bits: ranges from {len(files)} images"
     if options.dataset:
         for name, detector in detectors.items():

@@ -24,7 +24,7 @@ def annotate(
     Args:
         image: (H, W, 3) RGB, uint8.
         instances: `pred_boxes`, `pred_classes`, `scores` and, where there, `pred_masks` and
-            `pred_keypoints`, in pixels of `image`.
+            `pred_keypoints`, in pixels of `image`; `track_ids` choose the colours.
         metadata: `thing_classes` names and `thing_colors` colours the classes; both may be missing.
         scale: size of the result relative to `image`.
 
@@ -49,10 +49,19 @@ def marks_of_instances(instances: Instances, metadata: NamedClasses) -> list[Mar
         _predicted(*row, metadata)
         for row in zip(boxes, classes, found.scores.tolist(), masks, strict=True)
     ]
+    if found.has("track_ids"):
+        pairs = zip(marks, found.track_ids.tolist(), strict=True)
+        marks = [_tracked(mark, number) for mark, number in pairs]
     if not found.has("pred_keypoints"):
         return marks
     points = found.pred_keypoints[:, :, :2].tolist()
     return [replace(mark, points=own) for mark, own in zip(marks, points, strict=True)]
+
+
+def _tracked(mark: Mark, number: int) -> Mark:
+    """Colour and label a mark by the number of its track."""
+    text = f"#{number} {mark.text}"
+    return replace(mark, color=color_of(number, {}), text=text, short=f"#{number}")
 
 
 def marks_of_results(

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from d2ext.cli.export import main
 from d2ext.errors import ConfigError, DataError
 from d2ext.exporters import check
+from d2ext.exporters import run as export_run
 from d2ext.exporters.check import ExportError
 from d2ext.exporters.formats import METADATA
 from tests.helpers.detectors import tiny_detector
@@ -97,3 +99,30 @@ def test_a_data_set_that_is_not_there_is_named_before_the_export(run, tmp_path):
     with pytest.raises(DataError, match=r"none\.json"):
         run("--evaluate", "none.json:images", output="model.onnx", kind="onnx")
     assert not list(tmp_path.glob("model*"))
+
+
+def test_openvino_writes_both_of_its_files_or_none(run, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+
+    def write_parts(options, cfg, model, names, path):
+        path.write_text("graph")
+        path.with_suffix(".bin").write_text("weights")
+        yield "compared"
+        if broken:
+            raise ExportError("differs")
+
+    monkeypatch.setattr(export_run, "export_model", write_parts)
+    broken = True
+    with pytest.raises(ExportError):
+        run(output="model.xml", kind="openvino")
+    assert not list(tmp_path.glob("*model*"))
+    broken = False
+    run(output="model.xml", kind="openvino")
+    assert (tmp_path / "model.xml").read_text() == "graph"
+    assert (tmp_path / "model.bin").read_text() == "weights"
+
+
+def test_a_missing_package_is_one_message(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ConfigError, match="--format openvino needs the package openvino: pip"):
+        run(output="model.xml", kind="openvino")

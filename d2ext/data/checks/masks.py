@@ -25,14 +25,15 @@ _OBJECTS = 1 << 15  # objects whose polygons become arrays at once: some tens of
 
 def check_masks(context: CheckContext) -> None:
     """Check each mask, then compare those of one image."""
-    masked = np.array([bool(item.get("segmentation")) for item in context.objects], dtype=bool)
+    masks = [item.get("segmentation") for item in context.objects]
+    masked = np.fromiter(map(bool, masks), bool, len(masks))
     if not masked.any():
         return
-    for number, item in enumerate(context.objects):
-        # An empty mask is one that the reader has reported as broken.
-        if item.get("segmentation") is None and not context.crowd[number]:
-            context.add_object("mask-missing", number, "a box without a mask")
-    polygons = np.array([isinstance(o.get("segmentation"), list) for o in context.objects])
+    # An empty mask is one that the reader has reported as broken.
+    missing = np.array([mask is None for mask in masks]) & ~context.crowd
+    for number in np.flatnonzero(missing).tolist():
+        context.add_object("mask-missing", number, "a box without a mask")
+    polygons = np.array([isinstance(mask, list) for mask in masks])
     masked &= _near(context, masked & context.usable & polygons)
     mask_boxes = np.full((len(context.objects), 4), np.nan)
     _check_polygons(context, np.flatnonzero(masked & context.usable & polygons), mask_boxes)
@@ -65,8 +66,8 @@ def _check_run_lengths(context: CheckContext, number: int) -> Floats:
         context.add_object(problem[0], number, problem[1])
         return np.full(4, np.nan)
     x, y, w, h = coco_mask.toBbox(mask).tolist()
-    pixels = coco_mask.decode(mask)
     if not context.crowd[number]:
+        pixels = coco_mask.decode(mask)
         # Labelling the parts of the whole image would take far longer.
         inside = np.ascontiguousarray(pixels[int(y) : int(y + h), int(x) : int(x + w)])
         _report_parts(context, number, cv2.connectedComponents(inside, connectivity=4)[0] - 1)

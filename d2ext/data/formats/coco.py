@@ -14,6 +14,7 @@ from d2ext.data.formats.coco_document import (
     with_coco_keys,
 )
 from d2ext.data.formats.coco_geometry import (
+    are_near_polygons,
     is_named_point,
     mask_box,
     parse_box,
@@ -94,7 +95,8 @@ class _Reader:
         start_reading([image["file_name"] for image in images])
         self.by_id = {image["image_id"]: image for image in images}
         self.by_text = {str(image["image_id"]): image for image in images}
-        ids, refused = id_issues(str(path), document), refusal(path, document)
+        ids = id_issues(str(path), document)
+        refused = refusal(path, document, ids)
         self._add_all(document["annotations"])
         notes = [group] if group else []
         if self.turned:
@@ -134,16 +136,15 @@ class _Reader:
         # Nearly a million calls at COCO's size: nothing is called that a sound item does not need.
         get = item.get
         image_id, category_id, given = get("image_id"), get("category_id"), get("segmentation")
-        if isinstance(given, list) and [] in given:
-            # Exporters write [[]] for no mask, as for a box.
-            given, self.is_complete = [part for part in given if part != []], False
         image = self.by_id.get(image_id) if isinstance(image_id, IDS) else None
         category = self.indices.get(category_id) if isinstance(category_id, IDS) else None
         if image is None or category is None:
             image, category = self._by_other_type(image_id, category_id)
-        if given and isinstance(given, (list, str)) and not _is_polygons(given):
-            given, self.is_complete = _as_polygons(given), False
-        segmentation = parse_segmentation(given, image) if given and image is not None else None
+        segmentation = given
+        if image is None or not given:
+            segmentation = None
+        elif not are_near_polygons(given, image["width"], image["height"]):
+            given, segmentation = self._parse_mask(given, image)
         box = parse_box(get("bbox"), segmentation)
         if image is None or category is None or box is None:
             self._leave_out(item, number, image, category)
@@ -160,7 +161,8 @@ class _Reader:
         image["annotations"].append(found)
         if given:
             found["segmentation"] = segmentation or []
-            self._check_mask(given, segmentation, found["record"], image)
+            if segmentation is not given:
+                self._check_mask(given, segmentation, found["record"], image)
         area = get("area")
         if isinstance(area, (int, float)) and math.isfinite(area):
             found["area"] = area
@@ -174,6 +176,15 @@ class _Reader:
             self._add_rest(item, found, image)
         if "keypoints" not in found or "num_keypoints" not in item:
             self.has_points = False
+
+    def _parse_mask(self, given: Any, image: Item) -> tuple[Any, Any]:
+        """Return a mask as the file has it, without what exporters write for none; and parsed."""
+        if isinstance(given, list) and [] in given:
+            # Exporters write [[]] for no mask, as for a box.
+            given, self.is_complete = [part for part in given if part != []], False
+        if given and isinstance(given, (list, str)) and not _is_polygons(given):
+            given, self.is_complete = _as_polygons(given), False
+        return given, parse_segmentation(given, image) if given else None
 
     def _check_mask(self, given: Any, segmentation: Any, record: Any, image: Item) -> None:
         if segmentation is None:

@@ -11,6 +11,25 @@ from d2ext.data.formats.values import as_numbers
 from d2ext.data.mask_validity import broken_run_lengths, broken_runs, is_near
 
 
+def are_near_polygons(values: Any, width: int, height: int) -> bool:
+    """Return true for a list of polygons that need neither parsing nor cleaning.
+
+    Args:
+        width, height: of the image, in pixels; see `d2ext.data.mask_validity.is_near`.
+    """
+    if not isinstance(values, list):
+        return False
+    try:
+        for value in values:
+            if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
+                return False
+            if not is_near(value, width, height):
+                return False
+    except (TypeError, OverflowError):  # not all of them are numbers
+        return False
+    return True
+
+
 def parse_segmentation(value: Any, image: Item) -> Any:
     """Validate polygons and lists of run lengths, which the C code of pycocotools does not.
 

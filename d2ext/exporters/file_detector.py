@@ -1,19 +1,19 @@
-"""An exported file as a detector of single images, fed and read as its metadata say."""
+"""An exported file of any format as a detector of single images, fed as its metadata say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
 from d2ext.data.image_reading import from_rgb
+from d2ext.errors import WeightsError
 from d2ext.exporters.detections import instances_of, to_image
+from d2ext.exporters.formats import Run, format_of, load, load_metadata
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
-
-Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class FileDetector:
@@ -22,12 +22,35 @@ class FileDetector:
     Args:
         run: the file as a function of (1, C, H, W) float32 pixels.
         metadata: those of the file.
+    Attributes:
+        names: names of the classes.
     """
 
     def __init__(self, run: Run, metadata: Mapping[str, Any]) -> None:
         self.run, self.metadata = run, metadata
+        self.names: list[str] = metadata["classes"]
 
-    @torch.no_grad()
+    @classmethod
+    def open(cls, path: Path, threads: int = 0) -> "FileDetector":
+        """Open a file, named by its format's suffix.
+
+        Args:
+            threads: threads of onnxruntime or OpenVINO; 0 leaves their number to it.
+        Raises:
+            WeightsError: the file is not such a file, or cannot be run.
+            ConfigError: a package that it needs is missing.
+        """
+        kind = format_of(path)
+        run = load(path, kind, threads)
+        metadata = load_metadata(path, kind)
+        if metadata.get("nms") != "inside":
+            raise WeightsError(
+                f"{path}: not a file of tools/export.py with NMS in it: export it without "
+                "--nms none."
+            )
+        return cls(run, metadata)
+
+    @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> Instances:
         """Detect on a (H, W, 3) RGB uint8 image; boxes, masks and keypoints are in its pixels."""
         images, resized = self.prepare(image)

@@ -8,13 +8,14 @@ from d2ext.data.augmentation.resize import ResizeShortestEdge
 from d2ext.exporters import exporter_for
 from d2ext.exporters.check import compare_pipelines
 from d2ext.exporters.exported_module import build_exported_module
-from d2ext.exporters.file_inference import FileDetector
+from d2ext.exporters.file_detector import FileDetector
 from d2ext.exporters.formats import load, save
 from tests.exporters.test_rcnn import PYRAMID
 from tests.helpers.detectors import some_images, tiny_detector
 from tests.helpers.runtime_rcnn import tiny_model
 
 METADATA = {
+    "classes": [],
     "channel_order": "BGR",
     "resize": "shortest_edge",
     "size": None,
