@@ -228,6 +228,8 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(tmp_path):
         (["oeil droit", "oeil gauche"], [("oeil gauche", "oeil droit")]),
         (["ojo_izquierdo", "ojo_derecho"], [("ojo_izquierdo", "ojo_derecho")]),
         (["左眼", "右眼"], [("左眼", "右眼")]),
+        (["Auge_li", "Auge_re"], [("Auge_li", "Auge_re")]),
+        (["lewe oko", "prawe oko"], [("lewe oko", "prawe oko")]),
         (["left_eye", "nose"], []),
         (["tail", "trail"], []),
     ],
