@@ -1,6 +1,6 @@
 """Choose the device of a process, and wrap models for it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -52,7 +52,7 @@ def check_available(wanted: str) -> None:
     For a device that someone asks for. The GPU of Detectron2's defaults is another matter: see
     `choose_device`.
     """
-    found = {
+    found: dict[str, Callable[[], bool]] = {
         "cuda": torch.cuda.is_available,
         "mps": torch.backends.mps.is_available,
         "xpu": torch.xpu.is_available,
