@@ -80,6 +80,7 @@ def test_a_file_that_differs_from_the_model_does_not_replace_what_was_there(
         (("--nms", "inside", "--decode", "none"), {}, "--nms none"),
         (("--size", "250", "320"), {}, "multiples of 32"),
         (("--int8",), {}, "--int8 needs --format onnx"),
+        (("--fp16",), {}, "--fp16 needs --format onnx"),
         (("--evaluate", "a.json:b"), {}, "--evaluate needs --format onnx"),
     ],
 )
