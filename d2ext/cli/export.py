@@ -58,13 +58,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = Predictor(cfg)
     if options.dataset:
         check_classes(predictor.names, dataset_stats([options.dataset]).class_names)
+    detect = _detector(predictor)
     with ExitStack() as stack:
         if options.format == "openvino":  # writes the weights to a second file of the same stem
             stack.enter_context(replacing(options.output.with_suffix(".bin")))
         temporary = stack.enter_context(replacing(options.output))
-        for line in export_model(options, cfg, predictor.model, predictor.names, temporary):
+        for line in export_model(options, cfg, predictor.model, predictor.names, temporary, detect):
             print(line)
-        for line in quantize_and_evaluate(options, _detector(predictor), temporary):
+        for line in quantize_and_evaluate(options, detect, temporary):
             print(line)
     print(f"written: {options.output}, {file_size(options.output) / 1e6:.1f} MB")
 

@@ -1,8 +1,9 @@
 """Comparison of an exported file with the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +11,8 @@ from d2ext.errors import UserError
 from d2ext.exporters.exported_module import Detections, ExportedModule
 from d2ext.exporters.formats import Run
 from detectron2.structures import Instances
+
+Detect = Callable[[np.ndarray], Instances]
 
 BOX_TOLERANCE = 0.05  # pixels
 SCORE_TOLERANCE = 1e-4
@@ -58,6 +61,28 @@ def compare(
             found.append(compare_tensors(module.output_names, given, module(images), factor))
         size = " x ".join(map(str, images.shape))
         found[-1].text = f"{size}: {found[-1].text}"
+    return found
+
+
+@torch.no_grad()
+def compare_pipelines(
+    given: Detect, expected: Detect, images: Sequence[np.ndarray], factor: float = 1.0
+) -> list[Difference]:
+    """Compare the boxes of whole images, resizing and padding included.
+
+    Args:
+        given: the file, fed as its metadata say.
+        expected: the model as `tools/demo.py` calls it.
+        images: (H, W, 3) RGB uint8.
+        factor: what the tolerances are multiplied by.
+    """
+    found: list[Difference] = []
+    for image in images:
+        own, wanted = given(image), expected(image)
+        batch = own.pred_boxes.tensor[None], own.scores[None], own.pred_classes[None]
+        found.append(compare_detections(batch, [wanted], factor=factor))
+        height, width = image.shape[:2]
+        found[-1].text = f"image of {height} x {width} pixels: {found[-1].text}"
     return found
 
 
@@ -129,6 +154,8 @@ def _differences(
         own: the file's outputs for the image, (N, ...) each.
         wanted: one detection of the model.
     """
+    if not len(own[0]):
+        return dict.fromkeys(("boxes", "scores", *regions), torch.inf)
     apart = (own[0] - wanted.pred_boxes.tensor).abs().amax(1)
     apart = apart.where(own[2] == wanted.pred_classes, torch.inf)
     by_score = (own[1] - wanted.scores).abs()

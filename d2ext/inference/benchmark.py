@@ -169,7 +169,7 @@ def _row(found: Measurement) -> tuple[str, ...]:
 
 def _open(model: str, config: str, device: str, threads: int) -> TimedDetector:
     if Path(model).suffix.lower() in SUFFIXES.values():
-        return TimedDetector(FileDetector(Path(model), threads), format_of(Path(model)))
+        return TimedDetector(FileDetector.open(Path(model), threads), format_of(Path(model)))
     values = {"MODEL.WEIGHTS": model, "MODEL.DEVICE": device}
     pairs = [text for key, value in values.items() if value for text in (key, value)]
     return TimedDetector(Predictor(load_trained_config(config, pairs)), "pytorch")

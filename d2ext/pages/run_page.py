@@ -1,8 +1,8 @@
 """HTML page about a run: curves, speed, AP per class, confusion matrix, mistakes."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ import numpy as np
 
 from d2ext.config import load_config
 from d2ext.data import register_datasets
+from d2ext.data.detection_files import read_detections, sizes_by_id
 from d2ext.data.image_reading import read_image
 from d2ext.errors import DataError
 from d2ext.evaluation.confusion import IOU, DetectionMatch, confusion_matrix, match_detections
 from d2ext.evaluation.precision_recall import Precision, measure
+from d2ext.files import broken_results
 from d2ext.pages import charts
 from d2ext.pages.crops import crop
 from d2ext.pages.page import Page
@@ -73,8 +75,22 @@ def write_run_page(folder: Path, path: Path) -> None:
         for file_name in _SECTIONS:
             results = folder / "inference" / name / file_name
             if results.is_file():
-                _SECTIONS.get(file_name, "results")(page, name, results)
+                with naming_results(results):
+                    _SECTIONS.get(file_name, "results")(page, name, results)
     page.write(path)
+
+
+@contextmanager
+def naming_results(path: Path) -> Iterator[None]:
+    """Name the file of results where its JSON has other values than an evaluation writes.
+
+    Raises:
+        OutputError: in place of errors of keys, types and values.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise broken_results(path, f"{type(error).__name__}: {error}") from error
 
 
 def _add_head(page: Page, folder: Path, cfg: CfgNode) -> None:
@@ -152,8 +168,8 @@ def _curves(series: charts.Series, best_metric: str) -> Iterator[tuple[str, str,
 
 def _add_detections(page: Page, name: str, path: Path) -> None:
     """Add AP, confusion matrix and mistakes of detections in COCO's results format."""
-    results = json.loads(path.read_text(encoding="utf-8"))
     records, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
+    results = read_detections(path, sizes_by_id(records))
     page.heading(f"Detections on {name}")
     page.text(f"{len(records)} images, {len(results)} detections.", "faint")
     if not results:

@@ -1,6 +1,5 @@
 """Picture of predictions on validation images, next to their ground truth."""
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from d2ext.data.detection_files import read_detections, sizes_by_id
 from d2ext.data.image_reading import read_image
 from d2ext.files import replacing
 from d2ext.visualization.drawing import Color, Mark, NamedClasses, class_name, color_of, draw
@@ -42,7 +42,7 @@ def save_predictions(
     """
     records = DatasetCatalog.get(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
-    found = json.loads(Path(results).read_text(encoding="utf-8"))
+    found = read_detections(Path(results), sizes_by_id(records))
     threshold = score_threshold(found, sum(_num_objects(record) for record in records))
     shown = [records[i] for i in spread(len(records), count)]
     by_image = defaultdict(list)
