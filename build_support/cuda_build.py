@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Ampere to Hopper; the driver translates PTX for later GPUs.
-WITHOUT_A_GPU = "8.0 8.6 8.9 9.0+PTX"
+# Turing to Blackwell, as far as the compiler knows them. The driver translates PTX for later GPUs.
+WITHOUT_A_GPU = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 
 
 def is_wanted() -> bool:
@@ -75,7 +75,9 @@ def compile_all(
 def _targets() -> list[str]:
     """Return nvcc's flags for TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX"), by default for this GPU."""
     listed = os.environ.get("TORCH_CUDA_ARCH_LIST")
-    listed = listed or " ".join(_present_architectures()) or WITHOUT_A_GPU
+    listed = listed or " ".join(_present_architectures() or _known_architectures())
+    if not listed:
+        raise OSError("nvcc lists no GPU that is known: set TORCH_CUDA_ARCH_LIST, such as 9.0")
     flags = []
     for name in re.split(r"[;,\s]+", listed.strip()):
         match = re.fullmatch(r"(\d+)\.(\d[af]?)(\+PTX)?", name)
@@ -86,6 +88,15 @@ def _targets() -> list[str]:
         if match[3]:
             flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
     return flags
+
+
+def _known_architectures(run: Callable = subprocess.run) -> list[str]:
+    """Return those of WITHOUT_A_GPU that nvcc compiles for, the last one also as PTX."""
+    home = toolkit()
+    nvcc = "nvcc" if home is None else str(home / "bin/nvcc")
+    answer = run([nvcc, "--list-gpu-code"], capture_output=True, text=True).stdout
+    known = [one for one in WITHOUT_A_GPU if f"sm_{one.replace('.', '')}" in answer.split()]
+    return [*known[:-1], *(f"{one}+PTX" for one in known[-1:])]
 
 
 def _present_architectures(run: Callable = subprocess.run) -> list[str]:

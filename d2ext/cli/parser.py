@@ -16,7 +16,10 @@ from d2ext.text import did_you_mean
 _SECTIONS = "DATALOADER|DATASETS|GLOBAL|INPUT|LOGGING|MODEL|SOLVER|TEST"
 _SINGLE = "AUTO|CUDNN_BENCHMARK|FLOAT32_PRECISION|OUTPUT_DIR|PLUGINS|SEED|VIS_PERIOD"
 _CONFIG_KEY = re.compile(rf"({_SECTIONS})(\.\w+)+|{_SINGLE}")
-_SCRIPTS = {"train_net": "d2ext-train"}  # the others are d2ext-<tool>
+_SCRIPTS = {
+    "train_net": "d2ext-train",
+    "benchmark_models": "d2ext-benchmark",
+}  # the others are d2ext-<tool>
 
 
 def program(tool: str) -> str:

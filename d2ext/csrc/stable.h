@@ -20,13 +20,13 @@ inline Tensor reordered(const Tensor& tensor, const std::vector<int64_t>& order)
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// out = left x right, all two-dimensional.
-inline void mm_out(const Tensor& out, const Tensor& left, const Tensor& right) {
+// out = left x right for each item of a batch; all are three-dimensional.
+inline void bmm_out(const Tensor& out, const Tensor& left, const Tensor& right) {
   std::array<StableIValue, 3> stack{
       torch::stable::detail::from(left), torch::stable::detail::from(right),
       torch::stable::detail::from(out)};
   STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+      torch_call_dispatcher("aten::bmm", "out", stack.data(), TORCH_ABI_VERSION));
   (void)torch::stable::detail::to<Tensor>(stack[0]);  // releases the returned reference to out
 }
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from d2ext.data.detection_files import read_detections, sizes_by_id
 from d2ext.data.image_reading import read_image
 from d2ext.files import replacing
-from d2ext.visualization.drawing import Color, Mark, NamedClasses, class_name, color_of, draw
+from d2ext.visualization.drawing import Color, Mark, NamedClasses, color_of, draw, label_of
 from d2ext.visualization.fonts import font_file
 from d2ext.visualization.marks import marks_of_annotations, marks_of_results
 from d2ext.visualization.results import register_results_picture
@@ -135,7 +135,7 @@ class _Sheet:
         """Draw the classes of the annotations shown, as many as fit into one line."""
         x, y = float(_MARGIN), 64
         for class_id in sorted(self.classes):
-            name = class_name(class_id, metadata)
+            name = label_of(class_id, metadata)
             font = ImageFont.truetype(font_file(name), 15)
             width = pen.textlength(name, font=font)
             if x + width + 60 > _WIDTH:

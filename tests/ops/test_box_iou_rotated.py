@@ -8,6 +8,7 @@ from torch import Tensor
 
 from d2ext.ops import box_iou_rotated, matched_iou_rotated, reference
 from tests.helpers.op_export import check_export
+from tests.helpers.op_inputs import FLOATS, unaligned
 from tests.helpers.rotated_boxes import shapely_iou, some_boxes
 
 
@@ -223,6 +224,14 @@ def test_half_types_are_computed_in_float32(dtype, function, device):
     expected = gradients(function, boxes1.float(), boxes2.float())
     for half, grad in zip(gradients(function, boxes1, boxes2), expected, strict=True):
         torch.testing.assert_close(half, grad.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_unaligned_boxes_give_the_same_iou(dtype, device):
+    boxes1, boxes2 = some_boxes(6, 1, dtype, device), some_boxes(33, 2, dtype, device)
+    expected = gradients(box_iou_rotated, boxes1, boxes2)
+    found = gradients(box_iou_rotated, unaligned(boxes1), unaligned(boxes2))
+    torch.testing.assert_close(found, expected)
 
 
 def test_strided_boxes_give_the_same_iou(device):

@@ -5,6 +5,7 @@ import torch
 
 from d2ext.ops import reference, rotated_corners
 from tests.helpers.op_export import check_export
+from tests.helpers.op_inputs import FLOATS, assert_rounds_to
 from tests.helpers.rotated_boxes import some_boxes
 
 
@@ -49,11 +50,11 @@ def test_double_backward_raises(device):
         torch.autograd.grad(grad.sum(), boxes)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_other_dtypes_differ_only_by_rounding(dtype, device):
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_every_dtype_differs_from_the_reference_by_rounding(dtype, device):
     boxes = some_boxes(50, dtype=dtype, device=device).requires_grad_()
     exact = boxes.detach().double().requires_grad_()
-    own, expected = rotated_corners(boxes), rotated_corners(exact)
+    own, expected = rotated_corners(boxes), reference.rotated_corners(exact)
     assert own.dtype == dtype
     torch.testing.assert_close(own.double(), expected, rtol=torch.finfo(dtype).eps, atol=1e-4)
     (own,), (expected,) = (
@@ -61,8 +62,7 @@ def test_other_dtypes_differ_only_by_rounding(dtype, device):
         for corners, leaf in ((own.double(), boxes), (expected, exact))
     )
     assert own.dtype == dtype
-    error = (own.double() - expected).abs().max() / expected.abs().max()
-    assert error < 4 * torch.finfo(dtype).eps
+    assert_rounds_to(own, expected, dtype, 4)
 
 
 def test_strided_boxes_give_the_same_corners(device):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from d2ext.ops import EXTENSION_STATE, reference, sigmoid_focal_loss
 from tests.helpers.op_export import check_export
+from tests.helpers.op_inputs import FLOATS, unaligned
 
 NUM_CLASSES = 5
 # Nothing, one number, a tile's rest, several tiles and chunks.
@@ -158,6 +159,15 @@ def test_targets_of_another_dtype_are_converted(dtype, device):
     wanted = one_hot(some_classes(inputs), NUM_CLASSES)
     expected = sigmoid_focal_loss(inputs, wanted)
     torch.testing.assert_close(sigmoid_focal_loss(inputs, wanted.to(dtype)), expected)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_unaligned_logits_give_the_same_result(dtype, device):
+    inputs = logits(6, NUM_CLASSES, device=device, dtype=dtype)
+    expected = with_gradient(sigmoid_focal_loss, inputs, some_classes(inputs))
+    shifted = unaligned(inputs).requires_grad_()
+    found = with_gradient(sigmoid_focal_loss, shifted, some_classes(inputs))
+    torch.testing.assert_close(found, expected)
 
 
 def test_memory_format_does_not_change_the_result(device):

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,9 +99,25 @@ def test_each_source_is_compiled_for_the_listed_architectures(
 )
 def test_default_architectures_are_the_present_gpu_or_a_list(cuda_build, monkeypatch, gpus, last):
     monkeypatch.setattr(cuda_build, "_present_architectures", lambda: gpus)
+    monkeypatch.setattr(cuda_build, "_known_architectures", lambda: ["8.0", "9.0+PTX"])
     targets = cuda_build._targets()
     assert targets[-1] == last
     assert (len(targets) == 1) == bool(gpus)
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("sm_75 sm_80 sm_86 sm_89 sm_90 sm_100 sm_120 sm_121", "7.5 8.0 8.6 8.9 9.0 10.0 12.0+PTX"),
+        ("sm_70 sm_75 sm_80 sm_86 sm_89 sm_90", "7.5 8.0 8.6 8.9 9.0+PTX"),
+        ("", ""),
+    ],
+)
+def test_known_architectures_are_those_that_nvcc_lists(cuda_build, listed, expected):
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        return SimpleNamespace(stdout=listed.replace(" ", "\n"))
+
+    assert " ".join(cuda_build._known_architectures(run)) == expected
 
 
 def test_an_unknown_architecture_raises(cuda_build, monkeypatch):

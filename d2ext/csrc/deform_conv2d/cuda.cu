@@ -36,11 +36,9 @@ class DeformConv {
     const Tensor rows = torch::stable::view(output, {shape_.rows(), shape_.out_channels});
     for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
       const Tensor columns = sample(first);
-      for (int64_t group = 0; group < shape_.groups; ++group) {
-        mm_out(
-            part(rows, first, columns.size(1), group), torch::stable::select(columns, 0, group),
-            torch::stable::transpose(torch::stable::select(kernels_, 0, group), 0, 1));
-      }
+      bmm_out(
+          tile_of(rows, first, columns.size(1)), columns,
+          torch::stable::transpose(kernels_, 1, 2));
     }
     if (bias) {
       const Tensor terms = torch::stable::contiguous(*bias);
@@ -65,12 +63,9 @@ class DeformConv {
         masks_ ? torch::stable::empty_like(*masks_) : torch::stable::new_empty(offsets_, {0})};
     for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
       const Tensor columns = sample(first);
-      for (int64_t group = 0; group < shape_.groups; ++group) {
-        const Tensor some = part(grad_rows, first, columns.size(1), group);
-        const Tensor own = torch::stable::select(columns, 0, group);
-        add_kernels(some, own, group, grads);
-        mm_out(own, some, torch::stable::select(kernels_, 0, group));  // now their gradient
-      }
+      const Tensor some = tile_of(grad_rows, first, columns.size(1));
+      add_kernels(some, columns, grads);
+      bmm_out(columns, some, kernels_);  // now their gradient
       scatter_back(first, columns, grads);
     }
     return grads;
@@ -81,10 +76,11 @@ class DeformConv {
     return torch::stable::contiguous(torch::stable::to(tensor, kScalarType<Wide<T>>));
   }
 
-  // Some rows and one group's channels of (rows, C').
-  Tensor part(Tensor rows, int64_t first, int64_t count, int64_t group) const {
-    Tensor some = torch::stable::narrow(rows, 0, first, count);
-    return torch::stable::narrow(some, 1, group * outputs_, outputs_);
+  // Some rows of (rows, C') by group: (groups, count, C' / groups), without a copy.
+  Tensor tile_of(Tensor rows, int64_t first, int64_t count) const {
+    const Tensor some = torch::stable::narrow(rows, 0, first, count);
+    const Tensor groups = torch::stable::view(some, {count, shape_.groups, outputs_});
+    return torch::stable::transpose(groups, 0, 1);
   }
 
   TileInput<T> tile_at(int64_t first) const {
@@ -119,13 +115,13 @@ class DeformConv {
   }
 
   void add_kernels(
-      const Tensor& grad_rows, const Tensor& columns, int64_t group, const Gradients& grads) const {
-    const Tensor product = torch::stable::new_empty(kernels_, {outputs_, column_});
-    mm_out(product, torch::stable::transpose(grad_rows, 0, 1), columns);
+      const Tensor& grad_rows, const Tensor& columns, const Gradients& grads) const {
+    const Tensor product = torch::stable::empty_like(kernels_);
+    bmm_out(product, torch::stable::transpose(grad_rows, 1, 2), columns);
     const int64_t count = product.numel();
     add_to<T><<<blocks_for(count, kThreads), kThreads, 0, device_.stream()>>>(
         count, product.template const_data_ptr<T>(),
-        grads.kernels.template mutable_data_ptr<Wide<T>>() + group * count);
+        grads.kernels.template mutable_data_ptr<Wide<T>>());
     check_launch();
   }
 

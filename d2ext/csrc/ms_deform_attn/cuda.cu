@@ -16,7 +16,6 @@ namespace {
 constexpr int kTeam = 8;  // threads that share a query and head
 constexpr int kThreads = 128;
 constexpr int kQueries = kThreads / kTeam;  // of a block
-constexpr int kMostLevels = 64;  // what fits into a kernel's arguments
 constexpr unsigned kWholeWarp = 0xFFFFFFFF;
 
 struct Problem {
@@ -30,9 +29,6 @@ struct Problem {
 Problem problem_of(
     const Tensor& value, const std::vector<int64_t>& spatial_shapes, const Tensor& locations) {
   const std::vector<Level> levels = levels_of(spatial_shapes);
-  STD_TORCH_CHECK(
-      levels.size() <= kMostLevels, "ms_deform_attn on CUDA takes at most ", kMostLevels,
-      " levels, got ", levels.size());
   Problem problem{};
   problem.batch = value.size(0), problem.pixels = value.size(1);
   problem.heads = value.size(2), problem.channels = value.size(3);

@@ -72,7 +72,11 @@ __global__ void decide_kernel(
     const int64_t word = start / kBits;
     const Word* rows = table + (start - first_row) * words;
     const int width = int(min(int64_t(kBits), count - start));
-    if (threadIdx.x < width) drops[threadIdx.x] = rows[threadIdx.x * words + word];
+    if (threadIdx.x < width) {
+      // The rows of boxes that earlier chunks dropped were not written.
+      const bool is_dropped = dropped[word] >> threadIdx.x & 1;
+      drops[threadIdx.x] = is_dropped ? 0 : rows[threadIdx.x * words + word];
+    }
     __syncthreads();
     if (threadIdx.x == 0) {
       Word gone = dropped[word], stay = 0;

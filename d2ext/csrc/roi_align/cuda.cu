@@ -1,6 +1,6 @@
 // RoI align on CUDA. A block takes 32 channels of a region, and its warps take bins. Each lane
-// finds one sample; then, sample by sample, each lane reads one channel, so that reads are
-// coalesced. Bins pass through shared memory, so that they are read and written in the order of the
+// finds one sample, of one of several bins if these have few; then, sample by sample, each lane
+// reads one channel, so that reads are coalesced. Bins pass through shared memory, so that they are read and written in the order of the
 // output.
 
 #include <cassert>
@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kBins = 64;  // that pass at a time
+constexpr int kMostBins = 8;  // that a warp takes at a time: all warps have some of kBins
 
 template <typename W>
 struct CornerList {
@@ -56,7 +57,7 @@ __device__ inline Region<W> region_of(
 
 template <typename W>
 __device__ inline CornerList<W> corners_of(
-    const RoiAlignShape& shape, const Region<W>& region, int64_t bin, int64_t number) {
+    const RoiAlignShape& shape, const Region<W>& region, int bin, int number) {
   const RoiSample<W> sample = sample_of(region.frame, region.grid, shape, bin, number);
   CornerList<W> list;
   for (int corner = 0; corner < 4; ++corner) {
@@ -66,23 +67,27 @@ __device__ inline CornerList<W> corners_of(
   return list;
 }
 
-// Calls `visit` with the pixel and the weight of each corner of each sample of a bin, in all lanes.
+// How many bins a warp takes at a time: if more than one, its lanes find all of their samples.
+__device__ inline int bins_at_once(const Grid& grid) {
+  const int count = grid.count();
+  return count < 1 || count > kWarp ? 1 : min(kWarp / count, kMostBins);
+}
+
+// Calls `visit` in all lanes with each sample of the bins from `first_bin` on, bin by bin: the
+// number of the bin, counted from the first, and the sample's corners.
 template <typename W, typename F>
-__device__ inline void for_corners(
-    const RoiAlignShape& shape, const Region<W>& region, int64_t bin, CornerList<W>* samples,
-    const F& visit) {
-  const int lane = threadIdx.x % kWarp;
-  for (int64_t first = 0; first < region.grid.count(); first += kWarp) {
-    const int64_t left = region.grid.count() - first;
-    const int count = left < kWarp ? int(left) : kWarp;
-    if (lane < count) samples[lane] = corners_of(shape, region, bin, first + lane);
+__device__ inline void for_samples(
+    const RoiAlignShape& shape, const Region<W>& region, int first_bin, int bins,
+    CornerList<W>* samples, const F& visit) {
+  const int lane = threadIdx.x % kWarp, each = region.grid.count(), total = bins * each;
+  int bin = 0, left = each;
+  for (int first = 0; first < total; first += kWarp) {
+    const int count = min(total - first, kWarp), own = first + lane;
+    if (lane < count) samples[lane] = corners_of(shape, region, first_bin + own / each, own % each);
     __syncwarp();
     for (int i = 0; i < count; ++i) {
-      const CornerList<W> list = samples[i];
-      for (int corner = 0; corner < 4; ++corner) {
-        // Corners without weight are skipped: zero times a pixel that is not finite is NaN.
-        if (list.weight[corner] != 0) visit(list.pixel[corner], list.weight[corner]);
-      }
+      visit(bin, samples[i]);
+      if (--left == 0) ++bin, left = each;
     }
     __syncwarp();
   }
@@ -111,17 +116,24 @@ __global__ void __launch_bounds__(kWarps* kWarp) forward_kernel(
   for (int64_t item = blockIdx.x; item < shape.rois * slabs_of(shape); item += gridDim.x) {
     const Region<W> region = region_of(shape, rois, kind, scale, item);
     const int64_t channel = region.first_channel + lane;
+    const int step = bins_at_once(region.grid);
     const T* image = maps + region.frame.image * shape.pixels() * shape.channels + channel;
     for (int64_t first = 0; first < shape.bins(); first += kBins) {
       const int64_t left = shape.bins() - first;
       const int count = left < kBins ? int(left) : kBins;
-      for (int bin = warp; bin < count; bin += kWarps) {
-        W sum = 0;
-        const auto add = [&](int64_t pixel, W weight) {
-          if (channel < shape.channels) sum += weight * W(image[pixel * shape.channels]);
+      for (int bin = warp * step; bin < count; bin += kWarps * step) {
+        const int bins = min(step, count - bin);
+        for (int i = 0; i < bins; ++i) shared.bins[bin + i][lane] = 0;
+        const auto add = [&](int i, const CornerList<W>& sample) {
+          W sum = 0;
+          for (int corner = 0; corner < 4; ++corner) {
+            // Corners without weight are skipped: zero times a pixel that is not finite is NaN.
+            if (sample.weight[corner] == 0 || channel >= shape.channels) continue;
+            sum += sample.weight[corner] * W(image[sample.pixel[corner] * shape.channels]);
+          }
+          shared.bins[bin + i][lane] += sum;
         };
-        for_corners(shape, region, first + bin, shared.samples[warp], add);
-        shared.bins[bin][lane] = sum;
+        for_samples(shape, region, int(first) + bin, bins, shared.samples[warp], add);
       }
       __syncthreads();
       for_copied(shape, region, first, count, [&](int64_t at, int column, int bin) {
@@ -141,6 +153,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) backward_kernel(
   for (int64_t item = blockIdx.x; item < shape.rois * slabs_of(shape); item += gridDim.x) {
     const Region<W> region = region_of(shape, rois, kind, scale, item);
     const int64_t channel = region.first_channel + lane;
+    const int step = bins_at_once(region.grid);
     W* image = grad_maps + region.frame.image * shape.pixels() * shape.channels + channel;
     for (int64_t first = 0; first < shape.bins(); first += kBins) {
       const int64_t left = shape.bins() - first;
@@ -149,12 +162,18 @@ __global__ void __launch_bounds__(kWarps* kWarp) backward_kernel(
         shared.bins[bin][column] = W(grad_output[at]);
       });
       __syncthreads();
-      for (int bin = warp; bin < count; bin += kWarps) {
-        const auto add = [&](int64_t pixel, W weight) {
+      for (int bin = warp * step; bin < count; bin += kWarps * step) {
+        const auto add = [&](int i, const CornerList<W>& sample) {
           if (channel >= shape.channels) return;
-          atomicAdd(image + pixel * shape.channels, weight * shared.bins[bin][lane]);
+          const W grad = shared.bins[bin + i][lane];
+          for (int corner = 0; corner < 4; ++corner) {
+            if (sample.weight[corner] == 0) continue;
+            const int64_t at = sample.pixel[corner] * shape.channels;
+            atomicAdd(image + at, sample.weight[corner] * grad);
+          }
         };
-        for_corners(shape, region, first + bin, shared.samples[warp], add);
+        const int bins = min(step, count - bin);
+        for_samples(shape, region, int(first) + bin, bins, shared.samples[warp], add);
       }
       __syncthreads();
     }

@@ -88,9 +88,9 @@ RoiTaps<T> taps_of(const Frame<T>& frame, const RoiAlignShape& shape, int64_t ro
   const T factor = T(1) / T(std::max<int64_t>(grid.count(), 1));
   Bin<T> bin;
   found.taps.reserve(shape.bins() * std::min<int64_t>(4 * grid.count(), 16));
-  for (int64_t number = 0; number < shape.bins(); ++number) {
+  for (int32_t number = 0; number < shape.bins(); ++number) {
     bin.clear();
-    for (int64_t i = 0; i < grid.count(); ++i) {
+    for (int32_t i = 0; i < grid.count(); ++i) {
       bin.add(sample_of(frame, grid, shape, number, i));
     }
     bin.append_to(found.taps, shape.width, factor);
