@@ -79,7 +79,8 @@ def export_program(
             side = torch.export.Dim(name, min=1, max=_MOST * exporter.stride // exporter.multiple)
             shape[axis] = exporter.multiple * side if exporter.multiple > 1 else side
     # By default a side of a feature map is assumed not to be 1, which it is in small images.
-    oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)
+    settings: Any = torch.fx.experimental._config  # `patch` is added to it at runtime
+    oblivious = settings.patch(backed_size_oblivious=True)
     with torch.no_grad(), OperatorSubstitution(), oblivious:
         try:
             program = torch.export.export(

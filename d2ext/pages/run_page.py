@@ -21,7 +21,7 @@ from d2ext.pages.crops import crop
 from d2ext.pages.page import Page
 from d2ext.registry import ExtensionRegistry
 from d2ext.visualization.curves import read_metrics, smoothed
-from d2ext.visualization.drawing import Mark, class_name, color_of
+from d2ext.visualization.drawing import Mark, color_of, label_of
 from d2ext.visualization.marks import marks_of_annotations
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -270,7 +270,7 @@ def _picture(
     truth = [Mark(mark.box, _GREY, "") for mark in marks_of_annotations(record, metadata, False)]
     class_id = match.truth if match.found is None else match.found
     assert class_id is not None  # a match has at least one of the two
-    text = class_name(class_id, metadata)
+    text = label_of(class_id, metadata)
     if match.found is not None:
         text += f" {match.score:.2f}"
     mark = Mark(match.box, color_of(class_id, metadata), text, score=2.0)
