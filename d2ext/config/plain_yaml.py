@@ -43,11 +43,11 @@ def parse_yaml(text: str, source: object) -> Any:
 
 def _problem(error: Exception) -> str:
     """Describe an error in one line; PyYAML's own text has a picture of the place."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return " ".join(str(error).split())
+    mark = error.problem_mark
     place = f"line {mark.line + 1}, column {mark.column + 1}"
-    return ": ".join(filter(None, [place, getattr(error, "context", ""), error.problem]))
+    return ": ".join(filter(None, [place, error.context, error.problem]))
 
 
 class _PlainLoader(yaml.SafeLoader):

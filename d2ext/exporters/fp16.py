@@ -16,6 +16,8 @@ def convert_to_fp16(source: Path, target: Path) -> None:
     computes regions to pool from: in 16 bits, pixels from 1024 on are whole numbers.
     """
     model = onnx.load(source)
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{number}_{node.name}"  # blocked by name, which is optional
     blocked = [node.name for node in _outside_network(model.graph)]
     half = convert_float_to_float16(model, keep_io_types=True, node_block_list=blocked)
     onnx.save(half, target)

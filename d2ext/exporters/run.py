@@ -20,6 +20,7 @@ from d2ext.exporters.sample_inputs import sample_batches, sample_images
 from detectron2.config import CfgNode
 
 CALIBRATION = 100  # images, spread evenly over those given
+FP16_FACTOR = 20.0  # of the tolerances of a 16-bit file: 1 pixel, 0.002 of a score
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class ExportOptions:
         images: files on which the file is compared with the model; empty: generated images.
         calibration: files that the ranges of 8-bit weights and activations are taken from; empty:
             the file is not quantised.
+        fp16: the network of an ONNX file computes in 16 bits.
         dataset: registered name of the data set on which AP is measured; "": it is not measured.
     """
 
@@ -49,6 +51,7 @@ class ExportOptions:
     images: Sequence[Path] = ()
     calibration: Sequence[Path] = ()
     dataset: str = ""
+    fp16: bool = False
 
 
 def check_options(options: ExportOptions) -> None:
@@ -109,11 +112,15 @@ def export_model(
         cfg, exporter, list(names), size, options.nms, options.decode, module.output_names
     )
     save(module, batches[-1], size is None, metadata.as_dict(), options.format, path)
-    run = load(path, options.format)
-    differences = compare(run, module, batches)
+    if options.fp16:
+        from d2ext.exporters.fp16 import convert_to_fp16  # needs packages that training does not
+
+        convert_to_fp16(path, path)
+    run, factor = load(path, options.format), FP16_FACTOR if options.fp16 else 1.0
+    differences = compare(run, module, batches, factor)
     if _predicts_alike(exporter, metadata):
         file = FileDetector(run, metadata.as_dict())
-        differences += compare_pipelines(file, detect, sample_images(options.images))
+        differences += compare_pipelines(file, detect, sample_images(options.images), factor)
     yield from (difference.text for difference in differences)
     faults = [f"{each.text}: {each.fault}" for each in differences if each.fault]
     if faults:

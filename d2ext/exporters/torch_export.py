@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.fx.experimental._config
 from torch import Tensor
+from torch.fx.experimental import _config as fx_config
 from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError
@@ -79,8 +79,7 @@ def export_program(
             side = torch.export.Dim(name, min=1, max=_MOST * exporter.stride // exporter.multiple)
             shape[axis] = exporter.multiple * side if exporter.multiple > 1 else side
     # By default a side of a feature map is assumed not to be 1, which it is in small images.
-    settings: Any = torch.fx.experimental._config  # `patch` is added to it at runtime
-    oblivious = settings.patch(backed_size_oblivious=True)
+    oblivious = fx_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     with torch.no_grad(), OperatorSubstitution(), oblivious:
         try:
             program = torch.export.export(

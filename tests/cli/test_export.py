@@ -81,6 +81,7 @@ def test_a_file_that_differs_from_the_model_does_not_replace_what_was_there(
         (("--nms", "inside", "--decode", "none"), {}, "--nms none"),
         (("--size", "0", "320"), {}, "positive multiples of 1 pixels"),
         (("--int8",), {}, "--int8 needs --format onnx"),
+        (("--fp16",), {}, "--fp16 needs --format onnx"),
         (("--evaluate", "a.json:b"), {}, "--evaluate needs --format onnx"),
     ],
 )
@@ -104,7 +105,7 @@ def test_a_data_set_that_is_not_there_is_named_before_the_export(run, tmp_path):
 def test_openvino_writes_both_of_its_files_or_none(run, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
 
-    def write_parts(options, cfg, model, names, path):
+    def write_parts(options, cfg, model, names, path, detect):
         path.write_text("graph")
         path.with_suffix(".bin").write_text("weights")
         yield "compared"

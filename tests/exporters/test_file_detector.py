@@ -7,6 +7,7 @@ import torch
 
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.exporters.file_detector import FileDetector
+from d2ext.exporters.fp16 import convert_to_fp16
 from d2ext.exporters.int8 import quantize
 from tests.helpers.onnx_files import write_one_box_file
 
@@ -58,6 +59,19 @@ def test_int8_gives_nearly_the_same_and_keeps_the_metadata(tmp_path):
     assert "QuantizeLinear" in kinds
     exact, rounded = full(images[1]).scores, small(images[1]).scores
     torch.testing.assert_close(exact, rounded, atol=0.01, rtol=0)
+
+
+def test_fp16_computes_convolutions_in_half_and_boxes_in_full(tmp_path):
+    path = write_one_box_file(tmp_path / "m.onnx")
+    convert_to_fp16(path, tmp_path / "h.onnx")
+    full, half = FileDetector.open(path), FileDetector.open(tmp_path / "h.onnx")
+    assert half.metadata == full.metadata
+    image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
+    torch.testing.assert_close(half(image).scores, full(image).scores, atol=2e-3, rtol=0)
+    assert torch.equal(half(image).pred_boxes.tensor, full(image).pred_boxes.tensor)
+    kinds = {each.name: each.data_type for each in onnx.load(tmp_path / "h.onnx").graph.initializer}
+    assert kinds["weight"] == onnx.TensorProto.FLOAT16
+    assert kinds["boxes"] == onnx.TensorProto.FLOAT
 
 
 def test_a_file_of_one_channel_is_given_one(tmp_path):
