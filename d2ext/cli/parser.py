@@ -75,7 +75,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def add_opts(self, help: str = "config values") -> None:
         """Add `opts`, the KEY VALUE pairs."""
-        self.add_argument("opts", nargs="*", metavar="KEY VALUE", help=help)
+        self.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE", help=help)
         self._takes_opts = True
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from d2ext.cli import check_data, convert_data, convert_weights, demo, export, parity, train
-from d2ext.cli.parser import program
+from d2ext.cli.parser import CommandParser, program
 from d2ext.data.conversion.convert import WRITERS
 from d2ext.exporters.formats import SUFFIXES
 from d2ext.inference import writers
@@ -96,3 +96,12 @@ def test_choices_are_those_that_are_registered():
     assert set(convert_data.FORMATS) == set(WRITERS)
     assert set(export.FORMATS) == set(SUFFIXES)
     assert set(demo.FORMATS) <= set(writers._WRITERS)
+
+
+def test_config_values_are_not_among_what_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = CommandParser("check_data", "Check.", "")
+    parser.add_argument("path", metavar="PATH")
+    parser.add_opts()
+    with pytest.raises(SystemExit):
+        parser.parse_args([])
+    assert capsys.readouterr().err.startswith("error: the following arguments are required: PATH.")
