@@ -33,7 +33,7 @@ def test_missing_annotations_are_named_with_the_setting_and_the_recipes_that_fit
     assert "MODEL.KEYPOINT_ON True learns keypoints, and the data have only boxes and masks" in (
         message
     )
-    assert "configs/mask_rcnn_regnetx200m.yaml (boxes and masks), configs/dyhead" in message
+    assert "configs/mask_rcnn_regnetx200m.yaml (boxes and masks), configs/atss_lite0" in message
     assert "keypoint_rcnn" not in message
     assert "semantic" not in message
 
