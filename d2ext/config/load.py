@@ -70,8 +70,9 @@ def _build(
     saved = _names(given.pop("PLUGIN_FOLDERS", []), f"{source}: PLUGIN_FOLDERS")
     for plugin in cfg.PLUGINS:
         add_plugin(cfg, plugin, [*folders, *map(Path, saved)])
+    defaults = dict(leaves(cfg))  # once: there are hundreds of keys, and as many are given
     for key, value in given.items():
-        _set(cfg, key, value, "command line" if key in typed else source)
+        _set(cfg, defaults, key, value, "command line" if key in typed else source)
     cfg.AUTO = sorted({*cfg.AUTO, *_left_open(cfg, given)})
     return cfg
 
@@ -174,24 +175,21 @@ def _names(value: Any, source: str) -> list[str]:
     return list(value)
 
 
-def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
+def _set(cfg: CfgNode, defaults: Mapping[str, Any], key: str, value: Any, source: str) -> None:
     if key == "PLUGINS":
         return
-    _check_known(cfg, key, source)
+    _check_known(defaults, key, source)
     if value == AUTO:
         return
     try:
-        cfg.merge_from_list([key, _as_float(value) if _is_float(cfg, key) else value])
+        is_float = isinstance(defaults[key], float)
+        cfg.merge_from_list([key, _as_float(value) if is_float else value])
     except (ValueError, AssertionError, SyntaxError, RecursionError, MemoryError) as error:
         # The last two: Python's parser refuses a value from the command line nested too deeply.
         text = str(error) or type(error).__name__
         if "Type mismatch" in text:
-            text = f"must be {_type_name(cfg, key)}, got {value!r:.200}"
+            text = f"must be {_type_name(defaults[key])}, got {value!r:.200}"
         raise ConfigError(f"{source}: {key}: {text}") from error
-
-
-def _is_float(cfg: CfgNode, key: str) -> bool:
-    return isinstance(dict(leaves(cfg))[key], float)
 
 
 def _as_float(value: Any) -> Any:
@@ -200,14 +198,12 @@ def _as_float(value: Any) -> Any:
     return float(value) if whole else value
 
 
-def _type_name(cfg: CfgNode, key: str) -> str:
+def _type_name(default: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
-    kind = type(dict(leaves(cfg))[key])
-    return names.get(kind, f"a {kind.__name__}")
+    return names.get(type(default), f"a {type(default).__name__}")
 
 
-def _check_known(cfg: CfgNode, key: str, source: str) -> None:
-    known = dict(leaves(cfg))
+def _check_known(known: Mapping[str, Any], key: str, source: str) -> None:
     if key in known:
         return
     if key.startswith("-"):

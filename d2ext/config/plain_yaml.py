@@ -38,7 +38,16 @@ def parse_yaml(text: str, source: object) -> Any:
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{source}: not plain YAML: {error}") from error
+        raise ConfigError(f"{source}: not plain YAML: {_problem(error)}") from error
+
+
+def _problem(error: Exception) -> str:
+    """Describe an error in one line; PyYAML's own text has a picture of the place."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    place = f"line {mark.line + 1}, column {mark.column + 1}"
+    return ": ".join(filter(None, [place, error.context, error.problem]))
 
 
 class _PlainLoader(yaml.SafeLoader):

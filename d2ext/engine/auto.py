@@ -10,6 +10,7 @@ import numpy as np
 
 from d2ext.config.load import num_classes_keys
 from d2ext.config.plain_yaml import parse_yaml
+from d2ext.data.separate_things import separates_things
 from d2ext.data.statistics import DatasetStats
 from d2ext.engine import pretrained
 from d2ext.engine.batch_probe import Probe, largest_batch
@@ -321,7 +322,9 @@ def _mask_format(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:
 
 
 def _pixel_classes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Count the classes of the semantic masks."""
+    """Count the classes of the semantic masks; all things are one where the model wants that."""
+    if separates_things(cfg):
+        return 1 + len(stats.stuff_names) - len(stats.thing_ids)
     return len(stats.stuff_names)
 
 

@@ -1,5 +1,6 @@
 """AP and latency of models and of exported files, side by side on a data set."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,8 @@ class Measurement:
         model: as it was named.
         format: "pytorch", or the format of an exported file.
         megabytes: size of the file; None if it is not at hand, such as a name of weights.
-        ap: COCO's numbers in percent by task, `ap["bbox"]["AP50"]`.
+        ap: COCO's numbers in percent by task, `ap["bbox"]["AP50"]`; None for what cannot be
+            measured, such as the AP of large objects where there are none.
         median_ms, p90_ms: latency per image, from its pixels to its detections, in milliseconds.
         images_per_second: of single images one after another.
     """
@@ -43,7 +45,7 @@ class Measurement:
     model: str
     format: str
     megabytes: float | None
-    ap: dict[str, dict[str, float]]
+    ap: dict[str, dict[str, float | None]]
     median_ms: float
     p90_ms: float
     images_per_second: float
@@ -135,11 +137,19 @@ class TimedDetector:
             model=model,
             format=self.format,
             megabytes=round(size / 1e6, 1) if size else None,
-            ap=ap,
+            ap={task: _without_nan(numbers) for task, numbers in ap.items()},
             median_ms=round(float(median), 2),
             p90_ms=round(float(p90), 2),
             images_per_second=round(1 / float(np.mean(self.seconds)), 2),
         )
+
+
+def _without_nan(numbers: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _row(found: Measurement) -> tuple[str, ...]:
@@ -148,9 +158,9 @@ def _row(found: Measurement) -> tuple[str, ...]:
         found.model,
         found.format,
         "" if found.megabytes is None else f"{found.megabytes:.1f}",
-        f"{boxes['AP']:.2f}",
-        f"{boxes['AP50']:.2f}",
-        "" if masks is None else f"{masks['AP']:.2f}",
+        _percent(boxes["AP"]),
+        _percent(boxes["AP50"]),
+        _percent(masks["AP"] if masks else None),
         f"{found.median_ms:.1f}",
         f"{found.p90_ms:.1f}",
         f"{found.images_per_second:.1f}",
@@ -159,7 +169,7 @@ def _row(found: Measurement) -> tuple[str, ...]:
 
 def _open(model: str, config: str, device: str, threads: int) -> TimedDetector:
     if Path(model).suffix.lower() in SUFFIXES.values():
-        return TimedDetector(FileDetector(Path(model), threads), format_of(Path(model)))
+        return TimedDetector(FileDetector.open(Path(model), threads), format_of(Path(model)))
     values = {"MODEL.WEIGHTS": model, "MODEL.DEVICE": device}
     pairs = [text for key, value in values.items() if value for text in (key, value)]
     return TimedDetector(Predictor(load_trained_config(config, pairs)), "pytorch")

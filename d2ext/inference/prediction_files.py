@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from d2ext.files import replacing
-from d2ext.visualization.drawing import class_name
+from d2ext.text import class_name
 from detectron2.structures import Instances
 
 
@@ -32,7 +32,7 @@ def detections_of(found: Instances, names: Sequence[str]) -> list[dict[str, Any]
             "box": [round(value, 2) for value in box],
             "score": round(score, 4),
             "class_id": class_id,
-            "class_name": class_name(class_id, {"thing_classes": names}),
+            "class_name": class_name(class_id, names),
         }
         for box, score, class_id in zip(boxes, found.scores.tolist(), classes, strict=True)
     ]

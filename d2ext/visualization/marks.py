@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from d2ext.data.formats.coco_geometry import parse_segmentation
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.mask_validity import MAX_PIXELS, invalid_mask
-from d2ext.visualization.drawing import Mark, NamedClasses, class_name, color_of, draw
+from d2ext.visualization.drawing import Mark, NamedClasses, color_of, draw, label_of
 from detectron2.structures import BoxMode, Instances
 
 Box = tuple[float, float, float, float]  # XYXY pixels
@@ -98,7 +98,7 @@ def marks_of_annotations(
         if box is None:
             continue
         class_id, crowd = item["category_id"], " (crowd)" if item.get("iscrowd", 0) else ""
-        text, color = class_name(class_id, metadata) + crowd, color_of(class_id, metadata)
+        text, color = label_of(class_id, metadata) + crowd, color_of(class_id, metadata)
         shown = mask if masks or rotated else None
         marks.append(Mark(box, color, text, mask=shown, points=points))
     return marks
@@ -137,7 +137,7 @@ def _predicted(
     metadata: NamedClasses,
 ) -> Mark:
     short = f"{score:.2f}"
-    text = f"{class_name(class_id, metadata)} {short}"
+    text = f"{label_of(class_id, metadata)} {short}"
     return Mark(box, color_of(class_id, metadata), text, short, score, mask)
 
 

@@ -75,6 +75,9 @@ def test_models_and_files_are_measured_side_by_side(folder, capsys):
     assert [each["format"] for each in found] == ["pytorch", "onnx", "openvino"][: len(files)]
     assert [each["ap"]["bbox"]["AP50"] for each in found[1:]] == [100.0] * (len(files) - 1)
     assert 40 < found[0]["ap"]["bbox"]["AP50"] < 60
+    assert (
+        found[0]["ap"]["bbox"]["APl"] is None
+    )  # there is no large object: not NaN, which is no JSON
     for each in found:
         assert 0 < each["median_ms"] <= each["p90_ms"]
         assert each["images_per_second"] > 0

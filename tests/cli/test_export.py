@@ -39,7 +39,7 @@ def test_the_file_holds_metadata_for_its_use(run, capsys):
     _, metadata = stored()
     assert metadata["classes"] == ["a", "b", "c"]
     assert metadata["channel_order"] == "BGR"
-    assert (metadata["size"], metadata["stride"], metadata["smallest"]) == (None, 32, 256)
+    assert (metadata["size"], metadata["stride"]) == (None, 1)
     assert (metadata["resize"], metadata["shortest"], metadata["longest"]) == (
         "shortest_edge",
         800,
@@ -48,9 +48,10 @@ def test_the_file_holds_metadata_for_its_use(run, capsys):
     assert metadata["padding"] == pytest.approx([103.53, 116.28, 123.675])
     assert metadata["outputs"] == ["boxes", "scores", "classes"]
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("1 x 3 x 256 x 320: ")
-    assert printed[1].startswith("3 x 3 x 288 x 256: ")
-    assert printed[2].startswith("written: model.pt")
+    assert printed[0].startswith("1 x 3 x 256 x 318: ")
+    assert printed[1].startswith("3 x 3 x 287 x 256: ")
+    assert [line.split(":")[0].split()[:2] for line in printed[2:4]] == [["image", "of"]] * 2
+    assert printed[4].startswith("written: model.pt")
 
 
 def test_a_fixed_size_and_raw_outputs(run):
@@ -78,8 +79,9 @@ def test_a_file_that_differs_from_the_model_does_not_replace_what_was_there(
     [
         ((), {"output": "model.onnx"}, r"named \*\.pt"),
         (("--nms", "inside", "--decode", "none"), {}, "--nms none"),
-        (("--size", "250", "320"), {}, "multiples of 32"),
+        (("--size", "0", "320"), {}, "positive multiples of 1 pixels"),
         (("--int8",), {}, "--int8 needs --format onnx"),
+        (("--fp16",), {}, "--fp16 needs --format onnx"),
         (("--evaluate", "a.json:b"), {}, "--evaluate needs --format onnx"),
     ],
 )
@@ -103,7 +105,7 @@ def test_a_data_set_that_is_not_there_is_named_before_the_export(run, tmp_path):
 def test_openvino_writes_both_of_its_files_or_none(run, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
 
-    def write_parts(options, cfg, model, names, path):
+    def write_parts(options, cfg, model, names, path, detect):
         path.write_text("graph")
         path.with_suffix(".bin").write_text("weights")
         yield "compared"

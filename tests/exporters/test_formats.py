@@ -11,9 +11,11 @@ from d2ext.exporters import exporter_for
 from d2ext.exporters.check import compare
 from d2ext.exporters.exported_module import build_exported_module
 from d2ext.exporters.formats import METADATA, ONNX_BASED, load, load_metadata, save
+from d2ext.exporters.fp16 import convert_to_fp16
+from d2ext.exporters.run import FP16_FACTOR
 from tests.helpers.detectors import some_images, tiny_detector
 
-BATCHES = [(1, 256, 256), (3, 320, 288)]
+BATCHES = [(1, 256, 256), (3, 301, 288), (1, 30, 150)]  # the last: one row of cells in most levels
 FIXED = [(1, 256, 320), (3, 256, 320)]
 
 
@@ -27,8 +29,8 @@ def check(name, kind, path, nms="inside", decode="inside", free_size=True):
     return module, batches
 
 
-def same_as(module, path, kind, batches):
-    for difference in compare(load(path, kind), module, batches):
+def same_as(module, path, kind, batches, factor=1.0):
+    for difference in compare(load(path, kind), module, batches, factor):
         assert not difference.fault
         assert ": 0 detections" not in difference.text
 
@@ -48,6 +50,11 @@ def test_onnx(name, free_size, tmp_path):
     module, batches = check(name, "onnx", path, free_size=free_size)
     entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert json.loads(entries["metadata"]) == {"model": name}
+    if free_size:
+        convert_to_fp16(path, tmp_path / "half.onnx")
+        kinds = {each.data_type for each in onnx.load(tmp_path / "half.onnx").graph.initializer}
+        assert onnx.TensorProto.FLOAT16 in kinds
+        same_as(module, tmp_path / "half.onnx", "onnx", batches, FP16_FACTOR)
     if free_size and find_spec("openvino"):  # converted from the same file: exports take long
         from d2ext.exporters.openvino_file import save_openvino
 

@@ -18,7 +18,6 @@ METADATA = {
     "shortest": 64,
     "longest": 100,
     "stride": 32,
-    "smallest": 64,
     "clip": True,
     "padding": [10.0, 20.0, 30.0],
     "nms": "inside",

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.box_validity import Floats, Mask
 from d2ext.data.checks.context import CheckContext
-from d2ext.data.checks.pairs import Integers, pairs_by_image, split_by_image
+from d2ext.data.checks.pairs import Integers, pairs_by_left_side, split_by_image
 from d2ext.data.mask_validity import MAX_PIXELS, invalid_mask, invalid_run_lengths
 
 _SLACK = 1.0  # pixels that a polygon may reach beyond its image
@@ -173,7 +173,7 @@ def _with_meeting_boxes(numbers: Integers, owners: Integers, mask_boxes: Floats)
     """
     boxes = mask_boxes[numbers] + (-1, -1, 1, 1)  # drawing rounds to pixels
     meeting = np.zeros(len(numbers), dtype=bool)
-    for later, earlier in pairs_by_image(owners):
+    for later, earlier in pairs_by_left_side(boxes[:, 0], boxes[:, 2] - boxes[:, 0], owners):
         one, other = boxes[later], boxes[earlier]
         meets = (one[:, :2] < other[:, 2:]).all(1) & (other[:, :2] < one[:, 2:]).all(1)
         meeting[later[meets]] = True

@@ -15,6 +15,7 @@ from d2ext.data.formats.coco_document import (
 )
 from d2ext.data.formats.coco_geometry import (
     are_near_polygons,
+    is_named_point,
     mask_box,
     parse_box,
     parse_segmentation,
@@ -104,7 +105,7 @@ class _Reader:
             )
             _turn_masks(images)
         task = _settle_task(images)
-        self._settle_masks(images)
+        notes += self._settle_masks(images)
         self.is_complete &= task != "keypoints" or self.has_points
         self.is_complete &= _has_all_masks_or_none(images)
         dataset = DatasetSplit(
@@ -191,6 +192,10 @@ class _Reader:
             self.mask_issues.append(self._issue("mask-polygon", what, record, image, given))
         elif isinstance(segmentation, dict):
             self.is_complete &= given["size"] == segmentation["size"]
+            as_it_was = (
+                isinstance(given["counts"], list) or given["counts"] == segmentation["counts"]
+            )
+            self.is_complete &= as_it_was
         elif len(segmentation) < len(given):
             what = f"{len(given) - len(segmentation)} polygons of fewer than three points"
             self.mask_issues.append(self._issue("mask-stray", what, record, image, given))
@@ -243,15 +248,21 @@ class _Reader:
         where, name = f"{self.part.path}:{record}", image["file_name"] if image else ""
         return reading_issue(code, what, where, name, f"{found!r}"[:80])
 
-    def _settle_masks(self, images: list[Item]) -> None:
-        """Forget empty polygons where no object has a mask: exporters of boxes write them."""
+    def _settle_masks(self, images: list[Item]) -> list[str]:
+        """Forget empty polygons where no object has a mask: exporters of boxes write them.
+
+        Returns:
+            A line that says so, if there are any.
+        """
         if any(item.get("segmentation") for image in images for item in image["annotations"]):
             self.issues += self.mask_issues
-            return
+            return []
         self.is_complete &= not self.mask_issues
         for image in images:
             for item in image["annotations"]:
                 item.pop("segmentation", None)
+        count = len(self.mask_issues)
+        return [f"none of {count} masks has a polygon of three points: boxes alone"] * bool(count)
 
 
 def shifted(keypoints: Sequence[float], by: float) -> list[float]:
@@ -272,7 +283,8 @@ def _is_polygons(value: Any) -> bool:
 
 def _as_polygons(value: list[Any] | str) -> list[Any]:
     """Return one polygon that is a flat list, as VIA writes it, text, or a list of points."""
-    are_points = len(value) > 2 and all(isinstance(p, list) and len(p) == 2 for p in value)
+    are_pairs = all(isinstance(p, list) and len(p) == 2 for p in value)
+    are_points = len(value) > 2 and (are_pairs or all(map(is_named_point, value)))
     return [value] if are_points or not isinstance(value[0], (list, dict)) else list(value)
 
 

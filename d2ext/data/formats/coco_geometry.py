@@ -48,11 +48,23 @@ def parse_segmentation(value: Any, image: Item) -> Any:
 
 
 def _parsed(value: Any) -> list[float] | None:
-    """Parse a polygon that is written as text, or as points [[x, y], ...]."""
+    """Parse a polygon that is written as text, as points or in a pair of brackets too many.
+
+    Points are [[x, y], ...] or [{"x": x, "y": y}, ...].
+    """
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        value = value[0]
+    if isinstance(value, list) and value and all(map(is_named_point, value)):
+        value = [[point["x"], point["y"]] for point in value]
     if isinstance(value, list) and value and all(isinstance(n, (list, tuple)) for n in value):
         value = [n for point in value for n in point] if all(len(n) == 2 for n in value) else None
     found = as_numbers(value) if isinstance(value, (list, str)) else None
     return found if found is not None and _is_polygon(found) else None
+
+
+def is_named_point(value: Any) -> bool:
+    """Return true for {"x": ..., "y": ...}."""
+    return isinstance(value, dict) and {"x", "y"} <= value.keys()
 
 
 def _are_numbers(values: list[Any]) -> bool:
@@ -76,6 +88,8 @@ def _is_polygon(value: Any) -> bool:
 
 def _run_lengths(value: Item) -> Item | None:
     size, counts = as_numbers(value.get("size")), value.get("counts")
+    if isinstance(counts, str) and counts.startswith("b'"):  # Python's text for bytes
+        counts = counts[2:].removesuffix("'").replace("\\\\", "\\")
     try:
         height, width = map(int, size)  # type: ignore[arg-type] # a TypeError is as good
         if isinstance(counts, list):
