@@ -69,7 +69,8 @@ def train(model: nn.Module, items: list[Item], seconds: float, bfloat16: bool) -
     """Train until the process has used its CPU seconds; return the number of images shown."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
     start, shown = time.process_time(), 0
-    while (progress := (time.process_time() - start) / (seconds - start)) < 1:
+    while (now := time.process_time()) < seconds:
+        progress = (now - start) / (seconds - start)
         factor = min(1.0, progress / 0.05) * (1 + math.cos(math.pi * progress)) / 2
         for group in optimizer.param_groups:
             group["lr"] = RATE * factor
