@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING, Any
 from d2ext._detectron2 import provide
 
 if TYPE_CHECKING:
-    from d2ext.api import Model, Prediction, Run, check, evaluate, export, load, train
+    from d2ext.api import Model, Prediction, Run, benchmark, check, evaluate, export, load, train
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Prediction", "Run", "check", "evaluate", "export", "load", "train"]
+__all__ = [
+    "Model",
+    "Prediction",
+    "Run",
+    "benchmark",
+    "check",
+    "evaluate",
+    "export",
+    "load",
+    "train",
+]
 
 provide()
 

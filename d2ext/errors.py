@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from d2ext.processes import end_children
+
 
 class UserError(Exception):
     """Something the user can mend; the message names the file, the field and the remedy."""
@@ -54,8 +56,10 @@ def exit_on_user_error(main: Callable[[], int | None]) -> NoReturn:
         sys.exit(2)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
-        sys.exit(128 + stop.signal)
+        status = 128 + stop.signal
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        status = 130
+    if status and status > 128:
+        end_children()
     sys.exit(status or 0)

@@ -1,14 +1,17 @@
-"""Writing a file so that what stands under its name is always whole; the folder of caches."""
+"""Writing a file so that what stands under its name is always whole; JSON files; the caches."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from d2ext.errors import OutputError
 
 CACHE_VARIABLE = "D2EXT_CACHE"
+_MAX_JSON = 4 << 30  # bytes; results of COCO's test set with masks take a tenth
 
 _REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -54,3 +57,28 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 def _is_about(error: OSError, *paths: Path) -> bool:
     return isinstance(error.filename, str) and Path(error.filename) in paths
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file that a run has written.
+
+    Raises:
+        OutputError: it is missing, no regular file, too large, no text, or no JSON.
+    """
+    try:
+        if not path.is_file():  # a pipe or a device would be read without an end
+            raise OSError("no such file" if not path.exists() else "not a regular file")
+        if path.stat().st_size > _MAX_JSON:
+            raise ValueError(f"larger than {_MAX_JSON >> 30} GiB")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise broken_results(path, "lists in lists too deep") from error
+    except OSError as error:
+        raise broken_results(path, error.strerror or str(error)) from error
+    except ValueError as error:  # of the text, the JSON, or a number of thousands of digits
+        raise broken_results(path, str(error)) from error
+
+
+def broken_results(path: Path, reason: object) -> OutputError:
+    """Return the error of a file that a run has written and that cannot be used."""
+    return OutputError(f"{path}: cannot be used ({reason}). Evaluate the model again.")

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from multiprocessing import parent_process
+from multiprocessing import active_children, parent_process
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
@@ -37,6 +37,18 @@ def shield_worker(worker: int = 0) -> None:
     end_with_parent()
     if parent_process() is not None:
         signal.signal(signal.SIGTERM, _exit_later)
+
+
+def end_children() -> None:
+    """Kill the workers of a command that stops early.
+
+    At its exit Python would ask them by SIGTERM and wait, but shielded workers outlive that for a
+    while, and PyTorch takes the end of a worker for a failure.
+    """
+    if hasattr(signal, "SIGCHLD"):  # not on Windows
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in active_children():
+        child.kill()
 
 
 def _exit_later(number: int, frame: FrameType | None) -> None:

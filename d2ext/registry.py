@@ -1,10 +1,10 @@
 """The registry behind every extension point: `register_x(key, value)` fills it."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Generic, TypeVar
 
 from d2ext.errors import ConfigError
+from d2ext.text import did_you_mean
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -45,10 +45,9 @@ class ExtensionRegistry(Generic[Key, Value]):
         if key in self._values:
             return self._values[key]
         known = sorted(map(str, self._values))
-        near = get_close_matches(str(key), known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(str(key), known)
         raise ConfigError(
-            f"{setting}: the {self.what} {key!r} is unknown.{hint} Known: {', '.join(known)}. "
+            f"{setting}: the {self.what} {key!r} is unknown{hint} Known: {', '.join(known)}. "
             "Those of a project are registered by its plugin: name it under PLUGINS."
         )
 

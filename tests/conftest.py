@@ -12,6 +12,11 @@ from d2ext._detectron2 import provider
 # Recipes fetch weights where there is a network; processes that tests start must not, either.
 os.environ.setdefault("D2EXT_OFFLINE", "1")
 
+# Processes that share the cores (pytest -n) take one thread each, and so do those that they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
 # A loaded machine is no fault of the code.
 settings.register_profile("d2ext", deadline=None)
 settings.load_profile("d2ext")

@@ -80,6 +80,31 @@ def test_it_is_exported_by_its_own_exporter(trained):
 
 
 @pytest.mark.slow
+def test_the_snippet_for_its_file_prints_what_the_demo_finds(trained):
+    file = trained / "model.onnx"
+    if not file.exists():
+        test_it_is_exported_by_its_own_exporter(trained)
+    with Image.open(trained.parent / "val_0.png") as image:
+        image.crop((0, 0, 83, 61)).save(trained / "a.jpg")  # multiples of nothing
+    weights = ["--weights", trained / "model_final.pth", "--input", trained / "a.jpg"]
+    run("demo", *weights, "--output", trained / "found", "--no-pictures")
+    (found,) = json.loads((trained / "found" / "predictions.json").read_text())["images"]
+    expected = [[each["class_name"], each["score"], *each["box"]] for each in found["detections"]]
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    snippet = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    done = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=trained, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    printed = [[name, float(score), *json.loads(box)] for name, score, box in lines]
+    assert len(printed) == len(expected) > 0
+    for own, wanted in zip(printed, expected, strict=True):
+        assert own[0] == wanted[0]
+        assert own[1:] == pytest.approx(wanted[1:], abs=0.02)
+
+
+@pytest.mark.slow
 def test_published_weights_are_converted_by_its_own_layout(trained, tmp_path):
     ours = torch.load(trained / "model_final.pth", weights_only=True)["model"]
     renamings = (r"^backbone\.layers\.(\d+)\.0\.", r"net.conv\1."), (r"^head\.cls_logits", "heat")

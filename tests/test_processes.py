@@ -37,6 +37,37 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
+INTERRUPTED = """
+import time
+from multiprocessing import Process
+from d2ext.errors import Interrupted, exit_on_user_error
+from d2ext.processes import shield_worker
+
+def work():
+    shield_worker()
+    time.sleep(60)
+
+def main():
+    worker = Process(target=work, daemon=True)
+    worker.start()
+    time.sleep(1)
+    raise Interrupted("saved", 15)
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
+"""
+
+
+def test_a_command_that_was_asked_to_stop_does_not_wait_for_its_workers(tmp_path: Path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (143, "saved\n")
+    assert time.monotonic() - start < 15  # workers outlive SIGTERM by 20 seconds
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["the parent", "one rank"])
 def test_ranks_and_loader_workers_end_when_one_is_killed(tmp_path: Path, victim: str) -> None:

@@ -34,5 +34,5 @@ def test_an_unknown_key_is_refused_with_its_setting_the_nearest_and_all_known_ke
     with pytest.raises(ConfigError) as caught:
         fruit.get("aple", "BASKET")
     assert str(caught.value).startswith(
-        "BASKET: the fruit 'aple' is unknown. Did you mean apple? Known: apple, pear."
+        "BASKET: the fruit 'aple' is unknown; did you mean apple? Known: apple, pear."
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from d2ext.text import first_few, join_sorted
+from d2ext.text import did_you_mean, first_few, join_sorted
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,8 @@ def test_how_many_are_shown_can_be_chosen():
 def test_names_are_sorted_and_all_of_them_joined():
     assert join_sorted("gfedcba") == "a, b, c, d, e, f, g"
     assert join_sorted([]) == "none"
+
+
+def test_a_similar_name_is_suggested():
+    assert did_you_mean("aple", ["apple", "pear"]) == "; did you mean apple?"
+    assert did_you_mean("xyz", ["apple", "pear"]) == "."

@@ -8,6 +8,7 @@ r"""Compare the speed and memory of d2ext with what people use today.
     python tools/benchmark.py training mask_rcnn --official FOLDER_OF_DETECTRON2 --threads 1
     python tools/benchmark.py evaluation
     python tools/benchmark.py rcnn --threads 2
+    python tools/benchmark.py learning --train TRAIN.json:IMAGES --val VAL.json:IMAGES --minutes 2
     python tools/benchmark.py yolo_fastest --official FOLDER_OF_YOLO_FASTESTV2 \
         --weights MODEL.pth --photos PHOTO.jpg...
     python tools/benchmark.py count [configs/coco/fcos_r50_fpn_1x.yaml ...]
@@ -21,6 +22,7 @@ Each problem is a title line, followed by one line per way to solve it. What the
   data_loading  images per second of one process
   training      seconds per step, and how far the losses of all steps differ
   evaluation    seconds, and how far the metrics differ
+  learning      box AP after some CPU minutes, and the CPU seconds of the whole process
   rcnn          CPU seconds, and how many times less than torchvision
   yolo_fastest  milliseconds from an image file to its boxes
   count         parameters and GFLOPs

@@ -2,13 +2,12 @@
 """Read, check and convert damaged files; report signals, hangs and tracebacks.
 
 Inputs are small samples of each format with bytes flipped, parts repeated or cut and numbers
-replaced by extreme ones, and checkpoints treated likewise. Each goes through the commands in a
-child process with a limit of time and memory. An error for the user (`UserError`) is fine. The
-same seed gives the same inputs.
+replaced by extreme ones; archives, results files and checkpoints are treated likewise. Each goes
+through the commands in a child process with a limit of time and memory. An error for the user
+(`UserError`) is fine. The same seed gives the same inputs.
 """
 
 import argparse
-import json
 import multiprocessing
 import random
 import re
@@ -20,10 +19,14 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-SAMPLES = Path(__file__).resolve().parents[1] / "tests" / "data" / "samples"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where this is a script
+
+from tools.fuzz_samples import RESULTS, write_samples
+
 SECONDS = 60  # an input may take; machines are busy
 MEMORY = 6 << 30  # bytes of addresses
 NUMBERS = b"0 -1 1e9 -1e30 1e308 NaN Infinity 4294967296 1048576 0.5 99999999999999999999".split()
@@ -51,69 +54,6 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=1.0, help="time to run (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
     return parser
-
-
-def write_samples(folder: Path) -> dict[str, Path]:
-    """Collect a sample of each format: name -> folder."""
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    found = {path.name: path for path in sorted(SAMPLES.iterdir()) if path.is_dir()}
-    triangle = [[1, 1], [20, 1], [20, 15]]
-    shape = {"label": "cat", "shape_type": "polygon", "points": triangle}
-    rle = {"size": [24, 32], "counts": [100, 20, 648]}
-    polygon = [[1, 1, 20, 1, 20, 15]]
-    objects = [
-        {"id": n, "image_id": 1, "category_id": 1, "bbox": [1, 1, 20, 15], "area": 9, "iscrowd": 0}
-        | {"segmentation": mask}
-        for n, mask in enumerate((polygon, rle, {"size": [24, 32], "counts": "01g0d00b0"}), start=1)
-    ]
-    image = {"id": 1, "file_name": "a.png", "width": 32, "height": 24}
-    categories = [{"id": 1, "name": "cat"}]
-    texts = {
-        "masks/train.json": json.dumps(
-            {"images": [image], "annotations": objects, "categories": categories}
-        ),
-        "labelme/a.json": json.dumps({"imagePath": "a.png", "shapes": [shape]}),
-        "table/train.csv": "image,xmin,ymin,xmax,ymax,label\na.png,1,1,9,9,cat\n",
-        "dota/labelTxt/a.txt": "1 1 9 1 9 9 1 9 cat 0\n",
-        "via/via.json": json.dumps(
-            {
-                "a.png": {
-                    "filename": "a.png",
-                    "size": 1,
-                    "regions": [
-                        {
-                            "shape_attributes": {
-                                "name": "rect",
-                                "x": 1,
-                                "y": 1,
-                                "width": 9,
-                                "height": 9,
-                            },
-                            "region_attributes": {"class": "cat"},
-                        }
-                    ],
-                }
-            }
-        ),
-    }
-    for name, text in texts.items():
-        path = folder / "samples" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        found[name.split("/")[0]] = folder / "samples" / name.split("/")[0]
-        Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(path.parent / "a.png")
-    (folder / "samples" / "dota" / "images").mkdir()
-    (folder / "samples" / "dota" / "labelTxt" / "a.png").rename(
-        folder / "samples" / "dota" / "images" / "a.png"
-    )
-    (folder / "samples" / "checkpoint").mkdir()
-    content = {"model": {"weight": torch.arange(12.0)}, "iteration": 3}
-    torch.save(content, folder / "samples" / "checkpoint" / "model_0000003.pth")
-    found["checkpoint"] = folder / "samples" / "checkpoint"
-    return found
 
 
 def fuzz(
@@ -252,18 +192,38 @@ def commands(case: Path) -> list[Callable[[], object]]:
     """Return what is done with an input."""
     from d2ext.checkpoint.file_io import read_checkpoint, resumable
     from d2ext.cli import check_data, convert_data
+    from d2ext.visualization.curves import read_metrics
 
-    if any(case.glob("*.pth")):
-        found = next(case.glob("*.pth"))
-        return [lambda: read_checkpoint(found), lambda: resumable(case)]
+    if checkpoints := sorted(case.glob("*.pth")):
+        return [*(partial(read_checkpoint, path) for path in checkpoints), lambda: resumable(case)]
+    if (case / RESULTS).exists():
+        return [lambda: evaluate(case), lambda: read_metrics(case / "metrics.json")]
+    data = str(next(case.glob("*.zip"), case))
     out = case.parent / "out"
     return [
-        lambda: check_data.main([str(case), "--fix", str(out / "fixed")]),
+        lambda: check_data.main([data, "--fix", str(out / "fixed")]),
         *(
-            lambda kind=kind: convert_data.main([str(case), "--to", kind, str(out / kind)])  # type: ignore[misc]
+            lambda kind=kind: convert_data.main([data, "--to", kind, str(out / kind)])  # type: ignore[misc]
             for kind in ("coco", "yolo", "voc")
         ),
     ]
+
+
+def evaluate(case: Path) -> None:
+    """Read a data set and a file of detections; measure and draw them as the pages do."""
+    from d2ext.data.catalog import DatasetSpec, load_dataset, register_dataset
+    from d2ext.data.detection_files import read_detections, sizes_by_id
+    from d2ext.evaluation.precision_recall import measure
+    from d2ext.pages.run_page import naming_results
+    from detectron2.data import MetadataCatalog
+
+    name, spec = f"fuzzed {time.monotonic_ns()}", DatasetSpec(str(case / "train.json"), str(case))
+    register_dataset(name, spec)
+    records = load_dataset(name, spec)
+    with naming_results(case / RESULTS):
+        found = read_detections(case / RESULTS, sizes_by_id(records))
+        for task in ("bbox", "segm"):
+            measure(MetadataCatalog.get(name).json_file, found, task)
 
 
 if __name__ == "__main__":

@@ -6,5 +6,16 @@
 from d2ext.api.model import Model, load
 from d2ext.api.prediction import Prediction
 from d2ext.api.runs import Run, check, evaluate, export, train
+from d2ext.inference.benchmark import benchmark
 
-__all__ = ["Model", "Prediction", "Run", "check", "evaluate", "export", "load", "train"]
+__all__ = [
+    "Model",
+    "Prediction",
+    "Run",
+    "benchmark",
+    "check",
+    "evaluate",
+    "export",
+    "load",
+    "train",
+]

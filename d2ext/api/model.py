@@ -1,6 +1,6 @@
 """Load a trained model and predict on images in memory or in files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from d2ext.errors import ConfigError
 from d2ext.inference.inputs import find_images
 from d2ext.inference.predictor import Predictor
 from d2ext.inference.reading import read_file
+from d2ext.inference.tracking import RATE, ByteTracker, frame_order
+from d2ext.inference.video import SUFFIXES, open_video
 
 ImageInput = str | Path | NDArray | torch.Tensor | Image.Image
 
@@ -48,13 +50,42 @@ class Model:
             DataError: a file is missing or cannot be read.
             ConfigError: an image is of another type, shape or dtype, or `confidence` no score.
         """
-        if not 0 <= confidence <= 1:
-            raise ConfigError(f"confidence is a score from 0 to 1, got {confidence}.")
+        _check_confidence(confidence)
         given = list(images) if isinstance(images, (list, tuple)) else [images]
         return [
             Prediction.of(self.predictor(pixels), pixels, self.names, confidence, file)
             for pixels, file in _read_all(given)
         ]
+
+    def track(
+        self, frames: ImageInput | Iterable[ImageInput], confidence: float = 0.5, rate: float = RATE
+    ) -> Iterator[Prediction]:
+        """Predict on the frames of a video; an object keeps its number, `instances.track_ids`.
+
+        Args:
+            frames: a video file; a folder of frames, in the order of their numbers; or frames one
+                by one, of the types that `predict` takes.
+            confidence: minimum score of the first detection of an object, 0 to 1.
+            rate: frames per second, where `frames` is no video file.
+        Yields:
+            A prediction per frame.
+        Raises:
+            UserError: as `predict`; or the video cannot be read, or the model finds no objects.
+        """
+        _check_confidence(confidence)
+        if isinstance(frames, (str, Path)) and Path(frames).suffix.lower() in SUFFIXES:
+            with open_video(Path(frames)) as video:
+                images = ((frame, "") for frame in video.frames())
+                yield from self._track(images, ByteTracker(confidence, video.rate))
+        else:
+            yield from self._track(_frames_of(frames), ByteTracker(confidence, rate))
+
+    def _track(
+        self, images: Iterable[tuple[NDArray[np.uint8], str]], tracker: ByteTracker
+    ) -> Iterator[Prediction]:
+        for pixels, file in images:
+            output = self.predictor(pixels)
+            yield Prediction.of(output, pixels, self.names, tracker.confidence, file, tracker)
 
 
 def load(weights: str | Path, *, config: str | Path = "", device: str = "", **keys: Any) -> Model:
@@ -72,7 +103,19 @@ def load(weights: str | Path, *, config: str | Path = "", device: str = "", **ke
     return Model(Predictor(load_trained_config(str(config), as_pairs(values))))
 
 
-def _read_all(images: Sequence[Any]) -> Iterator[tuple[NDArray[np.uint8], str]]:
+def _check_confidence(confidence: float) -> None:
+    if not 0 <= confidence <= 1:
+        raise ConfigError(f"confidence is a score from 0 to 1, got {confidence}.")
+
+
+def _frames_of(frames: Any) -> Iterator[tuple[NDArray[np.uint8], str]]:
+    if isinstance(frames, (str, Path)):
+        files = find_images([str(frames)], output=None, flag="frames")
+        return _read_all(sorted(files, key=frame_order))
+    return _read_all(frames)
+
+
+def _read_all(images: Iterable[Any]) -> Iterator[tuple[NDArray[np.uint8], str]]:
     """Yield (H, W, 3) RGB uint8 pixels of each image, and its file, "" where it has none."""
     for image in images:
         if isinstance(image, (str, Path)):

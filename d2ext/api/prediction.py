@@ -12,6 +12,7 @@ from PIL import Image
 from d2ext.errors import ConfigError
 from d2ext.inference.prediction_files import save_picture
 from d2ext.inference.prediction_kinds import PredictionKind, prediction_kind
+from d2ext.inference.tracking import ByteTracker, select_tracked
 from detectron2.structures import Instances
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class Prediction:
     Args:
         output: what the meta-architecture returned, such as {"instances": Instances}.
         found: the entry of it that is shown, on the CPU: `Instances` with `pred_boxes` in pixels,
-            `scores`, `pred_classes` and, where there, `pred_masks` and `pred_keypoints`.
+            `scores`, `pred_classes` and, where there, `pred_masks`, `pred_keypoints` and, of
+            `Model.track`, `track_ids`.
         image: (H, W, 3) RGB uint8.
         names: of the classes, in the order of their indices.
         file: that the image was read from, "" for one in memory.
@@ -46,10 +48,15 @@ class Prediction:
         names: Sequence[str],
         confidence: float,
         file: str = "",
+        tracker: ByteTracker | None = None,
     ) -> "Prediction":
-        """Select what reaches a score of `confidence` from a model's output."""
+        """Select what reaches a score of `confidence`, or what the tracker follows."""
         key, kind = prediction_kind(output)
-        return cls(output, kind.select(output[key], confidence), image, names, file, kind)
+        if tracker is None:
+            found = kind.select(output[key], confidence)
+        else:
+            found = select_tracked(kind, output[key], tracker)
+        return cls(output, found, image, names, file, kind)
 
     def __len__(self) -> int:
         """Return the number of detections."""
@@ -134,5 +141,6 @@ class Prediction:
             mask=masks if len(found) else None,
             confidence=found.scores.numpy(),
             class_id=found.pred_classes.numpy(),
+            tracker_id=found.track_ids.numpy() if found.has("track_ids") else None,
             data=data,
         )

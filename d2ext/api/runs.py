@@ -1,6 +1,5 @@
 """Train, evaluate, check and export by calls that take what the commands take."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from d2ext.api.arguments import Data, as_flags, as_pairs
 from d2ext.api.model import Model, load
 from d2ext.cli import export as export_command
 from d2ext.cli import train as train_command
+from d2ext.files import read_json
+from d2ext.visualization.curves import read_metrics
 
 if TYPE_CHECKING:
     from d2ext.data.checks.report import Report
@@ -34,11 +35,9 @@ class Run:
     @property
     def metrics(self) -> dict[str, float]:
         """The last value of each number that was logged, such as "bbox/AP" and "total_loss"."""
-        found: dict[str, float] = {}
         path = self.folder / "metrics.json"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            found |= json.loads(line)
-        return found
+        series = read_metrics(path) if path.is_file() else {}
+        return {name: float(values[-1]) for name, (_, values) in series.items()}
 
     def load(self, *, device: str = "", **keys: Any) -> Model:
         """Load the run's `weights`; see `d2ext.load`."""
@@ -105,7 +104,7 @@ def evaluate(
     words = ["--eval-only", *as_flags({"--config-file": config, "--val": data})]
     pairs = {"MODEL.WEIGHTS": weights, "MODEL.DEVICE": device, "OUTPUT_DIR": output}
     folder = _run(words, {**pairs, **keys}).folder
-    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return read_json(folder / "results.json")
 
 
 def check(data: str | Path, val: Sequence[str | Path] = ()) -> "Report":

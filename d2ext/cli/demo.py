@@ -18,13 +18,16 @@ EXAMPLES = """\
 examples:
   {demo} --weights output/model_best.pth --input a.jpg photos/ "*.mp4" --output predictions
   {demo} --weights output/model_best.pth --input photos/ --no-pictures --format coco csv
+  {demo} --weights output/model_best.pth --input clip.mp4 frames/ --track
   {demo} --weights output/model_best.pth --camera 0
   {demo} --config-file configs/coco/fcos_r50_fpn_1x.yaml --weights official.pth --input a.jpg
 
 The command writes annotated copies of images and videos, and predictions.json: per image, and per
 frame of a video, the detections, each with box (x0, y0, x1, y1 in pixels), score, class and, if the
 model predicts them, mask (COCO run lengths) and keypoints (x, y, score). predictions.jsonl holds
-the same line by line and grows while the command runs. For a camera it writes the video only. A
+the same line by line and grows while the command runs. For a camera it writes the video only. With
+--track, an object keeps its number over the frames of a video, and over the images of a folder in
+the order of their numbers: it is drawn, and the "track_id" of a detection. A
 semantic segmentation model gives one region per class: its mask, the box around it, and as score
 the mean probability of its pixels. A model whose input is not a single image, such as DETR3D, takes
 inputs of its own: see the README of its project.
@@ -54,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.camera is not None:
         name = cfg.MODEL.META_ARCHITECTURE
         raise ConfigError(f"--camera: {name} does not take single images; use --input.")
+    if args.track:
+        raise ConfigError(f"--track: {cfg.MODEL.META_ARCHITECTURE} cannot be tracked.")
     demo(DemoRequest(cfg, args.input, Path(args.output), args.confidence))
     return 0
 
@@ -63,6 +68,7 @@ def _predict_images(cfg: "CfgNode", args: argparse.Namespace) -> int:
     from d2ext.inference.inputs import find_inputs
     from d2ext.inference.predict import Job, PredictOptions
     from d2ext.inference.predictor import Predictor
+    from d2ext.inference.tracking import RATE
 
     output = Path(args.output)
     inputs = find_inputs(args.input, output) if args.input else {}
@@ -76,10 +82,12 @@ def _predict_images(cfg: "CfgNode", args: argparse.Namespace) -> int:
         # On a CPU the model needs the cores itself.
         workers=_workers(on_gpu) if args.workers is None else args.workers,
         quiet=args.quiet,
+        track=args.track,
     )
     job = Job(predictor, output, options)
     if args.camera is not None:
-        watch(args.camera, output, lambda frame, stopwatch: job.predict(frame, stopwatch)[0])
+        tracker = job.new_tracker(RATE)
+        watch(args.camera, output, lambda frame, timer: job.predict(frame, timer, tracker))
         return 0
     job.run(inputs)
     return job.report(list(inputs))
@@ -102,6 +110,7 @@ def argument_parser() -> CommandParser:
         default=0.5,
         help="minimum score of a detection (default: 0.5); the model has a lower limit of its own",
     )
+    add("--track", action="store_true", help="number objects over the frames of videos and folders")
     add("--no-pictures", dest="pictures", action="store_false", help="write no annotated copies")
     add("--format", nargs="+", default=[], choices=FORMATS, help="also write detections like this")
     add("--batch", type=count, default=0, help="images per batch (default: by their size)")

@@ -37,6 +37,13 @@ def export() -> NoReturn:
     exit_on_user_error(main)
 
 
+def benchmark() -> NoReturn:
+    """Print AP and latency of models and exported files."""
+    from d2ext.cli.benchmark_models import main
+
+    exit_on_user_error(main)
+
+
 def parity() -> NoReturn:
     """Compare models with their authors' code."""
     from d2ext.cli.parity import main

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from detectron2.structures import Instances
 
 DATASET = "export_evaluate"  # the registered name of --evaluate's data set
-FORMATS = ("onnx", "torchscript", "torch_export")  # the keys of `SUFFIXES`
+FORMATS = ("onnx", "openvino", "torchscript", "torch_export")  # the keys of `SUFFIXES`
 WHERE = ("inside", "none")
 
 EXAMPLES = """\
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from d2ext.checkpoint import check_classes
     from d2ext.data import dataset_stats
     from d2ext.engine.config_choice import load_trained_config
+    from d2ext.exporters.formats import file_size
     from d2ext.exporters.run import check_options, export_model, quantize_and_evaluate
     from d2ext.inference.predictor import Predictor
 
@@ -56,12 +58,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = Predictor(cfg)
     if options.dataset:
         check_classes(predictor.names, dataset_stats([options.dataset]).class_names)
-    with replacing(options.output) as temporary:
-        for line in export_model(options, cfg, predictor.model, predictor.names, temporary):
+    detect = _detector(predictor)
+    with ExitStack() as stack:
+        if options.format == "openvino":  # writes the weights to a second file of the same stem
+            stack.enter_context(replacing(options.output.with_suffix(".bin")))
+        temporary = stack.enter_context(replacing(options.output))
+        for line in export_model(options, cfg, predictor.model, predictor.names, temporary, detect):
             print(line)
-        for line in quantize_and_evaluate(options, _detector(predictor), temporary):
+        for line in quantize_and_evaluate(options, detect, temporary):
             print(line)
-    print(f"written: {options.output}, {options.output.stat().st_size / 1e6:.1f} MB")
+    print(f"written: {options.output}, {file_size(options.output) / 1e6:.1f} MB")
 
 
 def argument_parser() -> CommandParser:
@@ -104,6 +110,9 @@ def argument_parser() -> CommandParser:
         help="images on which the file is compared with the model (default: generated ones)",
     )
     parser.add_argument(
+        "--fp16", action="store_true", help="compute the network in 16-bit floats; ONNX only"
+    )
+    parser.add_argument(
         "--int8", action="store_true", help="quantise weights and activations to 8 bits; ONNX only"
     )
     parser.add_argument(
@@ -134,8 +143,10 @@ def _options(args: argparse.Namespace) -> "ExportOptions":
         raise ConfigError("--paste inside needs NMS inside.")
     if args.int8 and (args.format != "onnx" or not args.calibrate):
         raise ConfigError("--int8 needs --format onnx and --calibrate IMAGES.")
-    if args.evaluate and (args.format != "onnx" or nms == "none"):
-        raise ConfigError("--evaluate needs --format onnx, with NMS inside.")
+    if args.fp16 and (args.format != "onnx" or args.int8):
+        raise ConfigError("--fp16 needs --format onnx, without --int8.")
+    if args.evaluate and (args.format not in ("onnx", "openvino") or nms == "none"):
+        raise ConfigError("--evaluate needs --format onnx or openvino, with NMS inside.")
     if args.evaluate:
         register_dataset(DATASET, dataset_flag_spec(args.evaluate, "val")[0])
         dataset_stats([DATASET])  # fails now, not after minutes of exporting
@@ -150,6 +161,7 @@ def _options(args: argparse.Namespace) -> "ExportOptions":
         images=_found(args.images, output, "--images"),
         calibration=_found(args.calibrate, output, "--calibrate") if args.int8 else [],
         dataset=DATASET if args.evaluate else "",
+        fp16=args.fp16,
     )
 
 

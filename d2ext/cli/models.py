@@ -5,18 +5,20 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from d2ext.cli.parser import CommandParser
+from d2ext.errors import ConfigError
 from d2ext.model_zoo import ModelEntry, all_models, model_named
 from d2ext.model_zoo.entry import TASKS
 from d2ext.model_zoo.fetch import fetch, file_here
 
 EXAMPLES = """\
 examples:
-  d2ext-models                       all published weights
-  d2ext-models mask r50              those with both words in name, family, task or config
-  d2ext-models --task keypoints
-  d2ext-models --config              those of which d2ext has the model
-  d2ext-models get dyhead_swint      download now; a name may be cut where it stays the only one
-  d2ext-models get resnet50.a1_in1k  any model of timm, by timm's name
+  {models}                       all published weights
+  {models} mask r50              those with both words in name, family, task or config
+  {models} --task keypoints
+  {models} --config              those of which d2ext has the model
+  {models} get dyhead_swint      download now; a name may be cut where it stays the only one
+  {models} get resnet50.a1_in1k  any model of timm, by timm's name
 
 MODEL.WEIGHTS takes the same names. Files are kept in $D2EXT_CACHE/weights (~/.cache/d2ext/weights).
 """
@@ -29,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a name is unknown, or its file cannot be fetched.
     """
     args = argument_parser().parse_args(argv)
+    if args.words == ["get"]:
+        raise ConfigError("get: name the weights to fetch; without get the command lists them.")
     if args.words[:1] == ["get"]:
         for name in args.words[1:]:
             entry = model_named(name)
@@ -38,14 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(_table(found) if found else "no published weights of that kind; d2ext-models lists all")
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """Build the argument parser of d2ext-models."""
-    parser = argparse.ArgumentParser(
-        prog="d2ext-models",
-        description="List published weights, or fetch them: get NAME ...",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def argument_parser() -> CommandParser:
+    """Build the argument parser of tools/models.py."""
+    description = "List published weights, or fetch them: get NAME ..."
+    parser = CommandParser("models", description, EXAMPLES)
     parser.add_argument("words", metavar="WORD", nargs="*", help="words to look for; or get NAME")
     parser.add_argument("--task", choices=TASKS, help="only weights for this task")
     parser.add_argument("--config", action="store_true", help="only models that d2ext has")

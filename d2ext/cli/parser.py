@@ -1,7 +1,6 @@
 """The argument parser of all commands: short errors, config flags, KEY VALUE pairs anywhere."""
 
 import argparse
-import difflib
 import math
 import os
 import re
@@ -11,11 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from d2ext.text import did_you_mean
+
 # Sections and single keys of Detectron2's config. Others, of plugins, must follow all flags.
 _SECTIONS = "DATALOADER|DATASETS|GLOBAL|INPUT|LOGGING|MODEL|SOLVER|TEST"
 _SINGLE = "AUTO|CUDNN_BENCHMARK|FLOAT32_PRECISION|OUTPUT_DIR|PLUGINS|SEED|VIS_PERIOD"
 _CONFIG_KEY = re.compile(rf"({_SECTIONS})(\.\w+)+|{_SINGLE}")
-_SCRIPTS = {"train_net": "d2ext-train"}  # the others are d2ext-<tool>
+_SCRIPTS = {
+    "train_net": "d2ext-train",
+    "benchmark_models": "d2ext-benchmark",
+}  # the others are d2ext-<tool>
 
 
 def program(tool: str) -> str:
@@ -109,8 +113,8 @@ class CommandParser(argparse.ArgumentParser):
         if flag is None:
             return f"unexpected argument {words[0]}"
         known = [text for action in self._actions for text in action.option_strings]
-        near = difflib.get_close_matches(flag.partition("=")[0], known, n=1, cutoff=0.5)
-        return f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else "")
+        hint = did_you_mean(flag.partition("=")[0], known, cutoff=0.5)
+        return f"unknown flag {flag}{hint}".removesuffix(".")
 
 
 class _Version(argparse.Action):

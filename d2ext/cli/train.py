@@ -109,8 +109,11 @@ def argument_parser() -> CommandParser:
     parser.add_config_flag("--weights", "MODEL.WEIGHTS", "weights to start from or to evaluate")
     parser.add_config_flag("--output", "OUTPUT_DIR", "folder of the run (default: output)")
     parser.add_config_flag("--device", "MODEL.DEVICE", "cuda, cuda:1, cpu, ...", device_name)
-    add("--resume", action="store_true", help="go on with the run in the output folder")
-    add(
+    before = parser.add_mutually_exclusive_group()
+    before.add_argument(
+        "--resume", action="store_true", help="go on with the run in the output folder"
+    )
+    before.add_argument(
         "--overwrite",
         action="store_true",
         help="replace the run in the output folder (default: the new one gets a numbered folder)",

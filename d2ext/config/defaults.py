@@ -67,6 +67,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     timm.OUT_FEATURES = ["stride8", "stride16", "stride32"]  # "stride" and a number
     timm.PRETRAINED = False  # fetch timm's weights
     timm.FREEZE_NORM = False  # batch norms keep their statistics, scale and shift
+    timm.FREEZE_DEPTHWISE = False  # depthwise convolutions keep their weights
 
     fpn = cfg.MODEL.FPN
     fpn.BOTTOM_UP = "SwinTransformer"  # registered name of the backbone below FPNBackbone

@@ -1,6 +1,5 @@
 """Load a config: YAML with `_BASE_`, plugins, d2ext's sections, then overrides."""
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from d2ext.config.paths import find_config, shipped_config
 from d2ext.config.plain_yaml import parse_yaml
 from d2ext.config.plugins import add_plugin
 from d2ext.errors import ConfigError
+from d2ext.text import did_you_mean
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_defaults
 
@@ -70,8 +70,9 @@ def _build(
     saved = _names(given.pop("PLUGIN_FOLDERS", []), f"{source}: PLUGIN_FOLDERS")
     for plugin in cfg.PLUGINS:
         add_plugin(cfg, plugin, [*folders, *map(Path, saved)])
+    defaults = dict(leaves(cfg))  # once: there are hundreds of keys, and as many are given
     for key, value in given.items():
-        _set(cfg, key, value, "command line" if key in typed else source)
+        _set(cfg, defaults, key, value, "command line" if key in typed else source)
     cfg.AUTO = sorted({*cfg.AUTO, *_left_open(cfg, given)})
     return cfg
 
@@ -174,24 +175,21 @@ def _names(value: Any, source: str) -> list[str]:
     return list(value)
 
 
-def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
+def _set(cfg: CfgNode, defaults: Mapping[str, Any], key: str, value: Any, source: str) -> None:
     if key == "PLUGINS":
         return
-    _check_known(cfg, key, source)
+    _check_known(defaults, key, source)
     if value == AUTO:
         return
     try:
-        cfg.merge_from_list([key, _as_float(value) if _is_float(cfg, key) else value])
+        is_float = isinstance(defaults[key], float)
+        cfg.merge_from_list([key, _as_float(value) if is_float else value])
     except (ValueError, AssertionError, SyntaxError, RecursionError, MemoryError) as error:
         # The last two: Python's parser refuses a value from the command line nested too deeply.
         text = str(error) or type(error).__name__
         if "Type mismatch" in text:
-            text = f"must be {_type_name(cfg, key)}, got {value!r:.200}"
+            text = f"must be {_type_name(defaults[key])}, got {value!r:.200}"
         raise ConfigError(f"{source}: {key}: {text}") from error
-
-
-def _is_float(cfg: CfgNode, key: str) -> bool:
-    return isinstance(dict(leaves(cfg))[key], float)
 
 
 def _as_float(value: Any) -> Any:
@@ -200,25 +198,22 @@ def _as_float(value: Any) -> Any:
     return float(value) if whole else value
 
 
-def _type_name(cfg: CfgNode, key: str) -> str:
+def _type_name(default: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
-    kind = type(dict(leaves(cfg))[key])
-    return names.get(kind, f"a {kind.__name__}")
+    return names.get(type(default), f"a {type(default).__name__}")
 
 
-def _check_known(cfg: CfgNode, key: str, source: str) -> None:
-    known = dict(leaves(cfg))
+def _check_known(known: Mapping[str, Any], key: str, source: str) -> None:
     if key in known:
         return
     if key.startswith("-"):
         raise ConfigError(f"{source}: {key} follows a KEY VALUE pair; flags come before them.")
     section = key.rpartition(".")[0].upper()
     # Keys are upper case, and so is what is meant by another case.
-    near = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.0)
-    hint = f"did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(key.upper(), known, cutoff=0.0)
     if section and not any(k.startswith(f"{section}.") for k in known):
         hint += f" If a project defines {section}, name the project under PLUGINS."
-    raise ConfigError(f"{source}: unknown key {key}; {hint}")
+    raise ConfigError(f"{source}: unknown key {key}{hint}")
 
 
 def _left_open(cfg: CfgNode, given: Mapping[str, Any]) -> set[str]:

@@ -41,6 +41,8 @@ def shipped_config(path: Path) -> Path | None:
     Args:
         path: relative to `configs/`, or from "configs" or "projects" on.
     """
+    if path.is_absolute():
+        return None
     parts = path.parts[1:] if path.parts[:1] in (("configs",), ("projects",)) else path.parts
     root = project_root() if path.parts[:1] == ("projects",) else config_root()
     found = root.joinpath(*parts)

@@ -1,22 +1,28 @@
-"""Parse YAML from strangers: plain values only, of bounded depth, size and range."""
+"""Parse YAML from strangers: plain values and arithmetic, of bounded depth, size and range."""
 
+import logging
 from typing import Any
 
 import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
+from d2ext.config.arithmetic import evaluate_arithmetic
 from d2ext.errors import ConfigError
 
 MAX_DEPTH = 64
 MAX_NODES = 100_000  # values, each counted as often as aliases repeat it
 MAX_INTEGER = 2**63
 MAX_DIGITS = 64
+_EVAL = "tag:yaml.org,2002:python/object/apply:eval"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def parse_yaml(text: str, source: object) -> Any:
     """Parse a YAML document to plain Python values.
+
+    The tag `!!python/object/apply:eval ["..."]` of published configs gives the value of an
+    arithmetic expression and a line in the log; no other tag of Python's is known.
 
     Args:
         source: the file or flag that the text is from, for messages.
@@ -26,12 +32,22 @@ def parse_yaml(text: str, source: object) -> Any:
     """
     try:
         loader = _PlainLoader(text)
+        loader.name = str(source)
         try:
             return loader.get_single_data()
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{source}: not plain YAML: {error}") from error
+        raise ConfigError(f"{source}: not plain YAML: {_problem(error)}") from error
+
+
+def _problem(error: Exception) -> str:
+    """Describe an error in one line; PyYAML's own text has a picture of the place."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    place = f"line {mark.line + 1}, column {mark.column + 1}"
+    return ": ".join(filter(None, [place, error.context, error.problem]))
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -64,6 +80,22 @@ class _PlainLoader(yaml.SafeLoader):
         except (ValueError, OverflowError) as error:
             raise ConstructorError(None, None, str(error), node.start_mark) from error
         return value
+
+
+def _evaluate(loader: _PlainLoader, node: yaml.Node) -> Any:
+    """Construct the value of an expression under the tag `eval`."""
+    given = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
+    if len(given) != 1 or not isinstance(given[0], str):
+        raise ValueError("eval needs a list of one expression")
+    value = evaluate_arithmetic(given[0])
+    line = node.start_mark.line + 1
+    logging.getLogger(__name__).info(
+        "%s, line %d: %s is read as %s.", loader.name, line, given[0], value
+    )
+    return value
+
+
+_PlainLoader.add_constructor(_EVAL, _evaluate)
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

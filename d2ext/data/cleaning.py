@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -328,17 +329,17 @@ def _object_codes(
     """Find unusable objects: position -> code. Those without a box in the image are no issue."""
     sides = 5 if dataset.task == "rotated" else 4
     boxed = np.array([n for n, item in enumerate(objects) if "bbox" in item], dtype=np.int64)
-    boxes = [objects[n]["bbox"] for n in boxed]
+    boxes = chain.from_iterable(item["bbox"] for item in objects if "bbox" in item)
     sizes = [(image["width"], image["height"]) for image in dataset.images]
     frames = np.array(sizes, dtype=np.float64).reshape(-1, 2)[owners[boxed]]
     found: dict[int, str] = {}
-    raw = np.array(boxes, dtype=np.float64).reshape(-1, sides)
+    raw = np.fromiter(boxes, np.float64, len(boxed) * sides).reshape(-1, sides)
     _refuse_unit(dataset, raw, frames)
     for code, mask in invalid_boxes(raw, frames).items():
         found |= dict.fromkeys(boxed[mask].tolist(), code)
-    for number, item in enumerate(objects):
-        segmentation = item.get("segmentation")
-        if segmentation and dataset.polygons_near and isinstance(segmentation, list):
+    near = dataset.polygons_near
+    for number, segmentation in enumerate([item.get("segmentation") for item in objects]):
+        if segmentation is None or (near and segmentation and isinstance(segmentation, list)):
             continue
         if problem := invalid_mask(segmentation, *sizes[owners[number]]):
             found.setdefault(number, problem[0])

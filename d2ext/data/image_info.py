@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import warnings
+from bisect import bisect
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from d2ext.data.image_reading import is_deep, scale_to_8_bits
+from d2ext.data.jpeg_header import read_jpeg_header
 
 THUMBNAIL = 16  # side of the grey thumbnail that near-duplicates are found by, in pixels
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _DECODED = 4 * THUMBNAIL  # JPEGs are decoded at the smallest of 1/1, 1/2, 1/4, 1/8 above this
+_SCALES = (0, 2, 4, 8)  # least scale of a JPEG for each of the next
+_SCALED = (
+    cv2.IMREAD_GRAYSCALE,
+    cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    cv2.IMREAD_REDUCED_GRAYSCALE_8,
+)
 _LABEL_MODES = ("L", "P", "1", "I", "I;16")  # Pillow's modes with one number per pixel
 
 
@@ -89,6 +98,8 @@ def read_image_info(path: str | os.PathLike) -> ImageInfo:
         return ImageInfo("image-unreadable", error.strerror or str(error))
     if not content:
         return ImageInfo("image-empty", "0 bytes")
+    if (info := _decode_plain_jpeg(content)) is not None:
+        return info
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data and of large pictures
         return _parse(content)
@@ -107,6 +118,38 @@ def read_label_info(path: str | os.PathLike) -> LabelInfo:
         return LabelInfo("labels-missing", _reason(error))
     values, counts = np.unique(pixels, return_counts=True)
     return LabelInfo("", "", image.size, tuple(values.tolist()), tuple(counts.tolist()))
+
+
+def _decode_plain_jpeg(content: bytes) -> ImageInfo | None:
+    """Decode with OpenCV, several times faster than Pillow; None where Pillow is to look at it."""
+    header = read_jpeg_header(content)
+    most = Image.MAX_IMAGE_PIXELS
+    if header is None or (most and header.size[0] * header.size[1] > most):
+        return None
+    flags = _SCALED[bisect(_SCALES, min(header.size) // _DECODED) - 1]
+    try:
+        grey = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        return None
+    if grey is None:
+        return None
+    return ImageInfo(
+        size=header.size,
+        format="JPEG",
+        mode=header.mode,
+        blank=bool(grey.min() == grey.max()),
+        digest=_digest(content),
+        thumbnail=_resize(grey),
+    )
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _resize(grey: NDArray[Any]) -> NDArray[np.uint8]:
+    small = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return small.astype(np.uint8, copy=False)
 
 
 def _parse(content: bytes) -> ImageInfo:
@@ -129,7 +172,7 @@ def _decode(content: bytes, image: Image.Image) -> ImageInfo:
         "mode": image.mode,
         # An MPO file is a JPEG with previews or a second view; training reads the first picture.
         "frames": getattr(image, "n_frames", 1) if image.format != "MPO" else 1,
-        "digest": hashlib.blake2b(content, digest_size=16).digest(),
+        "digest": _digest(content),
     }
     try:
         image.draft("L", (_DECODED, _DECODED))
@@ -159,12 +202,12 @@ def _is_blank(image: Image.Image) -> bool:
 
 
 def _make_thumbnail(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
-    small = cv2.resize(_to_grey(image), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    small = _resize(_to_grey(image))
     if orientation != 1:
         turned = Image.fromarray(small)
         turned.getexif()[_ORIENTATION] = orientation
         small = np.array(ImageOps.exif_transpose(turned))
-    return small.astype(np.uint8, copy=False)
+    return small
 
 
 def _to_grey(image: Image.Image) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from d2ext.data.augmentation.slices import slice_dataset, slice_options
 from d2ext.data.dataset_paths import register_specs
 from d2ext.data.learnable import check_learnable
 from d2ext.data.mappers import build_mapper
+from d2ext.data.mask_validity import BrokenMaskError
 from d2ext.data.sampling import Sample, SampleStream, build_training_sampler
 from d2ext.data.statistics import dataset_stats
 from d2ext.errors import ConfigError, DataError
@@ -117,7 +118,7 @@ class SeededDataset(Dataset):
     def _mapped(self, item: Item) -> Item:
         try:
             return self.mapper(item)
-        except (OSError, SizeMismatchError) as error:
+        except (OSError, SizeMismatchError, BrokenMaskError) as error:
             raise DataError(
                 f"{item['file_name']}: the image cannot be used: {error}. Replace it, or remove "
                 "it from the annotations."

@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 MAX_PIXELS = 1 << 28  # of a mask: more are no annotation, and decoding them takes the memory
+
+
+class BrokenMaskError(ValueError):
+    """Run lengths that are no mask."""
 
 
 def invalid_mask(mask: Any, width: int, height: int) -> tuple[str, str] | None:
@@ -50,17 +55,38 @@ def invalid_run_lengths(mask: dict[str, Any], width: int, height: int) -> tuple[
     if list(mask["size"]) != [height, width]:
         size = f"mask of {mask['size'][1]} x {mask['size'][0]} pixels"
         return "mask-size", f"{size}, image {width} x {height}"
-    if problem := broken_run_lengths(mask, width, height):
+    runs, problem = _checked_runs(mask, width, height)
+    if problem:
         return "mask-polygon", problem
-    return None if _runs(_as_bytes(mask["counts"]))[1::2].any() else ("mask-empty", "no pixel")
+    return None if runs[1::2].any() else ("mask-empty", "no pixel")
 
 
 def broken_run_lengths(mask: dict[str, Any], width: int, height: int) -> str:
     """Say why compressed run lengths are no mask of this size in pixels; "" if they are one."""
+    return _checked_runs(mask, width, height)[1]
+
+
+def _checked_runs(mask: dict[str, Any], width: int, height: int) -> tuple[NDArray[np.int64], str]:
     try:
-        return broken_runs(_runs(_as_bytes(mask["counts"])), width, height)
+        runs = _runs(_as_bytes(mask.get("counts")))
     except (TypeError, ValueError) as error:
-        return f"broken run lengths: {error}"
+        return np.empty(0, np.int64), f"broken run lengths: {error}"
+    return runs, broken_runs(runs, width, height)
+
+
+def decode_run_lengths(mask: dict[str, Any]) -> NDArray[np.uint8]:
+    """Decode compressed run lengths, of any data set, to (H, W).
+
+    Raises:
+        BrokenMaskError: they do not fill a mask of their size.
+    """
+    try:
+        height, width = map(int, mask["size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BrokenMaskError("run lengths without a size") from error
+    if problem := broken_run_lengths(mask, width, height):
+        raise BrokenMaskError(problem)
+    return coco_mask.decode(mask)
 
 
 def broken_runs(runs: NDArray[np.int64], width: int, height: int) -> str:

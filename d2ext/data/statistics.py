@@ -1,6 +1,6 @@
 """Dataset statistics: sizes, classes, counts, and what is annotated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -154,6 +154,9 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
     boxed = [number for number, item in enumerate(flat) if "bbox" in item]
     sizes = [(item["width"], item["height"]) for item in dicts]
     labels = np.array([o["category_id"] for o in flat], dtype=np.int64)
+    # A look at each object's keys in C, since nearly a million of them lack the rare ones.
+    keys = frozenset().union(*flat)
+    pointed = flat if "keypoints" in keys else ()
     return DatasetStats(
         class_names=tuple(class_names),
         image_sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
@@ -164,12 +167,13 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
             not group for group, item in zip(groups, dicts, strict=True) if "annotations" in item
         ),
         stuff_names=tuple(MetadataCatalog.get(name).get("stuff_classes", ())),
-        run_lengths=any(isinstance(o.get("segmentation"), dict) for o in flat),
-        num_keypoints=max((len(o.get("keypoints", ())) // 3 for o in flat), default=0),
-        labelled_keypoints=sum(v > 0 for o in flat for v in o.get("keypoints", ())[2::3]),
-        num_difficult=sum(bool(o.get("difficult")) for o in flat),
-        rotated=any(flat[number]["bbox_mode"] == BoxMode.XYWHA_ABS for number in boxed),
-        annotated=_annotated(dicts, flat),
+        run_lengths="segmentation" in keys
+        and any(isinstance(o.get("segmentation"), dict) for o in flat),
+        num_keypoints=max((len(o.get("keypoints", ())) // 3 for o in pointed), default=0),
+        labelled_keypoints=sum(v > 0 for o in pointed for v in o.get("keypoints", ())[2::3]),
+        num_difficult=sum(bool(o.get("difficult")) for o in flat) if "difficult" in keys else 0,
+        rotated=BoxMode.XYWHA_ABS in {flat[number]["bbox_mode"] for number in boxed},
+        annotated=_annotated(dicts, flat, keys),
         thing_ids=tuple(numbers) or _thing_ids(dicts),
     )
 
@@ -180,11 +184,13 @@ def _thing_ids(dicts: Sequence[dict[str, Any]]) -> tuple[int, ...]:
     return tuple(sorted({s["category_id"] for s in segments if s["isthing"]}))
 
 
-def _annotated(dicts: Sequence[dict[str, Any]], objects: list[dict[str, Any]]) -> frozenset[str]:
+def _annotated(
+    dicts: Sequence[dict[str, Any]], objects: list[dict[str, Any]], keys: Collection[str]
+) -> frozenset[str]:
     words = {
         word
         for key, word in _ANNOTATION_WORDS.items()
-        if any(_holds(item.get(key)) for item in objects)
+        if key in keys and any(_holds(item.get(key)) for item in objects)
     }
     if any("sem_seg_file_name" in item for item in dicts):
         words.add("semantic masks")
@@ -222,7 +228,8 @@ def _sizes(objects: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     boxes = [item["bbox"] for item in objects]
     if not {item["bbox_mode"] for item in objects} <= {BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS}:
         boxes = [_with_size(item) for item in objects]
-    return np.array([box[2:4] for box in boxes], dtype=np.float64).reshape(-1, 2)
+    sides = (side for box in boxes for side in box[2:4])
+    return np.fromiter(sides, np.float64, 2 * len(boxes)).reshape(-1, 2)
 
 
 def _with_size(item: dict[str, Any]) -> list[float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from d2ext.config.load import num_classes_keys
 from d2ext.config.plain_yaml import parse_yaml
+from d2ext.data.separate_things import separates_things
 from d2ext.data.statistics import DatasetStats
 from d2ext.engine import pretrained
 from d2ext.engine.batch_probe import Probe, largest_batch
@@ -20,6 +21,9 @@ from detectron2.config import CfgNode
 
 COCO_KEYPOINTS = 17
 MAX_BATCH_PER_GPU = 32
+CPU_IMAGES = 2400  # shown by a training on a CPU
+CPU_IMAGES_PRETRAINED = 1400  # what one core trains on within five minutes
+CPU_IMAGES_MASKS = 1000  # the same with masks of instances
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +168,24 @@ def _freeze_at(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     return pretrained.freeze_at(cfg)
 
 
+def _freeze_backbone_parts(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
+    """Freeze norms and depthwise convolutions of pretrained weights on a CPU.
+
+    There, their gradients take more than half of the backbone's time.
+    """
+    return _is_short(cfg, machine)
+
+
+def _cpu_budget(cfg: CfgNode) -> int:
+    """Return the number of images that a short training on a CPU shows."""
+    return CPU_IMAGES_MASKS if cfg.MODEL.MASK_ON else CPU_IMAGES_PRETRAINED
+
+
+def _is_short(cfg: CfgNode, machine: Machine) -> bool:
+    """Return true for a training from pretrained weights on a CPU."""
+    return machine.device == "cpu" and bool(cfg.MODEL.WEIGHTS)
+
+
 def _param_groups(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[dict[str, object]]:
     """Let a pretrained backbone learn slower."""
     return pretrained.param_groups(cfg)
@@ -173,14 +195,16 @@ def _short_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     """Derive the test size, a multiple of 32, from the median short side of the images.
 
     A GPU gets 1.5 times the native size, at most 800. A CPU gets 0.8 times of it, at most 256,
-    unless the median object would then be smaller than 16 pixels.
+    unless more than a quarter of the objects would then be smaller than 16 pixels. Images below 384
+    pixels are enlarged to it for their sake.
     """
     native = float(np.median(stats.image_sizes.min(axis=1)))
     if machine.device == "cuda":
         return max(64, 32 * round(min(800.0, 1.5 * native) / 32))
-    typical = np.median(np.sqrt(stats.object_sizes.prod(axis=1))) if len(stats.object_sizes) else 64
-    legible = native * min(1.0, 16 / max(1.0, float(typical)))
-    return max(64, 32 * round(max(min(256.0, 0.8 * native), min(800.0, legible)) / 32))
+    sides = np.sqrt(stats.object_sizes.prod(axis=1))
+    small = float(np.percentile(sides, 25)) if len(sides) else 64.0
+    legible = min(native * 16 / max(1.0, small), max(native, 384.0), 800.0)
+    return max(64, 32 * round(max(min(256.0, 0.8 * native), legible) / 32))
 
 
 def _min_size_train(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int, ...]:
@@ -203,14 +227,16 @@ def _anchor_sizes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[l
 
 
 def _batch_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int | Reasoned:
-    """Derive the batch size: on a GPU what fits into its memory, on a CPU 4 or its cores.
+    """Derive the batch size: on a GPU what fits into its memory, on a CPU its cores, at least 4.
 
-    An epoch has at least eight batches, so that a tiny data set is not one batch. Without a probe,
-    a GPU gets 2 images of 800 pixels, more if smaller.
+    A short training on a CPU, whose norms are frozen, may take 2: it needs many steps. An epoch has
+    at least eight batches, so that a tiny data set is not one batch. Without a probe, a GPU gets 2
+    images of 800 pixels, more if smaller.
     """
     fitting = max(1, len(stats.image_sizes) // (8 * machine.processes))
     if machine.device != "cuda":
-        return machine.processes * min(max(4, min(16, machine.cores)), fitting)
+        fewest = 2 if _is_short(cfg, machine) else 4
+        return machine.processes * min(max(fewest, min(16, machine.cores)), fitting)
     per_gpu = min(16, max(2, 2 * (800 // max(cfg.INPUT.MIN_SIZE_TRAIN)) ** 2))
     if machine.probe is None:
         return machine.processes * min(per_gpu, fitting)
@@ -224,11 +250,15 @@ def _use_checkpoint(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool
 
 
 def _epochs(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Derive the epochs that show 120,000 images on a GPU or 2,400 on a CPU; at most 100."""
+    """Derive the epochs that show 120,000 images on a GPU or 2,400 on a CPU; at most 100.
+
+    From pretrained weights, a CPU learns from 1,400; from 1,000 with masks, which take more time.
+    """
     count = len(stats.image_sizes)
     if machine.device == "cuda":
         return min(100, max(12, math.ceil(120_000 / count)))
-    return min(100, max(3, math.ceil(2_400 / count)))
+    images = _cpu_budget(cfg) if _is_short(cfg, machine) else CPU_IMAGES
+    return min(100, max(3, math.ceil(images / count)))
 
 
 def _drop_path(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> float:
@@ -270,11 +300,15 @@ def _warmup(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
 def _period(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     """Derive the evaluation period: 10 times per training on a GPU, 4 on a CPU.
 
-    It is never shorter than an epoch.
+    It is never shorter than an epoch. A training of minutes, from pretrained weights on a CPU, is
+    evaluated at its end alone.
     """
     per_epoch = math.ceil(len(stats.image_sizes) / cfg.SOLVER.IMS_PER_BATCH)
+    iterations = _iterations(cfg, stats)
     times = 10 if machine.device == "cuda" else 4
-    return max(per_epoch, math.ceil(_iterations(cfg, stats) / times))
+    if _is_short(cfg, machine):
+        times = min(times, iterations * cfg.SOLVER.IMS_PER_BATCH // _cpu_budget(cfg))
+    return max(per_epoch, math.ceil(iterations / max(1, times)))
 
 
 def _workers(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
@@ -288,7 +322,9 @@ def _mask_format(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> str:
 
 
 def _pixel_classes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Count the classes of the semantic masks."""
+    """Count the classes of the semantic masks; all things are one where the model wants that."""
+    if separates_things(cfg):
+        return 1 + len(stats.stuff_names) - len(stats.thing_ids)
     return len(stats.stuff_names)
 
 
@@ -309,6 +345,8 @@ register_auto("INPUT.FORMAT", _pixel_format)
 register_auto("MODEL.PIXEL_MEAN", _pixel_mean)
 register_auto("MODEL.PIXEL_STD", _pixel_std)
 register_auto("MODEL.BACKBONE.FREEZE_AT", _freeze_at)
+register_auto("MODEL.TIMM.FREEZE_NORM", _freeze_backbone_parts)
+register_auto("MODEL.TIMM.FREEZE_DEPTHWISE", _freeze_backbone_parts)
 register_auto("SOLVER.PARAM_GROUPS", _param_groups)
 register_auto("INPUT.MIN_SIZE_TRAIN", _min_size_train)
 register_auto("INPUT.MAX_SIZE_TRAIN", _max_size)

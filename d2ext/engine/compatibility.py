@@ -6,11 +6,12 @@ from d2ext.config import load_config
 from d2ext.config.load import num_classes_keys, read_tree
 from d2ext.config.paths import config_root
 from d2ext.data import DatasetStats
+from d2ext.data.separate_things import separates_things
 from d2ext.engine.auto import COCO_KEYPOINTS
 from d2ext.errors import ConfigError
 from d2ext.modeling.required_annotations import required_annotations
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY, PanopticFPN
+from detectron2.modeling import META_ARCH_REGISTRY
 
 
 def check_compatibility(cfg: CfgNode, stats: DatasetStats) -> None:
@@ -21,7 +22,7 @@ def check_compatibility(cfg: CfgNode, stats: DatasetStats) -> None:
             classes or keypoints is another one than in the data.
     """
     check_annotations(cfg, stats.annotated)
-    _check_panoptic(cfg, stats.annotated)
+    _check_separate_things(cfg, stats)
     _check_class_counts(cfg, stats)
     _check_keypoints(cfg, stats)
 
@@ -43,19 +44,14 @@ def check_annotations(cfg: CfgNode, annotated: Collection[str]) -> None:
             )
 
 
-def _check_panoptic(cfg: CfgNode, annotated: Collection[str]) -> None:
-    """Refuse to train Detectron2's PanopticFPN on the labels that panoptic segments give.
-
-    Its semantic head has one class, 0, for all things, and numbers stuff from 1.
-    """
-    model_class = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    is_fpn = isinstance(model_class, type) and issubclass(model_class, PanopticFPN)
-    if is_fpn and "panoptic masks" in annotated:
+def _check_separate_things(cfg: CfgNode, stats: DatasetStats) -> None:
+    """Check the number of semantic classes of a PanopticFPN: one for things, then stuff."""
+    key, given = "MODEL.SEM_SEG_HEAD.NUM_CLASSES", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    expected = 1 + len(stats.stuff_names) - len(stats.thing_ids)
+    if separates_things(cfg) and key not in cfg.AUTO and given != expected:
         raise ConfigError(
-            "MODEL.META_ARCHITECTURE PanopticFPN numbers things and stuff apart, which these "
-            "panoptic data do not. Use "
-            "projects/maskformer/configs/mask2former_regnetx200m_panoptic.yaml, or register the "
-            "data with Detectron2's register_coco_panoptic_separated."
+            f"{key} is {given}, but the data has {expected - 1} kinds of stuff, and all things are "
+            f"one class more: {expected}. {key} auto follows the data."
         )
 
 

@@ -10,6 +10,7 @@ from d2ext.checkpoint.uri import WeightsURI, published_model
 from d2ext.config import load_config
 from d2ext.config.load import load_dumped_config
 from d2ext.config.plain_yaml import parse_yaml
+from d2ext.engine.devices import check_available
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.text import first_few
 from detectron2.config import CfgNode
@@ -32,9 +33,11 @@ def load_trained_config(config_file: str, opts: Sequence[str]) -> CfgNode:
     The config of the weights has the device of the training; here it is a GPU where there is one.
 
     Raises:
-        ConfigError: no file is named and the weights hold no config, or it is wrong.
+        ConfigError: no file is named and the weights hold no config, or it is wrong; or the
+            machine lacks a device that is asked for.
         WeightsError: no weights are named, or they cannot be read.
     """
+    check_available(typed_value(opts, "MODEL.DEVICE") or "cpu")
     if config_file:
         return load_config(config_file, opts)
     weights = typed_value(opts, "MODEL.WEIGHTS")
@@ -79,7 +82,10 @@ def load_run_config(
         source: their file, for messages.
     Returns:
         The config, and lines for the log.
+    Raises:
+        ConfigError: it is wrong, or the machine lacks a device that is asked for.
     """
+    check_available(typed_value(args.opts, "MODEL.DEVICE") or "cpu")
     dumped = saved.get("config")
     if dumped and (args.resume or not args.config_file):
         cfg = load_dumped_config(dumped, args.opts, f"the config in {source}")

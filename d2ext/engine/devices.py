@@ -1,6 +1,6 @@
 """Choose the device of a process, and wrap models for it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -29,6 +29,7 @@ def choose_device(wanted: str, num_gpus: int = 1) -> tuple[str, str]:
             f"cpu.{hint}"
         )
     if kind != "cuda":
+        check_available(wanted)
         return wanted, ""
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found == 0:
@@ -43,6 +44,25 @@ def choose_device(wanted: str, num_gpus: int = 1) -> tuple[str, str]:
             "MODEL.DEVICE cpu."
         )
     return wanted, ""
+
+
+def check_available(wanted: str) -> None:
+    """Raise a ConfigError if PyTorch finds no device of the wanted kind, such as "cuda:1".
+
+    For a device that someone asks for. The GPU of Detectron2's defaults is another matter: see
+    `choose_device`.
+    """
+    found: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "xpu": torch.xpu.is_available,
+    }
+    kind = wanted.partition(":")[0]
+    if kind in found and not found[kind]():
+        raise ConfigError(
+            f"MODEL.DEVICE (--device) {wanted}: PyTorch {torch.__version__} finds no such device "
+            "on this machine. Leave it out to use what there is, or give cpu."
+        )
 
 
 def native_bfloat16(device: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from d2ext.errors import ConfigError
+from d2ext.text import did_you_mean
 from detectron2.config import CfgNode
 from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import reduce_param_groups
@@ -163,8 +164,8 @@ def _read_rule(entry: Any) -> ParamRule:
         )
     for name, value in entry.items():
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"{KEY}: unknown field {name!r} in {entry!r}; did you mean {near}?")
+            hint = did_you_mean(str(name), known, cutoff=0.0)
+            raise ConfigError(f"{KEY}: unknown field {name!r} in {entry!r}{hint}")
         number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
         if name != "pattern" and not number:
             raise ConfigError(f"{KEY}: {name} in {entry!r} must be a number of at least 0.")

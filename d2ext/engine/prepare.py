@@ -4,7 +4,6 @@ Whatever can be wrong with config, data, weights and folders is found here, befo
 """
 
 import argparse
-import difflib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -45,6 +44,7 @@ from d2ext.engine.schedule import resolve_schedule
 from d2ext.engine.value_checks import check_values
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.ops import EXTENSION_STATE
+from d2ext.text import did_you_mean
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
@@ -301,6 +301,5 @@ def _check_name(key: str, name: str, known: Iterable[str]) -> None:
     known = sorted(known)
     if name in known:
         return
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "."
+    hint = did_you_mean(name, known)
     raise ConfigError(f"{key}: {name!r} is unknown{hint} Known: {', '.join(known)}.")

@@ -32,7 +32,13 @@ def _recipes(task: str, model: str, large: str = "") -> TaskRecipes:
     return TaskRecipes(task, f"configs/{model}_lite0.yaml", small, large)
 
 
-BOXES = _recipes("boxes", "dyhead", "configs/dyhead_swint.yaml")
+BOXES = TaskRecipes(
+    "boxes",
+    # Of DyHead's deformable convolutions a CPU sees a third fewer images in the same time.
+    "configs/atss_lite0.yaml",
+    "configs/dyhead_regnetx200m.yaml",
+    "configs/dyhead_swint.yaml",
+)
 MASKS = _recipes("instance masks", "mask_rcnn", "configs/rcnn/mask_rcnn_r50_fpn_own_data.yaml")
 KEYPOINTS = _recipes("keypoints", "keypoint_rcnn")
 ROTATED = _recipes("rotated boxes", "rotated_faster_rcnn")

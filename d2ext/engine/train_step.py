@@ -100,6 +100,10 @@ class TrainStep(SimpleTrainer):
         if state_dict.get("grad_scaler"):  # empty if loss scaling was off
             self.scaler.load_state_dict(state_dict["grad_scaler"])
 
+    def close(self) -> None:
+        """End the workers of the data loader."""
+        self._batches = None  # nothing else holds the iterator that they belong to
+
     def _next_batch(self) -> tuple[Batch, float]:
         """Return the next batch and the seconds spent waiting for it."""
         start = time.perf_counter()

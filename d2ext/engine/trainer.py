@@ -188,6 +188,7 @@ class Trainer(DefaultTrainer):
                 logger.exception("iteration %d failed", self.iter)
                 raise
             finally:
+                self._trainer.close()
                 self.after_train()
         results = getattr(self, "_last_eval_results", {})
         if self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():

@@ -6,7 +6,6 @@ arXiv:2103.16562; a match needs the smaller of mask IoU and boundary IoU.
 
 import contextlib
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from d2ext.data.detection_files import read_detections
 from detectron2.evaluation import COCOEvaluator
 
 DILATION_RATIO = 0.02  # width of the boundary as a share of the image's diagonal, as published
@@ -40,7 +40,7 @@ class BoundaryIoUEvaluator(COCOEvaluator):
     def evaluate(self, img_ids: Any = None) -> dict[str, Any]:
         results = super().evaluate(img_ids)
         if results and "segm" in results:
-            found = json.loads(self.results_file.read_text(encoding="utf-8"))
+            found = read_detections(self.results_file)
             results["boundary"] = boundary_average_precision(self._metadata.json_file, found)
         return results
 

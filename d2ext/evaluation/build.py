@@ -7,6 +7,7 @@ from pathlib import Path
 
 from d2ext.config import learns_rotated_boxes
 from d2ext.data.catalog import set_metadata
+from d2ext.data.separate_things import is_panoptic_fpn
 from d2ext.evaluation.boundary_iou import BoundaryIoUEvaluator
 from d2ext.evaluation.by_output import EvaluatorsByOutput
 from d2ext.evaluation.coco_ap import CocoAp, RotatedCocoAp
@@ -121,10 +122,11 @@ def _segments(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
         set_metadata(name, json_file=str(path), thing_dataset_id_to_contiguous_id=ids)
         return _coco(cfg, name, str(path.parent))
 
+    separate = is_panoptic_fpn(cfg)
     return EvaluatorsByOutput(
         {
-            "panoptic_seg": lambda: PanopticEvaluator(name, folder),
-            "sem_seg": lambda: SegmentLabelEvaluator(name),
+            "panoptic_seg": lambda: PanopticEvaluator(name, folder, separate),
+            "sem_seg": lambda: SegmentLabelEvaluator(name, separate),
             "instances": things,
         }
     )

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from d2ext.data.segment_maps import Ids, encode_segment_ids, read_segment_ids
+from d2ext.data.separate_things import with_categories
 from d2ext.evaluation.panoptic_quality import PanopticCounts, match_segments
 from d2ext.files import replacing
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -44,13 +45,14 @@ class PanopticEvaluator(DatasetEvaluator):
     Args:
         dataset_name: a registered data set whose dicts have "pan_seg_file_name".
         folder: where the results are written.
+        separate: predicted things and stuff are numbered apart, see `separate_things`.
     """
 
-    def __init__(self, dataset_name: str, folder: str) -> None:
+    def __init__(self, dataset_name: str, folder: str, separate: bool = False) -> None:
         self.records = {record["file_name"]: record for record in DatasetCatalog.get(dataset_name)}
         metadata = MetadataCatalog.get(dataset_name)
         self.names, self.isthing = list(metadata.stuff_classes), list(metadata.isthing)
-        self.folder = Path(folder)
+        self.folder, self.separate = Path(folder), separate
         self.reset()
 
     def reset(self) -> None:
@@ -60,6 +62,8 @@ class PanopticEvaluator(DatasetEvaluator):
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for item, output in zip(inputs, outputs, strict=True):
             ids, segments = output["panoptic_seg"]
+            if self.separate:
+                segments = with_categories(segments, self.isthing)
             record = self.records[item["file_name"]]
             predicted = ids.cpu().numpy().astype(np.int32, copy=False)
             counts = match_segments(

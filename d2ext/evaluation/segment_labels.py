@@ -14,6 +14,7 @@ from d2ext.data.segment_maps import (
     segment_annotations,
     thing_numbers,
 )
+from d2ext.data.separate_things import THINGS, semantic_numbers
 from d2ext.files import replacing
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
@@ -26,16 +27,23 @@ _IGNORED = 255
 class SegmentLabelEvaluator(DatasetEvaluator):
     """mIoU, frequency-weighted IoU, mean and pixel accuracy in percent of "sem_seg" scores.
 
-    Classes are all categories of the data. Those without an annotated pixel are left out of the
-    means, and pixels without a segment count nowhere.
+    Classes are all categories of the data, or one class of all things and those of stuff. Those
+    without an annotated pixel are left out of the means, and pixels without a segment count
+    nowhere.
 
     Args:
         dataset_name: a registered data set whose dicts have "pan_seg_file_name".
+        separate: the model numbers things and stuff apart, see `separate_things`.
     """
 
-    def __init__(self, dataset_name: str) -> None:
+    def __init__(self, dataset_name: str, separate: bool = False) -> None:
         self.records = {record["file_name"]: record for record in DatasetCatalog.get(dataset_name)}
-        self.names = list(MetadataCatalog.get(dataset_name).stuff_classes)
+        metadata = MetadataCatalog.get(dataset_name)
+        self.names, self.classes = list(metadata.stuff_classes), None
+        if separate:
+            self.classes = semantic_numbers(metadata.isthing)
+            pairs = zip(self.names, metadata.isthing, strict=True)
+            self.names = [THINGS, *(name for name, thing in pairs if not thing)]
         self.reset()
 
     def reset(self) -> None:
@@ -46,6 +54,10 @@ class SegmentLabelEvaluator(DatasetEvaluator):
         for item, output in zip(inputs, outputs, strict=True):
             record = self.records[item["file_name"]]
             segments = record["segments_info"]
+            if self.classes is not None:
+                numbers = [self.classes[segment["category_id"]] for segment in segments]
+                pairs = zip(segments, numbers, strict=True)
+                segments = [{**segment, "category_id": number} for segment, number in pairs]
             positions = position_map(read_segment_ids(record["pan_seg_file_name"]), segments)
             labels = label_map(positions, segments, _IGNORED)
             found = output["sem_seg"].argmax(dim=0).clamp(max=count).cpu().numpy()

@@ -1,7 +1,6 @@
-"""COCO AP of a detector of single images: a model, or a file that was exported from it."""
+"""COCO AP of detectors of single images: models, and files that were exported from them."""
 
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,23 +9,36 @@ from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Instances
 
+Detector = Callable[[np.ndarray], Instances]
 
-def average_precision(
-    detector: Callable[[np.ndarray], Instances], dataset_name: str
-) -> dict[str, dict[str, float]]:
+
+def average_precision(detector: Detector, dataset_name: str) -> dict[str, dict[str, float]]:
     """Compute COCO's numbers in percent, "AP", "AP50"..., by task: "bbox", and "segm" of masks.
 
     Args:
         detector: maps a (H, W, 3) RGB uint8 image to instances in its pixels, on the CPU.
         dataset_name: a registered data set.
     """
+    return average_precisions([detector], dataset_name)[0]
+
+
+def average_precisions(
+    detectors: Sequence[Detector], dataset_name: str
+) -> list[dict[str, dict[str, float]]]:
+    """Compute `average_precision` of several detectors, which take turns at each image."""
     items = DatasetCatalog.get(dataset_name)
-    found = (detector(read_image(item["file_name"], format="RGB")) for item in items)
-    first = next(found)
     annotated = any("segmentation" in each for item in items for each in item["annotations"])
-    tasks = ("bbox", "segm") if annotated and first.has("pred_masks") else ("bbox",)
-    evaluator = COCOEvaluator(dataset_name, tasks=tasks, distributed=False)
-    evaluator.reset()
-    for item, instances in zip(items, chain([first], found), strict=True):
-        evaluator.process([item], [{"instances": instances}])
-    return {task: dict(numbers) for task, numbers in evaluator.evaluate().items()}
+    evaluators: list[COCOEvaluator] = []
+    for item in items:
+        image = read_image(item["file_name"], format="RGB")
+        for number, detector in enumerate(detectors):
+            found = detector(image)
+            if number == len(evaluators):
+                tasks = ("bbox", "segm") if annotated and found.has("pred_masks") else ("bbox",)
+                evaluators.append(COCOEvaluator(dataset_name, tasks=tasks, distributed=False))
+                evaluators[-1].reset()
+            evaluators[number].process([item], [{"instances": found}])
+    return [
+        {task: dict(numbers) for task, numbers in evaluator.evaluate().items()}
+        for evaluator in evaluators
+    ]

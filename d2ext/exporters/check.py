@@ -1,8 +1,9 @@
 """Comparison of an exported file with the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +11,8 @@ from d2ext.errors import UserError
 from d2ext.exporters.exported_module import Detections, ExportedModule
 from d2ext.exporters.formats import Run
 from detectron2.structures import Instances
+
+Detect = Callable[[np.ndarray], Instances]
 
 BOX_TOLERANCE = 0.05  # pixels
 SCORE_TOLERANCE = 1e-4
@@ -40,23 +43,54 @@ class Difference:
 
 
 @torch.no_grad()
-def compare(run: Run, module: ExportedModule, batches: Sequence[Tensor]) -> list[Difference]:
-    """Run the file and the model on each batch of (B, 3, H, W) pixels."""
+def compare(
+    run: Run, module: ExportedModule, batches: Sequence[Tensor], factor: float = 1.0
+) -> list[Difference]:
+    """Run the file and the model on each batch of (B, 3, H, W) pixels.
+
+    Args:
+        factor: what the tolerances are multiplied by.
+    """
     found = []
     for images in batches:
         given = run(images)
         if isinstance(module, Detections):
             names = module.output_names[3:]
-            found.append(compare_detections(given, module.exporter.detect(images), names))
+            found.append(compare_detections(given, module.exporter.detect(images), names, factor))
         else:
-            found.append(compare_tensors(module.output_names, given, module(images)))
+            found.append(compare_tensors(module.output_names, given, module(images), factor))
         size = " x ".join(map(str, images.shape))
         found[-1].text = f"{size}: {found[-1].text}"
     return found
 
 
+@torch.no_grad()
+def compare_pipelines(
+    given: Detect, expected: Detect, images: Sequence[np.ndarray], factor: float = 1.0
+) -> list[Difference]:
+    """Compare the boxes of whole images, resizing and padding included.
+
+    Args:
+        given: the file, fed as its metadata say.
+        expected: the model as `tools/demo.py` calls it.
+        images: (H, W, 3) RGB uint8.
+        factor: what the tolerances are multiplied by.
+    """
+    found: list[Difference] = []
+    for image in images:
+        own, wanted = given(image), expected(image)
+        batch = own.pred_boxes.tensor[None], own.scores[None], own.pred_classes[None]
+        found.append(compare_detections(batch, [wanted], factor=factor))
+        height, width = image.shape[:2]
+        found[-1].text = f"image of {height} x {width} pixels: {found[-1].text}"
+    return found
+
+
 def compare_tensors(
-    names: Sequence[str], given: Sequence[Tensor], expected: Sequence[Tensor]
+    names: Sequence[str],
+    given: Sequence[Tensor],
+    expected: Sequence[Tensor],
+    factor: float = 1.0,
 ) -> Difference:
     """Compare outputs of the same shapes, number by number."""
     parts, faults = [], []
@@ -66,13 +100,16 @@ def compare_tensors(
             continue
         largest = float((own - wanted).abs().max()) if wanted.numel() else 0.0
         parts.append(f"{name} {largest:.1e}")
-        if not largest <= RAW_TOLERANCE * max(1.0, float(wanted.abs().max())):
+        if not largest <= factor * RAW_TOLERANCE * max(1.0, float(wanted.abs().max())):
             faults.append(f"{name} differs by {largest:.3g}")
     return Difference(f"largest differences: {', '.join(parts)}", "; ".join(faults))
 
 
 def compare_detections(
-    given: Sequence[Tensor], expected: Sequence[Instances], regions: Sequence[str] = ()
+    given: Sequence[Tensor],
+    expected: Sequence[Instances],
+    regions: Sequence[str] = (),
+    factor: float = 1.0,
 ) -> Difference:
     """Compare every detection of the model with the nearest one of its class in the file's.
 
@@ -86,7 +123,7 @@ def compare_detections(
         for row in range(len(wanted)):
             apart = _differences(own, wanted[row], regions)
             count += 1
-            if all(apart[name] <= _TOLERANCES[name] for name in apart):
+            if all(apart[name] <= factor * _TOLERANCES[name] for name in apart):
                 largest = {name: max(largest[name], apart[name]) for name in apart}
             else:
                 missing += 1
@@ -97,9 +134,9 @@ def compare_detections(
     )
     if missing <= 0.01 * count:  # equal scores and IoUs at the threshold may go either way
         return Difference(text + (f", {missing} missing or extra" if missing else ""))
-    within = f"{BOX_TOLERANCE} pixels and a score of {SCORE_TOLERANCE}"
+    within = f"{factor * BOX_TOLERANCE:g} pixels and a score of {factor * SCORE_TOLERANCE:g}"
     if regions:
-        within += f", with {' and '.join(regions)} within {REGION_TOLERANCE}"
+        within += f", with {' and '.join(regions)} within {factor * REGION_TOLERANCE:g}"
     return Difference(text, f"{missing} of {count} detections have no counterpart within {within}")
 
 
@@ -117,6 +154,8 @@ def _differences(
         own: the file's outputs for the image, (N, ...) each.
         wanted: one detection of the model.
     """
+    if not len(own[0]):
+        return dict.fromkeys(("boxes", "scores", *regions), torch.inf)
     apart = (own[0] - wanted.pred_boxes.tensor).abs().amax(1)
     apart = apart.where(own[2] == wanted.pred_classes, torch.inf)
     by_score = (own[1] - wanted.scores).abs()

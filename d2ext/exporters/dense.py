@@ -29,7 +29,7 @@ class DenseExporter(NMSExporter):
         self.postprocess = model.head.postprocess
 
     def head(self, images: Tensor) -> Raw:
-        found = self.model.head(self.model.backbone(images))
+        found = self.model.head(self.model.backbone(self.pad(images)))
         # Anchors are `Boxes`, everything else is tensors.
         return {
             field.name: [getattr(level, "tensor", level) for level in getattr(found, field.name)]
@@ -56,7 +56,7 @@ class RetinaNetExporter(NMSExporter):
         )
 
     def head(self, images: Tensor) -> Raw:
-        features = self.model.backbone(images)
+        features = self.model.backbone(self.pad(images))
         levels = [features[name] for name in self.model.head_in_features]
         logits, deltas = self.model.head(levels)
         return {

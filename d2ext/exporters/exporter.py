@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2ext.errors import ConfigError
@@ -31,6 +32,7 @@ class Exporter(ABC, nn.Module):
     """
 
     clip: bool = True  # end boxes at the border of the image
+    pads: bool = False  # `head` calls `pad`, so that the file takes images of any size
     for_onnx: bool = False  # use operators that `d2ext.exporters.onnx_file` translates
     paste: bool = False  # masks cover the image, not their boxes
 
@@ -45,18 +47,36 @@ class Exporter(ABC, nn.Module):
 
     @property
     def stride(self) -> int:
-        """Height and width of the input are multiples of this, in pixels."""
+        """The model pads heights and widths to multiples of this, in pixels."""
         return max(1, self.model.backbone.size_divisibility)
 
     @property
-    def smallest(self) -> int:
-        """Least height and width of the input if they are free, in pixels."""
-        strides = [shape.stride or 1 for shape in self.model.backbone.output_shape().values()]
-        return 2 * max(self.stride, *strides)  # two cells: one is a special case of many operators
+    def multiple(self) -> int:
+        """Height and width of the file's input are multiples of this, in pixels."""
+        return 1 if self.pads else self.stride
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalise (B, 3, H, W) pixels in 0..255 as the backbone takes them."""
         return (images - self.model.pixel_mean) / self.model.pixel_std
+
+    def pad(self, images: Tensor) -> Tensor:
+        """Pad normalised images (B, 3, H, W) on the right and bottom as the model does.
+
+        Inside the file: R-CNNs clip proposals at the border of the image, not of the padding.
+        """
+        height, width = images.shape[-2:]
+        right, bottom = (self._padded(side) - side for side in (width, height))
+        return F.pad(images, (0, right, 0, bottom), value=self.pad_value)
+
+    @property
+    def pad_value(self) -> float:
+        """Value of the padding, in what `normalize` returns."""
+        return getattr(self.model, "pad_value", 0.0)
+
+    def _padded(self, side: int) -> int:
+        square = self.model.backbone.padding_constraints.get("square_size", 0)
+        # Of positive numbers: exported integer divisions of negative ones round towards 0.
+        return square or (side + self.stride - 1) // self.stride * self.stride
 
     def detect(self, images: Tensor) -> list[Instances]:
         """Run the model itself on (B, 3, H, W) pixels, to check the exported file against it."""
@@ -109,10 +129,13 @@ class Exporter(ABC, nn.Module):
 class NMSExporter(Exporter):
     """An exporter of a detector that selects its detections by NMS within each class.
 
+    `head` calls `pad` before the backbone.
+
     Attributes:
         postprocess: the thresholds of the model.
     """
 
+    pads = True
     postprocess: PostProcess
 
     def select(self, levels: LevelPredictions) -> Selected:

@@ -22,8 +22,7 @@ class Metadata:
         resize: how images are resized to the input: "shortest_edge", "stretch" or "letterbox".
         size: height and width of the input in pixels; None for any multiples of `stride`.
         shortest, longest: with "shortest_edge", the wanted shorter and the largest longer side.
-        stride: height and width are multiples of this.
-        smallest: least height and width where they are free.
+        stride: height and width are multiples of this; 1 where the file pads them itself.
         clip: boxes are clipped to the image.
         padding: pixel value per channel of the padding on the right and bottom.
         nms: "inside" if the outputs are detections, by NMS or as the model selects; or "none".
@@ -40,7 +39,6 @@ class Metadata:
     shortest: int
     longest: int
     stride: int
-    smallest: int
     clip: bool
     padding: list[float]
     nms: str
@@ -77,8 +75,7 @@ def describe(
         size=list(size) if size else None,
         shortest=cfg.INPUT.MIN_SIZE_TEST,
         longest=cfg.INPUT.MAX_SIZE_TEST,
-        stride=exporter.stride,
-        smallest=exporter.smallest,
+        stride=exporter.multiple,
         clip=exporter.clip,
         padding=[m + shift * s for m, s in zip(mean, std, strict=True)],
         nms=nms,

@@ -19,13 +19,15 @@ class ProposalExporter(Exporter):
     P is `MODEL.RPN.POST_NMS_TOPK_TEST`. NMS is within the levels, so it is part of all outputs.
     """
 
+    pads = True
+
     def detect(self, images: Tensor) -> list[Instances]:
         height, width = images.shape[-2:]
         batch = [{"image": image, "height": height, "width": width} for image in images]
         return [_as_detections(found["proposals"]) for found in self.model(batch)]
 
     def head(self, images: Tensor) -> Raw:
-        rpn, features = self.model.proposal_generator, self.model.backbone(images)
+        rpn, features = self.model.proposal_generator, self.model.backbone(self.pad(images))
         levels = [features[name] for name in rpn.in_features]
         size = images.shape[-2], images.shape[-1]
         proposals, odds = select_proposals(rpn, levels, *size, self.for_onnx)

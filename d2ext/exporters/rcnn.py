@@ -54,13 +54,6 @@ class RCNNExporter(NMSExporter):
             max_detections=most if most >= 0 else candidates,
         )
 
-    @property
-    def stride(self) -> int:
-        # C4 takes any size, but programs need sides that no layer has to round.
-        backbone = self.model.backbone
-        strides = [shape.stride or 1 for shape in backbone.output_shape().values()]
-        return backbone.size_divisibility or max(strides)
-
     def check_outputs(self) -> None:
         if not self.heads.mask_on:
             super().check_outputs()
@@ -74,7 +67,7 @@ class RCNNExporter(NMSExporter):
 
     def detections(self, images: Tensor) -> dict[str, Tensor]:
         height, width = images.shape[-2:]
-        features = self.model.backbone(self.normalize(images))
+        features = self.model.backbone(self.pad(self.normalize(images)))
         levels = self.decode(self._box_outputs(features, height, width))
         # Before NMS, as Fast R-CNN does it.
         levels.boxes = [clipped(boxes, height, width) for boxes in levels.boxes]
@@ -91,7 +84,8 @@ class RCNNExporter(NMSExporter):
         return found
 
     def head(self, images: Tensor) -> Raw:
-        return self._box_outputs(self.model.backbone(images), images.shape[-2], images.shape[-1])
+        features = self.model.backbone(self.pad(images))
+        return self._box_outputs(features, images.shape[-2], images.shape[-1])
 
     def decode(self, raw: Raw) -> LevelPredictions:
         (proposals,), (scores,), (deltas,) = raw["proposals"], raw["scores"], raw["deltas"]

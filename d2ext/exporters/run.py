@@ -1,27 +1,26 @@
 """Export a model: write the file, compare it with the model, quantise it, measure its AP."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from d2ext.data.image_reading import read_image
 from d2ext.errors import ConfigError
 from d2ext.exporters.accuracy import average_precision
-from d2ext.exporters.check import ExportError, compare
+from d2ext.exporters.check import Detect, ExportError, compare, compare_pipelines
 from d2ext.exporters.exported_module import ExportedModule, build_exported_module
-from d2ext.exporters.exporter import MaskExporter, exporter_for
-from d2ext.exporters.formats import SUFFIXES, load, need_onnx, save
-from d2ext.exporters.metadata import describe
-from d2ext.exporters.sample_inputs import sample_batches
+from d2ext.exporters.exporter import Exporter, MaskExporter, exporter_for
+from d2ext.exporters.file_detector import FileDetector
+from d2ext.exporters.formats import ONNX_BASED, SUFFIXES, load, need_packages, save
+from d2ext.exporters.metadata import LETTERBOX, Metadata, describe
+from d2ext.exporters.proposal_network import ProposalExporter
+from d2ext.exporters.sample_inputs import sample_batches, sample_images
 from detectron2.config import CfgNode
-from detectron2.structures import Instances
 
 CALIBRATION = 100  # images, spread evenly over those given
-
-Detect = Callable[[np.ndarray], Instances]
+FP16_FACTOR = 20.0  # of the tolerances of a 16-bit file: 1 pixel, 0.002 of a score
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class ExportOptions:
         images: files on which the file is compared with the model; empty: generated images.
         calibration: files that the ranges of 8-bit weights and activations are taken from; empty:
             the file is not quantised.
+        fp16: the network of an ONNX file computes in 16 bits.
         dataset: registered name of the data set on which AP is measured; "": it is not measured.
     """
 
@@ -51,6 +51,7 @@ class ExportOptions:
     images: Sequence[Path] = ()
     calibration: Sequence[Path] = ()
     dataset: str = ""
+    fp16: bool = False
 
 
 def check_options(options: ExportOptions) -> None:
@@ -60,8 +61,7 @@ def check_options(options: ExportOptions) -> None:
         ConfigError: the suffix of the output is not the format's.
         ExportError: packages that the format needs are not installed.
     """
-    if options.format == "onnx":
-        need_onnx()
+    need_packages(options.format)
     suffix = SUFFIXES[options.format]
     if options.output.suffix.lower() != suffix or options.output.is_dir():
         raise ConfigError(
@@ -70,7 +70,12 @@ def check_options(options: ExportOptions) -> None:
 
 
 def export_model(
-    options: ExportOptions, cfg: CfgNode, model: nn.Module, names: Sequence[str], path: Path
+    options: ExportOptions,
+    cfg: CfgNode,
+    model: nn.Module,
+    names: Sequence[str],
+    path: Path,
+    detect: Detect,
 ) -> Iterator[str]:
     """Write a model to `path` and compare the file with the model.
 
@@ -78,8 +83,9 @@ def export_model(
         cfg: of the model, without `auto` values.
         model: in evaluation mode, on the CPU.
         names: of the classes.
+        detect: the model as `tools/demo.py` calls it, from pixels of an image to its instances.
     Yields:
-        A line per batch compared.
+        A line per batch and per image compared.
     Raises:
         ExportError: the file computes something else than the model.
         ConfigError: no exporter is registered for the model, or the size does not suit it.
@@ -96,7 +102,7 @@ def export_model(
         exporter,
         options.nms,
         options.decode,
-        for_onnx=options.format == "onnx",
+        for_onnx=options.format in ONNX_BASED,
         paste=options.paste,
     ).eval()
     size = _input_size(options, cfg, module)
@@ -106,7 +112,15 @@ def export_model(
         cfg, exporter, list(names), size, options.nms, options.decode, module.output_names
     )
     save(module, batches[-1], size is None, metadata.as_dict(), options.format, path)
-    differences = compare(load(path, options.format), module, batches)
+    if options.fp16:
+        from d2ext.exporters.fp16 import convert_to_fp16  # needs packages that training does not
+
+        convert_to_fp16(path, path)
+    run, factor = load(path, options.format), FP16_FACTOR if options.fp16 else 1.0
+    differences = compare(run, module, batches, factor)
+    if _predicts_alike(exporter, metadata):
+        file = FileDetector(run, metadata.as_dict())
+        differences += compare_pipelines(file, detect, sample_images(options.images), factor)
     yield from (difference.text for difference in differences)
     faults = [f"{each.text}: {each.fault}" for each in differences if each.fault]
     if faults:
@@ -127,18 +141,16 @@ def quantize_and_evaluate(options: ExportOptions, detect: Detect, path: Path) ->
     """
     if not (options.calibration or options.dataset):
         return
-    # Imported here, since other formats do without ONNX Runtime.
-    from d2ext.exporters.onnx_inference import OnnxDetector
-
-    exported = OnnxDetector(path)
-    detectors: dict[str, Detect] = {"PyTorch": detect, "ONNX": exported}
+    exported = FileDetector.open(path)
+    name = "OpenVINO" if options.format == "openvino" else "ONNX"
+    detectors: dict[str, Detect] = {"PyTorch": detect, name: exported}
     if options.calibration:
         from d2ext.exporters.int8 import quantize
 
         files = options.calibration[:: -(-len(options.calibration) // CALIBRATION)]
         images = (read_image(str(file), format="RGB") for file in files)
         quantize(path, path, (exported.prepare(image)[0] for image in images))
-        detectors["INT8"] = OnnxDetector(path)
+        detectors["INT8"] = FileDetector.open(path)
         yield f"8 bits: ranges from {len(files)} images"
     if options.dataset:
         for name, detector in detectors.items():
@@ -148,6 +160,16 @@ def quantize_and_evaluate(options: ExportOptions, detect: Detect, path: Path) ->
                 for task, prefix in (("bbox", ""), ("segm", "masks: "))
                 if task in found
             )
+
+
+def _predicts_alike(exporter: Exporter, metadata: Metadata) -> bool:
+    """Return true if the file is to give what prediction gives for a whole image.
+
+    One of a fixed size pads letterboxed images further than prediction does, and prediction shows
+    no proposals.
+    """
+    shown = metadata.nms == "inside" and not isinstance(exporter, ProposalExporter)
+    return shown and metadata.resize != LETTERBOX
 
 
 def _input_size(
@@ -160,9 +182,9 @@ def _input_size(
             return None
         width, height = cfg.INPUT.SIZE
         size = height, width
-    stride = module.exporter.stride
-    if any(side < stride or side % stride for side in size):
+    multiple = module.exporter.multiple
+    if any(side < 1 or side % multiple for side in size):
         raise ConfigError(
-            f"--size {size[0]} {size[1]}: the model takes multiples of {stride} pixels."
+            f"--size {size[0]} {size[1]}: both are to be positive multiples of {multiple} pixels."
         )
     return size

@@ -36,10 +36,23 @@ def sample_batches(
     ]
 
 
+def sample_images(files: Sequence[Path]) -> list[np.ndarray]:
+    """Return the first two files as (H, W, 3) RGB uint8; without any, pictures of shapes."""
+    if files:
+        return [read_image(str(file), format="RGB") for file in files[:2]]
+    picture = render(7, 0)[0]
+    height, width = picture.shape[:2]
+    # Upright and wide, of sides that are multiples of nothing.
+    return [picture[:, : width * 3 // 4 - 1], picture[: height * 2 // 3 - 1]]
+
+
 def free_sizes(exporter: Exporter) -> list[tuple[int, int]]:
     """Return two (height, width), in pixels, for a model that takes any."""
-    first = -(-max(exporter.smallest, 256) // exporter.stride) * exporter.stride
-    return [(first, first + 2 * exporter.stride), (first + exporter.stride, first)]
+    multiple = exporter.multiple
+    first = -(-256 // multiple) * multiple
+    # Where the file pads, sides that it has to pad.
+    step = max(multiple, exporter.stride - 1)
+    return [(first, first + 2 * step), (first + step, first)]
 
 
 def as_input(image: np.ndarray, channel_order: str, height: int, width: int) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental import _config as fx_config
 from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError
@@ -72,16 +73,23 @@ def export_program(
         ConfigError: the model does not allow a free size.
     """
     exporter = module.exporter
-    # Sides are multiples of the stride, so that the exported shapes need no rounding.
     shape: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=_MOST)}
     if free_size:
-        least = -(-exporter.smallest // exporter.stride)
         for axis, name in ((2, "height"), (3, "width")):
-            cells = torch.export.Dim(f"{name}_cells", min=least, max=_MOST)
-            shape[axis] = exporter.stride * cells if exporter.stride > 1 else cells
-    with torch.no_grad(), OperatorSubstitution():
+            side = torch.export.Dim(name, min=1, max=_MOST * exporter.stride // exporter.multiple)
+            shape[axis] = exporter.multiple * side if exporter.multiple > 1 else side
+    # By default a side of a feature map is assumed not to be 1, which it is in small images.
+    oblivious = fx_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    with torch.no_grad(), OperatorSubstitution(), oblivious:
         try:
-            return torch.export.export(module, (images,), dynamic_shapes=(shape,), strict=False)
+            program = torch.export.export(
+                module,
+                (images,),
+                dynamic_shapes=(shape,),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+            return _without_assertions(program)
         except torch._dynamo.exc.UserError as error:
             if not free_size:
                 raise
@@ -89,3 +97,17 @@ def export_program(
                 f"{type(exporter.model).__name__} cannot be exported for images of any size: give "
                 f"one, --size HEIGHT WIDTH. PyTorch says: {str(error).splitlines()[0]}"
             ) from error
+
+
+def _without_assertions(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Remove what tracing assumed of sizes: above all that a batch and a map are more than one.
+
+    The program computes those as well: the file is compared with the model for them.
+    """
+    graph = program.graph_module.graph
+    for node in reversed(list(graph.nodes)):
+        if node.target is torch.ops.aten._assert_scalar.default:
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    return program

@@ -24,6 +24,7 @@ from d2ext.inference.reading import (
     same_size_batches,
 )
 from d2ext.inference.timing import Stopwatch
+from d2ext.inference.tracking import ByteTracker, frame_order, select_tracked
 from d2ext.inference.video import SUFFIXES, open_video, write_video
 from d2ext.inference.writers import Writer, build_writers
 
@@ -54,6 +55,7 @@ class PredictOptions:
         batch: images per batch; 0: by their size and the device.
         workers: processes that read images; 0: none.
         quiet: show no progress.
+        track: number objects over the frames of each video and the images of each folder.
     """
 
     confidence: float = 0.5
@@ -62,6 +64,7 @@ class PredictOptions:
     batch: int = 0
     workers: int = 0
     quiet: bool = False
+    track: bool = False
 
 
 class Job:
@@ -78,6 +81,7 @@ class Job:
         self.images: dict[Path, dict[str, Any]] = {}
         self.videos: dict[Path, dict[str, Any]] = {}
         self.failed: dict[Path, str] = {}  # messages
+        self.trackers: dict[Path, ByteTracker] = {}  # of folders of frames
 
     def run(self, inputs: dict[Path, PurePath]) -> None:
         """Predict on every file; `inputs` as returned by `find_inputs`.
@@ -87,6 +91,8 @@ class Job:
         """
         videos = [file for file in inputs if file.suffix.lower() in SUFFIXES]
         images = [file for file in inputs if file.suffix.lower() not in SUFFIXES]
+        if self.options.track:
+            images.sort(key=frame_order)
         with (
             self._writers() as writers,
             Heartbeat(len(inputs), "file", self.options.quiet) as progress,
@@ -127,12 +133,18 @@ class Job:
             print(f"none reaches --confidence {self.options.confidence}; a lower one may show some")
         return self._report_failed(inputs)
 
-    def predict(self, image: np.ndarray, stopwatch: Stopwatch) -> tuple[np.ndarray, Prediction]:
-        """Predict on an (H, W, 3) RGB uint8 image; return its annotated copy and the result."""
+    def predict(
+        self, image: np.ndarray, stopwatch: Stopwatch, tracker: ByteTracker | None
+    ) -> np.ndarray:
+        """Predict on an (H, W, 3) RGB uint8 image; return its annotated copy."""
         with stopwatch.part("detect"):
-            prediction = self._select(self.predictor(image))
+            prediction = self._select(self.predictor(image), tracker)
         with stopwatch.part("draw"):
-            return self._draw(image, prediction), prediction
+            return self._draw(image, prediction)
+
+    def new_tracker(self, rate: float) -> ByteTracker | None:
+        """Build the tracker of a video of `rate` frames per second; None if none is wanted."""
+        return ByteTracker(self.options.confidence, rate) if self.options.track else None
 
     def _report_failed(self, inputs: Sequence[Path]) -> int:
         if not self.failed:
@@ -165,6 +177,8 @@ class Job:
                 yield file, self._entry(file, names[file], image, prediction)
 
     def _batch_size(self, pixels: Tensor) -> int:
+        if self.options.track:
+            return 1  # batches of one size would change the order of frames
         return self.options.batch or batch_size_for(pixels, self.predictor.device.type == "cuda")
 
     def _timed(self, images: Any) -> Iterator[LoadedImage]:
@@ -187,7 +201,9 @@ class Job:
         try:
             with self.stopwatch.part("detect"):
                 sized = [(each.pixels, each.height, each.width) for each in batch]
-                found = [self._select(each) for each in self.predictor.predict(sized)]
+                outputs = self.predictor.predict(sized)
+                trackers = (self._folder_tracker(files[each.number]) for each in batch)
+                found = [self._select(*each) for each in zip(outputs, trackers, strict=True)]
         except UserError:
             raise
         except Exception as error:
@@ -233,13 +249,14 @@ class Job:
             write_video(self.output / name, video.rate, self.options.pictures) as write,
             tqdm(total=video.count or None, unit="frame", desc=file.name, disable=quiet) as bar,
         ):
+            tracker = self.new_tracker(video.rate)
             while True:
                 with self.stopwatch.part("read"):
                     image = video.read()
                 if image is None:
                     break
                 with self.stopwatch.part("detect"):
-                    prediction = self._select(self.predictor(image))
+                    prediction = self._select(self.predictor(image), tracker)
                 if self.options.pictures:
                     with self.stopwatch.part("draw"):
                         picture = self._draw(image, prediction)
@@ -259,8 +276,16 @@ class Job:
         size = {"frame_rate": video.rate, "width": width, "height": height}
         return {**entry, **size, "frames": frames}
 
-    def _select(self, output: dict[str, Any]) -> Prediction:
+    def _folder_tracker(self, file: Path) -> ByteTracker | None:
+        """Return the tracker of the images of a file's folder."""
+        if not self.options.track:
+            return None
+        return self.trackers.setdefault(file.parent, ByteTracker(self.options.confidence))
+
+    def _select(self, output: dict[str, Any], tracker: ByteTracker | None) -> Prediction:
         key, kind = prediction_kind(output)
+        if tracker is not None:
+            return Prediction(kind, select_tracked(kind, output[key], tracker))
         return Prediction(kind, kind.select(output[key], self.options.confidence))
 
     def _draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:

@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from d2ext.files import replacing
-from d2ext.visualization.drawing import class_name
+from d2ext.text import class_name
 from detectron2.structures import Instances
 
 
@@ -24,7 +24,7 @@ def detections_of(found: Instances, names: Sequence[str]) -> list[dict[str, Any]
     """Convert instances to JSON objects: box, score, class and, where present, mask and keypoints.
 
     Boxes are x0, y0, x1, y1 in pixels (rotated ones x, y, width, height and degrees), masks COCO's
-    compressed run lengths, keypoints x, y, score.
+    compressed run lengths, keypoints x, y, score. `track_ids` become "track_id".
     """
     boxes, classes = found.pred_boxes.tensor.tolist(), found.pred_classes.tolist()
     detections: list[dict[str, Any]] = [
@@ -32,7 +32,7 @@ def detections_of(found: Instances, names: Sequence[str]) -> list[dict[str, Any]
             "box": [round(value, 2) for value in box],
             "score": round(score, 4),
             "class_id": class_id,
-            "class_name": class_name(class_id, {"thing_classes": names}),
+            "class_name": class_name(class_id, names),
         }
         for box, score, class_id in zip(boxes, found.scores.tolist(), classes, strict=True)
     ]
@@ -43,6 +43,9 @@ def detections_of(found: Instances, names: Sequence[str]) -> list[dict[str, Any]
     if found.has("pred_keypoints"):
         for detection, points in zip(detections, found.pred_keypoints.tolist(), strict=True):
             detection["keypoints"] = [[round(value, 2) for value in point] for point in points]
+    if found.has("track_ids"):
+        for detection, number in zip(detections, found.track_ids.tolist(), strict=True):
+            detection["track_id"] = number
     return detections
 
 

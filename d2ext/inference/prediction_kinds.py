@@ -11,7 +11,6 @@ from d2ext.errors import ConfigError
 from d2ext.inference.prediction_files import detections_of
 from d2ext.inference.semantic_regions import regions_of
 from d2ext.registry import ExtensionRegistry
-from d2ext.visualization import annotate
 from detectron2.structures import BitMasks, Instances
 
 _READABLE = 640  # pixels: smaller images are enlarged towards this side, so that labels fit
@@ -91,6 +90,8 @@ class InstanceKind(PredictionKind):
         return found[found.scores >= confidence]
 
     def draw(self, image: np.ndarray, found: Instances, names: Sequence[str]) -> np.ndarray:
+        from d2ext.visualization import annotate  # matplotlib takes a second
+
         scale = max(1, _READABLE // max(image.shape[:2]))
         return annotate(image, found, {"thing_classes": names}, scale)
 

@@ -40,6 +40,11 @@ class Video:
         good, frame = self.capture.read()
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if good else None
 
+    def frames(self) -> Iterator[np.ndarray]:
+        """Yield the frames that `read` returns, to the end."""
+        while (frame := self.read()) is not None:
+            yield frame
+
 
 @contextmanager
 def open_video(path: Path) -> Iterator[Video]:

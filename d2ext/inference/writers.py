@@ -175,6 +175,8 @@ def _as_coco(found: Mapping[str, Any]) -> dict[str, Any]:
     own = box if len(box) == 5 else [box[0], box[1], box[2] - box[0], box[3] - box[1]]
     converted = {"category_id": found["class_id"] + 1, "bbox": [round(v, 2) for v in own]}
     converted |= {"area": round(own[2] * own[3], 2), "iscrowd": 0, "score": found["score"]}
+    if "track_id" in found:
+        converted["track_id"] = found["track_id"]
     if "mask" in found:
         converted["segmentation"] = found["mask"]
     if "keypoints" in found:

@@ -16,7 +16,7 @@ from d2ext.data.issues import Issue
 from d2ext.pages import charts
 from d2ext.pages.crops import crop, whole
 from d2ext.pages.page import Page
-from d2ext.visualization.drawing import Color, Mark, class_name, color_of
+from d2ext.visualization.drawing import Color, Mark, color_of
 from d2ext.visualization.marks import marks_of_annotations
 
 NAME = "index.html"
@@ -217,7 +217,7 @@ def _issue_picture(issue: Issue) -> tuple[np.ndarray, str] | None:
     caption = f"{Path(str(issue.image)).name}: {issue.detail}"
     if issue.box is None or not np.isfinite(issue.box).all():
         return whole(pixels, [], 240), caption
-    mark = Mark(issue.box, color_of(0, {}), class_name(0, {"thing_classes": [issue.code]}))
+    mark = Mark(issue.box, color_of(0, {}), issue.code)
     return crop(pixels, issue.box, [mark]), caption
 
 

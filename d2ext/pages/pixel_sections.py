@@ -1,6 +1,5 @@
 """Sections of the run page about pixels: panoptic and semantic segmentation, the worst images."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from d2ext.data.mask_validity import invalid_run_lengths
 from d2ext.data.segment_maps import position_map, read_segment_ids
 from d2ext.errors import DataError
 from d2ext.evaluation.panoptic_evaluator import RESULTS
+from d2ext.files import read_json
 from d2ext.pages.page import Page
 from d2ext.pages.run_page import register_results_section
 from d2ext.visualization.drawing import Color, color_of
@@ -28,7 +28,7 @@ _NO_NAMES: dict[str, Any] = {}  # colours by the number of a class alone
 
 def add_panoptic(page: Page, name: str, path: Path) -> None:
     """Add PQ per class and the images with the lowest PQ, annotation beside prediction."""
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = read_json(path)
     records = {record["file_name"]: record for record in DatasetCatalog.get(name)}
     page.heading(f"Panoptic segmentation on {name}")
     head = ("class", "", "PQ", "SQ", "RQ", "matched", "extra", "missed")
@@ -103,7 +103,7 @@ def _semantic_pictures(
 def _label_maps(path: Path) -> dict[str, NDArray[np.int16]]:
     """Return (H, W) classes by file name from what `SemSegEvaluator` writes; -1 for none."""
     by_file: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for item in json.loads(path.read_text(encoding="utf-8")):
+    for item in read_json(path):
         by_file[item["file_name"]].append(item)
     found = {}
     for file, items in by_file.items():

@@ -1,8 +1,8 @@
 """HTML page about a run: curves, speed, AP per class, confusion matrix, mistakes."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,18 @@ import numpy as np
 
 from d2ext.config import load_config
 from d2ext.data import register_datasets
+from d2ext.data.detection_files import read_detections, sizes_by_id
 from d2ext.data.image_reading import read_image
 from d2ext.errors import DataError
 from d2ext.evaluation.confusion import IOU, DetectionMatch, confusion_matrix, match_detections
 from d2ext.evaluation.precision_recall import Precision, measure
+from d2ext.files import broken_results
 from d2ext.pages import charts
 from d2ext.pages.crops import crop
 from d2ext.pages.page import Page
 from d2ext.registry import ExtensionRegistry
 from d2ext.visualization.curves import read_metrics, smoothed
-from d2ext.visualization.drawing import Mark, class_name, color_of
+from d2ext.visualization.drawing import Mark, color_of, label_of
 from d2ext.visualization.marks import marks_of_annotations
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -73,8 +75,22 @@ def write_run_page(folder: Path, path: Path) -> None:
         for file_name in _SECTIONS:
             results = folder / "inference" / name / file_name
             if results.is_file():
-                _SECTIONS.get(file_name, "results")(page, name, results)
+                with naming_results(results):
+                    _SECTIONS.get(file_name, "results")(page, name, results)
     page.write(path)
+
+
+@contextmanager
+def naming_results(path: Path) -> Iterator[None]:
+    """Name the file of results where its JSON has other values than an evaluation writes.
+
+    Raises:
+        OutputError: in place of errors of keys, types and values.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise broken_results(path, f"{type(error).__name__}: {error}") from error
 
 
 def _add_head(page: Page, folder: Path, cfg: CfgNode) -> None:
@@ -152,8 +168,8 @@ def _curves(series: charts.Series, best_metric: str) -> Iterator[tuple[str, str,
 
 def _add_detections(page: Page, name: str, path: Path) -> None:
     """Add AP, confusion matrix and mistakes of detections in COCO's results format."""
-    results = json.loads(path.read_text(encoding="utf-8"))
     records, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
+    results = read_detections(path, sizes_by_id(records))
     page.heading(f"Detections on {name}")
     page.text(f"{len(records)} images, {len(results)} detections.", "faint")
     if not results:
@@ -254,7 +270,7 @@ def _picture(
     truth = [Mark(mark.box, _GREY, "") for mark in marks_of_annotations(record, metadata, False)]
     class_id = match.truth if match.found is None else match.found
     assert class_id is not None  # a match has at least one of the two
-    text = class_name(class_id, metadata)
+    text = label_of(class_id, metadata)
     if match.found is not None:
         text += f" {match.score:.2f}"
     mark = Mark(match.box, color_of(class_id, metadata), text, score=2.0)

@@ -12,12 +12,26 @@ from d2ext.ops import ms_deform_attn
 from d2ext.parity import recipe
 from d2ext.parity.case import Case
 from d2ext.parity.readers import register_parity_reader
+from d2ext.parity.settings import check_known
 
 Outputs = Iterator[tuple[str, Tensor]]
+# Settings of a function and of a module; a case also says what share of the points is outside.
+KNOWN = {
+    "functions": (
+        *("batch", "heads", "head_channels", "queries", "points", "level_sizes_hw"),
+        *("location_spread", "fraction_of_points_outside"),
+    ),
+    "modules": ("d_model", "n_levels", "n_heads", "n_points", "n", "q", "shapes", "ref"),
+}
 
 
 def deformable_attention(case: Case) -> dict[str, Tensor]:
     """Compute outputs and gradients of all functions and modules that the case describes."""
+    check_known("config", case.config, ("words", *KNOWN, "edges"))
+    check_known("config.edges", case.config["edges"], ("words", "positions"))
+    for kind, names in KNOWN.items():
+        for name, facts in case.config[kind].items():
+            check_known(f"config.{kind}.{name}", facts, names)
     found: dict[str, Tensor] = {}
     for precision, dtype in ("f32", torch.float32), ("f64", torch.float64):
         # Two precisions: float64 shows errors of the formula, float32 those of accumulation.

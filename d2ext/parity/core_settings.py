@@ -20,9 +20,14 @@ SWIN = Section(
         "ape": False,
         "absolute_position": False,
         "layer_norm_eps": 1e-5,
+        "qk_scale": None,
+        "drop_rate": 0.0,
+        "attn_drop_rate": 0.0,
     },
-    # The authors have keys for a version and an output norm that they never read.
+    # The authors have keys for a version and an output norm that they never read. Only absolute
+    # positions depend on the size of the images it was trained on.
     ignored=(
+        "pretrain_img_size",
         *("words", "version", "out_norm", "freeze_at", "drop_path_rate"),
         *("drop_path_during_training_case", "drop_path_during_gradients", "use_checkpoint"),
     ),

@@ -13,7 +13,7 @@ from d2ext.parity import core_settings  # noqa: F401  (register)
 from d2ext.parity.case import Case
 from d2ext.parity.detector_outputs import outputs_for
 from d2ext.parity.readers import register_parity_reader
-from d2ext.parity.settings import check_fixed, detector_config
+from d2ext.parity.settings import check_fixed, check_known, detector_config
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
@@ -28,9 +28,8 @@ def detector(case: Case) -> dict[str, Tensor]:
         DataError: a setting of the case is unknown or missing, or has a value without a
             counterpart here.
     """
-    unknown = sorted(case.facts.get("alternative_postprocessing", {}).keys() - ALTERNATIVE)
-    if unknown:
-        raise DataError(f"case.json: alternative_postprocessing.{unknown[0]}: not known here")
+    alternative = case.facts.get("alternative_postprocessing", {})
+    check_known("alternative_postprocessing", alternative, ALTERNATIVE)
     try:
         cfg = detector_config(case.config, case.shapes)
     except KeyError as error:

@@ -1,5 +1,6 @@
 """Cases whose settings are Detectron2's own config keys."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from d2ext.config import get_cfg
 from d2ext.errors import DataError
 from d2ext.parity import recipe
 from d2ext.parity.case import Case
+from d2ext.parity.settings import check_known
 from detectron2.config import CfgNode
 from detectron2.structures import (
     BitMasks,
@@ -22,6 +24,7 @@ from detectron2.structures import (
 )
 
 IGNORED_COLUMNS = 8  # of semantic ground truth
+DESCRIBED = ("official_config", "words", "changed_from_official", "settings")
 
 
 class Detectron2Case(Case):
@@ -30,6 +33,7 @@ class Detectron2Case(Case):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.facts["tolerance"] = self.facts["tolerance"]["allow"]
+        check_known("config", self.config, DESCRIBED)
         self.settings: dict[str, Any] = self.config["settings"]
         self.rotated = self.settings.get("MODEL.PROPOSAL_GENERATOR", {}).get("NAME") == "RRPN"
         heads = ("MODEL.ROI_HEADS", "MODEL.RETINANET", "MODEL.SEM_SEG_HEAD")
@@ -44,9 +48,9 @@ class Detectron2Case(Case):
         cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.MASK_ON = "MODEL.ROI_MASK_HEAD" in self.settings
         cfg.MODEL.KEYPOINT_ON = "MODEL.ROI_KEYPOINT_HEAD" in self.settings
-        for key, value in self.settings.items():
-            for path, leaf in _leaves(key, value):
-                merge_setting(cfg, path, leaf)
+        changed = leaves(self.config.get("changed_from_official", {}))
+        for path, leaf in (changed | leaves(self.settings)).items():
+            merge_setting(cfg, path, leaf)
         return cfg
 
     def batch(self, masks: str = "polygon") -> list[dict]:
@@ -106,10 +110,13 @@ def merge_setting(cfg: CfgNode, path: str, value: Any) -> None:
     node[leaf] = value
 
 
-def _leaves(key: str, value: Any) -> list[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        return [(key, value)]
-    return [leaf for name, part in value.items() for leaf in _leaves(f"{key}.{name}", part)]
+def leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested settings by their dotted paths."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        nested = isinstance(value, dict)
+        found |= leaves(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return found
 
 
 def _polygons(boxes: np.ndarray) -> PolygonMasks:

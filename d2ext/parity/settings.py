@@ -69,6 +69,20 @@ def check_fixed(name: str, value: Any, only: Any) -> None:
         raise DataError(f"case.json: {name}: there is no {value!r} here, only {only!r}")
 
 
+def check_known(where: str, settings: Settings, known: Collection[str]) -> None:
+    """Refuse a setting that nothing here reads.
+
+    Args:
+        where: path of the settings in case.json.
+        known: the names that are read, fixed or without influence.
+    Raises:
+        DataError: a setting is not among them.
+    """
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise DataError(f"case.json: {where}.{unknown[0]}: not known here")
+
+
 @dataclass(frozen=True)
 class Part:
     """How one part of the settings of detector cases is read.
@@ -135,9 +149,7 @@ def detector_config(settings: Settings, shapes: Shapes) -> CfgNode:
 
 
 def _check_names(settings: Settings) -> None:
-    unknown = [name for name in settings if name not in _PARTS and name not in PLAIN]
-    if unknown:
-        raise DataError(f"case.json: config.{unknown[0]}: not known here")
+    check_known("config", settings, (*_PARTS, *PLAIN))
     heads = [name for name, part in _PARTS.items() if part.architecture]
     if len(settings.keys() & set(heads)) != 1:
         raise DataError(f"case.json: config: one of {', '.join(heads)} has to be there")

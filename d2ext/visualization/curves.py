@@ -1,6 +1,7 @@
-"""Figure of a training: losses, learning rate and AP over iterations."""
+"""Figure of a training: losses, learning rate and the evaluator's metrics over iterations."""
 
 import json
+import re
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -14,12 +15,18 @@ from d2ext.visualization.figures import COLORS, FAINT, figure, tidy
 Series = tuple[np.ndarray, np.ndarray]  # iterations and values, both (N,)
 
 _AP_LINES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_THIN = ("APs", "APm", "APl")
+_FIRST = ("PQ", "mIoU", "NDS", "mAP")  # of tasks without AP
+_MOST = 4  # lines of such a task
+# First parts of keys that training writes: "rpn/num_pos_anchors", "stage0/roi_head/...".
+_TRAINING = re.compile(r"(val|timing|rpn|roi_head|\w+_rcnn|point|stage\d+|data_loading)/")
 
 
 def save_curves(metrics_json: str | Path, path: str | Path) -> None:
     """Draw the curves of metrics.json; metrics that it lacks are left out.
 
-    The metrics are `total_loss`, `*loss*`, the same under `val/`, `lr`, and the `AP*` of any task.
+    The metrics are `total_loss`, `*loss*`, the same under `val/`, `lr`, and those of the evaluator,
+    "task/metric"; of a task without AP at most four, and none of single classes ("IoU-sky").
     """
     series = read_metrics(metrics_json)
     terms = sorted(k for k in series if "loss" in k and k != "total_loss" and "/" not in k)
@@ -27,7 +34,7 @@ def save_curves(metrics_json: str | Path, path: str | Path) -> None:
         panels = drawn.subplots(2, 2).flat
         _draw_losses(panels[0], series, ["total_loss"], "total loss")
         _draw_losses(panels[1], series, terms, "loss terms")
-        _draw_precision(panels[2], series)
+        _draw_metrics(panels[2], series)
         _draw_rate(panels[3], series)
 
 
@@ -37,21 +44,25 @@ def read_metrics(metrics_json: str | Path) -> dict[str, Series]:
     A line that a kill cut short is skipped. If an iteration occurs twice, as after a resume, the
     later line counts.
     """
-    values: dict[str, dict[int, float]] = {}
+    values: dict[str, dict[float, float]] = {}
     for line in Path(metrics_json).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if not isinstance(row, dict) or "iteration" not in row:
-            continue
-        for key, value in row.items():
-            if isinstance(value, int | float) and key != "iteration":
-                values.setdefault(key, {})[row["iteration"]] = value
+        row = _parse_row(line)
+        iteration = row.pop("iteration", None)
+        for key, value in row.items() if isinstance(iteration, int | float) else ():
+            if isinstance(value, int | float):
+                values.setdefault(key, {})[iteration] = value
     return {key: _as_series(points) for key, points in values.items()}
 
 
-def _as_series(points: dict[int, float]) -> Series:
+def _parse_row(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line, parse_int=float)  # whole numbers may be larger than any float
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _as_series(points: dict[float, float]) -> Series:
     ordered = sorted(points.items())
     return np.array([i for i, _ in ordered]), np.array([float(v) for _, v in ordered])
 
@@ -72,17 +83,33 @@ def _draw_losses(axes: Axes, series: dict[str, Series], keys: Sequence[str], tit
         _cut_off_outliers(axes, np.concatenate([series[key][1] for key in shown]))
 
 
-def _draw_precision(axes: Axes, series: dict[str, Series]) -> None:
-    """Draw the AP of every task and data set; APs, APm and APl are thin lines."""
-    tidy(axes, "average precision")
-    keys = [key for name in _AP_LINES for key in series if key.rpartition("/")[2] == name]
-    for key, color in zip(keys, cycle(COLORS), strict=False):
+def _draw_metrics(axes: Axes, series: dict[str, Series]) -> None:
+    """Draw the evaluator's metrics of every task and data set."""
+    tidy(axes, "evaluation")
+    for key, color in zip(_evaluated(series), cycle(COLORS), strict=False):
         iterations, values = series[key]
-        thin = key.rpartition("/")[2] in _AP_LINES[3:]
+        thin = key.rpartition("/")[2] in _THIN
         label = f"{key}  {values[-1]:.1f}"
         style = ".--" if thin else "o-"
         axes.plot(iterations, values, style, color=color, lw=1 if thin else 2, ms=4, label=label)
     _finish(axes)
+
+
+def _evaluated(series: dict[str, Series]) -> list[str]:
+    """Return the keys of the metrics to draw: AP of all tasks first, then the other tasks'."""
+    keys = [key for key in series if "/" in key and not _TRAINING.match(key)]
+    names = {key: key.rpartition("/")[2] for key in keys}
+    shown = [key for name in _AP_LINES for key in keys if names[key] == name]
+    tasks = {key.rpartition("/")[0] for key in shown}
+    others: dict[str, list[str]] = {}
+    for key in keys:
+        if (task := key.rpartition("/")[0]) not in tasks and "-" not in names[key]:
+            others.setdefault(task, []).append(key)
+    for found in others.values():
+        # The largest after the well-known: errors of 0 to 1 are flat lines beside percentages.
+        found.sort(key=lambda key: (names[key] not in _FIRST, -np.nan_to_num(series[key][1][-1])))
+        shown += found[:_MOST]
+    return shown
 
 
 def _draw_rate(axes: Axes, series: dict[str, Series]) -> None:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from d2ext.text import class_name
 from d2ext.visualization.fonts import font_file
 
 Color = tuple[int, int, int]
@@ -102,10 +103,9 @@ def color_of(class_id: int, metadata: NamedClasses) -> Color:
     return round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2])
 
 
-def class_name(class_id: int, metadata: NamedClasses) -> str:
-    """Return the name of a class, or "class N" where the data set has no names."""
-    names = metadata.get("thing_classes", None) or ()
-    return str(names[class_id]) if class_id < len(names) else f"class {class_id}"
+def label_of(class_id: int, metadata: NamedClasses) -> str:
+    """Return the name of a class of a data set, or "class N" where it has no names."""
+    return class_name(class_id, metadata.get("thing_classes", None) or ())
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

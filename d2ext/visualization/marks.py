@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from d2ext.data.formats.coco_geometry import parse_segmentation
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.mask_validity import MAX_PIXELS, invalid_mask
-from d2ext.visualization.drawing import Mark, NamedClasses, class_name, color_of, draw
+from d2ext.visualization.drawing import Mark, NamedClasses, color_of, draw, label_of
 from detectron2.structures import BoxMode, Instances
 
 Box = tuple[float, float, float, float]  # XYXY pixels
@@ -24,7 +24,7 @@ def annotate(
     Args:
         image: (H, W, 3) RGB, uint8.
         instances: `pred_boxes`, `pred_classes`, `scores` and, where there, `pred_masks` and
-            `pred_keypoints`, in pixels of `image`.
+            `pred_keypoints`, in pixels of `image`; `track_ids` choose the colours.
         metadata: `thing_classes` names and `thing_colors` colours the classes; both may be missing.
         scale: size of the result relative to `image`.
 
@@ -49,10 +49,19 @@ def marks_of_instances(instances: Instances, metadata: NamedClasses) -> list[Mar
         _predicted(*row, metadata)
         for row in zip(boxes, classes, found.scores.tolist(), masks, strict=True)
     ]
+    if found.has("track_ids"):
+        pairs = zip(marks, found.track_ids.tolist(), strict=True)
+        marks = [_tracked(mark, number) for mark, number in pairs]
     if not found.has("pred_keypoints"):
         return marks
     points = found.pred_keypoints[:, :, :2].tolist()
     return [replace(mark, points=own) for mark, own in zip(marks, points, strict=True)]
+
+
+def _tracked(mark: Mark, number: int) -> Mark:
+    """Colour and label a mark by the number of its track."""
+    text = f"#{number} {mark.text}"
+    return replace(mark, color=color_of(number, {}), text=text, short=f"#{number}")
 
 
 def marks_of_results(
@@ -89,7 +98,7 @@ def marks_of_annotations(
         if box is None:
             continue
         class_id, crowd = item["category_id"], " (crowd)" if item.get("iscrowd", 0) else ""
-        text, color = class_name(class_id, metadata) + crowd, color_of(class_id, metadata)
+        text, color = label_of(class_id, metadata) + crowd, color_of(class_id, metadata)
         shown = mask if masks or rotated else None
         marks.append(Mark(box, color, text, mask=shown, points=points))
     return marks
@@ -128,7 +137,7 @@ def _predicted(
     metadata: NamedClasses,
 ) -> Mark:
     short = f"{score:.2f}"
-    text = f"{class_name(class_id, metadata)} {short}"
+    text = f"{label_of(class_id, metadata)} {short}"
     return Mark(box, color_of(class_id, metadata), text, short, score, mask)
 
 

@@ -1,6 +1,5 @@
 """Picture of predictions on validation images, next to their ground truth."""
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from d2ext.data.detection_files import read_detections, sizes_by_id
 from d2ext.data.image_reading import read_image
 from d2ext.files import replacing
-from d2ext.visualization.drawing import Color, Mark, NamedClasses, class_name, color_of, draw
+from d2ext.visualization.drawing import Color, Mark, NamedClasses, color_of, draw, label_of
 from d2ext.visualization.fonts import font_file
 from d2ext.visualization.marks import marks_of_annotations, marks_of_results
 from d2ext.visualization.results import register_results_picture
@@ -42,7 +42,7 @@ def save_predictions(
     """
     records = DatasetCatalog.get(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
-    found = json.loads(Path(results).read_text(encoding="utf-8"))
+    found = read_detections(Path(results), sizes_by_id(records))
     threshold = score_threshold(found, sum(_num_objects(record) for record in records))
     shown = [records[i] for i in spread(len(records), count)]
     by_image = defaultdict(list)
@@ -135,7 +135,7 @@ class _Sheet:
         """Draw the classes of the annotations shown, as many as fit into one line."""
         x, y = float(_MARGIN), 64
         for class_id in sorted(self.classes):
-            name = class_name(class_id, metadata)
+            name = label_of(class_id, metadata)
             font = ImageFont.truetype(font_file(name), 15)
             width = pen.textlength(name, font=font)
             if x + width + 60 > _WIDTH:

@@ -26,12 +26,17 @@ class YoloFastestExporter(NMSExporter):
     def stride(self) -> int:
         return max(self.model.head.strides)
 
+    @property
+    def pad_value(self) -> float:
+        # Channels share one deviation here: the published models divide by 255.
+        return super().pad_value * (1.0 if self.shifted else float(self.model.pixel_std.mean()))
+
     def normalize(self, images: Tensor) -> Tensor:
         # A pass over the image counts here: where the mean is zero, the stem's weights divide.
         return super().normalize(images) if self.shifted else images
 
     def head(self, images: Tensor) -> dict[str, list[Tensor]]:
-        levels = self.model.head(self.backbone(images))
+        levels = self.model.head(self.backbone(self.pad(images)))
         return {name: [getattr(level, name) for level in levels] for name in RawLevel._fields}
 
     def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:

@@ -17,6 +17,7 @@ from d2ext.data.augmentation.resize import ResizeTo
 from d2ext.parity import recipe
 from d2ext.parity.case import Case
 from d2ext.parity.readers import register_parity_reader
+from d2ext.parity.settings import check_fixed, check_known
 from d2ext.projects.yolo_fastest.modeling import RawLevel
 from d2ext.projects.yolo_fastest.modeling.decoding import dense_boxes
 from detectron2.config import CfgNode
@@ -27,6 +28,7 @@ from detectron2.structures import Boxes, Instances
 Outputs = Iterator[tuple[str, Tensor]]
 FIRST_LEVEL = 2  # the authors' number of the finest level
 SIZE = [352, 352]  # width and height
+STRIDES = [16, 32]  # of the two levels
 TRUTH = re.compile(r"recipe\.boxes\(seed, (\d+), (\d+), (\d+), (\d+)\)")
 # Settings of a case -> keys of our config, where both hold the same.
 KEYS = {
@@ -48,6 +50,12 @@ WEIGHTS = {
     "cls": "CLASS_WEIGHT",
     "obj_balance": "OBJECTNESS_BALANCE",
 }
+# What is read without a key of ours; of training, only the losses are compared.
+READ = (
+    *("in_words", "words", "anchors", "anchors_per_level", "strides", "batch_norm_eps"),
+    *("batch_norm_momentum", "loss_weights", "class_names", "weights", "backbone_weights"),
+    *("settings", "size", "training"),
+)
 LOSSES = {"loss_box": "box", "loss_obj": "obj", "loss_cls": "cls"}
 
 
@@ -55,7 +63,14 @@ class YoloCase(Case):
     """Base of both kinds of cases."""
 
     def cfg(self) -> CfgNode:
-        """Build the config of the settings, on the CPU."""
+        """Build the config of the settings, on the CPU.
+
+        Raises:
+            DataError: a setting is unknown, or has a value without a counterpart here.
+        """
+        check_known("config", self.config, (*KEYS, *READ))
+        check_known("config.loss_weights", self.config.get("loss_weights", {}), WEIGHTS)
+        check_fixed("config.strides", self.config.get("strides", STRIDES), STRIDES)
         cfg = get_cfg()
         project.add_config(cfg)
         cfg.MODEL.DEVICE = "cpu"

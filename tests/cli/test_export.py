@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from d2ext.cli.export import main
 from d2ext.errors import ConfigError, DataError
 from d2ext.exporters import check
+from d2ext.exporters import run as export_run
 from d2ext.exporters.check import ExportError
 from d2ext.exporters.formats import METADATA
 from tests.helpers.detectors import tiny_detector
@@ -37,7 +39,7 @@ def test_the_file_holds_metadata_for_its_use(run, capsys):
     _, metadata = stored()
     assert metadata["classes"] == ["a", "b", "c"]
     assert metadata["channel_order"] == "BGR"
-    assert (metadata["size"], metadata["stride"], metadata["smallest"]) == (None, 32, 256)
+    assert (metadata["size"], metadata["stride"]) == (None, 1)
     assert (metadata["resize"], metadata["shortest"], metadata["longest"]) == (
         "shortest_edge",
         800,
@@ -46,9 +48,10 @@ def test_the_file_holds_metadata_for_its_use(run, capsys):
     assert metadata["padding"] == pytest.approx([103.53, 116.28, 123.675])
     assert metadata["outputs"] == ["boxes", "scores", "classes"]
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("1 x 3 x 256 x 320: ")
-    assert printed[1].startswith("3 x 3 x 288 x 256: ")
-    assert printed[2].startswith("written: model.pt")
+    assert printed[0].startswith("1 x 3 x 256 x 318: ")
+    assert printed[1].startswith("3 x 3 x 287 x 256: ")
+    assert [line.split(":")[0].split()[:2] for line in printed[2:4]] == [["image", "of"]] * 2
+    assert printed[4].startswith("written: model.pt")
 
 
 def test_a_fixed_size_and_raw_outputs(run):
@@ -76,8 +79,9 @@ def test_a_file_that_differs_from_the_model_does_not_replace_what_was_there(
     [
         ((), {"output": "model.onnx"}, r"named \*\.pt"),
         (("--nms", "inside", "--decode", "none"), {}, "--nms none"),
-        (("--size", "250", "320"), {}, "multiples of 32"),
+        (("--size", "0", "320"), {}, "positive multiples of 1 pixels"),
         (("--int8",), {}, "--int8 needs --format onnx"),
+        (("--fp16",), {}, "--fp16 needs --format onnx"),
         (("--evaluate", "a.json:b"), {}, "--evaluate needs --format onnx"),
     ],
 )
@@ -96,3 +100,30 @@ def test_a_data_set_that_is_not_there_is_named_before_the_export(run, tmp_path):
     with pytest.raises(DataError, match=r"none\.json"):
         run("--evaluate", "none.json:images", output="model.onnx", kind="onnx")
     assert not list(tmp_path.glob("model*"))
+
+
+def test_openvino_writes_both_of_its_files_or_none(run, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+
+    def write_parts(options, cfg, model, names, path, detect):
+        path.write_text("graph")
+        path.with_suffix(".bin").write_text("weights")
+        yield "compared"
+        if broken:
+            raise ExportError("differs")
+
+    monkeypatch.setattr(export_run, "export_model", write_parts)
+    broken = True
+    with pytest.raises(ExportError):
+        run(output="model.xml", kind="openvino")
+    assert not list(tmp_path.glob("*model*"))
+    broken = False
+    run(output="model.xml", kind="openvino")
+    assert (tmp_path / "model.xml").read_text() == "graph"
+    assert (tmp_path / "model.bin").read_text() == "weights"
+
+
+def test_a_missing_package_is_one_message(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ConfigError, match="--format openvino needs the package openvino: pip"):
+        run(output="model.xml", kind="openvino")

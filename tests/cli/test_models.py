@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from d2ext.cli.models import main
-from d2ext.errors import WeightsError
+from d2ext.errors import ConfigError, WeightsError
 
 
 def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
@@ -41,3 +41,19 @@ def test_get_names_the_place_or_the_remedy(
     assert listed(capsys, "--cached", "dyhead") == ["dyhead_swint_atss_fpn_2x_ms"]
     with pytest.raises(WeightsError, match="d2ext-models"):
         main(["get", "dyhed_swint"])
+
+
+def test_mistakes_are_one_line_as_in_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--tasks", "boxes"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: unknown flag --tasks; did you mean --task?")
+    with pytest.raises(ConfigError, match="name the weights"):
+        main(["get"])
+
+
+def test_it_has_a_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("d2ext ")

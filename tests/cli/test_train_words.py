@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from d2ext.cli import train
 from d2ext.cli.train import argument_parser, with_data
 
@@ -38,3 +40,9 @@ def test_the_command_takes_the_path(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(train, "run_command", lambda args, words: seen.append(args.train))
     train.main([str(tmp_path), "SOLVER.MAX_ITER", "3"])
     assert seen == [[str(tmp_path)]]
+
+
+def test_a_run_is_resumed_or_overwritten(capsys) -> None:
+    with pytest.raises(SystemExit):
+        parsed("--resume", "--overwrite")
+    assert "not allowed with argument --resume" in capsys.readouterr().err

@@ -118,6 +118,22 @@ def test_a_message_about_yaml_has_line_and_column(tmp_path):
         load_config(path)
 
 
+def test_a_message_about_yaml_is_one_line(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, "MODEL: [1, 2\n"))
+    place = "line 2, column 1: while parsing a flow sequence: expected ',' or ']'"
+    assert str(caught.value).endswith(f"not plain YAML: {place}, but got '<stream end>'")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.pth", "--weights FILE"), ("a.json", "--train PATH")]
+)
+def test_other_files_are_no_configs_by_whatever_path(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"\x80")
+    with pytest.raises(ConfigError, match=f"not a config.*{said}"):
+        load_config(tmp_path / name)
+
+
 def test_bases_in_a_circle_are_named(tmp_path):
     write(tmp_path, "_BASE_: b.yaml", "a.yaml")
     write(tmp_path, "_BASE_: a.yaml", "b.yaml")

@@ -19,6 +19,7 @@ PAGES = [
 ]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 MODULES = {"train_net": "train"}  # others are named as their script
+SCRIPTS = {"train": "train_net", "benchmark": "benchmark_models"}  # of commands named otherwise
 
 pages = pytest.mark.parametrize("page", PAGES, ids=IDS)
 
@@ -35,9 +36,10 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
     for line in (*lines, *inline):
         words = shlex.split(line.split(" && ")[0], comments=True)
         if words[0] == "python":
-            words = [f"d2ext-{Path(words[1]).stem}", *words[2:]]
+            found.append((Path(words[1]).stem, words[2:]))
+            continue
         tool = words[0].removeprefix("d2ext-").replace("-", "_")
-        found.append(({"train": "train_net"}.get(tool, tool), words[1:]))
+        found.append((SCRIPTS.get(tool, tool), words[1:]))
     return [(tool, words) for tool, words in found if tool not in ("benchmark", "fuzz")]
 
 

@@ -1,3 +1,4 @@
+import math
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -88,6 +89,24 @@ def test_few_images_make_several_batches_per_epoch(cfg):
     assert cfg.SOLVER.IMS_PER_BATCH == 2
 
 
+def test_a_pretrained_start_on_a_cpu_is_short_and_evaluated_at_its_end():
+    found = {}
+    for weights in ("", "efficientnet_lite0"):
+        cfg = load_config("configs/atss_lite0.yaml", ["MODEL.WEIGHTS", weights])
+        resolve_auto(cfg, stats(205, 640, 480), CPU)
+        iterations = cfg.SOLVER.MAX_EPOCHS * math.ceil(205 / cfg.SOLVER.IMS_PER_BATCH)
+        found[weights] = iterations // cfg.TEST.EVAL_PERIOD, cfg.SOLVER.MAX_EPOCHS
+        assert cfg.MODEL.TIMM.FREEZE_NORM is cfg.MODEL.TIMM.FREEZE_DEPTHWISE is bool(weights)
+    assert found == {"": (4, 12), "efficientnet_lite0": (1, 7)}
+
+
+def test_a_pretrained_backbone_learns_all_its_layers_on_a_gpu():
+    cfg = load_config("configs/atss_lite0.yaml", ["MODEL.WEIGHTS", "efficientnet_lite0"])
+    resolve_auto(cfg, stats(205, 640, 480), GPU)
+    assert not cfg.MODEL.TIMM.FREEZE_NORM
+    assert not cfg.MODEL.TIMM.FREEZE_DEPTHWISE
+
+
 def test_auto_values_of_the_weights_are_inherited(cfg):
     inherit_auto(cfg, "INPUT: {MIN_SIZE_TEST: 96}\nMODEL: {ATSS: {NUM_CLASSES: 9}}")
     assert cfg.INPUT.MIN_SIZE_TEST == 96
@@ -114,6 +133,11 @@ def test_small_objects_keep_16_pixels_on_a_cpu_where_the_images_have_them(cfg, o
     machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
     resolve_auto(cfg, stats(100, 640, 512, objects=objects), machine)
     assert side == cfg.INPUT.MIN_SIZE_TEST
+
+
+def test_small_images_of_small_objects_are_enlarged_on_a_cpu(cfg):
+    resolve_auto(cfg, stats(100, 320, 256, objects=12), CPU)
+    assert cfg.INPUT.MIN_SIZE_TEST == 352  # 256 * 16 / 12, in multiples of 32
 
 
 @pytest.mark.parametrize(("run_lengths", "form"), [(True, "bitmask"), (False, "polygon")])

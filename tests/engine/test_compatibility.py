@@ -1,25 +1,15 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import d2ext.modeling  # noqa: F401  (registers)
 from d2ext.config import load_config
-from d2ext.engine.compatibility import check_annotations, check_compatibility, recipes_for
-from d2ext.engine.dataless import COCO_STATS
+from d2ext.engine.compatibility import check_annotations, recipes_for
 from d2ext.errors import ConfigError
 
 
 def test_data_with_everything_the_model_learns_pass():
     check_annotations(load_config("mask_rcnn_regnetx200m.yaml"), {"boxes", "masks"})
-
-
-def test_panoptic_fpn_does_not_take_panoptic_segments():
-    cfg = load_config("configs/rcnn/panoptic_fpn_r50_1x.yaml")
-    annotated = frozenset(("boxes", "masks", "semantic masks", "panoptic masks"))
-    stats = replace(COCO_STATS, annotated=annotated)
-    with pytest.raises(ConfigError, match="PanopticFPN numbers things and stuff apart"):
-        check_compatibility(cfg, stats)
 
 
 def test_data_of_unknown_annotations_pass():

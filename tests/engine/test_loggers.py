@@ -83,7 +83,7 @@ def test_a_missing_library_is_one_line(tmp_path, monkeypatch, name):
 
 
 def test_an_unknown_logger_names_the_known_ones(tmp_path):
-    with pytest.raises(ConfigError, match=r"'wandbb' is unknown. Did you mean wandb\?"):
+    with pytest.raises(ConfigError, match=r"'wandbb' is unknown; did you mean wandb\?"):
         build_loggers(tiny_cfg(tmp_path, "LOGGING.WRITERS", "['wandbb']"))
 
 

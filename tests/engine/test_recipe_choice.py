@@ -38,16 +38,16 @@ def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("annotated", "rotated", "model"),
+    ("annotated", "rotated", "model", "pretrained"),
     [
-        (["boxes"], False, "dyhead"),
-        (["boxes"], True, "rotated_faster_rcnn"),
-        (["boxes", "masks"], False, "mask_rcnn"),
-        (["boxes", "masks", "keypoints"], False, "keypoint_rcnn"),
-        (["semantic masks"], False, "semantic_fpn"),
+        (["boxes"], False, "dyhead", "atss"),
+        (["boxes"], True, "rotated_faster_rcnn", "rotated_faster_rcnn"),
+        (["boxes", "masks"], False, "mask_rcnn", "mask_rcnn"),
+        (["boxes", "masks", "keypoints"], False, "keypoint_rcnn", "keypoint_rcnn"),
+        (["semantic masks"], False, "semantic_fpn", "semantic_fpn"),
     ],
 )
-def test_the_task_follows_the_annotations(here, annotated, rotated, model) -> None:
+def test_the_task_follows_the_annotations(here, annotated, rotated, model, pretrained) -> None:
     path, line = choose_recipe(stats(*annotated, rotated=rotated), "cpu")
     assert path == f"configs/{model}_regnetx200m.yaml"
     assert path in line
@@ -55,7 +55,7 @@ def test_the_task_follows_the_annotations(here, annotated, rotated, model) -> No
     assert "no pretrained weights are here" in line
     here.add("tf_efficientnet_lite0")
     path, line = choose_recipe(stats(*annotated, rotated=rotated), "cpu")
-    assert path == f"configs/{model}_lite0.yaml"
+    assert path == f"configs/{pretrained}_lite0.yaml"
     assert "with pretrained weights" in line
     assert load_config(path).MODEL.TIMM.NAME == "tf_efficientnet_lite0"
 

@@ -1,13 +1,16 @@
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from d2ext.engine.train_step import TrainStep
-from d2ext.errors import UserError
+from d2ext.errors import ConfigError, UserError
 from detectron2.utils.events import EventStorage
 
 Batch = list[dict[str, Any]]
@@ -174,3 +177,58 @@ def test_out_of_memory_in_the_middle_of_a_step_begins_it_again() -> None:
 def test_an_image_too_large_for_the_memory_is_an_error_with_remedies() -> None:
     with pytest.raises(UserError, match=r"out of memory with 1 images .*USE_CHECKPOINT True"):
         train_in(0)
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    dist.init_process_group("gloo", f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+class Spare(Square):
+    """A parameter that no loss depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(2, 2)
+
+
+@pytest.mark.usefixtures("process_group")
+def test_parameters_that_no_loss_reads_are_named_unless_they_are_looked_for() -> None:
+    def trainer(find_unused: bool) -> TrainStep:
+        model = DistributedDataParallel(Spare().train(), find_unused_parameters=find_unused)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        found = TrainStep(model, [[item(1.0)]] * 3, optimizer)
+        found.iter = 0
+        return found
+
+    with EventStorage(0):
+        with pytest.raises(ConfigError, match=r"spare\.weight, spare\.bias.*FIND_UNUSED"):
+            trainer(False).run_step()
+        looking = trainer(True)
+        for _ in range(3):  # DistributedDataParallel stumbles at the second step
+            looking.run_step()
+        assert looking.model.module.w.item() > 0
+
+
+def test_closing_ends_the_iteration_over_the_data() -> None:
+    ended: list[bool] = []
+
+    class Batches:
+        def __iter__(self) -> Iterator[Batch]:
+            try:
+                while True:
+                    yield [item(1.0)]
+            finally:
+                ended.append(True)
+
+    model = Square().train()
+    trainer = TrainStep(model, Batches(), torch.optim.SGD(model.parameters(), lr=0.1))
+    trainer.iter = 0
+    with EventStorage(0):
+        trainer.run_step()
+        assert not ended
+        trainer.close()
+    assert ended

@@ -23,9 +23,11 @@ def name(tmp_path, request):
     MetadataCatalog.remove(name)
 
 
-def evaluate(name: str, folder, outputs: list[dict]) -> dict:
+def evaluate(name: str, folder, outputs: list[dict], architecture="GeneralizedRCNN") -> dict:
     items = DatasetCatalog.get(name)  # also fills the metadata
-    evaluator = build_evaluator(get_cfg(), name, folder)
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = architecture
+    evaluator = build_evaluator(cfg, name, folder)
     evaluator.reset()
     for item, output in zip(items, outputs, strict=True):
         evaluator.process([item], [output])
@@ -103,3 +105,16 @@ def test_instances_are_compared_with_the_things(name, tmp_path):
 def test_a_model_of_all_tasks_is_measured_by_all(name, tmp_path):
     outputs = [true_segments(n) | {"sem_seg": torch.zeros(4, 48, 64)} for n in range(3)]
     assert list(evaluate(name, tmp_path, outputs)) == ["panoptic_seg", "sem_seg"]
+
+
+def test_panoptic_fpn_is_measured_by_its_own_numbers_of_things_and_stuff(name, tmp_path):
+    outputs = []
+    for number in range(3):
+        ids, segments = true_segments(number)["panoptic_seg"]
+        own = {0: 1, 1: 0, 2: 2, 3: 1}  # sky and grass are stuff 1 and 2, cat and dog things 0, 1
+        segments = [{**each, "category_id": own[each["category_id"]]} for each in segments]
+        stuff = torch.stack([(ids > 0) & (ids < 4), ids == 700, ids == 70000])
+        outputs.append({"panoptic_seg": (ids, segments), "sem_seg": stuff.float()})
+    found = evaluate(name, tmp_path, outputs, "PanopticFPN")
+    assert set(found["panoptic_seg"].values()) == {100.0}
+    assert found["sem_seg"]["mIoU"] == found["sem_seg"]["IoU-things"] == 100

@@ -18,7 +18,7 @@ class DotExporter(NMSExporter):
         self.postprocess = model.head.postprocess
 
     def head(self, images: Tensor) -> dict[str, list[Tensor]]:
-        return vars(self.model.head(self.model.backbone(images)))
+        return vars(self.model.head(self.model.backbone(self.pad(images))))
 
     def decode(self, raw: dict[str, list[Tensor]]) -> LevelPredictions:
         return self.model.head.decode_dense(**raw)

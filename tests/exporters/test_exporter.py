@@ -30,10 +30,12 @@ def test_a_subclass_inherits_an_exporter_unless_it_registers_one(monkeypatch):
     assert type(exporter_for(model)) is Own
 
 
-def test_sizes_follow_from_the_strides():
+def test_a_file_of_a_dense_detector_takes_any_size_and_pads_as_the_model():
     exporter = exporter_for(tiny_detector("ATSS")[0])
-    assert exporter.stride == 32
-    assert exporter.smallest == 256  # two cells of p7
+    assert (exporter.stride, exporter.multiple) == (32, 1)
+    padded = exporter.pad(torch.ones(1, 3, 33, 64))
+    assert padded.shape == (1, 3, 64, 64)
+    assert padded[:, :, 33:].abs().max() == 0
 
 
 def test_pixels_are_normalised_by_the_models_numbers():

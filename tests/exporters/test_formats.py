@@ -1,6 +1,7 @@
 """Files give what the models give, for other numbers and sizes of images than at their making."""
 
 import json
+from importlib.util import find_spec
 
 import onnx
 import pytest
@@ -9,20 +10,27 @@ import torch
 from d2ext.exporters import exporter_for
 from d2ext.exporters.check import compare
 from d2ext.exporters.exported_module import build_exported_module
-from d2ext.exporters.formats import METADATA, load, save
+from d2ext.exporters.formats import METADATA, ONNX_BASED, load, load_metadata, save
+from d2ext.exporters.fp16 import convert_to_fp16
+from d2ext.exporters.run import FP16_FACTOR
 from tests.helpers.detectors import some_images, tiny_detector
 
-BATCHES = [(1, 256, 256), (3, 320, 288)]
+BATCHES = [(1, 256, 256), (3, 301, 288), (1, 30, 150)]  # the last: one row of cells in most levels
 FIXED = [(1, 256, 320), (3, 256, 320)]
 
 
 def check(name, kind, path, nms="inside", decode="inside", free_size=True):
     exporter = exporter_for(tiny_detector(name)[0])
-    module = build_exported_module(exporter, nms, decode, for_onnx=kind == "onnx").eval()
+    module = build_exported_module(exporter, nms, decode, for_onnx=kind in ONNX_BASED).eval()
     module(some_images(2, 256, 320))
     save(module, some_images(2, 256, 320), free_size, {"model": name}, kind, path)
     batches = [some_images(*size) for size in (BATCHES if free_size else FIXED)]
-    for difference in compare(load(path, kind), module, batches):
+    same_as(module, path, kind, batches)
+    return module, batches
+
+
+def same_as(module, path, kind, batches, factor=1.0):
+    for difference in compare(load(path, kind), module, batches, factor):
         assert not difference.fault
         assert ": 0 detections" not in difference.text
 
@@ -39,9 +47,20 @@ def test_torchscript(name, tmp_path):
 @pytest.mark.parametrize(("name", "free_size"), [("RetinaNet", True), ("DyHead", False)])
 def test_onnx(name, free_size, tmp_path):
     path = tmp_path / "model.onnx"
-    check(name, "onnx", path, free_size=free_size)
+    module, batches = check(name, "onnx", path, free_size=free_size)
     entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert json.loads(entries["metadata"]) == {"model": name}
+    if free_size:
+        convert_to_fp16(path, tmp_path / "half.onnx")
+        kinds = {each.data_type for each in onnx.load(tmp_path / "half.onnx").graph.initializer}
+        assert onnx.TensorProto.FLOAT16 in kinds
+        same_as(module, tmp_path / "half.onnx", "onnx", batches, FP16_FACTOR)
+    if free_size and find_spec("openvino"):  # converted from the same file: exports take long
+        from d2ext.exporters.openvino_file import save_openvino
+
+        save_openvino(path, tmp_path / "model.xml")
+        same_as(module, tmp_path / "model.xml", "openvino", batches)
+        assert load_metadata(tmp_path / "model.xml", "openvino") == {"model": name}
 
 
 @pytest.mark.slow

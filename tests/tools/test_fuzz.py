@@ -12,7 +12,7 @@ import pytest
 
 from d2ext.cli import check_data, convert_data
 from d2ext.data.formats import load_splits
-from tools import fuzz
+from tools import fuzz, fuzz_samples
 
 
 def crash(pipe: Connection) -> None:
@@ -27,10 +27,20 @@ def hang(pipe: Connection) -> None:
 
 def test_each_sample_is_read_as_it_is(tmp_path):
     samples = fuzz.write_samples(tmp_path)
-    samples.pop("checkpoint")
-    assert len(samples) >= 8
+    assert len(samples) >= 15
+    for name in ("checkpoints", "results"):
+        samples.pop(name)
     for path in samples.values():
-        assert all(split.num_annotations for split in load_splits(path).values())
+        for split in load_splits(next(path.glob("*.zip"), path)).values():
+            assert split.images
+            assert split.num_annotations or split.annotates_pixels
+            assert not split.issues or path.parent == fuzz_samples.SAMPLES or path.name == "archive"
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "results"])
+def test_no_command_refuses_a_sound_sample(tmp_path, name):
+    for command in fuzz.commands(fuzz.write_samples(tmp_path)[name]):
+        assert command() != {}
 
 
 def test_the_same_seed_gives_the_same_inputs(tmp_path):

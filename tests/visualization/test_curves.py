@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2ext.visualization.curves import read_metrics, save_curves, smoothed
+from d2ext.visualization.curves import _evaluated, read_metrics, save_curves, smoothed
 
 
 @pytest.fixture
@@ -37,6 +37,31 @@ def test_after_a_resume_the_later_value_of_an_iteration_counts(metrics):
     iterations, values = read_metrics(metrics)["total_loss"]
     assert len(iterations) == 99
     assert values[-1] == 77.0
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (
+            {"nuscenes/NDS": 30.0, "nuscenes/mAP": 20.0, "nuscenes/mATE": 0.8, "nuscenes/mAVE": 1.2}
+            | {"nuscenes/mAOE": 0.5, "nuscenes/AP-car": 60.0},
+            ["nuscenes/NDS", "nuscenes/mAP", "nuscenes/mAVE", "nuscenes/mATE"],
+        ),
+        (
+            {"sem_seg/pACC": 90.0, "sem_seg/mIoU": 50.0, "sem_seg/IoU-sky": 70.0},
+            ["sem_seg/mIoU", "sem_seg/pACC"],
+        ),
+        (
+            {"val_2/bbox/AP50": 40.0, "val_2/bbox/AP": 20.0, "val_2/bbox/AP-cat": 1.0},
+            ["val_2/bbox/AP", "val_2/bbox/AP50"],
+        ),
+        ({"rpn/num_pos_anchors": 3.0, "stage0/roi_head/num_fg_samples": 3.0, "val/loss": 1.0}, []),
+    ],
+)
+def test_metrics_of_any_evaluator_are_drawn(row, expected, tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"iteration": 3, "lr": 0.1, **row}), encoding="utf-8")
+    assert _evaluated(read_metrics(path)) == expected
 
 
 def colors_in(panel):

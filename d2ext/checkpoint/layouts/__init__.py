@@ -1,7 +1,11 @@
 """Layouts of published checkpoints, one code base per file; importing this registers them."""
 
 from d2ext.checkpoint.layouts.adelaidet_fcos import ADELAIDET_FCOS
-from d2ext.checkpoint.layouts.caffe2_detectron import CAFFE2_DETECTRON, CAFFE2_DETECTRON_FPN
+from d2ext.checkpoint.layouts.caffe2_detectron import (
+    CAFFE2_DETECTRON,
+    CAFFE2_DETECTRON_FPN,
+    CAFFE2_RETINANET,
+)
 from d2ext.checkpoint.layouts.caffe2_resnet import CAFFE2_RESNET
 from d2ext.checkpoint.layouts.detectron2 import DETECTRON2, DETECTRON2_RESNET
 from d2ext.checkpoint.layouts.dynamic_head import DYNAMIC_HEAD
@@ -10,6 +14,7 @@ from d2ext.checkpoint.layouts.layout import Layout, Weights, register_layout, re
 from d2ext.checkpoint.layouts.maskrcnn_benchmark import (
     MASKRCNN_BENCHMARK,
     MASKRCNN_BENCHMARK_FPN,
+    MASKRCNN_BENCHMARK_RETINANET,
 )
 from d2ext.checkpoint.layouts.swin import SWIN
 from d2ext.checkpoint.layouts.timm_swin import TIMM_SWIN
@@ -32,6 +37,7 @@ for _layout in (
     CAFFE2_RESNET,
     CAFFE2_DETECTRON,
     CAFFE2_DETECTRON_FPN,
+    CAFFE2_RETINANET,
     TORCHVISION_RESNET,
     TORCHVISION_SWIN,
     TORCHVISION_RCNN,
@@ -41,6 +47,7 @@ for _layout in (
     TORCHVISION_FCOS,
     MASKRCNN_BENCHMARK,
     MASKRCNN_BENCHMARK_FPN,
+    MASKRCNN_BENCHMARK_RETINANET,
     EFFICIENTNET_LITE0,
     EFFICIENTNET_LITE1,
     TIMM_SWIN,

@@ -1,4 +1,4 @@
-"""The layout of Detectron's R-CNNs of Caffe2, C4 and FPN: .pkl files of its model zoo.
+"""The layouts of Detectron's R-CNNs, C4 and FPN, and RetinaNet of Caffe2: .pkl files of its zoo.
 
 Source: https://github.com/facebookresearch/Detectron/blob/main/MODEL_ZOO.md. The background is
 class 0 there and the last one here. Its boxes count both border pixels; ours do not.
@@ -15,6 +15,13 @@ from d2ext.checkpoint.layouts.layout import Layout, Renaming, Weights, has
 
 _RPN = "proposal_generator.rpn_head"
 _END = r"(?=_(?:gn_)?[wbs]$)"
+
+
+def _tower(found: re.Match[str]) -> str:
+    """Return the name of a convolution of RetinaNet's towers, which alternate with ReLUs."""
+    return f"head.{found[1]}_subnet.{2 * int(found[2])}"
+
+
 _HEADS: tuple[Renaming, ...] = (
     (rf"^fpn_inner_res(\d)_\d+_sum(?:_lateral)?{_END}", r"backbone.fpn_lateral\1"),
     (rf"^fpn_res(\d)_\d+_sum{_END}", r"backbone.fpn_output\1"),
@@ -30,6 +37,10 @@ _HEADS: tuple[Renaming, ...] = (
     (rf"^mask_fcn_logits{_END}", "roi_heads.mask_head.predictor"),
     (rf"^conv_fcn(\d){_END}", r"roi_heads.keypoint_head.conv_fcn\1"),
     (rf"^kps_score_lowres{_END}", "roi_heads.keypoint_head.score_lowres"),
+    (rf"^fpn_([67]){_END}", r"backbone.top_block.p\1"),
+    (rf"^retnet_(cls|bbox)_conv_n(\d)_fpn3{_END}", _tower),
+    (rf"^retnet_cls_pred_fpn3{_END}", "head.cls_score"),  # its anchors have our order
+    (rf"^retnet_bbox_pred_fpn3{_END}", "head.bbox_pred"),
     # After a part of the heads: "_w" of a backbone's blob is renamed with the blob.
     (r"^(\w+\..*)_gn_s$", r"\1.norm.weight"),
     (r"^(\w+\..*)_gn_b$", r"\1.norm.bias"),
@@ -87,6 +98,10 @@ def _fpn_computed(weights: Weights) -> dict[str, Tensor]:
     return _predictors(weights) | placed
 
 
+def _is_retinanet(weights: Weights) -> bool:
+    return has(weights, "conv1_w", "res2_0_branch2a_w", "retnet_cls_pred_fpn3_w")
+
+
 def _is_detector(weights: Weights) -> bool:
     return has(weights, "conv1_w", "res2_0_branch2a_w", r"conv_rpn(_fpn2)?_w")
 
@@ -95,10 +110,11 @@ def _has_pyramid(weights: Weights) -> bool:
     return has(weights, r"fpn_inner_res\d_\d+_sum_w")
 
 
-_EXPECTS = (
+_PIXELS = (
     "INPUT.FORMAT BGR, MODEL.PIXEL_MEAN [102.9801, 115.9465, 122.7717], "
-    "MODEL.PIXEL_STD [1.0, 1.0, 1.0], MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign"
+    "MODEL.PIXEL_STD [1.0, 1.0, 1.0]"
 )
+_EXPECTS = f"{_PIXELS}, MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign"
 
 CAFFE2_DETECTRON = Layout(
     name="Detectron C4",
@@ -116,4 +132,13 @@ CAFFE2_DETECTRON_FPN = Layout(
     unused=_UNUSED,
     computed=_fpn_computed,
     expects=_EXPECTS,
+)
+
+CAFFE2_RETINANET = Layout(
+    name="Detectron RetinaNet",
+    recognise=_is_retinanet,
+    renamings=(*_HEADS, (_BACKBONE, _fpn_blob)),
+    unused=_UNUSED,
+    computed=_fpn_computed,
+    expects=_PIXELS,
 )

@@ -1,4 +1,4 @@
-"""The layout of maskrcnn-benchmark's R-CNNs: C4 and FPN, group norms, deformable convolutions.
+"""The layouts of maskrcnn-benchmark's R-CNNs, C4 and FPN, and of its RetinaNet.
 
 Source: https://github.com/facebookresearch/maskrcnn-benchmark. The background is class 0 there and
 the last one here. Its boxes count both border pixels, as Detectron's of Caffe2; ours do not.
@@ -94,6 +94,36 @@ def _computed(weights: Weights) -> dict[str, Tensor]:
     return moved
 
 
+_RETINANET: tuple[Renaming, ...] = (
+    (r"^module\.", ""),
+    (r"^rpn\.head\.(cls|bbox)_tower\.", r"head.\1_subnet."),
+    (r"^rpn\.head\.cls_logits\.", "head.cls_score."),
+    (r"^rpn\.head\.bbox_pred\.", "head.bbox_pred."),
+    (r"^backbone\.fpn\.top_blocks\.", "backbone.top_block."),
+)
+
+
+def _retinanet_computed(weights: Weights) -> dict[str, Tensor]:
+    """Return RetinaNet's predictors with anchors in our order; there is no background."""
+    names = {MASKRCNN_BENCHMARK_RETINANET.rename(name): name for name in weights}
+    anchors = len(weights[names["head.bbox_pred.bias"]]) // 4
+    moved = {}
+    for part in ("cls_score", "bbox_pred"):
+        for kind in ("weight", "bias"):
+            rows = weights[names[f"head.{part}.{kind}"]]
+            moved[f"head.{part}.{kind}"] = by_size(rows, len(rows) // max(anchors, 1))
+    return moved
+
+
+def _is_retinanet(weights: Weights) -> bool:
+    return has(
+        weights,
+        r"(module\.)?backbone\.fpn\.fpn_inner\d\.weight",
+        r"(module\.)?rpn\.head\.cls_tower\.0\.weight",
+        *(rf"(module\.)?rpn\.head\.{part}\.bias" for part in ("cls_logits", "bbox_pred")),
+    )
+
+
 def _with_pyramid(weights: Weights) -> bool:
     return _is_rcnn(weights) and has(weights, r"(module\.)?backbone\.fpn\.fpn_inner\d\..*")
 
@@ -104,11 +134,11 @@ def _is_rcnn(weights: Weights) -> bool:
     )
 
 
-_EXPECTS = (
+_PIXELS = (
     "INPUT.FORMAT BGR, MODEL.PIXEL_MEAN [102.9801, 115.9465, 122.7717], "
-    "MODEL.PIXEL_STD [1.0, 1.0, 1.0], MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign with "
-    "POOLER_SAMPLING_RATIO 2 (C4: 0)"
+    "MODEL.PIXEL_STD [1.0, 1.0, 1.0], "
 )
+_EXPECTS = f"{_PIXELS}MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign with POOLER_SAMPLING_RATIO 2 (C4: 0)"
 
 MASKRCNN_BENCHMARK = Layout(
     name="maskrcnn-benchmark C4",
@@ -126,4 +156,17 @@ MASKRCNN_BENCHMARK_FPN = Layout(
     unused=_UNUSED,
     computed=_computed,
     expects=_EXPECTS,
+)
+
+MASKRCNN_BENCHMARK_RETINANET = Layout(
+    name="maskrcnn-benchmark RetinaNet",
+    recognise=_is_retinanet,
+    renamings=(
+        *_RETINANET,
+        *_RENAMINGS,
+        (r"^backbone\.(?=stem\.|res\d\.)", "backbone.bottom_up."),
+    ),
+    unused=_UNUSED,
+    computed=_retinanet_computed,
+    expects=f"{_PIXELS}MODEL.RETINANET.BBOX_REG_WEIGHTS [10.0, 10.0, 5.0, 5.0]",
 )

@@ -6,11 +6,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.formats.dataset_split import Item
 from d2ext.data.image_reading import read_8_bit_image, read_image
+from d2ext.data.mask_validity import decode_run_lengths
 from d2ext.data.segment_maps import (
     label_map,
     position_map,
@@ -207,7 +207,7 @@ def _segmentation(segmentation: Any, transforms: T.TransformList) -> Any:
     if isinstance(segmentation, list):
         corners = [np.asarray(polygon, dtype=float).reshape(-1, 2) for polygon in segmentation]
         return [polygon.reshape(-1) for polygon in transforms.apply_polygons(corners)]
-    mask = coco_mask.decode(segmentation) if isinstance(segmentation, dict) else segmentation
+    mask = decode_run_lengths(segmentation) if isinstance(segmentation, dict) else segmentation
     return transforms.apply_segmentation(mask)
 
 

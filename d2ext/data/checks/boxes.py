@@ -3,13 +3,15 @@
 All of them concern the objects that have a box; objects of other kinds of data are skipped.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
 from d2ext.data.box_validity import Floats, Mask, wrong_unit
 from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.input_size import InputSize
-from d2ext.data.checks.pairs import Integers, pairs_by_image, split_by_image
+from d2ext.data.checks.pairs import Integers, pairs_by_left_side, split_by_image
 from d2ext.ops import box_iou_rotated
 
 _SLACK = 0.5  # pixels that a box may reach beyond its image: rounding
@@ -123,54 +125,67 @@ def check_duplicate_boxes(context: CheckContext) -> None:
     Each box is reported once, with the first earlier box that it duplicates.
     """
     numbers = np.flatnonzero(context.usable & ~context.crowd)
-    reported = -1
-    for later, earlier, iou in _near_pairs(context, numbers):
-        same_class = context.labels[later] == context.labels[earlier]
-        code = _duplicate_code(iou, bool(same_class))
-        if code and later != reported:
-            reported = later
-            name = context.split.classes[context.labels[earlier]]
-            detail = f"IoU {iou:.2f} with {name} at {context.place(earlier)}"
-            context.add_object(code, later, detail)
+    firsts, ious = _first_duplicates(context, numbers)
+    for later in np.flatnonzero(firsts < len(firsts)).tolist():
+        earlier, iou = int(firsts[later]), float(ious[later])
+        code = _duplicate_code(iou, bool(context.labels[later] == context.labels[earlier]))
+        name = context.split.classes[context.labels[earlier]]
+        detail = f"IoU {iou:.2f} with {name} at {context.place(earlier)}"
+        context.add_object(code, later, detail)
 
 
 def _duplicate_code(iou: float, same_class: bool) -> str:
     if same_class:
         return "box-duplicate" if iou >= _SAME else "box-nearly-duplicate"
-    return "box-two-classes" if iou >= _CLASHING else ""
+    return "box-two-classes"
 
 
-def _near_pairs(context: CheckContext, numbers: Integers) -> list[tuple[int, int, float]]:
-    """Return the pairs of objects in one image with an IoU of 0.8 or more, by the later object."""
+def _first_duplicates(context: CheckContext, numbers: Integers) -> tuple[Integers, Floats]:
+    """Return the first earlier object that each of the N objects duplicates, N for none; its IoU.
+
+    Args:
+        numbers: (K,) objects to compare.
+    """
+    firsts = np.full(len(context.objects), len(context.objects))
+    ious = np.zeros(len(firsts))
+    for later, earlier, iou in _near_pairs(context, numbers):
+        clashing = (context.labels[later] == context.labels[earlier]) | (iou >= _CLASHING)
+        new = np.flatnonzero(clashing & (earlier < firsts[later]))
+        # Of a chunk's pairs the first object comes last: the assignment keeps the last one.
+        new = new[np.argsort(-earlier[new], kind="stable")]
+        firsts[later[new]], ious[later[new]] = earlier[new], iou[new]
+    return firsts, ious
+
+
+def _near_pairs(
+    context: CheckContext, numbers: Integers
+) -> Iterator[tuple[Integers, Integers, Floats]]:
+    """Yield the later and the earlier object, and the IoU of 0.8 or more, of pairs in one image."""
     owners = context.owners[numbers]
-    found: list[tuple[int, int, float]] = []
     if context.rotated:
         # The operator compares all boxes with all, so images go one by one.
         for group in split_by_image(numbers, owners):
-            found += _near_rotated(context, group)
-        return found
+            yield from _near_rotated(context, group)
+        return
     boxes = context.boxes[numbers]
-    for later, earlier in pairs_by_image(owners):
+    # With an IoU of 0.8 the union is at most 1 / 0.8 as wide as the narrower box.
+    reach = (1 / _NEAR - 1) * (boxes[:, 2] - boxes[:, 0])
+    for later, earlier in pairs_by_left_side(boxes[:, 0], reach, owners):
         ious = _pairwise_iou(boxes[later], boxes[earlier])
         near = np.flatnonzero(ious >= _NEAR)
-        found += _as_triples(numbers[later[near]], numbers[earlier[near]], ious[near])
-    return found
+        yield numbers[later[near]], numbers[earlier[near]], ious[near]
 
 
-def _near_rotated(context: CheckContext, group: Integers) -> list[tuple[int, int, float]]:
+def _near_rotated(
+    context: CheckContext, group: Integers
+) -> Iterator[tuple[Integers, Integers, Floats]]:
     rotated = torch.from_numpy(context.raw_boxes[group])
-    found: list[tuple[int, int, float]] = []
     step = max(_PAIRS // len(group), 1)
     for first in range(0, len(group), step):
         last = min(first + step, len(group))
         ious = box_iou_rotated(rotated[first:last], rotated[:last]).numpy()
         rows, columns = np.nonzero(np.tril(ious, first - 1) >= _NEAR)
-        found += _as_triples(group[first + rows], group[columns], ious[rows, columns])
-    return found
-
-
-def _as_triples(later: Integers, earlier: Integers, ious: Floats) -> list[tuple[int, int, float]]:
-    return list(zip(later.tolist(), earlier.tolist(), ious.tolist(), strict=True))
+        yield group[first + rows], group[columns], ious[rows, columns]
 
 
 def _pairwise_iou(boxes: Floats, others: Floats) -> Floats:

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.box_validity import Floats, Mask
 from d2ext.data.checks.context import CheckContext
-from d2ext.data.checks.pairs import Integers, pairs_by_image, split_by_image
+from d2ext.data.checks.pairs import Integers, pairs_by_left_side, split_by_image
 from d2ext.data.mask_validity import MAX_PIXELS, invalid_mask, invalid_run_lengths
 
 _SLACK = 1.0  # pixels that a polygon may reach beyond its image
@@ -25,14 +25,15 @@ _OBJECTS = 1 << 15  # objects whose polygons become arrays at once: some tens of
 
 def check_masks(context: CheckContext) -> None:
     """Check each mask, then compare those of one image."""
-    masked = np.array([bool(item.get("segmentation")) for item in context.objects], dtype=bool)
+    masks = [item.get("segmentation") for item in context.objects]
+    masked = np.fromiter(map(bool, masks), bool, len(masks))
     if not masked.any():
         return
-    for number, item in enumerate(context.objects):
-        # An empty mask is one that the reader has reported as broken.
-        if item.get("segmentation") is None and not context.crowd[number]:
-            context.add_object("mask-missing", number, "a box without a mask")
-    polygons = np.array([isinstance(o.get("segmentation"), list) for o in context.objects])
+    # An empty mask is one that the reader has reported as broken.
+    missing = np.array([mask is None for mask in masks]) & ~context.crowd
+    for number in np.flatnonzero(missing).tolist():
+        context.add_object("mask-missing", number, "a box without a mask")
+    polygons = np.array([isinstance(mask, list) for mask in masks])
     masked &= _near(context, masked & context.usable & polygons)
     mask_boxes = np.full((len(context.objects), 4), np.nan)
     _check_polygons(context, np.flatnonzero(masked & context.usable & polygons), mask_boxes)
@@ -65,8 +66,8 @@ def _check_run_lengths(context: CheckContext, number: int) -> Floats:
         context.add_object(problem[0], number, problem[1])
         return np.full(4, np.nan)
     x, y, w, h = coco_mask.toBbox(mask).tolist()
-    pixels = coco_mask.decode(mask)
     if not context.crowd[number]:
+        pixels = coco_mask.decode(mask)
         # Labelling the parts of the whole image would take far longer.
         inside = np.ascontiguousarray(pixels[int(y) : int(y + h), int(x) : int(x + w)])
         _report_parts(context, number, cv2.connectedComponents(inside, connectivity=4)[0] - 1)
@@ -172,7 +173,7 @@ def _with_meeting_boxes(numbers: Integers, owners: Integers, mask_boxes: Floats)
     """
     boxes = mask_boxes[numbers] + (-1, -1, 1, 1)  # drawing rounds to pixels
     meeting = np.zeros(len(numbers), dtype=bool)
-    for later, earlier in pairs_by_image(owners):
+    for later, earlier in pairs_by_left_side(boxes[:, 0], boxes[:, 2] - boxes[:, 0], owners):
         one, other = boxes[later], boxes[earlier]
         meets = (one[:, :2] < other[:, 2:]).all(1) & (other[:, :2] < one[:, 2:]).all(1)
         meeting[later[meets]] = True

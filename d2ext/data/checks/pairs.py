@@ -5,9 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _CHUNK = 1 << 19  # pairs; some ten MB of coordinates
+_NEIGHBOURS = 1000  # objects that one is compared with at most
+_FAR = 1e5  # pixels from the origin; objects further away are at that place
+_ROUNDING = 1e-3  # pixels, of places in the last of a million images
 
 
 def expand_ranges(first: Integers, counts: Integers) -> Iterator[tuple[Integers, Integers]]:
@@ -27,14 +31,29 @@ def expand_ranges(first: Integers, counts: Integers) -> Iterator[tuple[Integers,
         yield repeated, first[repeated] + np.arange(before, before + len(repeated)) - begins
 
 
-def pairs_by_image(owners: Integers) -> Iterator[tuple[Integers, Integers]]:
-    """Yield all pairs of objects in the same image: position of the later and the earlier one.
+def pairs_by_left_side(
+    left: Floats, reach: Floats, owners: Integers
+) -> Iterator[tuple[Integers, Integers]]:
+    """Yield the pairs of objects in one image whose left sides are near each other.
+
+    Comparing all with all takes minutes for an image of 50,000 objects. In one that is crowded
+    beyond any use, each object is paired with the `_NEIGHBOURS` next ones alone.
 
     Args:
+        left: (K,) x of the left sides, in pixels.
+        reach: (K,) how far right of each object's side the other one's may be, in pixels.
         owners: (K,) image of each object, ascending.
+    Yields:
+        Positions of the later and of the earlier one of each pair.
     """
-    first = np.searchsorted(owners, owners)  # first object of the same image
-    yield from expand_ranges(first, np.arange(len(owners)) - first)
+    left = left.clip(-_FAR, _FAR)  # clipping brings sides nearer to each other, never apart
+    order = np.lexsort((left, owners))
+    places = 5 * _FAR * owners[order] + left[order]  # images follow each other without overlap
+    ends = np.searchsorted(places, places + (reach[order] + _ROUNDING).clip(0, 2 * _FAR), "right")
+    first = np.arange(1, len(order) + 1)
+    for one, other in expand_ranges(first, np.minimum(ends - first, _NEIGHBOURS)):
+        pair = order[one], order[other]
+        yield np.maximum(*pair), np.minimum(*pair)
 
 
 def split_by_image(numbers: Integers, owners: Integers) -> list[Integers]:

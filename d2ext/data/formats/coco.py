@@ -13,7 +13,13 @@ from d2ext.data.formats.coco_document import (
     unread_refusal,
     with_coco_keys,
 )
-from d2ext.data.formats.coco_geometry import mask_box, parse_box, parse_segmentation
+from d2ext.data.formats.coco_geometry import (
+    are_near_polygons,
+    is_named_point,
+    mask_box,
+    parse_box,
+    parse_segmentation,
+)
 from d2ext.data.formats.coco_ids import id_issues
 from d2ext.data.formats.coco_images import (
     IDS,
@@ -89,7 +95,8 @@ class _Reader:
         start_reading([image["file_name"] for image in images])
         self.by_id = {image["image_id"]: image for image in images}
         self.by_text = {str(image["image_id"]): image for image in images}
-        ids, refused = id_issues(str(path), document), refusal(path, document)
+        ids = id_issues(str(path), document)
+        refused = refusal(path, document, ids)
         self._add_all(document["annotations"])
         notes = [group] if group else []
         if self.turned:
@@ -98,7 +105,7 @@ class _Reader:
             )
             _turn_masks(images)
         task = _settle_task(images)
-        self._settle_masks(images)
+        notes += self._settle_masks(images)
         self.is_complete &= task != "keypoints" or self.has_points
         self.is_complete &= _has_all_masks_or_none(images)
         dataset = DatasetSplit(
@@ -129,16 +136,15 @@ class _Reader:
         # Nearly a million calls at COCO's size: nothing is called that a sound item does not need.
         get = item.get
         image_id, category_id, given = get("image_id"), get("category_id"), get("segmentation")
-        if isinstance(given, list) and [] in given:
-            # Exporters write [[]] for no mask, as for a box.
-            given, self.is_complete = [part for part in given if part != []], False
         image = self.by_id.get(image_id) if isinstance(image_id, IDS) else None
         category = self.indices.get(category_id) if isinstance(category_id, IDS) else None
         if image is None or category is None:
             image, category = self._by_other_type(image_id, category_id)
-        if given and isinstance(given, (list, str)) and not _is_polygons(given):
-            given, self.is_complete = _as_polygons(given), False
-        segmentation = parse_segmentation(given, image) if given and image is not None else None
+        segmentation = given
+        if image is None or not given:
+            segmentation = None
+        elif not are_near_polygons(given, image["width"], image["height"]):
+            given, segmentation = self._parse_mask(given, image)
         box = parse_box(get("bbox"), segmentation)
         if image is None or category is None or box is None:
             self._leave_out(item, number, image, category)
@@ -155,7 +161,8 @@ class _Reader:
         image["annotations"].append(found)
         if given:
             found["segmentation"] = segmentation or []
-            self._check_mask(given, segmentation, found["record"], image)
+            if segmentation is not given:
+                self._check_mask(given, segmentation, found["record"], image)
         area = get("area")
         if isinstance(area, (int, float)) and math.isfinite(area):
             found["area"] = area
@@ -170,12 +177,25 @@ class _Reader:
         if "keypoints" not in found or "num_keypoints" not in item:
             self.has_points = False
 
+    def _parse_mask(self, given: Any, image: Item) -> tuple[Any, Any]:
+        """Return a mask as the file has it, without what exporters write for none; and parsed."""
+        if isinstance(given, list) and [] in given:
+            # Exporters write [[]] for no mask, as for a box.
+            given, self.is_complete = [part for part in given if part != []], False
+        if given and isinstance(given, (list, str)) and not _is_polygons(given):
+            given, self.is_complete = _as_polygons(given), False
+        return given, parse_segmentation(given, image) if given else None
+
     def _check_mask(self, given: Any, segmentation: Any, record: Any, image: Item) -> None:
         if segmentation is None:
             what = "mask without a polygon of three points"
             self.mask_issues.append(self._issue("mask-polygon", what, record, image, given))
         elif isinstance(segmentation, dict):
             self.is_complete &= given["size"] == segmentation["size"]
+            as_it_was = (
+                isinstance(given["counts"], list) or given["counts"] == segmentation["counts"]
+            )
+            self.is_complete &= as_it_was
         elif len(segmentation) < len(given):
             what = f"{len(given) - len(segmentation)} polygons of fewer than three points"
             self.mask_issues.append(self._issue("mask-stray", what, record, image, given))
@@ -228,15 +248,21 @@ class _Reader:
         where, name = f"{self.part.path}:{record}", image["file_name"] if image else ""
         return reading_issue(code, what, where, name, f"{found!r}"[:80])
 
-    def _settle_masks(self, images: list[Item]) -> None:
-        """Forget empty polygons where no object has a mask: exporters of boxes write them."""
+    def _settle_masks(self, images: list[Item]) -> list[str]:
+        """Forget empty polygons where no object has a mask: exporters of boxes write them.
+
+        Returns:
+            A line that says so, if there are any.
+        """
         if any(item.get("segmentation") for image in images for item in image["annotations"]):
             self.issues += self.mask_issues
-            return
+            return []
         self.is_complete &= not self.mask_issues
         for image in images:
             for item in image["annotations"]:
                 item.pop("segmentation", None)
+        count = len(self.mask_issues)
+        return [f"none of {count} masks has a polygon of three points: boxes alone"] * bool(count)
 
 
 def shifted(keypoints: Sequence[float], by: float) -> list[float]:
@@ -257,7 +283,8 @@ def _is_polygons(value: Any) -> bool:
 
 def _as_polygons(value: list[Any] | str) -> list[Any]:
     """Return one polygon that is a flat list, as VIA writes it, text, or a list of points."""
-    are_points = len(value) > 2 and all(isinstance(p, list) and len(p) == 2 for p in value)
+    are_pairs = all(isinstance(p, list) and len(p) == 2 for p in value)
+    are_points = len(value) > 2 and (are_pairs or all(map(is_named_point, value)))
     return [value] if are_points or not isinstance(value[0], (list, dict)) else list(value)
 
 

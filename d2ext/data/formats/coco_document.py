@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from d2ext.data.formats.text_files import decode_file
+from d2ext.data.issues import Issue
 from d2ext.errors import DataError
 from d2ext.text import first_few
 
@@ -85,6 +86,9 @@ def collection_paused() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            # Now of the oldest generation, the new objects are not looked through at once.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 
@@ -121,11 +125,12 @@ def check_not_empty(path: Path, document: Document, sections: Sequence[str]) -> 
             )
 
 
-def refusal(path: Path, document: Document) -> str:
+def refusal(path: Path, document: Document, ids: Sequence[Issue]) -> str:
     """Return why a document cannot be used for training and evaluation; "" if it can.
 
     Args:
         document: as `with_coco_keys` returns it.
+        ids: issues of its ids.
     """
     try:
         # Images without objects are no mistake where they only evaluate.
@@ -133,7 +138,8 @@ def refusal(path: Path, document: Document) -> str:
         for section in ("images", "categories"):
             check_fields(path, section, document[section])
             _check_ids(path, section, document[section])
-        _check_ids(path, "annotations", document["annotations"])
+        if any(issue.code == "object-id-twice" for issue in ids):
+            _check_ids(path, "annotations", document["annotations"])
         _check_sizes(path, document["images"])
     except DataError as error:
         return str(error)

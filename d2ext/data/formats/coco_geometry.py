@@ -11,6 +11,25 @@ from d2ext.data.formats.values import as_numbers
 from d2ext.data.mask_validity import broken_run_lengths, broken_runs, is_near
 
 
+def are_near_polygons(values: Any, width: int, height: int) -> bool:
+    """Return true for a list of polygons that need neither parsing nor cleaning.
+
+    Args:
+        width, height: of the image, in pixels; see `d2ext.data.mask_validity.is_near`.
+    """
+    if not isinstance(values, list):
+        return False
+    try:
+        for value in values:
+            if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
+                return False
+            if not is_near(value, width, height):
+                return False
+    except (TypeError, OverflowError):  # not all of them are numbers
+        return False
+    return True
+
+
 def parse_segmentation(value: Any, image: Item) -> Any:
     """Validate polygons and lists of run lengths, which the C code of pycocotools does not.
 
@@ -29,11 +48,23 @@ def parse_segmentation(value: Any, image: Item) -> Any:
 
 
 def _parsed(value: Any) -> list[float] | None:
-    """Parse a polygon that is written as text, or as points [[x, y], ...]."""
+    """Parse a polygon that is written as text, as points or in a pair of brackets too many.
+
+    Points are [[x, y], ...] or [{"x": x, "y": y}, ...].
+    """
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        value = value[0]
+    if isinstance(value, list) and value and all(map(is_named_point, value)):
+        value = [[point["x"], point["y"]] for point in value]
     if isinstance(value, list) and value and all(isinstance(n, (list, tuple)) for n in value):
         value = [n for point in value for n in point] if all(len(n) == 2 for n in value) else None
     found = as_numbers(value) if isinstance(value, (list, str)) else None
     return found if found is not None and _is_polygon(found) else None
+
+
+def is_named_point(value: Any) -> bool:
+    """Return true for {"x": ..., "y": ...}."""
+    return isinstance(value, dict) and {"x", "y"} <= value.keys()
 
 
 def _are_numbers(values: list[Any]) -> bool:
@@ -57,6 +88,8 @@ def _is_polygon(value: Any) -> bool:
 
 def _run_lengths(value: Item) -> Item | None:
     size, counts = as_numbers(value.get("size")), value.get("counts")
+    if isinstance(counts, str) and counts.startswith("b'"):  # Python's text for bytes
+        counts = counts[2:].removesuffix("'").replace("\\\\", "\\")
     try:
         height, width = map(int, size)  # type: ignore[arg-type] # a TypeError is as good
         if isinstance(counts, list):

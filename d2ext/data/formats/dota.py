@@ -16,6 +16,7 @@ from d2ext.data.formats.image_files import (
     split_of,
 )
 from d2ext.data.formats.text_files import read_text
+from d2ext.data.formats.values import is_true
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
@@ -105,8 +106,8 @@ def _object(dataset: DatasetSplit, image: Item, number: int, line: str) -> list[
 
 def _name_and_flag(words: list[str]) -> tuple[str, bool]:
     """Split a class, whose name may hold spaces, from the flag `difficult` that may follow."""
-    if len(words) > 1 and _numbers(words[-1:]):
-        return " ".join(words[:-1]), float(words[-1]) != 0
+    if len(words) > 1 and (_numbers(words[-1:]) or words[-1].lower() in ("true", "false")):
+        return " ".join(words[:-1]), is_true(words[-1])
     return " ".join(words), False
 
 

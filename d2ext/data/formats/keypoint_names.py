@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 # Parts of words for the left and the right side: English, German, French, Spanish, Portuguese,
-# Italian, Dutch, Russian, Chinese and Japanese.
+# Italian, Dutch, Russian, Polish, Chinese and Japanese.
 _SIDES = (
     ("left", "right"),
     ("lft", "rgt"),
@@ -19,6 +19,8 @@ _SIDES = (
     ("esquerd", "direit"),
     ("sinistr", "destr"),
     ("лев", "прав"),
+    ("lew", "praw"),
+    ("li", "re"),
     ("左", "右"),
 )
 _LETTER = re.compile(r"(?<![a-z])l(?![a-z])")

@@ -258,10 +258,12 @@ def _files(part: VocSplit, issues: list[Issue]) -> Iterable[Path]:
 def _listed_file(folder: Path, line: str, there: set[Path]) -> Path:
     """Return the file that a line of an image set names.
 
-    Names may hold spaces and have the suffix of the image. Lists of single classes add a flag.
+    Names may hold spaces, and have the folder and the suffix of the image. Lists of single classes
+    add a flag.
     """
-    name, _, flag = line.rpartition(" ")
-    names = [line, name.strip()] if name and flag in ("-1", "0", "1") else [line]
+    *name, flag = line.rsplit(maxsplit=1)
+    names = [line, *name] if flag in ("-1", "0", "1") else [line]
+    names += [each.replace("\\", "/").rpartition("/")[2] for each in names]
     files = [folder / f"{each}.xml" for n in names for each in (n, stem(n), n.removesuffix(".xml"))]
     return next((file for file in files if file in there), files[0])
 

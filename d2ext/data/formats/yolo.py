@@ -30,7 +30,8 @@ from d2ext.data.formats.image_files import (
 )
 from d2ext.data.formats.keypoint_names import mirror_pairs
 from d2ext.data.formats.text_files import read_text
-from d2ext.data.formats.yolo_labels import MOST_CLASSES, read_labels
+from d2ext.data.formats.values import as_numbers
+from d2ext.data.formats.yolo_labels import MOST_CLASSES, keypoint_shape, read_labels
 from d2ext.data.issues import Issue
 from d2ext.errors import ConfigError, DataError
 
@@ -145,9 +146,10 @@ def _class_count(config: dict[str, Any]) -> int | None:
 
 def _points(config: dict[str, Any]) -> dict[str, Any]:
     """Names for the keypoints, and which of them change places in a mirrored image."""
-    count, flips = int(config["kpt_shape"][0]), config.get("flip_idx") or ()
+    count, _ = keypoint_shape(config["kpt_shape"]) or (0, 0)
+    flips = as_numbers(config.get("flip_idx") or ()) or ()
     names = _point_names(config.get("kpt_names"), count)
-    pairs = [(names[n], names[m]) for n, m in enumerate(flips) if n < m < count]
+    pairs = [(names[n], names[int(m)]) for n, m in enumerate(flips) if n < m < count]
     return {"keypoint_names": names, "keypoint_flip_map": pairs or mirror_pairs(names)}
 
 

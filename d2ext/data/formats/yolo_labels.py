@@ -7,6 +7,7 @@ from typing import Any
 from d2ext.data.formats.corners import rotated_box
 from d2ext.data.formats.dataset_split import DatasetSplit, Item
 from d2ext.data.formats.image_files import image_size, lines_or_issue
+from d2ext.data.formats.values import as_numbers
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
@@ -43,7 +44,7 @@ def read_labels(
         image = _image(file, size, labels, len(pending) + 1)
         pending.append((image, _parse(labels, image, dataset)))
         dataset.images.append(image)
-    keypoints = _keypoints(kpt_shape)
+    keypoints = keypoint_shape(kpt_shape)
     confident = _drop_confidences(pending, keypoints)
     labels_of_all = [label for _, labels in pending for label in labels]
     counts = {len(numbers) for *_, numbers in labels_of_all}
@@ -131,10 +132,11 @@ def _parse(file: Path, image: Item, dataset: DatasetSplit) -> list[Label]:
     return found
 
 
-def _keypoints(shape: Any) -> tuple[int, int] | None:
-    """Return the number of keypoints and of values per keypoint, 2 or 3."""
-    if isinstance(shape, (list, tuple)) and len(shape) == 2 and shape[1] in (2, 3):
-        return int(shape[0]), int(shape[1])
+def keypoint_shape(shape: Any) -> tuple[int, int] | None:
+    """Return the number of keypoints and of values per keypoint, 2 or 3; None without keypoints."""
+    numbers = as_numbers(shape) if isinstance(shape, (list, tuple, str)) else None
+    if numbers and len(numbers) == 2 and numbers[0] >= 1 and numbers[1] in (2, 3):
+        return int(numbers[0]), int(numbers[1])
     return None
 
 

@@ -28,6 +28,7 @@ from d2ext.data.formats.corners import long_side_first
 from d2ext.data.formats.keypoint_names import one_sided
 from d2ext.data.mappers.registry import DEFAULT, Items, Mapper, Mode, register_mapper
 from d2ext.data.segment_maps import thing_numbers
+from d2ext.data.separate_things import semantic_numbers, separates_things
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.data import detection_utils as utils
@@ -171,6 +172,7 @@ def _model_options(cfg: CfgNode, options: dict[str, Any], all_segments: bool) ->
     return {
         "image_format": options["image_format"],
         "segment_classes": None if all_segments else _thing_classes(cfg),
+        "semantic_classes": None if all_segments else _semantic_classes(cfg),
         "masks": options["use_instance_mask"] or all_segments,
         "mask_format": options["instance_mask_format"],
         "keypoints": cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if options["use_keypoint"] else 0,
@@ -186,6 +188,13 @@ def _thing_classes(cfg: CfgNode) -> dict[int, int]:
     return thing_numbers(MetadataCatalog.get(names[0]).get("isthing", ()) if names else ())
 
 
+def _semantic_classes(cfg: CfgNode) -> list[int] | None:
+    """Return the class of each category where the semantic head counts things and stuff apart."""
+    if not separates_things(cfg):
+        return None
+    return semantic_numbers(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).isthing)
+
+
 class TrainMapper:
     """Reads an image, augments it with all that is annotated on it, makes tensors and `Instances`.
 
@@ -197,6 +206,7 @@ class TrainMapper:
         items: what they draw from: Detectron2's dicts.
         segment_classes: of panoptic data, the class of each thing category, others have their own
             number; stuff is left out. None: all segments are learned, by the data's categories.
+        semantic_classes: of panoptic data, the semantic class of each category; None: the category.
         masks: learn masks; objects without one are left out.
         keypoints: number of keypoints to learn per object; objects without any get unlabelled
             ones, so that their boxes are learned. 0: none are learned.
@@ -216,6 +226,7 @@ class TrainMapper:
         multi_image: Sequence[MultiImageAugmentation] = (),
         items: Items = (),
         segment_classes: Mapping[int, int] | None = None,
+        semantic_classes: Sequence[int] | None = None,
         masks: bool = False,
         mask_format: str = "polygon",
         keypoints: int = 0,
@@ -229,7 +240,7 @@ class TrainMapper:
             annotation_transform,
         )
         self.image_format, self.multi_image, self.items = image_format, multi_image, items
-        self.segment_classes = segment_classes
+        self.segment_classes, self.semantic_classes = segment_classes, semantic_classes
         self.masks, self.mask_format, self.keypoints = masks, mask_format, keypoints
         self.rotated, self.undirected = rotated, undirected
         self.proposal_topk = proposal_topk
@@ -252,7 +263,7 @@ class TrainMapper:
         item["image"] = torch.as_tensor(np.ascontiguousarray(annotated.image.transpose(2, 0, 1)))
         if annotated.sem_seg is not None:
             item.pop("sem_seg_file_name", None)
-            item["sem_seg"] = torch.as_tensor(annotated.sem_seg.astype("long"))
+            item["sem_seg"] = self._semantic_labels(annotated.sem_seg)
         if self.proposal_topk is not None:
             utils.transform_proposals(
                 item, annotated.size, transforms, proposal_topk=self.proposal_topk
@@ -262,6 +273,16 @@ class TrainMapper:
         elif "segments_info" in item:
             item["instances"] = self._instances(annotated, "bitmask")
         return item
+
+    def _semantic_labels(self, labels: np.ndarray) -> torch.Tensor:
+        """Return labels (H, W) as int64, in the numbering of the semantic head."""
+        found = torch.as_tensor(labels.astype("long"))
+        if self.semantic_classes is None:
+            return found
+        classes = torch.tensor(self.semantic_classes)
+        # Ignored pixels have a label beyond all categories.
+        known = found < len(classes)
+        return torch.where(known, classes[found.where(known, 0)], found)
 
     def _read(self, item: Item) -> AnnotatedImage:
         ignored = self.annotation_transform.ignore_value

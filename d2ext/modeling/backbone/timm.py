@@ -3,15 +3,17 @@
 Source: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from difflib import get_close_matches
 from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.model_zoo.fetch import fetch
@@ -36,6 +38,7 @@ class TimmBackbone(FreezableStages, Backbone):
         freeze_at: stages that are not trained: 0 none, 1 what precedes the stage of stride 4, and
             2 to 5 also those of stride 4 to 32.
         freeze_norm: batch norms keep their statistics, scale and shift in training.
+        freeze_depthwise: depthwise convolutions keep their weights in training.
     """
 
     @configurable
@@ -48,6 +51,7 @@ class TimmBackbone(FreezableStages, Backbone):
         pretrained: bool,
         freeze_at: int = 0,
         freeze_norm: bool = False,
+        freeze_depthwise: bool = False,
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
@@ -69,7 +73,10 @@ class TimmBackbone(FreezableStages, Backbone):
         self.model = _create(name, in_channels, out_indices=indices, **options)
         self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         self.depthwise = any(_is_depthwise(module) for module in self.modules())
-        self.freeze_first(self._untrained(stages, freeze_at, freeze_norm))
+        first = _count_first(self._names(), stages, freeze_at)
+        fixed = self._names(_is_norm) if freeze_norm else []
+        fixed += self._names(_is_depthwise) if freeze_depthwise else []
+        self.freeze_first(self._names()[:first] + fixed)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -82,7 +89,7 @@ class TimmBackbone(FreezableStages, Backbone):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Map (B, in_channels, H, W) to {name: (B, C, ceil(H / stride), ceil(W / stride))}."""
-        with self._without_autocast(images):
+        with self._fast_gradients(images):
             maps = self.model(images.contiguous(memory_format=torch.channels_last))
         if self.channels_last:
             maps = [feature.permute(0, 3, 1, 2) for feature in maps]
@@ -93,20 +100,52 @@ class TimmBackbone(FreezableStages, Backbone):
         shapes = zip(self.out_features, info.channels(), info.reduction(), strict=True)
         return {name: ShapeSpec(channels=width, stride=stride) for name, width, stride in shapes}
 
-    def _without_autocast(self, images: Tensor) -> AbstractContextManager[Any]:
-        """Compute in float32 on a CPU where there are depthwise convolutions."""
-        # Their gradients in bfloat16 take four times as long as in float32.
-        if self.depthwise and images.device.type == "cpu":
-            return torch.autocast("cpu", enabled=False)
-        return nullcontext()
+    def _fast_gradients(self, images: Tensor) -> AbstractContextManager[Any]:
+        autocast = images.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        return DepthwiseGradients() if self.depthwise and autocast else nullcontext()
 
-    def _untrained(self, stages: Any, freeze_at: int, freeze_norm: bool) -> list[str]:
-        """Return the full names of the parameters that are not trained."""
-        names = [name for name, _ in self.named_parameters()]
-        norms = [name for name, module in self.named_modules() if isinstance(module, _BatchNorm)]
-        fixed = tuple(f"{name}." for name in norms) if freeze_norm else ()
-        first = _count_first(names, stages, freeze_at)
-        return names[:first] + [name for name in names[first:] if name.startswith(fixed)]
+    def _names(self, kind: Callable[[nn.Module], bool] | None = None) -> list[str]:
+        """Return the names of the parameters, in order; of the modules of a kind alone."""
+        if kind is None:
+            return [name for name, _ in self.named_parameters()]
+        chosen = tuple(f"{name}." for name, module in self.named_modules() if kind(module))
+        return [name for name, _ in self.named_parameters() if name.startswith(chosen)]
+
+
+class DepthwiseGradients(TorchFunctionMode):
+    """Computes in float32 those depthwise convolutions whose bfloat16 gradients are slow on a CPU.
+
+    oneDNN has fast bfloat16 kernels of the forward pass, and of the input's gradient at stride 1.
+    The weights' gradient, and the input's at stride 2, take four to forty times as long as in
+    float32.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.conv2d or not _has_slow_gradients(*args, **kwargs):
+            return func(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            return func(args[0].float(), *args[1:], **kwargs)
+
+
+def _has_slow_gradients(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
+    if groups == 1 or not torch.is_grad_enabled():
+        return False
+    return weight.requires_grad or (images.requires_grad and stride not in (1, (1, 1)))
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm)
 
 
 def _is_depthwise(module: nn.Module) -> bool:

@@ -4,6 +4,7 @@ import re
 
 from d2ext.errors import DataError
 from d2ext.parity.core_settings import SWIN
+from d2ext.parity.settings import check_fixed
 from detectron2.config import CfgNode
 
 _SWIN = re.compile(r"swin_([TBL])_(224|384)_(1k|22k)")
@@ -29,6 +30,7 @@ def set_backbone(cfg: CfgNode, settings: dict, stages: list[int]) -> list[str]:
     if found := _RESNET.fullmatch(name):
         return _set_resnet(cfg, int(found[1]), stages, bool(settings.get("dilation")))
     if found := _SWIN.fullmatch(name):
+        check_fixed("config.dilation", settings.get("dilation", False), False)
         _set_swin(cfg, *_SWIN_SIZES[found[1]], _SWIN_WINDOWS[found[2]])
         SWIN.merge(cfg, "config.swin", settings.get("swin", {}))
         cfg.MODEL.SWIN.OUT_FEATURES = [f"stage{stage}" for stage in stages]

@@ -1,5 +1,6 @@
 """What all reference cases of the DETR family have in common."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,106 +15,48 @@ from d2ext.checkpoint.layouts import Layout
 from d2ext.config import get_cfg
 from d2ext.errors import DataError
 from d2ext.parity import recipe
-from d2ext.parity.case import Case, Comparison
+from d2ext.parity.case import Case
 from d2ext.projects.detr.parity.backbones import set_backbone
 from d2ext.projects.detr.parity.outputs import Outputs
+from d2ext.projects.detr.parity.settings import FIXED, KEYS, WEIGHTS, Values, check_settings
 from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances
 
 SHOWN = 5
-TINY = 1e-30
-# Settings of a case -> keys of our config, where both hold the same.
-KEYS = {
-    "num_classes": "MODEL.DETR.NUM_CLASSES",
-    "num_queries": "MODEL.DETR.NUM_QUERIES",
-    "hidden_dim": "MODEL.DETR.CHANNELS",
-    "nheads": "MODEL.DETR.NUM_HEADS",
-    "dim_feedforward": "MODEL.DETR.FEEDFORWARD",
-    "transformer_activation": "MODEL.DETR.ACTIVATION",
-    "enc_layers": "MODEL.DETR.ENCODER_LAYERS",
-    "dec_layers": "MODEL.DETR.DECODER_LAYERS",
-    "dropout": "MODEL.DETR.DROPOUT",
-    "pre_norm": "MODEL.DETR.PRE_NORM",
-    "aux_loss": "MODEL.DETR.DEEP_SUPERVISION",
-    "eos_coef": "MODEL.DETR.LOSS.NO_OBJECT_WEIGHT",
-    "focal_alpha": "MODEL.DETR.LOSS.FOCAL_ALPHA",
-    "set_cost_class": "MODEL.DETR.MATCHER.CLASS_WEIGHT",
-    "set_cost_bbox": "MODEL.DETR.MATCHER.L1_WEIGHT",
-    "set_cost_giou": "MODEL.DETR.MATCHER.GIOU_WEIGHT",
-    "masks": "MODEL.MASK_ON",
-}
-# Unweighted losses of a case -> keys of our config that hold their weights.
-WEIGHTS = {
-    "loss_ce": "MODEL.DETR.LOSS.CLASS_WEIGHT",
-    "loss_bbox": "MODEL.DETR.LOSS.L1_WEIGHT",
-    "loss_giou": "MODEL.DETR.LOSS.GIOU_WEIGHT",
-    "loss_mask": "MODEL.DETR.LOSS.MASK_WEIGHT",
-    "loss_dice": "MODEL.DETR.LOSS.DICE_WEIGHT",
-}
-# Settings that have one value here, and others that mean the same.
-FIXED: dict[str, tuple[Any, ...]] = {
-    "position_embedding": ("sine", "v2"),
-    "batch_norm_type": ("FrozenBatchNorm2d",),
-    "matcher_type": ("HungarianMatcher",),
-    "decoder_sa_type": ("sa",),
-    "two_stage_type": ("standard", "no"),
-    "embed_init_tgt": (True,),
-    "dec_layer_number": (None,),
-    "fix_refpoints_hw": (-1, None),
-    **dict.fromkeys(
-        (
-            *("unic_layers", "decoder_layer_noise", "add_channel_attention", "add_pos_value"),
-            *("use_deformable_box_attn", "two_stage_pat_embed", "two_stage_add_query_num"),
-            *("two_stage_bbox_embed_share", "two_stage_class_embed_share", "two_stage_learn_wh"),
-            *("two_stage_keep_all_tokens", "no_interm_box_loss", "use_detached_boxes_dec_out"),
-            *("dabdetr_yolo_like_anchor_update", "dabdetr_deformable_encoder"),
-            "dabdetr_deformable_decoder",
-        ),
-        (False, 0),
-    ),
-}
+ALL_STAGES = 5  # MODEL.BACKBONE.FREEZE_AT that freezes the whole backbone
 
 
 class FamilyCase(Case):
     """A case of one of the family's models, in the published layout.
 
     Attributes:
-        fixed: settings with one value, or with several that mean the same.
+        keys: further settings -> keys of our config, where both hold the same.
+        ignored: further settings without influence on the model.
     """
 
-    fixed: ClassVar[dict[str, tuple[Any, ...]]] = FIXED
+    keys: ClassVar[Mapping[str, str]] = {}
+    ignored: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         super().__init__(folder)
         self.layout = layout
-        self._check_settings()
+        check_settings(self.config, self.fixed(), (*self.keys, *self.ignored))
 
-    def _check_settings(self) -> None:
-        """Refuse settings that have no counterpart here."""
-        for name, known in self.fixed.items():
-            if self.config.get(name, known[0]) not in known:
-                raise DataError(
-                    f"{self.name}: config.{name}: {self.config[name]!r} is not supported, "
-                    f"only {' or '.join(map(str, known))}"
-                )
-        weights = self.config.get("loss_weights", {})
-        for name, weight in weights.items():
-            kind = "_".join(name.split("_", 2)[:2])
-            if weight != weights.get(kind, weight):
-                raise DataError(
-                    f"{self.name}: config.loss_weights: {name} weighs {weight}, but {kind} "
-                    f"{weights[kind]}: all layers have the same weights here"
-                )
+    def fixed(self) -> Mapping[str, Values]:
+        """Return the settings with one value, or with several that mean the same."""
+        return FIXED
 
     def cfg(self) -> CfgNode:
         """Return the config that the settings give, on the CPU."""
         cfg = get_cfg()
         project.add_config(cfg)
         cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
-        for name in KEYS.keys() & self.config.keys():
-            _merge(cfg, KEYS[name], self.config[name])
-        for name in WEIGHTS.keys() & self.config.get("loss_weights", {}).keys():
-            _merge(cfg, WEIGHTS[name], self.config["loss_weights"][name])
+        for table, settings in (
+            ({**KEYS, **self.keys}, self.config),
+            (WEIGHTS, self.config.get("loss_weights", {})),
+        ):
+            for name in table.keys() & settings.keys():
+                _merge(cfg, table[name], settings[name])
         self._set_backbone(cfg)
         self._set_input(cfg)
         self._set_detections(cfg)
@@ -163,28 +106,6 @@ class FamilyCase(Case):
         """Yield everything that the case may store."""
         raise NotImplementedError
 
-    def compare(self, key: str, value: Tensor | None) -> Comparison:
-        """Compare one output; its tolerance may be "exact" or of the difference's 2-norm."""
-        limits = self.facts["tolerance"].get(key, "exact")
-        if limits == "exact":
-            self.facts["tolerance"][key] = {}
-        elif value is not None and ("rel_l2" in limits or "mismatch_fraction" in limits):
-            return self._compare_whole(key, value.detach().cpu().numpy(), limits)
-        return super().compare(key, value)
-
-    def _compare_whole(self, key: str, value: np.ndarray, limits: dict[str, float]) -> Comparison:
-        golden, own = self.golden.get(key), value
-        if golden is None:
-            digest = recipe.digest(value, self.facts.get("digest_limit", 4096))
-            golden, own = self.golden[f"{key}.sample"], digest["sample"]
-        if own.shape != golden.shape:
-            return Comparison(key, np.inf, f"its shape is {own.shape}, not {golden.shape}")
-        if "rel_l2" in limits:
-            distance = float(np.linalg.norm(own - golden))
-            scale = limits["rel_l2"] * float(np.linalg.norm(golden))
-            return Comparison(key, _finite(distance / max(scale, TINY)))
-        return Comparison(key, _finite(float(np.mean(own != golden)) / limits["mismatch_fraction"]))
-
     def stages(self) -> list[int]:
         """Return the numbers of the backbone's stages whose maps the transformer sees."""
         return [5]
@@ -196,6 +117,8 @@ class FamilyCase(Case):
         cfg.MODEL.DETR.IN_FEATURES = names[len(finer) :]
         masks.IN_FEATURES = names[: len(finer)][::-1]
         masks.FREEZE_DETECTOR = bool(self.config.get("frozen_weights"))
+        if not self.config.get("lr_backbone", True):
+            cfg.MODEL.BACKBONE.FREEZE_AT = ALL_STAGES
 
     def _set_input(self, cfg: CfgNode) -> None:
         facts = self.facts["input"]
@@ -206,9 +129,15 @@ class FamilyCase(Case):
 
     def _set_detections(self, cfg: CfgNode) -> None:
         kind = self.config["detections"]
-        cfg.MODEL.DETR.LOSS.CLASSIFICATION = "softmax" if kind == "softmax" else "focal"
-        if kind.startswith("topk"):
-            cfg.TEST.DETECTIONS_PER_IMAGE = int(kind.removeprefix("topk"))
+        found = re.fullmatch(r"softmax|topk(\d+)", kind)
+        if found is None:
+            raise DataError(
+                f"case.json: config.detections: {kind!r} is not supported, only softmax or topk "
+                "and a number"
+            )
+        cfg.MODEL.DETR.LOSS.CLASSIFICATION = "focal" if found[1] else "softmax"
+        if found[1]:
+            cfg.TEST.DETECTIONS_PER_IMAGE = int(found[1])
 
 
 def _merge(cfg: CfgNode, key: str, value: Any) -> None:
@@ -226,7 +155,3 @@ def _filled(boxes: np.ndarray, size: tuple[int, int]) -> BitMasks:
     for mask, (x0, y0, x1, y1) in zip(masks, np.rint(boxes).astype(int), strict=True):
         mask[y0:y1, x0:x1] = True
     return BitMasks(masks)
-
-
-def _finite(error: float) -> float:
-    return float(np.nan_to_num(error, nan=np.inf))

@@ -1,5 +1,6 @@
 """Cases of Deformable DETR, DAB-Deformable-DETR and DINO."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from d2ext.projects.detr.modeling.denoising import DenoisingGroups, NoiseDraws
 from d2ext.projects.detr.modeling.dino import DINO, EPS
 from d2ext.projects.detr.modeling.two_stage import Proposals
 from d2ext.projects.detr.parity import outputs
-from d2ext.projects.detr.parity.case import FIXED, FamilyCase
+from d2ext.projects.detr.parity.case import FamilyCase
 from d2ext.projects.detr.parity.outputs import Outputs
+from d2ext.projects.detr.parity.settings import DEFORMABLE_KEYS, FIXED, Values
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import ImageList
@@ -24,19 +26,6 @@ ARCHITECTURES = {
     layouts.DEFORMABLE_DETR: "DeformableDETR",
     layouts.DAB_DEFORMABLE_DETR: "DABDeformableDETR",
     layouts.DINO: "DINO",
-}
-# Settings of a case -> keys of our config, where both hold the same.
-KEYS = {
-    "num_feature_levels": "MODEL.DEFORMABLE_DETR.NUM_LEVELS",
-    "enc_n_points": "MODEL.DEFORMABLE_DETR.ENCODER_POINTS",
-    "dec_n_points": "MODEL.DEFORMABLE_DETR.DECODER_POINTS",
-    "with_box_refine": "MODEL.DEFORMABLE_DETR.BOX_REFINEMENT",
-    "two_stage": "MODEL.DEFORMABLE_DETR.TWO_STAGE",
-    "num_patterns": "MODEL.DAB_DETR.NUM_PATTERNS",
-    "dec_pred_class_embed_share": "MODEL.DINO.SHARE_HEADS",
-    "dn_number": "MODEL.DINO.DENOISING.NUM_QUERIES",
-    "dn_label_noise_ratio": "MODEL.DINO.DENOISING.LABEL_NOISE",
-    "dn_box_noise_scale": "MODEL.DINO.DENOISING.BOX_NOISE",
 }
 # Fields of `NoiseDraws` -> inputs of a case.
 DRAWS = {
@@ -51,21 +40,30 @@ AREA_EPS = 1e-6  # added to areas by the code of DAB-DETR and DINO
 class MultiScaleCase(FamilyCase):
     """A case of a model with deformable attention."""
 
-    fixed = FIXED | {"transformer_activation": ("relu",), "pre_norm": (False,)}
+    keys = DEFORMABLE_KEYS
+
+    def fixed(self) -> Mapping[str, Values]:
+        fixed = {**FIXED, "masks": (False,)}
+        # The code of DAB-Deformable-DETR has DAB-DETR's options, and no reader for the activation.
+        if self.layout is layouts.DINO:
+            return {**fixed, "transformer_activation": ("relu",), "pre_norm": (False,)}
+        return {**fixed, "two_stage": (False,)} if self._is_dab() else fixed
 
     def cfg(self) -> CfgNode:
         cfg = super().cfg()
         cfg.MODEL.META_ARCHITECTURE = ARCHITECTURES[self.layout]
         deformable, position = cfg.MODEL.DEFORMABLE_DETR, cfg.MODEL.DETR.POSITION
-        deformable.BOX_REFINEMENT = self.layout is layouts.DAB_DEFORMABLE_DETR  # its default
-        for name in KEYS.keys() & self.config.keys():
-            cfg.merge_from_list([KEYS[name], self.config[name]])
+        if self._is_dab():  # its default
+            deformable.BOX_REFINEMENT = self.config.get("with_box_refine", True)
         position.HALF_PIXEL = self.layout is not layouts.DINO
         if position.HALF_PIXEL:  # this encoding has no choice of temperature
             position.TEMPERATURE = [10000.0, 10000.0]
         if self.layout is not layouts.DEFORMABLE_DETR:
             cfg.MODEL.DETR.LOSS.GIOU_EPS = AREA_EPS
         return cfg
+
+    def _is_dab(self) -> bool:
+        return self.layout is layouts.DAB_DEFORMABLE_DETR
 
     def stages(self) -> list[int]:
         finest = 3 if self.config["num_feature_levels"] > 1 else 5

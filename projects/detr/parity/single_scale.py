@@ -15,6 +15,7 @@ from d2ext.projects.detr.modeling.segmentation import binary_masks
 from d2ext.projects.detr.parity import outputs
 from d2ext.projects.detr.parity.case import FamilyCase
 from d2ext.projects.detr.parity.outputs import Outputs
+from d2ext.projects.detr.parity.settings import SINGLE_SCALE_IGNORED
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
@@ -27,6 +28,8 @@ ARCHITECTURES = {
 
 class SingleScaleCase(FamilyCase):
     """A case of a model with one feature map."""
+
+    ignored = SINGLE_SCALE_IGNORED
 
     def cfg(self) -> CfgNode:
         cfg = super().cfg()

@@ -74,9 +74,34 @@ def test_a_mask_head_is_built_where_a_case_has_masks(changed):
     assert len(model.backbone.res4) == 23
 
 
-def test_a_setting_that_does_not_exist_here_is_refused(changed):
-    with pytest.raises(DataError, match=r"config\.position_embedding: 'learned'"):
-        changed("detr_r50", position_embedding="learned")
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("detr_r50", {"position_embedding": "learned"}, r"position_embedding: 'learned'"),
+        ("detr_r50", {"num_registers": 4}, r"num_registers: not known here"),
+        ("detr_r50", {"with_box_refine": True}, r"with_box_refine: not known here"),
+        ("detr_r50", {"loss_weights": {"loss_iou": 1}}, r"loss_weights\.loss_iou: not known"),
+        ("detr_r50", {"losses": ["labels", "iou"]}, r"losses\.iou: not known here"),
+        ("deformable_detr_r50", {"masks": True}, r"masks: True"),
+        ("dino_r50_4scale", {"transformer_activation": "gelu"}, r"transformer_activation: 'gelu'"),
+        ("dino_r50_4scale", {"dn_labelbook_size": 90}, r"dn_labelbook_size: 90"),
+        ("dino_r50_4scale", {"use_dn": False}, r"use_dn: False"),
+    ],
+)
+def test_settings_without_a_counterpart_are_refused_by_name(changed, name, settings, message):
+    with pytest.raises(DataError, match=rf"config\.{message}"):
+        changed(name, **settings)
+
+
+def test_the_form_of_the_detections_is_known_or_refused(changed):
+    with pytest.raises(DataError, match=r"config\.detections: 'nms0\.7'"):
+        changed("detr_r50", detections="nms0.7").cfg()
+
+
+def test_deformable_models_do_not_read_the_activation_of_dab_detr(changed):
+    case = changed("deformable_detr_r50", transformer_activation="prelu", enc_layers=1)
+    kinds = {type(module).__name__ for module in build_model(case.cfg()).modules()}
+    assert "PReLU" not in kinds
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from d2ext.parity.case import Case, Comparison
 from d2ext.parity.readers import register_parity_reader
+from d2ext.parity.settings import check_fixed, check_known
+from d2ext.projects.detr3d.data.classes import CLASSES
 from d2ext.projects.detr3d.data.mapper import training_boxes
-from d2ext.projects.detr3d.data.samples import Item
+from d2ext.projects.detr3d.data.samples import CAMERAS, Item
 from d2ext.projects.detr3d.data.splits import split_scenes
 from d2ext.projects.detr3d.data.tables import Tables
 from d2ext.projects.detr3d.evaluation.boxes import GlobalBoxes
@@ -21,6 +23,7 @@ from d2ext.projects.detr3d.evaluation.metric import evaluate_boxes
 from d2ext.projects.detr3d.evaluation.submission import read_submission, to_global
 
 Outputs = Iterator[tuple[str, Tensor]]
+SETTINGS = ("classes", "cameras", "version", "split", "metric")
 FIELDS = ("translation", "size", "rotation", "velocity", "score")
 
 
@@ -29,6 +32,9 @@ class NuScenesCase(Case):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, ("case.json", "golden.npz", "metrics.json", "submission.json"))
+        check_known("config", self.config, SETTINGS)
+        check_fixed("config.classes", self.config.get("classes", [*CLASSES]), [*CLASSES])
+        check_fixed("config.cameras", self.config.get("cameras", [*CAMERAS]), [*CAMERAS])
         self.folder = folder
         self.tables = Tables.read(folder / "data" / self.config["version"])
         scenes = split_scenes(self.tables.version, self.tables.scene_names())

@@ -69,6 +69,17 @@ def test_other_heads_have_the_widths_and_counts_of_their_settings(facts):
         ({"backbone": {"kind": "SwinTransformer"}}, "config.backbone.kind: 'SwinTransformer'"),
         ({"backbone": {**VOVNET["backbone"], "spec_name": "V-19-eSE"}}, "spec_name: 'V-19-eSE'"),
         ({"points": 4}, "config.points: there is no 4 here"),
+        ({"temporal": 2}, r"config\.temporal: not known here"),
+        ({"cost": {"focal": 2.0, "l1": 0.25, "iou": 1.0}}, r"config\.cost\.iou: there is no 1\.0"),
+        ({"cost": {"focal": 2.0, "l1": 0.25, "giou": 1.0}}, r"config\.cost\.giou: not known"),
+        ({"loss": {"focal": {"pos_weight": 2.0}}}, r"config\.loss\.focal\.pos_weight: not known"),
+        ({"neck": {**VOVNET["neck"], "norm": "BN"}}, r"config\.neck\.norm: not known here"),
+        (
+            {"neck": {**VOVNET["neck"], "num_outs": 6}},
+            r"config\.neck\.relu_before_extra_convs: there is no False here",
+        ),
+        ({"backbone": {**VOVNET["backbone"], "depth": 3}}, r"config\.backbone\.depth: not known"),
+        ({"backbone": {"kind": "ResNet", "avg_down": True}}, r"config\.backbone\.avg_down: not"),
     ],
 )
 def test_settings_without_a_counterpart_are_refused(facts, change, message):

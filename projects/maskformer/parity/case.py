@@ -12,35 +12,13 @@ from torch import Tensor
 import d2ext.projects.maskformer as project
 from d2ext.config import get_cfg
 from d2ext.errors import DataError
-from d2ext.parity.detectron2_case import Detectron2Case
+from d2ext.parity.core_settings import SWIN
+from d2ext.parity.detectron2_case import Detectron2Case, leaves, merge_setting
 from d2ext.projects.maskformer.modeling.predictions import MaskTargets
+from d2ext.projects.maskformer.parity.settings import HEAD, KEYS, MODEL, check_settings
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
-HEAD, MODEL = "MODEL.SEM_SEG_HEAD", "MODEL.MASK_FORMER"
-# Official keys -> keys of MODEL.MASK_FORMER, where both hold the same.
-HEAD_KEYS = {
-    "NORM": "PIXEL_DECODER.NORM",
-    "CONVS_DIM": "CHANNELS",
-    "DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS": "PIXEL_DECODER.ENCODER_POINTS",
-}
-MODEL_KEYS = {
-    "DEEP_SUPERVISION": "DEEP_SUPERVISION",
-    "NO_OBJECT_WEIGHT": "LOSS.NO_OBJECT_WEIGHT",
-    "CLASS_WEIGHT": "LOSS.CLASS_WEIGHT",
-    "DICE_WEIGHT": "LOSS.DICE_WEIGHT",
-    "MASK_WEIGHT": "LOSS.MASK_WEIGHT",
-    "NHEADS": "NUM_HEADS",
-    "DROPOUT": "DROPOUT",
-    "DIM_FEEDFORWARD": "FEEDFORWARD",
-    "DEC_LAYERS": "DECODER_LAYERS",
-    "PRE_NORM": "PRE_NORM",
-    "NUM_OBJECT_QUERIES": "NUM_QUERIES",
-    "SIZE_DIVISIBILITY": "SIZE_DIVISIBILITY",
-    "TRAIN_NUM_POINTS": "LOSS.NUM_POINTS",
-    "OVERSAMPLE_RATIO": "LOSS.OVERSAMPLE_RATIO",
-    "IMPORTANCE_SAMPLE_RATIO": "LOSS.IMPORTANCE_RATIO",
-}
 ARCHITECTURES = {
     "MaskFormerHead": "MaskFormer",
     "PerPixelBaselineHead": "PerPixelBaseline",
@@ -48,7 +26,7 @@ ARCHITECTURES = {
 }
 DEFORMABLE = "MSDeformAttnPixelDecoder"
 DEFORMABLE_FEEDFORWARD = 1024  # of its encoder, whatever the settings say
-BLOCKS = {6: 50, 23: 101}  # of res4, by the depth of the ResNet
+BLOCKS = {6: 50, 23: 101, 36: 152}  # of res4, by the depth of the ResNet
 
 
 class MaskFormerCase(Detectron2Case):
@@ -61,21 +39,22 @@ class MaskFormerCase(Detectron2Case):
 
     def cfg(self) -> CfgNode:
         """Return the config that the settings give, on the CPU."""
+        settings = leaves(self.config.get("changed_from_official", {})) | leaves(self.settings)
+        check_settings(settings, self.deformable)
         cfg = get_cfg()
         project.add_config(cfg)
         cfg.MODEL.DEVICE = "cpu"
         head, former = self.settings[HEAD], self.settings.get(MODEL, {})
         cfg.MODEL.META_ARCHITECTURE = ARCHITECTURES[head["NAME"]]
-        for keys, settings in ((HEAD_KEYS, head), (MODEL_KEYS, former)):
-            for name in keys.keys() & settings.keys():
-                cfg.merge_from_list([f"{MODEL}.{keys[name]}", settings[name]])
-        for name in ("NUM_CLASSES", "IGNORE_VALUE", "LOSS_WEIGHT"):
-            cfg.merge_from_list([f"{HEAD}.{name}", head[name]])
+        cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
+        for theirs, ours in KEYS.items():
+            if f"MODEL.{theirs}" in settings:
+                merge_setting(cfg, f"MODEL.{ours}", settings[f"MODEL.{theirs}"])
         cfg.MODEL.MASK_FORMER.NUM_CLASSES = head["NUM_CLASSES"]
         # LOSS_TYPE is a setting of DeepLab: the code of the baselines, as Mask2Former's repository
         # has it, does not read it and averages over all pixels.
         cfg.MODEL.MASK_FORMER.LOSS.PER_PIXEL = "cross_entropy"
-        cfg.TEST.DETECTIONS_PER_IMAGE = self.settings.get("TEST.DETECTIONS_PER_IMAGE", 100)
+        cfg.TEST.DETECTIONS_PER_IMAGE = settings.get("TEST.DETECTIONS_PER_IMAGE", 100)
         self._set_encoder(cfg, head)
         self._set_tasks(cfg, former.get("TEST", {}))
         self._set_backbone(cfg, head["IN_FEATURES"])
@@ -126,16 +105,13 @@ class MaskFormerCase(Detectron2Case):
             model.THING_IDS = list(range(int(things[1]), int(things[2]) + 1))
 
     def _set_backbone(self, cfg: CfgNode, features: list[str]) -> None:
-        for key, value in self.settings.items():
-            if key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.BACKBONE.FREEZE_AT"):
-                cfg.merge_from_list([key, value])
         if "Swin" in self.settings["MODEL.BACKBONE.NAME"]:
             self._set_swin(cfg, features)
             return
         blocks = len({name.split(".")[2] for name in self.shapes if ".res4." in name})
         if blocks not in BLOCKS:
             raise DataError(f"{self.name}: no ResNet here has {blocks} blocks in res4")
-        cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.STRIDE_IN_1X1 = BLOCKS[blocks], False
+        cfg.MODEL.RESNETS.DEPTH = BLOCKS[blocks]
         cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.MASK_FORMER.IN_FEATURES = features
         cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
         if "backbone.stem.conv3.weight" in self.shapes:
@@ -144,9 +120,8 @@ class MaskFormerCase(Detectron2Case):
 
     def _set_swin(self, cfg: CfgNode, features: list[str]) -> None:
         cfg.MODEL.BACKBONE.NAME = "SwinTransformer"
-        settings = self.settings["MODEL.SWIN"]
-        for name in settings.keys() & cfg.MODEL.SWIN.keys() - {"OUT_FEATURES"}:
-            cfg.merge_from_list([f"MODEL.SWIN.{name}", settings[name]])
+        section = {name.lower(): value for name, value in self.settings["MODEL.SWIN"].items()}
+        SWIN.merge(cfg, "config.settings.MODEL.SWIN", section)
         cfg.MODEL.SWIN.DROP_PATH_RATE = 0.0
         stages = [name.replace("res", "stage") for name in features]
         cfg.MODEL.SWIN.OUT_FEATURES = cfg.MODEL.MASK_FORMER.IN_FEATURES = stages

@@ -15,7 +15,8 @@ from d2ext.projects.maskformer.modeling.criterion import PointMaskCriterion
 from d2ext.projects.maskformer.modeling.mask_classifier import MaskClassifier
 from d2ext.projects.maskformer.modeling.masked_decoder import blocked_pixels
 from d2ext.projects.maskformer.modeling.predictions import MaskPredictions, MaskTargets
-from d2ext.projects.maskformer.parity.case import ARCHITECTURES, HEAD, MaskFormerCase
+from d2ext.projects.maskformer.parity.case import ARCHITECTURES, MaskFormerCase
+from d2ext.projects.maskformer.parity.settings import HEAD
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 

@@ -1,12 +1,15 @@
 """The config of cases of every kind: official settings become ours."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import d2ext
-from d2ext.projects.maskformer.parity.case import HEAD, MODEL, MaskFormerCase
+from d2ext.errors import DataError
+from d2ext.projects.maskformer.parity.case import MaskFormerCase
+from d2ext.projects.maskformer.parity.settings import HEAD, MODEL
 
 FOLDER = Path(d2ext.__file__).parents[1] / "tests/parity"
 SWIN = {
@@ -45,6 +48,30 @@ def test_baselines_average_over_all_pixels_whatever_deeplabs_loss_type_says(case
     cfg = found.cfg()
     assert f"PerPixelBaseline{plus}" == cfg.MODEL.META_ARCHITECTURE
     assert cfg.MODEL.MASK_FORMER.LOSS.PER_PIXEL == "cross_entropy"
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        (HEAD, "SHIFTED_ATTENTION", True),
+        (MODEL, "TEMPERATURE", 2.0),
+        (HEAD, "COMMON_STRIDE", 8),
+        (MODEL, "ENC_LAYERS", 6),
+        (MODEL, "HIDDEN_DIM", 128),
+        (MODEL, "TRANSFORMER_IN_FEATURE", "pixel_embedding"),
+        ("MODEL.RESNETS", "RES5_MULTI_GRID", [1, 2, 4]),
+        ("MODEL.SWIN", "DROP_RATE", 0.1),
+    ],
+)
+def test_settings_without_a_counterpart_are_refused_by_name(case, section, name, value):
+    def change(settings: dict) -> None:
+        if section == "MODEL.SWIN":
+            settings["MODEL.BACKBONE.NAME"], settings["MODEL.SWIN"] = "D2SwinTransformer", SWIN
+        settings[section] = {**settings.get(section, {}), name: value}
+
+    named = rf"config\.settings\.{section}\.{name}: (there is no .* here|not known here)"
+    with pytest.raises(DataError, match=re.compile(named, re.IGNORECASE)):
+        case("maskformer_r50_ade20k", change).cfg()
 
 
 def test_panoptic_mask2former_on_swin(case):

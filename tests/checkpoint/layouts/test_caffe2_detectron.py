@@ -74,3 +74,22 @@ def test_the_background_moves_from_the_first_class_to_the_last() -> None:
     assert found["roi_heads.box_predictor.cls_score.bias"].tolist() == [1, 2, 3, 0]
     assert found["roi_heads.box_predictor.bbox_pred.bias"][::4].tolist() == [1, 2, 3]
     assert found["roi_heads.mask_head.predictor.bias"].tolist() == [1, 2, 3]
+
+
+RETINANET = {
+    "conv1_w": "backbone.bottom_up.stem.conv1.weight",
+    "res2_0_branch2a_w": "backbone.bottom_up.res2.0.conv1.weight",
+    "fpn_inner_res5_2_sum_w": "backbone.fpn_lateral5.weight",
+    "fpn_res3_3_sum_b": "backbone.fpn_output3.bias",
+    "fpn_6_w": "backbone.top_block.p6.weight",
+    "fpn_7_b": "backbone.top_block.p7.bias",
+    "retnet_cls_conv_n0_fpn3_w": "head.cls_subnet.0.weight",
+    "retnet_cls_conv_n3_fpn3_b": "head.cls_subnet.6.bias",
+    "retnet_bbox_conv_n1_fpn3_w": "head.bbox_subnet.2.weight",
+    "retnet_cls_pred_fpn3_w": "head.cls_score.weight",
+    "retnet_bbox_pred_fpn3_b": "head.bbox_pred.bias",
+}
+
+
+def test_retinanet_gets_our_names() -> None:
+    check(RETINANET, "Detectron RetinaNet", [])

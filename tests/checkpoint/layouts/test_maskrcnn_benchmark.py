@@ -86,3 +86,29 @@ def test_the_background_moves_from_the_first_class_to_the_last() -> None:
     assert found["roi_heads.box_predictor.cls_score.bias"].tolist() == [1, 2, 3, 0]
     assert found["roi_heads.box_predictor.bbox_pred.bias"][::4].tolist() == [1, 2, 3]
     assert found["roi_heads.mask_head.predictor.bias"].tolist() == [1, 2, 3]
+
+
+RETINANET = {
+    "module.backbone.body.stem.conv1.weight": "backbone.bottom_up.stem.conv1.weight",
+    "module.backbone.body.layer4.2.bn3.weight": "backbone.bottom_up.res5.2.conv3.norm.weight",
+    "module.backbone.fpn.fpn_inner2.weight": "backbone.fpn_lateral3.weight",
+    "module.backbone.fpn.fpn_layer4.bias": "backbone.fpn_output5.bias",
+    "module.backbone.fpn.top_blocks.p6.weight": "backbone.top_block.p6.weight",
+    "module.rpn.head.cls_tower.0.weight": "head.cls_subnet.0.weight",
+    "module.rpn.head.bbox_tower.6.bias": "head.bbox_subnet.6.bias",
+}
+
+
+def test_the_anchors_of_retinanet_move_from_ratios_to_sizes() -> None:
+    anchors = torch.arange(6)  # two sizes of the first ratio, then of the others
+    deltas = torch.repeat_interleave(anchors, 4).float()
+    scores = torch.stack((10 * anchors, 10 * anchors + 1), dim=1).flatten().float()
+    predictors = {f"module.rpn.head.bbox_pred.{kind}": deltas for kind in ("weight", "bias")}
+    predictors |= {f"module.rpn.head.cls_logits.{kind}": scores for kind in ("weight", "bias")}
+    found = convert({name: torch.zeros(1) for name in [*RETINANET, UNUSED]} | predictors)
+    assert found.layout.name == "maskrcnn-benchmark RetinaNet"
+    assert set(RETINANET.values()) < set(found.weights)
+    assert found.weights["head.bbox_pred.bias"].tolist()[::4] == [0, 2, 4, 1, 3, 5]
+    assert found.weights["head.cls_score.weight"].tolist()[::2] == [0, 20, 40, 10, 30, 50]
+    assert found.weights["head.cls_score.bias"].tolist()[1::2] == [1, 21, 41, 11, 31, 51]
+    assert "BBOX_REG_WEIGHTS [10.0, 10.0, 5.0, 5.0]" in found.layout.expects

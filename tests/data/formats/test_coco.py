@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from d2ext.data.formats import load_split, load_splits, origin
 from d2ext.data.formats.keypoint_names import mirror_pairs
@@ -227,6 +228,8 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(tmp_path):
         (["oeil droit", "oeil gauche"], [("oeil gauche", "oeil droit")]),
         (["ojo_izquierdo", "ojo_derecho"], [("ojo_izquierdo", "ojo_derecho")]),
         (["左眼", "右眼"], [("左眼", "右眼")]),
+        (["Auge_li", "Auge_re"], [("Auge_li", "Auge_re")]),
+        (["lewe oko", "prawe oko"], [("lewe oko", "prawe oko")]),
         (["left_eye", "nose"], []),
         (["tail", "trail"], []),
     ],
@@ -266,3 +269,35 @@ def test_masks_that_c_code_must_not_see_are_left_out_and_told(tmp_path, mask):
     assert len(masks) == 2  # the third has no box either
     assert not masks[1] or invalid_mask(masks[1], 32, 24)
     assert source.issues[0].code == "record-broken" or source.issues[-1].code == "mask-polygon"
+
+
+SQUARE = [1, 2, 4, 2, 4, 6]
+POINTS = [{"x": 1, "y": 2}, {"x": "4", "y": 2}, {"x": 4, "y": 6}]
+
+
+@pytest.mark.parametrize("mask", [[[SQUARE]], [POINTS], POINTS], ids=["nested", "points", "one"])
+def test_polygons_of_other_tools_are_parsed(tmp_path, mask):
+    save_image(tmp_path / "a.png")
+    items = [{"bbox": [1, 2, 3, 4], "segmentation": mask}]
+    source = load_split(write(tmp_path / "all.json", document(items)))
+    assert source.images[0]["annotations"][0]["segmentation"] == [SQUARE]
+    assert source.task == "masks"
+
+
+def test_run_lengths_that_are_pythons_text_for_bytes_are_parsed(tmp_path):
+    save_image(tmp_path / "a.png")
+    pixels = np.zeros((24, 32), np.uint8, order="F")
+    pixels[3:9, 2:30] = 1
+    runs = coco_mask.encode(pixels)
+    items = [{"bbox": [1, 2, 3, 4], "segmentation": {**runs, "counts": str(runs["counts"])}}]
+    source = load_split(write(tmp_path / "all.json", document(items)))
+    found = source.images[0]["annotations"][0]["segmentation"]
+    assert (coco_mask.decode({**found, "counts": found["counts"].encode()}) == pixels).all()
+
+
+def test_masks_of_which_none_can_be_used_are_said(tmp_path):
+    save_image(tmp_path / "a.png")
+    items = [{"bbox": [1, 2, 3, 4], "segmentation": [["a", "b"]]}] * 2
+    source = load_split(write(tmp_path / "all.json", document(items)))
+    assert source.task == "boxes"
+    assert source.notes == ["none of 2 masks has a polygon of three points: boxes alone"]

@@ -67,3 +67,13 @@ def test_the_long_side_first_is_the_same_box(box):
 def test_corners_of_no_rectangle_are_enclosed():
     x, y, w, h, _ = rotated_box([0, 0, 10, 0, 8, 6, 0, 6])
     assert (x, y, w * h) == pytest.approx((5, 3, 60), abs=0.01)
+
+
+def test_the_flag_difficult_may_be_a_word(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    corners = LINE.rpartition(" small")[0]
+    lines = f"{corners} large vehicle True\n{corners} large vehicle False\n"
+    write(tmp_path / "labelTxt" / "a.txt", lines)
+    source = load_split(tmp_path)
+    assert source.classes == ("large vehicle",)
+    assert ["difficult" in item for item in source.images[0]["annotations"]] == [True, False]

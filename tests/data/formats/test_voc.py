@@ -148,3 +148,14 @@ def test_an_encoding_that_a_file_declares_is_used(tmp_path, encoding):
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "Annotations" / "a.xml").write_bytes(text.encode(encoding))
     assert load_split(tmp_path).classes == (name,)
+
+
+@pytest.mark.parametrize(
+    "line", ["a\t1", "a   -1", "JPEGImages/a.png", "JPEGImages\\a.png", "./a.xml"]
+)
+def test_a_line_of_an_image_set_may_have_flags_folders_and_suffixes(tmp_path, line):
+    voc(tmp_path, a=voc_box("cat", "1 2 11 12"))
+    write(tmp_path / "ImageSets" / "Main" / "train.txt", f"{line}\n")
+    source = load_split(tmp_path, "train")
+    assert len(source.images) == 1
+    assert not source.issues

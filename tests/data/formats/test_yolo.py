@@ -337,3 +337,15 @@ def test_every_suffix_of_images_is_used(tmp_path, suffix):
     write(tmp_path / "data.yaml", "train: images/train\nnames: [cat]\n")
     source = load_split(tmp_path)
     assert (source.num_annotations, source.issues) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "shape", ["kpt_shape: ['2', '3']\nflip_idx: ['1', '0']", "kpt_shape: '2, 3'\nflip_idx: '1 0'"]
+)
+def test_numbers_of_keypoints_may_be_text(tmp_path, shape):
+    labels = "0 0.5 0.5 0.5 0.5 0.25 0.5 2 0.75 0.5 2\n"
+    source = load_split(yolo(tmp_path, labels, f"train: images/train\nnames: [cat]\n{shape}\n"))
+    (item,) = objects(source)
+    assert source.task == "keypoints"
+    assert item["keypoints"] == [8.0, 12.0, 2.0, 24.0, 12.0, 2.0]
+    assert source.metadata["keypoint_flip_map"] == [("point_0", "point_1")]

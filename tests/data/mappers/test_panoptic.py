@@ -89,3 +89,13 @@ def test_stuff_stays_however_little_a_crop_leaves_of_it(cfg):
         with seeded(number, 0):
             classes |= set(sample(cfg, "panoptic")["instances"].gt_classes.tolist())
     assert {0, 2} <= classes
+
+
+def test_panoptic_fpn_gets_things_and_stuff_with_numbers_of_their_own(cfg):
+    cfg.MODEL.META_ARCHITECTURE = "PanopticFPN"
+    found = sample(cfg, "default")
+    assert found["instances"].gt_classes.tolist() == [0, 1, 1]
+    expected = np.select(
+        [segment_ids(0) == number for number in (700, 1, 70000, 2, 3)], [1, 0, 2, 0, 0], 255
+    )
+    assert np.array_equal(found["sem_seg"].numpy(), expected)

@@ -53,7 +53,7 @@ def test_coarse_levels_that_cannot_be_are_refused(key, value):
 def test_unknown_bottom_up_names_the_key_and_the_nearest_name():
     cfg = tiny_config()
     cfg.MODEL.FPN.BOTTOM_UP = "SwinTransfomer"
-    with pytest.raises(ConfigError, match=r"MODEL\.FPN\.BOTTOM_UP.*Did you mean SwinTransformer"):
+    with pytest.raises(ConfigError, match=r"MODEL\.FPN\.BOTTOM_UP.*did you mean SwinTransformer"):
         FPNBackbone(cfg, ShapeSpec(channels=3))
 
 

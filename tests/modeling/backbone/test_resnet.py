@@ -116,7 +116,7 @@ def test_a_list_of_stages_of_a_user_is_chosen_by_name(monkeypatch: pytest.Monkey
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(key: str, value: str, near: str) -> None:
-    with pytest.raises(ConfigError, match=rf"MODEL.RESNETS.{key}.*Did you mean {near}"):
+    with pytest.raises(ConfigError, match=rf"MODEL.RESNETS.{key}.*did you mean {near}"):
         build(config(**{key: value}))
 
 

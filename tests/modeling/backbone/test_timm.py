@@ -108,9 +108,46 @@ def test_frozen_norms_keep_their_statistics_and_the_others_learn():
     assert model.model["layer1"][0].conv1.weight.requires_grad
 
 
-def test_depthwise_convolutions_compute_in_float32_on_a_cpu():
-    images = torch.randn(1, 3, 64, 64)
-    for name, dtype in (("mobilenetv3_small_050", torch.float32), ("resnet10t", torch.bfloat16)):
-        model = build(name, "stride8")
-        with torch.autocast("cpu", torch.bfloat16):
-            assert model(images)["stride8"].dtype == dtype
+def test_frozen_depthwise_convolutions_keep_their_weights_and_the_others_learn():
+    model = TimmBackbone(
+        name="mobilenetv3_small_050",
+        in_channels=3,
+        out_features=("stride16",),
+        pretrained=False,
+        freeze_depthwise=True,
+    )
+    convs = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    for conv in convs:
+        assert conv.weight.requires_grad is (conv.groups == 1)
+    assert any(conv.groups > 1 for conv in convs)
+    assert model.model.bn1.weight.requires_grad
+
+
+def depthwise_dtypes(model: TimmBackbone) -> dict[tuple[int, int], set[torch.dtype]]:
+    """Return the dtypes that depthwise convolutions compute in under autocast, by stride."""
+    found: dict[tuple[int, int], set[torch.dtype]] = {}
+
+    def note(conv: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        found.setdefault(conv.stride, set()).add(output.dtype)
+
+    convs = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    hooks = [conv.register_forward_hook(note) for conv in convs if conv.groups > 1]
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = model(torch.randn(1, 3, 64, 64))
+    assert maps["stride16"].dtype == torch.bfloat16
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def test_depthwise_convolutions_with_slow_gradients_compute_in_float32_on_a_cpu():
+    model = build("mobilenetv2_050", "stride16")
+    learning = depthwise_dtypes(model)
+    assert learning == {(1, 1): {torch.float32}, (2, 2): {torch.float32}}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
+            module.weight.requires_grad_(False)
+    frozen = depthwise_dtypes(model)
+    assert frozen == {(1, 1): {torch.bfloat16}, (2, 2): {torch.float32}}
+    with torch.no_grad():
+        assert set.union(*depthwise_dtypes(model).values()) == {torch.bfloat16}

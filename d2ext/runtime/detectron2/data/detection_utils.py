@@ -7,7 +7,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pycocotools.mask as mask_util
 import torch
 from PIL import Image
 
@@ -23,6 +22,7 @@ from detectron2.structures import (
     polygons_to_bitmask,
 )
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.run_lengths import decode_run_lengths
 
 from . import transforms as T
 from .catalog import MetadataCatalog
@@ -252,7 +252,7 @@ def _transform_segmentation(
             f"Cannot transform a segmentation of type {type(segmentation).__name__}: expected "
             "polygons as list[list[float]] or ndarrays, or a COCO-style RLE as a dict."
         )
-    mask = transforms.apply_segmentation(mask_util.decode(segmentation))
+    mask = transforms.apply_segmentation(decode_run_lengths(segmentation))
     if tuple(mask.shape[:2]) != tuple(image_size):
         raise AssertionError(f"The mask is {mask.shape[:2]} pixels, its image {image_size}.")
     return mask
@@ -347,7 +347,7 @@ def _as_bitmask(segmentation: Any, image_size: tuple[int, int]) -> np.ndarray:
     if isinstance(segmentation, list):
         return polygons_to_bitmask(segmentation, *image_size)
     if isinstance(segmentation, dict):
-        return mask_util.decode(segmentation)
+        return decode_run_lengths(segmentation)
     if not isinstance(segmentation, np.ndarray):
         raise ValueError(
             f"Cannot convert a segmentation of type {type(segmentation).__name__} to a mask: "

@@ -30,6 +30,7 @@ from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
+from detectron2.utils.run_lengths import check_polygons, check_run_lengths
 
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
@@ -287,6 +288,7 @@ def _load_coco(json_file: str) -> COCO:
     with open(json_file, encoding="utf-8") as file:
         api.dataset = json.load(file)
     for annotation in api.dataset.get("annotations", []):
+        _check_mask(annotation, json_file)
         annotation.setdefault("iscrowd", 0)
         if "area" not in annotation and "bbox" in annotation:
             # Custom files often lack areas; the box's area selects the size range.
@@ -294,6 +296,17 @@ def _load_coco(json_file: str) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
         api.createIndex()
     return api
+
+
+def _check_mask(annotation: dict[str, Any], json_file: str) -> None:
+    segmentation = annotation.get("segmentation")
+    try:
+        if isinstance(segmentation, dict):
+            check_run_lengths(segmentation)
+        elif segmentation:
+            check_polygons(segmentation, least=0)
+    except ValueError as error:
+        raise ValueError(f"{json_file}: annotation {annotation.get('id')}: {error}.") from error
 
 
 def _class_precision(coco_eval: Any, class_names: Sequence[str]) -> list[tuple[str, float]]:
@@ -350,7 +363,7 @@ def instances_to_coco_json(instances: Instances, img_id: Any) -> list[dict[str, 
         "score": instances.scores.tolist(),
     }
     if instances.has("pred_masks_rle"):
-        columns["segmentation"] = instances.pred_masks_rle
+        columns["segmentation"] = [check_run_lengths(rle) for rle in instances.pred_masks_rle]
     elif instances.has("pred_masks"):
         columns["segmentation"] = [_encode(mask) for mask in instances.pred_masks]
     if instances.has("pred_keypoints"):

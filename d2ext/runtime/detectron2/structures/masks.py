@@ -11,6 +11,7 @@ from torchvision.ops import masks_to_boxes, roi_align
 
 from detectron2.layers.mask_ops import paste_masks_in_image
 from detectron2.utils.memory import retry_if_cuda_oom
+from detectron2.utils.run_lengths import FARTHEST, check_polygons
 
 from .boxes import Boxes
 
@@ -33,9 +34,13 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
 
     Returns:
         (height, width) bool, by COCO's rules.
+
+    Raises:
+        ValueError: a polygon cannot be drawn; see `detectron2.utils.run_lengths.check_polygons`.
     """
     if len(polygons) == 0:
         return np.zeros((height, width), dtype=bool)
+    check_polygons(polygons)
     runs = mask_util.merge(mask_util.frPyObjects(polygons, height, width))
     return mask_util.decode(runs).astype(bool)
 
@@ -50,6 +55,8 @@ def rasterize_polygons_within_box(
         ((np.asarray(polygon).reshape(-1, 2) - start) * (mask_size / size)).reshape(-1)
         for polygon in polygons
     ]
+    # Seen from a tiny box, points of the same image are millions of pixels away.
+    scaled = [polygon.clip(-FARTHEST, FARTHEST) for polygon in scaled]
     return torch.from_numpy(polygons_to_bitmask(scaled, mask_size, mask_size))
 
 

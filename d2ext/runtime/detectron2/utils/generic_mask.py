@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 
+from detectron2.utils.run_lengths import check_polygons, decode_run_lengths
+
 __all__ = ["GenericMask"]
 
 
@@ -23,7 +25,7 @@ class GenericMask:
         self._polygons: list[np.ndarray] | None = None
         self._has_holes: bool | None = None
         if isinstance(mask_or_polygons, dict):
-            self._mask = mask_util.decode(self._compressed(mask_or_polygons))
+            self._mask = decode_run_lengths(mask_or_polygons)
         elif isinstance(mask_or_polygons, list):
             self._polygons = [np.asarray(polygon).reshape(-1) for polygon in mask_or_polygons]
         elif isinstance(mask_or_polygons, np.ndarray):
@@ -32,11 +34,6 @@ class GenericMask:
             raise ValueError(f"cannot take {type(mask_or_polygons).__name__} for a mask")
         if self._mask is not None and self._mask.shape != (height, width):
             raise AssertionError(f"The mask is {self._mask.shape}, the image {(height, width)}.")
-
-    def _compressed(self, rle: dict) -> dict:
-        if isinstance(rle["counts"], list):
-            return mask_util.frPyObjects(rle, self.height, self.width)
-        return rle
 
     @property
     def mask(self) -> np.ndarray:
@@ -76,6 +73,7 @@ class GenericMask:
 
     def polygons_to_mask(self, polygons: Any) -> np.ndarray:
         """Convert flat polygons to (H, W) uint8."""
+        check_polygons(polygons)
         rles = mask_util.frPyObjects([p.tolist() for p in polygons], self.height, self.width)
         return mask_util.decode(mask_util.merge(rles))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 
 from detectron2.structures import Instances
+from detectron2.utils.run_lengths import check_run_lengths
 
 from .canvas import VisImage
 from .colormap import random_color, random_colors
@@ -88,7 +89,7 @@ class VideoVisualizer:
         count = len(predictions)
         rles = [None] * count
         if predictions.has("pred_masks_rle"):
-            rles = predictions.pred_masks_rle
+            rles = [check_run_lengths(rle) for rle in predictions.pred_masks_rle]
         elif predictions.has("pred_masks"):
             masks = predictions.pred_masks.numpy().astype(np.uint8)
             rles = [mask_util.encode(np.asfortranarray(mask)) for mask in masks]

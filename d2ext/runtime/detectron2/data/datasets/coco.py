@@ -16,6 +16,7 @@ from iopath.common.file_io import file_lock
 
 from detectron2.structures import Boxes, BoxMode, PolygonMasks, RotatedBoxes
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.run_lengths import check_run_lengths
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 
@@ -112,7 +113,7 @@ def _load_object(annotation: dict, keys: list[str], id_map: dict[int, int] | Non
             "'bbox'! This is not valid COCO format."
         )
     if annotation.get("segmentation"):
-        loaded["segmentation"] = _load_segmentation(annotation["segmentation"])
+        loaded["segmentation"] = _load_segmentation(annotation)
         if not loaded["segmentation"]:
             return None
     if loaded.get("keypoints"):
@@ -135,12 +136,16 @@ def _contiguous(annotation: dict, id_map: dict[int, int]) -> int:
         ) from error
 
 
-def _load_segmentation(segmentation: Any) -> Any:
+def _load_segmentation(annotation: dict) -> Any:
     """Return polygons of at least three points, or a compressed RLE."""
+    segmentation = annotation["segmentation"]
     if isinstance(segmentation, dict):
-        if isinstance(segmentation["counts"], list):
-            return mask_util.frPyObjects(segmentation, *segmentation["size"])
-        return segmentation
+        try:
+            return check_run_lengths(segmentation)
+        except ValueError as error:
+            raise ValueError(
+                f"Annotation {annotation.get('id')} of image {annotation['image_id']}: {error}."
+            ) from error
     return [polygon for polygon in segmentation if len(polygon) % 2 == 0 and len(polygon) >= 6]
 
 
@@ -272,7 +277,7 @@ def _area_and_segmentation(segmentation: Any, box: Any, mode: BoxMode) -> tuple[
         return PolygonMasks([segmentation]).area()[0].item(), segmentation
     if not isinstance(segmentation, dict):
         raise TypeError(f"Unknown segmentation type {type(segmentation)}!")
-    area = mask_util.area(segmentation).item()
+    area = mask_util.area(check_run_lengths(segmentation)).item()
     counts = segmentation["counts"]
     if isinstance(counts, bytes):  # JSON has no bytes
         segmentation = {**segmentation, "counts": counts.decode("ascii")}

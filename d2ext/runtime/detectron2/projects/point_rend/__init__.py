@@ -1,9 +1,16 @@
-"""Parts of PointRend (Kirillov et al. 2020, arXiv:1912.08193) that packages import.
-
-These are point sampling, the config and the colour augmentation, not the heads.
-"""
+"""PointRend (Kirillov et al. 2020, arXiv:1912.08193): point sampling, heads and augmentation."""
 
 from .color_augmentation import ColorAugSSDTransform
 from .config import add_pointrend_config
+from .mask_head import ImplicitPointRendMaskHead, PointRendMaskHead
+from .roi_heads import PointRendROIHeads
+from .semantic_seg import PointRendSemSegHead
 
-__all__ = ["ColorAugSSDTransform", "add_pointrend_config"]
+__all__ = [
+    "ColorAugSSDTransform",
+    "ImplicitPointRendMaskHead",
+    "PointRendMaskHead",
+    "PointRendROIHeads",
+    "PointRendSemSegHead",
+    "add_pointrend_config",
+]

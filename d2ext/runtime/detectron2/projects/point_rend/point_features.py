@@ -129,7 +129,8 @@ def point_sample_fine_grained_features(
     """
     corners = torch.cat([image_boxes.tensor for image_boxes in boxes])
     on_image = get_point_coords_wrt_image(corners, point_coords)
-    per_image = on_image.split([len(image_boxes) for image_boxes in boxes])
+    # Not `len`, which would fix the number in a trace.
+    per_image = on_image.split([image_boxes.tensor.shape[0] for image_boxes in boxes])
     features = []
     for maps, scale in zip(features_list, feature_scales, strict=True):
         size = shapes_to_tensor(list(maps.shape[-2:]), maps.device).flip(0) / scale

@@ -1,6 +1,6 @@
-"""Inference with onnxruntime: an exported ONNX file as a detector of single images."""
+"""An exported file of any format as a detector of single images, fed as its metadata say."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +11,50 @@ from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
 from d2ext.data.image_reading import from_rgb
 from d2ext.errors import WeightsError
 from d2ext.exporters.detections import instances_of, to_image
-from d2ext.exporters.formats import METADATA_KEY, need_onnx, open_session
+from d2ext.exporters.formats import Run, format_of, load, load_metadata
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
 
-class OnnxDetector:
+class FileDetector:
     """A file that `tools/export.py` wrote with NMS in it, called as a `Predictor` is.
 
     Args:
-        path: the ONNX file.
-        threads: threads of onnxruntime; 0 leaves their number to it.
+        run: the file as a function of (1, C, H, W) float32 pixels.
+        metadata: those of the file.
     Attributes:
         names: names of the classes.
-    Raises:
-        WeightsError: the file is not such a file, or onnxruntime cannot run it.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        need_onnx()
-        self.session = open_session(path, threads)
-        properties = self.session.get_modelmeta().custom_metadata_map
-        self.metadata: dict[str, Any] = json.loads(properties.get(METADATA_KEY, "{}"))
-        if self.metadata.get("nms") != "inside":
+    def __init__(self, run: Run, metadata: Mapping[str, Any]) -> None:
+        self.run, self.metadata = run, metadata
+        self.names: list[str] = metadata["classes"]
+
+    @classmethod
+    def open(cls, path: Path, threads: int = 0) -> "FileDetector":
+        """Open a file, named by its format's suffix.
+
+        Args:
+            threads: threads of onnxruntime or OpenVINO; 0 leaves their number to it.
+        Raises:
+            WeightsError: the file is not such a file, or cannot be run.
+            ConfigError: a package that it needs is missing.
+        """
+        kind = format_of(path)
+        run = load(path, kind, threads)
+        metadata = load_metadata(path, kind)
+        if metadata.get("nms") != "inside":
             raise WeightsError(
-                f"{path}: not an ONNX file of tools/export.py with NMS in it: export it without "
+                f"{path}: not a file of tools/export.py with NMS in it: export it without "
                 "--nms none."
             )
-        self.names: list[str] = self.metadata["classes"]
+        return cls(run, metadata)
 
+    @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> Instances:
         """Detect on a (H, W, 3) RGB uint8 image; boxes, masks and keypoints are in its pixels."""
         images, resized = self.prepare(image)
-        arrays = self.session.run(None, {"images": images})
-        tensors = (torch.from_numpy(array[0]) for array in arrays)
+        tensors = (output[0] for output in self.run(torch.from_numpy(images)))
         outputs = dict(zip(self.metadata["outputs"], tensors, strict=True))
         found = instances_of(outputs, resized)
         if self.metadata["clip"]:
@@ -53,7 +63,7 @@ class OnnxDetector:
         return Instances(image.shape[:2], **found.get_fields())
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-        """Resize and pad a (H, W, 3) RGB uint8 image.
+        """Resize a (H, W, 3) RGB uint8 image, and pad it as far as the file does not.
 
         Returns:
             The input (1, C, h, w), and the (height, width) of the image in it.
@@ -61,7 +71,8 @@ class OnnxDetector:
         ordered = np.ascontiguousarray(from_rgb(image, self.metadata["channel_order"]))
         resized = self._resizing().get_transform(ordered).apply_image(ordered)
         height, width = resized.shape[:2]
-        whole = self.metadata["size"] or [self._padded(height), self._padded(width)]
+        stride = self.metadata["stride"]
+        whole = self.metadata["size"] or [-(-side // stride) * stride for side in (height, width)]
         padded = np.empty((*whole, ordered.shape[2]), dtype=np.float32)
         padded[:] = self.metadata["padding"]
         padded[:height, :width] = resized
@@ -73,7 +84,3 @@ class OnnxDetector:
             return ResizeShortestEdge([metadata["shortest"]] * 2, metadata["longest"])
         height, width = metadata["size"]
         return ResizeTo(width, height, stretch=metadata["resize"] == "stretch")
-
-    def _padded(self, side: int) -> int:
-        stride = self.metadata["stride"]
-        return -(-max(side, self.metadata["smallest"]) // stride) * stride
