@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.cuda_emulation.build import CSRC
 
 
@@ -106,7 +108,8 @@ MUTATIONS = [
         "a launch on another device",
         IOU,
         "const OnDevice device(boxes1);",
-        "cudaStream_t stream; { const OnDevice device(boxes1); stream = device.stream(); }",
+        "struct { cudaStream_t is; cudaStream_t stream() const { return is; } } device{"
+        "OnDevice(boxes1).stream()};",
     ),
 ]
 
@@ -137,10 +140,14 @@ def first_failure(mutation: Mutation) -> str | None:
         answer = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     if answer.returncode == 0:
         return None
+    if answer.returncode < 0:
+        return f"the tests end with signal {-answer.returncode}"
+    if answer.returncode != pytest.ExitCode.TESTS_FAILED:
+        raise RuntimeError(f"the mutation does not compile, or there are no tests:{answer.stderr}")
     lines = [line.strip() for line in answer.stdout.splitlines()]
     wrong = [line for line in lines if line.startswith(("emulated CUDA", "FAILED", "E "))]
     detail = lines[lines.index(wrong[0]) + 1] if wrong and wrong[0].endswith(":") else ""
-    return f"{wrong[0]} {detail}" if wrong else f"exit status {answer.returncode}"
+    return f"{wrong[0]} {detail}"
 
 
 def main(numbers: list[int]) -> int:
