@@ -20,6 +20,8 @@ class YoloFastestExporter(NMSExporter):
         self.postprocess = model.head.postprocess
         self.clip = model.clip_boxes
         self.shifted = bool(model.pixel_mean.any())
+        # Channels share one deviation here: the published models divide by 255.
+        self.deviation = 1.0 if self.shifted else float(model.pixel_std.mean())
         self.backbone = model.backbone if self.shifted else _scaled(model)
 
     @property
@@ -28,8 +30,7 @@ class YoloFastestExporter(NMSExporter):
 
     @property
     def pad_value(self) -> float:
-        # Channels share one deviation here: the published models divide by 255.
-        return super().pad_value * (1.0 if self.shifted else float(self.model.pixel_std.mean()))
+        return super().pad_value * self.deviation
 
     def normalize(self, images: Tensor) -> Tensor:
         # A pass over the image counts here: where the mean is zero, the stem's weights divide.
