@@ -35,6 +35,7 @@ from d2ext.data.formats.text_files import head_of
 from d2ext.data.formats.values import is_true
 from d2ext.data.formats.voc import parse_xml
 from d2ext.data.issues import reading_issue
+from d2ext.data.mask_validity import MAX_PIXELS
 from d2ext.errors import DataError
 
 FORMAT = "CVAT"
@@ -214,7 +215,7 @@ def _mask(shape: ElementTree.Element, size: tuple[int, int]) -> Item | None:
     if place is None or min(place[2:]) < 1 or not runs or min(runs) < 0:
         return None
     left, top, width, height = map(int, place)
-    if sum(runs) != width * height:
+    if sum(runs) != width * height or width * height > MAX_PIXELS:
         return None
     values = np.arange(len(runs)) % 2 == 1
     pixels = np.repeat(values, np.array(runs, dtype=np.int64)).reshape(height, width)

@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.formats.dataset_split import Item
+from d2ext.data.mask_validity import MAX_PIXELS
 from detectron2.structures import BoxMode
 
 _CORNERS = 32  # of the polygon that stands for an ellipse
@@ -47,13 +48,15 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, clockwise: float = 0.0) 
 
 
 def mask_object(mask: NDArray[np.bool_], left: int, top: int, size: tuple[int, int]) -> Item | None:
-    """Return an object with run lengths; None for a mask without pixels.
+    """Return an object with run lengths; None without pixels or with too many.
 
     Args:
         mask: (h, w), the part of the image that the object is in.
         left, top: where the part begins, in pixels.
         size: width and height of the image.
     """
+    if size[0] * size[1] > MAX_PIXELS:
+        return None
     whole = np.zeros((size[1], size[0]), np.uint8, order="F")
     part = mask[max(0, -top) :, max(0, -left) :]
     into = whole[max(0, top) :, max(0, left) :]

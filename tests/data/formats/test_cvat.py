@@ -101,3 +101,11 @@ def test_subsets_are_splits_of_one_kind_and_one_list_of_classes(tmp_path):
         "train": ("masks", ("bolt", "nut"), 1),
         "val": ("masks", ("bolt", "nut"), 1),
     }
+
+
+def test_a_mask_of_more_pixels_than_any_image_is_an_issue(tmp_path):
+    mask = '<mask label="nut" rle="0, 4" left="0" top="0" width="2" height="2"/>'
+    file = cvat(tmp_path, BOX, mask)
+    file.write_text(file.read_text().replace('width="32"', 'width="4294967296"'))
+    (issue,) = load_split(file).issues
+    assert issue.code == "record-broken"
