@@ -137,10 +137,10 @@ def _init_method(args: argparse.Namespace) -> str:
             f"--machine-rank {args.machine_rank}: must be 0 to {args.num_machines - 1} with "
             f"--num-machines {args.num_machines}."
         )
-    if args.num_machines > 1 and args.dist_url == "auto":
+    if args.num_machines > 1 and not re.match(r"tcp://.+:\d+$|file://.", args.dist_url):
         raise ConfigError(
             "--num-machines needs --dist-url tcp://HOST:PORT, the same on all machines: the "
-            "address of machine 0 and a free port."
+            f"address of machine 0 and a free port; got {args.dist_url}."
         )
     return f"tcp://127.0.0.1:{_free_port()}" if args.num_machines == 1 else args.dist_url
 

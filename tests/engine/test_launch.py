@@ -75,5 +75,7 @@ def test_several_machines_must_say_where_they_meet() -> None:
     assert world_size(arguments(num_gpus=2, num_machines=3)) == 6
     with pytest.raises(ConfigError, match="--dist-url tcp://HOST:PORT"):
         launch(complain, arguments(num_machines=2))
+    with pytest.raises(ConfigError, match="a free port; got nowhere"):
+        launch(complain, arguments(num_machines=2, dist_url="nowhere"))
     with pytest.raises(ConfigError, match="--machine-rank 2: must be 0 to 1"):
         launch(complain, arguments(num_machines=2, machine_rank=2))
