@@ -94,8 +94,8 @@ def read_image_info(path: str | os.PathLike) -> ImageInfo:
             content = file.read()
     except FileNotFoundError:
         return ImageInfo("image-missing", "no such file")
-    except OSError as error:
-        return ImageInfo("image-unreadable", error.strerror or str(error))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        return ImageInfo("image-unreadable", getattr(error, "strerror", "") or str(error))
     if not content:
         return ImageInfo("image-empty", "0 bytes")
     if (info := _decode_plain_jpeg(content)) is not None:

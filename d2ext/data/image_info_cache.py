@@ -93,7 +93,7 @@ def _state(file: str | Path) -> str:
     """Return path, modification time and size of a file as text."""
     try:
         state = os.stat(file)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return f"{file}\0"
     return f"{file}\0{state.st_mtime_ns}\0{state.st_size}"
 

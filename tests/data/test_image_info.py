@@ -136,3 +136,9 @@ def test_infos_are_kept_within_a_context_and_read_anew_when_a_file_changes(tmp_p
     monkeypatch.undo()
     monkeypatch.setenv("D2EXT_CACHE", str(tmp_path / "cache"))
     assert read_image_infos([path])[path] is not first
+
+
+def test_a_name_that_no_file_can_have_is_a_problem_of_the_image():
+    names = ["a\0b.jpg", "x" * 5000 + ".jpg"]
+    infos = read_image_infos(names)
+    assert [infos[name].problem for name in names] == ["image-unreadable", "image-unreadable"]
