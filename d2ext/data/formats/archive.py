@@ -1,9 +1,12 @@
 """Data sets in a zip file: unpacked into the cache, and spoken of by the name of the file."""
 
 import hashlib
+import lzma
 import re
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,17 @@ from d2ext.files import cache_folder
 _OTHERS = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst")
 _ADDRESS = re.compile(r"^(https?|ftp|s3|gs|hdfs)://?", re.IGNORECASE)
 _UTF8 = 0x800  # flag of a zip file's entry: its name is UTF-8
+# What zipfile and its decompressors raise of damaged files; they have no class in common.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 _unpacked: dict[str, str] = {}  # folder in the cache -> zip file that the user named
 
@@ -54,7 +68,7 @@ def unpacked(path: Path) -> Path:
     folder = cache_folder() / "unpacked" / f"{path.stem}-{digest}"
     try:
         cached_folder(folder, lambda part: _extract(path, part))
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path}: the zip file cannot be unpacked ({error}).") from error
     _unpacked[str(folder)] = str(path)
     return _innermost(folder)
@@ -92,8 +106,17 @@ def _extract(path: Path, folder: Path) -> None:
             if parts := _parts(entry):
                 target = folder.joinpath(*parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as source, target.open("wb") as copy:
-                    shutil.copyfileobj(source, copy)
+                _decompress(archive, entry, target)
+
+
+def _decompress(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    with archive.open(entry) as source, target.open("wb") as copy:
+        try:
+            shutil.copyfileobj(source, copy)
+        except OSError as error:
+            if error.errno is None:  # of bz2, which has no class for a damaged stream
+                raise zipfile.BadZipFile(str(error)) from error
+            raise
 
 
 def _parts(entry: zipfile.ZipInfo) -> list[str]:

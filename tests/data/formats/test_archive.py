@@ -67,6 +67,18 @@ def test_what_is_wrong_in_a_zip_is_said_of_the_zip(tmp_path, own_cache):
         detect_format(tmp_path / "b.zip")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_entry_that_does_not_decompress_is_one_message(method, tmp_path, own_cache):
+    path = tmp_path / "c.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.txt", "0 0.5 0.5 0.2 0.2\n" * 100)
+    content = bytearray(path.read_bytes())
+    content[35:55] = b"\xff" * 20  # behind the header of the entry and its name
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"c\.zip: the zip file cannot be unpacked"):
+        detect_format(path)
+
+
 def test_other_archives_are_to_be_unpacked(tmp_path):
     with pytest.raises(DataError, match="Unpack it and name the folder"):
         detect_format(write(tmp_path / "a.tar.gz", "x"))
