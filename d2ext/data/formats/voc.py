@@ -277,7 +277,7 @@ def _image(
     if named is not None and stem(named.name) == file.stem:
         path = named  # of a.jpg and a.png the one that the file names
     size = tuple(_number(root.findtext(f"size/{key}")) for key in ("width", "height"))
-    if not all(n is not None and 0 < n < math.inf for n in size):
+    if not all(n is not None and 1 <= n < math.inf for n in size):
         size = (image_size(path) if path else None) or (None, None)
     if size[0] is None or size[1] is None:
         issues.append(reading_issue("image-unreadable", "image of unknown size", str(file), name))

@@ -89,9 +89,10 @@ def test_rotated_boxes_turn_counter_clockwise_in_degrees(tmp_path):
     assert boxes(source)[0] == pytest.approx([10, 11, 6, 4, -30])
 
 
-def test_a_size_that_is_missing_is_read_from_the_image(tmp_path):
+@pytest.mark.parametrize("size", ["<size/>", "<size><width>0.5</width><height>20</height></size>"])
+def test_a_size_that_is_missing_or_none_is_read_from_the_image(size, tmp_path):
     save_image(tmp_path / "a.png", 40, 30)
-    write(tmp_path / "a.xml", voc_xml(voc_box("cat", "1 1 5 5"), size="<size/>"))
+    write(tmp_path / "a.xml", voc_xml(voc_box("cat", "1 1 5 5"), size=size))
     image = load_split(tmp_path).images[0]
     assert (image["width"], image["height"]) == (40, 30)
 
