@@ -11,7 +11,7 @@ from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
 from d2ext.data.image_reading import from_rgb
 from d2ext.errors import WeightsError
 from d2ext.exporters.detections import instances_of, to_image
-from d2ext.exporters.formats import Run, format_of, load, load_metadata
+from d2ext.exporters.formats import Run, format_of, load_with_metadata
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
@@ -40,9 +40,7 @@ class FileDetector:
             WeightsError: the file is not such a file, or cannot be run.
             ConfigError: a package that it needs is missing.
         """
-        kind = format_of(path)
-        run = load(path, kind, threads)
-        metadata = load_metadata(path, kind)
+        run, metadata = load_with_metadata(path, format_of(path), threads)
         if metadata.get("nms") != "inside":
             raise WeightsError(
                 f"{path}: not a file of tools/export.py with NMS in it: export it without "

@@ -89,55 +89,49 @@ def file_size(path: Path) -> int:
 
 
 def load(path: Path, kind: str, threads: int = 0) -> Run:
+    """Load a file as `load_with_metadata` does, for its function alone."""
+    return load_with_metadata(path, kind, threads)[0]
+
+
+def load_with_metadata(path: Path, kind: str, threads: int = 0) -> tuple[Run, dict[str, Any]]:
     """Load a file as a function from (B, 3, H, W) float32 pixels to the tuple of outputs.
 
     Args:
         threads: of onnxruntime or OpenVINO; 0 leaves their number to it.
+    Returns:
+        The function, and the file's metadata, empty if it has none.
     Raises:
         WeightsError: the file cannot be read or run.
         ConfigError: a package that the format needs is missing.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such file.")
+    need_packages(kind)
+    run, text = _load_onnx_based(path, kind, threads) if kind in ONNX_BASED else _load(path, kind)
+    return run, json.loads(text or "{}")
+
+
+def _load_onnx_based(path: Path, kind: str, threads: int) -> tuple[Run, str]:
     if kind == "openvino":
-        need_packages(kind)
         from d2ext.exporters.openvino_file import open_openvino
 
         return open_openvino(path, threads)
-    if kind == "onnx":
-        need_packages(kind)
-        session = open_session(path, threads)
-        return lambda images: tuple(
-            torch.from_numpy(array) for array in session.run(None, {"images": images.numpy()})
-        )
+    session = open_session(path, threads)
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(map(torch.from_numpy, session.run(None, {"images": images.numpy()})))
+
+    return run, session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
+
+
+def _load(path: Path, kind: str) -> tuple[Run, str]:
+    extra = {METADATA: ""}
     with _readable(path):
         if kind == "torchscript":
-            return torch.jit.load(str(path))
-        module = torch.export.load(path).module()
-    return lambda images: tuple(module(images))
-
-
-def load_metadata(path: Path, kind: str) -> dict[str, Any]:
-    """Load the metadata of a file; empty if it has none.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
-    extra = {METADATA: ""}
-    if kind == "openvino":
-        from d2ext.exporters.openvino_file import openvino_metadata
-
-        extra[METADATA] = openvino_metadata(path)
-    elif kind == "onnx":
-        properties = open_session(path).get_modelmeta().custom_metadata_map
-        extra[METADATA] = properties.get(METADATA_KEY, "")
-    else:
-        with _readable(path):
-            if kind == "torchscript":
-                torch.jit.load(str(path), _extra_files=extra)
-            else:
-                torch.export.load(path, extra_files=extra)
-    return json.loads(extra[METADATA] or "{}")
+            run: Run = torch.jit.load(str(path), _extra_files=extra)
+            return run, extra[METADATA]
+        module = torch.export.load(path, extra_files=extra).module()
+    return lambda images: tuple(module(images)), extra[METADATA]
 
 
 def open_session(path: Path, threads: int = 0) -> Any:

@@ -31,9 +31,11 @@ def save_openvino(source: Path, path: Path) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def open_openvino(path: Path, threads: int) -> Run:
+def open_openvino(path: Path, threads: int) -> tuple[Run, str]:
     """Compile a file for the CPU, in float32, as a function of (B, 3, H, W) pixels.
 
+    Returns:
+        The function, and the JSON that `save_openvino` stored; "" if there is none.
     Raises:
         WeightsError: OpenVINO cannot read or run it.
     """
@@ -43,7 +45,8 @@ def open_openvino(path: Path, threads: int) -> Run:
         settings["INFERENCE_NUM_THREADS"] = threads
     core = openvino.Core()
     try:
-        compiled = core.compile_model(_read(core, path), "CPU", settings)
+        model = _read(core, path)
+        compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise WeightsError(f"{path}: OpenVINO cannot run it: {error}") from error
 
@@ -51,13 +54,7 @@ def open_openvino(path: Path, threads: int) -> Run:
         found = compiled({"images": images.numpy()})
         return tuple(torch.from_numpy(found[output].copy()) for output in compiled.outputs)
 
-    return run
-
-
-def openvino_metadata(path: Path) -> str:
-    """Return the JSON that `save_openvino` stored; "" if there is none."""
-    model = _read(openvino.Core(), path)
-    return str(model.get_rt_info(_INFO).value) if model.has_rt_info(_INFO) else ""
+    return run, str(model.get_rt_info(_INFO).value) if model.has_rt_info(_INFO) else ""
 
 
 def _read(core: openvino.Core, path: Path) -> openvino.Model:

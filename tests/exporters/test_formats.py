@@ -10,7 +10,7 @@ import torch
 from d2ext.exporters import exporter_for
 from d2ext.exporters.check import compare
 from d2ext.exporters.exported_module import build_exported_module
-from d2ext.exporters.formats import METADATA, ONNX_BASED, load, load_metadata, save
+from d2ext.exporters.formats import METADATA, ONNX_BASED, load, load_with_metadata, save
 from d2ext.exporters.fp16 import convert_to_fp16
 from d2ext.exporters.run import FP16_FACTOR
 from tests.helpers.detectors import some_images, tiny_detector
@@ -60,7 +60,7 @@ def test_onnx(name, free_size, tmp_path):
 
         save_openvino(path, tmp_path / "model.xml")
         same_as(module, tmp_path / "model.xml", "openvino", batches)
-        assert load_metadata(tmp_path / "model.xml", "openvino") == {"model": name}
+        assert load_with_metadata(tmp_path / "model.xml", "openvino")[1] == {"model": name}
 
 
 @pytest.mark.slow
