@@ -1,18 +1,14 @@
 """COCO AP of detectors of single images: models, and files that were exported from them."""
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from d2ext.data.image_reading import read_image
+from d2ext.exporters.check import Detect
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
-from detectron2.structures import Instances
-
-Detector = Callable[[np.ndarray], Instances]
 
 
-def average_precision(detector: Detector, dataset_name: str) -> dict[str, dict[str, float]]:
+def average_precision(detector: Detect, dataset_name: str) -> dict[str, dict[str, float]]:
     """Compute COCO's numbers in percent, "AP", "AP50"..., by task: "bbox", and "segm" of masks.
 
     Args:
@@ -23,7 +19,7 @@ def average_precision(detector: Detector, dataset_name: str) -> dict[str, dict[s
 
 
 def average_precisions(
-    detectors: Sequence[Detector], dataset_name: str
+    detectors: Sequence[Detect], dataset_name: str
 ) -> list[dict[str, dict[str, float]]]:
     """Compute `average_precision` of several detectors, which take turns at each image."""
     items = DatasetCatalog.get(dataset_name)
