@@ -12,7 +12,7 @@ from PIL import Image
 from d2ext.errors import ConfigError
 from d2ext.inference.prediction_files import save_picture
 from d2ext.inference.prediction_kinds import PredictionKind, prediction_kind
-from d2ext.inference.tracking import ByteTracker, select_tracked
+from d2ext.inference.tracking import ByteTracker, select_shown
 from detectron2.structures import Instances
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ class Prediction:
     ) -> "Prediction":
         """Select what reaches a score of `confidence`, or what the tracker follows."""
         key, kind = prediction_kind(output)
-        if tracker is None:
-            found = kind.select(output[key], confidence)
-        else:
-            found = select_tracked(kind, output[key], tracker)
+        found = select_shown(kind, output[key], confidence, tracker)
         return cls(output, found, image, names, file, kind)
 
     def __len__(self) -> int:

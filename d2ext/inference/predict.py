@@ -24,7 +24,7 @@ from d2ext.inference.reading import (
     same_size_batches,
 )
 from d2ext.inference.timing import Stopwatch
-from d2ext.inference.tracking import ByteTracker, frame_order, select_tracked
+from d2ext.inference.tracking import RATE, ByteTracker, frame_order, select_shown
 from d2ext.inference.video import SUFFIXES, open_video, write_video
 from d2ext.inference.writers import Writer, build_writers
 
@@ -81,7 +81,7 @@ class Job:
         self.images: dict[Path, dict[str, Any]] = {}
         self.videos: dict[Path, dict[str, Any]] = {}
         self.failed: dict[Path, str] = {}  # messages
-        self.trackers: dict[Path, ByteTracker] = {}  # of folders of frames
+        self.trackers: dict[Path, ByteTracker | None] = {}  # of folders of frames
 
     def run(self, inputs: dict[Path, PurePath]) -> None:
         """Predict on every file; `inputs` as returned by `find_inputs`.
@@ -278,15 +278,12 @@ class Job:
 
     def _folder_tracker(self, file: Path) -> ByteTracker | None:
         """Return the tracker of the images of a file's folder."""
-        if not self.options.track:
-            return None
-        return self.trackers.setdefault(file.parent, ByteTracker(self.options.confidence))
+        return self.trackers.setdefault(file.parent, self.new_tracker(RATE))
 
     def _select(self, output: dict[str, Any], tracker: ByteTracker | None) -> Prediction:
         key, kind = prediction_kind(output)
-        if tracker is not None:
-            return Prediction(kind, select_tracked(kind, output[key], tracker))
-        return Prediction(kind, kind.select(output[key], self.options.confidence))
+        found = select_shown(kind, output[key], self.options.confidence, tracker)
+        return Prediction(kind, found)
 
     def _draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
         return prediction.kind.draw(image, prediction.found, self._names(prediction))

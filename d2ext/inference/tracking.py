@@ -142,15 +142,22 @@ class ByteTracker:
                 numbers[indices[column]] = tracks[row].number
 
 
-def select_tracked(kind: PredictionKind, output: Any, tracker: ByteTracker) -> Instances:
-    """Select the detections of a frame that belong to a track, with "track_ids" (N,) int64.
+def select_shown(
+    kind: PredictionKind, output: Any, confidence: float, tracker: ByteTracker | None
+) -> Instances:
+    """Select what reaches a score; with a tracker, what belongs to a track.
 
     Args:
         kind: of the entry of the model's output that is shown.
-        output: the entry for the next frame.
+        output: the entry; with a tracker, that of the next frame.
+        confidence: minimum score, 0 to 1; a tracker has its own.
+    Returns:
+        The selected, with a tracker also "track_ids" (N,) int64.
     Raises:
-        ConfigError: the model labels pixels and finds no objects.
+        ConfigError: there is a tracker, but the model labels pixels and finds no objects.
     """
+    if tracker is None:
+        return kind.select(output, confidence)
     if kind.labels_pixels:
         raise ConfigError("--track: the model labels pixels; it finds no objects to track.")
     found = kind.select(output, min(LOW_SCORE, tracker.confidence))
