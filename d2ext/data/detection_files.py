@@ -61,8 +61,7 @@ def _mask_problem(mask: Any, size: tuple[int, int] | None) -> str:
         return "a mask that is no run lengths"
     if size is not None and tuple(given) != size:
         return f"a mask of {given[1]} x {given[0]} pixels in an image of {size[1]} x {size[0]}"
-    counts = mask.get("counts")
-    return broken_run_lengths({"counts": counts}, given[1], given[0])
+    return broken_run_lengths(mask, given[1], given[0])
 
 
 def _are_finite(values: list[Any]) -> bool:
