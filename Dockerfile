@@ -2,8 +2,8 @@
 #
 #   docker build -t d2ext .
 #   docker run --rm d2ext
-#   docker run --rm --gpus all --ipc=host -v "$PWD:/work" d2ext \
-#       d2ext-train --train /work/my/data --output /work/run
+#   docker run --rm --gpus all --ipc=host -v "$PWD:/data" d2ext \
+#       d2ext-train --train /data/mine --output /data/run
 #
 # Operators are compiled for the CPU, for which the compiler is here. For CUDA kernels give an image
 # with Python and nvcc: --build-arg BASE=...
