@@ -163,6 +163,14 @@ def test_a_semantic_head_has_as_many_classes_as_the_masks():
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 5
 
 
+def test_a_semantic_fpn_on_a_cpu_predicts_at_larger_sizes_than_it_learns_at():
+    cfg = load_config("configs/semantic_fpn_regnetx200m.yaml")
+    resolve_auto(cfg, stats(36, 800, 640), CPU)
+    assert (cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST) == ((256,), 384)
+    assert (cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TEST) == (427, 640)
+    assert cfg.TEST.AUG.MIN_SIZES == (320, 448)
+
+
 def test_a_registered_rule_reads_the_values_of_keys_registered_earlier(tmp_path, monkeypatch):
     monkeypatch.setattr("d2ext.engine.auto._RULES", deepcopy(_RULES))
     register_auto("SOLVER.MOMENTUM", lambda cfg, stats, machine: cfg.INPUT.MAX_SIZE_TRAIN / 1000)
