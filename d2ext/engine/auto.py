@@ -235,8 +235,14 @@ def _test_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
 
 
 def _tta_sides(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int, ...]:
-    """Derive the sizes of test-time augmentation: a sixth below and above the test size."""
-    return tuple(max(32, 32 * round(cfg.INPUT.MIN_SIZE_TEST * k / 6 / 32)) for k in (5, 7))
+    """Derive the sizes of test-time augmentation: the test size, on which mirror images follow.
+
+    A semantic FPN gets a sixth less and a sixth more.
+    """
+    side = cfg.INPUT.MIN_SIZE_TEST
+    if not _is_semantic(cfg):
+        return (side,)
+    return tuple(max(32, 32 * round(side * share / 6 / 32)) for share in (5, 7))
 
 
 def _max_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:

@@ -171,6 +171,11 @@ def test_a_semantic_fpn_on_a_cpu_predicts_at_larger_sizes_than_it_learns_at():
     assert cfg.TEST.AUG.MIN_SIZES == (320, 448)
 
 
+def test_test_time_augmentation_of_a_detector_mirrors_at_its_test_size(cfg):
+    resolve_auto(cfg, stats(100, 640, 480), CPU)
+    assert cfg.TEST.AUG.MIN_SIZES == (cfg.INPUT.MIN_SIZE_TEST,)
+
+
 def test_a_registered_rule_reads_the_values_of_keys_registered_earlier(tmp_path, monkeypatch):
     monkeypatch.setattr("d2ext.engine.auto._RULES", deepcopy(_RULES))
     register_auto("SOLVER.MOMENTUM", lambda cfg, stats, machine: cfg.INPUT.MAX_SIZE_TRAIN / 1000)
