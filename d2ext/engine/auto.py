@@ -199,7 +199,7 @@ def _param_groups(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[d
 
 
 def _short_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Derive the training size, a multiple of 32, from the median short side of the images.
+    """Derive the test size, a multiple of 32, from the median short side of the images.
 
     A GPU gets 1.5 times the native size, at most 800. A CPU gets 0.8 times of it, at most 256,
     unless more than a quarter of the objects would then be smaller than 16 pixels. Images below 384
@@ -222,18 +222,6 @@ def _min_size_train(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tupl
     return tuple(range(32 * round(0.6 * side / 32), side + 1, 32))
 
 
-def _test_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Derive the test size: the training size, half as much again for a semantic FPN on a CPU.
-
-    Few small scenes teach which classes lie where; their borders are found in larger images.
-    """
-    side = _short_side(cfg, stats, machine)
-    if machine.device == "cuda" or not _is_semantic(cfg):
-        return side
-    native = 32 * round(float(np.median(stats.image_sizes.min(axis=1))) / 32)
-    return max(side, min(32 * round(1.5 * side / 32), native))
-
-
 def _tta_sides(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int, ...]:
     """Derive the sizes of test-time augmentation: the test size, on which mirror images follow.
 
@@ -248,11 +236,6 @@ def _tta_sides(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int
 def _max_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     """Derive the long side: five thirds of the short side, the ratio of 1333 to 800."""
     return math.ceil(_short_side(cfg, stats, machine) * 5 / 3)
-
-
-def _max_size_test(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Derive the long side of the test size in the same ratio."""
-    return math.ceil(_test_side(cfg, stats, machine) * 5 / 3)
 
 
 def _anchor_sizes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[list[int]]:
@@ -386,8 +369,8 @@ register_auto("MODEL.TIMM.FREEZE_DEPTHWISE", _freeze_backbone_parts)
 register_auto("SOLVER.PARAM_GROUPS", _param_groups)
 register_auto("INPUT.MIN_SIZE_TRAIN", _min_size_train)
 register_auto("INPUT.MAX_SIZE_TRAIN", _max_size)
-register_auto("INPUT.MIN_SIZE_TEST", _test_side)
-register_auto("INPUT.MAX_SIZE_TEST", _max_size_test)
+register_auto("INPUT.MIN_SIZE_TEST", _short_side)
+register_auto("INPUT.MAX_SIZE_TEST", _max_size)
 register_auto("TEST.AUG.MIN_SIZES", _tta_sides)
 register_auto("INPUT.MASK_FORMAT", _mask_format)
 register_auto("MODEL.SEM_SEG_HEAD.NUM_CLASSES", _pixel_classes)

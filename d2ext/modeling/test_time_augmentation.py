@@ -3,7 +3,7 @@
 Objects are merged by NMS, scores of semantic masks by their mean.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from typing import Any
@@ -23,6 +23,7 @@ from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, Instances, RotatedBoxes
 
 Item = dict[str, Any]
+Flip = str  # letters of the axes that are mirrored: h, v
 _TOUCH = 1.0  # pixels; a box that ends closer than this to a cut was cut itself
 
 
@@ -37,17 +38,24 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
         return model
     if cfg.MODEL.KEYPOINT_ON:
         raise ConfigError("TEST.AUG and TEST.SLICE_SIZE merge boxes and masks, not keypoints.")
-    many = cfg.TEST.AUG
     return TestTimeAugmentation(
         model,
         resizes=_resizes(cfg),
-        mirrored=many.ENABLED and many.FLIP,
+        flips=_flips(cfg),
         slice_size=size,
         slice_overlap=overlap,
         image_format=cfg.INPUT.FORMAT,
         nms_thresh=cfg.TEST.AUG.NMS_THRESH,
         max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
     )
+
+
+def _flips(cfg: CfgNode) -> list[Flip]:
+    """Return the mirrorings of each view: those that the model has learned from."""
+    if not cfg.TEST.AUG.ENABLED or not cfg.TEST.AUG.FLIP:
+        return [""]
+    semantic = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
+    return ["", "h", "v", "hv"] if semantic and cfg.INPUT.VERTICAL_FLIP > 0 else ["", "h"]
 
 
 def _resizes(cfg: CfgNode) -> list[T.Augmentation]:
@@ -68,7 +76,8 @@ class TestTimeAugmentation(nn.Module):
         model: in Detectron2's format: a detector, with `pred_boxes` (axis-aligned or rotated),
             `scores`, `pred_classes` and optionally `pred_masks`, or one of semantic masks.
         resizes: sizes of each view.
-        mirrored: add horizontally mirrored views.
+        flips: the mirrorings of each view: "" for none, "h" horizontal, "v" vertical, "hv" both;
+            views that are mirrored vertically are for semantic masks.
         slice_size: side of a slice in pixels; 0 for no slices.
         slice_overlap: see `slices_of`.
         image_format: "RGB" or "BGR", as the model takes it.
@@ -81,7 +90,7 @@ class TestTimeAugmentation(nn.Module):
         model: nn.Module,
         *,
         resizes: list[T.Augmentation],
-        mirrored: bool,
+        flips: Sequence[Flip],
         slice_size: int,
         slice_overlap: float,
         image_format: str,
@@ -90,7 +99,7 @@ class TestTimeAugmentation(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.resizes = model, resizes
-        self.flips = (False, True) if mirrored else (False,)
+        self.flips = flips
         self.slice_size, self.slice_overlap = slice_size, slice_overlap
         self.image_format = image_format
         self.nms_thresh, self.max_detections = nms_thresh, max_detections
@@ -131,19 +140,19 @@ class TestTimeAugmentation(nn.Module):
         )
 
     def _in_view(
-        self, image: np.ndarray, region: Region, resize: T.Augmentation, flip: bool
+        self, image: np.ndarray, region: Region, resize: T.Augmentation, flip: Flip
     ) -> Item:
         """Return the model's output for a region, mirrored where the region was."""
         x0, y0, x1, y1 = region
         part = image[y0:y1, x0:x1]
-        part = np.ascontiguousarray(part[:, ::-1] if flip else part)
+        part = np.ascontiguousarray(np.flip(part, tuple("vh".index(axis) for axis in flip)))
         pixels = resize.get_transform(part).apply_image(part)
         tensor = torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         (output,) = self.model([{"image": tensor, "height": y1 - y0, "width": x1 - x0}])
         return output
 
     @staticmethod
-    def _found(output: Item, region: Region, image_size: tuple[int, int], flip: bool) -> "_Found":
+    def _found(output: Item, region: Region, image_size: tuple[int, int], flip: Flip) -> "_Found":
         found = _Found(output["instances"], region, image_size)
         return (found.mirrored() if flip else found).without_cut()
 
@@ -234,18 +243,18 @@ def _masks(views: list[_Found], keep: Tensor) -> Tensor:
 
 
 def _mean_scores(
-    views: Iterable[tuple[Region, bool, Tensor]], image_size: tuple[int, int]
+    views: Iterable[tuple[Region, Flip, Tensor]], image_size: tuple[int, int]
 ) -> Tensor:
     """Return the mean of class scores, (C, H, W), over the views of each pixel.
 
     Args:
-        views: region, mirrored or not, and the (C, h, w) scores of the region's pixels.
+        views: region, mirroring, and the (C, h, w) scores of the region's pixels.
     """
     total, count = torch.zeros(()), torch.zeros(image_size)
-    for (x0, y0, x1, y1), mirrored, scores in views:
+    for (x0, y0, x1, y1), flip, scores in views:
         if total.dim() == 0:
             total = scores.new_zeros((len(scores), *image_size), dtype=torch.float32)
             count = count.to(scores.device)
-        total[:, y0:y1, x0:x1] += scores.flip(-1) if mirrored else scores
+        total[:, y0:y1, x0:x1] += scores.flip([" vh".index(axis) for axis in flip])
         count[y0:y1, x0:x1] += 1
     return total / count

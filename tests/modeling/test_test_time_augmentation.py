@@ -69,6 +69,9 @@ SLICED = ["TEST.SLICE_SIZE", 100, "TEST.SLICE_OVERLAP", 0.3]
 MIRRORED = ["TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", (100, 200), "TEST.AUG.MAX_SIZE", 999]
 
 
+SEMANTIC = ["MODEL.META_ARCHITECTURE", "SemanticSegmentor"]
+
+
 def boxes_of(output):
     return sorted(output[0]["instances"].pred_boxes.tensor.round().int().tolist())
 
@@ -172,7 +175,12 @@ class ScoresBrightness(nn.Module):
 
 @pytest.mark.parametrize(
     ("options", "calls"),
-    [(MIRRORED, 4), (SLICED, 13), ([*MIRRORED, "TEST.AUG.FLIP", False], 2)],
+    [
+        (MIRRORED, 4),
+        (SLICED, 13),
+        ([*MIRRORED, "TEST.AUG.FLIP", False], 2),
+        ([*MIRRORED, *SEMANTIC, "INPUT.VERTICAL_FLIP", 0.5], 8),
+    ],
 )
 def test_scores_of_semantic_masks_are_averaged_where_they_belong(tmp_path, options, calls):
     model = ScoresBrightness()
