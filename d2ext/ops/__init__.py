@@ -6,6 +6,7 @@ device, otherwise the plain PyTorch of `d2ext.ops.reference`.
 
 from d2ext.ops.box_iou_rotated import box_iou_rotated, matched_iou_rotated
 from d2ext.ops.deform_conv2d import deform_conv2d
+from d2ext.ops.depthwise_conv2d import depthwise_conv2d, has_compiled_depthwise_conv2d
 from d2ext.ops.extension import load_extension
 from d2ext.ops.flat_read import flat_read
 from d2ext.ops.ms_deform_attn import ms_deform_attn
@@ -19,7 +20,9 @@ __all__ = [
     "batched_nms_rotated",
     "box_iou_rotated",
     "deform_conv2d",
+    "depthwise_conv2d",
     "flat_read",
+    "has_compiled_depthwise_conv2d",
     "matched_iou_rotated",
     "ms_deform_attn",
     "nms_rotated",
