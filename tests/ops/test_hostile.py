@@ -149,7 +149,15 @@ WRONG: dict[str, Callable[[], object]] = {
         some_maps(), some_offset(), some_weight(), None, None, [0, 0], [0, 0], [1, 1]
     ),
     "deform_conv2d_backward: gradient": lambda: OPS.deform_conv2d_backward(
-        torch.zeros(1, 2, 1, 1), some_maps(), some_offset(), some_weight(), None, *UNIT
+        torch.zeros(1, 2, 1, 1),
+        some_maps(),
+        some_offset(),
+        some_weight(),
+        None,
+        *UNIT,
+        True,
+        True,
+        True,
     ),
     "depthwise_conv2d: channels": lambda: OPS.depthwise_conv2d(
         some_maps(), torch.zeros(3, 1, 3, 3), None, *UNIT_PADDED
