@@ -118,15 +118,16 @@ struct Gradients {
   FourTensors like(
       const Tensor& input, const Tensor& offset, const Tensor& weight,
       const std::optional<Tensor>& mask, const Needs& needs) const {
-    const Tensor none = torch::stable::new_empty(input, {0});
+    // Each its own: the outputs of an operator must not share memory.
+    const auto none = [&] { return torch::stable::new_empty(input, {0}); };
     const auto as = [](const Tensor& sums, const Tensor& like) {
       return torch::stable::to(sums, like.scalar_type());
     };
     return {
-        needs.input ? channels_first(as(pixels, input)) : none,
-        needs.positions ? as(offsets, offset) : none,
-        needs.weight ? torch::stable::contiguous(as(kernels, weight)) : none,
-        needs.positions && mask ? as(masks, *mask) : none};
+        needs.input ? channels_first(as(pixels, input)) : none(),
+        needs.positions ? as(offsets, offset) : none(),
+        needs.weight ? torch::stable::contiguous(as(kernels, weight)) : none(),
+        needs.positions && mask ? as(masks, *mask) : none()};
   }
 };
 
