@@ -1,4 +1,4 @@
-"""Tables of the package: YAML files that lie beside the code that reads them."""
+"""Tables of the package: YAML files next to the code that reads them."""
 
 from pathlib import Path
 from typing import Any

@@ -2,8 +2,8 @@
 
 Images are alike if they pass two tests. The first is a difference hash: of an 8 x 9 grey picture,
 64 bits say whether each pixel is brighter than its left neighbour; at most seven bits may differ.
-It survives scaling, JPEG and changes of brightness. The second tells true pairs from accidents: the
-correlation of the 16 x 16 pictures, at least 0.9. Mirrored and rotated pictures are not found.
+It survives scaling, JPEG and changes of brightness. The second separates true pairs from accidents:
+the correlation of the 16 x 16 pictures, at least 0.9. Mirrored and rotated pictures are not found.
 
 Pairs are found by multi-index hashing (Norouzi et al., CVPR 2012): with at most seven of 64 bits
 different, at least one of the hash's four 16-bit words differs in at most one bit.

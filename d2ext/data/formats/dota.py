@@ -1,4 +1,4 @@
-"""DOTA: a text file an image, with lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult` in pixels."""
+"""DOTA: one text file per image, with lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult` in pixels."""
 
 from pathlib import Path
 

@@ -36,7 +36,7 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 @dataclass(frozen=True)
 class LabelFolder:
-    """A split's folder with one label file an image, and where the images may be."""
+    """A split's folder with one label file per image, and where the images may be."""
 
     path: Path
     split: str
@@ -47,7 +47,7 @@ class LabelFolder:
 def split_of(name: str) -> str:
     """Return the split that a name stands for: "valid" -> "val", "train2017" -> "train".
 
-    "" where it tells of none or of several ("trainval").
+    "" where it names none or several ("trainval").
     """
     found = {_ALIASES[word] for word in _WORD.findall(name.lower())}
     return found.pop() if len(found) == 1 else ""

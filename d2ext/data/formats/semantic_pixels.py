@@ -1,4 +1,4 @@
-"""What stands in the pixels of semantic masks, and copies of masks that hold class indices."""
+"""Pixel values of semantic masks, and copies of masks that hold class indices."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from d2ext.data.issues import reading_issue
 from d2ext.files import cache_folder
 
 IGNORE = 255
-MOST = 254  # classes that 8 bits can tell apart, beside "no class"
+MOST = 254  # classes that 8 bits can encode, in addition to "no class"
 _VERSION = 1  # of the masks in the cache
 _THREADS = 4
 _CHANNELS = ("LA", "RGB", "RGBA", "CMYK")  # Pillow's modes of several channels
@@ -31,7 +31,7 @@ class Reading:
     Args:
         classes: names.
         values: that of each class in the masks: grey, or 0xRRGGBB.
-        coloured: whether they are colours.
+        coloured: they are colours.
         cut: grey values from here on are the second of two classes; 0: values are exact.
     """
 
@@ -57,7 +57,7 @@ def use_indices(dataset: DatasetSplit, reading: Reading, copy: bool) -> None:
     Args:
         dataset: its masks can be read.
         reading: what their values mean.
-        copy: whether they cannot be used as they are, whatever their values.
+        copy: they cannot be used as they are, whatever their values.
     """
     table = reading.table(dataset.ignore_label)
     files = [Path(image["sem_seg_file_name"]) for image in dataset.images]

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file an image, with `ImageSets/Main` for the splits, or a folder of files.
+"""Pascal VOC: one XML file per image, with `ImageSets/Main` for the splits, or a folder of files.
 
 Two pixel conventions are in use, and nothing in a file says which one it has. VOC counts pixels
 from 1 and names the first and the last of a box: its left edge is xmin - 1, its right edge xmax.
@@ -210,13 +210,13 @@ def _listed(root: Path, annotations: Path, images: Path | None) -> dict[str, Voc
 
 def _whole(folder: Path, images: Path | None, root: Path, listing: Path | None = None) -> VocSplit:
     split = split_of(listing.stem if listing else folder.name)
-    # The other splits, too, tell which pixel convention the data set has.
+    # The other splits, too, show which pixel convention the data set has.
     siblings = tuple(p for p in folders_in(root) if _has_xml(p)) or (folder,)
     return VocSplit(folder, split, listing, _image_folders(folder, images), siblings)
 
 
 def _image_folders(annotations: Path, images: Path | None) -> tuple[Path, ...]:
-    """Where images of XML files are looked for; those of the same split stand first."""
+    """Return where images of XML files are looked for; those of the same split come first."""
     if images is not None:
         same = [p for p in folders_in(images) if p.name == annotations.name]
         return (*same, images)

@@ -1,10 +1,10 @@
 """YOLO: a text file of normalised labels for each image, and a `data.yaml` that names the splits.
 
-Darknet's `obj.data` stands for the yaml.
+Darknet's `obj.data` replaces the yaml.
 
 A label is `class cx cy w h`, `class x1 y1 x2 y2 ...` (a polygon, or the four corners of an oriented
 box where every label of the data set has exactly four) or, where `kpt_shape` is given, a box and
-keypoints. Labels of `images/a.jpg` stand in `labels/a.txt`, or beside the image.
+keypoints. Labels of `images/a.jpg` are in `labels/a.txt`, or next to the image.
 """
 
 import re
@@ -163,7 +163,7 @@ def _point_names(given: Any, count: int) -> list[str]:
 
 
 def label_file(image: Path) -> Path:
-    """Where the labels of an image stand: its last folder `images` becomes `labels`.
+    """Return the label file of an image: its last folder `images` becomes `labels`.
 
     Some tools write p1.jpg.txt for p1.jpg, which is no other image's.
     """
@@ -237,7 +237,7 @@ def _read_yaml(file: Path, strict: bool) -> dict[str, Any]:
 
 
 def _has_labels(folder: Path) -> bool:
-    """Whether `folder` is one split: images/ and labels/ in it, or texts beside images."""
+    """Return true if `folder` is one split: images/ and labels/, or texts next to images."""
     images = child(folder, "images")
     if images is not None and not split_folders(images):
         return _is_txt(label_folder(images))

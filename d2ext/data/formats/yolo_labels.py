@@ -27,7 +27,7 @@ def read_labels(
 
     Args:
         dataset: without images yet.
-        files: each image and where its labels would stand.
+        files: each image and the path of its label file, which need not exist.
         kpt_shape: of the yaml file: number of keypoints and of numbers for each.
         others: label files of the other splits, which decide with these what four corners are.
     Raises:
