@@ -1,5 +1,6 @@
 """`DatasetSplit`: one split of a data set of any format in memory, as Detectron2's dicts."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -187,3 +188,8 @@ _ANNOTATED = {
     "semantic": "semantic masks",
     "panoptic": "panoptic masks",
 }
+
+
+def image_root(images: Sequence[Item]) -> str:
+    """Return the innermost folder that all images are in or below."""
+    return os.path.commonpath({os.path.dirname(image["file_name"]) for image in images})
