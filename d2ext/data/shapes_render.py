@@ -63,12 +63,12 @@ class Stream:
         self._bits = np.random.PCG64(np.random.SeedSequence(seed))
 
     def array(self, size: int, below: int) -> NDArray[np.int64]:
-        """(size,) integers of 0 to `below` - 1; the bias of at most `below` / 2^32 is accepted."""
+        """Draw (size,) integers of 0 to `below` - 1, with a bias of at most `below` / 2^32."""
         raw = self._bits.random_raw(size) >> np.uint64(32)
         return ((raw * np.uint64(below)) >> np.uint64(32)).astype(np.int64)
 
     def between(self, least: int, most: int) -> int:
-        """One integer of `least` to `most`, both included."""
+        """Draw one integer of `least` to `most`, both included."""
         return least + int(self.array(1, most - least + 1)[0])
 
     def chance(self, percent: int) -> bool:
@@ -116,7 +116,7 @@ def render(*seed: int) -> tuple[Image, list[dict[str, Any]]]:
 
 
 def _background(stream: Stream) -> NDArray[np.int64]:
-    """Colours of a 4x4 grid blended into each other, with stripes on top; (H, W, 3)."""
+    """Draw colours of a 4x4 grid blended into each other, with stripes on top; (H, W, 3)."""
     height, width = stream.between(*HEIGHTS), stream.between(*WIDTHS)
     grid = 40 + stream.array(4 * 4 * 3, 160).reshape(4, 4, 3)
     rows = _blend(grid, height, axis=0)
@@ -128,7 +128,7 @@ def _background(stream: Stream) -> NDArray[np.int64]:
 
 
 def _blend(values: NDArray[np.int64], length: int, axis: int) -> NDArray[np.int64]:
-    """`values` stretched to `length` along `axis` by linear interpolation in integers."""
+    """Stretch `values` to `length` along `axis` by linear interpolation in integers."""
     last = values.shape[axis] - 1
     at = np.arange(length) * last * 256 // length
     left, weight = at // 256, at % 256
@@ -188,7 +188,7 @@ def _shape_at(canvas: _Canvas, label: int, radius: int, centre: tuple[int, int])
 
 
 def _fits(canvas: _Canvas, new: _Shape, may_overlap: bool) -> bool:
-    """Whether every object would stay in sight, and no crowd would be touched."""
+    """Return true if every object would stay in sight, and no crowd would be touched."""
     for old in canvas.shapes:
         hidden = old.mask & new.mask
         if not hidden.any():
@@ -236,7 +236,7 @@ def _add_crowd(canvas: _Canvas) -> None:
 
 
 def _annotation(shape: _Shape) -> dict[str, Any]:
-    """COCO's fields; the box is the tightest one around the pixels in sight."""
+    """Return COCO's fields; the box is the tightest one around the pixels in sight."""
     rows, columns = np.flatnonzero(shape.mask.any(1)), np.flatnonzero(shape.mask.any(0))
     x, y = int(columns[0]), int(rows[0])
     return {
@@ -258,7 +258,7 @@ def _rle(mask: Mask) -> dict[str, Any]:
 
 
 def _polar(*radii: int, corners: int) -> Points:
-    """`corners` points around the origin, at `radii` in turn; in _ONE."""
+    """Return `corners` points around the origin, at `radii` in turn; in _ONE."""
     at = np.arange(corners) * _TURN // corners
     radius = np.resize(np.array(radii, dtype=np.int64), corners)
     return np.stack([_COS[at] * radius, _SIN[at] * radius], axis=1) // _ONE
@@ -284,7 +284,7 @@ _OUTLINES: dict[str, Points] = {
 
 
 def _place(outline: Points, radius: int, squash: int, turn: int, centre: tuple[int, int]) -> Points:
-    """`outline` made `radius` pixels large, squashed along its y axis, turned and moved."""
+    """Scale `outline` to `radius` pixels, squash it along its y axis, turn and move it."""
     x, y = outline[:, 0] * radius * _SUB // _ONE, outline[:, 1] * radius * _SUB // _ONE
     y = y * squash // 100
     turned_x = (x * _COS[turn] - y * _SIN[turn]) // _ONE + centre[0] * _SUB
@@ -293,7 +293,7 @@ def _place(outline: Points, radius: int, squash: int, turn: int, centre: tuple[i
 
 
 def _area(outline: Points) -> int:
-    """Pixels inside a polygon, by the shoelace formula."""
+    """Compute the area of a polygon in pixels, by the shoelace formula."""
     x, y = outline.T
     return abs(int((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) // (2 * _SUB * _SUB)
 

@@ -117,7 +117,7 @@ def _labels_of(split: Path) -> Path | None:
 
 
 def _is_dota(folder: Path) -> bool:
-    """Whether the first line with content, of the first files, has eight numbers and a class."""
+    """Return true if the first files begin with a line of eight numbers and a class."""
     for file in files_in(folder, ".txt")[:20]:
         head = read_text(file, head=4096).splitlines()
         lines = (line for line in head if line.strip() and not line.lower().startswith(_HEADERS))

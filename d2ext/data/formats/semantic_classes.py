@@ -121,7 +121,7 @@ def _from_table(file: Path) -> ClassList | None:
 
 
 def _from_colours(file: Path) -> ClassList | None:
-    """Lines such as "road:128,64,128::" (CVAT) or "128 64 128 road"."""
+    """Parse lines such as "road:128,64,128::" (CVAT) or "128 64 128 road"."""
     found = []
     for _, line in read_lines(file):
         numbers = [int(n) for n in re.findall(r"\d+", line)[:3]]

@@ -81,7 +81,7 @@ def find(path: Path, images: Path | None) -> dict[str, SemanticSplit]:
 
 
 def mask_pairs(part: SemanticSplit, issues: list[Issue]) -> list[tuple[Path, Path]]:
-    """Images and their masks, by equal names; endings such as `_mask` don't count.
+    """Match images with their masks, by equal names; endings such as `_mask` don't count.
 
     Raises:
         DataError: no image has a mask.
@@ -129,7 +129,7 @@ def _pairs(path: Path, images: Path | None) -> dict[str, tuple[Path, Path]]:
 
 
 def _matched(masks: Path, images: Path) -> dict[str, tuple[Path, Path]]:
-    """Pairs of the splits that both folders have; the two themselves where they have none."""
+    """Pair the splits that both folders have; the two themselves where they have none."""
     ours, theirs = split_folders(masks), split_folders(images)
     both = {split: (theirs[split], ours[split]) for split in ours if split in theirs}
     both = {split: pair for split, pair in both.items() if _holds_masks(pair[1])}

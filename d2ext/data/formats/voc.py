@@ -126,7 +126,7 @@ def load(part: VocSplit) -> DatasetSplit:
 
 @lru_cache(maxsize=8)
 def counts_from_one(folders: tuple[Path, ...]) -> bool:
-    """Whether the XML files of all folders may count pixels from 1, as VOC does."""
+    """Return true if the XML files of all folders may count pixels from 1, as VOC does."""
     for folder in folders:
         for file in files_in(folder, ".xml"):
             content = file.read_bytes()
@@ -329,7 +329,7 @@ def _box(item: ElementTree.Element, from_one: bool) -> tuple[list[float] | None,
 
 
 def _degrees(clockwise: float) -> float:
-    """Radians clockwise to degrees counter-clockwise, from -180 on and below 180."""
+    """Convert radians clockwise to degrees counter-clockwise, from -180 on and below 180."""
     return (180 - math.degrees(clockwise)) % 360 - 180
 
 
