@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from difflib import get_close_matches
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import Conv2dSame, get_same_padding
@@ -19,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.layers import DepthwiseConv2d, is_depthwise, speed_up_depthwise
 from d2ext.model_zoo.fetch import fetch
-from d2ext.model_zoo.timm_models import timm_model
 from d2ext.modeling.backbone.freezing import FreezableStages, configured_freeze_at, stages_to_freeze
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -56,11 +54,7 @@ class TimmBackbone(FreezableStages, Backbone):
         freeze_depthwise: bool = False,
     ) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            near = get_close_matches(name, timm.list_models(), n=5) or ["see timm.list_models()"]
-            raise ConfigError(
-                f"MODEL.TIMM.NAME: timm has no model {name!r}; similar names: {', '.join(near)}."
-            )
+        _check_name(name)
         stages = _create(name, in_channels).feature_info
         index = {f"stride{stride}": i for i, stride in enumerate(stages.reduction())}
         unknown = sorted(set(out_features) - set(index))
@@ -179,8 +173,21 @@ def _count_first(names: Sequence[str], stages: Any, freeze_at: int) -> int:
     return min(i for i, n in enumerate(flat) if n.startswith(coarse[0][0]))
 
 
+# timm and what it imports take a second, which models without it are spared.
+def _check_name(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        near = get_close_matches(name, timm.list_models(), n=5) or ["see timm.list_models()"]
+        raise ConfigError(
+            f"MODEL.TIMM.NAME: timm has no model {name!r}; similar names: {', '.join(near)}."
+        )
+
+
 def _pretrained(name: str) -> dict[str, Any]:
     """Return the options that create a model with timm's weights, downloaded as all others are."""
+    from d2ext.model_zoo.timm_models import timm_model
+
     entry = timm_model(name)
     if entry is None:
         raise WeightsError(
@@ -192,6 +199,8 @@ def _pretrained(name: str) -> dict[str, Any]:
 
 def _create(name: str, in_channels: int, **options: Any) -> Any:
     """Create the model as a feature extractor, for images of any size where it allows that."""
+    import timm
+
     options |= {"features_only": True, "in_chans": in_channels}
     facts = timm.get_pretrained_cfg(name)
     if facts is not None and facts.fixed_input_size:

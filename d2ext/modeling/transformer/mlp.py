@@ -29,7 +29,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(map(nn.Linear, widths[:-1], widths[1:]))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in_channels) -> (..., out_channels)."""
+        """Map (..., in_channels) to (..., out_channels)."""
         for layer in self.layers[:-1]:
             inputs = layer(inputs).relu()
         return self.layers[-1](inputs)
