@@ -15,6 +15,7 @@ from d2ext.ops.nms_rotated import batched_nms_rotated, nms_rotated
 from d2ext.ops.roi_align import roi_align, roi_align_rotated
 from d2ext.ops.rotated_corners import rotated_corners
 from d2ext.ops.sigmoid_focal_loss import sigmoid_focal_loss
+from d2ext.ops.winograd_conv2d import winograd_conv2d
 
 __all__ = [
     "EXTENSION_STATE",
@@ -32,6 +33,7 @@ __all__ = [
     "roi_align_rotated",
     "rotated_corners",
     "sigmoid_focal_loss",
+    "winograd_conv2d",
 ]
 
 # After the imports above, which define the schemas that the compiled kernels are registered to.

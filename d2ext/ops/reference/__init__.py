@@ -35,6 +35,7 @@ from d2ext.ops.reference.sigmoid_focal_loss import (
     sigmoid_focal_loss,
     sigmoid_focal_loss_backward,
 )
+from d2ext.ops.reference.winograd_conv2d import winograd_conv2d, winograd_conv2d_backward
 
 __all__ = [
     "MOST_SAMPLES",
@@ -63,4 +64,6 @@ __all__ = [
     "rotated_corners_backward",
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_backward",
+    "winograd_conv2d",
+    "winograd_conv2d_backward",
 ]
