@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError, WeightsError
-from d2ext.layers import DepthwiseConv2d, is_depthwise, speed_up_depthwise
+from d2ext.layers import is_depthwise
 from d2ext.model_zoo.fetch import fetch
 from d2ext.modeling.backbone.freezing import FreezableStages, configured_freeze_at, stages_to_freeze
+from d2ext.modeling.backbone.timm_layers import replace_slow_layers
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -68,9 +68,7 @@ class TimmBackbone(FreezableStages, Backbone):
         options = _pretrained(name) if pretrained else {}
         self.model = _create(name, in_channels, out_indices=indices, **options)
         self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
-        speed_up_depthwise(
-            self.model, {nn.Conv2d: DepthwiseConv2d, Conv2dSame: DepthwiseConv2dSame}
-        )
+        replace_slow_layers(self.model)
         self.depthwise = any(is_depthwise(module) for module in self.modules())
         first = _count_first(self._names(), stages, freeze_at)
         fixed = self._names(_is_norm) if freeze_norm else []
@@ -109,17 +107,6 @@ class TimmBackbone(FreezableStages, Backbone):
             return [name for name, _ in self.named_parameters()]
         chosen = tuple(f"{name}." for name, module in self.named_modules() if kind(module))
         return [name for name, _ in self.named_parameters() if name.startswith(chosen)]
-
-
-class DepthwiseConv2dSame(DepthwiseConv2d, Conv2dSame):
-    """timm's convolution with TensorFlow's "SAME" padding, with fast gradients on CPUs."""
-
-    def zeros_around(self, input: Tensor) -> tuple[int, int, int, int]:
-        """Return the padding of `input` in pixels, which has the odd one at the right and below."""
-        sizes = zip(input.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
-        vertical, horizontal = (get_same_padding(*axis) for axis in sizes)
-        left, top = horizontal // 2, vertical // 2
-        return left, horizontal - left, top, vertical - top
 
 
 class DepthwiseGradients(TorchFunctionMode):
