@@ -78,7 +78,7 @@ class MultiScaleDeformableAttention(nn.Module):
         heads, samples = self.num_heads, (self.num_levels, self.num_points)
         value = self.value_proj(features)
         if padding_mask is not None:  # after the projection, whose bias is not zero
-            value = value.masked_fill(padding_mask.unsqueeze(-1), 0)
+            value = value.masked_fill_(padding_mask.unsqueeze(-1), 0)
         offsets = self.sampling_offsets(query).unflatten(-1, (heads, *samples, 2))
         # One softmax over the points of all levels together.
         weights = self.attention_weights(query).unflatten(-1, (heads, -1)).softmax(-1)
