@@ -50,8 +50,10 @@ class _DropoutReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, rate: float) -> Tensor:
         ctx.scale = _scale(rate)
-        output = inputs.masked_fill_(_draw_dropped(inputs, rate), 0).relu_().mul_(ctx.scale)
-        ctx.mark_dirty(inputs)
+        # Detached: autograd would copy the whole gradient for a change in place of a view, and
+        # what linear layers return is one.
+        output = inputs.detach()
+        output.masked_fill_(_draw_dropped(inputs, rate), 0).relu_().mul_(ctx.scale)
         ctx.save_for_backward(output)
         return output
 
