@@ -84,3 +84,10 @@ def test_the_order_of_activation_and_dropout_changes_nothing(activation):
     torch.manual_seed(1)
     hidden = part.dropout(part.activation(part.linear1(inputs)))
     torch.testing.assert_close(found, part.dropout(part.linear2(hidden)))
+
+
+def test_training_compiles_without_graph_breaks():
+    part = FeedForward(8, 64, 0.3)
+    inputs = torch.randn(5, 8, requires_grad=True)
+    torch.compile(part, backend="eager", fullgraph=True)(inputs).sum().backward()
+    assert inputs.grad is not None
