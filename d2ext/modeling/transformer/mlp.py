@@ -58,8 +58,7 @@ class FeedForward(nn.Module):
         """(..., channels) -> (..., channels)."""
         hidden = self.linear1(inputs)
         if isinstance(self.activation, nn.ReLU):
-            # The same as the other way round, but only one of the two results is kept.
-            hidden = self.activation(self.dropout(hidden))
+            hidden = self.dropout.then_relu(hidden)
         else:
             hidden = self.dropout(self.activation(hidden))
         return self.dropout(self.linear2(hidden))
