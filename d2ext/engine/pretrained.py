@@ -22,7 +22,12 @@ _SWINS = {
     (96, 18): "swin_small_patch4_window7_224",
     (128, 18): "swin_base_patch4_window7_224",
 }
-_RESNETS = {50: "msra_r50", 101: "msra_r101"}
+# ImageNet weights of ResNet by depth and STRIDE_IN_1X1: MSRA's and torchvision's.
+_RESNETS = {
+    (50, True): "msra_r50",
+    (101, True): "msra_r101",
+    (50, False): "detectron2_torchvision_r50",
+}
 
 
 def choose_weights(cfg: CfgNode, *, download: bool) -> Reasoned:
@@ -107,16 +112,16 @@ def _backbone_weights(cfg: CfgNode) -> Iterator[ModelEntry]:
     elif bottom_up == "SwinTransformer":
         found = find_model(_SWINS.get((model.SWIN.EMBED_DIM, model.SWIN.DEPTHS[2]), ""))
     elif "resnet" in bottom_up and _is_plain(cfg):
-        found = find_model(_RESNETS.get(model.RESNETS.DEPTH, ""))
+        resnets = model.RESNETS
+        found = find_model(_RESNETS.get((resnets.DEPTH, resnets.STRIDE_IN_1X1), ""))
     else:
         found = None
     yield from [found] if found else []
 
 
 def _is_plain(cfg: CfgNode) -> bool:
-    """Return true for a ResNet as MSRA published it: strides in the 1x1 convolutions."""
-    resnets = cfg.MODEL.RESNETS
-    return resnets.NUM_GROUPS == 1 and resnets.STRIDE_IN_1X1 and resnets.NORM == "FrozenBN"
+    """Return true for a ResNet of ungrouped convolutions and frozen norms."""
+    return cfg.MODEL.RESNETS.NUM_GROUPS == 1 and cfg.MODEL.RESNETS.NORM == "FrozenBN"
 
 
 def _bottom_up(cfg: CfgNode) -> str:
