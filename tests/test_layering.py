@@ -12,6 +12,7 @@ RUNTIME = ROOT / "d2ext" / "runtime"
 # A package may import packages of lower rank and its own modules, never one of equal rank.
 RANKS = {
     "ops": 0,
+    "tables": 0,
     "text": 0,
     "processes": 0,
     "errors": 1,

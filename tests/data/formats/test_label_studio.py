@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.formats import load_split
 from d2ext.data.formats.corners import corners_of
-from d2ext.data.formats.label_studio import decode_runs
+from d2ext.data.formats.label_studio_runs import decode_runs
 from d2ext.errors import DataError
 from tests.helpers.dataset_folders import save_image, write
 
