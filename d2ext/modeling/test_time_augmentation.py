@@ -51,11 +51,11 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
 
 
 def _flips(cfg: CfgNode) -> list[Flip]:
-    """Return the mirrorings of each view: those that the model has learned from."""
-    if not cfg.TEST.AUG.ENABLED or not cfg.TEST.AUG.FLIP:
+    """Return the mirrorings of each view."""
+    many = cfg.TEST.AUG
+    if not many.ENABLED or not many.FLIP:
         return [""]
-    semantic = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
-    return ["", "h", "v", "hv"] if semantic and cfg.INPUT.VERTICAL_FLIP > 0 else ["", "h"]
+    return ["", "h", "v", "hv"] if many.VERTICAL_FLIP else ["", "h"]
 
 
 def _resizes(cfg: CfgNode) -> list[T.Augmentation]:
@@ -122,6 +122,8 @@ class TestTimeAugmentation(nn.Module):
         places = [(region, flip) for region, _, flip in views]
         seen = zip(places, chain([first], outputs), strict=True)
         if "instances" in first:
+            if "v" in self.flips:
+                raise ConfigError("TEST.AUG.VERTICAL_FLIP is for models of semantic masks.")
             found = [self._found(output, region, size, flip) for (region, flip), output in seen]
             return {"instances": self._merged(found)}
         if "sem_seg" in first:

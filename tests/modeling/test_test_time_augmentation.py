@@ -69,9 +69,6 @@ SLICED = ["TEST.SLICE_SIZE", 100, "TEST.SLICE_OVERLAP", 0.3]
 MIRRORED = ["TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", (100, 200), "TEST.AUG.MAX_SIZE", 999]
 
 
-SEMANTIC = ["MODEL.META_ARCHITECTURE", "SemanticSegmentor"]
-
-
 def boxes_of(output):
     return sorted(output[0]["instances"].pred_boxes.tensor.round().int().tolist())
 
@@ -148,6 +145,11 @@ def test_images_without_a_file_are_taken_as_they_are(tmp_path):
 def test_what_cannot_be_merged_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="not keypoints"):
         with_tta(config(*SLICED, "MODEL.KEYPOINT_ON", True), FindsBrightRectangles())
+    upside_down = with_tta(
+        config(*MIRRORED, "TEST.AUG.VERTICAL_FLIP", True), FindsBrightRectangles()
+    )
+    with pytest.raises(ConfigError, match="models of semantic masks"):
+        upside_down([item(tmp_path)])
     segments = with_tta(config(*SLICED), SaysSegments())
     with pytest.raises(ConfigError, match="objects or semantic masks"):
         segments([item(tmp_path)])
@@ -179,7 +181,7 @@ class ScoresBrightness(nn.Module):
         (MIRRORED, 4),
         (SLICED, 13),
         ([*MIRRORED, "TEST.AUG.FLIP", False], 2),
-        ([*MIRRORED, *SEMANTIC, "INPUT.VERTICAL_FLIP", 0.5], 8),
+        ([*MIRRORED, "TEST.AUG.VERTICAL_FLIP", True], 8),
     ],
 )
 def test_scores_of_semantic_masks_are_averaged_where_they_belong(tmp_path, options, calls):
