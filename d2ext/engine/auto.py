@@ -172,7 +172,8 @@ def _freeze_at(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
 def _freeze_backbone_parts(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
     """Freeze norms and depthwise convolutions of pretrained weights on a CPU.
 
-    There, their gradients take more than half of the backbone's time.
+    There, their gradients take much of the backbone's time, as far as d2ext's operators are not
+    compiled: see the table in docs/operators.md.
     """
     return _is_short(cfg, machine)
 

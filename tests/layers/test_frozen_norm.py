@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from d2ext.layers import FastFrozenNorm, frozen_norm
+from d2ext.layers import DepthwiseConv2d, FastFrozenNorm, frozen_norm
 from d2ext.ops import is_compiled
 from tests.layers.test_depthwise_conv import Calls
 
@@ -58,6 +58,13 @@ def test_the_operator_runs_only_for_frozen_norms_in_training():
 def test_without_the_compiled_operator_pytorch_runs(monkeypatch):
     monkeypatch.setattr(frozen_norm, "is_compiled", lambda _: False)
     assert not takes_operator(norm_of(), maps())
+
+
+def test_torch_compile_has_no_graph_break():
+    model = nn.Sequential(DepthwiseConv2d(5, 5, 3, padding=1, groups=5), norm_of())
+    compiled_model = torch.compile(model, fullgraph=True, backend="aot_eager")
+    given = maps()
+    torch.testing.assert_close(compiled_model(given), model(given))
 
 
 def test_traces_and_programs_hold_pytorchs_batch_norm():

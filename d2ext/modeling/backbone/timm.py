@@ -18,7 +18,6 @@ from d2ext.errors import ConfigError, WeightsError
 from d2ext.layers import is_depthwise
 from d2ext.model_zoo.fetch import fetch
 from d2ext.modeling.backbone.freezing import FreezableStages, configured_freeze_at, stages_to_freeze
-from d2ext.modeling.backbone.timm_layers import replace_slow_layers
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -54,6 +53,8 @@ class TimmBackbone(FreezableStages, Backbone):
         freeze_depthwise: bool = False,
     ) -> None:
         super().__init__()
+        from d2ext.modeling.backbone.timm_layers import replace_slow_layers
+
         _check_name(name)
         stages = _create(name, in_channels).feature_info
         index = {f"stride{stride}": i for i, stride in enumerate(stages.reduction())}
