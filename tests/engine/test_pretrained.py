@@ -183,7 +183,9 @@ def test_every_recipe_for_own_data_takes_weights_and_a_rate_that_fits_the_batch(
     assert len(recipes) > 20
     for file in recipes:
         automatic = set(load_config(file).AUTO)
-        assert {"MODEL.WEIGHTS", "SOLVER.BASE_LR"} <= automatic, file
+        assert "SOLVER.BASE_LR" in automatic, file
+        # Those of one data set say what their figures were measured with.
+        assert "MODEL.WEIGHTS" in automatic or file.endswith("_bccd.yaml"), file
 
 
 def test_published_weights_of_a_recipe_are_of_its_own_model(tmp_path: Path) -> None:
