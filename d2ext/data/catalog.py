@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.cache import cached_file
-from d2ext.data.cleaning import as_file_name, clean, image_root, note_dropped
+from d2ext.data.cleaning import as_file_name, clean, forget_dropped, image_root, note_dropped
 from d2ext.data.conversion.coco import category_ids, write_coco_file
 from d2ext.data.formats import DatasetSplit, load_split
 from d2ext.data.formats.archive import naming_user_paths
@@ -209,6 +209,7 @@ def replace_datasets(entries: Sequence[Mapping[str, Any]]) -> None:
     Args:
         entries: of `DATASETS.REGISTER`.
     """
+    forget_dropped()
     for name in _of_runs.intersection(DatasetCatalog.list()):
         DatasetCatalog.remove(name)
         _specs.pop(name, None)

@@ -29,11 +29,12 @@ from d2ext.data.formats.image_files import (
     split_of,
 )
 from d2ext.data.formats.keypoint_names import mirror_pairs
+from d2ext.data.formats.near_names import unicode_forms
 from d2ext.data.formats.text_files import read_text
 from d2ext.data.formats.values import as_numbers
 from d2ext.data.formats.yolo_labels import MOST_CLASSES, keypoint_shape, read_labels
 from d2ext.data.issues import Issue
-from d2ext.errors import ConfigError, DataError
+from d2ext.errors import ConfigError, DataError, NoImagesError
 
 FORMAT = "YOLO"
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -170,6 +171,7 @@ def label_file(image: Path) -> Path:
     folder = label_folder(image.parent)
     places = [folder / f"{image.name}.txt", folder / f"{image.stem}.txt"]
     places += [image.with_name(f"{image.name}.txt"), image.with_suffix(".txt")]
+    places += [folder / f"{name}.txt" for name in unicode_forms(image.stem)]
     return next((place for place in places if place.exists()), places[1])
 
 
@@ -286,7 +288,8 @@ def _images(part: YoloSplit) -> list[Path]:
     for place in folders:
         found.update(dict.fromkeys(_listed(place) if place.is_file() else images_below(place)))
     if not found:
-        raise DataError(f"{', '.join(map(str, folders))}: no images there, named for {part.path}.")
+        places = ", ".join(map(str, folders))
+        raise NoImagesError(f"{places}: no images there, named for {part.path}.")
     return list(found)
 
 

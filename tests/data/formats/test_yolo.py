@@ -250,6 +250,16 @@ def test_a_test_split_that_an_export_names_but_does_not_bring_is_told(tmp_path):
     assert "images/test does not exist. Tried: " in issue.detail
 
 
+def test_an_empty_validation_folder_is_an_issue_and_the_training_data_are_read(tmp_path):
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    yaml = "names: [cat, dog]\ntrain: images/train\nval: images/val\n"
+    splits = load_splits(yolo(tmp_path, yaml=yaml))
+    assert list(splits) == ["train"]
+    (issue,) = splits["train"].issues
+    assert issue.code == "split-missing"
+    assert "val: no images there" in issue.detail
+
+
 def test_a_test_split_that_is_asked_for_has_to_be_there(tmp_path):
     yaml = "train: images/train\ntest: images/test\nnames: [cat, dog]\n"
     with pytest.raises(DataError, match="images/test does not exist"):
