@@ -1,5 +1,6 @@
 """Paths of data sets on the command line, and the entries of `DATASETS.REGISTER`."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +74,8 @@ def dataset_flag_spec(text: str, wanted: str) -> tuple[DatasetSpec, list[str]]:
     """
     path, images = parse_dataset_flag(text)
     known = detect_format(path, images)
-    spec = DatasetSpec(str(path), str(images or ""))
+    # A run may be resumed or evaluated from another folder.
+    spec = DatasetSpec(_absolute(path), _absolute(images) if images else "")
     splits = [split for split in known.splits if split]
     if not splits:
         return spec, []
@@ -122,6 +124,10 @@ def _splits(text: str) -> dict[str, DatasetSplit]:
     whole = Path(text).expanduser().exists()
     path, images = (Path(text), None) if whole else parse_dataset_flag(text)
     return load_splits(path, images=images)
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path.expanduser())
 
 
 def _after_drive(text: str, colon: int) -> bool:

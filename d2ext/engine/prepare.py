@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from d2ext.engine.config_choice import (
     saved_seed,
     typed_value,
 )
-from d2ext.engine.dataset_arguments import find_datasets, refuse_other_data
+from d2ext.engine.dataset_arguments import find_datasets, resumed_datasets
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import started_rank, world_size
 from d2ext.engine.param_groups import read_rules
@@ -42,7 +43,7 @@ from d2ext.engine.recipe_choice import choose_recipe
 from d2ext.engine.run_folder import check_output, claim_folder, newest_run, release_folder
 from d2ext.engine.schedule import resolve_schedule
 from d2ext.engine.value_checks import check_values
-from d2ext.errors import ConfigError, WeightsError
+from d2ext.errors import ConfigError, NoImagesError, WeightsError
 from d2ext.ops import EXTENSION_STATE
 from d2ext.text import did_you_mean
 from detectron2.config import CfgNode
@@ -92,8 +93,8 @@ def _prepared(
     """Resolve a config that is loaded.
 
     `cfg` is written in this function alone: by the assignments below, and in place by
-    `choose_start`, `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return
-    values.
+    `drop_empty_splits`, `choose_start`, `inherit_auto`, `resolve_auto` and `resolve_schedule`. All
+    other steps return values.
 
     Args:
         saved: metadata of `weights`, which are resumed or evaluated.
@@ -102,11 +103,11 @@ def _prepared(
     check_auto(cfg)
     read_rules(cfg)
     if args.resume and "config" in saved:
-        refuse_other_data(cfg, args, saved["config"])
+        cfg.DATASETS, found = resumed_datasets(cfg, args, saved["config"])
         cfg.SEED = saved_seed(saved["config"]) if cfg.SEED < 0 else cfg.SEED
     else:
         cfg.DATASETS, found = find_datasets(cfg, args, saved.get("config", ""))
-        notes += found
+    notes += found
     replace_datasets(cfg.DATASETS.REGISTER)
     register_datasets(cfg)
 
@@ -122,6 +123,8 @@ def _prepared(
         inherit_auto(cfg, saved["config"])
         notes.append(f"values of {weights} hold for what was auto")
 
+    if not args.eval_only:
+        notes += drop_empty_splits(cfg.DATASETS)
     classes = saved.get("thing_classes") if args.eval_only else None
     cfg.DATASETS.CLASSES, aligned = align_classes(cfg, args.eval_only, classes)
     register_datasets(cfg)  # again only where classes were aligned; else it has no effect
@@ -232,6 +235,8 @@ def output_folder(cfg: CfgNode, args: argparse.Namespace, weights: str) -> tuple
         return str(wanted), []  # `run` takes the folder of the first process
     if args.overwrite or (args.resume and not args.eval_only):
         check_output(wanted)
+        if args.overwrite:
+            rmtree(wanted / "data_faults", ignore_errors=True)  # of the old run's data
         return str(wanted), []
     folder = claim_folder(wanted)
     if folder == wanted:
@@ -252,6 +257,23 @@ def check_names(cfg: CfgNode) -> None:
     for key in ("TRAIN", "TEST", "FINAL"):
         for name in cfg.DATASETS[key]:
             _check_name(f"DATASETS.{key}", name, DatasetCatalog.list())
+
+
+def drop_empty_splits(datasets: CfgNode) -> list[str]:
+    """Drop data sets without any image from those that evaluate, in place.
+
+    Returns:
+        Lines for the log.
+    """
+    notes = []
+    for key in ("TEST", "FINAL"):
+        for name in datasets[key]:
+            try:
+                dataset_stats([name])
+            except NoImagesError as error:
+                datasets[key] = tuple(other for other in datasets[key] if other != name)
+                notes.append(f"AP cannot be measured on {name}: {error}")
+    return notes
 
 
 def read_stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:

@@ -78,9 +78,13 @@ def check_output(folder: Path) -> None:
         ) from error
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove what `--resume` would continue from, where a new run overwrites an old one."""
-    for path in [folder / LAST, *folder.glob("model_[0-9]*.pth")]:
+def remove_results(folder: Path) -> None:
+    """Remove weights and results of the run that a new one overwrites.
+
+    The new one may have no best weights or test results, and must not show those of the old one.
+    """
+    names = (LAST, "model_best.pth", "model_final.pth", "results.json")
+    for path in [*(folder / name for name in names), *folder.glob("model_[0-9]*.pth")]:
         path.unlink(missing_ok=True)
 
 
