@@ -86,6 +86,19 @@ def resumed_datasets(
     return datasets, notes
 
 
+def check_resumed_classes(before: Sequence[str] | None, now: Sequence[str]) -> None:
+    """Check that the data of a run that is resumed still have the classes that it learns.
+
+    Raises:
+        ConfigError: they were changed since.
+    """
+    if before is not None and list(before) != list(now):
+        raise ConfigError(
+            f"--resume: the data have the classes {', '.join(now)} by now, and the run learns "
+            f"{', '.join(before)}. Start a new training, without --resume."
+        )
+
+
 def _same_or_moved(datasets: CfgNode, split: str, flags: Sequence[str]) -> list[str]:
     """Check that flags name the data of a run; give moved data their new paths, in place."""
     entries = _entries(datasets, _KEYS[split])

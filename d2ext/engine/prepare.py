@@ -35,7 +35,11 @@ from d2ext.engine.config_choice import (
     saved_seed,
     typed_value,
 )
-from d2ext.engine.dataset_arguments import find_datasets, resumed_datasets
+from d2ext.engine.dataset_arguments import (
+    check_resumed_classes,
+    find_datasets,
+    resumed_datasets,
+)
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import started_rank, world_size
 from d2ext.engine.param_groups import read_rules
@@ -130,6 +134,8 @@ def _prepared(
     register_datasets(cfg)  # again only where classes were aligned; else it has no effect
     notes += aligned
     stats = read_stats(cfg, args.eval_only)  # in the aligned order of classes
+    if args.resume and not args.eval_only:
+        check_resumed_classes(saved.get("thing_classes"), stats.class_names)
     check_classes(classes, stats.class_names)
     notes += data_notes(cfg)
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []

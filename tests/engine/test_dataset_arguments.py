@@ -9,7 +9,7 @@ from d2ext.cli.train import argument_parser
 from d2ext.config import get_cfg
 from d2ext.data.catalog import replace_datasets
 from d2ext.data.dataset_paths import register_datasets
-from d2ext.engine.dataset_arguments import find_datasets, resumed_datasets
+from d2ext.engine.dataset_arguments import check_resumed_classes, find_datasets, resumed_datasets
 from d2ext.engine.prepare import drop_empty_splits
 from d2ext.errors import ConfigError
 from tests.helpers.training import write_data
@@ -56,6 +56,12 @@ def test_other_data_are_refused_while_those_of_the_run_are_there(cfg, tmp_path):
     write_data(tmp_path / "b")
     with pytest.raises(ConfigError, match="is not the data of this run"):
         resumed_datasets(cfg, args("--resume", "--train", "b"), cfg.dump())
+
+
+def test_data_of_other_classes_than_the_run_learns_are_refused():
+    check_resumed_classes(["a", "b"], ("a", "b"))
+    with pytest.raises(ConfigError, match="have the classes a, c by now, and the run learns a, b"):
+        check_resumed_classes(["a", "b"], ("a", "c"))
 
 
 def test_an_evaluation_says_that_the_validation_data_are_gone(cfg, tmp_path):

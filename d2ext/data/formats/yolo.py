@@ -371,8 +371,8 @@ def _by_index(part: YoloSplit, names: dict[Any, Any]) -> list[str]:
 
 
 def _names_beside(part: YoloSplit, encodings: Counter[str]) -> list[str] | None:
-    """Class names from a text or yaml file in the folder or in one of the two above it."""
-    for folder in (part.path, *part.path.parents[:2]):
+    """Class names from a file in the folder, in one of the two above it or in another split's."""
+    for folder in (part.path, *part.path.parents[:2], *(other.path for other in part.others)):
         for name in _NAMES:
             if (folder / name).is_file():
                 return [line for _, line in read_lines(folder / name, encodings)]

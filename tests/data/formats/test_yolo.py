@@ -250,6 +250,14 @@ def test_a_test_split_that_an_export_names_but_does_not_bring_is_told(tmp_path):
     assert "images/test does not exist. Tried: " in issue.detail
 
 
+def test_names_in_the_folder_of_one_split_hold_for_all(tmp_path):
+    for split in ("train", "valid"):
+        save_image(tmp_path / split / "images" / "a.png")
+        write(tmp_path / split / "labels" / "a.txt", BOX)
+    write(tmp_path / "train" / "data.yaml", "train: ../train/images\nnames: [cat, dog]\n")
+    assert {source.classes for source in load_splits(tmp_path).values()} == {("cat", "dog")}
+
+
 def test_an_empty_validation_folder_is_an_issue_and_the_training_data_are_read(tmp_path):
     (tmp_path / "images" / "val").mkdir(parents=True)
     yaml = "names: [cat, dog]\ntrain: images/train\nval: images/val\n"
