@@ -160,12 +160,12 @@ def _merged(regions: list[Any], said: Counter[str]) -> list[Any]:
     shapes: dict[Any, Item] = {}  # without a class of their own, by id
     for region in regions:
         kind, value = _value(region)
-        own = region.get("id") if isinstance(region, dict) else None
+        own = str(region.get("id", "")) if isinstance(region, dict) else ""
         if own in shapes and kind in ("labels", *_OF_IMAGE):
             shapes[own]["value"] |= {
-                key: value[key] for key in ("labels", "choices") & value.keys()
+                key: value[key] for key in ("labels", "choices") if key in value
             }
-        elif own is not None and kind in _SHAPES:
+        elif own and kind in _SHAPES:
             shapes[own] = {**region, "type": kind, "value": dict(value)}
             found.append(shapes[own])
         else:
