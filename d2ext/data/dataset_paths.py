@@ -9,6 +9,7 @@ from typing import Any
 from d2ext.data.catalog import DatasetSpec, register_dataset
 from d2ext.data.formats import DatasetSplit, detect_format, load_splits
 from d2ext.data.formats.archive import refuse_address
+from d2ext.data.formats.common_task import agree_on_task
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 
@@ -60,7 +61,7 @@ def load_named_splits(path: str, val: Sequence[str]) -> dict[str, DatasetSplit]:
             raise DataError(f"{text}: has the splits {', '.join(others)}, neither val nor test.")
         source = others[chosen] if chosen is not None else next(iter(others.values()))
         found["val" if number == 1 else f"val_{number}"] = source
-    return found
+    return dict(zip(found, agree_on_task(list(found.values())), strict=True))
 
 
 def dataset_flag_spec(text: str, wanted: str) -> tuple[DatasetSpec, list[str]]:

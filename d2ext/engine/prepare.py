@@ -19,10 +19,17 @@ from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import load_config
 from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
-from d2ext.data.catalog import describe_datasets, reading_ahead, replace_datasets
+from d2ext.data.catalog import (
+    describe_datasets,
+    read_dataset,
+    reading_ahead,
+    replace_datasets,
+)
+from d2ext.data.dataset_paths import named_spec
 from d2ext.data.learnable import check_learnable
 from d2ext.engine import pretrained
 from d2ext.engine.align_classes import align_classes
+from d2ext.engine.align_tasks import align_tasks
 from d2ext.engine.auto import Machine, check_auto, inherit_auto, resolve_auto
 from d2ext.engine.batch_probe import probe_memory
 from d2ext.engine.check_before_training import check_before_training
@@ -97,7 +104,7 @@ def _prepared(
     """Resolve a config that is loaded.
 
     `cfg` is written in this function alone: by the assignments below, and in place by
-    `drop_empty_splits`, `choose_start`, `inherit_auto`, `resolve_auto` and `resolve_schedule`. All
+    `settle_datasets`, `choose_start`, `inherit_auto`, `resolve_auto` and `resolve_schedule`. All
     other steps return values.
 
     Args:
@@ -118,6 +125,7 @@ def _prepared(
     cfg.MODEL.DEVICE, device_note = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     notes += [device_note] if device_note else []
     if args.train and not (args.config_file or saved):
+        notes += settle_datasets(cfg, args.eval_only)
         cfg, line = recipe_for_data(cfg, args)
         notes.append(line)
     check_names(cfg)  # of data sets, too, which are registered by now
@@ -127,8 +135,7 @@ def _prepared(
         inherit_auto(cfg, saved["config"])
         notes.append(f"values of {weights} hold for what was auto")
 
-    if not args.eval_only:
-        notes += drop_empty_splits(cfg.DATASETS)
+    notes += settle_datasets(cfg, args.eval_only)
     classes = saved.get("thing_classes") if args.eval_only else None
     cfg.DATASETS.CLASSES, aligned = align_classes(cfg, args.eval_only, classes)
     register_datasets(cfg)  # again only where classes were aligned; else it has no effect
@@ -265,17 +272,32 @@ def check_names(cfg: CfgNode) -> None:
             _check_name(f"DATASETS.{key}", name, DatasetCatalog.list())
 
 
+def settle_datasets(cfg: CfgNode, eval_only: bool) -> list[str]:
+    """Drop empty data sets of a training and align the tasks of all, in place and registered.
+
+    Doing it again changes nothing.
+
+    Returns:
+        Lines for the log.
+    """
+    notes = [] if eval_only else drop_empty_splits(cfg.DATASETS)
+    cfg.DATASETS.REGISTER = align_tasks(cfg, eval_only)
+    register_datasets(cfg)
+    return notes
+
+
 def drop_empty_splits(datasets: CfgNode) -> list[str]:
     """Drop data sets without any image from those that evaluate, in place.
 
     Returns:
         Lines for the log.
     """
+    specs = dict(named_spec(entry) for entry in datasets.REGISTER)
     notes = []
     for key in ("TEST", "FINAL"):
-        for name in datasets[key]:
+        for name in [name for name in datasets[key] if name in specs]:
             try:
-                dataset_stats([name])
+                read_dataset(specs[name])
             except NoImagesError as error:
                 datasets[key] = tuple(other for other in datasets[key] if other != name)
                 notes.append(f"AP cannot be measured on {name}: {error}")

@@ -10,8 +10,9 @@ from d2ext.config import get_cfg
 from d2ext.data.catalog import replace_datasets
 from d2ext.data.dataset_paths import register_datasets
 from d2ext.engine.dataset_arguments import check_resumed_classes, find_datasets, resumed_datasets
-from d2ext.engine.prepare import drop_empty_splits
+from d2ext.engine.prepare import drop_empty_splits, settle_datasets
 from d2ext.errors import ConfigError
+from detectron2.data import DatasetCatalog
 from tests.helpers.training import write_data
 
 
@@ -84,3 +85,22 @@ def test_a_validation_split_without_images_is_dropped_and_said(cfg, tmp_path):
     assert note.startswith("AP cannot be measured on val: ")
     assert "val.json" in note
     assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("train",), ())
+
+
+def test_all_data_of_a_run_have_one_task(cfg, tmp_path):
+    path = tmp_path / "a" / "annotations.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for item in document["annotations"]:
+        item["bbox"] = [8.0, 8.0, 6.0, 4.0, 30.0]
+    (tmp_path / "a" / "turned.json").write_text(json.dumps(document), encoding="utf-8")
+    words = ("--train", "a/annotations.json", "--val", "a/turned.json")
+    cfg.DATASETS.REGISTER = []
+    cfg.DATASETS, _ = find_datasets(cfg, args(*words))
+    replace_datasets(cfg.DATASETS.REGISTER)
+    register_datasets(cfg)
+    assert settle_datasets(cfg, eval_only=False) == []
+    assert [entry.get("task") for entry in cfg.DATASETS.REGISTER] == ["rotated", None]
+    assert {len(o["bbox"]) for i in DatasetCatalog.get("train") for o in i["annotations"]} == {5}
+    before = cfg.DATASETS.clone()
+    assert settle_datasets(cfg, eval_only=False) == []
+    assert before == cfg.DATASETS

@@ -27,6 +27,7 @@ from d2ext.data.formats.archive import (
     with_user_paths,
 )
 from d2ext.data.formats.coco_layout import is_named
+from d2ext.data.formats.common_task import agree_on_task
 from d2ext.data.formats.dataset_split import DatasetSplit
 from d2ext.data.formats.image_files import files_in, folders_in
 from d2ext.data.formats.text_files import encoding_notes
@@ -195,7 +196,7 @@ def load_splits(path: Path | str, *, images: Path | str | None = None) -> dict[s
             found[first].issues.append(
                 reading_issue("split-missing", what, str(path), found=str(error))
             )
-    return found
+    return dict(zip(found, agree_on_task(list(found.values())), strict=True))
 
 
 def _ambiguous(path: Path, found: list[DetectedFormat]) -> str:
