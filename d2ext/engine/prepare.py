@@ -33,7 +33,11 @@ from d2ext.engine.align_tasks import align_tasks
 from d2ext.engine.auto import Machine, check_auto, inherit_auto, resolve_auto
 from d2ext.engine.batch_probe import probe_memory
 from d2ext.engine.check_before_training import check_before_training
-from d2ext.engine.compatibility import check_compatibility, check_training_data
+from d2ext.engine.compatibility import (
+    check_compatibility,
+    check_training_data,
+    measurable_metric,
+)
 from d2ext.engine.config_choice import (
     DEFAULT,
     NO_WEIGHTS,
@@ -152,6 +156,9 @@ def _prepared(
 
     decided = resolve_auto(cfg, stats, machine(cfg, args))
     if not args.eval_only:
+        if typed_value(args.opts, "TEST.BEST_METRIC") is None:
+            cfg.TEST.BEST_METRIC, metric_note = measurable_metric(cfg)
+            notes += metric_note
         notes += [] if weights else pretrained.check_pixels(cfg)
         notes += check_training_data(cfg, stats)
         notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now

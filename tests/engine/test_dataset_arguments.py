@@ -9,6 +9,7 @@ from d2ext.cli.train import argument_parser
 from d2ext.config import get_cfg
 from d2ext.data.catalog import replace_datasets
 from d2ext.data.dataset_paths import register_datasets
+from d2ext.engine.compatibility import measurable_metric
 from d2ext.engine.dataset_arguments import check_resumed_classes, find_datasets, resumed_datasets
 from d2ext.engine.prepare import drop_empty_splits, settle_datasets
 from d2ext.errors import ConfigError
@@ -104,3 +105,14 @@ def test_all_data_of_a_run_have_one_task(cfg, tmp_path):
     before = cfg.DATASETS.clone()
     assert settle_datasets(cfg, eval_only=False) == []
     assert before == cfg.DATASETS
+
+
+def test_the_best_weights_follow_what_the_validation_data_can_measure(cfg):
+    replace_datasets(cfg.DATASETS.REGISTER)
+    register_datasets(cfg)
+    cfg.TEST.BEST_METRIC = "segm/AP"
+    metric, (note,) = measurable_metric(cfg)
+    assert metric == "bbox/AP"
+    assert note == "TEST.BEST_METRIC bbox/AP, not segm/AP: val has no masks"
+    cfg.TEST.BEST_METRIC = "bbox/AP50"
+    assert measurable_metric(cfg) == ("bbox/AP50", [])
