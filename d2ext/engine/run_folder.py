@@ -3,10 +3,9 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from d2ext.checkpoint.file_io import LAST, resumable
-from d2ext.errors import OutputError
+from d2ext.files import make_folder
 
 LOG = "log.txt"  # created first, so that of two runs that start together one gets the folder
 _FILES = ("config.yaml", "metrics.json", LAST)
@@ -68,14 +67,7 @@ def check_output(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written to ({error.strerror}); OUTPUT_DIR FOLDER names another."
-        ) from error
+    make_folder(folder, "OUTPUT_DIR")
 
 
 def remove_results(folder: Path) -> None:
