@@ -70,7 +70,5 @@ def test_an_output_folder_that_is_a_file_is_named_with_its_setting(tmp_path):
     make_folder(tmp_path / "a" / "b", "--output")
     assert list((tmp_path / "a" / "b").iterdir()) == []
     (tmp_path / "c").touch()
-    with pytest.raises(
-        OutputError, match=r"c: cannot be written to .*--output FOLDER names"
-    ):
+    with pytest.raises(OutputError, match=r"c: cannot be written to .*--output FOLDER names"):
         make_folder(tmp_path / "c", "--output")

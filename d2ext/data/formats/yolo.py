@@ -9,7 +9,7 @@ keypoints. Labels of `images/a.jpg` stand in `labels/a.txt`, or beside the image
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def load(part: YoloSplit) -> DatasetSplit:
         dataset.notes.append(detail)
         dataset.id_issues.append(Issue("class-count", str(part.path), detail))
     if dataset.task == "keypoints":
-        dataset.metadata |= _points(part.config)
+        dataset.metadata |= _points(part.config, dataset.notes)
     return dataset
 
 
@@ -145,13 +145,25 @@ def _class_count(config: dict[str, Any]) -> int | None:
     return count if isinstance(count, int) and not isinstance(count, bool) else None
 
 
-def _points(config: dict[str, Any]) -> dict[str, Any]:
+def _points(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """Names for the keypoints, and which of them change places in a mirrored image."""
     count, _ = keypoint_shape(config["kpt_shape"]) or (0, 0)
-    flips = as_numbers(config.get("flip_idx") or ()) or ()
+    flips = as_numbers(config.get("flip_idx") or ()) or []
     names = _point_names(config.get("kpt_names"), count)
-    pairs = [(names[n], names[int(m)]) for n, m in enumerate(flips) if n < m < count]
+    if flips and not _swaps(flips, count):
+        notes.append(
+            f"flip_idx {config['flip_idx']} does not pair {count} keypoints with each other and "
+            "is not used: pairs follow the names"
+        )
+        flips = []
+    pairs = [(names[n], names[int(m)]) for n, m in enumerate(flips) if n < m]
     return {"keypoint_names": names, "keypoint_flip_map": pairs or mirror_pairs(names)}
+
+
+def _swaps(flips: Sequence[float], count: int) -> bool:
+    """Return true for the partner of each of `count` points, itself where it has none."""
+    known = set(flips) <= set(range(count)) and len(flips) == count
+    return known and all(flips[int(m)] == n for n, m in enumerate(flips))
 
 
 def _point_names(given: Any, count: int) -> list[str]:
