@@ -178,6 +178,47 @@ def test_each_track_is_drawn_in_its_own_colour(folder):
     assert not (picture == color_of(0, {})).all(-1).any()  # that of the class
 
 
+def rows_drawn(picture, number):
+    """Mean row of what is drawn in a track's colour."""
+    return (picture == color_of(number, {})).all(-1).any(1).nonzero()[0].mean()
+
+
+class Camera:
+    """Shows the frames, then ends."""
+
+    def __init__(self, index):
+        self.frames = (frame[..., ::-1].copy() for frame in frames())
+
+    def isOpened(self):
+        return True
+
+    def get(self, key):
+        return 10.0 if key == cv2.CAP_PROP_FPS else 0.0
+
+    def read(self):
+        frame = next(self.frames, None)
+        return frame is not None, frame
+
+    def release(self):
+        pass
+
+
+def test_the_objects_of_a_camera_keep_their_colours(folder, monkeypatch):
+    shown = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(cv2, "namedWindow", lambda title: None)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    monkeypatch.setattr(cv2, "waitKey", lambda milliseconds: -1)
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture[..., ::-1]))
+    words = ["--config-file", "config.yaml", "--weights", "weights.pth", "--device", "cpu"]
+    main([*words, "--track", "--camera", "0", "--output", "out"])
+    assert len(shown) == 8
+    upper = [rows_drawn(picture, 1) < rows_drawn(picture, 2) for picture in shown]
+    assert upper == [upper[0]] * 8
+    assert Path("out/camera_0.mp4").stat().st_size > 0
+
+
 def test_the_python_api_tracks_files_folders_and_frames(folder):
     model = d2ext.load("weights.pth", config="config.yaml", device="cpu")
     for source in ("clip.mp4", "frames", frames()):

@@ -39,11 +39,14 @@ class COCOPanopticEvaluator(DatasetEvaluator):
 
     def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
         self._metadata = MetadataCatalog.get(dataset_name)
-        self._thing_contiguous_id_to_dataset_id = {
-            v: k for k, v in self._metadata.thing_dataset_id_to_contiguous_id.items()
+        numbering = {
+            True: self._metadata.thing_dataset_id_to_contiguous_id,
+            False: self._metadata.stuff_dataset_id_to_contiguous_id,
         }
-        self._stuff_contiguous_id_to_dataset_id = {
-            v: k for k, v in self._metadata.stuff_dataset_id_to_contiguous_id.items()
+        self._own_category = {  # by "isthing" and the model's category
+            (isthing, label): own
+            for isthing, labels in numbering.items()
+            for own, label in labels.items()
         }
         self._output_dir = output_dir
         if output_dir is not None:
@@ -99,12 +102,7 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         isthing = converted.pop("isthing", None)
         if isthing is None:  # the category is the dataset's own already
             return converted
-        original = (
-            self._thing_contiguous_id_to_dataset_id
-            if isthing
-            else self._stuff_contiguous_id_to_dataset_id
-        )
-        converted["category_id"] = original[converted["category_id"]]
+        converted["category_id"] = self._own_category[bool(isthing), converted["category_id"]]
         return converted
 
     def evaluate(self) -> OrderedDict | None:
