@@ -2,14 +2,18 @@
 
 from d2ext.layers.deform_conv import DeformConv, ModulatedDeformConv
 from d2ext.layers.deform_conv_pack import DeformConvPack
+from d2ext.layers.depthwise_conv import DepthwiseConv2d, is_depthwise, speed_up_depthwise
 from d2ext.layers.ms_deform_attn import MultiScaleDeformableAttention
 from d2ext.layers.roi_align import ROIAlign, ROIAlignRotated
 
 __all__ = [
     "DeformConv",
     "DeformConvPack",
+    "DepthwiseConv2d",
     "ModulatedDeformConv",
     "MultiScaleDeformableAttention",
     "ROIAlign",
     "ROIAlignRotated",
+    "is_depthwise",
+    "speed_up_depthwise",
 ]

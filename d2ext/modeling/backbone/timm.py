@@ -11,11 +11,13 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError, WeightsError
+from d2ext.layers import DepthwiseConv2d, is_depthwise, speed_up_depthwise
 from d2ext.model_zoo.fetch import fetch
 from d2ext.model_zoo.timm_models import timm_model
 from d2ext.modeling.backbone.freezing import FreezableStages, configured_freeze_at, stages_to_freeze
@@ -72,10 +74,13 @@ class TimmBackbone(FreezableStages, Backbone):
         options = _pretrained(name) if pretrained else {}
         self.model = _create(name, in_channels, out_indices=indices, **options)
         self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
-        self.depthwise = any(_is_depthwise(module) for module in self.modules())
+        speed_up_depthwise(
+            self.model, {nn.Conv2d: DepthwiseConv2d, Conv2dSame: DepthwiseConv2dSame}
+        )
+        self.depthwise = any(is_depthwise(module) for module in self.modules())
         first = _count_first(self._names(), stages, freeze_at)
         fixed = self._names(_is_norm) if freeze_norm else []
-        fixed += self._names(_is_depthwise) if freeze_depthwise else []
+        fixed += self._names(is_depthwise) if freeze_depthwise else []
         self.freeze_first(self._names()[:first] + fixed)
 
     @classmethod
@@ -112,9 +117,21 @@ class TimmBackbone(FreezableStages, Backbone):
         return [name for name, _ in self.named_parameters() if name.startswith(chosen)]
 
 
+class DepthwiseConv2dSame(DepthwiseConv2d, Conv2dSame):
+    """timm's convolution with TensorFlow's "SAME" padding, with fast gradients on CPUs."""
+
+    def zeros_around(self, input: Tensor) -> tuple[int, int, int, int]:
+        """Return the padding of `input` in pixels, which has the odd one at the right and below."""
+        sizes = zip(input.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
+        vertical, horizontal = (get_same_padding(*axis) for axis in sizes)
+        left, top = horizontal // 2, vertical // 2
+        return left, horizontal - left, top, vertical - top
+
+
 class DepthwiseGradients(TorchFunctionMode):
     """Computes in float32 those depthwise convolutions whose bfloat16 gradients are slow on a CPU.
 
+    These are PyTorch's own, which run where `DepthwiseConv2d` does not take d2ext's operator.
     oneDNN has fast bfloat16 kernels of the forward pass, and of the input's gradient at stride 1.
     The weights' gradient, and the input's at stride 2, take four to forty times as long as in
     float32.
@@ -146,10 +163,6 @@ def _has_slow_gradients(
 
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm)
-
-
-def _is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
 
 
 def _count_first(names: Sequence[str], stages: Any, freeze_at: int) -> int:
