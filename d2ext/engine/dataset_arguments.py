@@ -137,7 +137,9 @@ def _refuse(given: str, entries: Sequence[Mapping[str, Any]], names: Sequence[st
 
 def _described(entry: Mapping[str, Any]) -> str:
     share = entry.get("holdout", {}).get("share")
-    return str(entry["path"]) + (f" (a share of {share:g})" if share else "")
+    path, here = Path(entry["path"]), Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path  # as it was typed
+    return str(shown) + (f" (a share of {share:g})" if share else "")
 
 
 def _place(entry: Mapping[str, Any]) -> tuple[str, ...]:
