@@ -1,4 +1,4 @@
-"""Writing a file so that what stands under its name is always whole; JSON files; the caches."""
+"""Atomic writing of files, bounded reading of JSON files, and the folder of caches."""
 
 import errno
 import json

@@ -34,7 +34,7 @@ def program(tool: str) -> str:
 class CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with flags that set config keys.
 
-    Config values, KEY VALUE pairs, may stand anywhere among the flags; they are in `opts`, to
+    Config values, KEY VALUE pairs, may be anywhere among the flags; they are in `opts`, to
     which flags of `add_config_flag` are added.
 
     Args:

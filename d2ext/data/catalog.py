@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.cache import cached_file
-from d2ext.data.cleaning import as_file_name, clean, forget_dropped, image_root, note_dropped
+from d2ext.data.cleaning import as_file_name, clean, forget_dropped, note_dropped
 from d2ext.data.conversion.coco import category_ids, write_coco_file
 from d2ext.data.formats import DatasetSplit, load_split
 from d2ext.data.formats.archive import naming_user_paths
 from d2ext.data.formats.coco_document import collection_paused
 from d2ext.data.formats.common_task import with_task
-from d2ext.data.formats.dataset_split import with_classes
+from d2ext.data.formats.dataset_split import image_root, with_classes
 from d2ext.data.formats.holdout import Holdout
 from d2ext.data.image_info_cache import infos_kept
 from d2ext.data.issues import Issue

@@ -47,9 +47,9 @@ def _problem(item: Any, sizes: Mapping[Any, tuple[int, int]] | None) -> str:
         return f"the data set has no image {image!r:.80}"
     if not isinstance(category, int):
         return f"the category {category!r:.80}"
-    if not _are_finite([item.get("score")]):
+    if not are_finite([item.get("score")]):
         return "a score that is no number"
-    if not isinstance(box, list) or len(box) not in (4, 5) or not _are_finite(box):
+    if not isinstance(box, list) or len(box) not in (4, 5) or not are_finite(box):
         return "a box that is not four or five numbers"
     mask = item.get("segmentation")
     return "" if mask is None else _mask_problem(mask, None if sizes is None else sizes[image])
@@ -64,6 +64,7 @@ def _mask_problem(mask: Any, size: tuple[int, int] | None) -> str:
     return broken_run_lengths(mask, given[1], given[0])
 
 
-def _are_finite(values: list[Any]) -> bool:
+def are_finite(values: list[Any], largest: float = _LARGEST) -> bool:
+    """Return true for numbers that are finite and at most `largest`, which is in pixels."""
     # JSON's whole numbers may be larger than any float. NaN compares as false.
-    return all(isinstance(n, (int, float)) and abs(n) <= _LARGEST for n in values)
+    return all(isinstance(n, (int, float)) and abs(n) <= largest for n in values)

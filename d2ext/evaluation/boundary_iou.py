@@ -18,6 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from d2ext.data.detection_files import read_detections
+from d2ext.evaluation.truth import index_truth
 from detectron2.evaluation import COCOEvaluator
 
 DILATION_RATIO = 0.02  # width of the boundary as a share of the image's diagonal, as published
@@ -25,7 +26,7 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 class BoundaryIoUEvaluator(COCOEvaluator):
-    """COCO's evaluator, with "boundary" beside "segm": the same metrics by boundary IoU.
+    """COCO's evaluator, with "boundary" in addition to "segm": the same metrics by boundary IoU.
 
     Args:
         dataset_name: a registered data set.
@@ -51,9 +52,11 @@ def boundary_average_precision(json_file: str, results: list[dict]) -> dict[str,
     Args:
         json_file: a COCO file with masks.
         results: detections with masks in COCO's results format; not empty.
+    Raises:
+        DataError: the file cannot be measured with; see `d2ext.evaluation.truth`.
     """
+    truth = index_truth(COCO(), json_file)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(json_file)
         # Areas of the masks, not of the boxes, choose small, medium and large.
         detections = [{k: v for k, v in item.items() if k != "bbox"} for item in results]
         evaluation = BoundaryCOCOeval(truth, truth.loadRes(detections), "segm")

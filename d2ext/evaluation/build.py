@@ -13,6 +13,7 @@ from d2ext.evaluation.by_output import EvaluatorsByOutput
 from d2ext.evaluation.coco_ap import CocoAp, RotatedCocoAp
 from d2ext.evaluation.panoptic_evaluator import PanopticEvaluator
 from d2ext.evaluation.segment_labels import SegmentLabelEvaluator, write_things
+from d2ext.evaluation.truth import read_truth
 from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -21,6 +22,7 @@ from detectron2.evaluation import (
     DatasetEvaluator,
     SemSegEvaluator,
 )
+from detectron2.utils.file_io import PathManager
 
 EvaluatorBuilder = Callable[[CfgNode, str, str], DatasetEvaluator]
 
@@ -67,12 +69,24 @@ def build_evaluator(
 
 
 def _coco(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    _validate_foreign(name)
     if learns_rotated_boxes(cfg):
         return _rotated(cfg, name, folder)  # predictions have angles even where the data have none
     sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
     if cfg.TEST.BOUNDARY_IOU:
         return BoundaryIoUEvaluator(name, folder, kpt_oks_sigmas=sigmas)
     return CocoAp(name, tasks=_tasks(cfg, name), output_dir=folder, kpt_oks_sigmas=sigmas)
+
+
+def _validate_foreign(name: str) -> None:
+    """Validate the COCO file of a data set that d2ext has not registered, and so not cleaned.
+
+    Raises:
+        DataError: the file cannot be measured with; see `d2ext.evaluation.truth`.
+    """
+    metadata = MetadataCatalog.get(name)
+    if "json_file" in metadata.as_dict() and metadata.get("coco_tasks", None) is None:
+        read_truth(PathManager.get_local_path(metadata.json_file))
 
 
 def _tasks(cfg: CfgNode, name: str) -> tuple[str, ...] | None:

@@ -3,12 +3,12 @@
 Detectron2's evaluators return NaN for both. Where objects are missed, all of them, AP is 0.
 """
 
-import json
 import logging
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from d2ext.evaluation.truth import read_truth
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, RotatedCOCOEvaluator
 
@@ -52,9 +52,8 @@ def with_zeros(results: Results, dataset_name: str) -> Results:
     """
     if not results or not any(map(_is_nan, (m.get("AP", 0.0) for m in results.values()))):
         return results
-    with open(MetadataCatalog.get(dataset_name).json_file, encoding="utf-8") as file:
-        objects = json.load(file)["annotations"]
-    objects = [item for item in objects if not item.get("iscrowd")]
+    objects = read_truth(MetadataCatalog.get(dataset_name).json_file)["annotations"]
+    objects = [item for item in objects if not item["iscrowd"]]
     if not objects:
         _logger.warning("%s: has no objects, so AP cannot be measured.", dataset_name)
         return results
@@ -68,7 +67,7 @@ def _with_zeros(
         return metrics
     if task == "keypoints":
         objects = [item for item in objects if item.get("num_keypoints")]
-    areas = [float(item.get("area", 0.0)) for item in objects]
+    areas = [float(item["area"]) for item in objects]
     return {
         name: 0.0 if any(low <= area < high for area in areas) else value
         for name, value in metrics.items()

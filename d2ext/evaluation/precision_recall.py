@@ -10,6 +10,8 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
+from d2ext.evaluation.truth import index_truth
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -45,10 +47,12 @@ def measure(annotations: str, results: Sequence[dict[str, Any]], task: str) -> P
         annotations: path of a COCO file.
         results: in COCO's results format.
         task: "bbox" or "segm".
+    Raises:
+        DataError: the file cannot be measured with; see `d2ext.evaluation.truth`.
     """
+    truth = index_truth(COCO(), annotations)
     # COCO's tools print, and loadRes writes into the dictionaries that it gets.
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(annotations)
         found = truth.loadRes([dict(item) for item in results])
         evaluation = COCOeval_faster(truth, found, task)
         evaluation.evaluate()

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from d2ext.ops import depthwise_conv2d, has_compiled_depthwise_conv2d
+from d2ext.ops import depthwise_conv2d, is_compiled
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -35,7 +35,7 @@ class DepthwiseConv2d(nn.Conv2d):
         return horizontal, horizontal, vertical, vertical
 
     def _has_fast_gradients(self, input: Tensor) -> bool:
-        if input.device.type != "cpu" or not has_compiled_depthwise_conv2d():
+        if input.device.type != "cpu" or not is_compiled("depthwise_conv2d"):
             return False
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else input.dtype
@@ -56,25 +56,14 @@ def is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
 
 
-def speed_up_depthwise(
-    model: nn.Module, classes: dict[type[nn.Conv2d], type[DepthwiseConv2d]] | None = None
-) -> None:
-    """Replace the depthwise convolutions of a model by `DepthwiseConv2d`, in place.
+def is_plain_depthwise(module: nn.Module) -> bool:
+    """Return true for a convolution that `DepthwiseConv2d` or a subclass can stand in for.
 
-    Parameters, their names and hooks stay. Convolutions of other classes, with several outputs per
-    channel or without zeros as padding are left as they are.
-
-    Args:
-        classes: what replaces each class; by default `nn.Conv2d` alone is replaced.
+    Those with several outputs per channel and those padded with other numbers than zeros are none.
     """
-    classes = classes or {nn.Conv2d: DepthwiseConv2d}
-    for module in model.modules():
-        if type(module) in classes and is_depthwise(module) and _is_plain(cast(nn.Conv2d, module)):
-            # Not a new module: others may hold this one, and feature extractors hook on to it.
-            module.__class__ = classes[type(module)]  # type: ignore[index]
-
-
-def _is_plain(conv: nn.Conv2d) -> bool:
+    if not is_depthwise(module):
+        return False
+    conv = cast(nn.Conv2d, module)
     is_padded_by_numbers = not isinstance(conv.padding, str)
     return (
         conv.out_channels == conv.groups and conv.padding_mode == "zeros" and is_padded_by_numbers

@@ -1,9 +1,9 @@
 """Fusing convolutions and batch norms for inference."""
 
+import sys
 from typing import Any, TypeVar
 
 import torch
-from timm.layers import BatchNormAct2d, ConvNormAct
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
@@ -43,8 +43,8 @@ def fuse_norms(model: Module) -> Module:
     Args:
         model: in evaluation mode.
     """
-    for block in [m for m in model.modules() if isinstance(m, ConvNormAct)]:
-        _fuse_timm_block(block)
+    if "timm" in sys.modules:  # else the model has no layer of it, and its import takes a second
+        _fuse_timm_blocks(model)
     convolutions: list[Any] = [module for module in model.modules() if isinstance(module, Conv2d)]
     for layer in convolutions:
         # Other norms depend on the input, so that no constant kernel can hold them.
@@ -58,10 +58,13 @@ def fuse_norms(model: Module) -> Module:
     return model
 
 
-def _fuse_timm_block(block: Any) -> None:
-    if type(block.conv) is nn.Conv2d and isinstance(block.bn, BatchNormAct2d):
-        activation = nn.Sequential(block.bn.drop, block.bn.act)
-        block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), activation
+def _fuse_timm_blocks(model: nn.Module) -> None:
+    from timm.layers import BatchNormAct2d, ConvNormAct
+
+    for block in [m for m in model.modules() if isinstance(m, ConvNormAct)]:
+        if type(block.conv) is nn.Conv2d and isinstance(block.bn, BatchNormAct2d):
+            activation = nn.Sequential(block.bn.drop, block.bn.act)
+            block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), activation
 
 
 def activate_in_place(model: Module) -> Module:

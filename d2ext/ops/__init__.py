@@ -5,9 +5,10 @@ device, otherwise the plain PyTorch of `d2ext.ops.reference`.
 """
 
 from d2ext.ops.box_iou_rotated import box_iou_rotated, matched_iou_rotated
+from d2ext.ops.channel_affine import channel_affine
 from d2ext.ops.deform_conv2d import deform_conv2d
-from d2ext.ops.depthwise_conv2d import depthwise_conv2d, has_compiled_depthwise_conv2d
-from d2ext.ops.extension import load_extension
+from d2ext.ops.depthwise_conv2d import depthwise_conv2d
+from d2ext.ops.extension import is_compiled, load_extension
 from d2ext.ops.flat_read import flat_read
 from d2ext.ops.ms_deform_attn import ms_deform_attn
 from d2ext.ops.nms_rotated import batched_nms_rotated, nms_rotated
@@ -20,10 +21,11 @@ __all__ = [
     "EXTENSION_STATE",
     "batched_nms_rotated",
     "box_iou_rotated",
+    "channel_affine",
     "deform_conv2d",
     "depthwise_conv2d",
     "flat_read",
-    "has_compiled_depthwise_conv2d",
+    "is_compiled",
     "matched_iou_rotated",
     "ms_deform_attn",
     "nms_rotated",

@@ -65,11 +65,6 @@ def depthwise_conv2d(
     return torch.ops.d2ext.depthwise_conv2d(input, weight, bias, *geometry)
 
 
-def has_compiled_depthwise_conv2d() -> bool:
-    """Return true if `depthwise_conv2d` on CPUs is the compiled one."""
-    return torch._C._dispatch_has_kernel_for_dispatch_key("d2ext::depthwise_conv2d", "CPU")
-
-
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
@@ -158,8 +153,7 @@ def _fake_backward(
 
 
 def _empty(like: Tensor, size: Sequence[int]) -> Tensor:
-    batch, channels, height, width = size
-    return like.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
+    return like.new_empty(size).contiguous(memory_format=torch.channels_last)
 
 
 def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:

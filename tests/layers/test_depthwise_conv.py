@@ -3,12 +3,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from d2ext.layers import DepthwiseConv2d, depthwise_conv, speed_up_depthwise
-from d2ext.ops import has_compiled_depthwise_conv2d
+from d2ext.layers import DepthwiseConv2d, depthwise_conv, is_plain_depthwise
+from d2ext.ops import is_compiled
 from tests.helpers.op_export import check_export
 
 compiled = pytest.mark.skipif(
-    not has_compiled_depthwise_conv2d(), reason="the operator is not compiled"
+    not is_compiled("depthwise_conv2d"), reason="the operator is not compiled"
 )
 
 
@@ -71,7 +71,7 @@ def test_frozen_weights_take_the_operator_with_a_stride_in_bfloat16(stride, expe
 
 
 def test_without_the_compiled_operator_pytorch_runs(monkeypatch):
-    monkeypatch.setattr(depthwise_conv, "has_compiled_depthwise_conv2d", lambda: False)
+    monkeypatch.setattr(depthwise_conv, "is_compiled", lambda _: False)
     assert not takes_operator(conv_of(), torch.rand(1, 4, 6, 7))
 
 
@@ -84,18 +84,13 @@ def test_exports_hold_pytorchs_convolution():
     check_export(conv, image, rtol=1e-4, atol=1e-5)
 
 
-def test_only_plain_depthwise_convolutions_are_replaced():
-    kept = [
+def test_only_plain_depthwise_convolutions_can_be_replaced():
+    assert is_plain_depthwise(nn.Conv2d(4, 4, 3, groups=4))
+    others = [
         nn.Conv2d(4, 8, 3, groups=4),
         nn.Conv2d(4, 4, 3, groups=2),
         nn.Conv2d(4, 4, 3, groups=4, padding="same"),
         nn.Conv2d(4, 4, 3, groups=4, padding=1, padding_mode="reflect"),
         nn.Conv1d(4, 4, 3, groups=4),
     ]
-    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Sequential(*kept))
-    names, weight = list(model.state_dict()), model[0].weight
-    speed_up_depthwise(model)
-    assert isinstance(model[0], DepthwiseConv2d)
-    assert not any(isinstance(module, DepthwiseConv2d) for module in model[1])
-    assert list(model.state_dict()) == names
-    assert model[0].weight is weight
+    assert not any(map(is_plain_depthwise, others))

@@ -346,6 +346,13 @@ def test_gradients_of_some_inputs_equal_those_of_all(case, needed, device):
         torch.testing.assert_close(own, theirs)
 
 
+def test_an_activation_may_follow_in_place(device):
+    inputs = tensors(Case(), device)
+    output = ours(*inputs, *Case().geometry).relu_()
+    torch.testing.assert_close(output, torchvisions(*inputs, *Case().geometry).relu())
+    output.sum().backward()
+
+
 def test_double_backward_raises(device):
     inputs = tensors(Case(), device)
     output = ours(*inputs, *Case().geometry)

@@ -222,6 +222,14 @@ def test_torch_compile_has_no_graph_break(device):
         torch.testing.assert_close(own, theirs)
 
 
+def test_an_activation_may_follow_in_place(device):
+    inputs = tensors(Case(), device)
+    output = ours(*inputs, *Case().geometry).relu_()
+    expected = pytorchs(*inputs, *Case().geometry).relu()
+    torch.testing.assert_close(output, expected)
+    output.sum().backward()
+
+
 def test_double_backward_raises(device):
     inputs = tensors(Case(), device)
     output = ours(*inputs, *Case().geometry)

@@ -186,6 +186,15 @@ WRONG: dict[str, Callable[[], object]] = {
     "depthwise_conv2d_backward: gradient": lambda: OPS.depthwise_conv2d_backward(
         torch.zeros(1, 2, 1, 1), some_maps(), some_kernels(), *UNIT_PADDED, True, True
     ),
+    "channel_affine: scale": lambda: OPS.channel_affine(
+        some_maps(), torch.zeros(3), torch.zeros(2), 0.0, 1.0
+    ),
+    "channel_affine: shift": lambda: OPS.channel_affine(
+        some_maps(), torch.zeros(2), torch.zeros(3), 0.0, 1.0
+    ),
+    "channel_affine_backward: gradient": lambda: OPS.channel_affine_backward(
+        torch.zeros(1, 2, 3, 3), some_maps(), torch.zeros(2), 0.0, 1.0
+    ),
 }
 
 

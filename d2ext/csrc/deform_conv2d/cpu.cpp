@@ -76,13 +76,14 @@ Tensor all_pixels(const Operands<T>& in) {
   return rows;
 }
 
-// (B, H', W', C')
+// (B, C', H', W'), channels last
 template <typename T>
 Tensor forward(const Operands<T>& in, const std::optional<Tensor>& bias) {
   const DeformConvShape& shape = in.shape;
   const int64_t channels = shape.out_channels;
-  const Tensor output = in.empty({shape.batch, shape.out_height, shape.out_width, channels});
   const Tensor terms = bias ? in.in_order(*bias) : in.zeros({channels});
+  const Tensor output = empty_channels_last(
+      terms, {shape.batch, channels, shape.out_height, shape.out_width});
   const Tensor kernels = in.forward_panels();
   std::optional<Tensor> copy;
   if (!in.is_channels_last()) copy = all_pixels(in);
@@ -268,7 +269,7 @@ Tensor deform_conv2d(
   const Tensor output = with_type(input.scalar_type(), [&](auto zero) {
     return forward(Operands<decltype(zero)>(shape, input, offset, weight, mask), bias);
   });
-  return channels_first(torch::stable::to(output, input.scalar_type()));
+  return torch::stable::to(output, input.scalar_type());
 }
 
 FourTensors deform_conv2d_backward(

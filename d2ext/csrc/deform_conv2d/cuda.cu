@@ -29,11 +29,12 @@ class DeformConv {
     buffer_ = torch::stable::new_empty(pixels_, {shape.groups * tile_rows_ * column_});
   }
 
-  // (B, H', W', C')
+  // (B, C', H', W'), channels last
   Tensor forward(const std::optional<Tensor>& bias) {
-    const Tensor output = torch::stable::new_empty(
-        pixels_, {shape_.batch, shape_.out_height, shape_.out_width, shape_.out_channels});
-    const Tensor rows = torch::stable::view(output, {shape_.rows(), shape_.out_channels});
+    const Tensor output = empty_channels_last(
+        pixels_, {shape_.batch, shape_.out_channels, shape_.out_height, shape_.out_width});
+    const Tensor rows =
+        torch::stable::view(channels_last(output), {shape_.rows(), shape_.out_channels});
     for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
       const Tensor columns = sample(first);
       bmm_out(
@@ -161,9 +162,9 @@ Tensor deform_conv2d(
   const DeformConvShape shape =
       shape_of(input, offset, weight, mask, stride, padding, dilation);
   check_bias(bias, shape, input);
-  return channels_first(with_floats(input.scalar_type(), [&](auto zero) {
+  return with_floats(input.scalar_type(), [&](auto zero) {
     return DeformConv<decltype(zero)>(shape, input, offset, weight, mask).forward(bias);
-  }));
+  });
 }
 
 FourTensors deform_conv2d_backward(

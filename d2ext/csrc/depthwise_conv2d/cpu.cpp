@@ -110,11 +110,11 @@ class Depthwise {
     for (int64_t i = 0; i < weight.numel(); ++i) weights_.data()[weight_place(i)] = from[i];
   }
 
-  // (B, H, W, C) -> (B, H', W', C)
+  // (B, H, W, C) -> (B, C, H', W'), channels last
   template <typename S>
   Tensor forward(const Tensor& input, const std::optional<Tensor>& bias) {
-    const Tensor output = torch::stable::new_empty(
-        input, {shape_.batch, shape_.y.output, shape_.x.output, shape_.channels});
+    const Tensor output = empty_channels_last(
+        input, {shape_.batch, shape_.channels, shape_.y.output, shape_.x.output});
     Buffer<T> start(blocks_ * kLanes<T>);
     if (bias) {
       const Tensor terms = torch::stable::contiguous(torch::stable::to(*bias, kTypeOf<T>));
@@ -128,11 +128,11 @@ class Depthwise {
     return output;
   }
 
-  // The gradient of the input, (B, H, W, C), from that of the output.
+  // (B, H', W', C) -> (B, C, H, W), channels last: the gradient of the input.
   template <typename S>
   Tensor backward_input(const Tensor& grad_output) {
-    const Tensor grad_input = torch::stable::new_empty(
-        grad_output, {shape_.batch, shape_.y.input, shape_.x.input, shape_.channels});
+    const Tensor grad_input = empty_channels_last(
+        grad_output, {shape_.batch, shape_.channels, shape_.y.input, shape_.x.input});
     const S* from = grad_output.template const_data_ptr<S>();
     S* to = grad_input.template mutable_data_ptr<S>();
     for_parts([&](const Part& part) {
@@ -315,7 +315,7 @@ Tensor depthwise_conv2d(
   check_bias(bias, input);
   return with_types(input.scalar_type(), [&](auto t, auto s) {
     Depthwise<decltype(t)> problem(shape, weight);
-    return channels_first(problem.template forward<decltype(s)>(channels_last(input), bias));
+    return problem.template forward<decltype(s)>(channels_last(input), bias);
   });
 }
 
@@ -331,7 +331,7 @@ std::tuple<Tensor, Tensor> depthwise_conv2d_backward(
     Depthwise<decltype(t)> problem(shape, weight);
     Tensor grad_input = torch::stable::new_empty(input, {0});
     Tensor grad_weight = torch::stable::new_empty(weight, {0});
-    if (needs_input) grad_input = channels_first(problem.template backward_input<S>(grads));
+    if (needs_input) grad_input = problem.template backward_input<S>(grads);
     if (needs_weight) {
       grad_weight = problem.template backward_weight<S>(grads, channels_last(input));
     }

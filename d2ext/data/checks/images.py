@@ -204,9 +204,12 @@ def _files_in(folder: str, suffixes: Iterable[str]) -> list[str]:
 
 def _normalised(files: Iterable[str]) -> set[str]:
     """Write the folders of files as `Path` does: splits may spell one folder in two ways."""
-    parts = [os.path.split(file) for file in files]
-    folders = {folder: str(Path(folder)) for folder in {folder for folder, _ in parts}}
-    return {os.path.join(folders[folder], name) for folder, name in parts}
+    parts = [(file, os.path.dirname(file)) for file in files]
+    folders = {folder: str(Path(folder)) for folder in {folder for _, folder in parts}}
+    return {
+        file if folder == folders[folder] else os.path.join(folders[folder], os.path.basename(file))
+        for file, folder in parts
+    }
 
 
 def _stem(file: str) -> str:

@@ -227,7 +227,7 @@ class _Reader:
         if points and _is_points(points):
             found["keypoints"] = shifted(points, 0.5)
         elif given:
-            what = "keypoints that are none"
+            what = "keypoints that are no x, y, visibility"
             issue = self._issue("keypoint-value", what, found["record"], image, given)
             self.issues.append(issue)
         if is_true(item.get("difficult")):

@@ -16,13 +16,13 @@ from typing import Any
 
 import msgspec
 
+from d2ext.data.formats.dataset_split import Item
 from d2ext.data.formats.text_files import decode_file
 from d2ext.data.issues import Issue
 from d2ext.errors import DataError, NoImagesError
 from d2ext.text import first_few
 
 Document = dict[str, Any]
-Item = dict[str, Any]
 
 _REQUIRED = {
     "images": ("id", "file_name", "width", "height"),

@@ -26,7 +26,7 @@ from d2ext.text import first_few
 
 _EXPORT = "_annotations.coco.json"
 _SECTIONS = ('"annotations"', '"images"', '"categories"', '"info"', '"licenses"')
-_HEAD = 1 << 16  # bytes of a JSON file that tell what it is
+_HEAD = 1 << 16  # bytes of a JSON file from which its format is detected
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 @dataclass(frozen=True)
 class LabelFolder:
-    """A split's folder with one label file an image, and where the images may be."""
+    """A split's folder with one label file per image, and where the images may be."""
 
     path: Path
     split: str
@@ -48,14 +48,14 @@ class LabelFolder:
 def split_of(name: str) -> str:
     """Return the split that a name stands for: "valid" -> "val", "train2017" -> "train".
 
-    "" where it tells of none or of several ("trainval").
+    "" where it names none or several ("trainval").
     """
     found = {_ALIASES[word] for word in _WORD.findall(name.lower())}
     return found.pop() if len(found) == 1 else ""
 
 
 def without_split(name: str) -> str:
-    """`name` in lower case without the word for a split: "instances_train2017" -> "instances"."""
+    """Return `name` without the word for a split: "Instances_train2017" -> "instances"."""
     return re.sub(rf"{_WORD.pattern}\d*", "", name.lower()).strip("_-. ")
 
 
@@ -151,13 +151,13 @@ def _composed(name: str) -> str:
 
 
 def stem(name: str) -> str:
-    """`name` without the suffix of an image; other dots are part of the name."""
+    """Return `name` without the suffix of an image; other dots are part of the name."""
     base, dot, suffix = name.rpartition(".")
     return base if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
 def image_size(path: str | Path) -> tuple[int, int] | None:
-    """Width and height in pixels of the image turned upright; None if it cannot be read."""
+    """Return width and height in pixels of the image turned upright; None if it cannot be read."""
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -181,7 +181,7 @@ def read_lines(path: Path, encodings: Counter[str] | None = None) -> Iterator[tu
 
 
 def lines_or_issue(path: Path, dataset: DatasetSplit, image: str) -> list[tuple[int, str]]:
-    """`read_lines`, or no lines and a fault: one bad file among many is no reason to stop."""
+    """Return `read_lines`, or add an issue: one bad file among many is no reason to stop."""
     try:
         return list(read_lines(path, dataset.encodings))
     except DataError as error:

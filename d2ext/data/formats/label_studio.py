@@ -3,7 +3,6 @@
 A rectangle turns about its top left corner, clockwise in degrees.
 """
 
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -21,25 +20,16 @@ from d2ext.data.formats.image_files import (
     image_size,
     split_of,
 )
-from d2ext.data.formats.label_studio_runs import decode_runs
-from d2ext.data.formats.outlines import (
-    box_object,
-    ellipse,
-    give_angles,
-    mask_object,
-    polygon_object,
-    rotated_object,
-    turn_into_polygons,
-)
+from d2ext.data.formats.label_studio_regions import KINDS, region_object, region_values
+from d2ext.data.formats.outlines import give_angles, turn_into_polygons
 from d2ext.data.formats.text_files import head_of
-from d2ext.data.formats.values import as_numbers, is_true
+from d2ext.data.formats.values import is_true
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 
 FORMAT = "Label Studio"
 _HEAD = 1 << 16
 _PREFIX = re.compile(r"^[0-9a-f]{8}-")  # of files that were uploaded
-_KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
 _OF_IMAGE = ("choices", "textarea", "rating", "number", "taxonomy")  # results without a region
 # What notes say, each after a number.
@@ -47,7 +37,7 @@ _OPEN = "tasks have no annotation, or it was skipped: their images are left out"
 _SEVERAL = "tasks have several annotations: the last one counts"
 _TURNED = "regions were drawn on turned images (image_rotation): look whether they fit"
 _MORE = "regions have several labels: the first one counts"
-_MARKS = (*(f'"{kind}"' for kind in _KINDS), '"annotations"', '"completions"')
+_MARKS = (*(f'"{kind}"' for kind in KINDS), '"annotations"', '"completions"')
 
 
 @dataclass(frozen=True)
@@ -159,7 +149,7 @@ def _merged(regions: list[Any], said: Counter[str]) -> list[Any]:
     found: list[Any] = []
     shapes: dict[Any, Item] = {}  # without a class of their own, by id
     for region in regions:
-        kind, value = _value(region)
+        kind, value = region_values(region)
         own = str(region.get("id", "")) if isinstance(region, dict) else ""
         if own in shapes and kind in ("labels", *_OF_IMAGE):
             shapes[own]["value"] |= {
@@ -170,7 +160,7 @@ def _merged(regions: list[Any], said: Counter[str]) -> list[Any]:
             found.append(shapes[own])
         else:
             found.append(region)
-    labels = [_labels(*_value(region)) for region in found]
+    labels = [_labels(*region_values(region)) for region in found]
     turned = sum(isinstance(r, dict) and bool(r.get("image_rotation")) for r in found)
     said += Counter({_TURNED: turned, _MORE: sum(len(names) > 1 for names in labels)})
     return found
@@ -203,10 +193,10 @@ def _add_image(
         return
     image = dataset.add_image(path, size)
     for number, region in enumerate(regions, start=1):
-        kind, value = _value(region)
+        kind, value = region_values(region)
         if kind in _OF_IMAGE:
             continue
-        found = _object(kind, value, region, size)
+        found = region_object(kind, value, region, size)
         label = next(iter(_labels(kind, value)), "")
         if found is None or not label:
             what = "region without a label" if found else f"region that cannot be read: {kind}"
@@ -221,70 +211,3 @@ def _labels(kind: str, value: Item) -> list[Any]:
     """Return the class names of a region; there may be several, of which the first counts."""
     keys = (kind, f"{kind}labels", "labels", "choices")
     return next((value[key] for key in keys if isinstance(value.get(key), list)), [])
-
-
-def _value(region: Any) -> tuple[str, Item]:
-    """Return the type of a region and its values, which JSON-MIN has in the region itself."""
-    if not isinstance(region, dict):
-        return "unknown", {}
-    value = region["value"] if isinstance(region.get("value"), dict) else region
-    kind = str(region.get("type") or next((key for key in _KINDS if key in value), "unknown"))
-    return kind, value
-
-
-def _object(kind: str, value: Item, region: Item, size: tuple[int, int]) -> Item | None:
-    shape = kind.removesuffix("labels") if kind != "labels" else _shape_of(value)
-    width, height = size
-    turn = (as_numbers([value.get("rotation") or 0]) or [0.0])[0]
-    if shape == "rectangle":
-        found = as_numbers([value.get(key) for key in ("x", "y", "width", "height")])
-        return None if found is None else _rectangle(_pixels(found, width, height), turn)
-    if shape == "ellipse":
-        keys = ("x", "y", "radiusX", "radiusY")
-        found = as_numbers([value.get(key) for key in keys])
-        if found is None:
-            return None
-        cx, cy, rx, ry = _pixels(found, width, height)
-        return polygon_object(ellipse(cx, cy, rx, ry, turn))
-    if shape == "polygon":
-        try:
-            points = [float(n) for point in value.get("points") or () for n in point]
-        except (TypeError, ValueError):
-            return None
-        return polygon_object(_pixels(points, width, height)) if len(points) >= 6 else None
-    return _brush(value, region, size) if shape == "brush" else None
-
-
-def _shape_of(value: Item) -> str:
-    if "points" in value:
-        return "polygon"
-    return "ellipse" if "radiusX" in value else "brush" if "rle" in value else "rectangle"
-
-
-def _pixels(shares: list[float], width: int, height: int) -> list[float]:
-    return [n * (width, height)[i % 2] / 100 for i, n in enumerate(shares)]
-
-
-def _rectangle(box: list[float], turn: float) -> Item:
-    x, y, width, height = box
-    if not turn % 360:
-        return box_object([x, y, x + width, y + height])
-    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-    cx = x + cos * width / 2 - sin * height / 2
-    cy = y + sin * width / 2 + cos * height / 2
-    return rotated_object([cx, cy, width, height, (180 - turn) % 360 - 180])
-
-
-def _brush(value: Item, region: Item, size: tuple[int, int]) -> Item | None:
-    """Decode the mask of a brush, the alpha of an RGBA image in Label Studio's run lengths."""
-    runs = value.get("rle")
-    sides = [region.get(key, value.get(key)) for key in ("original_width", "original_height")]
-    if sides != list(size) or not isinstance(runs, list):
-        return None
-    try:
-        values = decode_runs(bytes(runs))
-    except (ValueError, TypeError, IndexError):
-        return None
-    if len(values) != 4 * size[0] * size[1]:
-        return None
-    return mask_object(values.reshape(size[1], size[0], 4)[..., 3] > 0, 0, 0, size)

@@ -1,4 +1,4 @@
-"""Label Studio's run lengths of brushes, a stream of bits."""
+"""Label Studio's run lengths, in which it stores the masks of brushes."""
 
 import numpy as np
 from numpy.typing import NDArray

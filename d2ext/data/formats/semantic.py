@@ -47,7 +47,7 @@ def load(part: SemanticSplit) -> DatasetSplit:
 
 
 def is_mask_list(document: Any) -> bool:
-    """Whether a JSON document lists images with their semantic masks."""
+    """Return true if a JSON document lists images with their semantic masks."""
     images = document.get("images") if isinstance(document, dict) else None
     first = images[0] if isinstance(images, list) and images else None
     return isinstance(first, dict) and "sem_seg_file_name" in first
@@ -176,7 +176,7 @@ def _is_black_white(values: Sequence[int]) -> bool:
 
 
 def _guess(dataset: DatasetSplit, found: list[int], coloured: bool) -> Reading:
-    """Names for values that nobody explains."""
+    """Name the values that nobody explains."""
     if coloured:
         dataset.notes.append("no list of classes: each colour of the masks is one")
         return Reading(tuple(f"#{value:06x}" for value in found), tuple(found), True)

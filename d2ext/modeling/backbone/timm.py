@@ -8,18 +8,15 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from difflib import get_close_matches
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError, WeightsError
-from d2ext.layers import DepthwiseConv2d, is_depthwise, speed_up_depthwise
+from d2ext.layers import is_depthwise
 from d2ext.model_zoo.fetch import fetch
-from d2ext.model_zoo.timm_models import timm_model
 from d2ext.modeling.backbone.freezing import FreezableStages, configured_freeze_at, stages_to_freeze
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -56,11 +53,9 @@ class TimmBackbone(FreezableStages, Backbone):
         freeze_depthwise: bool = False,
     ) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            near = get_close_matches(name, timm.list_models(), n=5) or ["see timm.list_models()"]
-            raise ConfigError(
-                f"MODEL.TIMM.NAME: timm has no model {name!r}; similar names: {', '.join(near)}."
-            )
+        from d2ext.modeling.backbone.timm_layers import replace_slow_layers
+
+        _check_name(name)
         stages = _create(name, in_channels).feature_info
         index = {f"stride{stride}": i for i, stride in enumerate(stages.reduction())}
         unknown = sorted(set(out_features) - set(index))
@@ -74,9 +69,7 @@ class TimmBackbone(FreezableStages, Backbone):
         options = _pretrained(name) if pretrained else {}
         self.model = _create(name, in_channels, out_indices=indices, **options)
         self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
-        speed_up_depthwise(
-            self.model, {nn.Conv2d: DepthwiseConv2d, Conv2dSame: DepthwiseConv2dSame}
-        )
+        replace_slow_layers(self.model)
         self.depthwise = any(is_depthwise(module) for module in self.modules())
         first = _count_first(self._names(), stages, freeze_at)
         fixed = self._names(_is_norm) if freeze_norm else []
@@ -117,17 +110,6 @@ class TimmBackbone(FreezableStages, Backbone):
             return [name for name, _ in self.named_parameters()]
         chosen = tuple(f"{name}." for name, module in self.named_modules() if kind(module))
         return [name for name, _ in self.named_parameters() if name.startswith(chosen)]
-
-
-class DepthwiseConv2dSame(DepthwiseConv2d, Conv2dSame):
-    """timm's convolution with TensorFlow's "SAME" padding, with fast gradients on CPUs."""
-
-    def zeros_around(self, input: Tensor) -> tuple[int, int, int, int]:
-        """Return the padding of `input` in pixels, which has the odd one at the right and below."""
-        sizes = zip(input.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
-        vertical, horizontal = (get_same_padding(*axis) for axis in sizes)
-        left, top = horizontal // 2, vertical // 2
-        return left, horizontal - left, top, vertical - top
 
 
 class DepthwiseGradients(TorchFunctionMode):
@@ -181,8 +163,21 @@ def _count_first(names: Sequence[str], stages: Any, freeze_at: int) -> int:
     return min(i for i, n in enumerate(flat) if n.startswith(coarse[0][0]))
 
 
+# timm and what it imports take a second, which models without it are spared.
+def _check_name(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        near = get_close_matches(name, timm.list_models(), n=5) or ["see timm.list_models()"]
+        raise ConfigError(
+            f"MODEL.TIMM.NAME: timm has no model {name!r}; similar names: {', '.join(near)}."
+        )
+
+
 def _pretrained(name: str) -> dict[str, Any]:
     """Return the options that create a model with timm's weights, downloaded as all others are."""
+    from d2ext.model_zoo.timm_models import timm_model
+
     entry = timm_model(name)
     if entry is None:
         raise WeightsError(
@@ -194,6 +189,8 @@ def _pretrained(name: str) -> dict[str, Any]:
 
 def _create(name: str, in_channels: int, **options: Any) -> Any:
     """Create the model as a feature extractor, for images of any size where it allows that."""
+    import timm
+
     options |= {"features_only": True, "in_chans": in_channels}
     facts = timm.get_pretrained_cfg(name)
     if facts is not None and facts.fixed_input_size:

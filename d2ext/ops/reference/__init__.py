@@ -10,6 +10,7 @@ from d2ext.ops.reference.box_iou_rotated import (
     matched_iou_rotated,
     matched_iou_rotated_backward,
 )
+from d2ext.ops.reference.channel_affine import channel_affine, channel_affine_backward
 from d2ext.ops.reference.deform_conv2d import (
     deform_conv2d,
     deform_conv2d_backward,
@@ -41,6 +42,8 @@ __all__ = [
     "box_iou_rotated",
     "box_iou_rotated_at_once",
     "box_iou_rotated_backward",
+    "channel_affine",
+    "channel_affine_backward",
     "deform_conv2d",
     "deform_conv2d_backward",
     "deform_conv2d_by_grid_sample",

@@ -37,7 +37,8 @@ def deform_conv2d(
     output = output.reshape(*sampled.corners.pixel.shape[:3], weight.shape[0])
     if bias is not None:
         output = output + bias
-    return output.permute(0, 3, 1, 2)
+    # A copy: autograd forbids to change views that operators return in place.
+    return output.permute(0, 3, 1, 2).clone()
 
 
 def deform_conv2d_backward(

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2ext.ops.reference.channel_affine import in_channels_last
+
 
 def depthwise_conv2d(
     input: Tensor,
@@ -15,7 +17,7 @@ def depthwise_conv2d(
 ) -> Tensor:
     """Compute a depthwise convolution; shapes as in `d2ext.ops`, padding as in `F.pad`."""
     padded = F.pad(input, padding)
-    return _channels_last(F.conv2d(padded, weight, bias, stride, 0, dilation, weight.shape[0]))
+    return in_channels_last(F.conv2d(padded, weight, bias, stride, 0, dilation, weight.shape[0]))
 
 
 def depthwise_conv2d_backward(
@@ -43,12 +45,8 @@ def depthwise_conv2d_backward(
         [needs_input, needs_weight, False],
     )
     if needs_input:
-        grad_input = _channels_last(F.pad(grad_input, [-count for count in padding]))
+        grad_input = in_channels_last(F.pad(grad_input, [-count for count in padding]))
     return (
         grad_input if needs_input else input.new_empty(0),
         grad_weight.contiguous() if needs_weight else weight.new_empty(0),
     )
-
-
-def _channels_last(maps: Tensor) -> Tensor:
-    return maps.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)

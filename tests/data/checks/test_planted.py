@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from d2ext.data.checks import boxes as box_checks
 from d2ext.data.checks import masks as mask_checks
+from d2ext.data.checks import pairs as pair_checks
 from d2ext.data.checks.fixed_copy import write_fixed_copy
 from d2ext.data.checks.kinds import KINDS
 from d2ext.data.dataset_paths import load_named_splits
@@ -551,7 +551,7 @@ def test_a_planted_fault(name, planted, learn, tmp_path):
 
 @pytest.mark.parametrize("pairs", [1, 7, 1 << 20])
 def test_objects_are_compared_in_blocks_and_each_pair_is_found_once(planted, monkeypatch, pairs):
-    monkeypatch.setattr(box_checks, "_PAIRS", pairs)
+    monkeypatch.setattr(pair_checks, "_CHUNK", pairs)
     image = planted.train["images"][0]["id"]
     for x in (10, 10, 30, 30, 30):
         box = planted.add_box(image, [x, 30, 9, 9], 1, "train")
