@@ -161,6 +161,11 @@ def note_dropped(name: str, path: Path, issues: Sequence[Issue]) -> None:
     _dropped[name] = list(issues)
 
 
+def forget_dropped() -> None:
+    """Forget what was dropped from the data sets of an earlier run in this process."""
+    _dropped.clear()
+
+
 def _warn_of_dropped(path: Path, issues: Sequence[Issue], what: str) -> None:
     if issues:
         counts = Counter(issue.code for issue in issues)

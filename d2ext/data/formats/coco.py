@@ -91,14 +91,14 @@ class _Reader:
         group = drop_empty_group(document)
         self.is_complete &= not group
         classes, self.indices = categories(path, document["categories"])
-        images = image_items(self.part, document["images"], self.issues)
+        notes = [group] if group else []
+        images = image_items(self.part, document["images"], self.issues, notes)
         start_reading([image["file_name"] for image in images])
         self.by_id = {image["image_id"]: image for image in images}
         self.by_text = {str(image["image_id"]): image for image in images}
         ids = id_issues(str(path), document)
         refused = refusal(path, document, ids)
         self._add_all(document["annotations"])
-        notes = [group] if group else []
         if self.turned:
             notes.append(
                 f'{self.turned} boxes are turned by their attribute "rotation", as in CVAT'

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -132,15 +133,21 @@ class ImageIndex:
                 return path
         if self._by_name is None:
             self._read()
-        base = name.rpartition("/")[2]
+        base = _composed(name.rpartition("/")[2])
         return (self._by_name or {}).get(base) or self._by_stem.get(stem(base).lower())
 
     def _read(self) -> None:
         self._by_name = {}
         for folder in self.folders:
             for path in images_below(folder):
-                self._by_name.setdefault(path.name, path)
-                self._by_stem.setdefault(stem(path.name).lower(), path)
+                name = _composed(path.name)
+                self._by_name.setdefault(name, path)
+                self._by_stem.setdefault(stem(name).lower(), path)
+
+
+def _composed(name: str) -> str:
+    """Return a name in Unicode's form NFC; macOS and zip files made there have NFD."""
+    return unicodedata.normalize("NFC", name)
 
 
 def stem(name: str) -> str:

@@ -4,13 +4,14 @@ A rectangle turns about its top left corner, clockwise in degrees.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
 from d2ext.data.formats.coco_document import read_json
-from d2ext.data.formats.dataset_split import DatasetSplit, number_classes
+from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
     IMAGE_SUFFIXES,
     ImageIndex,
@@ -29,6 +30,13 @@ from d2ext.errors import DataError
 FORMAT = "Label Studio"
 _HEAD = 1 << 16
 _PREFIX = re.compile(r"^[0-9a-f]{8}-")  # of files that were uploaded
+_SHAPES = ("rectangle", "polygon", "ellipse", "brush")
+_OF_IMAGE = ("choices", "textarea", "rating", "number", "taxonomy")  # results without a region
+# What notes say, each after a number.
+_OPEN = "tasks have no annotation, or it was skipped: their images are left out"
+_SEVERAL = "tasks have several annotations: the last one counts"
+_TURNED = "regions were drawn on turned images (image_rotation): look whether they fit"
+_MORE = "regions have several labels: the first one counts"
 _MARKS = (*(f'"{kind}"' for kind in KINDS), '"annotations"', '"completions"')
 
 
@@ -71,12 +79,16 @@ def load(part: LabelStudioSplit) -> DatasetSplit:
     dataset = DatasetSplit(FORMAT, part.path, part.split, "boxes", (), [])
     tasks = read_json(part.path, dataset.encodings)[0]
     index = ImageIndex(part.image_folders)
-    names = []
+    names, said = [], Counter[str]()
     for number, task in enumerate(tasks, start=1):
-        name, regions = _task(task)
+        name, regions = _task(task, said)
         names.append(name)
         record = f"task {task.get('id', number)}" if isinstance(task, dict) else f"task {number}"
-        _add_image(dataset, name, regions, record, index)
+        if regions is not None:
+            _add_image(dataset, name, _merged(regions, said), record, index)
+    dataset.notes += [f"{count} {what}" for what, count in said.items()]
+    if said[_OPEN] == len(tasks):
+        raise DataError(f"{part.path}: none of its {len(tasks)} tasks is annotated.")
     if not any(Path(image["file_name"]).is_file() for image in dataset.images):
         raise DataError(
             f"{part.path}: its images, such as {names[0] if names else 'none'}, are in none of "
@@ -104,8 +116,12 @@ def _part(file: Path, split: str, images: Path | None) -> LabelStudioSplit:
     return LabelStudioSplit(file, split, (*places, file.parent))
 
 
-def _task(task: Any) -> tuple[str, list[Any]]:
-    """Return the name of a task's image and its regions, of the annotation that was not skipped."""
+def _task(task: Any, said: Counter[str]) -> tuple[str, list[Any] | None]:
+    """Return the name of a task's image and the regions of its last annotation.
+
+    None in place of regions: nobody has annotated it, or it was skipped. An annotation without
+    regions says that nothing is on the image.
+    """
     if not isinstance(task, dict):
         return "", []
     data = task["data"] if isinstance(task.get("data"), dict) else task
@@ -115,11 +131,39 @@ def _task(task: Any) -> tuple[str, list[Any]]:
     given = task.get("annotations", task.get("completions"))
     if isinstance(given, list):
         done = [a for a in given if isinstance(a, dict) and not is_true(a.get("was_cancelled"))]
-        regions = done[-1].get("result") if done else []
+        said += Counter({_OPEN: not done, _SEVERAL: len(done) > 1})
+        if not done:
+            return name, None
+        regions = done[-1].get("result")
     else:  # JSON-MIN has the regions in the task
         lists = [value for value in task.values() if isinstance(value, list)]
         regions = [region for found in lists for region in found]
     return name, regions if isinstance(regions, list) else []
+
+
+def _merged(regions: list[Any], said: Counter[str]) -> list[Any]:
+    """Join the results of one region: tags such as Rectangle and Labels share its id.
+
+    Its class is then the label, or the choice where choices are made per region.
+    """
+    found: list[Any] = []
+    shapes: dict[Any, Item] = {}  # without a class of their own, by id
+    for region in regions:
+        kind, value = region_values(region)
+        own = str(region.get("id", "")) if isinstance(region, dict) else ""
+        if own in shapes and kind in ("labels", *_OF_IMAGE):
+            shapes[own]["value"] |= {
+                key: value[key] for key in ("labels", "choices") if key in value
+            }
+        elif own and kind in _SHAPES:
+            shapes[own] = {**region, "type": kind, "value": dict(value)}
+            found.append(shapes[own])
+        else:
+            found.append(region)
+    labels = [_labels(*region_values(region)) for region in found]
+    turned = sum(isinstance(r, dict) and bool(r.get("image_rotation")) for r in found)
+    said += Counter({_TURNED: turned, _MORE: sum(len(names) > 1 for names in labels)})
+    return found
 
 
 def _file_name(address: str) -> str:
@@ -150,10 +194,10 @@ def _add_image(
     image = dataset.add_image(path, size)
     for number, region in enumerate(regions, start=1):
         kind, value = region_values(region)
-        if kind in ("choices", "textarea", "rating"):
-            continue  # of the image, no region
+        if kind in _OF_IMAGE:
+            continue
         found = region_object(kind, value, region, size)
-        label = next(iter(value.get(kind) or value.get("labels") or []), "")
+        label = next(iter(_labels(kind, value)), "")
         if found is None or not label:
             what = "region without a label" if found else f"region that cannot be read: {kind}"
             issue = reading_issue("record-broken", what, f"{where}, region {number}", str(path))
@@ -161,3 +205,9 @@ def _add_image(
             continue
         found |= {"category": str(label), "iscrowd": 0, "record": f"{record}, region {number}"}
         image["annotations"].append(found)
+
+
+def _labels(kind: str, value: Item) -> list[Any]:
+    """Return the class names of a region; there may be several, of which the first counts."""
+    keys = (kind, f"{kind}labels", "labels", "choices")
+    return next((value[key] for key in keys if isinstance(value.get(key), list)), [])

@@ -60,15 +60,13 @@ def read_mask_list(part: CocoSplit, document: Item) -> DatasetSplit:
         DataError: images or masks are not found.
     """
     dataset = DatasetSplit(FORMAT, part.path, part.split, "semantic", (), [])
-    images = image_items(part, document["images"], dataset.issues)
-    names = {
-        str(item["file_name"]): str(item.get("sem_seg_file_name")) for item in document["images"]
-    }
+    images = image_items(part, document["images"], dataset.issues, dataset.notes)
+    names = {item.get("id"): str(item.get("sem_seg_file_name")) for item in document["images"]}
     above = (part.path.parent, part.path.parent.parent)
     named = [base / name for base in above for name in ("labels", "masks", "annotations")]
     folders = [*above, *named, *(folder / part.split for folder in named if part.split)]
     for image in images:
-        name = next(value for key, value in names.items() if image["file_name"].endswith(key))
+        name = names.get(image["image_id"], "")
         found = next((f / name for f in folders if (f / name).is_file()), None)
         if found is None:
             dataset.issues.append(

@@ -19,7 +19,7 @@ from d2ext.data.formats.yolo_labels import read_labels
 from d2ext.data.formats.yolo_layout import YAML_SUFFIXES, YoloSplit, find, label_file
 from d2ext.data.formats.yolo_names import class_count, class_names, keypoint_metadata
 from d2ext.data.issues import Issue
-from d2ext.errors import DataError
+from d2ext.errors import DataError, NoImagesError
 
 __all__ = ["FORMAT", "YoloSplit", "find", "load"]
 
@@ -55,7 +55,7 @@ def load(part: YoloSplit) -> DatasetSplit:
         dataset.notes.append(detail)
         dataset.id_issues.append(Issue("class-count", str(part.path), detail))
     if dataset.task == "keypoints":
-        dataset.metadata |= keypoint_metadata(part.config)
+        dataset.metadata |= keypoint_metadata(part.config, dataset.notes)
     return dataset
 
 
@@ -79,7 +79,8 @@ def _images(part: YoloSplit) -> list[Path]:
             dict.fromkeys(_images_in_list(place) if place.is_file() else images_below(place))
         )
     if not found:
-        raise DataError(f"{', '.join(map(str, folders))}: no images there, named for {part.path}.")
+        places = ", ".join(map(str, folders))
+        raise NoImagesError(f"{places}: no images there, named for {part.path}.")
     return list(found)
 
 

@@ -15,6 +15,7 @@ from d2ext.data.formats.image_files import (
     split_folders,
     split_of,
 )
+from d2ext.data.formats.near_names import unicode_forms
 from d2ext.data.formats.text_files import read_text
 from d2ext.errors import ConfigError, DataError
 
@@ -84,6 +85,7 @@ def label_file(image: Path) -> Path:
     folder = label_folder(image.parent)
     places = [folder / f"{image.name}.txt", folder / f"{image.stem}.txt"]
     places += [image.with_name(f"{image.name}.txt"), image.with_suffix(".txt")]
+    places += [folder / f"{name}.txt" for name in unicode_forms(image.stem)]
     return next((place for place in places if place.exists()), places[1])
 
 

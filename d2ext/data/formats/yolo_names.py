@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -66,8 +67,8 @@ def _by_index(part: YoloSplit, names: dict[Any, Any]) -> list[str]:
 
 
 def _names_in_folders(part: YoloSplit, encodings: Counter[str]) -> list[str] | None:
-    """Return the names of a text or yaml file in the folder or in one of the two above it."""
-    for folder in (part.path, *part.path.parents[:2]):
+    """Return the names in a file of the folder, of one of the two above or of another split."""
+    for folder in (part.path, *part.path.parents[:2], *(other.path for other in part.others)):
         for name in NAME_FILES:
             if (folder / name).is_file():
                 return [line for _, line in read_lines(folder / name, encodings)]
@@ -77,13 +78,29 @@ def _names_in_folders(part: YoloSplit, encodings: Counter[str]) -> list[str] | N
     return None
 
 
-def keypoint_metadata(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the names of the keypoints, and which of them change places in a mirrored image."""
+def keypoint_metadata(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Return the names of the keypoints, and which of them change places in a mirrored image.
+
+    Args:
+        notes: gets a line about a `flip_idx` that is not used.
+    """
     count, _ = keypoint_shape(config["kpt_shape"]) or (0, 0)
-    flips = as_numbers(config.get("flip_idx") or ()) or ()
+    flips = as_numbers(config.get("flip_idx") or ()) or []
     names = _point_names(config.get("kpt_names"), count)
-    pairs = [(names[n], names[int(m)]) for n, m in enumerate(flips) if n < m < count]
+    if flips and not _swaps(flips, count):
+        notes.append(
+            f"flip_idx {config['flip_idx']} does not pair {count} keypoints with each other and "
+            "is not used: pairs follow the names"
+        )
+        flips = []
+    pairs = [(names[n], names[int(m)]) for n, m in enumerate(flips) if n < m]
     return {"keypoint_names": names, "keypoint_flip_map": pairs or mirror_pairs(names)}
+
+
+def _swaps(flips: Sequence[float], count: int) -> bool:
+    """Return true for the partner of each of `count` points, itself where it has none."""
+    known = set(flips) <= set(range(count)) and len(flips) == count
+    return known and all(flips[int(m)] == n for n, m in enumerate(flips))
 
 
 def _point_names(given: Any, count: int) -> list[str]:

@@ -87,8 +87,10 @@ class TimmBackbone(FreezableStages, Backbone):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Map (B, in_channels, H, W) to {name: (B, C, ceil(H / stride), ceil(W / stride))}."""
+        if not torch.compiler.is_exporting():  # whose file would take no map of one cell then
+            images = images.contiguous(memory_format=torch.channels_last)
         with self._fast_gradients(images):
-            maps = self.model(images.contiguous(memory_format=torch.channels_last))
+            maps = self.model(images)
         if self.channels_last:
             maps = [feature.permute(0, 3, 1, 2) for feature in maps]
         return dict(zip(self.out_features, maps, strict=True))
