@@ -19,6 +19,7 @@ import msgspec
 from d2ext.data.formats.text_files import decode_file
 from d2ext.data.issues import Issue
 from d2ext.errors import DataError
+from d2ext.files import read_regular
 from d2ext.text import first_few
 
 Document = dict[str, Any]
@@ -38,7 +39,7 @@ def _content(path: Path) -> bytes:
         DataError: it is missing, a folder or not readable.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such annotation file.{_neighbours(path)}") from error
     except OSError as error:

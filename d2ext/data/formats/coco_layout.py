@@ -4,6 +4,7 @@ Recognised by `_annotations.coco.json` (as exports have it, in each split's fold
 `annotations/instances_<split>.json` and the like.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def locate_images(part: CocoSplit, names: Sequence[str]) -> tuple[Path, Sequence
     for candidates in _readings(names):
         probes = _probes(candidates)
         for folder in tried:
-            if any((folder / name).is_file() for name in probes):
+            if any(os.path.isfile(folder / name) for name in probes):
                 return folder, candidates
     if part.images is not None and part.images.is_dir():
         return part.images, names

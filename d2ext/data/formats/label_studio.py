@@ -4,6 +4,7 @@ A rectangle turns about its top left corner, clockwise in degrees.
 """
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def load(part: LabelStudioSplit) -> DatasetSplit:
         names.append(name)
         record = f"task {task.get('id', number)}" if isinstance(task, dict) else f"task {number}"
         _add_image(dataset, name, regions, record, index)
-    if not any(Path(image["file_name"]).is_file() for image in dataset.images):
+    if not any(os.path.isfile(image["file_name"]) for image in dataset.images):
         raise DataError(
             f"{part.path}: its images, such as {names[0] if names else 'none'}, are in none of "
             f"{', '.join(map(str, part.image_folders))}. Export them, or name their folder: "
@@ -201,7 +202,7 @@ def _object(kind: str, value: Item, region: Item, size: tuple[int, int]) -> Item
     if shape == "polygon":
         try:
             points = [float(n) for point in value.get("points") or () for n in point]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
         return polygon_object(_pixels(points, width, height)) if len(points) >= 6 else None
     return _brush(value, region, size) if shape == "brush" else None

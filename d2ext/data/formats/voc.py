@@ -34,6 +34,7 @@ from d2ext.data.formats.text_files import decode_file, head_of
 from d2ext.data.formats.values import is_true
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
+from d2ext.files import read_regular
 from detectron2.structures import BoxMode
 
 FORMAT = "Pascal VOC"
@@ -129,7 +130,7 @@ def counts_from_one(folders: tuple[Path, ...]) -> bool:
     """Whether the XML files of all folders may count pixels from 1, as VOC does."""
     for folder in folders:
         for file in files_in(folder, ".xml"):
-            content = file.read_bytes()
+            content = read_regular(file)
             if b"\0" in content[:64]:
                 content = head_of(file, -1).encode()  # UTF-16
             if FROM_ONE.encode() in content:
@@ -141,7 +142,7 @@ def counts_from_one(folders: tuple[Path, ...]) -> bool:
 
 def _has_angles(folder: Path) -> bool:
     """Return true if any XML file has a box with an angle: one decision for all splits."""
-    return any(b"<robndbox" in file.read_bytes() for file in files_in(folder, ".xml"))
+    return any(b"<robndbox" in read_regular(file) for file in files_in(folder, ".xml"))
 
 
 def parse_xml(file: Path, encodings: Counter[str] | None = None) -> ElementTree.Element:
@@ -155,7 +156,7 @@ def parse_xml(file: Path, encodings: Counter[str] | None = None) -> ElementTree.
         ValueError: it declares entities, which annotations never need.
     """
     builder = ElementTree.TreeBuilder()
-    content = file.read_bytes()
+    content = read_regular(file)
     if not content.isascii() or b"\0" in content:
         declared = _DECLARED.match(content)
         name = declared.group(1).decode("ascii") if declared else ""

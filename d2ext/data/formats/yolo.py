@@ -7,6 +7,7 @@ box where every label of the data set has exactly four) or, where `kpt_shape` is
 keypoints. Labels of `images/a.jpg` stand in `labels/a.txt`, or beside the image.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -134,7 +135,7 @@ def _labels_of_others(part: YoloSplit) -> Iterator[Path]:
             files = _images(other)
         except DataError:
             continue  # reading that split reports it
-        yield from (labels for file in files if (labels := label_file(file)).is_file())
+        yield from (labels for file in files if os.path.isfile(labels := label_file(file)))
 
 
 def _class_count(config: dict[str, Any]) -> int | None:
@@ -170,7 +171,7 @@ def label_file(image: Path) -> Path:
     folder = label_folder(image.parent)
     places = [folder / f"{image.name}.txt", folder / f"{image.stem}.txt"]
     places += [image.with_name(f"{image.name}.txt"), image.with_suffix(".txt")]
-    return next((place for place in places if place.exists()), places[1])
+    return next(filter(os.path.exists, places), places[1])
 
 
 def label_folder(images: Path) -> Path:
@@ -284,7 +285,8 @@ def _images(part: YoloSplit) -> list[Path]:
         folders = [part.images or child(part.path, "images") or part.path]
     found: dict[Path, None] = {}
     for place in folders:
-        found.update(dict.fromkeys(_listed(place) if place.is_file() else images_below(place)))
+        listed = _listed(place) if os.path.isfile(place) else images_below(place)
+        found.update(dict.fromkeys(listed))
     if not found:
         raise DataError(f"{', '.join(map(str, folders))}: no images there, named for {part.path}.")
     return list(found)
@@ -298,7 +300,7 @@ def _listed(file: Path) -> Iterator[Path]:
 def _resolve(part: YoloSplit, entry: str) -> Path:
     tried = list(dict.fromkeys(_places(part, entry)))
     for place in tried:
-        if place.exists():
+        if os.path.exists(place):
             return place
     raise DataError(
         f"{part.path}: {part.split}: {entry} does not exist. Tried: {', '.join(map(str, tried))}. "
@@ -342,7 +344,7 @@ def _class_names(part: YoloSplit, encodings: Counter[str]) -> list[str] | None:
 def _names_in_text(part: YoloSplit, text: str, count: int | None, encodings: Counter[str]) -> Any:
     """Parse names that are one text: a file of names, a list in quotes, or names with commas."""
     here = part.path.parent if part.path.is_file() else part.path
-    if text.strip() and (here / text.strip()).is_file():
+    if text.strip() and os.path.isfile(here / text.strip()):
         return [line for _, line in read_lines(here / text.strip(), encodings)]
     if text.strip().startswith(("[", "{")):
         try:
