@@ -1,5 +1,7 @@
 """Images of more than 8 bits and of one channel: the same pixels for every reader."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -91,3 +93,9 @@ def test_grey_colours_and_luma_of_a_model_of_one_channel():
     assert from_rgb(image, "L")[:, :, 0].tolist() == [[90, 76], [0, 0]]
     assert from_rgb(image, "BGR")[0, 1].tolist() == [0, 0, 255]
     assert from_rgb(image, "YUV-BT.601")[0, 0].tolist() == pytest.approx([90 / 255, 0, 0], abs=1e-4)
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_image(str(tmp_path / "a.png"), "RGB")

@@ -60,7 +60,8 @@ def read_json(path: Path, encodings: Counter[str] | None = None) -> tuple[Any, s
     content = _content(path)
     digest, is_ascii = hashlib.sha256(content).hexdigest()[:16], content.isascii()
     try:
-        with suppress(msgspec.DecodeError):  # as of NaN, which Python's json reads
+        # Of NaN, which Python's json reads, and in older versions of other encodings.
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
             return msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8)), digest, is_ascii
         return json.loads(decode_file(path, content, encodings)), digest, is_ascii
     except json.JSONDecodeError as error:
