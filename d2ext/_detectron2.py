@@ -38,7 +38,7 @@ def provide() -> None:
 
 
 def provider() -> str:
-    """`bundled` or `official`: where `detectron2` comes from in this process."""
+    """Return where `detectron2` comes from in this process: `bundled` or `official`."""
     spec = importlib.util.find_spec("detectron2")
     bundled = spec is not None and Path(str(spec.origin)).is_relative_to(RUNTIME)
     return "bundled" if bundled else "official"

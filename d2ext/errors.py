@@ -21,6 +21,10 @@ class DataError(UserError):
     """Annotations, images or their folder."""
 
 
+class NoImagesError(DataError):
+    """A split that is there and lists no image: nothing to learn from or to measure with."""
+
+
 class WeightsError(UserError):
     """A file of weights or a checkpoint."""
 

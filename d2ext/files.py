@@ -1,4 +1,4 @@
-"""Writing a file so that what stands under its name is always whole; JSON files; the caches."""
+"""Atomic writing of files, bounded reading of JSON files, and the folder of caches."""
 
 import errno
 import json
@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from d2ext.errors import OutputError
@@ -27,6 +28,24 @@ _REMEDIES = {
 def cache_folder() -> Path:
     """Return the folder of caches: $D2EXT_CACHE, or ~/.cache/d2ext. Not created here."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "d2ext")
+
+
+def make_folder(folder: Path, setting: str) -> None:
+    """Create an output folder where it is missing, and check that files can be written to it.
+
+    Args:
+        setting: the flag or key that names the folder, for the message.
+    Raises:
+        OutputError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written to ({error.strerror}); {setting} FOLDER names another."
+        ) from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 class ExtensionRegistry(Generic[Key, Value]):
     """Values by key that d2ext and the plugins of a config add when they are imported.
 
-    Each extension point has one, and beside it a function `register_x(key, value)` whose docstring
+    Each extension point has one, and next to it a function `register_x(key, value)` whose docstring
     is the contract of a value.
 
     Args:

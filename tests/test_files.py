@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from d2ext.errors import OutputError
-from d2ext.files import replacing
+from d2ext.files import make_folder, replacing
 
 
 def test_the_file_appears_whole_and_nothing_else_is_left(tmp_path):
@@ -64,3 +64,11 @@ def test_removing_the_temporary_file_does_not_hide_the_error(tmp_path, monkeypat
 def test_an_error_about_another_file_is_not_explained(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
         (tmp_path / "none").read_text()
+
+
+def test_an_output_folder_that_is_a_file_is_named_with_its_setting(tmp_path):
+    make_folder(tmp_path / "a" / "b", "--output")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "c").touch()
+    with pytest.raises(OutputError, match=r"c: cannot be written to .*--output FOLDER names"):
+        make_folder(tmp_path / "c", "--output")

@@ -12,6 +12,7 @@ RUNTIME = ROOT / "d2ext" / "runtime"
 # A package may import packages of lower rank and its own modules, never one of equal rank.
 RANKS = {
     "ops": 0,
+    "tables": 0,
     "text": 0,
     "processes": 0,
     "errors": 1,
@@ -119,6 +120,22 @@ def test_projects_do_not_import_each_other():
         return part_of(name) == "projects" and name.split(".")[2] != own
 
     assert offences(sources(ROOT / "projects"), other) == []
+
+
+def imports_at_the_top(path: Path) -> set[str]:
+    """Modules that are imported when the file is, not by its functions."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_timm_is_imported_only_where_a_model_needs_it():
+    # It takes a second, with what it imports itself.
+    tops = {path: imports_at_the_top(path) for path in sources(ROOT / "d2ext")}
+    with_timm = [p for p, names in tops.items() if any(n.split(".")[0] == "timm" for n in names)]
+    slow = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in with_timm}
+    assert "d2ext.model_zoo.timm_models" in slow
+    assert [path for path, names in tops.items() if names & slow] == []
 
 
 def test_only_the_public_detectron2_is_used():

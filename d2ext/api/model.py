@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from d2ext.api.arguments import as_pairs
 from d2ext.api.prediction import Prediction
+from d2ext.data.image_reading import as_rgb
 from d2ext.engine.config_choice import load_trained_config
 from d2ext.errors import ConfigError
 from d2ext.inference.inputs import find_images
@@ -127,7 +128,7 @@ def _read_all(images: Iterable[Any]) -> Iterator[tuple[NDArray[np.uint8], str]]:
 
 def _as_rgb(image: Any) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        return as_rgb(image)
     is_tensor = isinstance(image, torch.Tensor)
     array = image.permute(1, 2, 0).cpu().numpy() if is_tensor and image.ndim == 3 else image
     if not isinstance(array, np.ndarray):

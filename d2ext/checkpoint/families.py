@@ -4,9 +4,8 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
-import yaml
+from d2ext.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,5 @@ def describe_family(names: Collection[str]) -> str:
 
 @cache
 def _families() -> list[Family]:
-    with open(Path(__file__).with_name("families.yaml"), encoding="utf-8") as file:
-        rows = yaml.safe_load(file)
+    rows = read_table(__file__, "families.yaml")
     return [Family(row["name"], tuple(row["patterns"]), row["loads"]) for row in rows]

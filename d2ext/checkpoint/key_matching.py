@@ -61,8 +61,12 @@ class Match:
         mismatched = [name for name, _, _ in self.mismatched]
         return [*self.matched, *self.unexpected, *mismatched, *self.unused]
 
-    def summary(self) -> str:
-        """Summarise in some lines what matched, what stays fresh and what is unused."""
+    def summary(self, separator: str = "\n  ") -> str:
+        """Summarise in some lines what matched, what stays fresh and what is unused.
+
+        Args:
+            separator: of the lines; errors are one line.
+        """
         shapes = [
             f"{name} {file} in the file, {model} in the model"
             for name, file, model in self.mismatched
@@ -75,7 +79,7 @@ class Match:
         lines += _listed("unused, not in the model", self.unexpected, _alike(self.unexpected))
         lines += _listed("unused, not needed", self.unused, _alike(self.unused))
         lines += [f"such weights expect {self.expects}"] if self.expects else []
-        return "\n  ".join(lines)
+        return separator.join(lines)
 
 
 def match(weights: Weights, model: Weights) -> Match:
@@ -130,7 +134,7 @@ def refuse_foreign(path: str | PurePath, found: Match, config: str = "") -> None
     unknown = "" if found.layout in known else f" or of another layout than {', '.join(known)}"
     raise WeightsError(
         f"{path}: weights of another model{unknown}; compare MODEL in the config."
-        f"{_origin(found, config)}\n  {found.summary()}"
+        f"{_origin(found, config)} {found.summary('; ')}"
     )
 
 
@@ -159,7 +163,7 @@ def refuse_incomplete(path: str | PurePath, found: Match, config: str = "") -> N
     if not found.complete:
         raise WeightsError(
             f"{path}: does not hold all weights of this model; use the config that it was "
-            f"trained with.{_origin(found, config)}\n  {found.summary()}"
+            f"trained with.{_origin(found, config)} {found.summary('; ')}"
         )
 
 

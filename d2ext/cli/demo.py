@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predict_images(cfg: "CfgNode", args: argparse.Namespace) -> int:
+    from d2ext.files import make_folder
     from d2ext.inference.camera import watch
     from d2ext.inference.inputs import find_inputs
     from d2ext.inference.predict import Job, PredictOptions
@@ -72,6 +73,7 @@ def _predict_images(cfg: "CfgNode", args: argparse.Namespace) -> int:
 
     output = Path(args.output)
     inputs = find_inputs(args.input, output) if args.input else {}
+    make_folder(output, "--output")
     predictor = Predictor(cfg)
     on_gpu = predictor.device.type == "cuda"
     options = PredictOptions(

@@ -80,6 +80,14 @@ def argument_parser() -> CommandParser:
     parser.add_config_flag("--weights", "MODEL.WEIGHTS", "weights of the model; needed")
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--output", required=True, help="file to write")
+    _add_graph_flags(parser)
+    _add_check_flags(parser)
+    parser.add_opts()
+    return parser
+
+
+def _add_graph_flags(parser: CommandParser) -> None:
+    """Add the flags of what the file computes, and of which images."""
     parser.add_argument(
         "--nms", choices=WHERE, help="where NMS is done (default: inside, if decoding is)"
     )
@@ -103,6 +111,10 @@ def argument_parser() -> CommandParser:
         help="fix the size of images, in pixels (default: any, or INPUT.SIZE where images are "
         "resized to that)",
     )
+
+
+def _add_check_flags(parser: CommandParser) -> None:
+    """Add the flags of precision, and of the images that the file is tried on."""
     parser.add_argument(
         "--images",
         nargs="+",
@@ -127,8 +139,6 @@ def argument_parser() -> CommandParser:
         metavar="ANNOTATIONS:IMAGES",
         help="a data set, as for --val of the training: print the AP of model and file on it",
     )
-    parser.add_opts()
-    return parser
 
 
 def _options(args: argparse.Namespace) -> "ExportOptions":

@@ -34,7 +34,7 @@ def program(tool: str) -> str:
 class CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with flags that set config keys.
 
-    Config values, KEY VALUE pairs, may stand anywhere among the flags; they are in `opts`, to
+    Config values, KEY VALUE pairs, may be anywhere among the flags; they are in `opts`, to
     which flags of `add_config_flag` are added.
 
     Args:
@@ -82,6 +82,8 @@ class CommandParser(argparse.ArgumentParser):
         """Parse like argparse; options, positional words and KEY VALUE pairs may be mixed."""
         words = list(sys.argv[1:] if args is None else args)
         words, pairs = _split_pairs(words) if self._takes_opts else (words, [])
+        if unknown := [word for word in words if word.startswith("--") and not self._knows(word)]:
+            self.error(self._unknown(unknown))  # argparse names what it misses without it first
         found, unknown = self.parse_known_intermixed_args(words, namespace)
         if unknown:
             self.error(self._unknown(unknown))
@@ -107,6 +109,12 @@ class CommandParser(argparse.ArgumentParser):
                 self.error(f"{flag} and {key} are the same setting: give one of them")
             pairs += [key, value]
         return pairs
+
+    def _knows(self, flag: str) -> bool:
+        """Return true for a flag, the beginning of one, and the "--" before positional words."""
+        name = flag.partition("=")[0]
+        options = (text for action in self._actions for text in action.option_strings)
+        return any(text.startswith(name) for text in options)
 
     def _unknown(self, words: Sequence[str]) -> str:
         flag = next((word for word in words if word.startswith("-")), None)

@@ -85,7 +85,7 @@ def run_command(args: argparse.Namespace, words: Sequence[str]) -> Path:
 
 
 def with_data(args: argparse.Namespace) -> argparse.Namespace:
-    """Take a path that stands for itself among the config values as that of `--train`."""
+    """Take a path among the config values as that of `--train`."""
     words, opts = iter(args.opts), []
     for word in words:
         if os.path.exists(word.partition(":")[0]):

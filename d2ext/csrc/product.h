@@ -23,23 +23,8 @@ struct Product {
   int64_t c_row;
 };
 
-constexpr int64_t kLineBytes = 64;  // of the cache
 template <typename T>
 constexpr int64_t kPanel = 4 * kLineBytes / sizeof(T);
-
-#if defined(__GNUC__)
-template <typename T, int Bytes>
-struct Vector {
-  typedef T type __attribute__((vector_size(Bytes)));
-};
-#define D2EXT_UNROLL _Pragma("GCC unroll 8")
-#else
-template <typename T, int Bytes>
-struct Vector {  // a single number: other compilers have no vector_size
-  using type = T;
-};
-#define D2EXT_UNROLL
-#endif
 
 // Copies a vector from or to numbers of which only the first `count` exist.
 template <typename V, typename T>

@@ -38,6 +38,14 @@ inline Tensor channels_last(const Tensor& maps) {
 // (B, H, W, C) -> (B, C, H, W) without a copy.
 inline Tensor channels_first(const Tensor& rows) { return reordered(rows, {0, 3, 1, 2}); }
 
+// A new tensor of (B, C, H, W) in channels-last memory, dtype and device of `like`. It is no view: autograd forbids to change
+// views that operators return in place, as activations do.
+inline Tensor empty_channels_last(const Tensor& like, const std::vector<int64_t>& size) {
+  return torch::stable::empty(
+      size, like.scalar_type(), std::nullopt, like.device(), std::nullopt,
+      torch::headeronly::MemoryFormat::ChannelsLast);
+}
+
 // Indices by decreasing score; equal scores keep their order.
 inline Tensor ranked(const Tensor& scores) {
   std::array<StableIValue, 4> stack{

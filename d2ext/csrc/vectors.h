@@ -25,14 +25,31 @@
 
 namespace d2ext {
 
+constexpr int64_t kLineBytes = 64;  // of the cache
+
+// Vectors that loops keep in registers; such loops are compiled once per `Bytes`.
+#if defined(__GNUC__)
+template <typename T, int Bytes>
+struct Vector {
+  typedef T type __attribute__((vector_size(Bytes)));
+};
+#define D2EXT_UNROLL _Pragma("GCC unroll 16")
+#else
+template <typename T, int Bytes>
+struct Vector {  // a single number: other compilers have no vector_size
+  using type = T;
+};
+#define D2EXT_UNROLL
+#endif
+
 template <typename T>
 D2EXT_INLINE T load(const T* from) {
   return *from;
 }
 
-template <typename T>
-D2EXT_INLINE void store(T* to, T value) {
-  *to = value;
+template <typename T, typename V>
+D2EXT_INLINE void store(T* to, V value) {
+  *to = T(value);
 }
 
 // bfloat16 is the upper half of a float.

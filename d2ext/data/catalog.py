@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.data.cache import cached_file
-from d2ext.data.cleaning import as_file_name, clean, image_root, note_dropped
+from d2ext.data.cleaning import as_file_name, clean, forget_dropped, note_dropped
 from d2ext.data.conversion.coco import category_ids, write_coco_file
 from d2ext.data.formats import DatasetSplit, load_split
 from d2ext.data.formats.archive import naming_user_paths
 from d2ext.data.formats.coco_document import collection_paused
-from d2ext.data.formats.dataset_split import with_classes
+from d2ext.data.formats.common_task import with_task
+from d2ext.data.formats.dataset_split import image_root, with_classes
 from d2ext.data.formats.holdout import Holdout
 from d2ext.data.image_info_cache import infos_kept
 from d2ext.data.issues import Issue
@@ -41,6 +42,7 @@ class DatasetSpec:
         split: "train", "val", "test" or "" where `path` holds one part only.
         holdout: a part of the images; None: all of them.
         classes: their order; objects of others are left out. (): as the data have them.
+        task: "masks" or "rotated", in which boxes are read, see `with_task`; "": as the data are.
     """
 
     path: str
@@ -48,6 +50,7 @@ class DatasetSpec:
     split: str = ""
     holdout: Holdout | None = None
     classes: tuple[str, ...] = ()
+    task: str = ""
 
     @classmethod
     def from_mapping(cls, entry: Mapping[str, Any], classes: Sequence[str] = ()) -> "DatasetSpec":
@@ -71,6 +74,7 @@ class DatasetSpec:
     def as_mapping(self, name: str) -> dict[str, Any]:
         """Return the fields, as a config has them; those that are empty are left out."""
         found = {"name": name, "path": self.path, "images": self.images, "split": self.split}
+        found["task"] = self.task
         found = {key: value for key, value in found.items() if value}
         return found | ({"holdout": self.holdout.as_mapping()} if self.holdout else {})
 
@@ -94,7 +98,7 @@ class _Loaded:
 
 _specs: dict[str, DatasetSpec] = {}
 _loaded: dict[DatasetSpec, _Loaded] = {}  # read ahead; the first loader that asks takes it
-_raw: dict[DatasetSpec, DatasetSplit] = {}  # within `reading_ahead`, without holdout and classes
+_raw: dict[DatasetSpec, DatasetSplit] = {}  # within `reading_ahead`, as the files have them
 _is_reading_ahead = False
 _of_runs: set[str] = set()  # names that belong to the last run of this process
 
@@ -102,7 +106,7 @@ _of_runs: set[str] = set()  # names that belong to the last run of this process
 def register_dataset(name: str, spec: DatasetSpec) -> None:
     """Make `name` usable in `DATASETS`. Reads nothing until the data set is asked for.
 
-    Registering it again with other classes replaces it.
+    Registering it again with other classes or another task replaces it.
 
     Raises:
         DataError: `name` is taken by another data set.
@@ -111,7 +115,7 @@ def register_dataset(name: str, spec: DatasetSpec) -> None:
     if name in DatasetCatalog.list():
         if known == spec:
             return
-        if known is None or replace(known, classes=spec.classes) != spec:
+        if known is None or replace(known, classes=spec.classes, task=spec.task) != spec:
             where = f" for {known.path}" if known else ""
             raise DataError(
                 f"{name}: a data set of this name is registered already{where}. Choose another "
@@ -165,10 +169,11 @@ def read_dataset(spec: DatasetSpec) -> DatasetSplit:
     Raises:
         DataError: as `d2ext.data.formats.load_split`.
     """
-    key = replace(spec, holdout=None, classes=())
+    key = replace(spec, task="", holdout=None, classes=())
     dataset = _raw.get(key) or load_split(key.path, key.split or None, images=key.images or None)
     if _is_reading_ahead:
         _raw[key] = dataset
+    dataset = with_task(dataset, spec.task)
     if spec.holdout is not None:
         dataset = spec.holdout.of(dataset)
     return with_classes(dataset, spec.classes) if spec.classes else dataset
@@ -209,6 +214,7 @@ def replace_datasets(entries: Sequence[Mapping[str, Any]]) -> None:
     Args:
         entries: of `DATASETS.REGISTER`.
     """
+    forget_dropped()
     for name in _of_runs.intersection(DatasetCatalog.list()):
         DatasetCatalog.remove(name)
         _specs.pop(name, None)

@@ -1,12 +1,10 @@
 """Cleaning: images and objects that training cannot use are dropped from a split and listed.
 
-A few are dropped with a warning. Where half of the images or records are unusable, something larger
-is wrong, and the data set is refused.
+A few are dropped with a warning. Where half are unusable, the split is refused.
 """
 
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from d2ext.data.box_validity import enclosing_boxes, invalid_boxes, wrong_unit
+from d2ext.data.box_validity import enclosing_boxes, invalid_boxes
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, origin
 from d2ext.data.image_info import ImageInfo, LabelInfo, read_label_info
 from d2ext.data.image_info_cache import read_image_infos
@@ -24,13 +22,17 @@ from d2ext.data.issues import Issue
 from d2ext.data.keypoint_validity import invalid_keypoints, keypoint_count
 from d2ext.data.mask_validity import invalid_mask
 from d2ext.data.parallel import map_files
+from d2ext.data.refusals import (
+    refuse_many_images,
+    refuse_many_objects,
+    refuse_unit,
+    refuse_unread_files,
+    refuse_unread_records,
+)
 from d2ext.errors import DataError
 from d2ext.files import replacing
 from d2ext.text import first_few
 
-# Codes of records that readers leave out.
-_RECORD_CODES = ("class-unknown", "object-orphan", "record-broken")
-_UNLISTED_CODES = ("image-missing", "image-unreadable", "annotation-orphan")  # images, by readers
 # What is left out where it is no object, image or record.
 _PARTS = {
     "keypoint-count": "objects' keypoints, the objects stay",
@@ -58,13 +60,13 @@ def clean(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
     """
     if dataset.refusal:
         raise DataError(dataset.refusal)
-    _refuse_unread_records(dataset)
-    _refuse_unread_files(dataset)
+    refuse_unread_records(dataset)
+    refuse_unread_files(dataset)
     cleaned, images = drop_images(dataset)
     if cleaned.annotates_pixels:
         return cleaned, [*images, *dataset.issues]
     cleaned, objects = drop_objects(cleaned)
-    _refuse_many_objects(dataset, objects, cleaned.num_annotations)
+    refuse_many_objects(dataset, objects, cleaned.num_annotations)
     cleaned, points = drop_keypoints(cleaned)
     return cleaned, [*images, *objects, *points, *dataset.issues]
 
@@ -78,7 +80,7 @@ def drop_images(dataset: DatasetSplit) -> tuple[DatasetSplit, list[Issue]]:
     problems = _image_problems(dataset)
     if not problems:
         return dataset, []
-    _refuse_many_images(dataset, problems)
+    refuse_many_images(dataset, problems)
     kept = [image for n, image in enumerate(dataset.images) if n not in problems]
     if dataset.num_annotations and not any(image["annotations"] for image in kept):
         names = first_few(Path(dataset.images[n]["file_name"]).name for n in problems)
@@ -159,6 +161,11 @@ def note_dropped(name: str, path: Path, issues: Sequence[Issue]) -> None:
     _dropped[name] = list(issues)
 
 
+def forget_dropped() -> None:
+    """Forget what was dropped from the data sets of an earlier run in this process."""
+    _dropped.clear()
+
+
 def _warn_of_dropped(path: Path, issues: Sequence[Issue], what: str) -> None:
     if issues:
         counts = Counter(issue.code for issue in issues)
@@ -188,60 +195,6 @@ def write_dropped(folder: str | Path) -> list[Path]:
 def as_file_name(name: str) -> str:
     """Replace what a file name cannot hold by underscores."""
     return re.sub(r"[^\w.-]+", "_", name)
-
-
-def _refuse_unread_records(dataset: DatasetSplit) -> None:
-    unread = [issue for issue in dataset.issues if issue.code in _RECORD_CODES]
-    if unread and len(unread) >= dataset.num_annotations:
-        total = len(unread) + dataset.num_annotations
-        listed = first_few(f"{issue.where} ({issue.detail})" for issue in unread)
-        raise DataError(
-            f"{dataset.path}: {len(unread)} of {total} annotations cannot be read: {listed}."
-        )
-
-
-def _refuse_unread_files(dataset: DatasetSplit) -> None:
-    """Refuse a split half of whose annotation files, or of the images they name, is unusable."""
-    unread = {issue.where for issue in dataset.issues if issue.code == "file-unreadable"}
-    files = {image["annotated_in"] for image in dataset.images if image["annotated_in"]} | unread
-    if unread and 2 * len(unread) >= len(files):
-        issues = [issue for issue in dataset.issues if issue.where in unread]
-        raise DataError(
-            f"{dataset.path}: {len(unread)} of {len(files)} annotation files cannot be read: "
-            f"{first_few(f'{issue.where} ({issue.detail})' for issue in issues)}."
-        )
-    lost = [issue for issue in dataset.issues if issue.code in _UNLISTED_CODES]
-    if lost and not dataset.annotates_pixels and len(lost) >= len(dataset.images):
-        raise DataError(
-            f"{dataset.path}: {len(lost)} of {len(lost) + len(dataset.images)} images cannot be "
-            f"found or read: {first_few(f'{issue.where} ({issue.detail})' for issue in lost)}."
-        )
-
-
-def _refuse_many_objects(dataset: DatasetSplit, dropped: Sequence[Issue], kept: int) -> None:
-    """Refuse a split half of whose objects, with those that could not be read, is unusable."""
-    codes = (*_RECORD_CODES, "mask-polygon")
-    lost = [*dropped, *(issue for issue in dataset.issues if issue.code in codes)]
-    if lost and len(lost) >= kept:
-        counts = Counter(issue.code for issue in lost)
-        found = ", ".join(f"{count} {code}" for code, count in counts.items())
-        raise DataError(
-            f"{dataset.path}: {len(lost)} of {len(lost) + kept} annotations cannot be used "
-            f"({found}): {first_few(issue.where for issue in lost)}. tools/check_data.py lists "
-            "them all."
-        )
-
-
-def _refuse_unit(dataset: DatasetSplit, boxes: np.ndarray, frames: np.ndarray) -> None:
-    remedies = {
-        "box-normalised": "all boxes are between 0 and 1, shares of the image instead of pixels",
-        "box-corners": "all boxes fit their images as two corners, not as x, y, width, height",
-    }
-    if code := wrong_unit(boxes, frames):
-        raise DataError(
-            f"{dataset.path}: {remedies[code]} ({code}). Correct them, or write a corrected copy "
-            f"with tools/check_data.py {dataset.path} --fix OUT."
-        )
 
 
 def _image_problems(dataset: DatasetSplit) -> dict[int, tuple[str, str]]:
@@ -292,37 +245,6 @@ def _label_problem(image: Item, info: LabelInfo | ImageInfo) -> tuple[str, str] 
     return None if info.size == size else ("labels-size", f"{info.size}, the image {size}")
 
 
-def _refuse_many_images(dataset: DatasetSplit, problems: dict[int, tuple[str, str]]) -> None:
-    images, total = dataset.images, len(dataset.images)
-    missing = [n for n, (code, _) in problems.items() if code == "image-missing"]
-    if len(missing) == total:
-        raise DataError(
-            f"{dataset.path}: none of its {total} images is there, such as "
-            f"{images[0]['file_name']}."
-        )
-    root = image_root(images)
-    if 2 * len(missing) >= total:
-        names = first_few(os.path.relpath(images[n]["file_name"], root) for n in missing)
-        raise DataError(
-            f"{root}: {len(missing)} of {total} images named in {dataset.path} are missing: "
-            f"{names}. Add them, or name the folder that the file names start from."
-        )
-    if 2 * len(problems) >= total:
-        listed = first_few(
-            f"{os.path.relpath(images[n]['file_name'], root)} ({detail})"
-            for n, (_, detail) in problems.items()
-        )
-        raise DataError(
-            f"{dataset.path}: {len(problems)} of {total} images in {root} cannot be used: "
-            f"{listed}. tools/check_data.py lists them all."
-        )
-
-
-def image_root(images: Sequence[Item]) -> str:
-    """Return the innermost folder that all images are in or below."""
-    return os.path.commonpath({os.path.dirname(image["file_name"]) for image in images})
-
-
 def _object_codes(
     dataset: DatasetSplit, objects: Sequence[Item], owners: np.ndarray
 ) -> dict[int, str]:
@@ -334,7 +256,7 @@ def _object_codes(
     frames = np.array(sizes, dtype=np.float64).reshape(-1, 2)[owners[boxed]]
     found: dict[int, str] = {}
     raw = np.fromiter(boxes, np.float64, len(boxed) * sides).reshape(-1, sides)
-    _refuse_unit(dataset, raw, frames)
+    refuse_unit(dataset, raw, frames)
     for code, mask in invalid_boxes(raw, frames).items():
         found |= dict.fromkeys(boxed[mask].tolist(), code)
     near = dataset.polygons_near

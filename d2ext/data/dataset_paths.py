@@ -1,5 +1,6 @@
 """Paths of data sets on the command line, and the entries of `DATASETS.REGISTER`."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from d2ext.data.catalog import DatasetSpec, register_dataset
 from d2ext.data.formats import DatasetSplit, detect_format, load_splits
 from d2ext.data.formats.archive import refuse_address
+from d2ext.data.formats.common_task import agree_on_task
 from d2ext.errors import ConfigError, DataError
 from detectron2.config import CfgNode
 
@@ -59,7 +61,7 @@ def load_named_splits(path: str, val: Sequence[str]) -> dict[str, DatasetSplit]:
             raise DataError(f"{text}: has the splits {', '.join(others)}, neither val nor test.")
         source = others[chosen] if chosen is not None else next(iter(others.values()))
         found["val" if number == 1 else f"val_{number}"] = source
-    return found
+    return dict(zip(found, agree_on_task(list(found.values())), strict=True))
 
 
 def dataset_flag_spec(text: str, wanted: str) -> tuple[DatasetSpec, list[str]]:
@@ -73,7 +75,8 @@ def dataset_flag_spec(text: str, wanted: str) -> tuple[DatasetSpec, list[str]]:
     """
     path, images = parse_dataset_flag(text)
     known = detect_format(path, images)
-    spec = DatasetSpec(str(path), str(images or ""))
+    # A run may be resumed or evaluated from another folder.
+    spec = DatasetSpec(_absolute(path), _absolute(images) if images else "")
     splits = [split for split in known.splits if split]
     if not splits:
         return spec, []
@@ -122,6 +125,10 @@ def _splits(text: str) -> dict[str, DatasetSplit]:
     whole = Path(text).expanduser().exists()
     path, images = (Path(text), None) if whole else parse_dataset_flag(text)
     return load_splits(path, images=images)
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path.expanduser())
 
 
 def _after_drive(text: str, colon: int) -> bool:

@@ -51,8 +51,15 @@ def read_image(path: str, format: str) -> np.ndarray:
     with PathManager.open(path, "rb") as file, Image.open(file) as image:  # its header alone
         if not is_deep(image.mode):
             return read_8_bit_image(path, format=format)
-        grey = scale_to_8_bits(np.asarray(ImageOps.exif_transpose(image)))
-    return from_rgb(np.repeat(grey[:, :, None], 3, axis=2), format)
+        return from_rgb(as_rgb(image), format)
+
+
+def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the (H, W, 3) pixels of an image upright, scaled as `read_image` does."""
+    upright = ImageOps.exif_transpose(image)
+    if not is_deep(image.mode):
+        return np.array(upright.convert("RGB"))
+    return np.repeat(scale_to_8_bits(np.asarray(upright))[:, :, None], 3, axis=2)
 
 
 def from_rgb(image: np.ndarray, format: str) -> np.ndarray:

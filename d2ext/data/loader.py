@@ -6,7 +6,7 @@ depend on the number of workers, on other code's random draws or on where a run 
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import ceil
@@ -18,8 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from d2ext.data.augmentation.slices import slice_dataset, slice_options
 from d2ext.data.dataset_paths import register_specs
+from d2ext.data.formats.dataset_split import Item
 from d2ext.data.learnable import check_learnable
 from d2ext.data.mappers import build_mapper
+from d2ext.data.mappers.registry import Mapper
 from d2ext.data.mask_validity import BrokenMaskError
 from d2ext.data.sampling import Sample, SampleStream, build_training_sampler
 from d2ext.data.statistics import dataset_stats
@@ -35,9 +37,6 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.utils import comm
 
 _logger = logging.getLogger(__name__)
-
-Item = dict[str, Any]
-Mapper = Callable[[Item], Item]
 
 
 def build_train_loader(

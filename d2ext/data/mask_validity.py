@@ -107,7 +107,7 @@ def _as_bytes(counts: Any) -> bytes:
 
 
 def _runs(text: bytes) -> NDArray[np.int64]:
-    """Decode COCO's text of run lengths: five bits a letter, from the third on differences."""
+    """Decode COCO's text of run lengths: five bits per letter, from the third on differences."""
     letters = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if not len(letters) or (letters < 0).any() or (letters > 63).any() or letters[-1] & 32:
         raise ValueError("not COCO's letters")

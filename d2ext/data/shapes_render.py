@@ -1,8 +1,7 @@
 """Pictures of flat shapes and their COCO annotations, the same bits on every machine.
 
 Everything is integer arithmetic on the raw output of PCG64, which NumPy promises to keep, unlike
-the streams of its distributions. Corners are in 1/16 pixel; a pixel belongs to a shape when its
-centre does.
+the streams of its distributions.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-VERSION = 3  # of the pictures: raise it with any change below, so that nobody reads an old cache
+from d2ext.data.shapes_geometry import (
+    OUTLINES,
+    SUB,
+    TURN,
+    Mask,
+    Points,
+    fill_outline,
+    outline_area,
+    place_outline,
+)
+
+VERSION = 3  # of the pictures: raise it with any change of them, so that nobody reads an old cache
 
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 
@@ -33,12 +43,6 @@ CONTRAST = 110  # least distance between an object and what it hides: sum over R
 NOISE = 6  # most that noise adds to a value of 0 to 255
 STRIPES = 6  # most that the stripes behind the objects add
 
-_SUB = 16  # units in a pixel
-_ONE = 4096  # unit of the sine table and of the outlines
-_TURN = 256  # entries of the sine table
-_ANGLES = 2 * np.pi * np.arange(_TURN) / _TURN
-_COS = np.rint(_ONE * np.cos(_ANGLES)).astype(np.int64)
-_SIN = np.rint(_ONE * np.sin(_ANGLES)).astype(np.int64)
 _TRIES = 12  # places tried for an object before it is given up
 _SMALLEST = 20  # visible pixels of an object
 
@@ -52,8 +56,6 @@ _COLOURS = (
 )
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
-Mask = NDArray[np.bool_]  # (H, W)
-Points = NDArray[np.int64]  # (N, 2) XY in 1/16 pixel
 
 
 class Stream:
@@ -63,12 +65,12 @@ class Stream:
         self._bits = np.random.PCG64(np.random.SeedSequence(seed))
 
     def array(self, size: int, below: int) -> NDArray[np.int64]:
-        """(size,) integers of 0 to `below` - 1; the bias of at most `below` / 2^32 is accepted."""
+        """Draw (size,) integers of 0 to `below` - 1, with a bias of at most `below` / 2^32."""
         raw = self._bits.random_raw(size) >> np.uint64(32)
         return ((raw * np.uint64(below)) >> np.uint64(32)).astype(np.int64)
 
     def between(self, least: int, most: int) -> int:
-        """One integer of `least` to `most`, both included."""
+        """Draw one integer of `least` to `most`, both included."""
         return least + int(self.array(1, most - least + 1)[0])
 
     def chance(self, percent: int) -> bool:
@@ -116,7 +118,7 @@ def render(*seed: int) -> tuple[Image, list[dict[str, Any]]]:
 
 
 def _background(stream: Stream) -> NDArray[np.int64]:
-    """Colours of a 4x4 grid blended into each other, with stripes on top; (H, W, 3)."""
+    """Draw colours of a 4x4 grid blended into each other, with stripes on top; (H, W, 3)."""
     height, width = stream.between(*HEIGHTS), stream.between(*WIDTHS)
     grid = 40 + stream.array(4 * 4 * 3, 160).reshape(4, 4, 3)
     rows = _blend(grid, height, axis=0)
@@ -128,7 +130,7 @@ def _background(stream: Stream) -> NDArray[np.int64]:
 
 
 def _blend(values: NDArray[np.int64], length: int, axis: int) -> NDArray[np.int64]:
-    """`values` stretched to `length` along `axis` by linear interpolation in integers."""
+    """Stretch `values` to `length` along `axis` by linear interpolation in integers."""
     last = values.shape[axis] - 1
     at = np.arange(length) * last * 256 // length
     left, weight = at // 256, at % 256
@@ -170,25 +172,25 @@ def _random_shape(canvas: _Canvas, label: int, radius: int) -> _Shape | None:
 def _shape_at(canvas: _Canvas, label: int, radius: int, centre: tuple[int, int]) -> _Shape | None:
     height, width, _ = canvas.image.shape
     stream = canvas.stream
-    turn = stream.between(0, _TURN - 1)
+    turn = stream.between(0, TURN - 1)
     squash = stream.between(SHORTEST_AXIS, 100)
-    outline = _place(_OUTLINES[CLASSES[label]], radius, squash, turn, centre)
-    mask = _fill(outline, height, width)
-    whole = _area(outline)
+    outline = place_outline(OUTLINES[CLASSES[label]], radius, squash, turn, centre)
+    mask = fill_outline(outline, height, width)
+    whole = outline_area(outline)
     if CLASSES[label] == "ring":
-        hole = _place(_OUTLINES["ring"] * 9 // 16, radius, squash, turn, centre)
-        mask &= ~_fill(hole, height, width)
-        whole -= _area(hole)
+        hole = place_outline(OUTLINES["ring"] * 9 // 16, radius, squash, turn, centre)
+        mask &= ~fill_outline(hole, height, width)
+        whole -= outline_area(hole)
     area = int(mask.sum())
     if area < _SMALLEST or 100 * area < VISIBLE * whole:
         return None
-    inside = bool((outline >= 0).all() and (outline <= [width * _SUB, height * _SUB]).all())
+    inside = bool((outline >= 0).all() and (outline <= [width * SUB, height * SUB]).all())
     simple = inside and CLASSES[label] != "ring"
     return _Shape(label, mask, area, outline if simple else None)
 
 
 def _fits(canvas: _Canvas, new: _Shape, may_overlap: bool) -> bool:
-    """Whether every object would stay in sight, and no crowd would be touched."""
+    """Return true if every object would stay in sight, and no crowd would be touched."""
     for old in canvas.shapes:
         hidden = old.mask & new.mask
         if not hidden.any():
@@ -236,7 +238,7 @@ def _add_crowd(canvas: _Canvas) -> None:
 
 
 def _annotation(shape: _Shape) -> dict[str, Any]:
-    """COCO's fields; the box is the tightest one around the pixels in sight."""
+    """Return COCO's fields; the box is the tightest one around the pixels in sight."""
     rows, columns = np.flatnonzero(shape.mask.any(1)), np.flatnonzero(shape.mask.any(0))
     x, y = int(columns[0]), int(rows[0])
     return {
@@ -249,62 +251,9 @@ def _annotation(shape: _Shape) -> dict[str, Any]:
 
 
 def _polygon(outline: Points) -> list[list[float]]:
-    return [(outline / _SUB).ravel().tolist()]
+    return [(outline / SUB).ravel().tolist()]
 
 
 def _rle(mask: Mask) -> dict[str, Any]:
     encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
-
-
-def _polar(*radii: int, corners: int) -> Points:
-    """`corners` points around the origin, at `radii` in turn; in _ONE."""
-    at = np.arange(corners) * _TURN // corners
-    radius = np.resize(np.array(radii, dtype=np.int64), corners)
-    return np.stack([_COS[at] * radius, _SIN[at] * radius], axis=1) // _ONE
-
-
-def _cross() -> Points:
-    arm, end = 1300, 3880
-    quarter = [(end, -arm), (end, arm), (arm, arm)]
-    turns = [quarter]
-    for _ in range(3):
-        turns.append([(-y, x) for x, y in turns[-1]])
-    return np.array([point for turn in turns for point in turn], dtype=np.int64)
-
-
-_OUTLINES: dict[str, Points] = {
-    "circle": _polar(_ONE, corners=32),
-    "square": _polar(_ONE, corners=4),
-    "triangle": _polar(_ONE, corners=3),
-    "star": _polar(_ONE, _ONE * 42 // 100, corners=10),
-    "cross": _cross(),
-    "ring": _polar(_ONE, corners=32),
-}
-
-
-def _place(outline: Points, radius: int, squash: int, turn: int, centre: tuple[int, int]) -> Points:
-    """`outline` made `radius` pixels large, squashed along its y axis, turned and moved."""
-    x, y = outline[:, 0] * radius * _SUB // _ONE, outline[:, 1] * radius * _SUB // _ONE
-    y = y * squash // 100
-    turned_x = (x * _COS[turn] - y * _SIN[turn]) // _ONE + centre[0] * _SUB
-    turned_y = (x * _SIN[turn] + y * _COS[turn]) // _ONE + centre[1] * _SUB
-    return np.stack([turned_x, turned_y], axis=1)
-
-
-def _area(outline: Points) -> int:
-    """Pixels inside a polygon, by the shoelace formula."""
-    x, y = outline.T
-    return abs(int((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) // (2 * _SUB * _SUB)
-
-
-def _fill(outline: Points, height: int, width: int) -> Mask:
-    """Return the pixels whose centre is inside, by the parity of the edges to their left."""
-    (x1, y1), (x2, y2) = outline.T[..., None], np.roll(outline, -1, axis=0).T[..., None]
-    y = np.arange(height) * _SUB + _SUB // 2
-    edge, row = np.nonzero((y1 <= y) != (y2 <= y))
-    x1, y1, x2, y2 = x1[edge, 0], y1[edge, 0], x2[edge, 0], y2[edge, 0]
-    crossing = x1 + (x2 - x1) * (y[row] - y1) // (y2 - y1)
-    column = np.clip((crossing + _SUB // 2) // _SUB, 0, width)
-    flips = np.bincount(row * (width + 1) + column, minlength=height * (width + 1))
-    return flips.reshape(height, width + 1).cumsum(1)[:, :width] % 2 == 1

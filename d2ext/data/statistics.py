@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -167,8 +169,7 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
             not group for group, item in zip(groups, dicts, strict=True) if "annotations" in item
         ),
         stuff_names=tuple(MetadataCatalog.get(name).get("stuff_classes", ())),
-        run_lengths="segmentation" in keys
-        and any(isinstance(o.get("segmentation"), dict) for o in flat),
+        run_lengths="segmentation" in keys and dict in {type(o.get("segmentation")) for o in flat},
         num_keypoints=max((len(o.get("keypoints", ())) // 3 for o in pointed), default=0),
         labelled_keypoints=sum(v > 0 for o in pointed for v in o.get("keypoints", ())[2::3]),
         num_difficult=sum(bool(o.get("difficult")) for o in flat) if "difficult" in keys else 0,
@@ -228,7 +229,7 @@ def _sizes(objects: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     boxes = [item["bbox"] for item in objects]
     if not {item["bbox_mode"] for item in objects} <= {BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS}:
         boxes = [_with_size(item) for item in objects]
-    sides = (side for box in boxes for side in box[2:4])
+    sides = chain.from_iterable(map(itemgetter(slice(2, 4)), boxes))
     return np.fromiter(sides, np.float64, 2 * len(boxes)).reshape(-1, 2)
 
 

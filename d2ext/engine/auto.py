@@ -24,6 +24,7 @@ MAX_BATCH_PER_GPU = 32
 CPU_IMAGES = 2400  # shown by a training on a CPU
 CPU_IMAGES_PRETRAINED = 1400  # what one core trains on within five minutes
 CPU_IMAGES_MASKS = 1000  # the same with masks of instances
+CPU_IMAGES_SEMANTIC = 600  # with semantic masks; more fit few scenes too closely
 
 logger = logging.getLogger(__name__)
 
@@ -171,14 +172,21 @@ def _freeze_at(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
 def _freeze_backbone_parts(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool:
     """Freeze norms and depthwise convolutions of pretrained weights on a CPU.
 
-    There, their gradients take more than half of the backbone's time.
+    There, their gradients take much of the backbone's time, as far as d2ext's operators are not
+    compiled: see the table in docs/operators.md.
     """
     return _is_short(cfg, machine)
 
 
 def _cpu_budget(cfg: CfgNode) -> int:
     """Return the number of images that a short training on a CPU shows."""
+    if _is_semantic(cfg):
+        return CPU_IMAGES_SEMANTIC
     return CPU_IMAGES_MASKS if cfg.MODEL.MASK_ON else CPU_IMAGES_PRETRAINED
+
+
+def _is_semantic(cfg: CfgNode) -> bool:
+    return cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
 
 
 def _is_short(cfg: CfgNode, machine: Machine) -> bool:
@@ -213,6 +221,17 @@ def _min_size_train(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tupl
     if machine.device == "cpu":
         return (side,)
     return tuple(range(32 * round(0.6 * side / 32), side + 1, 32))
+
+
+def _tta_sides(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int, ...]:
+    """Derive the sizes of test-time augmentation: the test size, on which mirror images follow.
+
+    A semantic FPN gets a sixth less and a sixth more.
+    """
+    side = cfg.INPUT.MIN_SIZE_TEST
+    if not _is_semantic(cfg):
+        return (side,)
+    return tuple(max(32, 32 * round(side * share / 6 / 32)) for share in (5, 7))
 
 
 def _max_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
@@ -252,7 +271,8 @@ def _use_checkpoint(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool
 def _epochs(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     """Derive the epochs that show 120,000 images on a GPU or 2,400 on a CPU; at most 100.
 
-    From pretrained weights, a CPU learns from 1,400; from 1,000 with masks, which take more time.
+    From pretrained weights, a CPU learns from 1,400; from 1,000 with masks of instances, which take
+    more time, and from 600 with semantic masks.
     """
     count = len(stats.image_sizes)
     if machine.device == "cuda":
@@ -352,6 +372,7 @@ register_auto("INPUT.MIN_SIZE_TRAIN", _min_size_train)
 register_auto("INPUT.MAX_SIZE_TRAIN", _max_size)
 register_auto("INPUT.MIN_SIZE_TEST", _short_side)
 register_auto("INPUT.MAX_SIZE_TEST", _max_size)
+register_auto("TEST.AUG.MIN_SIZES", _tta_sides)
 register_auto("INPUT.MASK_FORMAT", _mask_format)
 register_auto("MODEL.SEM_SEG_HEAD.NUM_CLASSES", _pixel_classes)
 register_auto("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", _num_keypoints)

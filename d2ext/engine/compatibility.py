@@ -5,13 +5,15 @@ from collections.abc import Collection
 from d2ext.config import load_config
 from d2ext.config.load import num_classes_keys, read_tree
 from d2ext.config.paths import config_root
-from d2ext.data import DatasetStats
+from d2ext.data import DatasetStats, dataset_stats
 from d2ext.data.separate_things import separates_things
 from d2ext.engine.auto import COCO_KEYPOINTS
 from d2ext.errors import ConfigError
 from d2ext.modeling.required_annotations import required_annotations
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
+
+_MEASURED = {"segm": "masks", "keypoints": "keypoints"}  # kinds of annotation by metric
 
 
 def check_compatibility(cfg: CfgNode, stats: DatasetStats) -> None:
@@ -67,6 +69,22 @@ def check_training_data(cfg: CfgNode, stats: DatasetStats) -> list[str]:
     """
     architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     return architecture.check_data(cfg, stats) if hasattr(architecture, "check_data") else []
+
+
+def measurable_metric(cfg: CfgNode) -> tuple[str, list[str]]:
+    """Return TEST.BEST_METRIC, or the box AP where the evaluation data lack what it measures.
+
+    Without a metric there are no best weights, and TEST.PATIENCE would stop the training.
+
+    Returns:
+        The metric, and lines for the log.
+    """
+    metric, names = cfg.TEST.BEST_METRIC, cfg.DATASETS.TEST
+    kind = _MEASURED.get(metric.partition("/")[0])
+    annotated = dataset_stats(names[:1]).annotated if kind and names else ()
+    if not annotated or kind in annotated:
+        return metric, []
+    return "bbox/AP", [f"TEST.BEST_METRIC bbox/AP, not {metric}: {names[0]} has no {kind}"]
 
 
 def recipes_for(annotated: Collection[str]) -> list[tuple[str, list[str]]]:

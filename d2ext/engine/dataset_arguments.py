@@ -54,33 +54,77 @@ def find_datasets(
     return datasets, notes + _hints(datasets, bool(args.val))
 
 
-def refuse_other_data(cfg: CfgNode, args: argparse.Namespace, dumped: str) -> None:
-    """Refuse to resume a run with other data than it has; the same data may be named again.
+def resumed_datasets(
+    cfg: CfgNode, args: argparse.Namespace, dumped: str
+) -> tuple[CfgNode, list[str]]:
+    """Return the data sets of a run that is resumed, at their new places where they were moved.
+
+    The flags may name the same data again, or where data are now that are gone from their place.
 
     Args:
-        cfg: the config of the run, with what the command changes.
+        cfg: the config of the run, with what the command changes; not changed.
         dumped: the config of the run, as YAML.
+    Returns:
+        The DATASETS section, and lines for the log.
     Raises:
-        ConfigError: the data differ.
+        ConfigError: the flags name other data, or data are gone.
     """
-    for split in _KEYS:
-        flags = getattr(args, split)
-        if not flags:
-            continue
-        names = cfg.DATASETS[_KEYS[split]]
-        entries = [e for e in cfg.DATASETS.REGISTER if e["name"] in names]
-        share = _share(flags) if split == "val" else None
-        if share is not None:
-            own = [e.get("holdout", {}).get("share") for e in entries] == [share] * len(entries)
-        else:
-            given = [dataset_flag_spec(flag, split)[0].as_mapping("") for flag in flags]
-            own = [_place(e) for e in entries] == [_place(e) for e in given]
-        if not own:
-            _refuse(f"--{split} {' '.join(flags)}", entries, names)
+    datasets, notes = cfg.DATASETS.clone(), []
+    for split, key in _KEYS.items():
+        if flags := getattr(args, split):
+            notes += _same_or_moved(datasets, split, flags)
+        for entry in _entries(datasets, key):
+            if not Path(entry["path"]).expanduser().exists():
+                raise ConfigError(
+                    f"--resume: {entry['path']}, the data of this run, is not there any more; "
+                    f"--{split} PATH names where it is now."
+                )
     before = parse_yaml(dumped, "the config in the checkpoint").get("DATASETS", {})
     for key in _KEYS.values():
-        if list(before.get(key, ())) != list(cfg.DATASETS[key]):
-            _refuse(f"DATASETS.{key} {tuple(cfg.DATASETS[key])}", [], before.get(key, ()))
+        if list(before.get(key, ())) != list(datasets[key]):
+            _refuse(f"DATASETS.{key} {tuple(datasets[key])}", [], before.get(key, ()))
+    return datasets, notes
+
+
+def check_resumed_classes(before: Sequence[str] | None, now: Sequence[str]) -> None:
+    """Check that the data of a run that is resumed still have the classes that it learns.
+
+    Raises:
+        ConfigError: they were changed since.
+    """
+    if before is not None and list(before) != list(now):
+        raise ConfigError(
+            f"--resume: the data have the classes {', '.join(now)} by now, and the run learns "
+            f"{', '.join(before)}. Start a new training, without --resume."
+        )
+
+
+def _same_or_moved(datasets: CfgNode, split: str, flags: Sequence[str]) -> list[str]:
+    """Check that flags name the data of a run; give moved data their new paths, in place."""
+    entries = _entries(datasets, _KEYS[split])
+    share = _share(flags) if split == "val" else None
+    if share is not None:
+        same = [e.get("holdout", {}).get("share") for e in entries] == [share] * len(entries)
+        given = []
+    else:
+        given = [dataset_flag_spec(flag, split)[0].as_mapping("") for flag in flags]
+        same = [_place(e) for e in entries] == [_place(e) for e in given]
+    if same:
+        return []
+    gone = not any(Path(e["path"]).expanduser().exists() for e in entries)
+    splits = [e.get("split", "") for e in entries]
+    if not gone or not given or splits != [e.get("split", "") for e in given]:
+        _refuse(f"--{split} {' '.join(flags)}", entries, datasets[_KEYS[split]])
+    places = {_place(e)[:2]: new for e, new in zip(entries, given, strict=True)}
+    for entry in datasets.REGISTER:  # also those of other splits, and what is held out
+        if new := places.get(_place(entry)[:2]):
+            entry.pop("images", None)
+            entry.update({key: new[key] for key in ("path", "images") if key in new})
+    return [f"the data of this run are in {', '.join(e['path'] for e in given)} now"]
+
+
+def _entries(datasets: CfgNode, key: str) -> list[dict[str, Any]]:
+    return [entry for entry in datasets.REGISTER if entry["name"] in datasets[key]]
 
 
 def _refuse(given: str, entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
@@ -93,7 +137,9 @@ def _refuse(given: str, entries: Sequence[Mapping[str, Any]], names: Sequence[st
 
 def _described(entry: Mapping[str, Any]) -> str:
     share = entry.get("holdout", {}).get("share")
-    return str(entry["path"]) + (f" (a share of {share:g})" if share else "")
+    path, here = Path(entry["path"]), Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path  # as it was typed
+    return str(shown) + (f" (a share of {share:g})" if share else "")
 
 
 def _place(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -108,6 +154,12 @@ def _validation_data(datasets: CfgNode, dumped: str) -> tuple[CfgNode, list[str]
     found = tree.get("DATASETS") if isinstance(tree, dict) else None
     if isinstance(found, dict) and found.get("TEST"):
         datasets.TEST, datasets.REGISTER = tuple(found["TEST"]), found.get("REGISTER", [])
+        for entry in _entries(datasets, "TEST"):
+            if not Path(entry["path"]).expanduser().exists():
+                raise ConfigError(
+                    f"--eval-only: {entry['path']}, the validation data of the training, is not "
+                    "there any more; --val PATH names the data."
+                )
         return datasets, [f"evaluated on the validation data of the training: {_listed(datasets)}"]
     if dumped or set(datasets.TEST) <= {"shapes_val"}:
         what = "were trained without validation data" if dumped else "don't name their data"

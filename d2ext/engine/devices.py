@@ -66,7 +66,7 @@ def check_available(wanted: str) -> None:
 
 
 def native_bfloat16(device: str) -> bool:
-    """Return whether "cuda" or "cpu" computes in bfloat16 without emulation."""
+    """Return true if "cuda" or "cpu" computes in bfloat16 without emulation."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: Mapping[str, object] = getattr(

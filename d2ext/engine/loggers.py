@@ -1,4 +1,4 @@
-"""Loggers of a run beside log.txt, metrics.json and TensorBoard: CSV, Weights & Biases, MLflow."""
+"""Additional loggers of a run: CSV, Weights & Biases, MLflow."""
 
 import csv
 import importlib

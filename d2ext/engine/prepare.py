@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import torch
@@ -18,14 +19,25 @@ from d2ext._detectron2 import provider
 from d2ext.checkpoint import check_classes, last_checkpoint, local_file, read_metadata
 from d2ext.config import load_config
 from d2ext.data import DatasetStats, dataset_stats, register_datasets, write_dropped
-from d2ext.data.catalog import describe_datasets, reading_ahead, replace_datasets
+from d2ext.data.catalog import (
+    describe_datasets,
+    read_dataset,
+    reading_ahead,
+    replace_datasets,
+)
+from d2ext.data.dataset_paths import named_spec
 from d2ext.data.learnable import check_learnable
 from d2ext.engine import pretrained
 from d2ext.engine.align_classes import align_classes
+from d2ext.engine.align_tasks import align_tasks
 from d2ext.engine.auto import Machine, check_auto, inherit_auto, resolve_auto
 from d2ext.engine.batch_probe import probe_memory
 from d2ext.engine.check_before_training import check_before_training
-from d2ext.engine.compatibility import check_compatibility, check_training_data
+from d2ext.engine.compatibility import (
+    check_compatibility,
+    check_training_data,
+    measurable_metric,
+)
 from d2ext.engine.config_choice import (
     DEFAULT,
     NO_WEIGHTS,
@@ -34,7 +46,11 @@ from d2ext.engine.config_choice import (
     saved_seed,
     typed_value,
 )
-from d2ext.engine.dataset_arguments import find_datasets, refuse_other_data
+from d2ext.engine.dataset_arguments import (
+    check_resumed_classes,
+    find_datasets,
+    resumed_datasets,
+)
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import started_rank, world_size
 from d2ext.engine.param_groups import read_rules
@@ -42,7 +58,7 @@ from d2ext.engine.recipe_choice import choose_recipe
 from d2ext.engine.run_folder import check_output, claim_folder, newest_run, release_folder
 from d2ext.engine.schedule import resolve_schedule
 from d2ext.engine.value_checks import check_values
-from d2ext.errors import ConfigError, WeightsError
+from d2ext.errors import ConfigError, NoImagesError, WeightsError
 from d2ext.ops import EXTENSION_STATE
 from d2ext.text import did_you_mean
 from detectron2.config import CfgNode
@@ -92,8 +108,8 @@ def _prepared(
     """Resolve a config that is loaded.
 
     `cfg` is written in this function alone: by the assignments below, and in place by
-    `choose_start`, `inherit_auto`, `resolve_auto` and `resolve_schedule`. All other steps return
-    values.
+    `settle_datasets`, `choose_start`, `inherit_auto`, `resolve_auto` and `resolve_schedule`. All
+    other steps return values.
 
     Args:
         saved: metadata of `weights`, which are resumed or evaluated.
@@ -102,17 +118,18 @@ def _prepared(
     check_auto(cfg)
     read_rules(cfg)
     if args.resume and "config" in saved:
-        refuse_other_data(cfg, args, saved["config"])
+        cfg.DATASETS, found = resumed_datasets(cfg, args, saved["config"])
         cfg.SEED = saved_seed(saved["config"]) if cfg.SEED < 0 else cfg.SEED
     else:
         cfg.DATASETS, found = find_datasets(cfg, args, saved.get("config", ""))
-        notes += found
+    notes += found
     replace_datasets(cfg.DATASETS.REGISTER)
     register_datasets(cfg)
 
     cfg.MODEL.DEVICE, device_note = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     notes += [device_note] if device_note else []
     if args.train and not (args.config_file or saved):
+        notes += settle_datasets(cfg, args.eval_only)
         cfg, line = recipe_for_data(cfg, args)
         notes.append(line)
     check_names(cfg)  # of data sets, too, which are registered by now
@@ -122,11 +139,14 @@ def _prepared(
         inherit_auto(cfg, saved["config"])
         notes.append(f"values of {weights} hold for what was auto")
 
+    notes += settle_datasets(cfg, args.eval_only)
     classes = saved.get("thing_classes") if args.eval_only else None
     cfg.DATASETS.CLASSES, aligned = align_classes(cfg, args.eval_only, classes)
     register_datasets(cfg)  # again only where classes were aligned; else it has no effect
     notes += aligned
     stats = read_stats(cfg, args.eval_only)  # in the aligned order of classes
+    if args.resume and not args.eval_only:
+        check_resumed_classes(saved.get("thing_classes"), stats.class_names)
     check_classes(classes, stats.class_names)
     notes += data_notes(cfg)
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
@@ -136,6 +156,9 @@ def _prepared(
 
     decided = resolve_auto(cfg, stats, machine(cfg, args))
     if not args.eval_only:
+        if typed_value(args.opts, "TEST.BEST_METRIC") is None:
+            cfg.TEST.BEST_METRIC, metric_note = measurable_metric(cfg)
+            notes += metric_note
         notes += [] if weights else pretrained.check_pixels(cfg)
         notes += check_training_data(cfg, stats)
         notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now
@@ -232,6 +255,8 @@ def output_folder(cfg: CfgNode, args: argparse.Namespace, weights: str) -> tuple
         return str(wanted), []  # `run` takes the folder of the first process
     if args.overwrite or (args.resume and not args.eval_only):
         check_output(wanted)
+        if args.overwrite:
+            rmtree(wanted / "data_faults", ignore_errors=True)  # of the old run's data
         return str(wanted), []
     folder = claim_folder(wanted)
     if folder == wanted:
@@ -252,6 +277,38 @@ def check_names(cfg: CfgNode) -> None:
     for key in ("TRAIN", "TEST", "FINAL"):
         for name in cfg.DATASETS[key]:
             _check_name(f"DATASETS.{key}", name, DatasetCatalog.list())
+
+
+def settle_datasets(cfg: CfgNode, eval_only: bool) -> list[str]:
+    """Drop empty data sets of a training and align the tasks of all, in place and registered.
+
+    Doing it again changes nothing.
+
+    Returns:
+        Lines for the log.
+    """
+    notes = [] if eval_only else drop_empty_splits(cfg.DATASETS)
+    cfg.DATASETS.REGISTER = align_tasks(cfg, eval_only)
+    register_datasets(cfg)
+    return notes
+
+
+def drop_empty_splits(datasets: CfgNode) -> list[str]:
+    """Drop data sets without any image from those that evaluate, in place.
+
+    Returns:
+        Lines for the log.
+    """
+    specs = dict(named_spec(entry) for entry in datasets.REGISTER)
+    notes = []
+    for key in ("TEST", "FINAL"):
+        for name in [name for name in datasets[key] if name in specs]:
+            try:
+                read_dataset(specs[name])
+            except NoImagesError as error:
+                datasets[key] = tuple(other for other in datasets[key] if other != name)
+                notes.append(f"AP cannot be measured on {name}: {error}")
+    return notes
 
 
 def read_stats(cfg: CfgNode, eval_only: bool) -> DatasetStats:

@@ -8,7 +8,6 @@ from d2ext.errors import WeightsError
 from d2ext.model_zoo import ModelEntry, PixelFormat, all_models, find_model
 from d2ext.model_zoo.download import is_reachable
 from d2ext.model_zoo.fetch import fetch, file_here
-from d2ext.model_zoo.timm_models import timm_model
 from detectron2.config import CfgNode
 
 KEY = "MODEL.WEIGHTS"
@@ -23,7 +22,12 @@ _SWINS = {
     (96, 18): "swin_small_patch4_window7_224",
     (128, 18): "swin_base_patch4_window7_224",
 }
-_RESNETS = {50: "msra_r50", 101: "msra_r101"}
+# ImageNet weights of ResNet by depth and STRIDE_IN_1X1: MSRA's and torchvision's.
+_RESNETS = {
+    (50, True): "msra_r50",
+    (101, True): "msra_r101",
+    (50, False): "detectron2_torchvision_r50",
+}
 
 
 def choose_weights(cfg: CfgNode, *, download: bool) -> Reasoned:
@@ -101,21 +105,23 @@ def _candidates(cfg: CfgNode) -> Iterator[ModelEntry]:
 def _backbone_weights(cfg: CfgNode) -> Iterator[ModelEntry]:
     bottom_up, model = _bottom_up(cfg), cfg.MODEL
     if bottom_up == "TimmBackbone":
+        from d2ext.model_zoo.timm_models import timm_model  # a second for other models
+
         yield from (entry for entry in all_models() if entry.backbone == model.TIMM.NAME)
         found = timm_model(model.TIMM.NAME)
     elif bottom_up == "SwinTransformer":
         found = find_model(_SWINS.get((model.SWIN.EMBED_DIM, model.SWIN.DEPTHS[2]), ""))
     elif "resnet" in bottom_up and _is_plain(cfg):
-        found = find_model(_RESNETS.get(model.RESNETS.DEPTH, ""))
+        resnets = model.RESNETS
+        found = find_model(_RESNETS.get((resnets.DEPTH, resnets.STRIDE_IN_1X1), ""))
     else:
         found = None
     yield from [found] if found else []
 
 
 def _is_plain(cfg: CfgNode) -> bool:
-    """Return true for a ResNet as MSRA published it: strides in the 1x1 convolutions."""
-    resnets = cfg.MODEL.RESNETS
-    return resnets.NUM_GROUPS == 1 and resnets.STRIDE_IN_1X1 and resnets.NORM == "FrozenBN"
+    """Return true for a ResNet of ungrouped convolutions and frozen norms."""
+    return cfg.MODEL.RESNETS.NUM_GROUPS == 1 and cfg.MODEL.RESNETS.NORM == "FrozenBN"
 
 
 def _bottom_up(cfg: CfgNode) -> str:

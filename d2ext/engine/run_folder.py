@@ -3,10 +3,9 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from d2ext.checkpoint.file_io import LAST, resumable
-from d2ext.errors import OutputError
+from d2ext.files import make_folder
 
 LOG = "log.txt"  # created first, so that of two runs that start together one gets the folder
 _FILES = ("config.yaml", "metrics.json", LAST)
@@ -68,19 +67,16 @@ def check_output(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written to ({error.strerror}); OUTPUT_DIR FOLDER names another."
-        ) from error
+    make_folder(folder, "OUTPUT_DIR")
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove what `--resume` would continue from, where a new run overwrites an old one."""
-    for path in [folder / LAST, *folder.glob("model_[0-9]*.pth")]:
+def remove_results(folder: Path) -> None:
+    """Remove weights and results of the run that a new one overwrites.
+
+    The new one may have no best weights or test results, and must not show those of the old one.
+    """
+    names = (LAST, "model_best.pth", "model_final.pth", "results.json")
+    for path in [*(folder / name for name in names), *folder.glob("model_[0-9]*.pth")]:
         path.unlink(missing_ok=True)
 
 

@@ -23,11 +23,12 @@ def summary(trainer: Trainer, programs: Mapping[str, str]) -> list[str]:
     files = [f"{folder / name} ({what})" for name, what in _FILES.items()]
     shown = [text for text, name in zip(files, _FILES, strict=True) if (folder / name).exists()]
     weights = f"--weights {shlex.quote(str(best))}"
+    data = "" if trainer.cfg.DATASETS.TEST else " --val DATA"
     return [
         f"trained for {trainer.max_iter} iterations; {_best(trainer)}",
         f"weights: {best}; {', '.join(shown)}",
         f"predict:  {programs['demo']} {weights} --input IMAGES",
-        f"evaluate: {programs['train_net']} --eval-only {weights}",
+        f"evaluate: {programs['train_net']} --eval-only {weights}{data}",
         f"export:   {programs['export']} {weights} --format onnx --output model.onnx",
         f"report:   {programs['report']} {shlex.quote(str(folder))}",
     ]

@@ -16,7 +16,7 @@ from d2ext.engine.build import explained_build
 from d2ext.engine.hooks.pictures import save_prediction_pictures
 from d2ext.engine.logs import RESULT, log_notes, logging_to
 from d2ext.engine.prepare import RunSpec
-from d2ext.engine.run_folder import remove_checkpoints
+from d2ext.engine.run_folder import remove_results
 from d2ext.engine.summary import summary
 from d2ext.engine.trainer import Trainer
 from d2ext.errors import Interrupted
@@ -75,7 +75,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, spec: RunSpec) -> None:
         logger.info(describe(spec.decided, cfg.DATASETS.TRAIN, trainer.sections))
     trainer.resume_or_load(resume=args.resume)
     if args.overwrite and not args.resume and comm.is_main_process():
-        remove_checkpoints(Path(cfg.OUTPUT_DIR))
+        remove_results(Path(cfg.OUTPUT_DIR))
     try:
         trainer.train()
     except Interrupted as stop:

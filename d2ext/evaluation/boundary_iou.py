@@ -26,7 +26,7 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 class BoundaryIoUEvaluator(COCOEvaluator):
-    """COCO's evaluator, with "boundary" beside "segm": the same metrics by boundary IoU.
+    """COCO's evaluator, with "boundary" in addition to "segm": the same metrics by boundary IoU.
 
     Args:
         dataset_name: a registered data set.

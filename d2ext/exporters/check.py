@@ -9,7 +9,7 @@ from torch import Tensor
 
 from d2ext.errors import UserError
 from d2ext.exporters.exported_module import Detections, ExportedModule
-from d2ext.exporters.formats import Run
+from d2ext.exporters.onnx_session import Run
 from detectron2.structures import Instances
 
 Detect = Callable[[np.ndarray], Instances]

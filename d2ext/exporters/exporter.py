@@ -205,7 +205,7 @@ def exporter_for(model: nn.Module) -> Exporter:
 
 
 def _exportable() -> list[str]:
-    """Names that MODEL.META_ARCHITECTURE takes, of models with an exporter."""
+    """Return the names that MODEL.META_ARCHITECTURE takes of models with an exporter."""
     classes = tuple(_EXPORTERS)
     return sorted(
         name

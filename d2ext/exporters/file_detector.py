@@ -11,7 +11,8 @@ from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
 from d2ext.data.image_reading import from_rgb
 from d2ext.errors import WeightsError
 from d2ext.exporters.detections import instances_of, to_image
-from d2ext.exporters.formats import Run, format_of, load_with_metadata
+from d2ext.exporters.formats import format_of, load_with_metadata
+from d2ext.exporters.onnx_session import Run
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -14,14 +14,13 @@ from torch import Tensor
 
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.exporters.exported_module import ExportedModule
+from d2ext.exporters.onnx_session import METADATA_KEY, Run, open_onnx
 from d2ext.exporters.torch_export import OperatorSubstitution, export_program
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "torch_export": ".pt2"}
 ONNX_BASED = ("onnx", "openvino")
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 METADATA = "metadata.json"  # the extra file of PyTorch's formats
-METADATA_KEY = "metadata"  # the property of ONNX files
-Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def save(
@@ -40,32 +39,38 @@ def save(
     Raises:
         ConfigError: the model does not allow a free size, or a package is missing.
     """
-    extra = {METADATA: json.dumps(metadata)}
+    text = json.dumps(metadata)
     with torch.no_grad(), _quiet():
         if kind == "torchscript":
             with OperatorSubstitution():
                 traced = torch.jit.trace(module, images, check_trace=False)
-            torch.jit.save(traced, str(path), _extra_files=extra)
+            torch.jit.save(traced, str(path), _extra_files={METADATA: text})
             return
         if kind in ONNX_BASED:
             need_packages(kind)
         program = export_program(module, images, free_size)
         if kind == "torch_export":
-            torch.export.save(program, path, extra_files=extra)
-            return
-        # These need packages that training does not.
-        from d2ext.exporters.onnx_file import save_onnx
+            torch.export.save(program, path, extra_files={METADATA: text})
+        else:
+            _save_onnx_based(program, module.output_names, text, kind, path)
 
-        properties = {METADATA_KEY: extra[METADATA]}
-        if kind == "onnx":
-            save_onnx(program, module.output_names, properties, path)
-            return
-        from d2ext.exporters.openvino_file import save_openvino
 
-        with TemporaryDirectory() as folder:
-            source = Path(folder) / "model.onnx"
-            save_onnx(program, module.output_names, properties, source)
-            save_openvino(source, path)
+def _save_onnx_based(
+    program: torch.export.ExportedProgram, names: Sequence[str], text: str, kind: str, path: Path
+) -> None:
+    # These need packages that training does not.
+    from d2ext.exporters.onnx_file import save_onnx
+
+    properties = {METADATA_KEY: text}
+    if kind == "onnx":
+        save_onnx(program, names, properties, path)
+        return
+    from d2ext.exporters.openvino_file import save_openvino
+
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "model.onnx"
+        save_onnx(program, names, properties, source)
+        save_openvino(source, path)
 
 
 def format_of(path: Path) -> str:
@@ -112,16 +117,11 @@ def load_with_metadata(path: Path, kind: str, threads: int = 0) -> tuple[Run, di
 
 
 def _load_onnx_based(path: Path, kind: str, threads: int) -> tuple[Run, str]:
-    if kind == "openvino":
-        from d2ext.exporters.openvino_file import open_openvino
+    if kind == "onnx":
+        return open_onnx(path, threads)
+    from d2ext.exporters.openvino_file import open_openvino
 
-        return open_openvino(path, threads)
-    session = open_session(path, threads)
-
-    def run(images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(map(torch.from_numpy, session.run(None, {"images": images.numpy()})))
-
-    return run, session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
+    return open_openvino(path, threads)
 
 
 def _load(path: Path, kind: str) -> tuple[Run, str]:
@@ -132,27 +132,6 @@ def _load(path: Path, kind: str) -> tuple[Run, str]:
             return run, extra[METADATA]
         module = torch.export.load(path, extra_files=extra).module()
     return lambda images: tuple(module(images)), extra[METADATA]
-
-
-def open_session(path: Path, threads: int = 0) -> Any:
-    """Open an onnxruntime session on the CPU.
-
-    Args:
-        threads: number of threads; 0 leaves it to onnxruntime.
-    Raises:
-        WeightsError: onnxruntime cannot read or run the file.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class for each of its states
-        raise WeightsError(
-            f"{path}: onnxruntime {onnxruntime.__version__} cannot run it: {error}"
-        ) from error
 
 
 def need_packages(kind: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from d2ext.errors import ConfigError, WeightsError
-from d2ext.exporters.formats import METADATA_KEY, Run, open_session
+from d2ext.exporters.onnx_session import METADATA_KEY, Run, open_session
 
 _INFO = ["d2ext", METADATA_KEY]  # where OpenVINO keeps what converters add
 

@@ -9,7 +9,7 @@ from torch import nn
 from d2ext.data.image_reading import read_image
 from d2ext.errors import ConfigError
 from d2ext.exporters.accuracy import average_precision
-from d2ext.exporters.check import Detect, ExportError, compare, compare_pipelines
+from d2ext.exporters.check import Detect, Difference, ExportError, compare, compare_pipelines
 from d2ext.exporters.exported_module import ExportedModule, build_exported_module
 from d2ext.exporters.exporter import Exporter, MaskExporter, exporter_for
 from d2ext.exporters.file_detector import FileDetector
@@ -91,13 +91,7 @@ def export_model(
         ConfigError: no exporter is registered for the model, or the size does not suit it.
     """
     exporter = exporter_for(model)
-    if isinstance(exporter, MaskExporter):
-        if options.dataset or options.calibration:
-            raise ConfigError(
-                f"{type(model).__name__}: AP and 8-bit ranges are for files with boxes; leave out "
-                "--val and --calibrate."
-            )
-        options = replace(options, nms="none", decode="none")
+    options = _adapted(options, exporter, model)
     module = build_exported_module(
         exporter,
         options.nms,
@@ -122,11 +116,26 @@ def export_model(
         file = FileDetector(run, metadata.as_dict())
         differences += compare_pipelines(file, detect, sample_images(options.images), factor)
     yield from (difference.text for difference in differences)
+    _refuse_faults(options.output, differences)
+
+
+def _adapted(options: ExportOptions, exporter: Exporter, model: nn.Module) -> ExportOptions:
+    """Return the options that hold for the model: masks of the image have no boxes to decode."""
+    if not isinstance(exporter, MaskExporter):
+        return options
+    if options.dataset or options.calibration:
+        raise ConfigError(
+            f"{type(model).__name__}: AP and 8-bit ranges are for files with boxes; leave out "
+            "--val and --calibrate."
+        )
+    return replace(options, nms="none", decode="none")
+
+
+def _refuse_faults(output: Path, differences: Sequence[Difference]) -> None:
     faults = [f"{each.text}: {each.fault}" for each in differences if each.fault]
     if faults:
         raise ExportError(
-            f"{options.output}: not written; it does not give what the model gives: "
-            f"{'; '.join(faults)}"
+            f"{output}: not written; it does not give what the model gives: {'; '.join(faults)}"
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.fx.experimental import _config as fx_config
 from torch.overrides import TorchFunctionMode
@@ -23,15 +24,36 @@ class OperatorSubstitution(TorchFunctionMode):
         own = {op: function for op, function in decompositions().items() if op.namespace == "d2ext"}
         own[torch.ops.d2ext.deform_conv2d.default] = _deform_conv2d
         self.table: dict[Any, Callable] = {op.overloadpacket: own[op] for op in own}
+        self.table[F.interpolate] = _interpolate
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        function = self.table.get(func, func) if isinstance(func, _Packet) else func
+        known = isinstance(func, _Packet) or func is F.interpolate
+        function = self.table.get(func, func) if known else func
         return function(*args, **(kwargs or {}))
 
 
 _Packet = torch._ops.OpOverloadPacket
+
+
+def _interpolate(input: Tensor, size: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+    """Call `F.interpolate`, but for aligned corners, where PyTorch asks if a side is 1, multiply.
+
+    The answer would hold for all sizes of the file.
+    """
+    if size is None or not kwargs.get("align_corners"):
+        return F.interpolate(input, size, *args, **kwargs)
+    rows, columns = (_weights(input, axis, size[axis]) for axis in (-2, -1))
+    return rows @ input @ columns.T
+
+
+def _weights(input: Tensor, axis: int, wanted: int) -> Tensor:
+    """Return the (wanted, side) weights of linear interpolation along an axis."""
+    cells = torch.arange(input.shape[axis], dtype=input.dtype, device=input.device)
+    steps = torch.arange(wanted, dtype=input.dtype, device=input.device)
+    places = steps * (cells[-1:] / steps[-1:].clamp(min=1))
+    return (1 - (places[:, None] - cells).abs()).clamp(min=0)
 
 
 def _deform_conv2d(

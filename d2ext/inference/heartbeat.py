@@ -22,7 +22,7 @@ class Heartbeat:
         self.total, self.unit = total, unit
         self.lines = not quiet and not sys.stderr.isatty()
         self.done, self.start = 0, time.monotonic()
-        self.told = self.start
+        self.printed = self.start
         self.bar = tqdm(total=total, unit=unit, disable=quiet or self.lines)
 
     def __enter__(self) -> "Heartbeat":
@@ -36,8 +36,8 @@ class Heartbeat:
         self.done += count
         self.bar.update(count)
         now = time.monotonic()
-        if self.lines and now - self.told >= INTERVAL:
-            self.told = now
+        if self.lines and now - self.printed >= INTERVAL:
+            self.printed = now
             rate = self.done / (now - self.start)
             left = timedelta(seconds=round((self.total - self.done) / rate))
             print(

@@ -19,6 +19,7 @@ from d2ext.engine.finite import refuse_non_finite
 from d2ext.errors import WeightsError
 from d2ext.modeling import build_model
 from d2ext.modeling.deploy import fuse_for_inference
+from d2ext.modeling.test_time_augmentation import with_tta
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
@@ -35,6 +36,7 @@ class Predictor:
         names: of the classes, in the order of their indices; may be empty.
         pixel_names: of the classes of pixels, where data have both; may be empty.
         device: of the model.
+        model: without test-time augmentation, which predictions have if the config asks for it.
     Raises:
         WeightsError: MODEL.WEIGHTS is empty, missing, unreadable or of another model.
     """
@@ -52,6 +54,7 @@ class Predictor:
         load_for_evaluation(self.model, cfg.MODEL.WEIGHTS)
         refuse_non_finite(self.model, cfg.MODEL.WEIGHTS)
         fuse_for_inference(self.model)  # after loading: it changes the parameters' names
+        self._predicting = with_tta(cfg, self.model)
         self.format, self.device = cfg.INPUT.FORMAT, torch.device(cfg.MODEL.DEVICE)
         shortest = cfg.INPUT.MIN_SIZE_TEST
         by_edge = ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
@@ -68,9 +71,13 @@ class Predictor:
         return output
 
     def prepare(self, image: np.ndarray) -> Tensor:
-        """Resize an (H, W, 3) RGB uint8 image to the model's input, (C, h, w) uint8."""
+        """Resize an (H, W, 3) RGB uint8 image to the model's input, (C, h, w) uint8.
+
+        With test-time augmentation it keeps its size, of which the views are made.
+        """
         pixels = np.ascontiguousarray(from_rgb(image, self.format))
-        pixels = self.resize.get_transform(pixels).apply_image(pixels)
+        if self._predicting is self.model:
+            pixels = self.resize.get_transform(pixels).apply_image(pixels)
         # torch rejects the negative strides that flipped or channel-reversed arrays have.
         return torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
@@ -83,7 +90,7 @@ class Predictor:
                 of another size than the others are padded.
         """
         batch = [{"image": x, "height": height, "width": width} for x, height, width in inputs]
-        return list(self.model(batch))
+        return list(self._predicting(batch))
 
 
 def _resolve_classes(cfg: CfgNode) -> tuple[list[str], list[str]]:

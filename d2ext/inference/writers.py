@@ -1,4 +1,4 @@
-"""Formats in which the prediction command writes detections, beside predictions.json."""
+"""Formats in which the prediction command writes detections, in addition to predictions.json."""
 
 import csv
 import json

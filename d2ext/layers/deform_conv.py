@@ -18,7 +18,7 @@ class ModulatedDeformConv(nn.Module):
         kernel_size, stride, padding, dilation: as in `nn.Conv2d`.
         groups: groups of the convolution.
         deformable_groups: groups of input channels with their own offsets and masks.
-        bias: whether to add a learnt bias.
+        bias: add a learnt bias.
         norm: module applied to the output.
         activation: function applied after `norm`.
     Raises:

@@ -116,12 +116,19 @@ class MultiScaleDeformableAttention(nn.Module):
         if reference_points.shape[-1] == 2:
             sides = (side for height, width in spatial_shapes for side in (width, height))
             # Filled one by one: a tensor from a list would be a synchronous copy to the GPU.
-            unit = torch.stack([centre.new_full((), 1 / side) for side in sides]).view(-1, 1, 2)
+            unit = torch.stack([centre.new_full((), 1 / side) for side in sides]).view(-1, 2)
         elif reference_points.shape[-1] == 4:
             # So that point K at its initial offset of K lies on the border of the box.
-            unit = size[:, :, None, :, None] * (0.5 / self.num_points)
+            unit = size * (0.5 / self.num_points)
         else:
             raise ValueError(
                 f"reference_points must be (N, Q, L, 2 or 4), got {tuple(reference_points.shape)}"
             )
-        return torch.addcmul(centre[:, :, None, :, None], offsets, unit)
+        # Rows of all samples of a head: vector instructions need more than x and y in a row.
+        rows = torch.addcmul(self._per_sample(centre), offsets.flatten(-3), self._per_sample(unit))
+        return rows.unflatten(-1, offsets.shape[-3:])
+
+    def _per_sample(self, per_level: Tensor) -> Tensor:
+        """Repeat (..., levels, 2) for the points of a head: (..., 1, levels * points * 2)."""
+        repeated = per_level.unsqueeze(-2).expand(*per_level.shape[:-1], self.num_points, 2)
+        return repeated.flatten(-3).unsqueeze(-2)

@@ -3,16 +3,12 @@
 import difflib
 from collections.abc import Iterable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from d2ext.errors import WeightsError
 from d2ext.model_zoo.entry import TASKS, ModelEntry, PixelFormat
 from d2ext.registry import ExtensionRegistry
-
-_TABLE = Path(__file__).with_name("models.yaml")
+from d2ext.tables import read_table
 
 _ADDED: ExtensionRegistry[str, ModelEntry] = ExtensionRegistry("published weights")
 
@@ -94,9 +90,7 @@ def _normalised(name: str) -> str:
 @cache
 def _table() -> dict[str, ModelEntry]:
     """Read the table of models.yaml."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    with open(_TABLE, encoding="utf-8") as file:
-        families = yaml.load(file, Loader=loader)  # a safe loader
+    families = read_table(__file__, "models.yaml")
     return {entry.name: entry for entry in _entries(families)}
 
 

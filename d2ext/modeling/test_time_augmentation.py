@@ -1,7 +1,11 @@
-"""Test-time augmentation (TTA): sizes, mirror images and slices of an image, merged by NMS."""
+"""Test-time augmentation (TTA): sizes, mirror images and slices of an image, merged.
 
+Objects are merged by NMS, scores of semantic masks by their mean.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, Instances, RotatedBoxes
 
 Item = dict[str, Any]
+Flip = str  # letters of the axes that are mirrored: h, v
 _TOUCH = 1.0  # pixels; a box that ends closer than this to a cut was cut itself
 
 
@@ -33,17 +38,24 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
         return model
     if cfg.MODEL.KEYPOINT_ON:
         raise ConfigError("TEST.AUG and TEST.SLICE_SIZE merge boxes and masks, not keypoints.")
-    many = cfg.TEST.AUG
     return TestTimeAugmentation(
         model,
         resizes=_resizes(cfg),
-        mirrored=many.ENABLED and many.FLIP,
+        flips=_flips(cfg),
         slice_size=size,
         slice_overlap=overlap,
         image_format=cfg.INPUT.FORMAT,
         nms_thresh=cfg.TEST.AUG.NMS_THRESH,
         max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
     )
+
+
+def _flips(cfg: CfgNode) -> list[Flip]:
+    """Return the mirrorings of each view."""
+    many = cfg.TEST.AUG
+    if not many.ENABLED or not many.FLIP:
+        return [""]
+    return ["", "h", "v", "hv"] if many.VERTICAL_FLIP else ["", "h"]
 
 
 def _resizes(cfg: CfgNode) -> list[T.Augmentation]:
@@ -54,16 +66,18 @@ def _resizes(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 class TestTimeAugmentation(nn.Module):
-    """A model wrapped in test-time augmentation: detections of several views, merged by NMS.
+    """A model wrapped in test-time augmentation: predictions of several views, merged.
 
     A view is the whole image or a slice, mirrored or not, at one of several sizes. Objects that a
     slice cuts are left to its neighbour or to the whole image. NMS is applied within each class.
+    Of semantic masks the class scores of a pixel are averaged over the views that show it.
 
     Args:
-        model: a detector in Detectron2's format, with `pred_boxes` (axis-aligned or rotated),
-            `scores`, `pred_classes` and optionally `pred_masks`.
+        model: in Detectron2's format: a detector, with `pred_boxes` (axis-aligned or rotated),
+            `scores`, `pred_classes` and optionally `pred_masks`, or one of semantic masks.
         resizes: sizes of each view.
-        mirrored: add horizontally mirrored views.
+        flips: the mirrorings of each view: "" for none, "h" horizontal, "v" vertical, "hv" both;
+            views that are mirrored vertically are for semantic masks.
         slice_size: side of a slice in pixels; 0 for no slices.
         slice_overlap: see `slices_of`.
         image_format: "RGB" or "BGR", as the model takes it.
@@ -76,7 +90,7 @@ class TestTimeAugmentation(nn.Module):
         model: nn.Module,
         *,
         resizes: list[T.Augmentation],
-        mirrored: bool,
+        flips: Sequence[Flip],
         slice_size: int,
         slice_overlap: float,
         image_format: str,
@@ -85,23 +99,38 @@ class TestTimeAugmentation(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.resizes = model, resizes
-        self.flips = (False, True) if mirrored else (False,)
+        self.flips = flips
         self.slice_size, self.slice_overlap = slice_size, slice_overlap
         self.image_format = image_format
         self.nms_thresh, self.max_detections = nms_thresh, max_detections
 
     def forward(self, batch: list[Item]) -> list[Item]:
-        """Detect in all views of each image; results are in the image's own pixels."""
+        """Predict in all views of each image; results are in the image's own pixels."""
         # Read again from "file_name" if the dict has one: "image" may have been shrunk already.
-        return [{"instances": self._detect(item)} for item in batch]
+        return [self._predict(_pixels(item, self.image_format)) for item in batch]
 
-    def _detect(self, item: Item) -> Instances:
-        image = _pixels(item, self.image_format)
-        found = [
-            self._in_view(image, region, resize, flip)
-            for region, resize, flip in product(self._regions(image), self.resizes, self.flips)
-        ]
-        return self._merged(found)
+    def _predict(self, image: np.ndarray) -> Item:
+        """Merge the views by what the first of them gives: objects or semantic masks.
+
+        Raises:
+            ConfigError: it gives neither.
+        """
+        views = list(product(self._regions(image), self.resizes, self.flips))
+        outputs = (self._in_view(image, *view) for view in views)
+        first = next(outputs)
+        size = image.shape[:2]
+        places = [(region, flip) for region, _, flip in views]
+        seen = zip(places, chain([first], outputs), strict=True)
+        if "instances" in first:
+            if "v" in self.flips:
+                raise ConfigError("TEST.AUG.VERTICAL_FLIP is for models of semantic masks.")
+            found = [self._found(output, region, size, flip) for (region, flip), output in seen]
+            return {"instances": self._merged(found)}
+        if "sem_seg" in first:
+            return {"sem_seg": _mean_scores(((*v, o["sem_seg"]) for v, o in seen), size)}
+        raise ConfigError(
+            "TEST.AUG and TEST.SLICE_SIZE are for models that give objects or semantic masks."
+        )
 
     def _regions(self, image: np.ndarray) -> list[Region]:
         height, width = image.shape[:2]
@@ -113,17 +142,20 @@ class TestTimeAugmentation(nn.Module):
         )
 
     def _in_view(
-        self, image: np.ndarray, region: Region, resize: T.Augmentation, flip: bool
-    ) -> "_Found":
+        self, image: np.ndarray, region: Region, resize: T.Augmentation, flip: Flip
+    ) -> Item:
+        """Return the model's output for a region, mirrored where the region was."""
         x0, y0, x1, y1 = region
         part = image[y0:y1, x0:x1]
-        part = np.ascontiguousarray(part[:, ::-1] if flip else part)
+        part = np.ascontiguousarray(np.flip(part, tuple("vh".index(axis) for axis in flip)))
         pixels = resize.get_transform(part).apply_image(part)
         tensor = torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        output = self.model([{"image": tensor, "height": y1 - y0, "width": x1 - x0}])[0]
-        if "instances" not in output:
-            raise ConfigError("TEST.AUG and TEST.SLICE_SIZE are for models that detect objects.")
-        found = _Found(output["instances"], region, image.shape[:2])
+        (output,) = self.model([{"image": tensor, "height": y1 - y0, "width": x1 - x0}])
+        return output
+
+    @staticmethod
+    def _found(output: Item, region: Region, image_size: tuple[int, int], flip: Flip) -> "_Found":
+        found = _Found(output["instances"], region, image_size)
         return (found.mirrored() if flip else found).without_cut()
 
     def _merged(self, views: list["_Found"]) -> Instances:
@@ -210,3 +242,21 @@ def _masks(views: list[_Found], keep: Tensor) -> Tensor:
         x0, y0, x1, y1 = view.region
         mask[y0:y1, x0:x1] = view.instances.pred_masks[index].cpu()
     return masks.to(keep.device)
+
+
+def _mean_scores(
+    views: Iterable[tuple[Region, Flip, Tensor]], image_size: tuple[int, int]
+) -> Tensor:
+    """Return the mean of class scores, (C, H, W), over the views of each pixel.
+
+    Args:
+        views: region, mirroring, and the (C, h, w) scores of the region's pixels.
+    """
+    total, count = torch.zeros(()), torch.zeros(image_size)
+    for (x0, y0, x1, y1), flip, scores in views:
+        if total.dim() == 0:
+            total = scores.new_zeros((len(scores), *image_size), dtype=torch.float32)
+            count = count.to(scores.device)
+        total[:, y0:y1, x0:x1] += scores.flip([" vh".index(axis) for axis in flip])
+        count[y0:y1, x0:x1] += 1
+    return total / count

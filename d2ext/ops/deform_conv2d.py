@@ -27,7 +27,8 @@ torch.library.define(
 torch.library.define(
     "d2ext::deform_conv2d_backward",
     "(Tensor grad_output, Tensor input, Tensor offset, Tensor weight, Tensor? mask, "
-    f"{_GEOMETRY}) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"{_GEOMETRY}, bool needs_input, bool needs_positions, bool needs_weight) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
 )
 torch.library.impl("d2ext::deform_conv2d", "CompositeExplicitAutograd", reference.deform_conv2d)
 torch.library.impl(
@@ -171,12 +172,16 @@ def _fake_backward(
     offset: Tensor,
     weight: Tensor,
     mask: Tensor | None,
-    *_: object,
+    *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    # As the kernels do: the gradient of a missing mask is empty, since all four are returned.
-    grad_mask = input.new_empty(0) if mask is None else mask.new_empty(mask.shape)
-    grad_input = _channels_last(input, input.shape)
-    return grad_input, offset.new_empty(offset.shape), weight.new_empty(weight.shape), grad_mask
+    # As the kernels do: what is not needed is empty, since all four are returned.
+    needs_input, needs_positions, needs_weight = options[-3:]
+    return (
+        _channels_last(input, input.shape) if needs_input else input.new_empty(0),
+        offset.new_empty(offset.shape) if needs_positions else input.new_empty(0),
+        weight.new_empty(weight.shape) if needs_weight else input.new_empty(0),
+        mask.new_empty(mask.shape) if needs_positions and mask is not None else input.new_empty(0),
+    )
 
 
 def _channels_last(like: Tensor, size: Sequence[int]) -> Tensor:
@@ -185,20 +190,25 @@ def _channels_last(like: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    input, offset, weight, bias, mask, *ctx.geometry = inputs
+    input, offset, weight, _, mask, *ctx.geometry = inputs
     ctx.save_for_backward(input, offset, weight, mask)
-    ctx.has_bias, ctx.has_mask = bias is not None, mask is not None
 
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     if grad_output.is_cuda and ctx.needs_input_grad[0]:  # the only one summed by atomics
         alert_not_deterministic("the gradient of deform_conv2d", grad_output)
+    input, offset, weight, bias, mask = ctx.needs_input_grad[:5]
     grad_input, grad_offset, grad_weight, grad_mask = torch.ops.d2ext.deform_conv2d_backward(
-        grad_output, *ctx.saved_tensors, *ctx.geometry
+        grad_output, *ctx.saved_tensors, *ctx.geometry, input, offset or mask, weight
     )
-    grad_bias = grad_output.sum((0, 2, 3)) if ctx.has_bias else None
-    grads = grad_input, grad_offset, grad_weight, grad_bias, grad_mask if ctx.has_mask else None
-    return *grads, None, None, None
+    return (
+        grad_input if input else None,
+        grad_offset if offset else None,
+        grad_weight if weight else None,
+        grad_output.sum((0, 2, 3)) if bias else None,
+        grad_mask if mask else None,
+        *[None] * 3,  # the geometry
+    )
 
 
 torch.library.register_autograd("d2ext::deform_conv2d", _backward, setup_context=_save)

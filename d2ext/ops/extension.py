@@ -51,6 +51,12 @@ def load_extension() -> str:
     return _load_cuda_kernels()
 
 
+@torch.compiler.assume_constant_result  # `torch.compile` cannot trace the look-up
+def is_compiled(operator: str) -> bool:
+    """Return true if d2ext::`operator` has a compiled kernel for CPUs."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"d2ext::{operator}", "CPU")
+
+
 def _load_cuda_kernels() -> str:
     """Load the CUDA kernels where PyTorch was built for CUDA, and return the line on what is used.
 

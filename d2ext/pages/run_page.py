@@ -118,7 +118,7 @@ def _add_speed(page: Page, folder: Path, cfg: CfgNode, series: charts.Series) ->
         rows.append(("of it waiting for data", f"{float(np.median(series['data_time'][1])):.3f} s"))
     if "max_memory_mb" in series:
         rows.append(("most memory", f"{series['max_memory_mb'][1].max() / 1024:.2f} GiB"))
-    rows += [("evaluation, seconds an image", value) for value in _inference_time(folder)]
+    rows += [("evaluation, seconds per image", value) for value in _inference_time(folder)]
     if rows:
         page.heading("Speed and memory")
         page.table(("", ""), rows)

@@ -1,4 +1,4 @@
-"""One folder a paper. In a checkout they live in `projects/` beside the package."""
+"""One folder per paper. In a checkout they are in `projects/`, next to the package."""
 
 from pathlib import Path
 

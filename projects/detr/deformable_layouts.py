@@ -16,7 +16,7 @@ from d2ext.projects.detr.single_scale_layouts import COMMON
 
 _SAMPLING = r"transformer\.decoder\.layers\.0\.cross_attn\.sampling_offsets\.weight"
 _EXPECTS = f"{IMAGENET_RGB}, MODEL.RESNETS.STRIDE_IN_1X1 False"
-# Heads that the decoder shares with the model stand in files twice.
+# Files have the heads that the decoder shares with the model twice.
 _TWICE = (r"transformer\.decoder\.(bbox|class)_embed\..*",)
 
 _DEFORMABLE: tuple[Renaming, ...] = (

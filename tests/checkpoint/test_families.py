@@ -50,11 +50,25 @@ def test_classifiers_are_told_apart(name: str, family: str) -> None:
     assert describe_family(timm.create_model(name).state_dict()).startswith(f"It holds {family}: ")
 
 
-def test_torchvisions_mask_rcnn_is_recognised() -> None:
-    model = torchvision.models.detection.maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=2
-    )
-    assert "Mask R-CNN (torchvision)" in describe_family(model.state_dict())
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("maskrcnn_resnet50_fpn", "Mask R-CNN (torchvision)"),
+        ("keypointrcnn_resnet50_fpn", "Keypoint R-CNN (torchvision)"),
+        ("fasterrcnn_mobilenet_v3_large_fpn", "Faster R-CNN (torchvision)"),
+        ("fcos_resnet50_fpn", "FCOS (torchvision)"),
+        ("retinanet_resnet50_fpn", "RetinaNet (torchvision)"),
+        ("ssdlite320_mobilenet_v3_large", "SSD (torchvision)"),
+        ("deeplabv3_mobilenet_v3_large", "a semantic segmenter of torchvision"),
+        ("fcn_resnet50", "a semantic segmenter of torchvision"),
+        ("mobilenet_v3_small", "an ImageNet MobileNet, VGG or other classifier of torchvision"),
+    ],
+)
+def test_torchvisions_models_are_told_apart(name: str, family: str) -> None:
+    weights = {} if "classifier" in family else {"weights_backbone": None}
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None, **weights)
+    assert describe_family(model.state_dict()).startswith(f"It holds {family}: ")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +77,10 @@ def test_torchvisions_mask_rcnn_is_recognised() -> None:
         (["model.0.conv.weight", "model.22.cv2.0.0.conv.weight"], "YOLO of Ultralytics"),
         (["backbone.conv1.weight", "bbox_head.fc_cls.weight"], "a detector of MMDetection"),
         (["image_encoder.pos_embed", "mask_decoder.iou_token.weight"], "Segment Anything"),
+        (["backbone.0.encoder.x", "transformer.decoder.layers.0.norm1.weight"], "RF-DETR"),
+        (["backbone.res_layers.0.x", "decoder.dec_score_head.0.weight"], "RT-DETR"),
+        (["backbone.backbone.dark2.0.conv.weight", "head.cls_convs.0.0.conv.weight"], "YOLOX"),
+        (["class_net.predict.weight", "box_net.predict.weight"], "EfficientDet"),
     ],
 )
 def test_models_that_nothing_here_loads_are_named(names: list[str], family: str) -> None:

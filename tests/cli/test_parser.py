@@ -38,6 +38,12 @@ def test_a_mistake_is_one_line(capsys, words, said):
     assert said in line
 
 
+def test_an_unknown_flag_is_named_before_one_that_is_missing(capsys):
+    with pytest.raises(SystemExit):
+        demo.argument_parser().parse_args(["--inptu", "a.jpg"])
+    assert "unknown flag --inptu; did you mean --input?" in capsys.readouterr().err
+
+
 def test_flags_are_short_for_config_keys_and_pairs_may_stand_anywhere():
     words = ["--epochs", "3", "SOLVER.GAMMA", "-1e-3", "--train", "a", "SEED", "7", "--lr", "0.1"]
     args = train.argument_parser().parse_args(words)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from d2ext.data import dataset_stats, write_dropped
-from d2ext.data.catalog import DatasetSpec, describe_datasets, register_dataset
+from d2ext.data.catalog import DatasetSpec, describe_datasets, register_dataset, replace_datasets
 from d2ext.errors import DataError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -80,6 +80,14 @@ def test_what_could_not_be_read_and_what_was_dropped_are_listed(tmp_path):
     listed = json.loads(file.read_text(encoding="utf-8"))
     assert [issue["code"] for issue in listed] == ["box-empty", "record-broken"]
     assert "object without a box" in listed[1]["detail"]
+
+
+def test_a_new_run_does_not_list_what_an_earlier_one_dropped(tmp_path):
+    register_dataset("mine", voc(tmp_path / "voc", DOG * 2 + "<object><name>x</name></object>"))
+    DatasetCatalog.get("mine")
+    assert write_dropped(tmp_path / "first")
+    replace_datasets([])
+    assert write_dropped(tmp_path / "second") == []
 
 
 def test_images_without_a_file_are_left_out(tmp_path):

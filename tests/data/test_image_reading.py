@@ -9,7 +9,7 @@ from PIL import Image
 from d2ext.config import get_cfg
 from d2ext.data.augmentation.annotated_image import read_annotated_image
 from d2ext.data.image_info import read_image_info
-from d2ext.data.image_reading import from_rgb, read_image, scale_to_8_bits
+from d2ext.data.image_reading import as_rgb, from_rgb, read_image, scale_to_8_bits
 from d2ext.data.mappers.default import build_test_mapper, build_train_mapper
 
 RAMP = np.linspace(0, 1, 40 * 30).reshape(30, 40)
@@ -93,6 +93,13 @@ def test_grey_colours_and_luma_of_a_model_of_one_channel():
     assert from_rgb(image, "L")[:, :, 0].tolist() == [[90, 76], [0, 0]]
     assert from_rgb(image, "BGR")[0, 1].tolist() == [0, 0, 255]
     assert from_rgb(image, "YUV-BT.601")[0, 0].tolist() == pytest.approx([90 / 255, 0, 0], abs=1e-4)
+
+
+def test_an_image_in_memory_has_the_pixels_of_its_file(tmp_path):
+    values = np.array([[1000, 40000], [1000, 1000]], dtype=np.uint16)
+    for number, image in enumerate((Image.fromarray(values), Image.new("CMYK", (2, 2), "red"))):
+        image.save(tmp_path / f"{number}.tif")
+        assert np.array_equal(as_rgb(image), read_image(str(tmp_path / f"{number}.tif"), "RGB"))
 
 
 def test_a_pipe_is_no_image(tmp_path):

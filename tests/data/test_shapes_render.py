@@ -8,6 +8,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from d2ext.data import shapes_render
+from d2ext.data.shapes_geometry import fill_outline, outline_area
 from d2ext.data.shapes_render import CLASSES, VERSION, Stream, render
 
 # Of VERSION: a change of the pictures needs another one, or old caches would be taken for new.
@@ -91,12 +92,12 @@ def test_a_square_covers_the_pixels_whose_centres_are_inside():
     corners = np.array([(1, 1), (3, 1), (3, 4), (1, 4)]) * 16
     expected = np.zeros((5, 6), bool)
     expected[1:4, 1:3] = True
-    np.testing.assert_array_equal(shapes_render._fill(corners, 5, 6), expected)
-    assert shapes_render._area(corners) == 6
+    np.testing.assert_array_equal(fill_outline(corners, 5, 6), expected)
+    assert outline_area(corners) == 6
     on_centres = corners - [[8, 0]]  # from 0.5 to 2.5: the right border belongs to the shape
-    assert shapes_render._fill(on_centres, 5, 6)[1].tolist() == [False, True, True] + [False] * 3
+    assert fill_outline(on_centres, 5, 6)[1].tolist() == [False, True, True] + [False] * 3
 
 
 def test_a_shape_beyond_the_image_is_cut_at_its_border():
     corners = np.array([(-2, -2), (2, -2), (2, 2), (-2, 2)]) * 16
-    assert shapes_render._fill(corners, 4, 4).sum() == 4
+    assert fill_outline(corners, 4, 4).sum() == 4

@@ -163,6 +163,17 @@ def test_a_semantic_head_has_as_many_classes_as_the_masks():
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 5
 
 
+def test_a_semantic_fpn_predicts_at_a_smaller_and_a_larger_size():
+    cfg = load_config("configs/semantic_fpn_regnetx200m.yaml")
+    resolve_auto(cfg, stats(36, 800, 640), CPU)
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.TEST.AUG.MIN_SIZES) == (256, (224, 288))
+
+
+def test_test_time_augmentation_of_a_detector_mirrors_at_its_test_size(cfg):
+    resolve_auto(cfg, stats(100, 640, 480), CPU)
+    assert cfg.TEST.AUG.MIN_SIZES == (cfg.INPUT.MIN_SIZE_TEST,)
+
+
 def test_a_registered_rule_reads_the_values_of_keys_registered_earlier(tmp_path, monkeypatch):
     monkeypatch.setattr("d2ext.engine.auto._RULES", deepcopy(_RULES))
     register_auto("SOLVER.MOMENTUM", lambda cfg, stats, machine: cfg.INPUT.MAX_SIZE_TRAIN / 1000)

@@ -9,6 +9,7 @@ import pytest
 
 import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.config import load_config
+from d2ext.config.paths import config_root, project_root
 from d2ext.engine import pretrained
 from d2ext.engine.auto import Machine, resolve_auto
 from d2ext.engine.dataless import build_model_without_data
@@ -152,6 +153,37 @@ def test_a_pretrained_backbone_is_frozen_below_and_learns_slower(
     names = [name for name, p in build_model(cfg).named_parameters() if p.requires_grad]
     slow = {name for name in names if name.startswith(rule["pattern"].removesuffix("*"))}
     assert slow == {name for name in names if ".model." in name}
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        (["MODEL.RESNETS.STRIDE_IN_1X1", True], ["msra_r50"]),
+        (["MODEL.RESNETS.STRIDE_IN_1X1", False], ["detectron2_torchvision_r50"]),
+        (["MODEL.RESNETS.NUM_GROUPS", 32], []),
+    ],
+)
+def test_a_resnet_gets_the_imagenet_weights_of_its_strides(
+    options: list[object], weights: list[str]
+) -> None:
+    cfg = load_config("configs/rcnn/faster_rcnn_r50_fpn_own_data.yaml")
+    cfg.MODEL.PUBLISHED_WEIGHTS = []
+    cfg.merge_from_list(options)
+    assert [entry.name for entry in pretrained._candidates(cfg)] == weights
+
+
+def own_data_recipes() -> list[str]:
+    """Return the configs whose values follow from the data and the machine."""
+    files = [*config_root().rglob("*.yaml"), *project_root().glob("*/configs/*.yaml")]
+    return [str(file) for file in files if "DATALOADER.NUM_WORKERS" in load_config(file).AUTO]
+
+
+def test_every_recipe_for_own_data_takes_weights_and_a_rate_that_fits_the_batch() -> None:
+    recipes = own_data_recipes()
+    assert len(recipes) > 20
+    for file in recipes:
+        automatic = set(load_config(file).AUTO)
+        assert {"MODEL.WEIGHTS", "SOLVER.BASE_LR"} <= automatic, file
 
 
 def test_published_weights_of_a_recipe_are_of_its_own_model(tmp_path: Path) -> None:

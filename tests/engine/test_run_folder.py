@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from d2ext.engine.run_folder import claim_folder, newest_run, release_folder, remove_checkpoints
+from d2ext.engine.run_folder import claim_folder, newest_run, release_folder, remove_results
 from d2ext.errors import OutputError
 
 
@@ -55,10 +55,11 @@ def test_the_newest_of_the_numbered_runs_is_resumed(tmp_path):
     assert newest_run(tmp_path / "none") == tmp_path / "none"
 
 
-def test_an_overwritten_run_leaves_nothing_to_resume_from(tmp_path):
+def test_an_overwritten_run_leaves_no_weights_and_no_results(tmp_path):
     folder = trained(tmp_path / "out")
-    (folder / "last_checkpoint").write_text("model_0000001.pth", encoding="utf-8")
-    remove_checkpoints(folder)
+    for name in ("last_checkpoint", "model_best.pth", "model_final.pth", "results.json"):
+        (folder / name).write_text("model_0000001.pth", encoding="utf-8")
+    remove_results(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "log.txt"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from d2ext.exporters.formats import METADATA_KEY
+from d2ext.exporters.onnx_session import METADATA_KEY
 
 METADATA = {
     "classes": ["a", "b"],

@@ -98,6 +98,14 @@ def test_the_model_sees_red_as_red_in_either_channel_order(run):
         assert [len(image["detections"]) for image in result["images"]] == [1, 0]
 
 
+def test_the_config_asks_for_test_time_augmentation(run):
+    options = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(40,)"]
+    weights = ["MODEL.WEIGHTS", "weights.pth", *options]
+    detections = run("red.png", weights=weights)["images"][0]["detections"]
+    # In the mirrored view the right half is the left one.
+    assert sorted(d["box"] for d in detections) == [[0, 0, 50, 80], [50, 0, 100, 80]]
+
+
 def test_the_picture_is_drawn_on_and_small_images_are_enlarged(run):
     run("red.png")
     picture = np.asarray(Image.open("out/red.png").convert("RGB"))

@@ -145,11 +145,56 @@ def test_images_without_a_file_are_taken_as_they_are(tmp_path):
 def test_what_cannot_be_merged_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="not keypoints"):
         with_tta(config(*SLICED, "MODEL.KEYPOINT_ON", True), FindsBrightRectangles())
-    labels = with_tta(config(*SLICED), SaysLabels())
-    with pytest.raises(ConfigError, match="models that detect objects"):
-        labels([item(tmp_path)])
+    upside_down = with_tta(
+        config(*MIRRORED, "TEST.AUG.VERTICAL_FLIP", True), FindsBrightRectangles()
+    )
+    with pytest.raises(ConfigError, match="models of semantic masks"):
+        upside_down([item(tmp_path)])
+    segments = with_tta(config(*SLICED), SaysSegments())
+    with pytest.raises(ConfigError, match="objects or semantic masks"):
+        segments([item(tmp_path)])
 
 
-class SaysLabels(nn.Module):
+class SaysSegments(nn.Module):
     def forward(self, batch):
-        return [{"sem_seg": None}]
+        return [{"panoptic_seg": None}]
+
+
+class ScoresBrightness(nn.Module):
+    """Semantic scores: darkness and brightness of each pixel; a mirrored image gives others."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, batch):
+        self.calls += 1
+        (item,) = batch
+        image = item["image"][None, :1].float()
+        bright = nn.functional.interpolate(image, (item["height"], item["width"]))[0] / 255
+        return [{"sem_seg": torch.cat([self.calls - bright, bright])}]
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        (MIRRORED, 4),
+        (SLICED, 13),
+        ([*MIRRORED, "TEST.AUG.FLIP", False], 2),
+        ([*MIRRORED, "TEST.AUG.VERTICAL_FLIP", True], 8),
+    ],
+)
+def test_scores_of_semantic_masks_are_averaged_where_they_belong(tmp_path, options, calls):
+    model = ScoresBrightness()
+    given = item(tmp_path, (20, 30, 60, 90))
+    (output,) = with_tta(config(*options), model)([given])
+    dark, bright = output["sem_seg"]
+    assert (bright.shape, model.calls) == ((200, 300), calls)
+    expected = torch.zeros(200, 300)
+    expected[30:90, 20:60] = 1
+    inner = torch.ones(200, 300, dtype=torch.bool)
+    inner[26:94, 16:64] = False
+    inner[34:86, 24:56] = True
+    assert torch.allclose(bright[inner], expected[inner], atol=0.02)
+    if options is MIRRORED:
+        assert (dark + bright).mean() == pytest.approx((1 + 2 + 3 + 4) / 4)

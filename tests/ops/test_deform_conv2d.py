@@ -139,20 +139,23 @@ def test_a_tap_between_four_pixels_reads_their_mean():
 
 
 @pytest.mark.parametrize(
-    "case",
+    ("case", "needed"),
     [
-        Case(size=(2, 4, 3, 4), groups=2, offset_groups=2),
-        Case(size=(1, 2, 4, 4), stride=(2, 2), masked=False, biased=False),
+        (Case(size=(2, 4, 3, 4), groups=2, offset_groups=2), (True, True, True)),
+        (
+            Case(size=(1, 2, 4, 4), stride=(2, 2), masked=False, biased=False),
+            (False, True, False),
+        ),
     ],
 )
-def test_opcheck_and_gradcheck_pass(case, device):
+def test_opcheck_and_gradcheck_pass(case, needed, device):
     inputs = tensors(case, device)
     torch.library.opcheck(torch.ops.d2ext.deform_conv2d.default, (*inputs, *case.geometry))
     input, offset, weight, _, mask = (t if t is None else t.detach() for t in inputs)
     grad = torch.rand_like(ours(*inputs, *case.geometry)).detach()
     torch.library.opcheck(
         torch.ops.d2ext.deform_conv2d_backward.default,
-        (grad, input, offset, weight, mask, *case.geometry),
+        (grad, input, offset, weight, mask, *case.geometry, *needed),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )
     assert torch.autograd.gradcheck(ours, (*inputs, *case.geometry))
@@ -319,6 +322,35 @@ def test_torch_compile_has_no_graph_break(autocast, device):
     expected = with_gradients(step, inputs)
     for own, theirs in zip(with_gradients(compiled, inputs), expected, strict=True):
         torch.testing.assert_close(own, theirs)
+
+
+@pytest.mark.parametrize("needed", [[0], [1], [2], [4], [1, 2, 4], [3], [0, 2]])
+@pytest.mark.parametrize("case", [Case(groups=2), Case(size=(1, 32, 4, 5))])
+def test_gradients_of_some_inputs_equal_those_of_all(case, needed, device):
+    inputs = tensors(case, device)
+    _, *expected = with_gradients(torchvisions, inputs, *case.geometry)
+    some = [t.detach().requires_grad_(i in needed) for i, t in enumerate(inputs)]
+    output = ours(*some, *case.geometry)
+    seed = torch.linspace(-1, 1, output.numel(), device=device, dtype=output.dtype)
+    output.backward(seed.view(output.shape))
+    for i, (tensor, grad) in enumerate(zip(some, expected, strict=True)):
+        assert (tensor.grad is not None) == (i in needed)
+        if tensor.grad is not None:
+            torch.testing.assert_close(tensor.grad, grad)
+    with torch.no_grad():
+        arguments = seed.view(output.shape), *inputs[:3], inputs[4], *case.geometry
+        flags = 0 in needed, 1 in needed or 4 in needed, 2 in needed
+        found = torch.ops.d2ext.deform_conv2d_backward(*arguments, *flags)
+        plain = reference.deform_conv2d_backward(*arguments, *flags)
+    for own, theirs in zip(found, plain, strict=True):
+        torch.testing.assert_close(own, theirs)
+
+
+def test_an_activation_may_follow_in_place(device):
+    inputs = tensors(Case(), device)
+    output = ours(*inputs, *Case().geometry).relu_()
+    torch.testing.assert_close(output, torchvisions(*inputs, *Case().geometry).relu())
+    output.sum().backward()
 
 
 def test_double_backward_raises(device):

@@ -107,6 +107,9 @@ def test_kernels_are_registered_if_the_extension_is_loaded():
     assert loaded == EXTENSION_STATE.startswith("operators: compiled")
 
 
+CPU_ONLY = ("channel_affine", "depthwise_conv2d", "winograd_conv2d")  # PyTorch's are fast on GPUs
+
+
 @pytest.mark.parametrize("device", ["CPU", "CUDA"])
 def test_every_operator_has_a_compiled_kernel(device):
     from d2ext.ops import EXTENSION_STATE
@@ -114,6 +117,8 @@ def test_every_operator_has_a_compiled_kernel(device):
     if device not in EXTENSION_STATE.split(";")[0]:
         pytest.skip(f"not compiled for {device}")
     names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("d2ext::")]
+    if device == "CUDA":
+        names = [name for name in names if not name.removeprefix("d2ext::").startswith(CPU_ONLY)]
     assert names
     without = [n for n in names if not torch._C._dispatch_has_kernel_for_dispatch_key(n, device)]
     assert without == []

@@ -19,6 +19,7 @@ def rows(count: int, columns: int, **options: torch.dtype) -> Tensor:
 
 
 UNIT = [1, 1], [0, 0], [1, 1]
+UNIT_PADDED = [1, 1], [0, 0, 0, 0], [1, 1]
 
 
 def some_maps() -> Tensor:
@@ -39,6 +40,10 @@ def some_offset() -> Tensor:
 
 def some_weight() -> Tensor:
     return torch.zeros(2, 2, 3, 3)
+
+
+def some_kernels() -> Tensor:
+    return torch.zeros(2, 1, 3, 3)
 
 
 def some_value() -> Tensor:
@@ -144,7 +149,51 @@ WRONG: dict[str, Callable[[], object]] = {
         some_maps(), some_offset(), some_weight(), None, None, [0, 0], [0, 0], [1, 1]
     ),
     "deform_conv2d_backward: gradient": lambda: OPS.deform_conv2d_backward(
-        torch.zeros(1, 2, 1, 1), some_maps(), some_offset(), some_weight(), None, *UNIT
+        torch.zeros(1, 2, 1, 1),
+        some_maps(),
+        some_offset(),
+        some_weight(),
+        None,
+        *UNIT,
+        True,
+        True,
+        True,
+    ),
+    "depthwise_conv2d: channels": lambda: OPS.depthwise_conv2d(
+        some_maps(), torch.zeros(3, 1, 3, 3), None, *UNIT_PADDED
+    ),
+    "depthwise_conv2d: groups": lambda: OPS.depthwise_conv2d(
+        some_maps(), some_weight(), None, *UNIT_PADDED
+    ),
+    "depthwise_conv2d: kernel": lambda: OPS.depthwise_conv2d(
+        some_maps(), torch.zeros(2, 1, 5, 5), None, *UNIT_PADDED
+    ),
+    "depthwise_conv2d: empty kernel": lambda: OPS.depthwise_conv2d(
+        some_maps(), torch.zeros(2, 1, 0, 3), None, *UNIT_PADDED
+    ),
+    "depthwise_conv2d: bias": lambda: OPS.depthwise_conv2d(
+        some_maps(), some_kernels(), torch.zeros(5), *UNIT_PADDED
+    ),
+    "depthwise_conv2d: stride": lambda: OPS.depthwise_conv2d(
+        some_maps(), some_kernels(), None, [0, 0], [0, 0, 0, 0], [1, 1]
+    ),
+    "depthwise_conv2d: padding": lambda: OPS.depthwise_conv2d(
+        some_maps(), some_kernels(), None, [1, 1], [-1, -1, -1, -1], [1, 1]
+    ),
+    "depthwise_conv2d: dilation": lambda: OPS.depthwise_conv2d(
+        some_maps(), some_kernels(), None, [1, 1], [1, 1, 1, 1], [1 << 40, 1]
+    ),
+    "depthwise_conv2d_backward: gradient": lambda: OPS.depthwise_conv2d_backward(
+        torch.zeros(1, 2, 1, 1), some_maps(), some_kernels(), *UNIT_PADDED, True, True
+    ),
+    "channel_affine: scale": lambda: OPS.channel_affine(
+        some_maps(), torch.zeros(3), torch.zeros(2), 0.0, 1.0
+    ),
+    "channel_affine: shift": lambda: OPS.channel_affine(
+        some_maps(), torch.zeros(2), torch.zeros(3), 0.0, 1.0
+    ),
+    "channel_affine_backward: gradient": lambda: OPS.channel_affine_backward(
+        torch.zeros(1, 2, 3, 3), some_maps(), torch.zeros(2), 0.0, 1.0
     ),
 }
 

@@ -60,8 +60,8 @@ def problem(
     return Problem(
         title=f"{Path(config).stem}, {size[0]}x{size[1]}",
         inputs=[image],
-        ways={"d2ext": ours, "an operator call a pair": by_pairs},
-        peer="an operator call a pair",
+        ways={"d2ext": ours, "an operator call per pair": by_pairs},
+        peer="an operator call per pair",
         goals=goals,
         leaves=leaves,
     )

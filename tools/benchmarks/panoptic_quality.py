@@ -1,4 +1,4 @@
-"""CPU time of panoptic quality on made-up images, beside panopticapi where it is installed."""
+"""CPU time of panoptic quality on made-up images, compared with panopticapi if installed."""
 
 import argparse
 import tempfile
@@ -133,4 +133,4 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=1000, help="number (default: 1000)")
 
 
-register_benchmark("panoptic_quality", "PQ beside panopticapi", _add_arguments, _run)
+register_benchmark("panoptic_quality", "time of PQ, and of panopticapi", _add_arguments, _run)

@@ -1,4 +1,4 @@
-"""Training compared with the official package: seconds per step, and whether the losses are equal.
+"""Training compared with the official package: seconds per step, and differences of the losses.
 
 Run as a script, it trains with the one package that its process imports as `detectron2`. Weights
 and images are those of `d2ext.parity.recipe`; shuffling, flips and sampling follow the seed.

@@ -76,13 +76,14 @@ Tensor all_pixels(const Operands<T>& in) {
   return rows;
 }
 
-// (B, H', W', C')
+// (B, C', H', W'), channels last
 template <typename T>
 Tensor forward(const Operands<T>& in, const std::optional<Tensor>& bias) {
   const DeformConvShape& shape = in.shape;
   const int64_t channels = shape.out_channels;
-  const Tensor output = in.empty({shape.batch, shape.out_height, shape.out_width, channels});
   const Tensor terms = bias ? in.in_order(*bias) : in.zeros({channels});
+  const Tensor output = empty_channels_last(
+      terms, {shape.batch, channels, shape.out_height, shape.out_width});
   const Tensor kernels = in.forward_panels();
   std::optional<Tensor> copy;
   if (!in.is_channels_last()) copy = all_pixels(in);
@@ -118,8 +119,9 @@ struct Sums {
 template <typename T>
 class BackwardWorker {
  public:
-  BackwardWorker(const Operands<T>& in, const T* grad_rows, const Sums<T>& sums)
-      : in_(in), grad_rows_(grad_rows), sums_(sums), found_(kRows), copy_(copy_size(in)),
+  BackwardWorker(
+      const Operands<T>& in, const T* grad_rows, const Sums<T>& sums, const Needs& needs)
+      : in_(in), grad_rows_(grad_rows), sums_(sums), needs_(needs), found_(kRows), copy_(copy_size(in)),
         kernels_(in.outputs * kPanel<T>), grad_kernels_(in.outputs * kPanel<T>),
         columns_(kRows * kPanel<T>), grad_columns_(kRows * kPanel<T>), products_(kRows * 4),
         bin_(kPanel<T>), zeros_(kPanel<T>) {}
@@ -138,8 +140,8 @@ class BackwardWorker {
             samples, pixels, segment.channels(), zeros_.data(), grad_columns_.data(),
             columns_.data(), kPanel<T>, sums_.pixels + segment.begin, in_.shape.channels,
             bin_.data(), products_.data());
-        multiply_kernels(segment, samples);
-        add_positions(samples);
+        if (needs_.weight) multiply_kernels(segment, samples);
+        if (needs_.positions) add_positions(samples);
       }
       store_kernels(segment, tap);
     }
@@ -165,6 +167,7 @@ class BackwardWorker {
   // Gradients of columns: those of rows times kernels.
   void multiply_back(const Segment& segment, const Samples<T>& samples) {
     std::fill_n(grad_columns_.data(), samples.rows * kPanel<T>, T(0));
+    if (!needs_.samples()) return;
     multiply<T>(
         {samples.rows, segment.channels(), in_.outputs, grads_of(segment, samples),
          in_.shape.out_channels, 1, kernels_.data(), grad_columns_.data(), kPanel<T>});
@@ -199,6 +202,7 @@ class BackwardWorker {
   const Operands<T>& in_;
   const T* grad_rows_;
   const Sums<T> sums_;
+  const Needs needs_;
   std::vector<Sample<T>> found_;
   Buffer<T> copy_, kernels_, grad_kernels_, columns_, grad_columns_, products_, bin_, zeros_;
 };
@@ -220,7 +224,7 @@ std::vector<Segment> segments_for(const DeformConvShape& shape, int64_t threads)
 }
 
 template <typename T>
-Gradients backward(const Operands<T>& in, const Tensor& grad_output) {
+Gradients backward(const Operands<T>& in, const Tensor& grad_output, const Needs& needs) {
   const Tensor grad_rows = channels_last(in.to_type(grad_output));
   const int64_t threads = torch::stable::get_num_threads();
   const std::vector<Segment> segments = segments_for<T>(in.shape, threads);
@@ -237,7 +241,7 @@ Gradients backward(const Operands<T>& in, const Tensor& grad_output) {
       T* own = more + (i - 1) * (offsets + masks);
       BackwardWorker<T> worker(
           in, grad_rows.template const_data_ptr<T>(),
-          i ? Sums<T>{sums.pixels, sums.weights, own, own + offsets} : sums);
+          i ? Sums<T>{sums.pixels, sums.weights, own, own + offsets} : sums, needs);
       for (int64_t s = count * i / workers; s < count * (i + 1) / workers; ++s) {
         worker.add(segments[s]);
       }
@@ -265,20 +269,22 @@ Tensor deform_conv2d(
   const Tensor output = with_type(input.scalar_type(), [&](auto zero) {
     return forward(Operands<decltype(zero)>(shape, input, offset, weight, mask), bias);
   });
-  return channels_first(torch::stable::to(output, input.scalar_type()));
+  return torch::stable::to(output, input.scalar_type());
 }
 
 FourTensors deform_conv2d_backward(
     const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight,
     const std::optional<Tensor>& mask, const Pair& stride, const Pair& padding,
-    const Pair& dilation) {
+    const Pair& dilation, bool needs_input, bool needs_positions, bool needs_weight) {
+  const Needs needs{needs_input, needs_positions, needs_weight};
   const DeformConvShape shape =
       shape_of(input, offset, weight, mask, stride, padding, dilation);
   check_grad_output(grad_output, shape, input);
   const Gradients grads = with_type(input.scalar_type(), [&](auto zero) {
-    return backward(Operands<decltype(zero)>(shape, input, offset, weight, mask), grad_output);
+    const Operands<decltype(zero)> operands(shape, input, offset, weight, mask);
+    return backward(operands, grad_output, needs);
   });
-  return grads.like(input, offset, weight, mask);
+  return grads.like(input, offset, weight, mask, needs);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(d2ext, CPU, library) {

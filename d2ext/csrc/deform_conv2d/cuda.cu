@@ -29,11 +29,12 @@ class DeformConv {
     buffer_ = torch::stable::new_empty(pixels_, {shape.groups * tile_rows_ * column_});
   }
 
-  // (B, H', W', C')
+  // (B, C', H', W'), channels last
   Tensor forward(const std::optional<Tensor>& bias) {
-    const Tensor output = torch::stable::new_empty(
-        pixels_, {shape_.batch, shape_.out_height, shape_.out_width, shape_.out_channels});
-    const Tensor rows = torch::stable::view(output, {shape_.rows(), shape_.out_channels});
+    const Tensor output = empty_channels_last(
+        pixels_, {shape_.batch, shape_.out_channels, shape_.out_height, shape_.out_width});
+    const Tensor rows =
+        torch::stable::view(channels_last(output), {shape_.rows(), shape_.out_channels});
     for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
       const Tensor columns = sample(first);
       bmm_out(
@@ -50,23 +51,26 @@ class DeformConv {
     return output;
   }
 
-  // In Wide<T>.
-  Gradients backward(const Tensor& grad_output) {
+  // In Wide<T>. What is not needed is not written, and empty where that saves memory.
+  Gradients backward(const Tensor& grad_output, const Needs& needs) {
     const Tensor grad_rows = torch::stable::view(
         channels_last(grad_output), {shape_.rows(), shape_.out_channels});
     const Tensor kernels = torch::stable::new_zeros(
         offsets_, {shape_.out_channels, shape_.kernel_height, shape_.kernel_width,
                    shape_.group_channels()});
     const Gradients grads{
-        torch::stable::new_zeros(offsets_, pixels_.sizes()), torch::stable::empty_like(offsets_),
+        needs.input ? torch::stable::new_zeros(offsets_, pixels_.sizes())
+                    : torch::stable::new_empty(offsets_, {0}),
+        torch::stable::empty_like(offsets_),
         channels_first(kernels),
         masks_ ? torch::stable::empty_like(*masks_) : torch::stable::new_empty(offsets_, {0})};
     for (int64_t first = 0; first < shape_.rows(); first += tile_rows_) {
       const Tensor columns = sample(first);
       const Tensor some = tile_of(grad_rows, first, columns.size(1));
-      add_kernels(some, columns, grads);
+      if (needs.weight) add_kernels(some, columns, grads);
+      if (!needs.samples()) continue;
       bmm_out(columns, some, kernels_);  // now their gradient
-      scatter_back(first, columns, grads);
+      scatter_back(first, columns, grads, needs);
     }
     return grads;
   }
@@ -126,7 +130,8 @@ class DeformConv {
   }
 
   // From the gradient of a tile's columns to those of pixels, offsets and masks.
-  void scatter_back(int64_t first, const Tensor& columns, const Gradients& grads) const {
+  void scatter_back(
+      int64_t first, const Tensor& columns, const Gradients& grads, const Needs& needs) const {
     const TileInput<T> in = tile_at(first);
     constexpr int kPack = kPackBytes / sizeof(T);
     const int packs = in.offset_channels / (is_packed() ? kPack : 1);
@@ -135,7 +140,7 @@ class DeformConv {
     const auto kernel = is_packed() ? scatter<T, kPack> : scatter<T, 1>;
     kernel<<<blocks(in), kThreads, 0, device_.stream()>>>(
         shape_, in, columns.template const_data_ptr<T>(),
-        grads.pixels.template mutable_data_ptr<Wide<T>>(),
+        needs.input ? grads.pixels.template mutable_data_ptr<Wide<T>>() : nullptr,
         grads.offsets.template mutable_data_ptr<Wide<T>>(),
         masks_ ? grads.masks.template mutable_data_ptr<Wide<T>>() : nullptr, lanes);
     check_launch();
@@ -157,22 +162,24 @@ Tensor deform_conv2d(
   const DeformConvShape shape =
       shape_of(input, offset, weight, mask, stride, padding, dilation);
   check_bias(bias, shape, input);
-  return channels_first(with_floats(input.scalar_type(), [&](auto zero) {
+  return with_floats(input.scalar_type(), [&](auto zero) {
     return DeformConv<decltype(zero)>(shape, input, offset, weight, mask).forward(bias);
-  }));
+  });
 }
 
 FourTensors deform_conv2d_backward(
     const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight,
     const std::optional<Tensor>& mask, const Pair& stride, const Pair& padding,
-    const Pair& dilation) {
+    const Pair& dilation, bool needs_input, bool needs_positions, bool needs_weight) {
+  const Needs needs{needs_input, needs_positions, needs_weight};
   const DeformConvShape shape =
       shape_of(input, offset, weight, mask, stride, padding, dilation);
   check_grad_output(grad_output, shape, input);
   const Gradients grads = with_floats(input.scalar_type(), [&](auto zero) {
-    return DeformConv<decltype(zero)>(shape, input, offset, weight, mask).backward(grad_output);
+    DeformConv<decltype(zero)> conv(shape, input, offset, weight, mask);
+    return conv.backward(grad_output, needs);
   });
-  return grads.like(input, offset, weight, mask);
+  return grads.like(input, offset, weight, mask, needs);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(d2ext, CUDA, library) {

@@ -116,8 +116,8 @@ __device__ inline void add_pack(T* sums, const T* terms) {
   }
 }
 
-// Adds to the gradients of the four pixels, and to the pixels' scalar products with the gradient,
-// from which the gradients of offset and mask follow.
+// Adds to the gradients of the four pixels, unless null, and to the pixels' scalar products with
+// the gradient, from which the gradients of offset and mask follow.
 template <typename T, int N>
 __device__ inline void scatter_channels(
     const DeformConvShape& shape, const TileInput<T>& in, const FoundSample<Wide<T>>& found,
@@ -134,7 +134,7 @@ __device__ inline void scatter_channels(
       terms[i] = weight * Wide<T>(grad.at[i]);
       products[corner] += Wide<T>(grad.at[i]) * Wide<T>(pixel.at[i]);
     }
-    add_pack<Wide<T>, N>(grad_pixels + place, terms);
+    if (grad_pixels) add_pack<Wide<T>, N>(grad_pixels + place, terms);
   }
 }
 

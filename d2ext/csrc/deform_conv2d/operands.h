@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "../buffer.h"
 #include "../product.h"
 #include "../stable.h"
 #include "loops.h"
@@ -13,22 +14,6 @@
 
 namespace d2ext {
 namespace {
-
-inline int64_t quotient_above(int64_t count, int64_t size) { return (count + size - 1) / size; }
-
-// Numbers from the start of a cache line on, zeros at first.
-template <typename T>
-class Buffer {
- public:
-  explicit Buffer(int64_t count) : lines_(quotient_above(count * sizeof(T), kLineBytes)) {}
-  T* data() { return reinterpret_cast<T*>(lines_.data()); }
-
- private:
-  struct alignas(kLineBytes) Line {
-    char bytes[kLineBytes];
-  };
-  std::vector<Line> lines_;
-};
 
 // The tensors of one problem, in T.
 template <typename T>

@@ -98,7 +98,14 @@ inline void check_grad_output(
   check_floats(grad_output, "grad_output", input);
 }
 
-// Gradients of input, offset, weight and mask, the last one empty without a mask.
+// Which gradients the caller needs: of the input, of offset and mask, and of the weight.
+struct Needs {
+  bool input, positions, weight;
+
+  bool samples() const { return input || positions; }
+};
+
+// Gradients of input, offset, weight and mask: empty if not needed, and without a mask.
 using FourTensors = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 // The same as sums in float or double, before they are cast to the dtypes of the operator.
@@ -110,12 +117,17 @@ struct Gradients {
 
   FourTensors like(
       const Tensor& input, const Tensor& offset, const Tensor& weight,
-      const std::optional<Tensor>& mask) const {
+      const std::optional<Tensor>& mask, const Needs& needs) const {
+    // Each its own: the outputs of an operator must not share memory.
+    const auto none = [&] { return torch::stable::new_empty(input, {0}); };
+    const auto as = [](const Tensor& sums, const Tensor& like) {
+      return torch::stable::to(sums, like.scalar_type());
+    };
     return {
-        channels_first(torch::stable::to(pixels, input.scalar_type())),
-        torch::stable::to(offsets, offset.scalar_type()),
-        torch::stable::contiguous(torch::stable::to(kernels, weight.scalar_type())),
-        torch::stable::to(masks, mask ? mask->scalar_type() : input.scalar_type())};
+        needs.input ? channels_first(as(pixels, input)) : none(),
+        needs.positions ? as(offsets, offset) : none(),
+        needs.weight ? torch::stable::contiguous(as(kernels, weight)) : none(),
+        needs.positions && mask ? as(masks, *mask) : none()};
   }
 };
 

@@ -164,7 +164,7 @@ def upright_box(annotation: Item) -> np.ndarray:
 
 
 def is_mirrored(transforms: T.Transform) -> bool:
-    """Return whether a transform mirrors the image."""
+    """Return true if a transform mirrors the image."""
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     origin, x, y = np.asarray(transforms.apply_coords(corners))
     return bool(np.linalg.det(np.stack([x - origin, y - origin])) < 0)

@@ -105,6 +105,6 @@ def _part(item: Item, region: Region) -> Item:
 
 
 def _reaches(annotation: Item, region: Region) -> bool:
-    """Return whether the object's box overlaps the region."""
+    """Return true if the object's box overlaps the region."""
     box = upright_box(annotation)
     return bool((box[:2] < region[2:]).all() and (box[2:] > region[:2]).all())

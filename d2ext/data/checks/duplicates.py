@@ -2,14 +2,14 @@
 
 Images are alike if they pass two tests. The first is a difference hash: of an 8 x 9 grey picture,
 64 bits say whether each pixel is brighter than its left neighbour; at most seven bits may differ.
-It survives scaling, JPEG and changes of brightness. The second tells true pairs from accidents: the
-correlation of the 16 x 16 pictures, at least 0.9. Mirrored and rotated pictures are not found.
+It survives scaling, JPEG and changes of brightness. The second separates true pairs from accidents:
+the correlation of the 16 x 16 pictures, at least 0.9. Mirrored and rotated pictures are not found.
 
 Pairs are found by multi-index hashing (Norouzi et al., CVPR 2012): with at most seven of 64 bits
 different, at least one of the hash's four 16-bit words differs in at most one bit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -38,14 +38,14 @@ def check_duplicates(contexts: Sequence[CheckContext]) -> None:
 
     Each image is reported once, with the earlier one that it is most like.
     """
-    same = _report_same_bytes(contexts)
-    positions = [
-        (c, i)
+    infos = {
+        (c, i): context.image_info[item["file_name"]]
         for c, context in enumerate(contexts)
-        for i in range(len(context.images))
-        if (c, i) not in same and _is_comparable(_info(contexts, (c, i)))
-    ]
-    thumbnails = [_info(contexts, position).thumbnail for position in positions]
+        for i, item in enumerate(context.images)
+    }
+    same = _report_same_bytes(contexts, infos)
+    positions = [at for at, info in infos.items() if at not in same and _is_comparable(info)]
+    thumbnails = [infos[position].thumbnail for position in positions]
     if len(thumbnails) > 1:
         for later, earlier, correlation in most_alike(np.stack(thumbnails)):  # type: ignore[arg-type]
             how = f"correlation {correlation:.2f}"
@@ -121,20 +121,21 @@ def _normalised(thumbnails: NDArray[np.uint8]) -> Floats:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
-def _report_same_bytes(contexts: Sequence[CheckContext]) -> set[Position]:
+def _report_same_bytes(
+    contexts: Sequence[CheckContext], infos: Mapping[Position, ImageInfo]
+) -> set[Position]:
     """Report the files with the bytes of an earlier one; return where they are."""
     first: dict[bytes, Position] = {}
+    first_here: dict[tuple[int, bytes], Position] = {}
     reported = set()
-    for c, context in enumerate(contexts):
-        first_here: dict[bytes, Position] = {}
-        for i in range(len(context.images)):
-            digest = _info(contexts, (c, i)).digest
-            earlier = first_here.get(digest) or first.get(digest)
-            if digest and earlier is not None and _are_two_files(contexts, earlier, (c, i)):
-                _report(contexts, (c, i), earlier, "the same bytes", "same")
-                reported.add((c, i))
-            first_here.setdefault(digest, (c, i))
-            first.setdefault(digest, (c, i))
+    for position, info in infos.items():
+        digest = info.digest
+        earlier = first_here.get((position[0], digest)) or first.get(digest)
+        if digest and earlier is not None and _are_two_files(contexts, earlier, position):
+            _report(contexts, position, earlier, "the same bytes", "same")
+            reported.add(position)
+        first_here.setdefault((position[0], digest), position)
+        first.setdefault(digest, position)
     return reported
 
 
@@ -158,10 +159,6 @@ def _report(
 
 def _file(contexts: Sequence[CheckContext], position: Position) -> str:
     return contexts[position[0]].images[position[1]]["file_name"]
-
-
-def _info(contexts: Sequence[CheckContext], position: Position) -> ImageInfo:
-    return contexts[position[0]].image_info[_file(contexts, position)]
 
 
 def _is_comparable(info: ImageInfo) -> bool:

@@ -1,4 +1,4 @@
-"""Fixed copy of panoptic data: COCO's panoptic JSON with segment maps beside it."""
+"""Fixed copy of panoptic data: COCO's panoptic JSON and its segment maps."""
 
 import json
 from pathlib import Path

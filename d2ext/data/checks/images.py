@@ -141,9 +141,22 @@ def check_unused_files(context: CheckContext) -> None:
     labels = _label_files(context)
     stems = {_stem(file) for file in (*images, *used)} if labels else set()
     stems |= {os.path.basename(file) for file in (*images, *used)} if labels else set()
-    for file in labels:
-        if _stem(file) not in stems and file not in context.files_with_issues:
-            context.add("annotation-orphan", file, f"no image is named {_stem(file)}")
+    known = {*context.files_with_issues}
+    known |= _normalised(item["annotated_in"] for item in context.images)
+    orphans = [file for file in labels if _stem(file) not in stems and file not in known]
+    others = _stems_of_other_kinds(folders) if orphans else {}
+    for file in orphans:
+        detail = f"no image is named {_stem(file)}"
+        if name := others.get(_stem(file)):
+            detail = f"{name} is of a kind that is not read: save it as PNG"
+        context.add("annotation-orphan", file, detail)
+
+
+def _stems_of_other_kinds(folders: Iterable[str]) -> dict[str, str]:
+    """Map the stems of files in image folders that are neither images nor labels to their names."""
+    known = (*_KNOWN_SUFFIXES, *_LABEL_SUFFIXES)
+    names = [entry.name for folder in folders for entry in os.scandir(folder or ".")]
+    return {_stem(name): name for name in names if os.path.splitext(name)[1].lower() not in known}
 
 
 def _files_by_stem(context: CheckContext) -> dict[str, tuple[str, str]]:
@@ -191,9 +204,12 @@ def _files_in(folder: str, suffixes: Iterable[str]) -> list[str]:
 
 def _normalised(files: Iterable[str]) -> set[str]:
     """Write the folders of files as `Path` does: splits may spell one folder in two ways."""
-    parts = [os.path.split(file) for file in files]
-    folders = {folder: str(Path(folder)) for folder in {folder for folder, _ in parts}}
-    return {os.path.join(folders[folder], name) for folder, name in parts}
+    parts = [(file, os.path.dirname(file)) for file in files]
+    folders = {folder: str(Path(folder)) for folder in {folder for _, folder in parts}}
+    return {
+        file if folder == folders[folder] else os.path.join(folders[folder], os.path.basename(file))
+        for file, folder in parts
+    }
 
 
 def _stem(file: str) -> str:

@@ -1,9 +1,8 @@
 """The kinds of issues: code, severity, what is wrong and what helps; the table is kinds.yaml."""
 
-from pathlib import Path
 from typing import NamedTuple
 
-import yaml
+from d2ext.tables import read_table
 
 SEVERITIES = ("error", "warning", "note")  # the worst first
 
@@ -30,12 +29,9 @@ class Kind(NamedTuple):
         return f"{self.summary}; {self.remedy}."
 
 
-def _load_kinds(path: Path) -> dict[str, Kind]:
-    table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {code: Kind(code, **values) for code, values in table.items()}
-
-
-KINDS: dict[str, Kind] = _load_kinds(Path(__file__).with_name("kinds.yaml"))
+KINDS: dict[str, Kind] = {
+    code: Kind(code, **values) for code, values in read_table(__file__, "kinds.yaml").items()
+}
 
 
 def register_kind(kind: Kind) -> None:

@@ -112,9 +112,9 @@ def _check_polygons(context: CheckContext, numbers: Integers, mask_boxes: Floats
 
 def _measure_polygons(masks: Sequence[Sequence[Sequence[float]]]) -> _Polygons:
     """Measure K masks, each a list of polygons x, y, x, y, ... in pixels."""
-    parts = np.array([len(mask) for mask in masks])
-    rings = [ring for mask in masks for ring in mask]
-    lengths = np.array([len(ring) // 2 for ring in rings])
+    parts = np.fromiter(map(len, masks), np.int64, len(masks))
+    rings = list(chain.from_iterable(masks))
+    lengths = np.fromiter(map(len, rings), np.int64, len(rings)) // 2
     values = np.fromiter(chain.from_iterable(rings), np.float64, 2 * lengths.sum())
     points = values.reshape(-1, 2)
     first_ring = np.cumsum(parts) - parts

@@ -1,6 +1,7 @@
 """Pairs of objects, as arrays in chunks of bounded size."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,8 @@ def pairs_by_left_side(
         yield np.maximum(*pair), np.minimum(*pair)
 
 
-def split_by_image(numbers: Integers, owners: Integers) -> list[Integers]:
+def split_by_image(numbers: Integers, owners: Integers) -> Iterator[Integers]:
     """Split (K,) object numbers where the image, (K,) ascending, changes."""
-    return np.split(numbers, np.flatnonzero(np.diff(owners)) + 1) if len(numbers) else []
+    if len(numbers):
+        bounds = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(numbers)]
+        yield from (numbers[start:end] for start, end in pairwise(bounds))

@@ -1,4 +1,4 @@
-"""Panoptic checks: segment maps beside the images, and segments beside the segment maps."""
+"""Panoptic checks: segment maps compared with images, and segments with segment maps."""
 
 from collections import Counter
 from collections.abc import Sequence

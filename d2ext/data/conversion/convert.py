@@ -21,7 +21,7 @@ Writer = Callable[[Path, Sequence[Plan], Losses], dict[str, Path]]
 
 
 def read_plans(path: Path, images: Path | None, losses: Losses) -> list[Plan]:
-    """All splits of a data set, with the same classes.
+    """Read all splits of a data set, with the same classes.
 
     Raises:
         DataError: it cannot be read, or holds masks of pixels instead of objects.

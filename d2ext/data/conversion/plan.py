@@ -1,4 +1,4 @@
-"""What a conversion needs beside a format: names for images, and an account of what is lost."""
+"""What a conversion needs for any format: names for images, and an account of what is lost."""
 
 import math
 from collections import Counter

@@ -127,7 +127,7 @@ def _one_polygon(segmentation: Any, losses: Losses) -> list[float] | None:
 
 
 def _outlines(runs: Item) -> list[list[float]]:
-    """Outlines through the centres of a mask's outer pixels, moved to their edges."""
+    """Trace outlines through the centres of a mask's outer pixels, moved to their edges."""
     mask = np.repeat(np.repeat(coco_mask.decode(runs), 2, 0), 2, 1)
     found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     outlines = [(np.ceil(points.reshape(-1, 2) / 2)).reshape(-1).tolist() for points in found]

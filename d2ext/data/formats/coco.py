@@ -92,14 +92,14 @@ class _Reader:
         group = drop_empty_group(document)
         self.is_complete &= not group
         classes, self.indices = categories(path, document["categories"])
-        images = image_items(self.part, document["images"], self.issues)
+        notes = [group] if group else []
+        images = image_items(self.part, document["images"], self.issues, notes)
         start_reading([image["file_name"] for image in images])
         self.by_id = {image["image_id"]: image for image in images}
         self.by_text = {str(image["image_id"]): image for image in images}
         ids = id_issues(str(path), document)
         refused = refusal(path, document, ids)
         self._add_all(document["annotations"])
-        notes = [group] if group else []
         if self.turned:
             notes.append(
                 f'{self.turned} boxes are turned by their attribute "rotation", as in CVAT'
@@ -228,7 +228,7 @@ class _Reader:
         if points and _is_points(points):
             found["keypoints"] = shifted(points, 0.5)
         elif given:
-            what = "keypoints that are none"
+            what = "keypoints that are no x, y, visibility"
             issue = self._issue("keypoint-value", what, found["record"], image, given)
             self.issues.append(issue)
         if is_true(item.get("difficult")):

@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 
+from d2ext.data.formats.dataset_split import Item
 from d2ext.data.formats.text_files import decode_file
 from d2ext.data.issues import Issue
-from d2ext.errors import DataError
+from d2ext.errors import DataError, NoImagesError
 from d2ext.files import read_regular
 from d2ext.text import first_few
 
 Document = dict[str, Any]
-Item = dict[str, Any]
 
 _REQUIRED = {
     "images": ("id", "file_name", "width", "height"),
@@ -117,11 +117,12 @@ def check_not_empty(path: Path, document: Document, sections: Sequence[str]) -> 
     """Check that sections of a document list something.
 
     Raises:
-        DataError: one of them is empty.
+        DataError: one of them is empty; NoImagesError: it is "images".
     """
     for section in sections:
         if not document[section]:
-            raise DataError(
+            kind = NoImagesError if section == "images" else DataError
+            raise kind(
                 f'{path}: no annotations to learn from or to compare with: "{section}" is empty. '
                 "Name a file that has some."
             )

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+from d2ext.data.formats.dataset_split import Item
 from d2ext.data.issues import Issue
-
-Item = dict[str, Any]
 
 
 def id_issues(file: str, document: Item, *, objects: bool = True) -> list[Issue]:
-    """Find ids that stand twice, annotations without a usable id and gaps in category ids.
+    """Find ids that occur twice, annotations without a usable id and gaps in category ids.
 
     Args:
         file: that the document is from.

@@ -10,6 +10,7 @@ from d2ext.data.formats.coco_document import check_fields
 from d2ext.data.formats.coco_layout import CocoSplit, locate_images
 from d2ext.data.formats.dataset_split import Item
 from d2ext.data.formats.image_files import image_size
+from d2ext.data.formats.near_names import NearNames
 from d2ext.data.formats.values import as_id, as_numbers
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
@@ -78,9 +79,14 @@ def drop_empty_group(document: Item) -> str:
     return f"{name!r} is the group of all classes and has no objects: it is no class"
 
 
-def image_items(part: CocoSplit, images: Sequence[Item], issues: list[Issue]) -> list[Item]:
+def image_items(
+    part: CocoSplit, images: Sequence[Item], issues: list[Issue], notes: list[str]
+) -> list[Item]:
     """Build Detectron2's dicts of a document's images, without annotations yet.
 
+    Args:
+        issues: gets those of images that are left out.
+        notes: gets a line about images that are found under nearly their names.
     Returns:
         The dicts in the order of their ids, as Detectron2 has them.
     Raises:
@@ -92,8 +98,8 @@ def image_items(part: CocoSplit, images: Sequence[Item], issues: list[Issue]) ->
     folder, names = locate_images(part, [str(item["file_name"]) for item in named])
     annotated_in = str(part.path)
     found: list[Item] = []
-    for number, (item, name) in enumerate(zip(named, names, strict=True), start=1):
-        file = _join(str(folder), name)
+    files = _as_on_disk([_join(str(folder), name) for name in names], notes)
+    for number, (item, file) in enumerate(zip(named, files, strict=True), start=1):
         size = _declared(item) or image_size(file)
         if size is None:
             what = "image of unknown size"
@@ -118,6 +124,25 @@ def image_items(part: CocoSplit, images: Sequence[Item], issues: list[Issue]) ->
         what = "image without a file name"
         issues.append(reading_issue("record-broken", what, annotated_in))
     found.sort(key=lambda image: sort_key(image["image_id"]))
+    return found
+
+
+def _as_on_disk(files: Sequence[str], notes: list[str]) -> list[str]:
+    """Replace the paths of files that are not there by those of nearly the same name."""
+    near, found, changed, listed = NearNames(), [], [], set(files)
+    for file in files:
+        folder, name = os.path.split(file)
+        other = None if near.is_listed(folder, name) else near.find(folder, name)
+        if other is not None and (path := os.path.join(folder, other)) not in listed:
+            changed.append(f"{name}: {other}")
+            found.append(path)
+        else:
+            found.append(file)
+    if changed:
+        notes.append(
+            f"{len(changed)} images are found under names of another case, suffix or encoding, "
+            f"{first_few(changed, 1)}"
+        )
     return found
 
 

@@ -5,7 +5,7 @@ Recognised by `_annotations.coco.json` (as exports have it, in each split's fold
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from d2ext.data.formats.image_files import (
     without_split,
 )
 from d2ext.data.formats.label_studio import is_label_studio
+from d2ext.data.formats.near_names import NearNames
 from d2ext.data.formats.text_files import head_of
 from d2ext.data.formats.via import is_via
 from d2ext.errors import DataError
@@ -25,7 +26,7 @@ from d2ext.text import first_few
 
 _EXPORT = "_annotations.coco.json"
 _SECTIONS = ('"annotations"', '"images"', '"categories"', '"info"', '"licenses"')
-_HEAD = 1 << 16  # bytes of a JSON file that tell what it is
+_HEAD = 1 << 16  # bytes of a JSON file from which its format is detected
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def locate_images(part: CocoSplit, names: Sequence[str]) -> tuple[Path, Sequence
     """Find the images' folder, and return it with the path of each image from there.
 
     Paths with backslashes, and those of the machine that wrote the file, count by what is left:
-    the names alone, where no two images share one.
+    the names alone, where no two images share one. Where no file has such a name, one that nearly
+    has it counts, see `NearNames`.
 
     Raises:
         DataError: no image is in any place; names every place that was tried.
@@ -90,6 +92,12 @@ def locate_images(part: CocoSplit, names: Sequence[str]) -> tuple[Path, Sequence
         probes = _probes(candidates)
         for folder in tried:
             if any(os.path.isfile(folder / name) for name in probes):
+                return folder, candidates
+    near = NearNames()
+    for candidates in _readings(names):
+        probes = _probes(candidates)
+        for folder in tried:
+            if any(near.find(*os.path.split(folder / name)) for name in probes):
                 return folder, candidates
     if part.images is not None and part.images.is_dir():
         return part.images, names
@@ -149,11 +157,7 @@ def _files_by_split(folder: Path) -> dict[str, Path]:
         if split or file.stem.lower() in ("annotations", "instances", "instances_default"):
             family = without_split(file.stem)
             families.setdefault(family, {}).setdefault(split, file)
-    usable = {
-        name: files
-        for name, files in families.items()
-        if all(_looks_like_coco(file) for file in files.values())
-    }
+    usable = {name: found for name, files in families.items() if (found := _of_coco(files))}
     if len(usable) > 1 and "instances" in usable:
         return usable["instances"]
     if len(usable) > 1:
@@ -163,6 +167,17 @@ def _files_by_split(folder: Path) -> dict[str, Path]:
             "of the files."
         )
     return next(iter(usable.values()), {}) or _only_file(folder)
+
+
+def _of_coco(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files of a family of which the training file, or all, look like COCO's.
+
+    A validation file that does not is broken: reading it says so.
+    """
+    alike = {split: file for split, file in files.items() if _looks_like_coco(file)}
+    if "train" in alike and (validation := files.get("val")):
+        return alike | {"val": validation}
+    return alike if len(alike) == len(files) or "train" in alike else {}
 
 
 def _only_file(folder: Path) -> dict[str, Path]:

@@ -10,7 +10,7 @@ _SLACK = 0.02  # by which the diagonals of a rectangle may differ, as a share of
 
 
 def rotated_box(corners: Sequence[float]) -> list[float]:
-    """XYWHA of x1 y1 ... x4 y4: exact for rectangles, else the smallest one around the corners.
+    """Return the XYWHA box of x1 y1 ... x4 y4, or the smallest one around what is no rectangle.
 
     The width runs from the first corner to the second; the angle is in degrees, counter-clockwise
     as seen, from -180 on and below 180. The corners may go round either way.
@@ -32,7 +32,7 @@ def rotated_box(corners: Sequence[float]) -> list[float]:
 
 
 def corners_of(box: Sequence[float]) -> list[float]:
-    """x1 y1 ... x4 y4 of an XYWHA box, clockwise as seen, from what is its top left unrotated."""
+    """Return x1 y1 ... x4 y4 of an XYWHA box, clockwise as seen, from its unrotated top left."""
     cx, cy, width, height, angle = box
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     found: list[float] = []

@@ -33,7 +33,7 @@ from d2ext.data.formats.outlines import (
 )
 from d2ext.data.formats.text_files import head_of
 from d2ext.data.formats.values import is_true
-from d2ext.data.formats.voc import parse_xml
+from d2ext.data.formats.xml_files import parse_xml
 from d2ext.data.issues import reading_issue
 from d2ext.data.mask_validity import MAX_PIXELS
 from d2ext.errors import DataError

@@ -1,5 +1,6 @@
 """`DatasetSplit`: one split of a data set of any format in memory, as Detectron2's dicts."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -49,7 +50,7 @@ class DatasetSplit:
         id_issues: issues of ids, which leave nothing out.
         notes: decisions made while reading that a user may want to know, one line each.
         ignore_label: of semantic masks, the value of pixels without a class.
-        metadata: "categories" of COCO's files, as they stand there; "isthing", one bool per class,
+        metadata: "categories" of COCO's files, unchanged; "isthing", one bool per class,
             and perhaps "void_ids", ids of pixels that belong to no segment, of panoptic;
             "keypoint_names" and "keypoint_flip_map" of keypoints; "evaluator_type", an evaluator's
             registered name, where it is not the one of `task`.
@@ -187,3 +188,8 @@ _ANNOTATED = {
     "semantic": "semantic masks",
     "panoptic": "panoptic masks",
 }
+
+
+def image_root(images: Sequence[Item]) -> str:
+    """Return the innermost folder that all images are in or below."""
+    return os.path.commonpath({os.path.dirname(image["file_name"]) for image in images})

@@ -27,11 +27,12 @@ from d2ext.data.formats.archive import (
     with_user_paths,
 )
 from d2ext.data.formats.coco_layout import is_named
+from d2ext.data.formats.common_task import agree_on_task
 from d2ext.data.formats.dataset_split import DatasetSplit
 from d2ext.data.formats.image_files import files_in, folders_in
 from d2ext.data.formats.text_files import encoding_notes
 from d2ext.data.issues import reading_issue
-from d2ext.errors import DataError
+from d2ext.errors import DataError, NoImagesError
 from d2ext.registry import ExtensionRegistry
 from d2ext.text import first_few
 
@@ -96,9 +97,17 @@ class DetectedFormat:
         return tuple(self.parts)
 
     def load(self, split: str) -> DatasetSplit:
-        """Read one of `splits`."""
+        """Read one of `splits`.
+
+        Raises:
+            DataError: it cannot be read.
+            NoImagesError: it lists no image, and none was left out.
+        """
         with naming_user_paths():
             dataset = self.format.load(self.parts[split])
+            if not (dataset.images or dataset.issues):
+                listed = f"{self.parts[split].path}: lists no images."
+                raise NoImagesError(dataset.refusal or listed)
         dataset.path, dataset.split = self.path, split or dataset.split
         dataset.notes += encoding_notes(dataset.encodings)
         return dataset
@@ -168,25 +177,26 @@ def load_split(
 def load_splits(path: Path | str, *, images: Path | str | None = None) -> dict[str, DatasetSplit]:
     """Read every split of a data set; the key is "" where it has no splits.
 
-    Exports name a test split that they do not bring: it is left out, an issue of the first split.
+    Exports name a test split that they do not bring, and a validation split may be empty: such a
+    split is left out, an issue of the first one.
 
     Raises:
         DataError: as `load_split`.
     """
     known = detect_format(path, images)
-    needed = [split for split in known.splits if split != "test"] or known.splits
-    found = {split: known.load(split) for split in needed}
-    if "test" in known.splits and "test" not in found:
+    first, *others = sorted(known.splits, key=("train", "", "val", "test").index)
+    found = {first: known.load(first)}
+    for split in others:
         try:
-            found["test"] = known.load("test")
+            found[split] = known.load(split)
         except DataError as error:
-            first = next(iter(found.values()))
-            first.issues.append(
-                reading_issue(
-                    "split-missing", "split that cannot be read", str(path), found=str(error)
-                )
+            if split != "test" and not isinstance(error, NoImagesError):
+                raise
+            what = "split that cannot be read"
+            found[first].issues.append(
+                reading_issue("split-missing", what, str(path), found=str(error))
             )
-    return found
+    return dict(zip(found, agree_on_task(list(found.values())), strict=True))
 
 
 def _ambiguous(path: Path, found: list[DetectedFormat]) -> str:

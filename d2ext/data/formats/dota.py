@@ -1,4 +1,4 @@
-"""DOTA: a text file an image, with lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult` in pixels."""
+"""DOTA: one text file per image, with lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult` in pixels."""
 
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def _labels_of(split: Path) -> Path | None:
 
 
 def _is_dota(folder: Path) -> bool:
-    """Whether the first line with content, of the first files, has eight numbers and a class."""
+    """Return true if the first files begin with a line of eight numbers and a class."""
     for file in files_in(folder, ".txt")[:20]:
         head = read_text(file, head=4096).splitlines()
         lines = (line for line in head if line.strip() and not line.lower().startswith(_HEADERS))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 @dataclass(frozen=True)
 class LabelFolder:
-    """A split's folder with one label file an image, and where the images may be."""
+    """A split's folder with one label file per image, and where the images may be."""
 
     path: Path
     split: str
@@ -49,14 +50,14 @@ class LabelFolder:
 def split_of(name: str) -> str:
     """Return the split that a name stands for: "valid" -> "val", "train2017" -> "train".
 
-    "" where it tells of none or of several ("trainval").
+    "" where it names none or several ("trainval").
     """
     found = {_ALIASES[word] for word in _WORD.findall(name.lower())}
     return found.pop() if len(found) == 1 else ""
 
 
 def without_split(name: str) -> str:
-    """`name` in lower case without the word for a split: "instances_train2017" -> "instances"."""
+    """Return `name` without the word for a split: "Instances_train2017" -> "instances"."""
     return re.sub(rf"{_WORD.pattern}\d*", "", name.lower()).strip("_-. ")
 
 
@@ -135,19 +136,25 @@ class ImageIndex:
                 return path
         if self._by_name is None:
             self._read()
-        base = name.rpartition("/")[2]
+        base = _composed(name.rpartition("/")[2])
         return (self._by_name or {}).get(base) or self._by_stem.get(stem(base).lower())
 
     def _read(self) -> None:
         self._by_name = {}
         for folder in self.folders:
             for path in images_below(folder):
-                self._by_name.setdefault(path.name, path)
-                self._by_stem.setdefault(stem(path.name).lower(), path)
+                name = _composed(path.name)
+                self._by_name.setdefault(name, path)
+                self._by_stem.setdefault(stem(name).lower(), path)
+
+
+def _composed(name: str) -> str:
+    """Return a name in Unicode's form NFC; macOS and zip files made there have NFD."""
+    return unicodedata.normalize("NFC", name)
 
 
 def stem(name: str) -> str:
-    """`name` without the suffix of an image; other dots are part of the name."""
+    """Return `name` without the suffix of an image; other dots are part of the name."""
     base, dot, suffix = name.rpartition(".")
     return base if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
@@ -164,7 +171,7 @@ def open_image(path: str | Path) -> Image.Image:
 
 
 def image_size(path: str | Path) -> tuple[int, int] | None:
-    """Width and height in pixels of the image turned upright; None if it cannot be read."""
+    """Return width and height in pixels of the image turned upright; None if it cannot be read."""
     try:
         with open_image(path) as image:
             width, height = image.size
@@ -188,7 +195,7 @@ def read_lines(path: Path, encodings: Counter[str] | None = None) -> Iterator[tu
 
 
 def lines_or_issue(path: Path, dataset: DatasetSplit, image: str) -> list[tuple[int, str]]:
-    """`read_lines`, or no lines and a fault: one bad file among many is no reason to stop."""
+    """Return `read_lines`, or add an issue: one bad file among many is no reason to stop."""
     try:
         return list(read_lines(path, dataset.encodings))
     except DataError as error:

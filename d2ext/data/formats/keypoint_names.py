@@ -6,8 +6,9 @@ Names are compared by words, in any case: "Left Eye", "l_eye", "eyeL" and "linke
 import re
 from collections.abc import Sequence
 
-# Parts of words for the left and the right side: English, German, French, Spanish, Portuguese,
-# Italian, Dutch, Russian, Polish, Chinese and Japanese.
+# Parts of words for the left and the right side: English, German and Dutch, French, Spanish,
+# Portuguese, Italian, Slavic languages, Swedish, Danish, Norwegian, Finnish, Turkish, Indonesian,
+# Vietnamese, Chinese and Japanese, Korean.
 _SIDES = (
     ("left", "right"),
     ("lft", "rgt"),
@@ -21,9 +22,20 @@ _SIDES = (
     ("лев", "прав"),
     ("lew", "praw"),
     ("li", "re"),
+    ("lev", "prav"),
+    ("sx", "dx"),
+    ("vänster", "höger"),
+    ("venstre", "højre"),
+    ("venstre", "høyre"),
+    ("vasen", "oikea"),
+    ("sol", "sağ"),
+    ("kiri", "kanan"),
+    ("trái", "phải"),
     ("左", "右"),
+    ("왼", "오른"),
 )
 _LETTER = re.compile(r"(?<![a-z])l(?![a-z])")
+_CORNER = re.compile(r"(?<![a-z])([bfrtu])l(?![a-z])")  # top left, "tl", rear left, "RL", ...
 _RIGHT = re.compile(r"right|(?<![a-z])r(?![a-z])")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -54,6 +66,8 @@ def _mirrored(name: str) -> list[str]:
     found = [name.replace(left, right) for left, right in _SIDES if left in name]
     if _LETTER.search(name):  # l_eye, eye_l, "eye L"
         found.append(_LETTER.sub("r", name))
+    if _CORNER.search(name):
+        found.append(_CORNER.sub(r"\1r", name))
     if name.startswith("l"):  # lshoulder; only a partner that exists makes it a pair
         found.append(f"r{name[1:]}")
     return found

@@ -3,16 +3,13 @@
 A rectangle turns about its top left corner, clockwise in degrees.
 """
 
-import math
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
-
-import numpy as np
-from numpy.typing import NDArray
 
 from d2ext.data.formats.coco_document import read_json
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
@@ -24,25 +21,24 @@ from d2ext.data.formats.image_files import (
     image_size,
     split_of,
 )
-from d2ext.data.formats.outlines import (
-    box_object,
-    ellipse,
-    give_angles,
-    mask_object,
-    polygon_object,
-    rotated_object,
-    turn_into_polygons,
-)
+from d2ext.data.formats.label_studio_regions import KINDS, region_object, region_values
+from d2ext.data.formats.outlines import give_angles, turn_into_polygons
 from d2ext.data.formats.text_files import head_of
-from d2ext.data.formats.values import as_numbers, is_true
+from d2ext.data.formats.values import is_true
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 
 FORMAT = "Label Studio"
 _HEAD = 1 << 16
 _PREFIX = re.compile(r"^[0-9a-f]{8}-")  # of files that were uploaded
-_KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
-_MARKS = (*(f'"{kind}"' for kind in _KINDS), '"annotations"', '"completions"')
+_SHAPES = ("rectangle", "polygon", "ellipse", "brush")
+_OF_IMAGE = ("choices", "textarea", "rating", "number", "taxonomy")  # results without a region
+# What notes say, each after a number.
+_OPEN = "tasks have no annotation, or it was skipped: their images are left out"
+_SEVERAL = "tasks have several annotations: the last one counts"
+_TURNED = "regions were drawn on turned images (image_rotation): look whether they fit"
+_MORE = "regions have several labels: the first one counts"
+_MARKS = (*(f'"{kind}"' for kind in KINDS), '"annotations"', '"completions"')
 
 
 @dataclass(frozen=True)
@@ -84,12 +80,16 @@ def load(part: LabelStudioSplit) -> DatasetSplit:
     dataset = DatasetSplit(FORMAT, part.path, part.split, "boxes", (), [])
     tasks = read_json(part.path, dataset.encodings)[0]
     index = ImageIndex(part.image_folders)
-    names = []
+    names, said = [], Counter[str]()
     for number, task in enumerate(tasks, start=1):
-        name, regions = _task(task)
+        name, regions = _task(task, said)
         names.append(name)
         record = f"task {task.get('id', number)}" if isinstance(task, dict) else f"task {number}"
-        _add_image(dataset, name, regions, record, index)
+        if regions is not None:
+            _add_image(dataset, name, _merged(regions, said), record, index)
+    dataset.notes += [f"{count} {what}" for what, count in said.items()]
+    if said[_OPEN] == len(tasks):
+        raise DataError(f"{part.path}: none of its {len(tasks)} tasks is annotated.")
     if not any(os.path.isfile(image["file_name"]) for image in dataset.images):
         raise DataError(
             f"{part.path}: its images, such as {names[0] if names else 'none'}, are in none of "
@@ -117,8 +117,12 @@ def _part(file: Path, split: str, images: Path | None) -> LabelStudioSplit:
     return LabelStudioSplit(file, split, (*places, file.parent))
 
 
-def _task(task: Any) -> tuple[str, list[Any]]:
-    """Return the name of a task's image and its regions, of the annotation that was not skipped."""
+def _task(task: Any, said: Counter[str]) -> tuple[str, list[Any] | None]:
+    """Return the name of a task's image and the regions of its last annotation.
+
+    None in place of regions: nobody has annotated it, or it was skipped. An annotation without
+    regions says that nothing is on the image.
+    """
     if not isinstance(task, dict):
         return "", []
     data = task["data"] if isinstance(task.get("data"), dict) else task
@@ -128,11 +132,39 @@ def _task(task: Any) -> tuple[str, list[Any]]:
     given = task.get("annotations", task.get("completions"))
     if isinstance(given, list):
         done = [a for a in given if isinstance(a, dict) and not is_true(a.get("was_cancelled"))]
-        regions = done[-1].get("result") if done else []
+        said += Counter({_OPEN: not done, _SEVERAL: len(done) > 1})
+        if not done:
+            return name, None
+        regions = done[-1].get("result")
     else:  # JSON-MIN has the regions in the task
         lists = [value for value in task.values() if isinstance(value, list)]
         regions = [region for found in lists for region in found]
     return name, regions if isinstance(regions, list) else []
+
+
+def _merged(regions: list[Any], said: Counter[str]) -> list[Any]:
+    """Join the results of one region: tags such as Rectangle and Labels share its id.
+
+    Its class is then the label, or the choice where choices are made per region.
+    """
+    found: list[Any] = []
+    shapes: dict[Any, Item] = {}  # without a class of their own, by id
+    for region in regions:
+        kind, value = region_values(region)
+        own = str(region.get("id", "")) if isinstance(region, dict) else ""
+        if own in shapes and kind in ("labels", *_OF_IMAGE):
+            shapes[own]["value"] |= {
+                key: value[key] for key in ("labels", "choices") if key in value
+            }
+        elif own and kind in _SHAPES:
+            shapes[own] = {**region, "type": kind, "value": dict(value)}
+            found.append(shapes[own])
+        else:
+            found.append(region)
+    labels = [_labels(*region_values(region)) for region in found]
+    turned = sum(isinstance(r, dict) and bool(r.get("image_rotation")) for r in found)
+    said += Counter({_TURNED: turned, _MORE: sum(len(names) > 1 for names in labels)})
+    return found
 
 
 def _file_name(address: str) -> str:
@@ -162,11 +194,11 @@ def _add_image(
         return
     image = dataset.add_image(path, size)
     for number, region in enumerate(regions, start=1):
-        kind, value = _value(region)
-        if kind in ("choices", "textarea", "rating"):
-            continue  # of the image, no region
-        found = _object(kind, value, region, size)
-        label = next(iter(value.get(kind) or value.get("labels") or []), "")
+        kind, value = region_values(region)
+        if kind in _OF_IMAGE:
+            continue
+        found = region_object(kind, value, region, size)
+        label = next(iter(_labels(kind, value)), "")
         if found is None or not label:
             what = "region without a label" if found else f"region that cannot be read: {kind}"
             issue = reading_issue("record-broken", what, f"{where}, region {number}", str(path))
@@ -176,115 +208,7 @@ def _add_image(
         image["annotations"].append(found)
 
 
-def _value(region: Any) -> tuple[str, Item]:
-    """Return the type of a region and its values, which JSON-MIN has in the region itself."""
-    if not isinstance(region, dict):
-        return "unknown", {}
-    value = region["value"] if isinstance(region.get("value"), dict) else region
-    kind = str(region.get("type") or next((key for key in _KINDS if key in value), "unknown"))
-    return kind, value
-
-
-def _object(kind: str, value: Item, region: Item, size: tuple[int, int]) -> Item | None:
-    shape = kind.removesuffix("labels") if kind != "labels" else _shape_of(value)
-    width, height = size
-    turn = (as_numbers([value.get("rotation") or 0]) or [0.0])[0]
-    if shape == "rectangle":
-        found = as_numbers([value.get(key) for key in ("x", "y", "width", "height")])
-        return None if found is None else _rectangle(_pixels(found, width, height), turn)
-    if shape == "ellipse":
-        keys = ("x", "y", "radiusX", "radiusY")
-        found = as_numbers([value.get(key) for key in keys])
-        if found is None:
-            return None
-        cx, cy, rx, ry = _pixels(found, width, height)
-        return polygon_object(ellipse(cx, cy, rx, ry, turn))
-    if shape == "polygon":
-        try:
-            points = [float(n) for point in value.get("points") or () for n in point]
-        except (TypeError, ValueError, OverflowError):
-            return None
-        return polygon_object(_pixels(points, width, height)) if len(points) >= 6 else None
-    return _brush(value, region, size) if shape == "brush" else None
-
-
-def _shape_of(value: Item) -> str:
-    if "points" in value:
-        return "polygon"
-    return "ellipse" if "radiusX" in value else "brush" if "rle" in value else "rectangle"
-
-
-def _pixels(shares: list[float], width: int, height: int) -> list[float]:
-    return [n * (width, height)[i % 2] / 100 for i, n in enumerate(shares)]
-
-
-def _rectangle(box: list[float], turn: float) -> Item:
-    x, y, width, height = box
-    if not turn % 360:
-        return box_object([x, y, x + width, y + height])
-    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-    cx = x + cos * width / 2 - sin * height / 2
-    cy = y + sin * width / 2 + cos * height / 2
-    return rotated_object([cx, cy, width, height, (180 - turn) % 360 - 180])
-
-
-def _brush(value: Item, region: Item, size: tuple[int, int]) -> Item | None:
-    """Decode the mask of a brush, the alpha of an RGBA image in Label Studio's run lengths."""
-    runs = value.get("rle")
-    sides = [region.get(key, value.get(key)) for key in ("original_width", "original_height")]
-    if sides != list(size) or not isinstance(runs, list):
-        return None
-    try:
-        values = decode_runs(bytes(runs))
-    except (ValueError, TypeError, IndexError):
-        return None
-    if len(values) != 4 * size[0] * size[1]:
-        return None
-    return mask_object(values.reshape(size[1], size[0], 4)[..., 3] > 0, 0, 0, size)
-
-
-def decode_runs(content: bytes) -> NDArray[np.uint8]:
-    """Decode Label Studio's run lengths, a stream of bits, the highest of each byte first.
-
-    32 bits count the values, 5 hold the bits of a value less 1, four times 4 the bits of a length
-    less 1. Then come runs: 1 bit says whether one value repeats, 2 which of the four lengths is
-    used, then the length less 1 and one value, or as many values as the length says.
-
-    Raises:
-        IndexError: the stream ends early.
-    """
-    bits = _Bits(content)
-    count, width = bits.take(32), bits.take(5) + 1
-    lengths = [bits.take(4) + 1 for _ in range(4)]
-    values = np.zeros(count if count <= len(content) << 16 else 0, np.uint8)
-    position = 0
-    while position < len(values):
-        repeats = bits.take(1)
-        end = position + 1 + bits.take(lengths[bits.take(2)])
-        if repeats:
-            values[position:end] = bits.take(width)
-        else:
-            values[position:end] = [bits.take(width) for _ in range(end - position)][
-                : len(values) - position
-            ]
-        position = end
-    return values
-
-
-class _Bits:
-    """Reads numbers of some bits from bytes."""
-
-    def __init__(self, content: bytes) -> None:
-        self.bits = np.unpackbits(np.frombuffer(content, np.uint8)).tolist()
-        self.position = 0
-
-    def take(self, count: int) -> int:
-        """Return the number in the next bits."""
-        end = self.position + count
-        if end > len(self.bits):
-            raise IndexError("the run lengths end early")
-        found = 0
-        for bit in self.bits[self.position : end]:
-            found = found << 1 | bit
-        self.position = end
-        return found
+def _labels(kind: str, value: Item) -> list[Any]:
+    """Return the class names of a region; there may be several, of which the first counts."""
+    keys = (kind, f"{kind}labels", "labels", "choices")
+    return next((value[key] for key in keys if isinstance(value.get(key), list)), [])

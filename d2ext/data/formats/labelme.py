@@ -198,7 +198,7 @@ def _as_run_lengths(item: Item, height: int, width: int) -> Any:
 
 
 def _object(kind: str, points: Any) -> Item | None:
-    """Box, with an angle if it is turned, and polygon if the shape is not itself a box."""
+    """Return a box, with an angle if it is turned, and a polygon if the shape is no box."""
     xy = _corners(points)
     if xy is None:
         return None

@@ -35,6 +35,7 @@ def read_panoptic(part: CocoSplit, document: Item) -> DatasetSplit:
         classes=reader.classes,
         images=images,
         issues=reader.issues,
+        notes=reader.notes,
         id_issues=id_issues(str(part.path), document, objects=False),
         metadata={
             "categories": document["categories"],
@@ -50,6 +51,7 @@ class _Reader:
     part: CocoSplit
     document: Item
     issues: list[Issue] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.classes, self.indices = categories(self.part.path, self.document["categories"])
@@ -59,7 +61,7 @@ class _Reader:
 
     def read(self) -> list[Item]:
         """Return Detectron2's dicts of the images that have segments."""
-        images = image_items(self.part, self.document["images"], self.issues)
+        images = image_items(self.part, self.document["images"], self.issues, self.notes)
         annotations = self._annotations()
         maps = _map_folder(self.part, [item["file_name"] for item in annotations])
         by_id = {image.pop("image_id"): image for image in images}

@@ -48,7 +48,7 @@ def load(part: SemanticSplit) -> DatasetSplit:
 
 
 def is_mask_list(document: Any) -> bool:
-    """Whether a JSON document lists images with their semantic masks."""
+    """Return true if a JSON document lists images with their semantic masks."""
     images = document.get("images") if isinstance(document, dict) else None
     first = images[0] if isinstance(images, list) and images else None
     return isinstance(first, dict) and "sem_seg_file_name" in first
@@ -61,15 +61,13 @@ def read_mask_list(part: CocoSplit, document: Item) -> DatasetSplit:
         DataError: images or masks are not found.
     """
     dataset = DatasetSplit(FORMAT, part.path, part.split, "semantic", (), [])
-    images = image_items(part, document["images"], dataset.issues)
-    names = {
-        str(item["file_name"]): str(item.get("sem_seg_file_name")) for item in document["images"]
-    }
+    images = image_items(part, document["images"], dataset.issues, dataset.notes)
+    names = {item.get("id"): str(item.get("sem_seg_file_name")) for item in document["images"]}
     above = (part.path.parent, part.path.parent.parent)
     named = [base / name for base in above for name in ("labels", "masks", "annotations")]
     folders = [*above, *named, *(folder / part.split for folder in named if part.split)]
     for image in images:
-        name = next(value for key, value in names.items() if image["file_name"].endswith(key))
+        name = names.get(image["image_id"], "")
         found = next((f / name for f in folders if os.path.isfile(f / name)), None)
         if found is None:
             dataset.issues.append(
@@ -179,7 +177,7 @@ def _is_black_white(values: Sequence[int]) -> bool:
 
 
 def _guess(dataset: DatasetSplit, found: list[int], coloured: bool) -> Reading:
-    """Names for values that nobody explains."""
+    """Name the values that nobody explains."""
     if coloured:
         dataset.notes.append("no list of classes: each colour of the masks is one")
         return Reading(tuple(f"#{value:06x}" for value in found), tuple(found), True)

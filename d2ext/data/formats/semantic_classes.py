@@ -1,4 +1,4 @@
-"""Lists of classes beside semantic masks: names with ids, colours or both."""
+"""Class lists of semantic masks: names with ids, colours or both."""
 
 import json
 import re
@@ -21,7 +21,7 @@ _COLOURS = ("labelmap.txt", "label_colors.txt")
 
 @dataclass(frozen=True)
 class ClassList:
-    """Classes and what stands for them in masks.
+    """Classes and their values or colours in masks.
 
     Args:
         path: where the list was found.
@@ -39,7 +39,7 @@ class ClassList:
 
 
 def listed_classes(part: SemanticSplit, encodings: Counter[str] | None = None) -> ClassList | None:
-    """Find the first list of classes beside or above the masks; None if there is none.
+    """Find the first list of classes next to or above the masks; None if there is none.
 
     Args:
         encodings: see `d2ext.data.formats.text_files.read_text`.
@@ -121,7 +121,7 @@ def _from_table(file: Path) -> ClassList | None:
 
 
 def _from_colours(file: Path) -> ClassList | None:
-    """Lines such as "road:128,64,128::" (CVAT) or "128 64 128 road"."""
+    """Parse lines such as "road:128,64,128::" (CVAT) or "128 64 128 road"."""
     found = []
     for _, line in read_lines(file):
         numbers = [int(n) for n in re.findall(r"\d+", line)[:3]]

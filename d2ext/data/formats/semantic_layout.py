@@ -81,7 +81,7 @@ def find(path: Path, images: Path | None) -> dict[str, SemanticSplit]:
 
 
 def mask_pairs(part: SemanticSplit, issues: list[Issue]) -> list[tuple[Path, Path]]:
-    """Images and their masks, by equal names; endings such as `_mask` don't count.
+    """Match images with their masks, by equal names; endings such as `_mask` don't count.
 
     Raises:
         DataError: no image has a mask.
@@ -129,7 +129,7 @@ def _pairs(path: Path, images: Path | None) -> dict[str, tuple[Path, Path]]:
 
 
 def _matched(masks: Path, images: Path) -> dict[str, tuple[Path, Path]]:
-    """Pairs of the splits that both folders have; the two themselves where they have none."""
+    """Pair the splits that both folders have; the two themselves where they have none."""
     ours, theirs = split_folders(masks), split_folders(images)
     both = {split: (theirs[split], ours[split]) for split in ours if split in theirs}
     both = {split: pair for split, pair in both.items() if _holds_masks(pair[1])}
@@ -148,7 +148,7 @@ def _mask_folder(folder: Path) -> Path | None:
 
 
 def _beside(split: Path) -> Path | None:
-    """train_labels, trainannot or train_masks beside train, as CamVid has it."""
+    """Return train_labels, trainannot or train_masks next to train, as CamVid has it."""
     for folder in folders_in(split.parent):
         rest = folder.name.lower().removeprefix(split.name.lower()).strip("_-")
         if rest != folder.name.lower() and rest in ("annot", *_MASKS) and _holds_masks(folder):
@@ -157,7 +157,7 @@ def _beside(split: Path) -> Path | None:
 
 
 def _is_mixed(folder: Path) -> bool:
-    """Whether every image has its mask beside it: a.jpg and a_mask.png."""
+    """Return true if every image has its mask next to it: a.jpg and a_mask.png."""
     files = files_in(folder, *IMAGE_SUFFIXES)
     masks = {_key(path, folder) for path in files if _is_mask(path)}
     return bool(masks) and masks == {_key(path, folder) for path in files if not _is_mask(path)}

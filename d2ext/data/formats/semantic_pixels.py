@@ -1,4 +1,4 @@
-"""What stands in the pixels of semantic masks, and copies of masks that hold class indices."""
+"""Pixel values of semantic masks, and copies of masks that hold class indices."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from d2ext.data.issues import reading_issue
 from d2ext.files import cache_folder
 
 IGNORE = 255
-MOST = 254  # classes that 8 bits can tell apart, beside "no class"
+MOST = 254  # classes that 8 bits can encode, in addition to "no class"
 _VERSION = 1  # of the masks in the cache
 _THREADS = 4
 _CHANNELS = ("LA", "RGB", "RGBA", "CMYK")  # Pillow's modes of several channels
@@ -32,7 +32,7 @@ class Reading:
     Args:
         classes: names.
         values: that of each class in the masks: grey, or 0xRRGGBB.
-        coloured: whether they are colours.
+        coloured: they are colours.
         cut: grey values from here on are the second of two classes; 0: values are exact.
     """
 
@@ -58,7 +58,7 @@ def use_indices(dataset: DatasetSplit, reading: Reading, copy: bool) -> None:
     Args:
         dataset: its masks can be read.
         reading: what their values mean.
-        copy: whether they cannot be used as they are, whatever their values.
+        copy: they cannot be used as they are, whatever their values.
     """
     table = reading.table(dataset.ignore_label)
     files = [Path(image["sem_seg_file_name"]) for image in dataset.images]
@@ -85,7 +85,7 @@ def use_indices(dataset: DatasetSplit, reading: Reading, copy: bool) -> None:
 
 
 def values_of(masks: Sequence[Path], coloured: bool) -> list[int]:
-    """All values of all masks that can be read, ascending; stops where they are too many."""
+    """Return all values of all masks that can be read, ascending; stop where they are too many."""
     found: set[int] = set()
     for mask in masks:
         with suppress(*UNREADABLE_IMAGE):  # reported where it is used
@@ -96,7 +96,7 @@ def values_of(masks: Sequence[Path], coloured: bool) -> list[int]:
 
 
 def mode_of(mask: str | Path) -> str:
-    """Pillow's name of the pixels' form; "" where the file cannot be read."""
+    """Return Pillow's name of the pixels' form; "" where the file cannot be read."""
     try:
         with open_image(mask) as image:
             return image.mode
@@ -105,7 +105,7 @@ def mode_of(mask: str | Path) -> str:
 
 
 def _unknown(mask: Path, table: NDArray[np.uint8], coloured: bool) -> list[tuple[int, int]] | None:
-    """Values that no class has, and how many pixels have each; at most three. None: unreadable."""
+    """Return at most three values that no class has, and their pixels; None: unreadable."""
     try:
         pixels = _pixels(mask, coloured)
     except UNREADABLE_IMAGE:
@@ -134,7 +134,7 @@ def _use_copies(dataset: DatasetSplit, reading: Reading, table: NDArray[np.uint8
 
 
 def _pixels(mask: Path, coloured: bool) -> NDArray[np.uint32]:
-    """(H, W) values, or colours as 0xRRGGBB; values above 65535 count as that."""
+    """Return (H, W) values, or colours as 0xRRGGBB; values above 65535 count as that."""
     with open_image(mask) as image:
         if not coloured:
             grey = image.convert("L") if image.mode in _CHANNELS else image

@@ -114,7 +114,7 @@ def _has_boxes(file: Path) -> bool:
 
 
 def _rows(path: Path, text: str) -> list[list[str]]:
-    """All rows, cells stripped; blank lines are empty lists, so that numbers are those of lines."""
+    """Return all rows, cells stripped; blank lines are empty lists, to keep line numbers."""
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)

@@ -75,7 +75,7 @@ def read_text(path: Path, encodings: Counter[str] | None = None, *, head: int = 
 
 
 def head_of(path: Path, size: int) -> str:
-    """Return the first `size` bytes of a file as text, by which its format is told; or ""."""
+    """Return the first `size` bytes of a file as text, to detect its format; or ""."""
     try:
         return read_text(path, head=size)
     except DataError:

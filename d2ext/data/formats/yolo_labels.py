@@ -20,7 +20,7 @@ _NORMALISED = 2.0  # greater numbers cannot be meant as shares of the image's si
 
 def read_labels(
     dataset: DatasetSplit,
-    files: Sequence[tuple[Path, Path]],
+    files: Iterable[tuple[Path, Path]],
     kpt_shape: Any,
     others: Iterable[Path] = (),
 ) -> None:
@@ -28,35 +28,17 @@ def read_labels(
 
     Args:
         dataset: without images yet.
-        files: each image and where its labels would stand.
+        files: each image and the path of its label file, which need not exist.
         kpt_shape: of the yaml file: number of keypoints and of numbers for each.
         others: label files of the other splits, which decide with these what four corners are.
     Raises:
         DataError: nothing names or uses a class.
     """
-    pending: list[tuple[Item, list[Label]]] = []
-    for file, labels in files:
-        size = image_size(file)
-        if size is None:
-            dataset.issues.append(
-                reading_issue("image-unreadable", "unreadable image", str(file), str(file))
-            )
-            continue
-        image = _image(file, size, labels, len(pending) + 1)
-        pending.append((image, _parse(labels, image, dataset)))
-        dataset.images.append(image)
+    pending = _read_images(dataset, files)
     keypoints = keypoint_shape(kpt_shape)
     confident = _drop_confidences(pending, keypoints)
-    labels_of_all = [label for _, labels in pending for label in labels]
-    counts = {len(numbers) for *_, numbers in labels_of_all}
-    most = max((index for _, index, _ in labels_of_all), default=-1)
-    # One decision per data set: a small validation set may have four-point polygons by chance, or
-    # lack the last of the classes that nobody names.
-    maybe_oriented = counts <= {8} and not keypoints
-    if (maybe_oriented and counts) or not dataset.classes:
-        lengths, most_of_others = _survey(others)
-        counts, most = counts | lengths, max(most, most_of_others)
-    oriented = counts == {8} and not keypoints
+    labels = [label for _, found in pending for label in found]
+    oriented, most = _judge(dataset, labels, keypoints, others)
     if oriented:
         dataset.notes.append("four corners in every label: oriented boxes, not polygons")
     _name_classes(dataset, most)
@@ -66,6 +48,44 @@ def read_labels(
     if confident:
         dataset.notes.append(f"{confident} labels end with a confidence, which is not used")
     dataset.task = _task(dataset, oriented)
+
+
+def _read_images(
+    dataset: DatasetSplit, files: Iterable[tuple[Path, Path]]
+) -> list[tuple[Item, list[Label]]]:
+    """Add the images that can be read to `dataset`; return each with its labels."""
+    found: list[tuple[Item, list[Label]]] = []
+    for file, labels in files:
+        size = image_size(file)
+        if size is None:
+            dataset.issues.append(
+                reading_issue("image-unreadable", "unreadable image", str(file), str(file))
+            )
+            continue
+        image = _image(file, size, labels, len(found) + 1)
+        found.append((image, _parse(labels, image, dataset)))
+        dataset.images.append(image)
+    return found
+
+
+def _judge(
+    dataset: DatasetSplit,
+    labels: Sequence[Label],
+    keypoints: tuple[int, int] | None,
+    others: Iterable[Path],
+) -> tuple[bool, int]:
+    """Return true if labels are oriented boxes, and the greatest index of a class.
+
+    One decision per data set: a small validation set may have four-point polygons by chance, or
+    lack the last of the classes that nobody names.
+    """
+    counts = {len(numbers) for *_, numbers in labels}
+    most = max((index for _, index, _ in labels), default=-1)
+    maybe_oriented = counts <= {8} and not keypoints
+    if (maybe_oriented and counts) or not dataset.classes:
+        lengths, most_of_others = _survey(others)
+        counts, most = counts | lengths, max(most, most_of_others)
+    return counts == {8} and not keypoints, most
 
 
 def _drop_confidences(
@@ -158,31 +178,19 @@ def _add(
 ) -> None:
     line, index, numbers = label
     if index >= len(dataset.classes):
-        _report(
-            dataset,
-            "class-unknown",
-            "unknown class",
-            image,
-            line,
-            f"index {index} of {len(dataset.classes)}",
-        )
+        found = f"index {index} of {len(dataset.classes)}"
+        _report(dataset, "class-unknown", "unknown class", image, line, found)
         return
     if numbers and max(numbers) > _NORMALISED:
-        _report(
-            dataset,
-            "record-broken",
-            "label that is not normalised",
-            image,
-            line,
-            f"{max(numbers)} is above 1",
-        )
+        what = "label that is not normalised"
+        _report(dataset, "record-broken", what, image, line, f"{max(numbers)} is above 1")
         return
-    found = _shape(numbers, image["width"], image["height"], oriented, keypoints)
-    if found is None:
+    shape = _shape(numbers, image["width"], image["height"], oriented, keypoints)
+    if shape is None:
         _report(dataset, "record-broken", f"label of {len(numbers) + 1} numbers", image, line)
         return
-    found |= {"category_id": index, "iscrowd": 0, "record": line}
-    image["annotations"].append(found)
+    shape |= {"category_id": index, "iscrowd": 0, "record": line}
+    image["annotations"].append(shape)
 
 
 def _shape(
@@ -215,7 +223,7 @@ def _box(numbers: list[float], width: int, height: int) -> Item:
 
 
 def _points(numbers: list[float], each: int, width: int, height: int) -> list[float]:
-    """Pixels and visibility; without one, a point at the origin is not labelled."""
+    """Return pixels and visibility; without one, a point at the origin is not labelled."""
     found: list[float] = []
     for n in range(0, len(numbers), each):
         x, y = numbers[n : n + 2]

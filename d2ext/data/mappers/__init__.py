@@ -1,6 +1,6 @@
 """Dataset mappers; importing this registers the default one."""
 
-from d2ext.data.mappers.default import TrainMapper, build_default_mapper
+from d2ext.data.mappers.default import build_default_mapper
 from d2ext.data.mappers.registry import (
     Items,
     Mapper,
@@ -9,6 +9,7 @@ from d2ext.data.mappers.registry import (
     mapper_name,
     register_mapper,
 )
+from d2ext.data.mappers.train import TrainMapper
 
 __all__ = [
     "Items",

@@ -25,7 +25,7 @@ class ProgressBar(HookBase):
 
     @staticmethod
     def wanted() -> bool:
-        """Return whether stdout and stderr are terminals."""
+        """Return true if stdout and stderr are terminals."""
         return sys.stdout.isatty() and sys.stderr.isatty()
 
     def before_train(self) -> None:

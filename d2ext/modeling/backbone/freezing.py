@@ -48,7 +48,7 @@ def configured_freeze_at(cfg: CfgNode) -> int:
 
 
 def stages_to_freeze(strides: Sequence[int], freeze_at: int) -> int:
-    """Return the number of stages that FREEZE_AT freezes, beside the stem.
+    """Return the number of stages that FREEZE_AT freezes, not counting the stem.
 
     0 and 1 freeze no stage (1 freezes the stem), n those whose stride is at most 2 ** n: 2 to 5
     are res2 to res5 of a ResNet.

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from difflib import get_close_matches
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,8 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError, WeightsError
+from d2ext.layers import is_depthwise
 from d2ext.model_zoo.fetch import fetch
-from d2ext.model_zoo.timm_models import timm_model
 from d2ext.modeling.backbone.freezing import FreezableStages, configured_freeze_at, stages_to_freeze
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -54,11 +53,9 @@ class TimmBackbone(FreezableStages, Backbone):
         freeze_depthwise: bool = False,
     ) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            near = get_close_matches(name, timm.list_models(), n=5) or ["see timm.list_models()"]
-            raise ConfigError(
-                f"MODEL.TIMM.NAME: timm has no model {name!r}; similar names: {', '.join(near)}."
-            )
+        from d2ext.modeling.backbone.timm_layers import replace_slow_layers
+
+        _check_name(name)
         stages = _create(name, in_channels).feature_info
         index = {f"stride{stride}": i for i, stride in enumerate(stages.reduction())}
         unknown = sorted(set(out_features) - set(index))
@@ -72,10 +69,11 @@ class TimmBackbone(FreezableStages, Backbone):
         options = _pretrained(name) if pretrained else {}
         self.model = _create(name, in_channels, out_indices=indices, **options)
         self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
-        self.depthwise = any(_is_depthwise(module) for module in self.modules())
+        replace_slow_layers(self.model)
+        self.depthwise = any(is_depthwise(module) for module in self.modules())
         first = _count_first(self._names(), stages, freeze_at)
         fixed = self._names(_is_norm) if freeze_norm else []
-        fixed += self._names(_is_depthwise) if freeze_depthwise else []
+        fixed += self._names(is_depthwise) if freeze_depthwise else []
         self.freeze_first(self._names()[:first] + fixed)
 
     @classmethod
@@ -89,8 +87,10 @@ class TimmBackbone(FreezableStages, Backbone):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Map (B, in_channels, H, W) to {name: (B, C, ceil(H / stride), ceil(W / stride))}."""
+        if not torch.compiler.is_exporting():  # whose file would take no map of one cell then
+            images = images.contiguous(memory_format=torch.channels_last)
         with self._fast_gradients(images):
-            maps = self.model(images.contiguous(memory_format=torch.channels_last))
+            maps = self.model(images)
         if self.channels_last:
             maps = [feature.permute(0, 3, 1, 2) for feature in maps]
         return dict(zip(self.out_features, maps, strict=True))
@@ -115,6 +115,7 @@ class TimmBackbone(FreezableStages, Backbone):
 class DepthwiseGradients(TorchFunctionMode):
     """Computes in float32 those depthwise convolutions whose bfloat16 gradients are slow on a CPU.
 
+    These are PyTorch's own, which run where `DepthwiseConv2d` does not take d2ext's operator.
     oneDNN has fast bfloat16 kernels of the forward pass, and of the input's gradient at stride 1.
     The weights' gradient, and the input's at stride 2, take four to forty times as long as in
     float32.
@@ -148,10 +149,6 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm)
 
 
-def _is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-
-
 def _count_first(names: Sequence[str], stages: Any, freeze_at: int) -> int:
     """Count the parameters of the stages that FREEZE_AT freezes, the first in `names`."""
     if freeze_at == 0:
@@ -166,8 +163,21 @@ def _count_first(names: Sequence[str], stages: Any, freeze_at: int) -> int:
     return min(i for i, n in enumerate(flat) if n.startswith(coarse[0][0]))
 
 
+# timm and what it imports take a second, which models without it are spared.
+def _check_name(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        near = get_close_matches(name, timm.list_models(), n=5) or ["see timm.list_models()"]
+        raise ConfigError(
+            f"MODEL.TIMM.NAME: timm has no model {name!r}; similar names: {', '.join(near)}."
+        )
+
+
 def _pretrained(name: str) -> dict[str, Any]:
     """Return the options that create a model with timm's weights, downloaded as all others are."""
+    from d2ext.model_zoo.timm_models import timm_model
+
     entry = timm_model(name)
     if entry is None:
         raise WeightsError(
@@ -179,6 +189,8 @@ def _pretrained(name: str) -> dict[str, Any]:
 
 def _create(name: str, in_channels: int, **options: Any) -> Any:
     """Create the model as a feature extractor, for images of any size where it allows that."""
+    import timm
+
     options |= {"features_only": True, "in_chans": in_channels}
     facts = timm.get_pretrained_cfg(name)
     if facts is not None and facts.fixed_input_size:

@@ -123,7 +123,7 @@ class AnchorPosition(nn.Module):
         self.query_scale = MLP(channels, channels, channels, 2) if scaled else None
 
     def forward(self, anchors: Tensor, queries: Tensor, first: bool) -> Tensor:
-        """Normalised (B, Q, 4) cxcywh and (B, Q, channels) -> (B, Q, channels)."""
+        """Map normalised (B, Q, 4) cxcywh and (B, Q, channels) to (B, Q, channels)."""
         position = self.ref_point_head(sine_embedding(anchors, self.channels // 2))
         if self.query_scale is None or first:
             return position

@@ -29,7 +29,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(map(nn.Linear, widths[:-1], widths[1:]))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in_channels) -> (..., out_channels)."""
+        """Map (..., in_channels) to (..., out_channels)."""
         for layer in self.layers[:-1]:
             inputs = layer(inputs).relu()
         return self.layers[-1](inputs)
@@ -58,8 +58,7 @@ class FeedForward(nn.Module):
         """(..., channels) -> (..., channels)."""
         hidden = self.linear1(inputs)
         if isinstance(self.activation, nn.ReLU):
-            # The same as the other way round, but only one of the two results is kept.
-            hidden = self.activation(self.dropout(hidden))
+            hidden = self.dropout.then_relu(hidden)
         else:
             hidden = self.dropout(self.activation(hidden))
         return self.dropout(self.linear2(hidden))

@@ -76,7 +76,7 @@ def _in_frame_of(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def _overlap(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Return whether boxes overlap, by separating axes; false for sizes that are not positive."""
+    """Return true for boxes that overlap, by separating axes; false for boxes without an area."""
     overlap = (boxes1[..., 2:4] > 0) & (boxes2[..., 2:4] > 0)
     for own, other in ((boxes1, boxes2), (boxes2, boxes1)):
         seen = _in_frame_of(own, other)

@@ -37,7 +37,8 @@ def deform_conv2d(
     output = output.reshape(*sampled.corners.pixel.shape[:3], weight.shape[0])
     if bias is not None:
         output = output + bias
-    return output.permute(0, 3, 1, 2)
+    # A copy: autograd forbids to change views that operators return in place.
+    return output.permute(0, 3, 1, 2).clone()
 
 
 def deform_conv2d_backward(
@@ -49,10 +50,13 @@ def deform_conv2d_backward(
     stride: list[int],
     padding: list[int],
     dilation: list[int],
+    needs_input: bool = True,
+    needs_positions: bool = True,
+    needs_weight: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of input, offset, weight and mask, in their dtypes.
 
-    The last one is empty without a mask.
+    Those that are not needed are empty, and so is the last one without a mask.
     """
     # Sampled once more: kept from the forward pass, the samples would be the largest tensor of all.
     sampled = _sample(input, offset, weight, mask, stride, padding, dilation)
@@ -61,7 +65,12 @@ def deform_conv2d_backward(
 
     count = grad_output.shape[0] * grad_output.shape[2] * grad_output.shape[3]
     grad_rows = grad_output.permute(0, 2, 3, 1).reshape(count, *kernels.shape[:2])
-    grad_kernels = torch.einsum("ngo,ntgc->gotc", grad_rows, _by_tap(samples, kernels))
+    grad_weight = input.new_empty(0)
+    if needs_weight:
+        grad_kernels = torch.einsum("ngo,ntgc->gotc", grad_rows, _by_tap(samples, kernels))
+        grad_weight = _from_groups(grad_kernels, weight)
+    if not (needs_input or needs_positions):
+        return input.new_empty(0), input.new_empty(0), grad_weight, input.new_empty(0)
     grad_samples = torch.einsum("ngo,gotc->ntgc", grad_rows, kernels).reshape(samples.shape)
     # `products`: scalar products over channels of the gradient with the four pixels of a sample.
     grad_table, products = sum_bags_backward(
@@ -74,16 +83,13 @@ def deform_conv2d_backward(
     batch, channels, height, width = input.shape
     grad_input = grad_table.view(batch, height, width, channels).permute(0, 3, 1, 2)
     grad_offset = grad_positions.permute(0, 4, 3, 5, 1, 2).reshape(offset.shape).contiguous()
-    grad_weight = _from_groups(grad_kernels, weight)
-    if mask is None:
-        grad_mask = input.new_empty(0)
-    else:
+    if mask is not None:
         grad_mask = grad_mask.permute(0, 4, 3, 1, 2).reshape(mask.shape).to(mask.dtype)
     return (
-        grad_input.to(input.dtype),
-        grad_offset.to(offset.dtype),
+        grad_input.to(input.dtype) if needs_input else input.new_empty(0),
+        grad_offset.to(offset.dtype) if needs_positions else input.new_empty(0),
         grad_weight,
-        grad_mask.contiguous(),
+        grad_mask.contiguous() if needs_positions and mask is not None else input.new_empty(0),
     )
 
 

@@ -23,7 +23,7 @@ class NoiseDraws:
     Attributes:
         flip: (R,) uniform in [0, 1); small values replace the class.
         classes: (R,) int64, the classes that replace it.
-        sign: (R, 4) 0 or 1: whether a side moves left or up, or right or down.
+        sign: (R, 4) 0 for a side that moves left or up, 1 for right or down.
         part: (R, 4) uniform in [0, 1), how far it moves.
     """
 

@@ -24,7 +24,7 @@ EVALUATOR = "nuscenes"
 
 
 @dataclass(frozen=True)
-class Part:
+class NuScenesSplit:
     """A split of a folder of tables, or an info file.
 
     Attributes:
@@ -38,10 +38,10 @@ class Part:
     first: bool = True
 
 
-def find(path: Path, images: Path | None) -> Mapping[str, Part]:
+def find(path: Path, images: Path | None) -> Mapping[str, NuScenesSplit]:
     """Return the parts of a nuScenes folder by split, or an info file as one part."""
     if path.suffix == ".pkl":
-        return {"": Part(path)}
+        return {"": NuScenesSplit(path)}
     found = find_tables(path)
     if len(found) > 1:
         return {}  # which version is meant has to be said: name its folder
@@ -52,12 +52,12 @@ def find(path: Path, images: Path | None) -> Mapping[str, Part]:
     }
     first = next(iter(splits), "")
     return {
-        split: Part(folder, tuple(scenes), split == first)
+        split: NuScenesSplit(folder, tuple(scenes), split == first)
         for split, (folder, scenes) in splits.items()
     }
 
 
-def load(part: Part) -> DatasetSplit:
+def load(part: NuScenesSplit) -> DatasetSplit:
     """Read the samples of a part; objects are the boxes of the ten classes."""
     issues: list[Issue] = []
     if part.scenes:

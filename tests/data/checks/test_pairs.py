@@ -59,4 +59,4 @@ def test_ranges_are_expanded_in_order(monkeypatch, chunk):
 def test_without_objects_there_are_no_pairs():
     empty = np.zeros(0, dtype=np.int64)
     assert pairs_of([], [], empty) == []
-    assert split_by_image(empty, empty) == []
+    assert list(split_by_image(empty, empty)) == []

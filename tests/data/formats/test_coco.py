@@ -230,6 +230,10 @@ def test_images_of_one_name_in_two_folders_are_not_taken_for_one(tmp_path):
         (["左眼", "右眼"], [("左眼", "右眼")]),
         (["Auge_li", "Auge_re"], [("Auge_li", "Auge_re")]),
         (["lewe oko", "prawe oko"], [("lewe oko", "prawe oko")]),
+        (["tl", "tr", "br", "bl"], [("tl", "tr"), ("bl", "br")]),
+        (["wheel FL", "wheel FR"], [("wheel FL", "wheel FR")]),
+        (["occhio_sx", "occhio_dx"], [("occhio_sx", "occhio_dx")]),
+        (["vänster öga", "höger öga"], [("vänster öga", "höger öga")]),
         (["left_eye", "nose"], []),
         (["tail", "trail"], []),
     ],
@@ -301,3 +305,18 @@ def test_masks_of_which_none_can_be_used_are_said(tmp_path):
     source = load_split(write(tmp_path / "all.json", document(items)))
     assert source.task == "boxes"
     assert source.notes == ["none of 2 masks has a polygon of three points: boxes alone"]
+
+
+def test_a_validation_file_that_is_no_coco_file_is_named(tmp_path):
+    image = {"id": 1, "file_name": "a.png", "width": 32, "height": 24}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9], "area": 81, "iscrowd": 0}
+    document = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "dog"}]}
+    save_image(tmp_path / "images" / "a.png")
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    (folder / "instances_train.json").write_text(json.dumps(document), encoding="utf-8")
+    (folder / "instances_val.json").touch()
+    with pytest.raises(DataError, match=r"instances_val\.json"):
+        load_splits(tmp_path)
+    (folder / "instances_val.json").rename(folder / "instances_test.json")
+    assert list(load_splits(tmp_path)) == ["train"]

@@ -91,7 +91,7 @@ def test_a_format_that_was_registered_is_recognised(tmp_path, monkeypatch):
         return {"": SimpleNamespace(path=path)} if path.suffix == ".blob" else {}
 
     def load(part):
-        return DatasetSplit("blobs", part.path, "", "boxes", ("blob",), [])
+        return DatasetSplit("blobs", part.path, "", "boxes", ("blob",), [{"file_name": "a.png"}])
 
     monkeypatch.setattr(detect._FORMATS, "_values", dict(detect._FORMATS._values))
     # Formats that are imported now would be forgotten with the patched registry.

@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 
 from d2ext.data.formats import load_split
 from d2ext.data.formats.corners import corners_of
-from d2ext.data.formats.label_studio import decode_runs
+from d2ext.data.formats.label_studio_runs import decode_runs
 from d2ext.errors import DataError
 from tests.helpers.dataset_folders import save_image, write
 
@@ -107,6 +107,35 @@ def test_a_skipped_annotation_is_none_and_other_regions_are_issues(tmp_path):
     assert source.num_annotations == 1
     (issue,) = source.issues
     assert (issue.code, "keypointlabels" in issue.detail) == ("record-broken", True)
+
+
+def test_results_of_one_region_are_joined(tmp_path):
+    shape = {**SIZE, "id": "r", "type": "rectangle", "value": BOX}
+    label = {**SIZE, "id": "r", "type": "labels", "value": {**BOX, "labels": ["cat"]}}
+    choice = {"id": "s", "type": "choices", "value": {"choices": ["dog", "pup"]}}
+    of_image = {"id": "t", "type": "choices", "value": {"choices": ["sharp"]}}
+    results = [shape, label, {**shape, "id": "s"}, choice, of_image]
+    source = load_split(tasks(tmp_path, task(*results)))
+    assert (source.num_annotations, source.classes) == (2, ("cat", "dog"))
+    assert source.issues == []
+    assert source.notes == ["1 regions have several labels: the first one counts"]
+
+
+def test_a_task_that_nobody_has_annotated_is_no_image_without_objects(tmp_path):
+    box = region("rectanglelabels", BOX)
+    skipped = {**task(), "annotations": [{"result": [], "was_cancelled": True}]}
+    waiting = {**task(), "annotations": []}
+    twice = {**task(), "annotations": [{"result": [box]}, {"result": []}]}
+    turned = task({**box, "image_rotation": 90})
+    source = load_split(tasks(tmp_path, turned, skipped, waiting, twice))
+    assert [len(image["annotations"]) for image in source.images] == [1, 0]
+    assert [note.partition(" ")[::2] for note in source.notes] == [
+        ("1", "regions were drawn on turned images (image_rotation): look whether they fit"),
+        ("2", "tasks have no annotation, or it was skipped: their images are left out"),
+        ("1", "tasks have several annotations: the last one counts"),
+    ]
+    with pytest.raises(DataError, match="none of its 2 tasks is annotated"):
+        load_split(tasks(tmp_path, skipped, waiting))
 
 
 def test_images_that_are_elsewhere_have_to_be_named(tmp_path):

@@ -250,6 +250,32 @@ def test_a_test_split_that_an_export_names_but_does_not_bring_is_told(tmp_path):
     assert "images/test does not exist. Tried: " in issue.detail
 
 
+def test_names_in_the_folder_of_one_split_hold_for_all(tmp_path):
+    for split in ("train", "valid"):
+        save_image(tmp_path / split / "images" / "a.png")
+        write(tmp_path / split / "labels" / "a.txt", BOX)
+    write(tmp_path / "train" / "data.yaml", "train: ../train/images\nnames: [cat, dog]\n")
+    assert {source.classes for source in load_splits(tmp_path).values()} == {("cat", "dog")}
+
+
+@pytest.mark.parametrize("flips", ["[1]", "[1, 0, 9]", "[1, 2, 0]", "[1, 1, 2]", "[0.5, 1, 2]"])
+def test_a_flip_idx_that_pairs_no_points_is_not_used_and_said(tmp_path, flips):
+    yaml = f"train: images/train\nnames: [man]\nkpt_shape: [3, 2]\nflip_idx: {flips}\n"
+    source = load_split(yolo(tmp_path, "0 .5 .5 .4 .4 .4 .4 .6 .4 .5 .6", yaml))
+    assert source.metadata["keypoint_flip_map"] == []
+    assert [note for note in source.notes if "does not pair 3 keypoints" in note]
+
+
+def test_an_empty_validation_folder_is_an_issue_and_the_training_data_are_read(tmp_path):
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    yaml = "names: [cat, dog]\ntrain: images/train\nval: images/val\n"
+    splits = load_splits(yolo(tmp_path, yaml=yaml))
+    assert list(splits) == ["train"]
+    (issue,) = splits["train"].issues
+    assert issue.code == "split-missing"
+    assert "val: no images there" in issue.detail
+
+
 def test_a_test_split_that_is_asked_for_has_to_be_there(tmp_path):
     yaml = "train: images/train\ntest: images/test\nnames: [cat, dog]\n"
     with pytest.raises(DataError, match="images/test does not exist"):

@@ -4,7 +4,9 @@ import torch
 from safetensors.torch import save_file
 
 from d2ext.errors import ConfigError, WeightsError
+from d2ext.layers import depthwise_conv
 from d2ext.modeling.backbone import TimmBackbone
+from d2ext.ops import is_compiled
 
 
 def build(name: str, *out_features: str) -> TimmBackbone:
@@ -140,7 +142,8 @@ def depthwise_dtypes(model: TimmBackbone) -> dict[tuple[int, int], set[torch.dty
     return found
 
 
-def test_depthwise_convolutions_with_slow_gradients_compute_in_float32_on_a_cpu():
+def test_depthwise_convolutions_with_slow_gradients_compute_in_float32_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(depthwise_conv, "is_compiled", lambda _: False)
     model = build("mobilenetv2_050", "stride16")
     learning = depthwise_dtypes(model)
     assert learning == {(1, 1): {torch.float32}, (2, 2): {torch.float32}}
@@ -151,3 +154,9 @@ def test_depthwise_convolutions_with_slow_gradients_compute_in_float32_on_a_cpu(
     assert frozen == {(1, 1): {torch.bfloat16}, (2, 2): {torch.float32}}
     with torch.no_grad():
         assert set.union(*depthwise_dtypes(model).values()) == {torch.bfloat16}
+
+
+@pytest.mark.skipif(not is_compiled("depthwise_conv2d"), reason="the operator is not compiled")
+def test_compiled_depthwise_convolutions_compute_in_bfloat16_on_a_cpu():
+    model = build("tf_efficientnet_lite0", "stride16")
+    assert depthwise_dtypes(model) == {(1, 1): {torch.bfloat16}, (2, 2): {torch.bfloat16}}

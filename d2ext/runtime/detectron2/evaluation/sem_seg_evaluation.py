@@ -215,7 +215,7 @@ def _hits_and_union(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Divide; nan where `whole` is 0."""
+    """Divide, with NaN where `whole` is 0."""
     return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
 
 

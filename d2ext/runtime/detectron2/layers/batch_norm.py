@@ -41,10 +41,10 @@ class FrozenBatchNorm2d(nn.Module):
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
-        # One product and one sum keep less for the backward pass than batch_norm does.
+        # A product with a sum keeps less for the backward pass than batch_norm does.
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
-        return x * _per_channel(scale, x) + _per_channel(shift, x)
+        return torch.addcmul(_per_channel(shift, x), x, _per_channel(scale, x))
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, local_metadata: dict, *args: Any

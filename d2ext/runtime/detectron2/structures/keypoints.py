@@ -25,6 +25,8 @@ class Keypoints:
     """
 
     def __init__(self, keypoints: Tensor | np.ndarray | Sequence) -> None:
+        if isinstance(keypoints, list):
+            keypoints = np.asarray(keypoints)  # PyTorch copies lists of arrays number by number
         self.tensor = torch.as_tensor(keypoints).to(torch.float32)
         if self.tensor.ndim != 3 or self.tensor.shape[2] != 3:
             raise ValueError(f"Keypoints are (N, K, 3), got {tuple(self.tensor.shape)}.")

@@ -50,6 +50,17 @@ def test_schedules_are_the_published_ones(name, batch, rate, epochs, drop):
     assert solver.CLIP_GRADIENTS.CLIP_VALUE == 0.1
 
 
+@pytest.mark.parametrize("model", ["dino", "deformable_detr"])
+def test_recipes_from_pretrained_weights_differ_in_backbone_and_rate_alone(model):
+    small, pretrained = (
+        load_config(FOLDER.parent / f"{model}_{name}.yaml") for name in ("regnetx200m", "lite0")
+    )
+    assert pretrained.MODEL.TIMM.NAME == "tf_efficientnet_lite0"
+    pretrained.MODEL.TIMM.NAME = small.MODEL.TIMM.NAME
+    pretrained.SOLVER.BASE_LR = small.SOLVER.BASE_LR
+    assert pretrained == small
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "slow", "parameters"),

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.ops import StochasticDepth
 
 from .backbone import Backbone
 from .utils import (
+    Mlp,
     PatchEmbed,
     add_decomposed_rel_pos,
     get_abs_pos,
@@ -189,7 +190,7 @@ class MultiScaleBlock(nn.Module):
             rel_pos_zero_init,
             input_size,
         )
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = StochasticDepth(drop_path, "row")
         self.norm2 = norm_layer(dim_out)
         hidden = int(dim_out * mlp_ratio)
         self.mlp = Mlp(dim_out, hidden_features=hidden, act_layer=act_layer)

@@ -7,39 +7,17 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from torchvision.ops import StochasticDepth
 
 from .backbone import Backbone
-from .utils import init_transformer, window_partition, window_unpartition
+from .utils import Mlp, init_transformer, window_partition, window_unpartition
 
 __all__ = ["SwinTransformer"]
 
 Layer = Callable[..., nn.Module]
-
-
-class Mlp(nn.Module):
-    """MLP of two linear layers, each followed by dropout."""
-
-    def __init__(
-        self,
-        in_features: int,
-        hidden_features: int | None = None,
-        out_features: int | None = None,
-        act_layer: Layer = nn.GELU,
-        drop: float = 0.0,
-    ) -> None:
-        super().__init__()
-        hidden = hidden_features or in_features
-        self.fc1 = nn.Linear(in_features, hidden)
-        self.act = act_layer()
-        self.fc2 = nn.Linear(hidden, out_features or in_features)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
 
 def window_reverse(windows: Tensor, window_size: int, H: int, W: int) -> Tensor:
@@ -149,7 +127,7 @@ class SwinTransformerBlock(nn.Module):
         self.attn = WindowAttention(
             dim, (window_size, window_size), num_heads, qkv_bias, qk_scale, attn_drop, drop
         )
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = StochasticDepth(drop_path, "row")
         self.norm2 = norm_layer(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act_layer, drop=drop)
 

@@ -1,12 +1,14 @@
 """Parts shared by the vision transformers: patches, windows, position embeddings."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = [
+    "Mlp",
     "PatchEmbed",
     "add_decomposed_rel_pos",
     "get_abs_pos",
@@ -14,6 +16,28 @@ __all__ = [
     "window_partition",
     "window_unpartition",
 ]
+
+
+class Mlp(nn.Module):
+    """MLP of two linear layers, each followed by dropout."""
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int | None = None,
+        out_features: int | None = None,
+        act_layer: Callable[..., nn.Module] = nn.GELU,
+        drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        hidden = hidden_features or in_features
+        self.fc1 = nn.Linear(in_features, hidden)
+        self.act = act_layer()
+        self.fc2 = nn.Linear(hidden, out_features or in_features)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
 
 def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:

@@ -8,14 +8,15 @@ from typing import Any, cast
 
 import torch
 from fvcore.nn import weight_init
-from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.ops import StochasticDepth
 
 from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 
 from .backbone import Backbone
 from .utils import (
+    Mlp,
     PatchEmbed,
     add_decomposed_rel_pos,
     get_abs_pos,
@@ -154,7 +155,7 @@ class Block(nn.Module):
             # In windows, relative positions do not depend on the image.
             input_size=(window_size, window_size) if window_size else input_size,
         )
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = StochasticDepth(drop_path, "row")
         self.norm2 = norm_layer(dim)
         self.mlp = Mlp(dim, hidden_features=int(dim * mlp_ratio), act_layer=act_layer)
         self.use_residual_block = use_residual_block
