@@ -1,5 +1,6 @@
 """Mistakes of the person at the keyboard: shown as one message, without a traceback."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -51,6 +52,9 @@ def exit_on_user_error(main: Callable[[], int | None]) -> NoReturn:
     Ctrl-C gives one line and exit status 130, SIGTERM that a training has handled 143.
     `D2EXT_TRACEBACK=1` in the environment shows where the error came from.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of others may have surrogates, which no terminal takes; stderr escapes them unasked.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
     except UserError as error:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from d2ext.errors import OutputError
 
 CACHE_VARIABLE = "D2EXT_CACHE"
-_MAX_JSON = 4 << 30  # bytes; results of COCO's test set with masks take a tenth
+_MAX_SIZE = 4 << 30  # bytes; results of COCO's test set with masks take a tenth
 
 _REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -78,6 +79,27 @@ def _is_about(error: OSError, *paths: Path) -> bool:
     return isinstance(error.filename, str) and Path(error.filename) in paths
 
 
+def read_regular(path: str | os.PathLike, size: int = -1) -> bytes:
+    """Return the content of a regular file, or its first `size` bytes.
+
+    Pipes and devices are refused before they are opened: reading them may never end.
+
+    Raises:
+        OSError: the file cannot be read, is none, or has more than 4 GiB.
+        ValueError: the path has a NUL.
+    """
+    state = os.stat(path)
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    wanted = state.st_size if size < 0 else min(size, state.st_size)
+    if wanted > _MAX_SIZE:
+        raise OSError(errno.EFBIG, f"larger than {_MAX_SIZE >> 30} GiB", str(path))
+    with open(path, "rb") as file:
+        return file.read(wanted)
+
+
 def read_json(path: Path) -> Any:
     """Parse a JSON file that a run has written.
 
@@ -85,11 +107,7 @@ def read_json(path: Path) -> Any:
         OutputError: it is missing, no regular file, too large, no text, or no JSON.
     """
     try:
-        if not path.is_file():  # a pipe or a device would be read without an end
-            raise OSError("no such file" if not path.exists() else "not a regular file")
-        if path.stat().st_size > _MAX_JSON:
-            raise ValueError(f"larger than {_MAX_JSON >> 30} GiB")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path).decode("utf-8"))
     except RecursionError as error:
         raise broken_results(path, "lists in lists too deep") from error
     except OSError as error:

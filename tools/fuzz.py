@@ -4,11 +4,13 @@
 Inputs are small samples of each format with bytes flipped, parts repeated or cut and numbers
 replaced by extreme ones; archives, results files and checkpoints are treated likewise. Each goes
 through the commands in a child process with a limit of time and memory. An error for the user
-(`UserError`) is fine. The same seed gives the same inputs.
+(`UserError`) is fine. The operators are called with damaged arguments, too. The same seed gives
+the same inputs. CONTRIBUTING.md says how to build the kernels with a sanitizer.
 """
 
 import argparse
 import multiprocessing
+import os
 import random
 import re
 import resource
@@ -25,9 +27,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where this is a script
 
-from tools.fuzz_samples import RESULTS, write_samples
+from tools.fuzz_samples import OPERATORS, RESULTS, write_samples
 
 SECONDS = 60  # an input may take; machines are busy
+STARTING = 300  # seconds that a new process may take to import PyTorch, with sanitizers
 MEMORY = 6 << 30  # bytes of addresses
 NUMBERS = b"0 -1 1e9 -1e30 1e308 NaN Infinity 4294967296 1048576 0.5 99999999999999999999".split()
 WORDS = b'"" null [] {} [[]] true ../../x /etc/hostname \x00 \xff\xfe \xed\xa0\x80'.split()
@@ -125,14 +128,19 @@ class Worker:
     """A child process that runs inputs; a new one after each that ended or hung."""
 
     def __init__(
-        self, target: Callable[[Connection], None] | None = None, seconds: float = SECONDS
+        self,
+        target: Callable[[Connection], None] | None = None,
+        seconds: float = SECONDS,
+        starting: float = STARTING,
     ) -> None:
-        self.target, self.seconds = target or serve, seconds
+        self.target, self.seconds, self.starting = target or serve, seconds, starting
         self.process: multiprocessing.process.BaseProcess | None = None
 
     def run(self, case: Path) -> str:
         """Run one input; return what went wrong, or ""."""
+        limit = self.seconds
         if self.process is None:
+            limit += self.starting
             context = multiprocessing.get_context("spawn")
             self.pipe, theirs = context.Pipe()
             self.process = context.Process(target=self.target, args=(theirs,), daemon=True)
@@ -140,9 +148,9 @@ class Worker:
             theirs.close()
         self.pipe.send(case)
         try:
-            if self.pipe.poll(self.seconds):
+            if self.pipe.poll(limit):
                 return self.pipe.recv()
-            problem = f"more than {self.seconds} seconds"
+            problem = f"more than {limit} seconds"
         except (EOFError, OSError):
             self.process.join(10)
             problem = f"the process ended with {self.process.exitcode}"
@@ -160,7 +168,8 @@ class Worker:
 
 def serve(pipe: Connection) -> None:
     """Run the inputs that come through the pipe, with little memory and without output."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # it reserves terabytes of addresses
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open("/dev/null", "w", encoding="utf-8") as nowhere:
         sys.stdout = sys.stderr = nowhere
@@ -193,9 +202,12 @@ def commands(case: Path) -> list[Callable[[], object]]:
     from d2ext.checkpoint.file_io import read_checkpoint, resumable
     from d2ext.cli import check_data, convert_data
     from d2ext.visualization.curves import read_metrics
+    from tools.fuzz_operators import call_operators
 
     if checkpoints := sorted(case.glob("*.pth")):
         return [*(partial(read_checkpoint, path) for path in checkpoints), lambda: resumable(case)]
+    if (seed := case / OPERATORS).exists():
+        return [lambda: call_operators(seed.read_bytes())]
     if (case / RESULTS).exists():
         return [lambda: evaluate(case), lambda: read_metrics(case / "metrics.json")]
     data = str(next(case.glob("*.zip"), case))

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 SAMPLES = Path(__file__).resolve().parents[1] / "tests" / "data" / "samples"
+OPERATORS = "operators.seed"
 RESULTS = "coco_instances_results.json"
 WIDTH, HEIGHT = 32, 24  # pixels
 _TRIANGLE = [[1, 1], [20, 1], [20, 15]]
@@ -31,6 +32,7 @@ def write_samples(folder: Path) -> dict[str, Path]:
         _write_archive,
         _write_results,
         _write_checkpoints,
+        _write_operators,
     ):
         name = write.__name__.removeprefix("_write_")
         write(folder / "samples" / name)
@@ -170,3 +172,8 @@ def _write_checkpoints(folder: Path) -> None:
         content = {"model": {"weight": torch.arange(12.0)}, "iteration": number}
         torch.save(content | {"checkpoints": names[: number + 1]}, folder / name)
     _write(folder / "last_checkpoint", names[-1])
+
+
+def _write_operators(folder: Path) -> None:
+    """Write what calls of the operators are drawn from; each damage draws others."""
+    _write(folder / OPERATORS, "calls of operators")

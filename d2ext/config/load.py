@@ -11,6 +11,7 @@ from d2ext.config.paths import find_config, shipped_config
 from d2ext.config.plain_yaml import parse_yaml
 from d2ext.config.plugins import add_plugin
 from d2ext.errors import ConfigError
+from d2ext.files import read_regular
 from d2ext.text import did_you_mean
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as detectron2_defaults
@@ -116,8 +117,7 @@ def _read_with_bases(
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(MAX_BYTES + 1)
+        text = read_regular(path, MAX_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if len(text) > MAX_BYTES:

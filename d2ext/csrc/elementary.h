@@ -23,7 +23,7 @@ struct Elementary<float> {
   static D2EXT_INLINE float exp(float x) {
     x = std::min(std::max(x, -87.0f), 88.0f);
     const float to_whole = 12582912.0f;  // 1.5 * 2^23: a sum with it has no fraction
-    const float n = (x * 1.44269504f + to_whole) - to_whole;
+    const float shifted = x * 1.44269504f + to_whole, n = shifted - to_whole;
     const float rest = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // log(2) in two parts
     float sum = 1.0f / 5040;
     sum = sum * rest + 1.0f / 720;
@@ -33,7 +33,8 @@ struct Elementary<float> {
     sum = sum * rest + 0.5f;
     sum = sum * rest + 1.0f;
     sum = sum * rest + 1.0f;
-    return sum * from_bits((int32_t(n) + 127) << 23);
+    // Of the bits, not of n, since NaN is no whole number; unsigned, since signed ones overflow.
+    return sum * from_bits(int32_t((uint32_t(to_bits(shifted)) - 0x4B400000u + 127u) << 23));
   }
 
   // Of x in [0, 1].
@@ -44,7 +45,7 @@ struct Elementary<float> {
     // base = m * 2^n, m around 1
     const int32_t bits = to_bits(std::max(base, 1.17549435e-38f)), above = bits - 0x3F3504F3;
     const int32_t n = above >> 23;
-    const float m = from_bits(bits - (n << 23));
+    const float m = from_bits(bits - int32_t(uint32_t(n) << 23));
     const float log = float(n) * 0.693147181f + twice_atanh((m - 1) / (m + 1));
     return exp(exponent * log);
   }

@@ -1,5 +1,6 @@
 """The cache of derived files: each file or folder is there complete or not at all."""
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -41,6 +42,15 @@ def cached_folder(path: Path, fill: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return path
+
+
+def file_state(file: str | Path) -> str:
+    """Return path, time and size of a file as text; a path alone where it is missing."""
+    try:
+        state = os.stat(file)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return f"{file}\0"
+    return f"{file}\0{state.st_mtime_ns}\0{state.st_size}"
 
 
 def _rename_unless_taken(part: Path, path: Path) -> None:

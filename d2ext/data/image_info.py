@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from d2ext.data.image_reading import is_deep, scale_to_8_bits
 from d2ext.data.jpeg_header import read_jpeg_header
+from d2ext.files import read_regular
 
 THUMBNAIL = 16  # side of the grey thumbnail that near-duplicates are found by, in pixels
 
@@ -94,8 +95,7 @@ def read_image_info(path: str | os.PathLike) -> ImageInfo:
     where full decoding would.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = read_regular(path)
     except FileNotFoundError:
         return ImageInfo("image-missing", "no such file")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -112,7 +112,7 @@ def read_image_info(path: str | os.PathLike) -> ImageInfo:
 def read_label_info(path: str | os.PathLike) -> LabelInfo:
     """Read a label image and count its values; nothing is raised, problems are part of the info."""
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(read_regular(path))) as image:
             if image.mode not in _LABEL_MODES:
                 return LabelInfo("labels-channels", f"Pillow's mode {image.mode}", image.size)
             pixels = np.asarray(image)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from d2ext.data.cache import file_state
 from d2ext.data.image_info import THUMBNAIL, ImageInfo, read_image_info
 from d2ext.data.parallel import map_files, start_calls
 from d2ext.errors import OutputError
@@ -35,7 +35,7 @@ def read_image_infos(
         progress: title of a progress bar on stderr; "" for no bar.
     """
     _finish_started()
-    states = {file: _state(file) for file in files}
+    states = {file: file_state(file) for file in files}
     known = {} if fresh or _kept is None else _kept
     missing = {state: file for file, state in states.items() if state not in known}
     if missing:
@@ -52,7 +52,7 @@ def start_reading(files: Sequence[str]) -> None:
     """
     if _kept is None:
         return
-    states = {_state(file): file for file in files}
+    states = {file_state(file): file for file in files}
     path = _cache_path(states)
     if not path.is_file() and (infos := start_calls(read_image_info, list(states.values()))):
         _started.append((list(states), path, infos))
@@ -87,15 +87,6 @@ def _read(files: Mapping[str, File], fresh: bool, progress: str) -> list[ImageIn
     infos = list(map_files(read_image_info, list(files.values()), progress=progress).values())
     _save(path, infos)
     return infos
-
-
-def _state(file: str | Path) -> str:
-    """Return path, modification time and size of a file as text."""
-    try:
-        state = os.stat(file)
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return f"{file}\0"
-    return f"{file}\0{state.st_mtime_ns}\0{state.st_size}"
 
 
 def _cache_path(states: Iterable[str]) -> Path:

@@ -4,6 +4,8 @@ Training, evaluation, prediction, export and pages all read by `read_image`, so 
 the same pixels everywhere.
 """
 
+import os
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -42,8 +44,10 @@ def read_image(path: str, format: str) -> np.ndarray:
     Returns:
         (H, W, C) uint8, or floats for "YUV-BT.601"; one channel for "L".
     Raises:
-        OSError: the file is missing or cannot be read.
+        OSError: the file is missing, cannot be read or is no regular file.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path}: not a regular file")  # a pipe or a device may have no end
     with PathManager.open(path, "rb") as file, Image.open(file) as image:  # its header alone
         if not is_deep(image.mode):
             return read_8_bit_image(path, format=format)

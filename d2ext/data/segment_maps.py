@@ -5,6 +5,7 @@ an id as R + 256 G + 65536 B, Cityscapes' instanceIds as 16-bit grey.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from d2ext.data.formats.dataset_split import Item
+from d2ext.files import read_regular
 from detectron2.structures import BoxMode
 
 Ids = NDArray[np.int32]
@@ -25,8 +27,10 @@ def read_segment_ids(path: str | Path) -> Ids:
     Raises:
         OSError: the file is missing or is no image.
     """
-    content = np.fromfile(path, dtype=np.uint8)
-    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    content = np.frombuffer(read_regular(path), dtype=np.uint8)
+    pixels = None
+    with suppress(cv2.error):  # of an image too large, too
+        pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise OSError(f"{path}: not an image")
     if pixels.ndim == 2:

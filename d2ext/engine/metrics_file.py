@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.errors import OutputError
-from d2ext.files import replacing
+from d2ext.files import read_regular, replacing
 from detectron2.utils.events import EventWriter, get_event_storage
 
 WINDOW = 20  # iterations over which noisy metrics are smoothed, as in Detectron2's writers
@@ -68,9 +68,9 @@ class MetricsFile(EventWriter):
             ) from error
 
     def _lines(self) -> list[str]:
-        if not self.path.exists():
+        if not self.path.is_file():
             return []
-        return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return read_regular(self.path).decode("utf-8", "replace").splitlines()
 
 
 def _iteration(line: str) -> float:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from d2ext.data.formats.image_files import UNREADABLE_IMAGE
 from d2ext.data.image_reading import read_image
 from d2ext.errors import DataError
 from d2ext.processes import shield_worker
@@ -126,7 +127,7 @@ def read_file(file: Path) -> np.ndarray:
         return read_image(str(file), format="RGB")
     except UnidentifiedImageError as error:
         raise DataError(f"{file} (not an image)") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE_IMAGE as error:
         raise DataError(f"{file} ({error})") from error
 
 

@@ -11,6 +11,7 @@ from d2ext.data.checks.check import check_splits
 from d2ext.data.checks.report import Report
 from d2ext.data.formats import DatasetSplit
 from d2ext.data.formats.dataset_split import PIXEL_TASKS
+from d2ext.data.formats.image_files import UNREADABLE_IMAGE
 from d2ext.data.image_reading import read_8_bit_image, read_image
 from d2ext.data.issues import Issue
 from d2ext.pages import charts
@@ -225,5 +226,5 @@ def _read(file_name: str) -> np.ndarray | None:
     """Read an image as (H, W, 3) RGB; None if it is unreadable, which the check reports."""
     try:
         return read_image(file_name, format="RGB")
-    except (OSError, SyntaxError, ValueError):
+    except UNREADABLE_IMAGE:
         return None

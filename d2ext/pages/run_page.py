@@ -15,7 +15,7 @@ from d2ext.data.image_reading import read_image
 from d2ext.errors import DataError
 from d2ext.evaluation.confusion import IOU, DetectionMatch, confusion_matrix, match_detections
 from d2ext.evaluation.precision_recall import Precision, measure
-from d2ext.files import broken_results
+from d2ext.files import broken_results, read_regular
 from d2ext.pages import charts
 from d2ext.pages.crops import crop
 from d2ext.pages.page import Page
@@ -94,9 +94,7 @@ def naming_results(path: Path) -> Iterator[None]:
 
 
 def _add_head(page: Page, folder: Path, cfg: CfgNode) -> None:
-    log = folder / "log.txt"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    said = [line.partition("INFO: ")[2] for line in lines]
+    said = [line.partition("INFO: ")[2] for line in _log(folder).splitlines()]
     for start in ("command: ", "d2ext "):
         found = [line.removeprefix("command: ") for line in said if line.startswith(start)]
         if found:
@@ -128,9 +126,14 @@ def _add_speed(page: Page, folder: Path, cfg: CfgNode, series: charts.Series) ->
 
 def _inference_time(folder: Path) -> list[str]:
     """Return the seconds per image of the last evaluation that Detectron2 logged, if any."""
+    pattern = r"Total inference pure compute time: .*?\(([\d.]+) s / iter"
+    return re.findall(pattern, _log(folder))[-1:]
+
+
+def _log(folder: Path) -> str:
+    """Return the text of the run's log; "" where there is none."""
     log = folder / "log.txt"
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    return re.findall(r"Total inference pure compute time: .*?\(([\d.]+) s / iter", text)[-1:]
+    return read_regular(log).decode("utf-8", "replace") if log.is_file() else ""
 
 
 def _add_curves(page: Page, series: charts.Series, best_metric: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from d2ext.files import read_regular
 from d2ext.visualization.figures import COLORS, FAINT, figure, tidy
 
 Series = tuple[np.ndarray, np.ndarray]  # iterations and values, both (N,)
@@ -45,7 +46,7 @@ def read_metrics(metrics_json: str | Path) -> dict[str, Series]:
     later line counts.
     """
     values: dict[str, dict[float, float]] = {}
-    for line in Path(metrics_json).read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_regular(metrics_json).decode("utf-8", "replace").splitlines():
         row = _parse_row(line)
         iteration = row.pop("iteration", None)
         for key, value in row.items() if isinstance(iteration, int | float) else ():

@@ -1,5 +1,7 @@
 """Images of more than 8 bits and of one channel: the same pixels for every reader."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -98,3 +100,9 @@ def test_an_image_in_memory_has_the_pixels_of_its_file(tmp_path):
     for number, image in enumerate((Image.fromarray(values), Image.new("CMYK", (2, 2), "red"))):
         image.save(tmp_path / f"{number}.tif")
         assert np.array_equal(as_rgb(image), read_image(str(tmp_path / f"{number}.tif"), "RGB"))
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_image(str(tmp_path / "a.png"), "RGB")

@@ -1,6 +1,7 @@
 """Label image checks: semantic masks, and lists of classes with colours."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.pairs import Integers
 from d2ext.data.image_info import LabelInfo, read_label_info
 from d2ext.data.parallel import map_files
+from d2ext.files import read_regular
 
 _MUCH = 0.01  # share of ignored pixels worth a note
 _RARE = 0.001  # share of all pixels
@@ -99,14 +101,14 @@ def _class_lists(path: Path) -> Iterator[Path]:
     around = (folder, folder.parent, folder.parent.parent)
     for base in (place for parent in around for place in (parent, parent / "annotations")):
         for file in sorted(base.glob("*.json")):
-            if file.stat().st_size <= _LARGEST:
+            if os.path.isfile(file) and file.stat().st_size <= _LARGEST:
                 yield file
 
 
 def _colours_in(file: Path) -> Iterator[tuple[str, str]]:
     """Yield name and colour of the classes that a JSON file lists; none where it is another."""
     try:
-        document = json.loads(file.read_bytes())
+        document = json.loads(read_regular(file))
     except (OSError, ValueError, RecursionError):
         return
     items = document if isinstance(document, list) else []

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from d2ext.data.cache import cached_file
+from d2ext.data.cache import cached_file, file_state
 from d2ext.data.formats.dataset_split import DatasetSplit, Item
 from d2ext.data.formats.image_files import child, files_in, folders_in, image_size
 from d2ext.data.issues import reading_issue
@@ -126,7 +126,7 @@ def _add(dataset: DatasetSplit, image: Path, path: Path, segments: list[Item] | 
 
 def _segments(maps: list[Path]) -> dict[str, Any]:
     """Return the segments of each map, from the cache if the maps were read before."""
-    state = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in maps]
+    state = [file_state(path) for path in maps]
     digest = hashlib.sha256(repr((_VERSION, state)).encode()).hexdigest()[:16]
 
     def write(part: Path) -> None:

@@ -44,6 +44,7 @@ __all__ = ["FORMAT", "CocoSplit", "find", "load"]
 
 FORMAT = "COCO"
 
+_FAR = 1e18  # square pixels; JSON's whole numbers may be larger than any float
 _KEPT = ("difficult", "area")  # of an annotation, where it has them
 
 
@@ -164,7 +165,7 @@ class _Reader:
             if segmentation is not given:
                 self._check_mask(given, segmentation, found["record"], image)
         area = get("area")
-        if isinstance(area, (int, float)) and math.isfinite(area):
+        if isinstance(area, (int, float)) and -_FAR < area < _FAR:
             found["area"] = area
         if "area" not in found or "ignore" in item or box is not get("bbox"):
             self.is_complete = False

@@ -20,6 +20,7 @@ from d2ext.data.formats.dataset_split import Item
 from d2ext.data.formats.text_files import decode_file
 from d2ext.data.issues import Issue
 from d2ext.errors import DataError, NoImagesError
+from d2ext.files import read_regular
 from d2ext.text import first_few
 
 Document = dict[str, Any]
@@ -38,7 +39,7 @@ def _content(path: Path) -> bytes:
         DataError: it is missing, a folder or not readable.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such annotation file.{_neighbours(path)}") from error
     except OSError as error:
@@ -59,7 +60,8 @@ def read_json(path: Path, encodings: Counter[str] | None = None) -> tuple[Any, s
     content = _content(path)
     digest, is_ascii = hashlib.sha256(content).hexdigest()[:16], content.isascii()
     try:
-        with suppress(msgspec.DecodeError):  # as of NaN, which Python's json reads
+        # Of NaN, which Python's json reads, and in older versions of other encodings.
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
             return msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8)), digest, is_ascii
         return json.loads(decode_file(path, content, encodings)), digest, is_ascii
     except json.JSONDecodeError as error:

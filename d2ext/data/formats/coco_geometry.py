@@ -69,7 +69,7 @@ def is_named_point(value: Any) -> bool:
 
 def _are_numbers(values: list[Any]) -> bool:
     try:
-        sum(values)  # in C: several times faster than a look at each
+        math.hypot(*values)  # in C: several times faster than a look at each
     except (TypeError, OverflowError):
         return False
     return True

@@ -91,7 +91,7 @@ def locate_images(part: CocoSplit, names: Sequence[str]) -> tuple[Path, Sequence
     for candidates in _readings(names):
         probes = _probes(candidates)
         for folder in tried:
-            if any((folder / name).is_file() for name in probes):
+            if any(os.path.isfile(folder / name) for name in probes):
                 return folder, candidates
     near = NearNames()
     for candidates in _readings(names):

@@ -37,6 +37,7 @@ from d2ext.data.formats.xml_files import parse_xml
 from d2ext.data.issues import reading_issue
 from d2ext.data.mask_validity import MAX_PIXELS
 from d2ext.errors import DataError
+from d2ext.files import read_regular
 
 FORMAT = "CVAT"
 _EDGES = ("xtl", "ytl", "xbr", "ybr")
@@ -113,7 +114,7 @@ def _part(file: Path, split: str, images: Path | None, subset: str = "") -> Cvat
 
 def _subsets(file: Path, images: Path | None) -> dict[str, CvatSplit]:
     """Return the parts that CVAT's subsets Train, Validation and Test name, if there are two."""
-    names = {n.decode("utf-8", "replace") for n in _SUBSET.findall(file.read_bytes())}
+    names = {n.decode("utf-8", "replace") for n in _SUBSET.findall(read_regular(file))}
     by_split = {split_of(name): name for name in sorted(names)}
     if len(by_split) < 2 or "" in by_split or len(by_split) < len(names):
         return {}

@@ -1,5 +1,6 @@
 """Darknet's list of a data set, `obj.data`, as CVAT exports it for YOLO: lines of `key = value`."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def read_darknet(file: Path) -> dict[str, Any]:
         if given.get(key)
     }
     names = existing(file.parent, given["names"])
-    if names.is_file():
+    if os.path.isfile(names):
         found["names"] = [line for _, line in read_lines(names)]
     return found
 
@@ -36,7 +37,7 @@ def read_darknet(file: Path) -> dict[str, Any]:
 def existing(folder: Path, entry: str) -> Path:
     """Resolve a path from `folder`, as written or by its last parts: `data/` may be elsewhere."""
     parts = Path(entry.replace("\\", "/")).parts
-    return next((place for place in _places(folder, parts) if place.exists()), folder / entry)
+    return next(filter(os.path.exists, _places(folder, parts)), folder / entry)
 
 
 def _places(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:

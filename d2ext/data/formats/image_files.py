@@ -21,6 +21,8 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif"),
     *(".tiff", ".webp"),
 )
+# What Pillow raises for files that are no images, or too large to be any.
+UNREADABLE_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _ALIASES = {
     "train": "train",
     "training": "train",
@@ -80,12 +82,13 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def files_in(folder: Path, *suffixes: str) -> list[Path]:
-    """Return the files in `folder` with one of `suffixes`, in any case, without hidden ones."""
+    """Return the regular files in `folder` with one of `suffixes`, in any case; no hidden ones."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return []
-    return [folder / n for n in names if not n.startswith(".") and n.lower().endswith(suffixes)]
+    named = (n for n in names if not n.startswith(".") and n.lower().endswith(suffixes))
+    return [folder / name for name in named if os.path.isfile(folder / name)]
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -129,7 +132,7 @@ class ImageIndex:
         """Return the image that an annotation names by file name, path or stem."""
         name = name.replace("\\", "/")
         for folder in self.folders:
-            if name and (path := folder / name).suffix and path.is_file():
+            if name and (path := folder / name).suffix and os.path.isfile(path):
                 return path
         if self._by_name is None:
             self._read()
@@ -156,13 +159,24 @@ def stem(name: str) -> str:
     return base if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
+def open_image(path: str | Path) -> Image.Image:
+    """Open an image file, unless it is a pipe or a device, which may have no end.
+
+    Raises:
+        UNREADABLE_IMAGE: the file is none or no image.
+    """
+    if not os.path.isfile(path):
+        raise OSError(f"{path}: not a regular file")
+    return Image.open(path)
+
+
 def image_size(path: str | Path) -> tuple[int, int] | None:
     """Return width and height in pixels of the image turned upright; None if it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UNREADABLE_IMAGE:
         return None
     return (height, width) if turned else (width, height)
 

@@ -3,6 +3,7 @@
 A rectangle turns about its top left corner, clockwise in degrees.
 """
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def load(part: LabelStudioSplit) -> DatasetSplit:
     dataset.notes += [f"{count} {what}" for what, count in said.items()]
     if said[_OPEN] == len(tasks):
         raise DataError(f"{part.path}: none of its {len(tasks)} tasks is annotated.")
-    if not any(Path(image["file_name"]).is_file() for image in dataset.images):
+    if not any(os.path.isfile(image["file_name"]) for image in dataset.images):
         raise DataError(
             f"{part.path}: its images, such as {names[0] if names else 'none'}, are in none of "
             f"{', '.join(map(str, part.image_folders))}. Export them, or name their folder: "

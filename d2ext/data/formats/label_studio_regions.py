@@ -49,7 +49,7 @@ def region_object(kind: str, value: Item, region: Item, size: tuple[int, int]) -
     if shape == "polygon":
         try:
             points = [float(n) for point in value.get("points") or () for n in point]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
         return polygon_object(_pixels(points, width, height)) if len(points) >= 6 else None
     return _brush(value, region, size) if shape == "brush" else None

@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from d2ext.data.formats.corners import rotated_box
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
+    UNREADABLE_IMAGE,
     ImageIndex,
     LabelFolder,
     child,
@@ -161,7 +162,7 @@ def _mask(shape: Item, image: Item) -> Item | None:
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape.get("mask") or ""))) as picture:
             pixels = np.asarray(picture.convert("L")) > 0
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+    except (*UNREADABLE_IMAGE, TypeError):
         return None
     if corners is None or not corners:
         return None
@@ -217,5 +218,5 @@ def _object(kind: str, points: Any) -> Item | None:
 def _corners(points: Any) -> list[tuple[float, float]] | None:
     try:
         return [(float(x), float(y)) for x, y in points]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

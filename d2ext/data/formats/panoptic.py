@@ -1,5 +1,6 @@
 """COCO's panoptic JSON: a PNG of segment ids for each image, and what each segment is."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +135,7 @@ def _measures(segment: Item) -> Item:
 def _map_folder(part: CocoSplit, names: list[str]) -> Path:
     tried = list(dict.fromkeys(_candidates(part)))
     for folder in tried:
-        if any((folder / name).is_file() for name in (*names[:1], *names[-1:])):
+        if any(os.path.isfile(folder / name) for name in (*names[:1], *names[-1:])):
             return folder
     raise DataError(
         f"{part.path}: its segment maps ({first_few(names, 2)}) are in none of "

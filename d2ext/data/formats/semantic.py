@@ -4,6 +4,7 @@ Masks hold class indices, ids that a list of classes explains, or colours. Detec
 in 8-bit grey: whatever differs gets a copy in the cache that is so, with 255 for "no class".
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def read_mask_list(part: CocoSplit, document: Item) -> DatasetSplit:
     folders = [*above, *named, *(folder / part.split for folder in named if part.split)]
     for image in images:
         name = names.get(image["image_id"], "")
-        found = next((f / name for f in folders if (f / name).is_file()), None)
+        found = next((f / name for f in folders if os.path.isfile(f / name)), None)
         if found is None:
             dataset.issues.append(
                 reading_issue(

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from d2ext.data.cache import cached_folder
+from d2ext.data.cache import cached_folder, file_state
 from d2ext.data.formats.dataset_split import DatasetSplit
+from d2ext.data.formats.image_files import UNREADABLE_IMAGE, open_image
 from d2ext.data.issues import reading_issue
 from d2ext.files import cache_folder
 
@@ -87,7 +88,7 @@ def values_of(masks: Sequence[Path], coloured: bool) -> list[int]:
     """Return all values of all masks that can be read, ascending; stop where they are too many."""
     found: set[int] = set()
     for mask in masks:
-        with suppress(OSError, SyntaxError, ValueError):  # reported where it is used
+        with suppress(*UNREADABLE_IMAGE):  # reported where it is used
             found.update(np.unique(_pixels(mask, coloured)).tolist())
         if len(found) > MOST:
             break
@@ -97,9 +98,9 @@ def values_of(masks: Sequence[Path], coloured: bool) -> list[int]:
 def mode_of(mask: str | Path) -> str:
     """Return Pillow's name of the pixels' form; "" where the file cannot be read."""
     try:
-        with Image.open(mask) as image:
+        with open_image(mask) as image:
             return image.mode
-    except (OSError, SyntaxError, ValueError):
+    except UNREADABLE_IMAGE:
         return ""
 
 
@@ -107,7 +108,7 @@ def _unknown(mask: Path, table: NDArray[np.uint8], coloured: bool) -> list[tuple
     """Return at most three values that no class has, and their pixels; None: unreadable."""
     try:
         pixels = _pixels(mask, coloured)
-    except (OSError, SyntaxError, ValueError):
+    except UNREADABLE_IMAGE:
         return None
     wrong = pixels[table[pixels] == _UNKNOWN]
     values, counts = np.unique(wrong, return_counts=True)
@@ -116,7 +117,7 @@ def _unknown(mask: Path, table: NDArray[np.uint8], coloured: bool) -> list[tuple
 
 def _use_copies(dataset: DatasetSplit, reading: Reading, table: NDArray[np.uint8]) -> None:
     files = [Path(image["sem_seg_file_name"]) for image in dataset.images]
-    state = [(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files]
+    state = [file_state(file) for file in files]
     key = repr((_VERSION, state, reading, dataset.ignore_label))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = cache_folder() / "masks" / f"{dataset.path.stem}-{digest}"
@@ -134,7 +135,7 @@ def _use_copies(dataset: DatasetSplit, reading: Reading, table: NDArray[np.uint8
 
 def _pixels(mask: Path, coloured: bool) -> NDArray[np.uint32]:
     """Return (H, W) values, or colours as 0xRRGGBB; values above 65535 count as that."""
-    with Image.open(mask) as image:
+    with open_image(mask) as image:
         if not coloured:
             grey = image.convert("L") if image.mode in _CHANNELS else image
             return np.clip(np.asarray(grey), 0, 0xFFFF).astype(np.uint32)

@@ -6,7 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from d2ext.data.formats.image_files import UNREADABLE_IMAGE, open_image
 
 CUT = 128  # grey values from here on are foreground
 _SAMPLES = 50  # masks that are looked at, spread over all
@@ -43,10 +44,10 @@ _OTHER = np.zeros((0, 0), np.uint8)  # stands for a mask that is not grey
 def _grey(mask: Path) -> NDArray[np.uint8] | None:
     """Return (H, W) grey values; `_OTHER` for indices of a palette and deep masks."""
     try:
-        with Image.open(mask) as image:
+        with open_image(mask) as image:
             if image.mode in ("L", "LA", "RGB", "RGBA"):
                 return np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError):
+    except UNREADABLE_IMAGE:
         return None
     return _OTHER
 

@@ -7,6 +7,7 @@ A line with a file name and nothing else is an image without objects.
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ def load(part: TableSplit) -> DatasetSplit:
             _add(dataset, image, row, columns, number, scale)
     if without_box:
         dataset.notes.append(f"{without_box} rows name a class without a box: no objects")
-    if images and not any(Path(i["file_name"]).is_file() for i in dataset.images):
+    if images and not any(os.path.isfile(i["file_name"]) for i in dataset.images):
         raise DataError(
             f"{part.path}: its images, such as {next(iter(images))}, are in none of "
             f"{', '.join(map(str, places))}. Name their folder: {part.path}:IMAGES."

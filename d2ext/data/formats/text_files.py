@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from d2ext.errors import DataError
+from d2ext.files import read_regular
 
 UTF8 = "UTF-8"
 _MARKS = (
@@ -66,10 +67,10 @@ def read_text(path: Path, encodings: Counter[str] | None = None, *, head: int = 
         DataError: the file cannot be read or decoded.
     """
     try:
-        with path.open("rb") as stream:
-            content = stream.read(head)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+        content = read_regular(path, head)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({reason}).") from error
     return decode_file(path, content, encodings, partial=head >= 0)
 
 

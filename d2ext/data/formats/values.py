@@ -21,7 +21,7 @@ def as_numbers(values: Any) -> list[float] | None:
         values = values.strip("[]() ").replace(",", " ").split()
     try:
         return [float(value) for value in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # whole numbers may be larger than any float
         return None
 
 
@@ -29,4 +29,6 @@ def as_id(value: Any) -> Any:
     """Parse an id: "3", " 3" and 3.0 are 3; all others stay as they are."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    # Text of more than 18 digits is no number: Python refuses to parse thousands of them.
+    is_number = isinstance(value, str) and len(value) < 19 and value.strip().isdecimal()
+    return int(value) if is_number else value

@@ -5,6 +5,7 @@ The class is an attribute of each region: "class", "label", "name" or the like, 
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def load(part: ViaSplit) -> DatasetSplit:
     index = ImageIndex(part.image_folders)
     for name, regions in entries:
         _add_image(dataset, name, regions, key, index)
-    if entries and not any(Path(image["file_name"]).is_file() for image in dataset.images):
+    if entries and not any(os.path.isfile(image["file_name"]) for image in dataset.images):
         raise DataError(
             f"{part.path}: its images, such as {entries[0][0]}, are in none of "
             f"{', '.join(map(str, part.image_folders))}. Name their folder: {part.path}:IMAGES."

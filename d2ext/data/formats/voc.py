@@ -25,6 +25,7 @@ from d2ext.data.formats.voc_layout import VocSplit, annotation_files, find
 from d2ext.data.formats.xml_files import parse_xml
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
+from d2ext.files import read_regular
 from detectron2.structures import BoxMode
 
 __all__ = ["FORMAT", "FROM_ONE", "VocSplit", "counts_from_one", "find", "load"]
@@ -83,7 +84,7 @@ def counts_from_one(folders: tuple[Path, ...]) -> bool:
     """Return true if the XML files of all folders may count pixels from 1, as VOC does."""
     for folder in folders:
         for file in files_in(folder, ".xml"):
-            content = file.read_bytes()
+            content = read_regular(file)
             if b"\0" in content[:64]:
                 content = head_of(file, -1).encode()  # UTF-16
             if FROM_ONE.encode() in content:
@@ -95,7 +96,7 @@ def counts_from_one(folders: tuple[Path, ...]) -> bool:
 
 def _has_angles(folder: Path) -> bool:
     """Return true if any XML file has a box with an angle: one decision for all splits."""
-    return any(b"<robndbox" in file.read_bytes() for file in files_in(folder, ".xml"))
+    return any(b"<robndbox" in read_regular(file) for file in files_in(folder, ".xml"))
 
 
 def _note(from_one: bool) -> str:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from d2ext.data.formats.text_files import decode_file
+from d2ext.files import read_regular
 
 _DECLARED = re.compile(rb"""\s*<\?xml[^>]*encoding=["']([\w.-]+)["']""")
 
@@ -22,7 +23,7 @@ def parse_xml(file: Path, encodings: Counter[str] | None = None) -> ElementTree.
         ValueError: it declares entities, which annotations never need.
     """
     builder = ElementTree.TreeBuilder()
-    content = file.read_bytes()
+    content = read_regular(file)
     if not content.isascii() or b"\0" in content:
         declared = _DECLARED.match(content)
         name = declared.group(1).decode("ascii") if declared else ""

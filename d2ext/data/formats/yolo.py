@@ -7,6 +7,7 @@ box where every label of the data set has exactly four) or, where `kpt_shape` is
 keypoints. Labels of `images/a.jpg` are in `labels/a.txt`, or next to the image.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def _labels_of_others(part: YoloSplit) -> Iterator[Path]:
             files = _images(other)
         except DataError:
             continue  # reading that split reports it
-        yield from (labels for file in files if (labels := label_file(file)).is_file())
+        yield from (labels for file in files if os.path.isfile(labels := label_file(file)))
 
 
 def _images(part: YoloSplit) -> list[Path]:
@@ -92,7 +93,7 @@ def _images_in_list(file: Path) -> Iterator[Path]:
 def _resolve(part: YoloSplit, entry: str) -> Path:
     tried = list(dict.fromkeys(_places(part, entry)))
     for place in tried:
-        if place.exists():
+        if os.path.exists(place):
             return place
     raise DataError(
         f"{part.path}: {part.split}: {entry} does not exist. Tried: {', '.join(map(str, tried))}. "

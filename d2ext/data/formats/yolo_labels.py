@@ -1,5 +1,6 @@
 """YOLO's label lines: normalised boxes, polygons, oriented boxes and keypoints."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def _image(file: Path, size: tuple[int, int], labels: Path, number: int) -> Item
         "image_id": number,
         "width": size[0],
         "height": size[1],
-        "annotated_in": str(labels) if labels.exists() else "",
+        "annotated_in": str(labels) if os.path.exists(labels) else "",
         "annotations": [],
     }
 

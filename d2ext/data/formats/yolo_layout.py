@@ -1,5 +1,6 @@
 """Where the splits of a YOLO data set are: a yaml file, Darknet's obj.data, a list, or folders."""
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def label_file(image: Path) -> Path:
     places = [folder / f"{image.name}.txt", folder / f"{image.stem}.txt"]
     places += [image.with_name(f"{image.name}.txt"), image.with_suffix(".txt")]
     places += [folder / f"{name}.txt" for name in unicode_forms(image.stem)]
-    return next((place for place in places if place.exists()), places[1])
+    return next(filter(os.path.exists, places), places[1])
 
 
 def label_folder(images: Path) -> Path:

@@ -1,5 +1,6 @@
 """Names of the classes and keypoints of a YOLO data set, in any way that yaml files have them."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def class_count(config: dict[str, Any]) -> int | None:
 def _names_in_text(part: YoloSplit, text: str, count: int | None, encodings: Counter[str]) -> Any:
     """Parse names that are one text: a file of names, a list in quotes, or names with commas."""
     here = part.path.parent if part.path.is_file() else part.path
-    if text.strip() and (here / text.strip()).is_file():
+    if text.strip() and os.path.isfile(here / text.strip()):
         return [line for _, line in read_lines(here / text.strip(), encodings)]
     if text.strip().startswith(("[", "{")):
         try:

@@ -43,6 +43,6 @@ def nms_rotated_by_scan(
         stays = ~dropped.gather(0, rank.view(1))
         return dropped | (drops & stays), stays.clone()
 
-    nothing_dropped = torch.zeros_like(order, dtype=torch.bool)
+    nothing_dropped = order.new_zeros(order.shape, dtype=torch.bool)
     _, stays = scan(next_box, nothing_dropped, (overlap & (ranks[:, None] < ranks), ranks))
     return order[stays[:, 0]]

@@ -47,4 +47,8 @@ def cos_and_sin(degrees: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _from_centre(boxes: Tensor) -> Tensor:
-    return boxes[..., None, 2:4] * boxes.new_tensor(CORNERS)
+    # Without a constant tensor, which PyTorch 2.10 loses where it decomposes an exported program.
+    dx, dy = (boxes[..., 2:4] / 2).unbind(-1)
+    return torch.stack(
+        (torch.stack((-dx, dx, dx, -dx), -1), torch.stack((-dy, -dy, dy, dy), -1)), -1
+    )

@@ -1,5 +1,6 @@
 """Checks of nuScenes' data: camera files, calibration, boxes, categories and prev/next chains."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -89,7 +90,7 @@ def check_samples(context: CheckContext) -> None:
         ]
         if turned:
             context.add_image(CALIBRATION, number, f"{', '.join(turned)} of {item['image_id']}")
-        missing = [path for path in item["cameras"] if not Path(path).is_file()]
+        missing = [path for path in item["cameras"] if not os.path.isfile(path)]
         if missing:
             context.add_image(CAMERA_MISSING, number, ", ".join(missing))
         known = item["labels"] >= 0

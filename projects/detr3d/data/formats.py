@@ -7,10 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from d2ext.data.cache import file_state
 from d2ext.data.formats import DatasetSplit, register_format
 from d2ext.data.issues import Issue
 from d2ext.data.statistics import register_annotation
 from d2ext.errors import DataError
+from d2ext.files import read_regular
 from d2ext.projects.detr3d.data.classes import CLASSES
 from d2ext.projects.detr3d.data.infos import load_infos
 from d2ext.projects.detr3d.data.samples import Item
@@ -75,11 +77,11 @@ def load(part: NuScenesSplit) -> DatasetSplit:
 
 def read_tables(folder: Path) -> Tables:
     """Read a folder of tables, once for all of its splits while its files do not change."""
-    return _read_tables(folder, max(path.stat().st_mtime_ns for path in folder.glob("*.json")))
+    return _read_tables(folder, tuple(map(file_state, sorted(folder.glob("*.json")))))
 
 
 @lru_cache(maxsize=2)
-def _read_tables(folder: Path, changed: int) -> Tables:
+def _read_tables(folder: Path, states: tuple[str, ...]) -> Tables:
     return Tables.read(folder)
 
 
@@ -96,8 +98,8 @@ def _annotations(item: Item) -> list[dict[str, Any]]:
 def _scene_names(folder: Path) -> list[str]:
     path = folder / "scene.json"
     try:
-        return [scene["name"] for scene in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [scene["name"] for scene in json.loads(read_regular(path))]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: no list of scenes with names ({error})") from error
 
 

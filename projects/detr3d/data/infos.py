@@ -5,6 +5,7 @@ on l, w, h and yaw; both have a list "infos". Since 1.1 files have "data_list" w
 """
 
 import io
+import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from d2ext.errors import DataError
+from d2ext.files import read_regular
 from d2ext.projects.detr3d.data.classes import CLASSES
 from d2ext.projects.detr3d.data.geometry import (
     Array,
@@ -103,7 +105,7 @@ def swapped_sizes(path: Path, infos: Sequence[Mapping[str, Any]]) -> bool:
 
 def _unpickle(path: Path) -> Any:
     try:
-        return RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
+        return RestrictedUnpickler(io.BytesIO(read_regular(path))).load()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except Exception as error:  # damaged pickles raise anything
@@ -222,7 +224,7 @@ def _entry(path: Path, cameras: Mapping[str, Any], name: str) -> Any:
 
 def _file(path: Path, name: str) -> str:
     """Return an image's path: as the file says, or from "samples" on in the file's own folder."""
-    if Path(name).is_file():
+    if os.path.isfile(name):
         return name
     parts = Path(name).parts
     start = parts.index("samples") if "samples" in parts else 0

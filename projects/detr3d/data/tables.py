@@ -13,6 +13,7 @@ import numpy as np
 
 from d2ext.data.issues import Issue
 from d2ext.errors import DataError
+from d2ext.files import read_regular
 from d2ext.projects.detr3d.data.geometry import Array, rigid
 from d2ext.projects.detr3d.data.records import Record, drop_broken_records
 from d2ext.projects.detr3d.data.samples import (
@@ -179,11 +180,11 @@ def find_tables(root: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Record]:
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = json.loads(read_regular(path))
         return {record["token"]: record for record in records}
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}. A nuScenes folder has this table.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: no list of records with a token ({error})") from error
 
 

@@ -4,7 +4,6 @@ Source: https://www.nuscenes.org/object-detection, results format.
 """
 
 import json
-import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from d2ext.errors import DataError
-from d2ext.files import replacing
+from d2ext.files import read_regular, replacing
 from d2ext.projects.detr3d.data.classes import ATTRIBUTES, CLASS_RANGE, CLASSES, attribute_of
 from d2ext.projects.detr3d.data.geometry import (
     Array,
@@ -85,8 +84,8 @@ def read_submission(path: Path, tokens: Collection[str]) -> GlobalBoxes:
         DataError: the file breaks a rule of the format; the message names the box.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: no submission: {error}") from error
     results = _check_head(path, content, tokens)
     parts = [
@@ -157,7 +156,7 @@ def _problem(box: Any, token: str) -> str:
 
 def _finite(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    return number and abs(value) < 1e18  # whole numbers may be larger than any float
 
 
 def _as_json(boxes: GlobalBoxes, number: int, token: str) -> dict[str, Any]:

@@ -301,7 +301,7 @@ PLANTS = {
         "image-turned", oriented(6), ["annotated as 64 x 48", "orientation 6", "48 x 64"], 5
     ),
     "upside down by EXIF": Plant("image-exif", oriented(3), ["EXIF orientation 3"]),
-    "sixteen bits": Plant("image-depth", added(png(deep()), "deep.png"), ["I;16"], 7, 7),
+    "sixteen bits": Plant("image-depth", added(png(deep()), "deep.png"), ["mode I"], 7, 7),
     "one colour": Plant("image-blank", saved(1, Image.new("RGB", (64, 48), "gray")), ["train_1"]),
     "several frames": Plant("image-frames", added(grey_frames(), "a.gif"), ["2 pictures"], 7, 7),
     "PNG called JPEG": Plant("image-suffix", content(1, png(picture(1))), ["PNG inside"]),

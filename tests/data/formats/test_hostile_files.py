@@ -1,15 +1,21 @@
 """Files that are nested, long or linked beyond any use are refused with one message, or end."""
 
 import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from d2ext.data.checks.check import check_splits
 from d2ext.data.formats import load_splits
 from d2ext.data.formats.coco_document import read_json
 from d2ext.data.formats.image_files import images_below
 from d2ext.errors import DataError
+from tools.fuzz_samples import write_samples
 
 DEEP = ["[" * 200_000, '{"a":' * 200_000, '{"images": ' + "9" * 9999 + "}"]
 
@@ -45,3 +51,73 @@ def test_folder_links_in_a_circle_are_walked_once(tmp_path):
         for link in ("up", "again"):
             os.symlink(tmp_path, tmp_path / name / link, target_is_directory=True)
     assert images_below(tmp_path) == [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"]
+
+
+class Hangs(BaseException):
+    """No Exception, since readers turn some of those into messages."""
+
+
+@pytest.fixture
+def limited() -> Iterator[None]:
+    """Raise `Hangs` where a read does not end."""
+
+    def stop(*_):
+        raise Hangs
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory) -> dict[str, Path]:
+    found = write_samples(tmp_path_factory.mktemp("samples"))
+    return {k: v for k, v in found.items() if k not in ("checkpoints", "operators", "results")}
+
+
+def link(target: str) -> Callable[[Path], None]:
+    return lambda path: (path.unlink(), path.symlink_to(target or path.name))  # type: ignore[func-returns-value]
+
+
+def numbers(path: Path) -> None:
+    content = path.read_bytes()
+    for old in (b"20", b"10", b"25", b"9"):
+        content = content.replace(old, b"9" * 400)
+    path.write_bytes(content)
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a device": link("/dev/zero"),
+    "a link to itself": link(""),
+    "a link to nothing": link("/no/such/file"),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a long name": lambda path: path.write_bytes(
+        path.read_bytes().replace(b"a.png", b"a" * 5000 + b".png")
+    ),
+    "numbers of 400 digits": numbers,
+    "a picture of terabytes": lambda path: path.write_bytes(
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02\0\0\0R\x1e\x0c\x9a"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_files_of_any_format_are_issues_or_one_message(
+    tmp_path, samples, limited, monkeypatch, name
+):
+    monkeypatch.setenv("D2EXT_CACHE", str(tmp_path / "cache"))
+    messages = []
+    for kind, sample in samples.items():
+        files = sorted(path.relative_to(sample) for path in sample.rglob("*") if path.is_file())
+        for number, file in enumerate((files[0], files[-1])):
+            case = tmp_path / f"{kind}{number}"
+            shutil.copytree(sample, case)
+            STRANGE[name](case / file)
+            try:
+                check_splits(load_splits(next(case.glob("*.zip"), case)))
+            except DataError as error:
+                messages.append(str(error))
+    assert "\n" not in "".join(messages)
