@@ -53,6 +53,7 @@ def _sound_arguments(chance: random.Random) -> dict[str, Arguments]:
         **_roi_align(n, channels, chance),
         **_attention(n, m, channels, chance),
         **_convolution(channels, chance),
+        **_plain_layers(channels, chance),
     }
 
 
@@ -108,7 +109,24 @@ def _convolution(channels: int, chance: random.Random) -> dict[str, Arguments]:
     grad = torch.rand(batch, 2, out, out)
     return {
         "deform_conv2d": [given, offset, weight, torch.rand(2), mask, *layout],
-        "deform_conv2d_backward": [grad, given, offset, weight, mask, *layout],
+        "deform_conv2d_backward": [grad, given, offset, weight, mask, *layout, True, True, True],
+    }
+
+
+def _plain_layers(channels: int, chance: random.Random) -> dict[str, Arguments]:
+    """Return arguments of 3 x 3 convolutions with a padding of 1, and of affine channels."""
+    batch, height, width = (chance.randint(1, 9) for _ in range(3))
+    given = torch.rand(batch, channels, height, width)
+    weight, dense = torch.rand(channels, 1, 3, 3), torch.rand(2, channels, 3, 3)
+    layout, bias = [[1, 1], [1, 1, 1, 1], [1, 1]], torch.rand(channels)
+    grad = torch.rand(batch, 2, height, width)
+    return {
+        "depthwise_conv2d": [given, weight, bias, *layout],
+        "depthwise_conv2d_backward": [given, given, weight, *layout, True, True],
+        "winograd_conv2d": [given, dense, torch.rand(2), 1],
+        "winograd_conv2d_backward": [grad, given, 1],
+        "channel_affine": [given, bias, bias, 0.0, 6.0],
+        "channel_affine_backward": [given, given, bias, 0.0, 6.0],
     }
 
 
