@@ -1,6 +1,8 @@
 import logging
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,3 +124,13 @@ def test_every_operator_has_a_compiled_kernel(device):
     assert names
     without = [n for n in names if not torch._C._dispatch_has_kernel_for_dispatch_key(n, device)]
     assert without == []
+
+
+def test_no_two_headers_define_a_type_of_the_same_name():
+    """The linker would merge functions of both, and one of them would read beyond its buffers."""
+    places = {}
+    for header in sorted(Path(extension.__file__).parents[1].glob("csrc/**/*.h")):
+        for name in re.findall(r"^(?:struct|class) (\w+)\b(?!;)", header.read_text(), re.MULTILINE):
+            places.setdefault(name, set()).add(header.parent.name + "/" + header.name)
+    assert len(places) > 30
+    assert not {name: found for name, found in places.items() if len(found) > 1}

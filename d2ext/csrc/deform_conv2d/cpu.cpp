@@ -238,10 +238,12 @@ Gradients backward(const Operands<T>& in, const Tensor& grad_output, const Needs
   T* more = shares.template mutable_data_ptr<T>();
   torch::stable::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      T* own = more + (i - 1) * (offsets + masks);
-      BackwardWorker<T> worker(
-          in, grad_rows.template const_data_ptr<T>(),
-          i ? Sums<T>{sums.pixels, sums.weights, own, own + offsets} : sums, needs);
+      Sums<T> own = sums;
+      if (i > 0) {
+        own.offsets = more + (i - 1) * (offsets + masks);
+        own.masks = own.offsets + offsets;
+      }
+      BackwardWorker<T> worker(in, grad_rows.template const_data_ptr<T>(), own, needs);
       for (int64_t s = count * i / workers; s < count * (i + 1) / workers; ++s) {
         worker.add(segments[s]);
       }

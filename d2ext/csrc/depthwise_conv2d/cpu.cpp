@@ -208,7 +208,7 @@ class Depthwise {
       const Part& part, const Maps<const S>& inputs, const T* start, const Maps<S>& outputs) {
     Window<T> window(blocks_, shape_.y.span(), shape_.x.read({0, shape_.x.output}));
     Window<T> sums(blocks_, 1, {0, shape_.x.output});
-    std::vector<Tap<T>> taps;
+    std::vector<TapOperands<T>> taps;
     window.start_at(shape_.y.read(part.outputs).begin);
     for (int64_t y = part.outputs.begin; y < part.outputs.end; ++y) {
       window.read_until(shape_.y.read({y, y + 1}).end, inputs);
@@ -225,7 +225,7 @@ class Depthwise {
         blocks_, y_axis.readers({0, 1}).size() + 1, x_axis.readers({0, x_axis.input}));
     Window<T> sums(blocks_, 1, {0, x_axis.input});
     Buffer<T> zeros(blocks_ * kLanes<T>);
-    std::vector<Tap<T>> taps;
+    std::vector<TapOperands<T>> taps;
     window.start_at(y_axis.readers(part.inputs).begin);
     for (int64_t y = part.inputs.begin; y < part.inputs.end; ++y) {
       window.read_until(y_axis.readers({y, y + 1}).end, outputs);
@@ -243,7 +243,7 @@ class Depthwise {
       const Maps<const S>& outputs, const Maps<const S>& inputs, const Range& rows, T* sums) {
     Window<T> window(blocks_, shape_.y.span(), shape_.x.read({0, shape_.x.output}));
     Window<T> grads(blocks_, 1, {0, shape_.x.output});
-    std::vector<Tap<T>> taps;
+    std::vector<TapOperands<T>> taps;
     window.start_at(shape_.y.read(rows).begin);
     grads.start_at(rows.begin);
     for (int64_t y = rows.begin; y < rows.end; ++y) {
@@ -257,7 +257,7 @@ class Depthwise {
   }
 
   // Of a row of the output.
-  Taps<T> taps_of(Window<T>& inputs, int64_t y, std::vector<Tap<T>>& taps) {
+  Taps<T> taps_of(Window<T>& inputs, int64_t y, std::vector<TapOperands<T>>& taps) {
     taps.clear();
     for (int64_t i = 0; i < shape_.y.kernel; ++i) {
       const Row<T> row = inputs.row(shape_.y.read(y, i), shape_.x.read(0, 0));
@@ -269,7 +269,7 @@ class Depthwise {
   }
 
   // Of the pixels x, x + stride, ... of a row of the input.
-  Taps<T> taps_back(Window<T>& outputs, int64_t y, int64_t x, std::vector<Tap<T>>& taps) {
+  Taps<T> taps_back(Window<T>& outputs, int64_t y, int64_t x, std::vector<TapOperands<T>>& taps) {
     taps.clear();
     for (int64_t i = 0; i < shape_.y.kernel; ++i) {
       const int64_t out_y = y - shape_.y.read(0, i);
@@ -284,7 +284,8 @@ class Depthwise {
     return with_steps(outputs, taps, 1);
   }
 
-  Taps<T> with_steps(Window<T>& window, const std::vector<Tap<T>>& taps, int64_t stride) const {
+  Taps<T> with_steps(
+      Window<T>& window, const std::vector<TapOperands<T>>& taps, int64_t stride) const {
     return {
         taps.data(), int64_t(taps.size()), window.block_step(), stride * kLanes<T>,
         shape_.taps() * kLanes<T>};

@@ -22,7 +22,7 @@ struct Row {
 
 // What a tap of the kernel reads for the first pixel of the first block, and its weights there.
 template <typename T>
-struct Tap {
+struct TapOperands {
   const T* pixels;
   const T* weights;
 };
@@ -30,7 +30,7 @@ struct Tap {
 // The taps of a row, and how many numbers lie from one block and from one pixel to the next.
 template <typename T>
 struct Taps {
-  const Tap<T>* data;
+  const TapOperands<T>* data;
   int64_t count;
   int64_t block_step, step, weights_step;
 };
@@ -76,8 +76,8 @@ D2EXT_INLINE void sum_pixels(
 // Some lanes of Count taps: sums (taps, kLanes) += sum over pixels of gradient * pixel.
 template <typename T, int Bytes, int Count>
 D2EXT_INLINE void multiply_tile(
-    const Tap<T>* taps, int64_t place, int64_t step, const T* grads, const Row<const T>& row,
-    T* sums) {
+    const TapOperands<T>* taps, int64_t place, int64_t step, const T* grads,
+    const Row<const T>& row, T* sums) {
   using V = typename Vector<T, Bytes>::type;
   V found[Count];
   const T* pixel[Count];
@@ -102,7 +102,7 @@ D2EXT_INLINE void multiply_tile(
 // The same for `count` taps, at most Count.
 template <typename T, int Bytes, int Count>
 D2EXT_INLINE void multiply_taps(
-    int64_t count, const Tap<T>* taps, int64_t place, int64_t step, const T* grads,
+    int64_t count, const TapOperands<T>* taps, int64_t place, int64_t step, const T* grads,
     const Row<const T>& row, T* sums) {
   if constexpr (Count > 0) {
     if (count == Count) {
