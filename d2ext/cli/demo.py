@@ -73,8 +73,8 @@ def _predict_images(cfg: "CfgNode", args: argparse.Namespace) -> int:
 
     output = Path(args.output)
     inputs = find_inputs(args.input, output) if args.input else {}
-    make_folder(output, "--output")
     predictor = Predictor(cfg)
+    make_folder(output, "--output")
     on_gpu = predictor.device.type == "cuda"
     options = PredictOptions(
         confidence=args.confidence,

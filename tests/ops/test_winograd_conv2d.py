@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from d2ext.ops import winograd_conv2d
+from d2ext.ops import EXTENSION_STATE, winograd_conv2d
 from tests.helpers.op_export import check_export
 
 SHAPES = [  # B, C, H, W, C', padding
@@ -119,6 +119,10 @@ def test_wrong_arguments_raise():
         winograd_conv2d(images[..., :2], kernels, padding=0)
 
 
+compiled = pytest.mark.skipif("compiled" not in EXTENSION_STATE, reason="no compiled kernels")
+
+
+@compiled
 @pytest.mark.parametrize(
     ("images", "kernels", "bias", "padding"),
     [
@@ -135,6 +139,7 @@ def test_kernels_called_directly_check_their_arguments(images, kernels, bias, pa
         torch.ops.d2ext.winograd_conv2d(*map(torch.zeros, (images, kernels, bias)), padding)
 
 
+@compiled
 def test_the_gradient_called_directly_checks_its_arguments():
     with pytest.raises(RuntimeError):
         torch.ops.d2ext.winograd_conv2d_backward(

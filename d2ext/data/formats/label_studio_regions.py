@@ -36,6 +36,8 @@ def region_object(kind: str, value: Item, region: Item, size: tuple[int, int]) -
     shape = kind.removesuffix("labels") if kind != "labels" else _shape_of(value)
     width, height = size
     turn = (as_numbers([value.get("rotation") or 0]) or [0.0])[0]
+    if not math.isfinite(turn):
+        return None
     if shape == "rectangle":
         found = as_numbers([value.get(key) for key in ("x", "y", "width", "height")])
         return None if found is None else _rectangle(_pixels(found, width, height), turn)

@@ -109,6 +109,14 @@ def test_a_skipped_annotation_is_none_and_other_regions_are_issues(tmp_path):
     assert (issue.code, "keypointlabels" in issue.detail) == ("record-broken", True)
 
 
+@pytest.mark.parametrize("kind", ["rectanglelabels", "ellipselabels"])
+def test_a_turn_without_end_is_an_issue(tmp_path, kind):
+    shape = BOX if kind == "rectanglelabels" else {"x": 50, "y": 50, "radiusX": 9, "radiusY": 5}
+    source = load_split(tasks(tmp_path, task(region(kind, {**shape, "rotation": "1e999"}))))
+    assert source.num_annotations == 0
+    assert [issue.code for issue in source.issues] == ["record-broken"]
+
+
 def test_results_of_one_region_are_joined(tmp_path):
     shape = {**SIZE, "id": "r", "type": "rectangle", "value": BOX}
     label = {**SIZE, "id": "r", "type": "labels", "value": {**BOX, "labels": ["cat"]}}

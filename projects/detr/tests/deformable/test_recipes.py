@@ -57,7 +57,7 @@ def test_recipes_from_pretrained_weights_differ_in_backbone_and_rate_alone(model
     )
     assert pretrained.MODEL.TIMM.NAME == "tf_efficientnet_lite0"
     pretrained.MODEL.TIMM.NAME = small.MODEL.TIMM.NAME
-    pretrained.SOLVER.BASE_LR = small.SOLVER.BASE_LR
+    pretrained.SOLVER.LR_FOR_16_IMAGES = small.SOLVER.LR_FOR_16_IMAGES
     assert pretrained == small
 
 
