@@ -32,8 +32,13 @@ def rotated_box(corners: Sequence[float]) -> list[float]:
 
 
 def corners_of(box: Sequence[float]) -> list[float]:
-    """Return x1 y1 ... x4 y4 of an XYWHA box, clockwise as seen, from its unrotated top left."""
+    """Return x1 y1 ... x4 y4 of an XYWHA box, clockwise as seen, from its unrotated top left.
+
+    They are NaN for an angle that is not finite.
+    """
     cx, cy, width, height, angle = box
+    if not math.isfinite(angle):
+        return [math.nan] * 8
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     found: list[float] = []
     for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)):

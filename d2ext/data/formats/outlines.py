@@ -37,7 +37,12 @@ def rotated_object(box: Sequence[float]) -> Item:
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, clockwise: float = 0.0) -> list[float]:
-    """Return the polygon x, y, x, y, ... of an ellipse, turned by degrees clockwise as seen."""
+    """Return the polygon x, y, x, y, ... of an ellipse, turned by degrees clockwise as seen.
+
+    It is NaN for an angle that is not finite.
+    """
+    if not math.isfinite(clockwise):
+        return [math.nan] * 2 * _CORNERS
     cos, sin = math.cos(math.radians(clockwise)), math.sin(math.radians(clockwise))
     points: list[float] = []
     for number in range(_CORNERS):
