@@ -19,7 +19,7 @@ class WinogradForward(nn.Conv2d):
     """The convolution of `nn.Conv2d`, by `winograd_conv2d` where that is faster.
 
     It is on CPUs, in float32, for many pixels. Parameters and their names stay those of
-    `nn.Conv2d`, and traced or compiled graphs hold its operator.
+    `nn.Conv2d`. Traced and compiled graphs hold PyTorch's convolution.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.utils import _pair
 
 from d2ext.ops import reference
-from d2ext.ops.autocast import cast_to_autocast
+from d2ext.ops.autocast import cast_convolution
 from d2ext.ops.checks import check_dtypes
 from d2ext.ops.decomposition import register_decomposition
 from d2ext.ops.determinism import alert_not_deterministic
@@ -71,24 +72,12 @@ def deform_conv2d(
             `torch.use_deterministic_algorithms(True)`.
     """
     geometry = _pair(stride), _pair(padding), _pair(dilation)
-    input, weight, bias = _autocast(input, weight, bias)
+    input, weight, bias = cast_convolution(input, weight, bias)
     check_dtypes(input, weight, bias, positions=(offset, mask))
     _check_shapes(input, weight, bias)
     size = _output_size(input, weight, *geometry)
     _check_offsets(input, offset, weight, mask, size)
     return torch.ops.d2ext.deform_conv2d(input, offset, weight, bias, mask, *geometry)
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
-
-
-def _autocast(
-    input: Tensor, weight: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    kind = input.device.type
-    cast_bias = None if bias is None else cast_to_autocast(bias, kind)
-    return cast_to_autocast(input, kind), cast_to_autocast(weight, kind), cast_bias
 
 
 def _check_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -149,7 +138,7 @@ def _deform_conv2d_autocast(
     mask: Tensor | None,
     *geometry: list[int],
 ) -> Tensor:
-    input, weight, bias = _autocast(input, weight, bias)
+    input, weight, bias = cast_convolution(input, weight, bias)
     # Off: otherwise the call would dispatch to this implementation again.
     with torch.autocast(input.device.type, enabled=False):
         return torch.ops.d2ext.deform_conv2d(input, offset, weight, bias, mask, *geometry)

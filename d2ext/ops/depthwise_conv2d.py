@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.utils import _pair
 
 from d2ext.ops import reference
-from d2ext.ops.autocast import cast_to_autocast
+from d2ext.ops.autocast import cast_convolution
 from d2ext.ops.checks import check_dtypes
 from d2ext.ops.decomposition import register_decomposition
 from d2ext.ops.differentiation import register_differentiable_once
@@ -59,14 +60,10 @@ def depthwise_conv2d(
         ValueError: shapes, dtypes or devices do not fit each other.
     """
     geometry = _pair(stride), _four(padding), _pair(dilation)
-    input, weight, bias = _autocast(input, weight, bias)
+    input, weight, bias = cast_convolution(input, weight, bias)
     check_dtypes(input, weight, bias)
     _check_shapes(input, weight, bias, *geometry)
     return torch.ops.d2ext.depthwise_conv2d(input, weight, bias, *geometry)
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
 
 
 def _four(padding: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -74,14 +71,6 @@ def _four(padding: int | tuple[int, ...]) -> tuple[int, ...]:
         vertical, horizontal = _pair(padding)
         return horizontal, horizontal, vertical, vertical
     return padding
-
-
-def _autocast(
-    input: Tensor, weight: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    kind = input.device.type
-    cast_bias = None if bias is None else cast_to_autocast(bias, kind)
-    return cast_to_autocast(input, kind), cast_to_autocast(weight, kind), cast_bias
 
 
 def _check_shapes(
@@ -127,7 +116,7 @@ def _output_size(
 def _depthwise_conv2d_autocast(
     input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: list[int]
 ) -> Tensor:
-    input, weight, bias = _autocast(input, weight, bias)
+    input, weight, bias = cast_convolution(input, weight, bias)
     # Off: otherwise the call would dispatch to this implementation again.
     with torch.autocast(input.device.type, enabled=False):
         return torch.ops.d2ext.depthwise_conv2d(input, weight, bias, *geometry)

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <tuple>
 
+#include "../types.h"
 #include "loops.h"
 #include "problem.h"
 
 namespace d2ext {
 namespace {
-
-using torch::headeronly::ScalarType;
 
 D2EXT_IOU_ROW(float)
 D2EXT_IOU_ROW(double)
@@ -17,15 +16,6 @@ D2EXT_MATCHED_IOUS(float)
 D2EXT_MATCHED_IOUS(double)
 
 constexpr int64_t kGrain = 4096;  // pairs worth a thread, and the most of a row in one task
-
-template <typename T>
-constexpr ScalarType kTypeOf = torch::headeronly::CppTypeToScalarType<T>::value;
-
-// Calls run with a zero of the type to compute in.
-template <typename F>
-auto with_type(ScalarType type, const F& run) {
-  return type == ScalarType::Double ? run(0.0) : run(0.0f);
-}
 
 template <typename T>
 Tensor as(const Tensor& tensor) {

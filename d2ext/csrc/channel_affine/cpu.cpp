@@ -2,6 +2,7 @@
 // follows it in one pass over memory. Half types are computed in float.
 
 #include "../checks.h"
+#include "../types.h"
 #include "../vectors.h"
 
 namespace d2ext {
@@ -9,12 +10,8 @@ namespace {
 
 using torch::headeronly::BFloat16;
 using torch::headeronly::Half;
-using torch::headeronly::ScalarType;
 
 constexpr int64_t kGrain = 1 << 15;  // numbers worth a thread
-
-template <typename T>
-constexpr ScalarType kTypeOf = torch::headeronly::CppTypeToScalarType<T>::value;
 
 template <typename T>
 struct Bounds {
@@ -82,15 +79,6 @@ void for_pixels(const Tensor& rows, const F& run) {
 template <typename T>
 Tensor in_type(const Tensor& tensor) {
   return torch::stable::contiguous(torch::stable::to(tensor, kTypeOf<T>));
-}
-
-// Calls run with zeros of the types to compute in and of the maps.
-template <typename F>
-Tensor with_types(ScalarType type, const F& run) {
-  if (type == ScalarType::Double) return run(0.0, 0.0);
-  if (type == ScalarType::BFloat16) return run(0.0f, BFloat16());
-  if (type == ScalarType::Half) return run(0.0f, Half());
-  return run(0.0f, 0.0f);
 }
 
 std::vector<int64_t> sizes_of(const Tensor& maps) {

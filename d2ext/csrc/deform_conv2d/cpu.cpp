@@ -3,13 +3,12 @@
 // Threads share the rows in the forward pass. In the backward pass they share the channels, so that
 // no two add to one gradient: with the same number of threads every run gives the same bits.
 
+#include "../types.h"
 #include "operands.h"
 #include "problem.h"
 
 namespace d2ext {
 namespace {
-
-using torch::headeronly::ScalarType;
 
 D2EXT_DEFORM_CONV2D_LOOPS(float)
 D2EXT_DEFORM_CONV2D_LOOPS(double)
@@ -255,11 +254,6 @@ Gradients backward(const Operands<T>& in, const Tensor& grad_output, const Needs
 }
 
 // ---- the operator
-
-template <typename F>
-auto with_type(ScalarType type, const F& run) {
-  return type == ScalarType::Double ? run(0.0) : run(0.0f);  // half types are added up in float
-}
 
 Tensor deform_conv2d(
     const Tensor& input, const Tensor& offset, const Tensor& weight,

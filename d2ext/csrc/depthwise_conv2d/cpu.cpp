@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "../buffer.h"
+#include "../types.h"
 #include "loops.h"
 #include "problem.h"
 
@@ -14,7 +15,6 @@ namespace {
 
 using torch::headeronly::BFloat16;
 using torch::headeronly::Half;
-using torch::headeronly::ScalarType;
 
 D2EXT_DEPTHWISE_COPIES(float, float)
 D2EXT_DEPTHWISE_COPIES(float, BFloat16)
@@ -23,9 +23,6 @@ D2EXT_DEPTHWISE_COPIES(double, double)
 
 constexpr int64_t kParts = 32;  // enough for many threads
 constexpr int64_t kLeastRows = 16;  // of a part: those around it are read twice
-
-template <typename T>
-constexpr ScalarType kTypeOf = torch::headeronly::CppTypeToScalarType<T>::value;
 
 // The maps of one image, (height, width, channels).
 template <typename S>
@@ -299,15 +296,6 @@ class Depthwise {
   const int64_t blocks_, bands_;  // in which channels and rows are computed
   Buffer<T> weights_;  // (blocks, taps, kLanes)
 };
-
-// Calls run with zeros of the types to compute in and of the maps.
-template <typename F>
-auto with_types(ScalarType type, const F& run) {
-  if (type == ScalarType::Double) return run(0.0, 0.0);
-  if (type == ScalarType::BFloat16) return run(0.0f, BFloat16());
-  if (type == ScalarType::Half) return run(0.0f, Half());
-  return run(0.0f, 0.0f);
-}
 
 Tensor depthwise_conv2d(
     const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,

@@ -4,6 +4,7 @@
 
 #include <tuple>
 
+#include "../types.h"
 #include "loops.h"
 #include "problem.h"
 
@@ -138,12 +139,6 @@ class Attention {
   std::vector<int64_t> plane_starts_;
   int64_t head_planes_ = 0;  // numbers in all planes of a head
 };
-
-// Calls `run` with a zero of the type to compute in.
-template <typename F>
-auto with_type(ScalarType type, const F& run) {
-  return type == ScalarType::Double ? run(0.0) : run(0.0f);
-}
 
 Tensor ms_deform_attn(
     const Tensor& value, const std::vector<int64_t>& spatial_shapes, const Tensor& locations,

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "../types.h"
 #include "loops.h"
 #include "problem.h"
 
@@ -13,7 +14,6 @@ namespace {
 
 using torch::headeronly::BFloat16;
 using torch::headeronly::Half;
-using torch::headeronly::ScalarType;
 
 D2EXT_ROI_ALIGN_LOOPS(float)
 D2EXT_ROI_ALIGN_LOOPS(double)
@@ -23,9 +23,6 @@ D2EXT_ROI_ALIGN_READING(float, Half)
 D2EXT_ROI_ALIGN_READING(double, double)
 
 constexpr int64_t kMostTaps = 4 << 20;  // kept at a time: many regions with many samples take turns
-
-template <typename T>
-constexpr ScalarType kTypeOf = torch::headeronly::CppTypeToScalarType<T>::value;
 
 template <typename T>
 std::vector<Frame<T>> checked(std::vector<Frame<T>> frames, int64_t batch) {
@@ -185,15 +182,6 @@ class RoiAlign {
   const RoiAlignShape shape_;
   const std::vector<Frame<T>> frames_;
 };
-
-// Calls run with zeros of the types to compute in and of the maps.
-template <typename F>
-Tensor with_types(ScalarType type, const F& run) {
-  if (type == ScalarType::Double) return run(0.0, 0.0);
-  if (type == ScalarType::BFloat16) return run(0.0f, BFloat16());
-  if (type == ScalarType::Half) return run(0.0f, Half());
-  return run(0.0f, 0.0f);
-}
 
 template <typename Kind>
 Tensor forward(

@@ -5,15 +5,12 @@
 #include <vector>
 
 #include "../elementary.h"
+#include "../types.h"
 #include "geometry.h"
 #include "problem.h"
 
 namespace d2ext {
 namespace {
-
-using torch::headeronly::BFloat16;
-using torch::headeronly::Half;
-using torch::headeronly::ScalarType;
 
 constexpr int64_t kTile = 1024;  // numbers computed at a time
 constexpr int64_t kChunk = 32 * kTile;  // numbers worth a thread
@@ -53,9 +50,6 @@ D2EXT_INLINE void slopes(int64_t count, const T* x, const T* target, Focus<T> fo
 
 D2EXT_FOCAL_LOOPS(float)
 D2EXT_FOCAL_LOOPS(double)
-
-template <typename T>
-constexpr ScalarType kTypeOf = torch::headeronly::CppTypeToScalarType<T>::value;
 
 // Targets in either form: a number for each logit, or the class of each row of logits.
 template <typename T>
@@ -165,15 +159,6 @@ Tensor backward(
     }
   });
   return output;
-}
-
-// Calls run with zeros of the types to compute in and of the logits.
-template <typename F>
-auto with_types(ScalarType type, const F& run) {
-  if (type == ScalarType::Double) return run(0.0, 0.0);
-  if (type == ScalarType::BFloat16) return run(0.0f, BFloat16());
-  if (type == ScalarType::Half) return run(0.0f, Half());
-  return run(0.0f, 0.0f);
 }
 
 Tensor sigmoid_focal_loss(
