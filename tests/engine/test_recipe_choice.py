@@ -41,7 +41,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     ("annotated", "rotated", "model", "pretrained"),
     [
         (["boxes"], False, "dyhead", "atss"),
-        (["boxes"], True, "rotated_faster_rcnn", "rotated_faster_rcnn"),
+        (["boxes"], True, "rotated_fcos", "rotated_fcos"),
         (["boxes", "masks"], False, "mask_rcnn", "mask_rcnn"),
         (["boxes", "masks", "keypoints"], False, "keypoint_rcnn", "keypoint_rcnn"),
         (["semantic masks"], False, "semantic_fpn", "semantic_fpn"),
