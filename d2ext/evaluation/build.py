@@ -3,11 +3,12 @@
 import logging
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from d2ext.config import learns_rotated_boxes
 from d2ext.data.catalog import set_metadata
-from d2ext.data.separate_things import is_panoptic_fpn
+from d2ext.data.separate_things import is_panoptic_fpn, numbers_apart
 from d2ext.evaluation.boundary_iou import BoundaryIoUEvaluator
 from d2ext.evaluation.by_output import EvaluatorsByOutput
 from d2ext.evaluation.coco_ap import CocoAp, RotatedCocoAp
@@ -16,8 +17,9 @@ from d2ext.evaluation.segment_labels import SegmentLabelEvaluator, write_things
 from d2ext.evaluation.truth import read_truth
 from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluator,
     SemSegEvaluator,
@@ -114,17 +116,47 @@ def _rotated(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 def _semantic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    if any("sem_seg_file_name" not in record for record in DatasetCatalog.get(name)):
+        return SegmentLabelEvaluator(name)  # Detectron2's panoptic COCO has segments alone
     return SemSegEvaluator(name, output_dir=folder)
 
 
 def _panoptic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    return _evaluators_by_output(cfg, name, folder, _coco)
+
+
+def _cityscapes_panoptic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    return _evaluators_by_output(cfg, name, folder, _cityscapes_instances)
+
+
+def _evaluators_by_output(
+    cfg: CfgNode, name: str, folder: str, instances: EvaluatorBuilder
+) -> DatasetEvaluator:
+    """Evaluate one of Detectron2's own panoptic data sets as far as the model's output goes."""
+
+    def panoptic() -> DatasetEvaluator:
+        if numbers_apart(name):
+            return COCOPanopticEvaluator(name, output_dir=folder)
+        return PanopticEvaluator(name, folder, boundary=cfg.TEST.BOUNDARY_IOU)
+
     return EvaluatorsByOutput(
         {
-            "instances": lambda: _coco(cfg, name, folder),
+            "instances": lambda: instances(cfg, name, folder),
             "sem_seg": lambda: _semantic(cfg, name, folder),
-            "panoptic_seg": lambda: COCOPanopticEvaluator(name, output_dir=folder),
+            "panoptic_seg": panoptic,
         }
     )
+
+
+def _cityscapes_instances(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    """Evaluate by Cityscapes' scripts where they are installed, otherwise as COCO."""
+    if find_spec("cityscapesscripts"):
+        return CityscapesInstanceEvaluator(name)
+    _logger.warning(
+        "%s: AP is COCO's, which is not Cityscapes' own: for that, pip install cityscapesscripts.",
+        name,
+    )
+    return _coco(cfg, name, folder)
 
 
 def _segments(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
@@ -136,10 +168,10 @@ def _segments(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
         set_metadata(name, json_file=str(path), thing_dataset_id_to_contiguous_id=ids)
         return _coco(cfg, name, str(path.parent))
 
-    separate = is_panoptic_fpn(cfg)
+    separate, boundary = is_panoptic_fpn(cfg), cfg.TEST.BOUNDARY_IOU
     return EvaluatorsByOutput(
         {
-            "panoptic_seg": lambda: PanopticEvaluator(name, folder, separate),
+            "panoptic_seg": lambda: PanopticEvaluator(name, folder, separate, boundary),
             "sem_seg": lambda: SegmentLabelEvaluator(name, separate),
             "instances": things,
         }
@@ -150,4 +182,7 @@ register_evaluator("coco", _coco)
 register_evaluator("coco_rotated", _rotated)
 register_evaluator("sem_seg", _semantic)
 register_evaluator("coco_panoptic_seg", _panoptic)
+register_evaluator("cityscapes_instance", _cityscapes_instances)
+register_evaluator("cityscapes_sem_seg", _semantic)
+register_evaluator("cityscapes_panoptic_seg", _cityscapes_panoptic)
 register_evaluator("panoptic", _segments)
