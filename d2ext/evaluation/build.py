@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from d2ext.config import learns_rotated_boxes
@@ -18,6 +19,8 @@ from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
+    CityscapesSemSegEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluator,
     SemSegEvaluator,
@@ -146,6 +149,24 @@ def _segments(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     )
 
 
+def _cityscapes(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    builders: dict[str, Callable[[], DatasetEvaluator]] = {
+        "panoptic_seg": lambda: COCOPanopticEvaluator(name, output_dir=folder),
+        "sem_seg": lambda: CityscapesSemSegEvaluator(name),
+        "instances": lambda: CityscapesInstanceEvaluator(name),
+    }
+    if find_spec("cityscapesscripts") is None:
+        remedy = "pip install cityscapesscripts"
+        _logger.warning("%s: IoU and mask AP are not measured; for these %s.", name, remedy)
+        del builders["sem_seg"], builders["instances"]
+    return EvaluatorsByOutput(builders)
+
+
+register_evaluator(
+    "cityscapes_instance", lambda cfg, name, folder: CityscapesInstanceEvaluator(name)
+)
+register_evaluator("cityscapes_panoptic_seg", _cityscapes)
+register_evaluator("cityscapes_sem_seg", lambda cfg, name, folder: CityscapesSemSegEvaluator(name))
 register_evaluator("coco", _coco)
 register_evaluator("coco_rotated", _rotated)
 register_evaluator("sem_seg", _semantic)

@@ -5,7 +5,12 @@ from d2ext.errors import ConfigError
 from d2ext.evaluation import build_evaluator, register_evaluator
 from d2ext.registry import ExtensionRegistry
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, RotatedCOCOEvaluator, SemSegEvaluator
+from detectron2.evaluation import (
+    COCOEvaluator,
+    DatasetEvaluator,
+    RotatedCOCOEvaluator,
+    SemSegEvaluator,
+)
 
 
 @pytest.fixture
@@ -19,7 +24,7 @@ def name():
 
 def test_an_unknown_evaluator_type_is_refused_with_the_known_ones(name):
     MetadataCatalog.get(name).set(evaluator_type="lvis")
-    with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis' is unknown.*Known: coco"):
+    with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis' is unknown.*Known: .*coco,"):
         build_evaluator(get_cfg(), name)
 
 
@@ -51,6 +56,12 @@ def test_semantic_masks_are_measured_by_iou_of_pixels(name, tmp_path):
         evaluator_type="sem_seg", stuff_classes=["road"], ignore_label=255
     )
     assert isinstance(build_evaluator(get_cfg(), name, tmp_path), SemSegEvaluator)
+
+
+@pytest.mark.parametrize("kind", ["instance", "panoptic_seg", "sem_seg"])
+def test_data_sets_of_cityscapes_have_an_evaluator(name, kind, tmp_path):
+    MetadataCatalog.get(name).set(evaluator_type=f"cityscapes_{kind}")
+    assert isinstance(build_evaluator(get_cfg(), name, tmp_path), DatasetEvaluator)
 
 
 def test_a_registered_type_is_built_with_config_name_and_folder(name, tmp_path, monkeypatch):
