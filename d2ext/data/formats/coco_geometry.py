@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.dataset_split import Item
-from d2ext.data.formats.values import as_numbers
+from d2ext.data.formats.values import as_numbers, number_words
 from d2ext.data.mask_validity import broken_run_lengths, broken_runs, is_near
 
 
@@ -110,6 +110,8 @@ def parse_box(value: Any, segmentation: Any) -> list[float] | None:
         return value if _are_numbers(value) else as_numbers(value)
     if isinstance(value, str) and value:
         found = as_numbers(value)
+        if found is None or len(found) > 5:  # decimal commas
+            found = as_numbers(number_words(value.strip("[]() ")))
         return found if found is not None and 4 <= len(found) <= 5 else None
     if value not in (None, [], "") or segmentation is None:
         return None
