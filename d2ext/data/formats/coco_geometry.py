@@ -106,6 +106,8 @@ def _run_lengths(value: Item) -> Item | None:
 
 def parse_box(value: Any, segmentation: Any) -> list[float] | None:
     """Return four or five numbers; the box of the mask where there are none."""
+    if isinstance(value, dict):
+        value = [value.get(key) for key in ("x", "y", "width", "height")]
     if isinstance(value, list) and 4 <= len(value) <= 5:
         return value if _are_numbers(value) else as_numbers(value)
     if isinstance(value, str) and value:

@@ -42,6 +42,16 @@ def skeleton_object(element: ElementTree.Element, names: Sequence[str]) -> Item 
             points[point.get("label", "")] = [*place, visibility]
     if not points.keys() & set(names):
         return None
-    box = box_object([number for x, y, _ in points.values() for number in (x, y)])
+    box = _box_around([(x, y) for x, y, _ in points.values()])
     keypoints = [number for name in names for number in points.get(name, [0.0, 0.0, 0.0])]
     return box | {"keypoints": keypoints}
+
+
+def _box_around(points: Sequence[tuple[float, float]]) -> Item:
+    """Return the box around points, of a pixel at least: few points may lie on a line."""
+    sides = []
+    for values in zip(*points, strict=True):
+        low, high = min(values), max(values)
+        sides.append((low, high) if high > low else (low - 0.5, low + 0.5))
+    (x0, x1), (y0, y1) = sides
+    return box_object([x0, y0, x1, y1])

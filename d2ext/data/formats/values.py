@@ -8,8 +8,9 @@ from contextvars import ContextVar
 from typing import Any
 
 _FALSE = ("", "0", "0.0", "false", "no", "n", "f", "none", "null", "unspecified")
-_WITH_COMMA = re.compile(r"[+-]?\d*,\d+")
+_WITH_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _MAYBE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # 1,234 is 1234 in English
+_WHOLE = re.compile(r"\s*\d+\.0+\s*")
 _DECIMAL_COMMAS = "numbers have a decimal comma, as in 12,5, and are read as 12.5 is"
 _SEPARATED = "lines have commas or semicolons between their numbers, and are read so"
 
@@ -92,7 +93,9 @@ def number_words(line: str) -> list[str]:
 
 
 def as_id(value: Any) -> Any:
-    """Parse an id: "3", " 3" and 3.0 are 3; all others stay as they are."""
+    """Parse an id: "3", " 3", 3.0 and "3.0" are 3; all others stay as they are."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = value.partition(".")[0]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     # Text of more than 18 digits is no number: Python refuses to parse thousands of them.

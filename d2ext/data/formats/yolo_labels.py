@@ -155,7 +155,9 @@ def _parse(file: Path, image: Item, dataset: DatasetSplit) -> list[Label]:
         return []
     found = []
     for line, text in lines_or_issue(file, dataset, image["file_name"]):
-        words = number_words(text)
+        if text.startswith("#"):
+            continue
+        words = _with_index(number_words(text), dataset.classes)
         try:
             index, *numbers = map(float, words)
         except ValueError:
@@ -166,6 +168,13 @@ def _parse(file: Path, image: Item, dataset: DatasetSplit) -> list[Label]:
         else:
             found.append((line, int(index), numbers))
     return found
+
+
+def _with_index(words: list[str], classes: Sequence[str]) -> list[str]:
+    """Replace the name of a class, which may have spaces, by its index."""
+    count = next((n for n, word in enumerate(words) if word[:1] in "+-.0123456789"), len(words))
+    name = " ".join(words[:count])
+    return [str(classes.index(name)), *words[count:]] if name in classes else words
 
 
 def _name_classes(dataset: DatasetSplit, most: int) -> None:

@@ -87,6 +87,7 @@ def label_file(image: Path) -> Path:
     folder = label_folder(image.parent)
     places = [folder / f"{image.name}.txt", folder / f"{image.stem}.txt"]
     places += [image.with_name(f"{image.name}.txt"), image.with_suffix(".txt")]
+    places += [folder / f"{image.stem}.TXT"]
     places += [folder / f"{name}.txt" for name in unicode_forms(image.stem)]
     return next(filter(os.path.exists, places), places[1])
 

@@ -162,3 +162,8 @@ def test_skeletons_of_tracks_are_read_frame_by_frame(tmp_path):
     text = f'<annotations><track id="0" label="man">{shape}</track></annotations>'
     source = load_split(write(tmp_path / "annotations.xml", text))
     assert source.images[0]["annotations"][0]["keypoints"][:3] == [20.5, 5, 2]
+
+
+def test_points_on_a_line_have_a_box_of_a_pixel(tmp_path):
+    source = load_split(cvat(tmp_path, skeleton(("a", "3,5", ""), ("b", "9,5", ""))))
+    assert source.images[0]["annotations"][0]["bbox"] == [3, 4.5, 6, 1]

@@ -58,6 +58,9 @@ def test_crowd_regions_of_coco_are_parsed(tmp_path, key, value, crowd):
         {"category": "1"},
         {"category": "1", "category_id": "1"},
         {"bbox": ["1", "2", "8", "4"]},
+        {"bbox": {"x": 1, "y": 2, "width": 8, "height": "4"}},
+        {"image_id": "5.0"},
+        {"category_id": "cat"},
         {"bbox": "[1, 2, 8, 4]"},
         {"image_id": 5.0, "category_id": 1.0},
         {"segmentation": ["1", "2", "9", "2", "9", "6", "1", "6"]},
@@ -172,6 +175,7 @@ def test_keypoints_without_names_are_numbered_and_have_no_pairs(tmp_path):
 def test_decimal_commas_are_read_where_they_can_mean_nothing_else():
     assert as_numbers(["12,5", "3", 4, "0,25"]) == [12.5, 3, 4, 0.25]
     assert as_numbers(["1,250", "0,5"]) == [1.25, 0.5]  # the second is no 05 thousand
+    assert as_numbers(["5,0E-01", "2,5e1"]) == [0.5, 25]
     assert as_numbers(["1,234"]) is as_numbers(["1,234", "2.5"]) is as_numbers(["1,2,3"]) is None
     assert as_numbers(["1,5", "2.5"]) is None
 

@@ -418,3 +418,18 @@ def test_keypoints_that_no_yaml_shapes_are_known_by_their_visibilities(tmp_path,
 def test_a_split_without_a_visible_point_has_the_keypoints_of_the_others(tmp_path):
     two_splits(tmp_path, POINTS.format(2, 2), POINTS.format(1, 0))
     assert [source.task for source in load_splits(tmp_path).values()] == ["keypoints"] * 2
+
+
+@pytest.mark.parametrize("name", ["dog", "big dog"])
+def test_labels_may_name_their_class_and_have_comments(tmp_path, name):
+    yaml = f"train: images/train\nnames: [cat, {name}]\n"
+    source = load_split(yolo(tmp_path, f"# by hand\n{name} 0.5 0.5 0.25 0.5\n", yaml))
+    (item,) = objects(source)
+    assert (item["category_id"], item["bbox"], source.issues) == (1, [12.0, 6.0, 8.0, 12.0], [])
+
+
+def test_a_suffix_in_capitals_is_one_of_labels(tmp_path):
+    folder = yolo(tmp_path)
+    labels = folder / "labels" / "train"
+    (labels / "a.txt").rename(labels / "a.TXT")
+    assert len(objects(load_split(folder))) == 1
