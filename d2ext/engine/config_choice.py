@@ -96,10 +96,27 @@ def load_run_config(
             notes = check_resumed_values(cfg, own, args.opts)
         return cfg, [*notes, *(_ignored(args, cfg) if args.config_file else [])]
     if args.config_file:
-        return load_config(args.config_file, args.opts), []
+        cfg = load_config(args.config_file, args.opts)
+        cfg.SOLVER.REFERENCE_BATCH_SIZE = _reference_batch(cfg, args)
+        return cfg, []
     cfg = load_config(DEFAULT, args.opts)
     # The recipe for the user's own data is chosen once these are known: see `recipe_choice`.
     return cfg, [] if args.train else [f"config: {DEFAULT}; --config-file names another"]
+
+
+def _reference_batch(cfg: CfgNode, args: argparse.Namespace) -> int:
+    """Return the batch size that BASE_LR is for: the file's, where the command gives another.
+
+    A learning rate that the command gives, too, is for its batch; `auto` follows the batch anyway.
+    """
+    given: int = cfg.SOLVER.REFERENCE_BATCH_SIZE
+    typed = set(args.opts[::2])
+    follows = "SOLVER.BASE_LR" not in typed.union(cfg.AUTO)
+    if given or not follows or not typed & {"SOLVER.IMS_PER_BATCH", "SOLVER.ACCUMULATE"}:
+        return given
+    file = load_config(args.config_file)
+    reference: int = file.SOLVER.IMS_PER_BATCH * file.SOLVER.ACCUMULATE
+    return 0 if "SOLVER.IMS_PER_BATCH" in file.AUTO else reference
 
 
 def _ignored(args: argparse.Namespace, cfg: CfgNode) -> list[str]:

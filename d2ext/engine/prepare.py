@@ -170,7 +170,7 @@ def _prepared(
             notes += metric_note
         notes += [] if weights else pretrained.check_pixels(cfg)
         notes += check_training_data(cfg, stats)
-        notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now
+        notes += resolve_schedule(cfg, args.opts[::2])  # `auto` values are plain numbers by now
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
     return RunSpec(cfg, notes, decided, [] if args.eval_only else image_lists(cfg))
 
