@@ -182,8 +182,10 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
 
 
 def _thing_ids(dicts: Sequence[dict[str, Any]], things: Collection[int]) -> tuple[int, ...]:
-    """Return the categories of things that occur in panoptic data of other packages."""
-    segments = (s for item in dicts for s in item.get("segments_info", ()))
+    """Return the things of panoptic data of other packages: all known ones, or those that occur."""
+    segments = [s for item in dicts for s in item.get("segments_info", ())]
+    if segments and things:
+        return tuple(sorted(things))
     return tuple(sorted({s["category_id"] for s in segments if _is_thing(s, things)}))
 
 

@@ -17,7 +17,7 @@ from d2ext.evaluation.segment_labels import SegmentLabelEvaluator, write_things
 from d2ext.evaluation.truth import read_truth
 from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     COCOPanopticEvaluator,
@@ -116,36 +116,48 @@ def _rotated(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 def _semantic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    if any("sem_seg_file_name" not in record for record in DatasetCatalog.get(name)):
-        return SegmentLabelEvaluator(name)  # Detectron2's panoptic COCO has segments alone
     return SemSegEvaluator(name, output_dir=folder)
 
 
 def _panoptic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    return _evaluators_by_output(cfg, name, folder, _coco)
+    def instances() -> DatasetEvaluator:
+        return _coco(cfg, name if numbers_apart(name) else _things_alone(name), folder)
+
+    return EvaluatorsByOutput({"instances": instances, **_segment_builders(cfg, name, folder)})
+
+
+def _things_alone(name: str) -> str:
+    """Return a name whose metadata are those of a panoptic data set without the stuff."""
+    metadata = MetadataCatalog.get(name)
+    numbers = metadata.thing_dataset_id_to_contiguous_id
+    order = {number: position for position, number in enumerate(sorted(numbers.values()))}
+    set_metadata(
+        f"{name}_things",
+        json_file=metadata.json_file,
+        thing_classes=[metadata.thing_classes[number] for number in order],
+        thing_dataset_id_to_contiguous_id={own: order[n] for own, n in numbers.items()},
+    )
+    return f"{name}_things"
 
 
 def _cityscapes_panoptic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    return _evaluators_by_output(cfg, name, folder, _cityscapes_instances)
+    # The scripts for AP want the categories of the instance data set, which counts things alone.
+    return EvaluatorsByOutput(_segment_builders(cfg, name, folder))
 
 
-def _evaluators_by_output(
-    cfg: CfgNode, name: str, folder: str, instances: EvaluatorBuilder
-) -> DatasetEvaluator:
-    """Evaluate one of Detectron2's own panoptic data sets as far as the model's output goes."""
-
-    def panoptic() -> DatasetEvaluator:
-        if numbers_apart(name):
-            return COCOPanopticEvaluator(name, output_dir=folder)
-        return PanopticEvaluator(name, folder, boundary=cfg.TEST.BOUNDARY_IOU)
-
-    return EvaluatorsByOutput(
-        {
-            "instances": lambda: instances(cfg, name, folder),
+def _segment_builders(
+    cfg: CfgNode, name: str, folder: str
+) -> dict[str, Callable[[], DatasetEvaluator]]:
+    """Return builders by output for one of Detectron2's own panoptic data sets."""
+    if numbers_apart(name):
+        return {
             "sem_seg": lambda: _semantic(cfg, name, folder),
-            "panoptic_seg": panoptic,
+            "panoptic_seg": lambda: COCOPanopticEvaluator(name, output_dir=folder),
         }
-    )
+    return {
+        "sem_seg": lambda: SegmentLabelEvaluator(name),
+        "panoptic_seg": lambda: PanopticEvaluator(name, folder, boundary=cfg.TEST.BOUNDARY_IOU),
+    }
 
 
 def _cityscapes_instances(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:

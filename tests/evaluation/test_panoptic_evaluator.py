@@ -15,7 +15,12 @@ from d2ext.evaluation.panoptic_evaluator import RESULTS
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_panoptic
 from detectron2.structures import BitMasks, Instances
-from tests.helpers.panoptic_data import CATEGORIES, segment_ids, write_panoptic
+from tests.helpers.panoptic_data import (
+    CATEGORIES,
+    segment_ids,
+    segments_of,
+    write_panoptic,
+)
 from tests.helpers.workers import evaluate_share
 
 
@@ -106,16 +111,18 @@ def test_semantic_scores_are_compared_with_the_categories(name, tmp_path):
     assert found["pACC"] == pytest.approx(100 * (1 - cats / (48 * 64 - 16)))
 
 
+def true_things(number: int) -> Instances:
+    """Return the cat and the two dogs of an image, counted without the stuff."""
+    ids = torch.from_numpy(segment_ids(number))
+    found = Instances((48, 64))
+    found.pred_masks = torch.stack([ids == 1, ids == 2, ids == 3])
+    found.pred_boxes = BitMasks(found.pred_masks).get_bounding_boxes()
+    found.pred_classes, found.scores = torch.tensor([0, 1, 1]), torch.ones(3)
+    return found
+
+
 def test_instances_are_compared_with_the_things(name, tmp_path):
-    outputs = []
-    for number in range(3):
-        ids = torch.from_numpy(segment_ids(number))
-        found = Instances((48, 64))
-        found.pred_masks = torch.stack([ids == 1, ids == 2, ids == 3])
-        found.pred_boxes = BitMasks(found.pred_masks).get_bounding_boxes()
-        found.pred_classes, found.scores = torch.tensor([0, 1, 1]), torch.ones(3)
-        outputs.append({"instances": found})
-    results = evaluate(name, tmp_path, outputs)
+    results = evaluate(name, tmp_path, [{"instances": true_things(n)} for n in range(3)])
     assert results["bbox"]["AP"] == pytest.approx(100)
     assert results["segm"]["AP"] == pytest.approx(100)
 
@@ -138,6 +145,21 @@ def test_panoptic_fpn_is_measured_by_its_own_numbers_of_things_and_stuff(name, t
     assert found["sem_seg"]["mIoU"] == found["sem_seg"]["IoU-things"] == 100
 
 
+def instances_of(things: set[int]) -> dict:
+    """Return the COCO document of the images' things, whose categories are those of `things`."""
+    document: dict = {"info": {}, "images": [], "annotations": []}
+    document["categories"] = [item for item in CATEGORIES if item["id"] in things]
+    for number in range(3):
+        document["images"].append({"id": number + 1, "file_name": "", "height": 48, "width": 64})
+        for segment in segments_of(segment_ids(number)):
+            if segment["category_id"] in things:
+                x, y, w, h = segment["bbox"]
+                outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+                own = {"id": len(document["annotations"]) + 1, "image_id": number + 1}
+                document["annotations"].append({**segment, **own, "segmentation": outline})
+    return document
+
+
 @pytest.fixture
 def detectron2_name(tmp_path):
     """A data set as Detectron2 registers COCO panoptic: without semantic label images."""
@@ -152,18 +174,24 @@ def detectron2_name(tmp_path):
         "stuff_dataset_id_to_contiguous_id": {i: n for i, n in numbers.items() if i not in things},
     }
     folders = path.parent / "images", path.with_suffix("")
-    register_coco_panoptic(name, metadata, *map(str, folders), str(path))
+    things_file = tmp_path / "instances.json"
+    things_file.write_text(json.dumps(instances_of(things)))
+    register_coco_panoptic(name, metadata, *map(str, folders), str(path), str(things_file))
     yield name
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
+    MetadataCatalog.pop(f"{name}_things", None)
 
 
-def test_a_data_set_of_detectron2_is_measured_by_its_segments_alone(detectron2_name, tmp_path):
+def test_a_data_set_of_detectron2_is_measured_by_its_segments_and_things(detectron2_name, tmp_path):
     outputs = [true_segments(n) | {"sem_seg": torch.zeros(4, 48, 64)} for n in range(3)]
+    for number, output in enumerate(outputs):
+        output["instances"] = true_things(number)
     results = evaluate(detectron2_name, tmp_path, outputs)
-    assert list(results) == ["sem_seg", "panoptic_seg"]
+    assert list(results) == ["bbox", "segm", "sem_seg", "panoptic_seg"]
     assert set(results["panoptic_seg"].values()) == {100.0}
     assert results["sem_seg"]["IoU-dog"] == 0
+    assert results["segm"]["AP"] == pytest.approx(100)
 
 
 def outputs_of_all_tasks(number: int) -> dict:
