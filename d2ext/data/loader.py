@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from d2ext.data.augmentation.slices import slice_dataset, slice_options
 from d2ext.data.dataset_paths import register_specs
 from d2ext.data.formats.dataset_split import Item
+from d2ext.data.image_reading import image_size
 from d2ext.data.learnable import check_learnable
 from d2ext.data.mappers import build_mapper
 from d2ext.data.mappers.registry import Mapper
@@ -59,7 +60,7 @@ def build_train_loader(
         raise ValueError(f"SEED must be set before data are loaded, got {cfg.SEED}")
     dicts = _train_dicts(cfg)
     _warn_of_missing_masks(cfg, dicts)
-    wide = [item["width"] > item["height"] for item in dicts]
+    wide = [width > height for width, height in map(image_size, dicts)]
     stream = SampleStream(
         sampler=build_training_sampler(cfg, dicts),
         batch_size=_batch_per_process(cfg),

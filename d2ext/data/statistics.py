@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from d2ext.data.image_reading import image_size
 from d2ext.data.segment_maps import thing_numbers
 from d2ext.errors import DataError
 from d2ext.text import join_sorted
@@ -154,7 +155,7 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
     flat = [item for group in groups for item in group]
     owners = np.repeat(np.arange(len(dicts)), [len(group) for group in groups])
     boxed = [number for number, item in enumerate(flat) if "bbox" in item]
-    sizes = [(item["width"], item["height"]) for item in dicts]
+    sizes = [image_size(item) for item in dicts]
     labels = np.array([o["category_id"] for o in flat], dtype=np.int64)
     # A look at each object's keys in C, since nearly a million of them lack the rare ones.
     keys = frozenset().union(*flat)

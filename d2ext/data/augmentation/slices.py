@@ -13,6 +13,7 @@ from d2ext.data.augmentation.annotated_image import (
     Item,
     upright_box,
 )
+from d2ext.data.image_reading import image_size
 from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -85,7 +86,8 @@ def _starts(side: int, size: int, overlap: float) -> list[int]:
 
 
 def _parts(item: Item, size: int, overlap: float) -> list[Item]:
-    regions = slices_of(item["height"], item["width"], size, overlap)
+    width, height = image_size(item)
+    regions = slices_of(height, width, size, overlap)
     if len(regions) == 1:
         return [item]
     parts = [_part(item, region) for region in regions]
