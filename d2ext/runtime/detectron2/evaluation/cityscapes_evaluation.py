@@ -75,7 +75,10 @@ class CityscapesEvaluator(DatasetEvaluator):
             raise AssertionError(
                 f"No annotations *_gtFine_{ending}.png in the folders of {gt_dir}."
             )
-        found = [evaluation.getPrediction(path, evaluation.args) for path in truth]
+        # By name: the scripts have the two parameters in different orders.
+        found = [
+            evaluation.getPrediction(groundTruthFile=path, args=evaluation.args) for path in truth
+        ]
         return evaluation.evaluateImgLists(found, truth, evaluation.args)
 
 
