@@ -28,6 +28,8 @@ CPU_IMAGES_SEMANTIC = 600  # with semantic masks; more fit few scenes too closel
 TILE = 384  # side in pixels that a CPU enlarges tiles to, to learn small objects from
 TILE_OBJECT = 20  # pixels that three quarters of the objects then exceed
 LARGEST_ENLARGED = 1024  # short side in pixels of a whole image that is enlarged as much
+STUFF_AREA = 4096  # least area of stuff in pixels, as published for COCO
+STUFF_SHARE = 1 / 75  # what that is of 640x480, COCO's usual size
 
 logger = logging.getLogger(__name__)
 
@@ -386,6 +388,15 @@ def _pixel_classes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     return len(stats.stuff_names)
 
 
+def _stuff_area(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Derive the least area of stuff: as large a share of the median image as published for COCO.
+
+    The published 4096 pixels would leave out all stuff of images below 64x64.
+    """
+    median = float(np.median(stats.image_sizes.prod(axis=1)))
+    return min(STUFF_AREA, round(STUFF_SHARE * median))
+
+
 def _num_keypoints(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     """Return the number of keypoints per object of the data."""
     return stats.num_keypoints
@@ -414,6 +425,7 @@ register_auto("INPUT.MAX_SIZE_TEST", _max_size)
 register_auto("TEST.AUG.MIN_SIZES", _tta_sides)
 register_auto("INPUT.MASK_FORMAT", _mask_format)
 register_auto("MODEL.SEM_SEG_HEAD.NUM_CLASSES", _pixel_classes)
+register_auto("MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT", _stuff_area)
 register_auto("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", _num_keypoints)
 register_auto("TEST.KEYPOINT_OKS_SIGMAS", _keypoint_sigmas)
 register_auto("MODEL.ANCHOR_GENERATOR.SIZES", _anchor_sizes)

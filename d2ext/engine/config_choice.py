@@ -11,6 +11,7 @@ from d2ext.config import load_config
 from d2ext.config.load import load_dumped_config
 from d2ext.config.plain_yaml import parse_yaml
 from d2ext.engine.devices import check_available
+from d2ext.engine.resumed_values import check_resumed_values
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.text import first_few
 from detectron2.config import CfgNode
@@ -89,7 +90,11 @@ def load_run_config(
     dumped = saved.get("config")
     if dumped and (args.resume or not args.config_file):
         cfg = load_dumped_config(dumped, args.opts, f"the config in {source}")
-        return cfg, _ignored(args, cfg) if args.config_file else []
+        notes = []
+        if args.resume and not args.eval_only:
+            own = load_dumped_config(dumped, [], f"the config in {source}")
+            notes = check_resumed_values(cfg, own, args.opts)
+        return cfg, [*notes, *(_ignored(args, cfg) if args.config_file else [])]
     if args.config_file:
         cfg = load_config(args.config_file, args.opts)
         cfg.SOLVER.REFERENCE_BATCH_SIZE = _reference_batch(cfg, args)

@@ -191,6 +191,15 @@ def test_a_semantic_head_has_as_many_classes_as_the_masks():
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 5
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "area"), [(640, 480, 4096), (64, 48, 41), (900, 900, 4096)]
+)
+def test_the_least_area_of_stuff_is_a_share_of_small_images(width, height, area):
+    cfg = load_config("configs/rcnn/panoptic_fpn_r50_own_data.yaml")
+    resolve_auto(cfg, stats(10, width, height), CPU)
+    assert area == cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT
+
+
 def test_a_semantic_fpn_predicts_at_a_smaller_and_a_larger_size():
     cfg = load_config("configs/semantic_fpn_regnetx200m.yaml")
     resolve_auto(cfg, stats(36, 800, 640), CPU)

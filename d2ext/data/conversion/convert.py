@@ -16,6 +16,7 @@ from d2ext.data.formats import load_splits, with_classes
 from d2ext.data.formats.dataset_split import PIXEL_TASKS
 from d2ext.data.formats.keypoint_names import mirror_pairs
 from d2ext.errors import DataError, OutputError
+from d2ext.files import check_new_folder
 
 Writer = Callable[[Path, Sequence[Plan], Losses], dict[str, Path]]
 
@@ -50,8 +51,7 @@ def write_folder(
     Raises:
         OutputError: there is something in `out`, or it cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out}: is there already and not empty. Name a new folder.")
+    check_new_folder(out, "OUT")
     part = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
     try:
         part.mkdir(parents=True)

@@ -144,7 +144,8 @@ def number_classes(images: Sequence[Item]) -> tuple[str, ...]:
 def with_classes(dataset: DatasetSplit, classes: Sequence[str]) -> DatasetSplit:
     """Return a copy with the class indices of `classes`; objects of other classes are left out.
 
-    Semantic and panoptic masks keep the indices that they have.
+    Panoptic masks keep the indices that they have; for semantic ones see
+    `d2ext.data.formats.semantic_pixels.with_mask_classes`.
     """
     if tuple(classes) == dataset.classes or dataset.annotates_pixels:
         return dataset
