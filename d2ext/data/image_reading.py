@@ -5,13 +5,11 @@ the same pixels everywhere.
 """
 
 import os
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from d2ext.errors import DataError
 from detectron2.data.detection_utils import read_image as read_8_bit_image
 from detectron2.utils.file_io import PathManager
 
@@ -54,25 +52,6 @@ def read_image(path: str, format: str) -> np.ndarray:
         if not is_deep(image.mode):
             return read_8_bit_image(path, format=format)
         return from_rgb(as_rgb(image), format)
-
-
-def image_size(item: dict[str, Any]) -> tuple[int, int]:
-    """Return width and height in pixels, of the upright image where the dict lacks them.
-
-    Detectron2's panoptic and semantic data sets, such as those of ADE20K and Cityscapes, do.
-
-    Raises:
-        DataError: the image cannot be opened.
-    """
-    if "width" in item:
-        return item["width"], item["height"]
-    try:
-        with Image.open(item["file_name"]) as image:
-            width, height = image.size
-            lies = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF's orientation
-    except OSError as error:
-        raise DataError(f"{item['file_name']}: the image cannot be opened: {error}.") from error
-    return (height, width) if lies else (width, height)
 
 
 def as_rgb(image: Image.Image) -> NDArray[np.uint8]:

@@ -9,9 +9,8 @@ from PIL import Image
 from d2ext.config import get_cfg
 from d2ext.data.augmentation.annotated_image import read_annotated_image
 from d2ext.data.image_info import read_image_info
-from d2ext.data.image_reading import as_rgb, from_rgb, image_size, read_image, scale_to_8_bits
+from d2ext.data.image_reading import as_rgb, from_rgb, read_image, scale_to_8_bits
 from d2ext.data.mappers.default import build_test_mapper, build_train_mapper
-from d2ext.errors import DataError
 
 RAMP = np.linspace(0, 1, 40 * 30).reshape(30, 40)
 GREY = np.floor(RAMP * 255 + 1e-9).astype(int)
@@ -107,14 +106,3 @@ def test_a_pipe_is_no_image(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(OSError, match="not a regular file"):
         read_image(str(tmp_path / "a.png"), "RGB")
-
-
-def test_the_size_of_an_image_is_that_of_the_dict_or_of_the_upright_file(tmp_path):
-    orientation = Image.Exif()
-    orientation[0x0112] = 6  # turned by 90 degrees
-    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=orientation)
-    item = {"file_name": str(tmp_path / "a.jpg")}
-    assert image_size(item) == (20, 30)
-    assert image_size({**item, "width": 5, "height": 4}) == (5, 4)
-    with pytest.raises(DataError, match=r"b\.jpg: the image cannot be opened"):
-        image_size({"file_name": str(tmp_path / "b.jpg")})
