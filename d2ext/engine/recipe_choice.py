@@ -43,8 +43,7 @@ MASKS = _recipes("instance masks", "mask_rcnn", "configs/rcnn/mask_rcnn_r50_fpn_
 KEYPOINTS = _recipes("keypoints", "keypoint_rcnn")
 ROTATED = _recipes("rotated boxes", "rotated_faster_rcnn")
 SEMANTIC = _recipes("semantic masks", "semantic_fpn")
-_PANOPTIC = "projects/maskformer/configs/mask2former_regnetx200m_panoptic.yaml"
-PANOPTIC = TaskRecipes("panoptic masks", _PANOPTIC, _PANOPTIC)
+PANOPTIC = _recipes("panoptic masks", "panoptic_fpn", "configs/rcnn/panoptic_fpn_r50_own_data.yaml")
 
 
 def choose_recipe(stats: DatasetStats, device: str) -> tuple[str, str]:

@@ -45,6 +45,12 @@ def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         (["boxes", "masks"], False, "mask_rcnn", "mask_rcnn"),
         (["boxes", "masks", "keypoints"], False, "keypoint_rcnn", "keypoint_rcnn"),
         (["semantic masks"], False, "semantic_fpn", "semantic_fpn"),
+        (
+            ["panoptic masks", "semantic masks", "masks", "boxes"],
+            False,
+            "panoptic_fpn",
+            "panoptic_fpn",
+        ),
     ],
 )
 def test_the_task_follows_the_annotations(here, annotated, rotated, model, pretrained) -> None:
@@ -58,11 +64,6 @@ def test_the_task_follows_the_annotations(here, annotated, rotated, model, pretr
     assert path == f"configs/{pretrained}_lite0.yaml"
     assert "with pretrained weights" in line
     assert load_config(path).MODEL.TIMM.NAME == "tf_efficientnet_lite0"
-
-
-def test_panoptic_data_get_a_panoptic_recipe() -> None:
-    found = recipe_choice._task(stats("panoptic masks", "semantic masks", "masks", "boxes"))
-    assert found == recipe_choice.PANOPTIC
 
 
 def test_a_gpu_gets_the_large_model_with_its_weights_or_with_many_images(here) -> None:
