@@ -7,6 +7,8 @@ Run as a program it starts two ranks that load data until they are killed:
 
 import argparse
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -34,6 +36,12 @@ def train(args: argparse.Namespace, folder: Path) -> None:
     torch.save(
         (comm.get_local_size(), trainer.evaluated_weights()), folder / f"{comm.get_rank()}.pt"
     )
+
+
+def end_second(args: argparse.Namespace) -> None:
+    """End the second process as the system does where memory runs out."""
+    if comm.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def complain(args: argparse.Namespace) -> None:

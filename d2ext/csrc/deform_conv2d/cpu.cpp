@@ -121,15 +121,15 @@ class BackwardWorker {
   BackwardWorker(
       const Operands<T>& in, const T* grad_rows, const Sums<T>& sums, const Needs& needs)
       : in_(in), grad_rows_(grad_rows), sums_(sums), needs_(needs), found_(kRows), copy_(copy_size(in)),
-        kernels_(in.outputs * kPanel<T>), grad_kernels_(in.outputs * kPanel<T>),
+        kernels_(in.backward_panels_size()), grad_kernels_(in.backward_panels_size()),
         columns_(kRows * kPanel<T>), grad_columns_(kRows * kPanel<T>), products_(kRows * 4),
         bin_(kPanel<T>), zeros_(kPanel<T>) {}
 
   void add(const Segment& segment) {
     const Pixels<T> pixels = pixels_of(segment);
+    in_.copy_backward_panels(segment, kernels_.data());
+    std::fill_n(grad_kernels_.data(), in_.backward_panels_size(), T(0));
     for (int64_t tap = 0; tap < in_.shape.taps(); ++tap) {
-      in_.copy_backward_panel(segment, tap, kernels_.data());
-      std::fill_n(grad_kernels_.data(), in_.outputs * kPanel<T>, T(0));
       for (int64_t first = 0; first < in_.shape.rows(); first += kRows) {
         const int64_t count = std::min(kRows, in_.shape.rows() - first);
         const Samples<T> samples{first, count, tap, segment.offset_group, found_.data()};
@@ -142,8 +142,8 @@ class BackwardWorker {
         if (needs_.weight) multiply_kernels(segment, samples);
         if (needs_.positions) add_positions(samples);
       }
-      store_kernels(segment, tap);
     }
+    if (needs_.weight) store_kernels(segment);
   }
 
  private:
@@ -169,14 +169,16 @@ class BackwardWorker {
     if (!needs_.samples()) return;
     multiply<T>(
         {samples.rows, segment.channels(), in_.outputs, grads_of(segment, samples),
-         in_.shape.out_channels, 1, kernels_.data(), grad_columns_.data(), kPanel<T>});
+         in_.shape.out_channels, 1, kernels_.data() + in_.backward_panel(samples.tap),
+         grad_columns_.data(), kPanel<T>});
   }
 
   // Gradients of kernels: those of rows, transposed, times columns.
   void multiply_kernels(const Segment& segment, const Samples<T>& samples) {
     multiply<T>(
         {in_.outputs, segment.channels(), samples.rows, grads_of(segment, samples), 1,
-         in_.shape.out_channels, columns_.data(), grad_kernels_.data(), kPanel<T>});
+         in_.shape.out_channels, columns_.data(),
+         grad_kernels_.data() + in_.backward_panel(samples.tap), kPanel<T>});
   }
 
   void add_positions(const Samples<T>& samples) {
@@ -190,11 +192,14 @@ class BackwardWorker {
     }
   }
 
-  void store_kernels(const Segment& segment, int64_t tap) {
+  void store_kernels(const Segment& segment) {
     for (int64_t n = 0; n < in_.outputs; ++n) {
-      T* to = sums_.weights + in_.weight_index(segment, n, tap);
-      const T* from = grad_kernels_.data() + n * kPanel<T>;
-      for (int64_t c = 0; c < segment.channels(); ++c) to[c * in_.shape.taps()] = from[c];
+      T* to = sums_.weights + in_.weight_index(segment, n);
+      for (int64_t c = 0; c < segment.channels(); ++c) {
+        for (int64_t tap = 0; tap < in_.shape.taps(); ++tap) {
+          *to++ = grad_kernels_.data()[in_.backward_panel(tap) + n * kPanel<T> + c];
+        }
+      }
     }
   }
 
@@ -228,7 +233,7 @@ Gradients backward(const Operands<T>& in, const Tensor& grad_output, const Needs
   const int64_t threads = torch::stable::get_num_threads();
   const std::vector<Segment> segments = segments_for<T>(in.shape, threads);
   const int64_t count = segments.size(), workers = std::min(threads, count);
-  const Gradients grads = in.zero_gradients();
+  const Gradients grads = in.new_gradients(needs);
   const Sums<T> sums{
       grads.pixels.template mutable_data_ptr<T>(), grads.kernels.template mutable_data_ptr<T>(),
       grads.offsets.template mutable_data_ptr<T>(), grads.masks.template mutable_data_ptr<T>()};

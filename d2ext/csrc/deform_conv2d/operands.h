@@ -49,10 +49,12 @@ class Operands {
   const T* offsets() const { return offset_.template const_data_ptr<T>(); }
   const T* masks() const { return mask_ ? mask_->template const_data_ptr<T>() : nullptr; }
 
-  Gradients zero_gradients() const {
+  // Zeros, but for the weights, of which each number is written once.
+  Gradients new_gradients(const Needs& needs) const {
     return {
         zeros({shape.batch, shape.height, shape.width, shape.channels}), zeros(offset_.sizes()),
-        zeros(weight_.sizes()), mask_ ? zeros(mask_->sizes()) : zeros({0})};
+        needs.weight ? empty(weight_.sizes()) : empty({0}),
+        mask_ ? zeros(mask_->sizes()) : zeros({0})};
   }
 
   // ---- pixels
@@ -98,20 +100,26 @@ class Operands {
     return (block * shape.group_channels() + group_channel(segment)) * kPanel<T>;
   }
 
-  // One tap of a segment, for its channels: (C' / groups, kPanel).
-  void copy_backward_panel(const Segment& segment, int64_t tap, T* to) const {
+  // The weights of a segment's channels: (taps, C' / groups, kPanel). All taps at once, since they
+  // are neighbours in memory.
+  void copy_backward_panels(const Segment& segment, T* to) const {
     for (int64_t n = 0; n < outputs; ++n) {
-      const T* from = weights() + weight_index(segment, n, tap);
+      const T* from = weights() + weight_index(segment, n);
       for (int64_t c = 0; c < segment.channels(); ++c) {
-        to[n * kPanel<T> + c] = from[c * shape.taps()];
+        for (int64_t tap = 0; tap < shape.taps(); ++tap) {
+          to[backward_panel(tap) + n * kPanel<T> + c] = *from++;
+        }
       }
     }
   }
 
-  // Of a segment's first channel, in the operator's order; each next one follows after all taps.
-  int64_t weight_index(const Segment& segment, int64_t output, int64_t tap) const {
+  int64_t backward_panel(int64_t tap) const { return tap * outputs * kPanel<T>; }
+  int64_t backward_panels_size() const { return backward_panel(shape.taps()); }
+
+  // Of a segment's first channel and tap, in the operator's order: taps inside, channels outside.
+  int64_t weight_index(const Segment& segment, int64_t output) const {
     const int64_t line = segment.group * outputs + output;
-    return (line * shape.group_channels() + group_channel(segment)) * shape.taps() + tap;
+    return (line * shape.group_channels() + group_channel(segment)) * shape.taps();
   }
 
   const DeformConvShape shape;
