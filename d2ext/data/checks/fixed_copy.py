@@ -70,6 +70,12 @@ def check_place(splits: Mapping[str, DatasetSplit], out: Path) -> None:
         DataError, OutputError: as `write_fixed_copy`.
     """
     check_new_folder(out, "--fix")
+    for split in splits.values():
+        if split.lacks_boxes:
+            raise DataError(
+                f"--fix: the objects of {split.format} have no boxes in images, and cannot be "
+                "written as COCO JSON."
+            )
     parents = {Path(i["file_name"]).parent for s in splits.values() for i in s.images}
     inside = {parent.resolve() for parent in parents} & {out.resolve(), *out.resolve().parents}
     if inside:

@@ -25,7 +25,7 @@ def read_plans(path: Path, images: Path | None, losses: Losses) -> list[Plan]:
     """Read all splits of a data set, with the same classes.
 
     Raises:
-        DataError: it cannot be read, or holds masks of pixels instead of objects.
+        DataError: it cannot be read, or holds masks of pixels or boxes in space.
     """
     splits = load_splits(path, images=images)
     classes = max((dataset.classes for dataset in splits.values()), key=len)
@@ -39,6 +39,8 @@ def read_plans(path: Path, images: Path | None, losses: Losses) -> list[Plan]:
                 f"{path}: {dataset.task} masks have no objects to convert; COCO's boxes, YOLO and "
                 "Pascal VOC hold objects."
             )
+        if dataset.lacks_boxes:
+            raise DataError(f"{path}: the objects of {dataset.format} have no boxes in images.")
         plans.append(plan(with_classes(dataset, classes), split, losses, taken))
     return plans
 

@@ -91,6 +91,12 @@ class DatasetSplit:
         """True for semantic and panoptic masks."""
         return self.task in PIXEL_TASKS
 
+    @property
+    def lacks_boxes(self) -> bool:
+        """True where objects have no box in the image, as those of nuScenes in space."""
+        objects = (item for image in self.images for item in image.get("annotations", ()))
+        return any("bbox" not in item for item in objects)
+
     def add_image(
         self, file: str | Path, size: tuple[int, int], annotated_in: str | Path = ""
     ) -> Item:

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 
+from d2ext.cli import check_data, convert_data
 from d2ext.errors import DataError
 from d2ext.projects.detr3d.data.formats import find, load
 from d2ext.projects.detr3d.data.infos import load_infos
@@ -72,3 +73,11 @@ def test_a_token_names_a_picture_in_the_output_folder_alone():
     assert picture_name("scene-0103-000") == "scene-0103-000.jpg"
     for token in ("../../x", "/etc/x", "a\\b", "a\0b"):
         assert not set(picture_name(token)) & set("/\\\0")
+
+
+@pytest.mark.parametrize("words", [("--fix",), ("--to", "coco"), ("--to", "yolo")])
+def test_boxes_in_space_are_neither_converted_nor_fixed(folder, tmp_path, words):
+    command = check_data if words == ("--fix",) else convert_data
+    with pytest.raises(DataError, match="nuScenes have no boxes in images"):
+        command.main([str(folder), *words, str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
