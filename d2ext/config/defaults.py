@@ -30,6 +30,7 @@ def add_input_config(cfg: CfgNode) -> None:
     cfg.INPUT.MIXUP = 0.0  # probability of blending two images
     cfg.INPUT.SLICE_SIZE = 0  # train on tiles of larger images, with this side in pixels; 0: whole
     cfg.INPUT.SLICE_OVERLAP = 0.2  # minimum overlap of neighbouring tiles, as a share of their side
+    cfg.INPUT.SLICE_FILTER_EMPTY = False  # drop tiles without objects, of images with objects
     cfg.INPUT.UNDIRECTED_BOXES = False  # learn rotated boxes modulo 180 degrees, long side first
     cfg.INPUT.MIN_VISIBLE = 0.1  # objects cropped to a smaller share of their box are dropped
 

@@ -145,15 +145,15 @@ def _train_dicts(cfg: CfgNode) -> list[Item]:
     check_learnable(cfg)  # and that classes of the data sets agree
     keypoints = cfg.MODEL.KEYPOINT_ON
     proposals = cfg.MODEL.LOAD_PROPOSALS
-    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     dicts = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,
-        filter_empty=filter_empty,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if keypoints else 0,
         proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if proposals else None,
     )
     fill_in_sizes(dicts)
     size, overlap = slice_options(cfg.INPUT, "INPUT")
+    filter_empty = cfg.INPUT.SLICE_FILTER_EMPTY
     return slice_dataset(dicts, size, overlap, filter_empty) if size else dicts
 
 
