@@ -1,17 +1,12 @@
 """Entry points of the commands that `pip install` provides, such as `d2ext-train`."""
 
-import os
 import warnings
 from typing import NoReturn
 
+from d2ext.cli.thread_waiting import set_thread_waiting
 from d2ext.errors import exit_on_user_error
 
-# OpenMP's threads wait for each other by spinning. Where other programs need the cores as well, a
-# thread that spins keeps the one that it waits for from running; on idle cores threads that sleep
-# at once (OMP_WAIT_POLICY=PASSIVE) make a training step 25 % slower. So they spin for some
-# milliseconds. libgomp, which PyTorch's wheels for Linux bring, reads this when it is loaded.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+set_thread_waiting()  # before PyTorch is imported
 
 # fvcore scripts a function at import, which PyTorch deprecates; users cannot change that.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)

@@ -146,8 +146,8 @@ def test_torchscript(name: str, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_onnx_with_pasted_masks_and_keypoints(tmp_path) -> None:
-    changes = {"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True}
+def test_onnx_of_a_cascade_with_pasted_masks_and_keypoints(tmp_path) -> None:
+    changes = {"MODEL__MASK_ON": True, "MODEL__KEYPOINT_ON": True, **CASCADE}
     check("onnx", tmp_path / "model.onnx", changes, "inside")
 
 
