@@ -1,5 +1,6 @@
 """Mistakes of the person at the keyboard: shown as one message, without a traceback."""
 
+import errno
 import io
 import os
 import sys
@@ -33,6 +34,10 @@ class OutputError(UserError):
     """The output folder: not writable, or the disk is full."""
 
 
+# Errors of writing that say nothing about a command itself, wherever it meets them.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM ended a command in good order; the message says how to go on.
 
@@ -57,6 +62,7 @@ def exit_on_user_error(main: Callable[[], int | None]) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
+        sys.stdout.flush()
     except UserError as error:
         if os.environ.get("D2EXT_TRACEBACK") == "1":
             raise
@@ -68,6 +74,21 @@ def exit_on_user_error(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+    except BrokenPipeError:
+        _discard_output()  # `| head` has read enough
+        status = 128 + 13
+    except OSError as error:
+        if error.errno not in _FULL or os.environ.get("D2EXT_TRACEBACK") == "1":
+            raise
+        _discard_output()
+        place = error.filename or "a file or the output of this command"
+        print(f"error: {place}: cannot be written ({error.strerror}).", file=sys.stderr)
+        sys.exit(2)
     if status and status > 128:
         end_children()
     sys.exit(status or 0)
+
+
+def _discard_output() -> None:
+    """Let Python write at its exit what nobody takes, without another error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -48,6 +48,63 @@ def make_folder(folder: Path, setting: str) -> None:
         ) from error
 
 
+def check_output_file(path: Path, setting: str) -> None:
+    """Check, before a command works for minutes, that a file can be written; nothing is created.
+
+    Args:
+        setting: the flag that names the file, for the message.
+    Raises:
+        OutputError: it is a folder or a device, or its place cannot be written to.
+    """
+    if os.path.isdir(path):
+        raise OutputError(f"{path}: a folder; {setting} names a file to write.")
+    _refuse_special(path)
+    _check_place(path, path.parent, setting)
+
+
+def check_output_folder(folder: Path, setting: str) -> None:
+    """Check that a folder is there or can be created, as `check_output_file` does.
+
+    Raises:
+        OutputError: it is a file, or its place cannot be written to.
+    """
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise OutputError(f"{folder}: a file; {setting} names a folder.")
+    _check_place(folder, folder, setting)
+
+
+def check_new_folder(folder: Path, setting: str) -> None:
+    """Check as `check_output_folder` does that a folder is empty, or can be created.
+
+    Raises:
+        OutputError: there is something in it, or its place cannot be written to.
+    """
+    check_output_folder(folder, setting)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise OutputError(
+            f"{folder}: is there already and not empty; {setting} names a new folder."
+        )
+
+
+def _check_place(path: Path, folder: Path, setting: str) -> None:
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(path)  # its name may be too long
+        folder = next(each for each in (folder, *folder.parents) if each.exists())
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({folder}: {error.strerror}); {setting} names another one."
+        ) from error
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse to replace a device or a pipe, such as /dev/null, by a file."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise OutputError(f"{path}: a device or a pipe; name a file.")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary name beside `path`, renamed to `path` at the end.
@@ -56,11 +113,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     is made where it is missing. If the block raises, nothing is left and `path` is as it was.
 
     Raises:
-        OutputError: the disk is full or the place cannot be written to.
+        OutputError: the disk is full, the place cannot be written to or is a device.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        _refuse_special(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)

@@ -1,9 +1,16 @@
 import errno
+import os
 
 import pytest
 
 from d2ext.errors import OutputError
-from d2ext.files import make_folder, replacing
+from d2ext.files import (
+    check_new_folder,
+    check_output_file,
+    check_output_folder,
+    make_folder,
+    replacing,
+)
 
 
 def test_the_file_appears_whole_and_nothing_else_is_left(tmp_path):
@@ -72,3 +79,35 @@ def test_an_output_folder_that_is_a_file_is_named_with_its_setting(tmp_path):
     (tmp_path / "c").touch()
     with pytest.raises(OutputError, match=r"c: cannot be written to .*--output FOLDER names"):
         make_folder(tmp_path / "c", "--output")
+
+
+@pytest.mark.parametrize("check", [check_output_file, check_output_folder, check_new_folder])
+def test_places_are_checked_before_the_work_and_nothing_is_made(check, tmp_path):
+    (tmp_path / "file").touch()
+    check(tmp_path / "new" / "deep" / "a.json", "--out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for place in (tmp_path / "file" / "a.json", tmp_path / ("a" * 300)):
+        with pytest.raises(OutputError, match=r"cannot be written .*; --out names another one"):
+            check(place, "--out")
+
+
+def test_a_folder_is_no_file_a_file_no_folder_and_a_full_folder_not_new(tmp_path):
+    (tmp_path / "file").touch()
+    check_output_file(tmp_path / "file", "--out")
+    check_output_folder(tmp_path, "--out")
+    with pytest.raises(OutputError, match="a folder; --out names a file"):
+        check_output_file(tmp_path, "--out")
+    with pytest.raises(OutputError, match="a file; --out names a folder"):
+        check_output_folder(tmp_path / "file", "--out")
+    with pytest.raises(OutputError, match="not empty; OUT names a new folder"):
+        check_new_folder(tmp_path, "OUT")
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="pipe: a device or a pipe"), replacing(pipe):
+        pass
+    with pytest.raises(OutputError, match="a device or a pipe"):
+        check_output_file(pipe, "--out")
+    assert pipe.is_fifo()

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SAMPLES = Path(__file__).resolve().parents[1] / "tests" / "data" / "samples"
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+SAMPLES = TESTS / "data" / "samples"
+NUSCENES = TESTS / "parity" / "nuscenes_mini" / "data"
 OPERATORS = "operators.seed"
 RESULTS = "coco_instances_results.json"
 WIDTH, HEIGHT = 32, 24  # pixels
@@ -30,6 +32,7 @@ def write_samples(folder: Path) -> dict[str, Path]:
         _write_panoptic,
         _write_cityscapes,
         _write_archive,
+        _write_nuscenes,
         _write_results,
         _write_checkpoints,
         _write_operators,
@@ -100,6 +103,8 @@ def _write_cvat(folder: Path) -> None:
         f'<box label="nut" {sides}/><box label="nut" {sides} rotation="30.0"/>'
         '<polygon label="bolt" points="1.0,2.0;5.0,2.0;5.0,8.0"/>'
         '<mask label="nut" rle="0, 4, 2, 2" left="3" top="4" width="4" height="2"/>'
+        '<skeleton label="man"><points label="left eye" points="3,5"/>'
+        '<points label="right eye" occluded="1" points="2,5"/></skeleton>'
     )
     image = f'<image id="0" name="a.png" width="{WIDTH}" height="{HEIGHT}">{shapes}</image>'
     text = f'<?xml version="1.0"?><annotations><version>1.1</version>{image}</annotations>'
@@ -152,6 +157,11 @@ def _write_archive(folder: Path) -> None:
     """Write the sample of YOLO's format as a zip archive."""
     folder.mkdir(parents=True)
     shutil.make_archive(str(folder / "data"), "zip", SAMPLES / "yolo")
+
+
+def _write_nuscenes(folder: Path) -> None:
+    """Copy tables of a few samples with small images."""
+    shutil.copytree(NUSCENES, folder)
 
 
 def _write_results(folder: Path) -> None:

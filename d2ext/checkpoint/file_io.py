@@ -21,7 +21,7 @@ from d2ext.checkpoint.uri import local_file
 from d2ext.errors import WeightsError
 from d2ext.files import replacing
 
-METADATA = ("config", "thing_classes", "stuff_classes")
+METADATA = ("config", "thing_classes", "stuff_classes", "images")
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
 _MAX_NAME = 1000  # characters in it
 
@@ -82,7 +82,9 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the metadata of a checkpoint: lists of class names, and "config", YAML text.
+    """Read the metadata of a checkpoint: lists of text, and "config", YAML text.
+
+    The lists are "thing_classes", "stuff_classes" and "images", a line per data set of the run.
 
     Args:
         path: a path or URI, as MODEL.WEIGHTS takes it.

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from d2ext.cli.parser import CommandParser, count, device_name
-from d2ext.files import replacing
+from d2ext.files import check_output_file, replacing
 
 EXAMPLES = """\
 examples:
@@ -23,9 +23,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print as the arguments say.
 
     Raises:
-        UserError: data, weights or a file are missing or wrong, or their classes differ.
+        UserError: data, weights or a file are missing or wrong, or their classes differ; or the
+            numbers cannot be written.
     """
     args = argument_parser().parse_args(argv)
+    if args.json:
+        check_output_file(Path(args.json), "--json")
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.inference.benchmark import as_table, benchmark
 

@@ -3,11 +3,13 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from d2ext.cli.parser import CommandParser
+from d2ext.errors import OutputError
+from d2ext.files import check_new_folder, check_output_file
 
 if TYPE_CHECKING:
     from d2ext.data.checks.input_size import InputSize
@@ -35,9 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
+    if args.report:
+        check_output_file(args.report, "--report")
+    if args.fix:
+        check_new_folder(args.fix, "--fix")
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.data.checks.check import check_splits
-    from d2ext.data.checks.fixed_copy import write_fixed_copy
+    from d2ext.data.checks.fixed_copy import check_place, write_fixed_copy
     from d2ext.data.containment import refuse_outside
     from d2ext.data.dataset_paths import load_named_splits, parse_dataset_flag
 
@@ -46,14 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.fix and not args.allow_outside:
         flags = [parse_dataset_flag(text) for text in (args.path, *args.val)]
         refuse_outside(sources.values(), [place for flag in flags for place in flag])
+    if args.fix:
+        check_place(sources, args.fix)
+    if args.report:
+        _refuse_data(args.report, sources.values())
     report = check_splits(sources, model=model, progress=sys.stderr.isatty() or args.progress)
     print(report.text(args.show))
-    if args.report:
-        report.write(args.report)
-        print(f"written: {args.report}")
     if args.fix:
         for line in write_fixed_copy(sources, report, args.fix):
             print(line)
+    if args.report:  # after the copy, in whose folder it may be
+        report.write(args.report)
+        print(f"written: {args.report}")
     return 0 if report.clean else 1
 
 
@@ -85,6 +95,14 @@ def argument_parser() -> CommandParser:
     )
     parser.add_opts()
     return parser
+
+
+def _refuse_data(report: Path, sources: "Iterable[DatasetSplit]") -> None:
+    """Refuse to replace a file of the data by the report."""
+    for source in sources:
+        files = {str(source.path), *(image["annotated_in"] for image in source.images)}
+        if os.path.realpath(report) in map(os.path.realpath, filter(None, files)):
+            raise OutputError(f"{report}: a file of the data; --report names another.")
 
 
 def _model(args: argparse.Namespace, source: "DatasetSplit") -> "InputSize":

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2ext.cli.parser import CommandParser
+from d2ext.files import check_new_folder
 
 FORMATS = ("coco", "voc", "yolo")  # the keys of `WRITERS`
 
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: the source cannot be read or does not suit the format, or OUT is not empty.
     """
     args = argument_parser().parse_args(argv)
+    check_new_folder(Path(args.out), "OUT")
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.data.containment import refuse_outside
     from d2ext.data.conversion.convert import WRITERS, read_plans, write_folder

@@ -1,12 +1,14 @@
 """The conversion command: convert a published checkpoint to d2ext's parameter names."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from d2ext.cli.parser import CommandParser
-from d2ext.errors import WeightsError
+from d2ext.errors import OutputError, WeightsError
+from d2ext.files import check_output_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.opts and not args.config_file:
         parser.error("KEY VALUE pairs need --config-file")
+    _check_output(args.source, args.to)
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.checkpoint.file_io import read_checkpoint, write_checkpoint
     from d2ext.checkpoint.state_dict import extract_state_dict
@@ -82,6 +85,12 @@ def _pth(text: str) -> Path:
     if path.suffix not in (".pth", ".pt"):
         raise argparse.ArgumentTypeError(f"{text}: the file to write ends in .pth")
     return path
+
+
+def _check_output(source: str, output: Path) -> None:
+    check_output_file(output, "--to")
+    if os.path.realpath(source) == os.path.realpath(output):
+        raise OutputError(f"{output}: the source itself; --to names another file.")
 
 
 def _model_weights(config_file: str, options: Sequence[str]) -> "dict[str, Tensor]":

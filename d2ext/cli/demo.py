@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from d2ext.cli.parser import CommandParser, count, device_name
 from d2ext.errors import ConfigError
+from d2ext.files import check_output_folder
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     if not 0 <= args.confidence <= 1:
         raise ConfigError(f"--confidence is a score from 0 to 1, got {args.confidence}.")
+    check_output_folder(Path(args.output), "--output")
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.engine.config_choice import load_trained_config
     from d2ext.inference.demos import DemoRequest, find_demo

@@ -1,16 +1,12 @@
 """Entry points of the commands that `pip install` provides, such as `d2ext-train`."""
 
-import os
 import warnings
 from typing import NoReturn
 
+from d2ext.cli.thread_waiting import set_thread_waiting
 from d2ext.errors import exit_on_user_error
 
-# OpenMP's threads wait for each other by spinning. Where other programs need the cores as well, a
-# thread that spins keeps the one that it waits for from running: an iteration takes ten times as
-# long. It is read when PyTorch is imported.
-if "GOMP_SPINCOUNT" not in os.environ:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+set_thread_waiting()  # before PyTorch is imported
 
 # fvcore scripts a function at import, which PyTorch deprecates; users cannot change that.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)

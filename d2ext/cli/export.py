@@ -109,7 +109,7 @@ def _add_graph_flags(parser: CommandParser) -> None:
         type=int,
         metavar=("HEIGHT", "WIDTH"),
         help="fix the size of images, in pixels (default: any, or INPUT.SIZE where images are "
-        "resized to that)",
+        "stretched to that)",
     )
 
 

@@ -24,8 +24,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = argument_parser().parse_args(argv)
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.data.dataset_paths import load_named_splits
+    from d2ext.files import check_output_file
     from d2ext.pages.data_page import NAME, write_data_page
 
+    check_output_file(args.out / NAME, "--out")
     sources = load_named_splits(args.path, [])
     for source in sources.values():
         print(source.describe())

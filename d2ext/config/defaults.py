@@ -179,7 +179,8 @@ def add_test_config(cfg: CfgNode) -> None:
     cfg.TEST.SLICE_OVERLAP = 0.2  # minimum overlap of neighbouring tiles, as a share of their side
     cfg.TEST.AUG.VERTICAL_FLIP = False  # FLIP mirrors vertically, too; semantic masks only
     cfg.TEST.AUG.NMS_THRESH = 0.5  # IoU threshold of the NMS that merges augmented views
-    cfg.TEST.BOUNDARY_IOU = False  # also measure masks by boundary IoU, as boundary/AP
+    # Also measure masks by boundary IoU, as boundary/AP and boundary_panoptic_seg/PQ.
+    cfg.TEST.BOUNDARY_IOU = False
     cfg.TEST.PICTURES = 16  # maximum of validation images in predictions_<name>.jpg; 0: no picture
 
 

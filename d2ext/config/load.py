@@ -60,6 +60,15 @@ def load_dumped_config(text: str, overrides: Sequence[str], source: str) -> CfgN
     return _build(_as_tree(parse_yaml(text, source), source), overrides, source, [])
 
 
+def load_saved_config(path: Path) -> CfgNode:
+    """Load the config.yaml in the folder of a run, which may be a stranger's.
+
+    Raises:
+        ConfigError: as `load_config`; or it names a plugin in a folder that no config has used.
+    """
+    return _build(_read_file(path), [], str(path), [])
+
+
 def _build(
     tree: dict[str, Any], overrides: Sequence[str], source: str, folders: Sequence[Path]
 ) -> CfgNode:
@@ -69,8 +78,10 @@ def _build(
     cfg = get_cfg()
     cfg.PLUGINS = _names(given.get("PLUGINS", []), f"{source}: PLUGINS")
     saved = _names(given.pop("PLUGIN_FOLDERS", []), f"{source}: PLUGIN_FOLDERS")
+    places = [*folders, *map(Path, saved)]
+    named = bool(folders) or "PLUGIN_FOLDERS" in typed  # by the user, not by weights or a run
     for plugin in cfg.PLUGINS:
-        add_plugin(cfg, plugin, [*folders, *map(Path, saved)])
+        add_plugin(cfg, plugin, places if named else [], [] if named else places)
     defaults = dict(leaves(cfg))  # once: there are hundreds of keys, and as many are given
     for key, value in given.items():
         _set(cfg, defaults, key, value, "command line" if key in typed else source)

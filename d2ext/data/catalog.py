@@ -4,6 +4,7 @@ The path of all of them: detect the format, read a split, clean it, hand out Det
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -20,6 +21,7 @@ from d2ext.data.formats.coco_document import collection_paused
 from d2ext.data.formats.common_task import with_task
 from d2ext.data.formats.dataset_split import image_root, with_classes
 from d2ext.data.formats.holdout import Holdout
+from d2ext.data.formats.semantic_pixels import with_mask_classes
 from d2ext.data.image_info_cache import infos_kept
 from d2ext.data.issues import Issue
 from d2ext.data.parallel import worker_pool
@@ -176,7 +178,10 @@ def read_dataset(spec: DatasetSpec) -> DatasetSplit:
     dataset = with_task(dataset, spec.task)
     if spec.holdout is not None:
         dataset = spec.holdout.of(dataset)
-    return with_classes(dataset, spec.classes) if spec.classes else dataset
+    if not spec.classes:
+        return dataset
+    choose = with_mask_classes if dataset.task == "semantic" else with_classes
+    return choose(dataset, spec.classes)
 
 
 @contextmanager
@@ -233,6 +238,18 @@ def describe_datasets(names: Sequence[str]) -> list[str]:
             dataset = _load(_specs[name]).cleaned
             lines += [dataset.describe(), *(f"{dataset.path}: {note}" for note in dataset.notes)]
     return lines
+
+
+def image_list(name: str) -> str:
+    """Return the number of images of a registered data set and a hash of their names.
+
+    Names count from the innermost folder of all: data may be moved.
+    """
+    images = _load(_specs[name]).raw.images
+    root = image_root(images) if images else ""
+    names = sorted(os.path.relpath(image["file_name"], root) for image in images)
+    digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass"))
+    return f"{len(names)} images, {digest.hexdigest()[:16]}"
 
 
 def set_metadata(name: str, **values: Any) -> None:

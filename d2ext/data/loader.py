@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from d2ext.data.augmentation.slices import slice_dataset, slice_options
 from d2ext.data.dataset_paths import register_specs
 from d2ext.data.formats.dataset_split import Item
+from d2ext.data.image_sizes import fill_in_sizes
 from d2ext.data.learnable import check_learnable
 from d2ext.data.mappers import build_mapper
 from d2ext.data.mappers.registry import Mapper
@@ -144,14 +145,16 @@ def _train_dicts(cfg: CfgNode) -> list[Item]:
     check_learnable(cfg)  # and that classes of the data sets agree
     keypoints = cfg.MODEL.KEYPOINT_ON
     proposals = cfg.MODEL.LOAD_PROPOSALS
+    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     dicts = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        filter_empty=filter_empty,
         min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if keypoints else 0,
         proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if proposals else None,
     )
+    fill_in_sizes(dicts)
     size, overlap = slice_options(cfg.INPUT, "INPUT")
-    return slice_dataset(dicts, size, overlap) if size else dicts
+    return slice_dataset(dicts, size, overlap, filter_empty) if size else dicts
 
 
 def _warn_of_missing_masks(cfg: CfgNode, dicts: list[Item]) -> None:

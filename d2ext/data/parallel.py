@@ -4,12 +4,14 @@ import gc
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
 import cv2
 from tqdm import tqdm
 
+from d2ext.errors import DataError
 from d2ext.processes import end_with_parent
 
 File = TypeVar("File", bound=Hashable)
@@ -64,6 +66,8 @@ def worker_pool(needed: bool = True) -> Iterator[None]:
 
     Args:
         needed: false makes this do nothing, as do a single core and a context around this one.
+    Raises:
+        DataError: a worker was killed.
     """
     global _pool
     cores = _available_cores()
@@ -76,6 +80,11 @@ def worker_pool(needed: bool = True) -> Iterator[None]:
         _pool = ProcessPoolExecutor(cores, initializer=_set_up_worker)
         _pool.submit(os.getpid)  # forks all workers now instead of at the first call
         yield
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a process that reads images was killed, as the system does when memory runs out. "
+            "Close other programs, or split the data set."
+        ) from error
     finally:
         if _pool is not None:
             _pool.shutdown(cancel_futures=True)

@@ -110,7 +110,7 @@ def segment_annotations(positions: Ids, segments: Sequence[Item]) -> list[Item]:
                 "bbox_mode": BoxMode.XYXY_ABS,
                 "category_id": segment["category_id"],
                 "iscrowd": segment.get("iscrowd", 0),
-                "isthing": segment["isthing"],
+                "isthing": segment.get("isthing", True),  # Detectron2's Cityscapes does not say
                 "segmentation": mask,
             }
         )

@@ -34,6 +34,29 @@ def separates_things(cfg: CfgNode) -> bool:
     return together and is_panoptic_fpn(cfg)
 
 
+def numbers_apart(dataset_name: str) -> bool:
+    """Return True for a "separated" data set of Detectron2: its things and stuff share numbers."""
+    things, stuff = _numbers(dataset_name)
+    return bool(things & stuff)
+
+
+def thing_flags(dataset_name: str) -> list[bool]:
+    """Return for each of the panoptic data's `stuff_classes` whether it is a thing."""
+    metadata = MetadataCatalog.get(dataset_name)
+    if flags := metadata.get("isthing", ()):
+        return list(flags)
+    things, _ = _numbers(dataset_name)  # one of Detectron2's own data sets
+    return [number in things for number in range(len(metadata.stuff_classes))]
+
+
+def _numbers(dataset_name: str) -> tuple[set[int], set[int]]:
+    """Return the class numbers of things and of stuff of one of Detectron2's data sets."""
+    metadata = MetadataCatalog.get(dataset_name)
+    kinds = ("thing_dataset_id_to_contiguous_id", "stuff_dataset_id_to_contiguous_id")
+    things, stuff = (set(metadata.get(kind, {}).values()) for kind in kinds)
+    return things, stuff
+
+
 def semantic_numbers(isthing: Sequence[bool]) -> list[int]:
     """Return the semantic class of each category: 0 for things, stuff from 1."""
     stuff = [category for category, thing in enumerate(isthing) if not thing]

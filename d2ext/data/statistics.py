@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from d2ext.data.image_sizes import fill_in_sizes
 from d2ext.data.segment_maps import thing_numbers
 from d2ext.errors import DataError
 from d2ext.text import join_sorted
@@ -108,7 +109,7 @@ def _stats_of(name: str) -> DatasetStats:
         )
     loader = DatasetCatalog[name]
     if name not in _known or _known[name][0] is not loader:
-        _known[name] = (loader, _sum_up(name, DatasetCatalog.get(name)))
+        _known[name] = (loader, _sum_up(name, fill_in_sizes(DatasetCatalog.get(name))))
     return _known[name][1]
 
 
@@ -150,7 +151,8 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
             f'MetadataCatalog.get("{name}").set(thing_classes=[...]).'
         )
     numbers = thing_numbers(MetadataCatalog.get(name).get("isthing", ()))
-    groups = [_objects(item, numbers) for item in dicts]
+    things = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id", {}).values()
+    groups = [_objects(item, numbers, frozenset(things)) for item in dicts]
     flat = [item for group in groups for item in group]
     owners = np.repeat(np.arange(len(dicts)), [len(group) for group in groups])
     boxed = [number for number, item in enumerate(flat) if "bbox" in item]
@@ -175,14 +177,21 @@ def _sum_up(name: str, dicts: list[dict[str, Any]]) -> DatasetStats:
         num_difficult=sum(bool(o.get("difficult")) for o in flat) if "difficult" in keys else 0,
         rotated=BoxMode.XYWHA_ABS in {flat[number]["bbox_mode"] for number in boxed},
         annotated=_annotated(dicts, flat, keys),
-        thing_ids=tuple(numbers) or _thing_ids(dicts),
+        thing_ids=tuple(numbers) or _thing_ids(dicts, frozenset(things)),
     )
 
 
-def _thing_ids(dicts: Sequence[dict[str, Any]]) -> tuple[int, ...]:
-    """Return the categories of things that occur in panoptic data of other packages."""
-    segments = (s for item in dicts for s in item.get("segments_info", ()))
-    return tuple(sorted({s["category_id"] for s in segments if s["isthing"]}))
+def _thing_ids(dicts: Sequence[dict[str, Any]], things: Collection[int]) -> tuple[int, ...]:
+    """Return the things of panoptic data of other packages: all known ones, or those that occur."""
+    segments = [s for item in dicts for s in item.get("segments_info", ())]
+    if segments and things:
+        return tuple(sorted(things))
+    return tuple(sorted({s["category_id"] for s in segments if _is_thing(s, things)}))
+
+
+def _is_thing(segment: dict[str, Any], things: Collection[int]) -> bool:
+    # Detectron2's Cityscapes has no "isthing".
+    return segment.get("isthing", segment["category_id"] in things)
 
 
 def _annotated(
@@ -207,7 +216,9 @@ def _holds(value: Any) -> bool:
 
 
 def _objects(
-    item: dict[str, Any], thing_numbers: Mapping[int, int] = MappingProxyType({})
+    item: dict[str, Any],
+    thing_numbers: Mapping[int, int] = MappingProxyType({}),
+    things: Collection[int] = (),
 ) -> list[dict[str, Any]]:
     """Return the objects of an image; of panoptic data its things, counted as `class_names` are."""
     if "annotations" in item or "segments_info" not in item:
@@ -219,7 +230,7 @@ def _objects(
             "category_id": thing_numbers.get(category, category),
         }
         for segment in item["segments_info"]
-        if segment["isthing"] and not segment.get("iscrowd", 0)
+        if _is_thing(segment, things) and not segment.get("iscrowd", 0)
         for category in [segment["category_id"]]
     ]
 

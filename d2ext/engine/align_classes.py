@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from d2ext.checkpoint import check_classes
+from d2ext.data.formats.semantic_pixels import class_index
 from d2ext.data.statistics import DatasetStats, dataset_stats
 from d2ext.errors import DataError
 from d2ext.text import join_sorted
@@ -33,10 +34,11 @@ def align_classes(
         return cfg.DATASETS.CLASSES, []
     stats = {name: dataset_stats([name]) for name in names}
     classes = tuple(given) if given is not None else _common(train, stats)
+    _check_panoptic(names, stats)
     others = [name for name in names if stats[name].class_names != classes]
     ours = {entry["name"] for entry in cfg.DATASETS.REGISTER}
     for name in others:
-        extra = _with_objects(stats[name]) - set(classes)
+        extra = _with_objects(stats[name], classes) - set(classes)
         if extra or name not in ours:
             check_classes(given, stats[name].class_names)
             raise DataError(_difference(name, stats[name].class_names, classes))
@@ -45,16 +47,34 @@ def align_classes(
     return list(classes), [f"{', '.join(others)}: classes matched by name to {', '.join(classes)}"]
 
 
+def _check_panoptic(names: Sequence[str], stats: dict[str, DatasetStats]) -> None:
+    """Check that panoptic data sets have one list of classes: their segments are not renumbered.
+
+    Raises:
+        DataError: a list has other names or another order.
+    """
+    panoptic = [name for name in names if "panoptic masks" in stats[name].annotated]
+    for name in panoptic[1:]:
+        if stats[name].stuff_names != stats[panoptic[0]].stuff_names:
+            raise DataError(
+                _difference(name, stats[name].stuff_names, stats[panoptic[0]].stuff_names)
+            )
+
+
 def _common(train: Sequence[str], stats: dict[str, DatasetStats]) -> tuple[str, ...]:
     """Return the longest class list of the training data, or of all data without a training."""
     lists = [stats[name].class_names for name in train] or [f.class_names for f in stats.values()]
     return max(lists, key=len)
 
 
-def _with_objects(stats: DatasetStats) -> set[str]:
-    """Return the classes with an object; all of semantic masks, whose pixels are not counted."""
+def _with_objects(stats: DatasetStats, classes: Sequence[str]) -> set[str]:
+    """Return the classes with an object; of semantic masks, whose pixels are not counted, all.
+
+    Names of background and foreground that stand for others among `classes` are left out.
+    """
     if not stats.num_objects:
-        return set(stats.class_names)
+        known = {name for name in stats.class_names if class_index(name, classes) is not None}
+        return set(stats.class_names) - known
     return {
         name for name, n in zip(stats.class_names, stats.class_counts.tolist(), strict=True) if n
     }

@@ -25,6 +25,11 @@ CPU_IMAGES = 2400  # shown by a training on a CPU
 CPU_IMAGES_PRETRAINED = 1400  # what one core trains on within five minutes
 CPU_IMAGES_MASKS = 1000  # the same with masks of instances
 CPU_IMAGES_SEMANTIC = 600  # with semantic masks; more fit few scenes too closely
+TILE = 384  # side in pixels that a CPU enlarges tiles to, to learn small objects from
+TILE_OBJECT = 20  # pixels that three quarters of the objects then exceed
+LARGEST_ENLARGED = 1024  # short side in pixels of a whole image that is enlarged as much
+STUFF_AREA = 4096  # least area of stuff in pixels, as published for COCO
+STUFF_SHARE = 1 / 75  # what that is of 640x480, COCO's usual size
 
 logger = logging.getLogger(__name__)
 
@@ -199,14 +204,39 @@ def _param_groups(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[d
     return pretrained.param_groups(cfg)
 
 
+def _slice_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int | Reasoned:
+    """Derive the side of the tiles, in pixels of the image, from which a CPU learns small objects.
+
+    A tile of `TILE` pixels costs a fraction of an enlarged image, and most of an image of small
+    objects shows none. 0 means whole images: on a GPU, where objects are large, and where enlarged
+    images would be too large to predict on.
+    """
+    if machine.device != "cpu" or not len(stats.object_sizes):
+        return 0
+    small = float(np.percentile(np.sqrt(stats.object_sizes.prod(axis=1)), 25))
+    side = max(32, 32 * round(TILE * small / TILE_OBJECT / 32))
+    native = float(np.median(stats.image_sizes.min(axis=1)))
+    if side >= TILE or native < 1.5 * side or native * TILE / side > LARGEST_ENLARGED:
+        return 0
+    return Reasoned(side, f"a quarter of the objects are below {small:.0f} pixels")
+
+
+def _tile_scale(cfg: CfgNode) -> float:
+    """Return how much tiles are enlarged; 0 for whole images, or tiles of a given size."""
+    size = cfg.INPUT.SLICE_SIZE
+    return TILE / size if size and "INPUT.SLICE_SIZE" in cfg.AUTO else 0.0
+
+
 def _short_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     """Derive the test size, a multiple of 32, from the median short side of the images.
 
     A GPU gets 1.5 times the native size, at most 800. A CPU gets 0.8 times of it, at most 256,
     unless more than a quarter of the objects would then be smaller than 16 pixels. Images below 384
-    pixels are enlarged to it for their sake.
+    pixels are enlarged to it for their sake. Where tiles are enlarged, images are as much.
     """
     native = float(np.median(stats.image_sizes.min(axis=1)))
+    if scale := _tile_scale(cfg):
+        return 32 * round(scale * native / 32)
     if machine.device == "cuda":
         return max(64, 32 * round(min(800.0, 1.5 * native) / 32))
     sides = np.sqrt(stats.object_sizes.prod(axis=1))
@@ -217,6 +247,8 @@ def _short_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
 
 def _min_size_train(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int, ...]:
     """Derive the training sizes: on a GPU every multiple of 32 from 60 % of the test size on."""
+    if _tile_scale(cfg):
+        return (TILE,)
     side = _short_side(cfg, stats, machine)
     if machine.device == "cpu":
         return (side,)
@@ -307,8 +339,15 @@ def _learning_rate(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> float
     return float(f"{rate * (math.sqrt(ratio) if adaptive else ratio):.3g}")
 
 
+def _samples(cfg: CfgNode, stats: DatasetStats) -> int:
+    """Count the images per epoch, or the tiles that cover them."""
+    if not _tile_scale(cfg):
+        return len(stats.image_sizes)
+    return int(np.ceil(stats.image_sizes / cfg.INPUT.SLICE_SIZE).prod(axis=1).sum())
+
+
 def _iterations(cfg: CfgNode, stats: DatasetStats) -> int:
-    per_epoch = math.ceil(len(stats.image_sizes) / cfg.SOLVER.IMS_PER_BATCH)
+    per_epoch = math.ceil(_samples(cfg, stats) / cfg.SOLVER.IMS_PER_BATCH)
     return cfg.SOLVER.MAX_EPOCHS * per_epoch if cfg.SOLVER.MAX_EPOCHS else cfg.SOLVER.MAX_ITER
 
 
@@ -323,11 +362,12 @@ def _period(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     It is never shorter than an epoch. A training of minutes, from pretrained weights on a CPU, is
     evaluated at its end alone.
     """
-    per_epoch = math.ceil(len(stats.image_sizes) / cfg.SOLVER.IMS_PER_BATCH)
+    per_epoch = math.ceil(_samples(cfg, stats) / cfg.SOLVER.IMS_PER_BATCH)
     iterations = _iterations(cfg, stats)
     times = 10 if machine.device == "cuda" else 4
     if _is_short(cfg, machine):
-        times = min(times, iterations * cfg.SOLVER.IMS_PER_BATCH // _cpu_budget(cfg))
+        shown = iterations / per_epoch * len(stats.image_sizes)
+        times = min(times, int(shown) // _cpu_budget(cfg))
     return max(per_epoch, math.ceil(iterations / max(1, times)))
 
 
@@ -346,6 +386,15 @@ def _pixel_classes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     if separates_things(cfg):
         return 1 + len(stats.stuff_names) - len(stats.thing_ids)
     return len(stats.stuff_names)
+
+
+def _stuff_area(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
+    """Derive the least area of stuff: as large a share of the median image as published for COCO.
+
+    The published 4096 pixels would leave out all stuff of images below 64x64.
+    """
+    median = float(np.median(stats.image_sizes.prod(axis=1)))
+    return min(STUFF_AREA, round(STUFF_SHARE * median))
 
 
 def _num_keypoints(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
@@ -368,6 +417,7 @@ register_auto("MODEL.BACKBONE.FREEZE_AT", _freeze_at)
 register_auto("MODEL.TIMM.FREEZE_NORM", _freeze_backbone_parts)
 register_auto("MODEL.TIMM.FREEZE_DEPTHWISE", _freeze_backbone_parts)
 register_auto("SOLVER.PARAM_GROUPS", _param_groups)
+register_auto("INPUT.SLICE_SIZE", _slice_size)
 register_auto("INPUT.MIN_SIZE_TRAIN", _min_size_train)
 register_auto("INPUT.MAX_SIZE_TRAIN", _max_size)
 register_auto("INPUT.MIN_SIZE_TEST", _short_side)
@@ -375,6 +425,7 @@ register_auto("INPUT.MAX_SIZE_TEST", _max_size)
 register_auto("TEST.AUG.MIN_SIZES", _tta_sides)
 register_auto("INPUT.MASK_FORMAT", _mask_format)
 register_auto("MODEL.SEM_SEG_HEAD.NUM_CLASSES", _pixel_classes)
+register_auto("MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT", _stuff_area)
 register_auto("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", _num_keypoints)
 register_auto("TEST.KEYPOINT_OKS_SIGMAS", _keypoint_sigmas)
 register_auto("MODEL.ANCHOR_GENERATOR.SIZES", _anchor_sizes)

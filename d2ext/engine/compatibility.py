@@ -16,17 +16,23 @@ from detectron2.modeling import META_ARCH_REGISTRY
 _MEASURED = {"segm": "masks", "keypoints": "keypoints"}  # kinds of annotation by metric
 
 
-def check_compatibility(cfg: CfgNode, stats: DatasetStats) -> None:
+def check_compatibility(cfg: CfgNode, stats: DatasetStats, eval_only: bool = False) -> None:
     """Check a config that may still have `auto` values against the statistics of its data.
 
+    Args:
+        eval_only: the data may have boxes alone, of models of masks or keypoints: box AP is
+            measured then, and the evaluator says what is not.
     Raises:
         ConfigError: the data lack a kind of annotation that the model learns from, or a number of
             classes or keypoints is another one than in the data.
     """
-    check_annotations(cfg, stats.annotated)
+    boxes_alone = eval_only and {"boxes"} == stats.annotated & {*required_annotations(cfg)}
+    if not boxes_alone:
+        check_annotations(cfg, stats.annotated)
     _check_separate_things(cfg, stats)
     _check_class_counts(cfg, stats)
-    _check_keypoints(cfg, stats)
+    if stats.num_keypoints or not eval_only:
+        _check_keypoints(cfg, stats)
 
 
 def check_annotations(cfg: CfgNode, annotated: Collection[str]) -> None:

@@ -11,6 +11,7 @@ from d2ext.config import load_config
 from d2ext.config.load import load_dumped_config
 from d2ext.config.plain_yaml import parse_yaml
 from d2ext.engine.devices import check_available
+from d2ext.engine.resumed_values import check_resumed_values
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.text import first_few
 from detectron2.config import CfgNode
@@ -89,12 +90,33 @@ def load_run_config(
     dumped = saved.get("config")
     if dumped and (args.resume or not args.config_file):
         cfg = load_dumped_config(dumped, args.opts, f"the config in {source}")
-        return cfg, _ignored(args, cfg) if args.config_file else []
+        notes = []
+        if args.resume and not args.eval_only:
+            own = load_dumped_config(dumped, [], f"the config in {source}")
+            notes = check_resumed_values(cfg, own, args.opts)
+        return cfg, [*notes, *(_ignored(args, cfg) if args.config_file else [])]
     if args.config_file:
-        return load_config(args.config_file, args.opts), []
+        cfg = load_config(args.config_file, args.opts)
+        cfg.SOLVER.REFERENCE_BATCH_SIZE = _reference_batch(cfg, args)
+        return cfg, []
     cfg = load_config(DEFAULT, args.opts)
     # The recipe for the user's own data is chosen once these are known: see `recipe_choice`.
     return cfg, [] if args.train else [f"config: {DEFAULT}; --config-file names another"]
+
+
+def _reference_batch(cfg: CfgNode, args: argparse.Namespace) -> int:
+    """Return the batch size that BASE_LR is for: the file's, where the command gives another.
+
+    A learning rate that the command gives, too, is for its batch; `auto` follows the batch anyway.
+    """
+    given: int = cfg.SOLVER.REFERENCE_BATCH_SIZE
+    typed = set(args.opts[::2])
+    follows = "SOLVER.BASE_LR" not in typed.union(cfg.AUTO)
+    if given or not follows or not typed & {"SOLVER.IMS_PER_BATCH", "SOLVER.ACCUMULATE"}:
+        return given
+    file = load_config(args.config_file)
+    reference: int = file.SOLVER.IMS_PER_BATCH * file.SOLVER.ACCUMULATE
+    return 0 if "SOLVER.IMS_PER_BATCH" in file.AUTO else reference
 
 
 def _ignored(args: argparse.Namespace, cfg: CfgNode) -> list[str]:

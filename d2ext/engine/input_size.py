@@ -32,7 +32,8 @@ def input_size(cfg: CfgNode, dataset: DatasetSplit, machine: Machine) -> InputSi
     # Initialising weights draws random numbers, which must not change those of a training.
     with torch.random.fork_rng(devices=[]):
         model = build_model(cfg)
-    sides = sorted(cfg.INPUT.MIN_SIZE_TRAIN)
+    # Tiles are enlarged as much as whole images are for evaluation.
+    sides = [cfg.INPUT.MIN_SIZE_TEST] if cfg.INPUT.SLICE_SIZE else sorted(cfg.INPUT.MIN_SIZE_TRAIN)
     sizes, ratios = _anchors(model.modules())
     return InputSize(
         short_side=sides[len(sides) // 2],

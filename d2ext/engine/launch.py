@@ -164,11 +164,16 @@ def _spawn(
         with requests_forwarded(running.pids()) as request:
             while not running.join():
                 pass
-    except (mp.ProcessExitedException, mp.ProcessRaisedException):
+    except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
         if not error_queue.empty():
             name, message = error_queue.get()
             # The traceback of a child's UserError says nothing more to the user.
             raise getattr(errors, name, UserError)(message) from None
+        if isinstance(error, mp.ProcessExitedException) and error.signal_name:
+            raise UserError(
+                f"process {error.error_index} of the run was ended by {error.signal_name}, as the "
+                "system does where memory runs out. --resume goes on from the last checkpoint."
+            ) from None
         raise
     if not error_queue.empty():  # all processes stopped on request
         _, message = error_queue.get()

@@ -56,6 +56,7 @@ from d2ext.engine.launch import started_rank, world_size
 from d2ext.engine.param_groups import read_rules
 from d2ext.engine.recipe_choice import choose_recipe
 from d2ext.engine.run_folder import check_output, claim_folder, newest_run, release_folder
+from d2ext.engine.same_images import check_held_out_images, check_resumed_images, image_lists
 from d2ext.engine.schedule import resolve_schedule
 from d2ext.engine.value_checks import check_values
 from d2ext.errors import ConfigError, NoImagesError, WeightsError
@@ -74,12 +75,14 @@ class RunSpec:
         cfg: plain values only; `cfg.AUTO` is empty.
         notes: lines for the head of the log.
         decided: what was `auto`, by key.
+        images: of the data, for checkpoints; see `d2ext.engine.same_images`.
         programs: command lines of the tools that the log mentions, by tool.
     """
 
     cfg: CfgNode
     notes: list[str]
     decided: dict[str, Any]
+    images: list[str] = field(default_factory=list)
     programs: dict[str, str] = field(default_factory=dict)
 
 
@@ -148,9 +151,15 @@ def _prepared(
     if args.resume and not args.eval_only:
         check_resumed_classes(saved.get("thing_classes"), stats.class_names)
     check_classes(classes, stats.class_names)
+    if args.eval_only and "panoptic masks" in stats.annotated:
+        check_classes(saved.get("stuff_classes"), stats.stuff_names)
+    if args.resume and not args.eval_only:
+        check_resumed_images(saved.get("images", []), cfg)
+    elif args.eval_only and not (args.train or args.val or args.test):
+        check_held_out_images(saved.get("images", []), cfg)
     notes += data_notes(cfg)
     notes += check_before_training(cfg) if not (args.eval_only or args.resume) else []
-    check_compatibility(cfg, stats)
+    check_compatibility(cfg, stats, args.eval_only)
     if not args.eval_only:
         check_learnable(cfg)
 
@@ -161,9 +170,9 @@ def _prepared(
             notes += metric_note
         notes += [] if weights else pretrained.check_pixels(cfg)
         notes += check_training_data(cfg, stats)
-        notes += resolve_schedule(cfg)  # epochs and batch size are plain numbers by now
+        notes += resolve_schedule(cfg, args.opts[::2])  # `auto` values are plain numbers by now
     cfg.SEED = cfg.SEED if cfg.SEED >= 0 else int(torch.seed() % 2**31)
-    return RunSpec(cfg, notes, decided)
+    return RunSpec(cfg, notes, decided, [] if args.eval_only else image_lists(cfg))
 
 
 def read_saved(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

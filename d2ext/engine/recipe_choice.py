@@ -41,10 +41,13 @@ BOXES = TaskRecipes(
 )
 MASKS = _recipes("instance masks", "mask_rcnn", "configs/rcnn/mask_rcnn_r50_fpn_own_data.yaml")
 KEYPOINTS = _recipes("keypoints", "keypoint_rcnn")
-ROTATED = _recipes("rotated boxes", "rotated_faster_rcnn")
+ROTATED = _recipes("rotated boxes", "rotated_fcos")
 SEMANTIC = _recipes("semantic masks", "semantic_fpn")
-_PANOPTIC = "projects/maskformer/configs/mask2former_regnetx200m_panoptic.yaml"
-PANOPTIC = TaskRecipes("panoptic masks", _PANOPTIC, _PANOPTIC)
+PANOPTIC = TaskRecipes(
+    "panoptic masks",
+    "configs/panoptic_fpn_lite0.yaml",
+    "projects/maskformer/configs/mask2former_regnetx200m_panoptic.yaml",
+)
 
 
 def choose_recipe(stats: DatasetStats, device: str) -> tuple[str, str]:

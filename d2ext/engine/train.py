@@ -73,6 +73,7 @@ def train(cfg: CfgNode, args: argparse.Namespace, spec: RunSpec) -> None:
         trainer = Trainer(cfg)
     if spec.decided:
         logger.info(describe(spec.decided, cfg.DATASETS.TRAIN, trainer.sections))
+    trainer.checkpointer.metadata["images"] = spec.images
     trainer.resume_or_load(resume=args.resume)
     if args.overwrite and not args.resume and comm.is_main_process():
         remove_results(Path(cfg.OUTPUT_DIR))

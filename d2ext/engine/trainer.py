@@ -22,6 +22,7 @@ from d2ext.engine.ema import WeightAverage
 from d2ext.engine.finite import refuse_non_finite
 from d2ext.engine.hooks.score import BestScore
 from d2ext.engine.interruption import stop_requests
+from d2ext.engine.killed_worker import explain_killed_worker
 from d2ext.engine.loggers import build_loggers
 from d2ext.engine.metrics_file import MetricsFile
 from d2ext.engine.mixed_precision import autocast_dtype
@@ -184,7 +185,8 @@ class Trainer(DefaultTrainer):
                     self.iter += 1
             except (UserError, Interrupted):
                 raise
-            except Exception:
+            except Exception as error:
+                explain_killed_worker(error)
                 logger.exception("iteration %d failed", self.iter)
                 raise
             finally:

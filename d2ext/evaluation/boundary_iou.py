@@ -1,4 +1,4 @@
-"""Mask AP by boundary IoU, which large objects with coarse outlines do not satisfy.
+"""Boundary IoU, which large masks with coarse outlines do not satisfy, and mask AP by it.
 
 Source: Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", 2021,
 arXiv:2103.16562; a match needs the smaller of mask IoU and boundary IoU.
@@ -7,6 +7,7 @@ arXiv:2103.16562; a match needs the smaller of mask IoU and boundary IoU.
 import contextlib
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,25 @@ def mask_boundary(mask: NDArray[np.uint8], ratio: float = DILATION_RATIO) -> NDA
         mask: 0 or 1.
         ratio: width of the boundary as a share of the image's diagonal; at least one pixel.
     """
-    width = max(1, round(ratio * math.hypot(*mask.shape)))
+    width = boundary_width(mask.shape, ratio)
     padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1]
     return mask ^ np.asarray(inner, dtype=np.uint8)
+
+
+def boundary_width(size: Sequence[int], ratio: float = DILATION_RATIO) -> int:
+    """Return the width in pixels of boundaries in an image of `size`, its height and width."""
+    return max(1, round(ratio * math.hypot(*size)))
+
+
+def segment_boundaries(positions: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Find the pixels of segments that are near another segment or the border of the image.
+
+    Args:
+        positions: (H, W) number of the segment of each pixel.
+    """
+    window = np.ones(2 * [2 * boundary_width(positions.shape) + 1], np.uint8)
+    values = positions.astype(np.float32)  # exact below 2 ** 24
+    padded = cv2.copyMakeBorder(values, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=-1)
+    least, most = np.asarray(cv2.erode(padded, window)), np.asarray(cv2.dilate(padded, window))
+    return np.asarray((least != padded) | (most != padded))[1:-1, 1:-1]

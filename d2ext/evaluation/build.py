@@ -3,11 +3,12 @@
 import logging
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from d2ext.config import learns_rotated_boxes
 from d2ext.data.catalog import set_metadata
-from d2ext.data.separate_things import is_panoptic_fpn
+from d2ext.data.separate_things import is_panoptic_fpn, numbers_apart
 from d2ext.evaluation.boundary_iou import BoundaryIoUEvaluator
 from d2ext.evaluation.by_output import EvaluatorsByOutput
 from d2ext.evaluation.coco_ap import CocoAp, RotatedCocoAp
@@ -18,6 +19,7 @@ from d2ext.registry import ExtensionRegistry
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluator,
     SemSegEvaluator,
@@ -118,13 +120,55 @@ def _semantic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 def _panoptic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    return EvaluatorsByOutput(
-        {
-            "instances": lambda: _coco(cfg, name, folder),
+    def instances() -> DatasetEvaluator:
+        return _coco(cfg, name if numbers_apart(name) else _things_alone(name), folder)
+
+    return EvaluatorsByOutput({"instances": instances, **_segment_builders(cfg, name, folder)})
+
+
+def _things_alone(name: str) -> str:
+    """Return a name whose metadata are those of a panoptic data set without the stuff."""
+    metadata = MetadataCatalog.get(name)
+    numbers = metadata.thing_dataset_id_to_contiguous_id
+    order = {number: position for position, number in enumerate(sorted(numbers.values()))}
+    set_metadata(
+        f"{name}_things",
+        json_file=metadata.json_file,
+        thing_classes=[metadata.thing_classes[number] for number in order],
+        thing_dataset_id_to_contiguous_id={own: order[n] for own, n in numbers.items()},
+    )
+    return f"{name}_things"
+
+
+def _cityscapes_panoptic(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    # The scripts for AP want the categories of the instance data set, which counts things alone.
+    return EvaluatorsByOutput(_segment_builders(cfg, name, folder))
+
+
+def _segment_builders(
+    cfg: CfgNode, name: str, folder: str
+) -> dict[str, Callable[[], DatasetEvaluator]]:
+    """Return builders by output for one of Detectron2's own panoptic data sets."""
+    if numbers_apart(name):
+        return {
             "sem_seg": lambda: _semantic(cfg, name, folder),
             "panoptic_seg": lambda: COCOPanopticEvaluator(name, output_dir=folder),
         }
+    return {
+        "sem_seg": lambda: SegmentLabelEvaluator(name),
+        "panoptic_seg": lambda: PanopticEvaluator(name, folder, boundary=cfg.TEST.BOUNDARY_IOU),
+    }
+
+
+def _cityscapes_instances(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    """Evaluate by Cityscapes' scripts where they are installed, otherwise as COCO."""
+    if find_spec("cityscapesscripts"):
+        return CityscapesInstanceEvaluator(name)
+    _logger.warning(
+        "%s: AP is COCO's, which is not Cityscapes' own: for that, pip install cityscapesscripts.",
+        name,
     )
+    return _coco(cfg, name, folder)
 
 
 def _segments(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
@@ -136,10 +180,10 @@ def _segments(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
         set_metadata(name, json_file=str(path), thing_dataset_id_to_contiguous_id=ids)
         return _coco(cfg, name, str(path.parent))
 
-    separate = is_panoptic_fpn(cfg)
+    separate, boundary = is_panoptic_fpn(cfg), cfg.TEST.BOUNDARY_IOU
     return EvaluatorsByOutput(
         {
-            "panoptic_seg": lambda: PanopticEvaluator(name, folder, separate),
+            "panoptic_seg": lambda: PanopticEvaluator(name, folder, separate, boundary),
             "sem_seg": lambda: SegmentLabelEvaluator(name, separate),
             "instances": things,
         }
@@ -150,4 +194,7 @@ register_evaluator("coco", _coco)
 register_evaluator("coco_rotated", _rotated)
 register_evaluator("sem_seg", _semantic)
 register_evaluator("coco_panoptic_seg", _panoptic)
+register_evaluator("cityscapes_instance", _cityscapes_instances)
+register_evaluator("cityscapes_sem_seg", _semantic)
+register_evaluator("cityscapes_panoptic_seg", _cityscapes_panoptic)
 register_evaluator("panoptic", _segments)

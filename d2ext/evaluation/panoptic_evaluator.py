@@ -4,6 +4,7 @@ import heapq
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 from d2ext.data.segment_maps import Ids, encode_segment_ids, read_segment_ids
-from d2ext.data.separate_things import with_categories
+from d2ext.data.separate_things import thing_flags, with_categories
 from d2ext.evaluation.panoptic_quality import PanopticCounts, match_segments
 from d2ext.files import replacing
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -19,6 +20,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 RESULTS = "panoptic_quality.json"
+TASK, BOUNDARY_TASK = "panoptic_seg", "boundary_panoptic_seg"
 _WORST = 12  # images whose prediction is kept for pictures
 
 
@@ -46,17 +48,21 @@ class PanopticEvaluator(DatasetEvaluator):
         dataset_name: a registered data set whose dicts have "pan_seg_file_name".
         folder: where the results are written.
         separate: predicted things and stuff are numbered apart, see `separate_things`.
+        boundary: also return "boundary_panoptic_seg", the same metrics by boundary IoU.
     """
 
-    def __init__(self, dataset_name: str, folder: str, separate: bool = False) -> None:
+    def __init__(
+        self, dataset_name: str, folder: str, separate: bool = False, boundary: bool = False
+    ) -> None:
         self.records = {record["file_name"]: record for record in DatasetCatalog.get(dataset_name)}
         metadata = MetadataCatalog.get(dataset_name)
-        self.names, self.isthing = list(metadata.stuff_classes), list(metadata.isthing)
+        self.names, self.isthing = list(metadata.stuff_classes), thing_flags(dataset_name)
         self.folder, self.separate = Path(folder), separate
+        self.tasks = [TASK, BOUNDARY_TASK] if boundary else [TASK]
         self.reset()
 
     def reset(self) -> None:
-        self.counts = PanopticCounts.zeros(len(self.names))
+        self.counts = {task: PanopticCounts.zeros(len(self.names)) for task in self.tasks}
         self.worst: list[_Prediction] = []
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
@@ -66,15 +72,16 @@ class PanopticEvaluator(DatasetEvaluator):
                 segments = with_categories(segments, self.isthing)
             record = self.records[item["file_name"]]
             predicted = ids.cpu().numpy().astype(np.int32, copy=False)
-            counts = match_segments(
-                read_segment_ids(record["pan_seg_file_name"]),
-                record["segments_info"],
-                predicted,
-                segments,
-                len(self.names),
-            )
-            self.counts += counts
-            self._keep(item["file_name"], 1 - _image_quality(counts), predicted, segments)
+            truth = read_segment_ids(record["pan_seg_file_name"]), record["segments_info"]
+            own = {
+                task: match_segments(
+                    *truth, predicted, segments, len(self.names), task == BOUNDARY_TASK
+                )
+                for task in self.tasks
+            }
+            for task, counts in own.items():
+                self.counts[task] += counts
+            self._keep(item["file_name"], 1 - _image_quality(own[TASK]), predicted, segments)
 
     def _keep(self, file_name: str, badness: float, ids: Ids, segments: Sequence[dict]) -> None:
         """Keep the prediction if it is among the worst so far."""
@@ -92,11 +99,15 @@ class PanopticEvaluator(DatasetEvaluator):
         gathered = comm.gather((self.counts, self.worst))
         if not comm.is_main_process():
             return None
-        counts = PanopticCounts.zeros(len(self.names))
-        for each, _ in gathered:
-            counts += each
+        counts = {task: PanopticCounts.zeros(len(self.names)) for task in self.tasks}
+        for task, (each, _) in product(self.tasks, gathered):
+            counts[task] += each[task]
         worst = heapq.nlargest(_WORST, [prediction for _, kept in gathered for prediction in kept])
-        self._write(counts, worst)
+        self._write(counts[TASK], worst)
+        return {task: self._metrics(each) for task, each in counts.items()}
+
+    def _metrics(self, counts: PanopticCounts) -> dict[str, float]:
+        """Return the metrics in percent by name: over all classes, things and stuff."""
         groups = {
             "": range(len(self.names)),
             "_th": [number for number, thing in enumerate(self.isthing) if thing],
@@ -106,7 +117,7 @@ class PanopticEvaluator(DatasetEvaluator):
         for suffix, classes in groups.items():
             names = (f"PQ{suffix}", f"SQ{suffix}", f"RQ{suffix}")
             results |= zip(names, (100 * counts.means(classes)).tolist(), strict=True)
-        return {"panoptic_seg": results}
+        return results
 
     def _write(self, counts: PanopticCounts, worst: Sequence[_Prediction]) -> None:
         folder = self.folder / "worst"

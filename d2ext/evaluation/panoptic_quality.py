@@ -1,7 +1,8 @@
 """Panoptic quality: matching of predicted and annotated segments, and the sums per class.
 
-Source: Kirillov et al., "Panoptic Segmentation", 2019, arXiv:1801.00868, section 4. Void pixels and
-crowd segments count as COCO's evaluation counts them.
+Source: Kirillov et al., "Panoptic Segmentation", 2019, arXiv:1801.00868, section 4; Cheng et al.,
+"Boundary IoU", 2021, arXiv:2103.16562, for the boundary PQ. Void pixels and crowd segments count as
+COCO's evaluation counts them.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2ext.data.formats.dataset_split import Item
-from d2ext.data.segment_maps import Ids, positions_of, run_starts
+from d2ext.data.segment_maps import Ids, position_map, positions_of, run_starts
+from d2ext.evaluation.boundary_iou import segment_boundaries
 
 Counts = NDArray[np.float64]
 
@@ -60,7 +62,12 @@ class PanopticCounts:
 
 
 def match_segments(
-    annotated: Ids, truth: Sequence[Item], predicted: Ids, found: Sequence[Item], num_classes: int
+    annotated: Ids,
+    truth: Sequence[Item],
+    predicted: Ids,
+    found: Sequence[Item],
+    num_classes: int,
+    boundary: bool = False,
 ) -> PanopticCounts:
     """Match the segments of an image: those of one class that overlap by an IoU above 0.5.
 
@@ -69,6 +76,7 @@ def match_segments(
         truth: annotated segments: "id", "category_id", "iscrowd", and perhaps "area" in pixels.
         predicted: (H, W) ids; 0 or an id that `found` lacks is no segment.
         found: predicted segments: "id" and "category_id".
+        boundary: the smaller of IoU and boundary IoU counts.
     """
     overlaps = _overlaps(annotated, truth, predicted, found)
     counts = PanopticCounts.zeros(num_classes)
@@ -85,6 +93,8 @@ def match_segments(
     unions = np.array(stated)[:, None] + areas - inside - overlaps[0, 1:]
     candidates = (theirs[:, None] == ours) & ~crowd[:, None] & (inside > 0)
     iou = np.divide(inside, unions, where=candidates, out=np.zeros(inside.shape))
+    if boundary:
+        iou = np.minimum(iou, _boundary_iou(annotated, truth, predicted, found))
     matches = iou > 0.5
     _add(counts.iou, np.broadcast_to(theirs[:, None], iou.shape)[matches], iou[matches])
     _add(counts.matched, theirs[matches.nonzero()[0]])
@@ -106,6 +116,22 @@ def _overlaps(
     shape = len(truth) + 1, len(found) + 1
     counts = np.bincount(rows * shape[1] + columns, lengths, minlength=shape[0] * shape[1])
     return counts.astype(np.int64).reshape(shape)
+
+
+def _boundary_iou(
+    annotated: Ids, truth: Sequence[Item], predicted: Ids, found: Sequence[Item]
+) -> Counts:
+    """Return the (T, P) IoU of the boundaries of segments; void pixels count nowhere."""
+    theirs, ours = position_map(annotated, truth), position_map(predicted, found)
+    inner = len(truth) + 1  # a row of its own: pixels inside segments are not void
+    rows = np.where(segment_boundaries(theirs) | (theirs == 0), theirs, inner)
+    columns = np.where(segment_boundaries(ours), ours, 0)
+    shape = inner + 1, len(found) + 1
+    pairs = (rows * shape[1] + columns).ravel()
+    counts = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+    common, areas = counts[1:inner, 1:], counts[1:, 1:].sum(axis=0)
+    unions = counts[1:inner].sum(axis=1)[:, None] + areas - common
+    return common / np.maximum(unions, 1)
 
 
 def _ignored(

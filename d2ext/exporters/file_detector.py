@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
+from d2ext.data.augmentation.resize import (
+    SHORTEST_EDGE,
+    STRETCH,
+    ResizeShortestEdge,
+    ResizeTo,
+)
 from d2ext.data.image_reading import from_rgb
 from d2ext.errors import WeightsError
 from d2ext.exporters.detections import instances_of, to_image
@@ -79,7 +84,7 @@ class FileDetector:
 
     def _resizing(self) -> T.Augmentation:
         metadata = self.metadata
-        if metadata["resize"] == "shortest_edge":
+        if metadata["resize"] == SHORTEST_EDGE:
             return ResizeShortestEdge([metadata["shortest"]] * 2, metadata["longest"])
-        height, width = metadata["size"]
-        return ResizeTo(width, height, stretch=metadata["resize"] == "stretch")
+        height, width = metadata["frame"]
+        return ResizeTo(width, height, stretch=metadata["resize"] == STRETCH)

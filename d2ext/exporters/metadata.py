@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from d2ext.data.augmentation.resize import LETTERBOX, SHORTEST_EDGE
 from d2ext.exporters.exporter import Exporter
 from detectron2.config import CfgNode
-
-LETTERBOX = "letterbox"  # the largest size that fits in, its proportions kept
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,8 @@ class Metadata:
             normalised inside.
         resize: how images are resized to the input: "shortest_edge", "stretch" or "letterbox".
         size: height and width of the input in pixels; None for any multiples of `stride`.
+        frame: height and width that images are stretched to or fitted in, in pixels; None with
+            "shortest_edge".
         shortest, longest: with "shortest_edge", the wanted shorter and the largest longer side.
         stride: height and width are multiples of this; 1 where the file pads them itself.
         clip: boxes are clipped to the image.
@@ -36,6 +37,7 @@ class Metadata:
     channel_order: str
     resize: str
     size: list[int] | None
+    frame: list[int] | None
     shortest: int
     longest: int
     stride: int
@@ -64,15 +66,18 @@ def describe(
     Args:
         size: (height, width), if they are fixed.
     """
-    resize = cfg.INPUT.get("RESIZE", "shortest_edge")
+    resize = cfg.INPUT.get("RESIZE", SHORTEST_EDGE)
+    resize = LETTERBOX if size and resize == SHORTEST_EDGE else resize
+    frame = None if resize == SHORTEST_EDGE else list(size or cfg.INPUT.SIZE[::-1])
     mean, std = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
     shift = getattr(exporter.model, "pad_value", 0.0)
     return Metadata(
         model=type(exporter.model).__name__,
         classes=list(classes),
         channel_order=cfg.INPUT.FORMAT,
-        resize=LETTERBOX if size and resize == "shortest_edge" else resize,
+        resize=resize,
         size=list(size) if size else None,
+        frame=frame,
         shortest=cfg.INPUT.MIN_SIZE_TEST,
         longest=cfg.INPUT.MAX_SIZE_TEST,
         stride=exporter.multiple,

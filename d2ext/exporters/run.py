@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from d2ext.data.augmentation.resize import LETTERBOX, STRETCH
 from d2ext.data.image_reading import read_image
 from d2ext.errors import ConfigError
 from d2ext.exporters.accuracy import average_precision
@@ -14,9 +15,10 @@ from d2ext.exporters.exported_module import ExportedModule, build_exported_modul
 from d2ext.exporters.exporter import Exporter, MaskExporter, exporter_for
 from d2ext.exporters.file_detector import FileDetector
 from d2ext.exporters.formats import ONNX_BASED, SUFFIXES, load, need_packages, save
-from d2ext.exporters.metadata import LETTERBOX, Metadata, describe
+from d2ext.exporters.metadata import Metadata, describe
 from d2ext.exporters.proposal_network import ProposalExporter
 from d2ext.exporters.sample_inputs import sample_batches, sample_images
+from d2ext.files import check_output_file
 from detectron2.config import CfgNode
 
 CALIBRATION = 100  # images, spread evenly over those given
@@ -34,7 +36,7 @@ class ExportOptions:
         nms: "inside" if the file contains NMS, else "none".
         paste: "inside" if the file pastes masks into the image, else "none".
         size: height and width of the input in pixels; None: any, or INPUT.SIZE where images are
-            resized to that.
+            stretched to that.
         images: files on which the file is compared with the model; empty: generated images.
         calibration: files that the ranges of 8-bit weights and activations are taken from; empty:
             the file is not quantised.
@@ -60,6 +62,7 @@ def check_options(options: ExportOptions) -> None:
     Raises:
         ConfigError: the suffix of the output is not the format's.
         ExportError: packages that the format needs are not installed.
+        OutputError: the output cannot be written.
     """
     need_packages(options.format)
     suffix = SUFFIXES[options.format]
@@ -67,6 +70,7 @@ def check_options(options: ExportOptions) -> None:
         raise ConfigError(
             f"--output {options.output}: a file of --format {options.format} is named *{suffix}."
         )
+    check_output_file(options.output, "--output")
 
 
 def export_model(
@@ -116,6 +120,11 @@ def export_model(
         file = FileDetector(run, metadata.as_dict())
         differences += compare_pipelines(file, detect, sample_images(options.images), factor)
     yield from (difference.text for difference in differences)
+    if _pads_further(metadata):
+        yield (
+            "--size: images are padded to that, further than prediction pads them, and detections "
+            "may differ a little; without --size they are the same"
+        )
     _refuse_faults(options.output, differences)
 
 
@@ -174,11 +183,15 @@ def quantize_and_evaluate(options: ExportOptions, detect: Detect, path: Path) ->
 def _predicts_alike(exporter: Exporter, metadata: Metadata) -> bool:
     """Return true if the file is to give what prediction gives for a whole image.
 
-    One of a fixed size pads letterboxed images further than prediction does, and prediction shows
-    no proposals.
+    Prediction shows no proposals; see also `_pads_further`.
     """
     shown = metadata.nms == "inside" and not isinstance(exporter, ProposalExporter)
-    return shown and metadata.resize != LETTERBOX
+    return shown and not _pads_further(metadata)
+
+
+def _pads_further(metadata: Metadata) -> bool:
+    """Return true for a file of a fixed size that images are fitted in: all are padded to it."""
+    return metadata.resize == LETTERBOX and metadata.size is not None
 
 
 def _input_size(
@@ -187,7 +200,7 @@ def _input_size(
     """Return height and width of the input; None if they are dynamic."""
     size = options.size
     if size is None:
-        if cfg.INPUT.get("RESIZE", "shortest_edge") == "shortest_edge":
+        if cfg.INPUT.get("RESIZE") != STRETCH:
             return None
         width, height = cfg.INPUT.SIZE
         size = height, width

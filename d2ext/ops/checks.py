@@ -31,20 +31,21 @@ def check_float_tensor(tensor: Tensor, device: torch.device) -> None:
 
 
 def check_dtypes(
-    input: Tensor, *same: Tensor | None, positions: tuple[Tensor | None, ...] = ()
+    input: Tensor, *same: Tensor | None, or_float32: tuple[Tensor | None, ...] = ()
 ) -> None:
     """Raise unless all tensors are floats on one device and their dtypes fit `input`.
 
     Args:
         input: its device and dtype are the ones expected.
         same: tensors of exactly that dtype; None is skipped.
-        positions: tensors of that dtype, or of float32 if `input` is of a half type; None is
-            skipped. Half precision can't tell neighbouring pixels of a large map apart.
+        or_float32: tensors of that dtype, or of float32 if `input` is of a half type; None is
+            skipped. For positions, since half precision can't tell neighbouring pixels of a large
+            map apart, and for weights that are computed with in float32 anyway.
     Raises:
         ValueError: a tensor has another dtype or device.
     """
     tensors = [(tensor, False) for tensor in (input, *same)]
-    tensors += [(tensor, input.dtype in HALF_TYPES) for tensor in positions]
+    tensors += [(tensor, input.dtype in HALF_TYPES) for tensor in or_float32]
     for tensor, float32_fits in tensors:
         if tensor is None:
             continue

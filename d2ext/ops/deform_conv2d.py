@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.modules.utils import _pair
 
 from d2ext.ops import reference
-from d2ext.ops.autocast import cast_convolution
+from d2ext.ops.autocast import cast_to_autocast
 from d2ext.ops.checks import check_dtypes
 from d2ext.ops.decomposition import register_decomposition
 from d2ext.ops.determinism import alert_not_deterministic
@@ -55,8 +55,8 @@ def deform_conv2d(
 
     Args:
         input: (B, C, H, W) floats, half types included; channels-last is read without a copy.
-            Weight and bias have the same dtype. Offset and mask have it too, or are float32 where
-            `input` is of a half type. Autocast casts input, weight and bias.
+            All others have the same dtype, or are float32 where `input` is of a half type. Autocast
+            casts `input` only.
         offset: (B, 2 * G * kh * kw, H', W') in pixels of the input, y before x for each tap of each
             of the G offset groups; G divides C, and group g moves the g-th C / G channels.
         weight: (C', C / groups, kh, kw); the number of groups follows from its shape.
@@ -72,8 +72,8 @@ def deform_conv2d(
             `torch.use_deterministic_algorithms(True)`.
     """
     geometry = _pair(stride), _pair(padding), _pair(dilation)
-    input, weight, bias = cast_convolution(input, weight, bias)
-    check_dtypes(input, weight, bias, positions=(offset, mask))
+    input = cast_to_autocast(input, input.device.type)
+    check_dtypes(input, or_float32=(offset, weight, bias, mask))
     check_deform_shapes(input, offset, weight, bias, mask, geometry)
     return torch.ops.d2ext.deform_conv2d(input, offset, weight, bias, mask, *geometry)
 
@@ -155,13 +155,15 @@ def _deform_conv2d_autocast(
     mask: Tensor | None,
     *geometry: list[int],
 ) -> Tensor:
-    input, weight, bias = cast_convolution(input, weight, bias)
+    # Weights stay in float32: CPUs compute in it, and for the small levels of a pyramid casting
+    # them there and back, gradients included, costs more than the convolution.
+    input = cast_to_autocast(input, input.device.type)
     # Off: otherwise the call would dispatch to this implementation again.
     with torch.autocast(input.device.type, enabled=False):
         return torch.ops.d2ext.deform_conv2d(input, offset, weight, bias, mask, *geometry)
 
 
-# By hand: `torch.library.register_autocast` would cast offset and mask as well.
+# By hand: `torch.library.register_autocast` would cast all tensors.
 for _key in ("AutocastCPU", "AutocastCUDA"):
     torch.library.impl("d2ext::deform_conv2d", _key, _deform_conv2d_autocast)
 
@@ -203,15 +205,16 @@ def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     if grad_output.is_cuda and ctx.needs_input_grad[0]:  # the only one summed by atomics
         alert_not_deterministic("the gradient of deform_conv2d", grad_output)
+    saved = ctx.saved_tensors  # once: gradient checkpointing frees them
     input, offset, weight, bias, mask = ctx.needs_input_grad[:5]
     grad_input, grad_offset, grad_weight, grad_mask = torch.ops.d2ext.deform_conv2d_backward(
-        grad_output, *ctx.saved_tensors, *ctx.geometry, input, offset or mask, weight
+        grad_output, *saved, *ctx.geometry, input, offset or mask, weight
     )
     return (
         grad_input if input else None,
         grad_offset if offset else None,
         grad_weight if weight else None,
-        grad_output.sum((0, 2, 3)) if bias else None,
+        grad_output.sum((0, 2, 3), dtype=saved[2].dtype) if bias else None,
         grad_mask if mask else None,
         *[None] * 3,  # the geometry
     )

@@ -51,8 +51,7 @@ def deform_conv2d_levels(
     Args:
         inputs: per level (B, C, H, W), of one dtype. Cast by autocast.
         offsets: per level, as in `deform_conv2d`.
-        weight, bias: as in `deform_conv2d`, or float32 where `inputs` are of a half type; autocast
-            leaves them alone.
+        weight, bias: as in `deform_conv2d`.
         stride, padding, dilation: as in `deform_conv2d`.
         masks: per level, as in `deform_conv2d`, or None.
     Returns:
@@ -72,7 +71,7 @@ def deform_conv2d_levels(
     geometry = _pair(stride), _pair(padding), _pair(dilation)
     inputs = [cast_to_autocast(level, level.device.type) for level in inputs]
     for level, offset, mask in zip(inputs, offsets, given, strict=True):
-        check_dtypes(level, positions=(offset, mask, weight, bias))
+        check_dtypes(level, or_float32=(offset, mask, weight, bias))
         check_dtypes(inputs[0], level)
         check_deform_shapes(level, offset, weight, bias, mask, geometry)
     return torch.ops.d2ext.deform_conv2d_levels(
@@ -92,8 +91,6 @@ def _one_by_one(
     masks: list[Tensor],
     *geometry: list[int],
 ) -> list[Tensor]:
-    dtype = inputs[0].dtype
-    weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
     levels = zip(inputs, offsets, _as_optional(masks, len(inputs)), strict=True)
     return [
         torch.ops.d2ext.deform_conv2d(level, offset, weight, bias, mask, *geometry)
@@ -109,14 +106,12 @@ def _one_by_one_backward(
     masks: list[Tensor],
     *options: Any,
 ) -> Lists:
-    cast, operator = weight.to(inputs[0].dtype), torch.ops.d2ext.deform_conv2d_backward
+    operator = torch.ops.d2ext.deform_conv2d_backward
     factors = _as_optional(masks, len(inputs))
     levels = zip(grad_outputs, inputs, offsets, factors, strict=True)
-    found = [
-        operator(grad, level, offset, cast, mask, *options) for grad, level, offset, mask in levels
-    ]
+    found = [operator(*maps, weight, mask, *options) for *maps, mask in levels]
     grad_inputs, grad_offsets, grad_weights, grad_masks = map(list, zip(*found, strict=True))
-    grad_weight = torch.stack([grad.to(weight.dtype) for grad in grad_weights]).sum(0)
+    grad_weight = torch.stack(grad_weights).sum(0)
     return grad_inputs, grad_offsets, grad_weight, grad_masks if masks else []
 
 

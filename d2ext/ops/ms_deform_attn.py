@@ -62,7 +62,7 @@ def ms_deform_attn(
             `torch.use_deterministic_algorithms(True)`.
     """
     value = cast_to_autocast(value, value.device.type)
-    check_dtypes(value, positions=(sampling_locations, attention_weights))
+    check_dtypes(value, or_float32=(sampling_locations, attention_weights))
     _check_shapes(value, spatial_shapes, sampling_locations, attention_weights)
     # Flat: schemas have no lists of pairs.
     return torch.ops.d2ext.ms_deform_attn(

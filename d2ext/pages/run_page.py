@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from d2ext.config import load_config
+from d2ext.config.load import load_saved_config
 from d2ext.data import register_datasets
 from d2ext.data.detection_files import read_detections, sizes_by_id
 from d2ext.data.image_reading import read_image
 from d2ext.errors import DataError
 from d2ext.evaluation.confusion import IOU, DetectionMatch, confusion_matrix, match_detections
 from d2ext.evaluation.precision_recall import Precision, measure
-from d2ext.files import broken_results, read_regular
+from d2ext.files import broken_results, check_output_file, read_regular
 from d2ext.pages import charts
 from d2ext.pages.crops import crop
 from d2ext.pages.page import Page
@@ -63,7 +63,8 @@ def write_run_page(folder: Path, path: Path) -> None:
         raise DataError(
             f"{folder}: no config.yaml, so no run of tools/train_net.py. Name its OUTPUT_DIR."
         )
-    cfg = load_config(str(config))
+    check_output_file(path, "--out")
+    cfg = load_saved_config(config)
     register_datasets(cfg)
     metrics = folder / "metrics.json"
     series = read_metrics(metrics) if metrics.is_file() else {}

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from d2ext.data import register_datasets
+from d2ext.data.cleaning import as_file_name
 from d2ext.data.mappers import build_mapper
 from d2ext.errors import DataError
 from d2ext.inference import DemoRequest, Predictor, register_demo
@@ -65,7 +66,7 @@ class _Demo:
         with self.stopwatch.part("draw"):
             groups = [Drawn.of_truth(item), Drawn.of_detections(found)]
             picture = draw_sample(item, groups, reach=self.reach)
-        name = f"{item['image_id']}.jpg"
+        name = picture_name(item["image_id"])
         with self.stopwatch.part("write"):
             save_picture(self.output / name, picture)
         self.stopwatch.rounds += 1
@@ -81,6 +82,11 @@ class _Demo:
         print(f"{count} detections in {len(self.entries)} samples: {path}")
         if self.entries:
             print(self.stopwatch.summary("samples"))
+
+
+def picture_name(token: str) -> str:
+    """Return the file name of a sample's picture; a token of a file may be "../a", too."""
+    return f"{as_file_name(token)}.jpg"
 
 
 def find_samples(inputs: Sequence[str], cfg: CfgNode) -> list[Item]:

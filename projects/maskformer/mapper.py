@@ -11,6 +11,7 @@ from d2ext.data.mappers.default import (
     build_train_mapper,
 )
 from d2ext.data.mappers.registry import Items, Mapper, Mode
+from d2ext.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
@@ -24,6 +25,9 @@ def build_maskformer_mapper(cfg: CfgNode, mode: Mode, items: Items) -> Mapper:
 
     `INPUT.MASK_FORMER.SCALE_JITTER` asks for large-scale jitter, `INPUT.CROP.ENABLED` for a crop
     after the resizing, `COLOR_SSD` for colours; without these the default mapper is built.
+
+    Raises:
+        ConfigError: crops are limited by the area of a class, which instance masks do not tell.
     """
     jitter, crop = bool(cfg.INPUT.MASK_FORMER.SCALE_JITTER), cfg.INPUT.CROP.ENABLED
     all_segments = cfg.MODEL.MASK_FORMER.TASK == "panoptic"
@@ -61,7 +65,12 @@ def _resize_and_crop(cfg: CfgNode) -> list[T.Augmentation]:
         return [resize]
     limit = cfg.INPUT.MASK_FORMER.SINGLE_CATEGORY_MAX_AREA
     cut: T.Augmentation = T.RandomCrop(crop.TYPE, crop.SIZE)
-    if limit < 1:  # only semantic masks say which class a pixel has
+    if limit < 1:
+        if cfg.MODEL.MASK_FORMER.TASK == "instance":
+            raise ConfigError(
+                f"INPUT.MASK_FORMER.SINGLE_CATEGORY_MAX_AREA is {limit}, but instance masks do not "
+                "tell the class of every pixel: set it to 1, or MODEL.MASK_FORMER.TASK to another."
+            )
         cut = T.RandomCrop_CategoryAreaConstraint(crop.TYPE, crop.SIZE, limit, IGNORED)
     return [resize, cut]
 

@@ -63,6 +63,22 @@ def test_a_fixed_size_and_raw_outputs(run):
     assert module(torch.zeros(2, 3, 256, 288))[1].shape[::2] == (2, 3)
 
 
+def test_a_letterboxed_model_is_compared_in_whole_images_unless_a_size_pads_them(run, capsys):
+    letterbox = ("INPUT.RESIZE", "letterbox", "INPUT.SIZE", "[320, 256]")
+    run(*letterbox)
+    _, metadata = stored()
+    assert (metadata["resize"], metadata["size"], metadata["frame"]) == (
+        "letterbox",
+        None,
+        [256, 320],
+    )
+    assert "image of" in capsys.readouterr().out
+    run("--size", "256", "320", *letterbox)
+    printed = capsys.readouterr().out
+    assert "padded to that, further than prediction pads them" in printed
+    assert "image of" not in printed
+
+
 def test_a_file_that_differs_from_the_model_does_not_replace_what_was_there(
     run, tmp_path, monkeypatch
 ):

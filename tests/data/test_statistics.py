@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from d2ext.data import dataset_stats, register_coco, statistics
 from d2ext.data.statistics import register_annotation
@@ -100,3 +101,11 @@ def test_objects_may_have_no_box_and_other_annotations(monkeypatch):
     assert stats.class_counts.tolist() == [1, 1]
     assert stats.object_sizes.tolist() == [[4, 2]]
     assert stats.object_images.tolist() == [0]
+
+
+def test_sizes_that_dicts_lack_are_read_from_the_images(tmp_path):
+    Image.new("RGB", (12, 7)).save(tmp_path / "a.png")
+    item = {"file_name": str(tmp_path / "a.png"), "sem_seg_file_name": "a.png"}
+    DatasetCatalog.register("sizeless", lambda: [item])
+    MetadataCatalog.get("sizeless").set(stuff_classes=["road"])
+    assert dataset_stats(["sizeless"]).image_sizes.tolist() == [[12, 7]]

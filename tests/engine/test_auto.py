@@ -140,6 +140,34 @@ def test_small_images_of_small_objects_are_enlarged_on_a_cpu(cfg):
     assert cfg.INPUT.MIN_SIZE_TEST == 352  # 256 * 16 / 12, in multiples of 32
 
 
+@pytest.mark.parametrize(
+    ("objects", "width", "height", "machine", "side"),
+    [
+        (14, 640, 512, CPU, 256),
+        (14, 640, 512, GPU, 0),
+        (30, 640, 512, CPU, 0),  # large enough
+        (14, 320, 256, CPU, 0),  # an image is hardly larger than a tile
+        (14, 4000, 3000, CPU, 0),  # too large to predict on, enlarged
+    ],
+)
+def test_a_cpu_learns_small_objects_from_enlarged_tiles(objects, width, height, machine, side):
+    cfg = load_config("configs/rotated_fcos_lite0.yaml")
+    resolve_auto(cfg, stats(120, width, height, objects=objects), machine)
+    assert side == cfg.INPUT.SLICE_SIZE
+    if side:
+        assert cfg.INPUT.MIN_SIZE_TRAIN == (384,)
+        assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (768, 1280)
+
+
+def test_a_training_on_tiles_is_evaluated_at_its_end():
+    cfg = load_config("configs/rotated_fcos_lite0.yaml", ["MODEL.WEIGHTS", "efficientnet_lite0"])
+    resolve_auto(cfg, stats(120, 640, 512, objects=14), CPU)
+    tiles = 120 * 6
+    assert cfg.SOLVER.MAX_EPOCHS == 12
+    assert 12 * tiles / 2 == cfg.TEST.EVAL_PERIOD
+    assert 12 * tiles / 2 // 20 == cfg.SOLVER.WARMUP_ITERS
+
+
 @pytest.mark.parametrize(("run_lengths", "form"), [(True, "bitmask"), (False, "polygon")])
 def test_masks_are_bitmaps_where_the_data_have_run_lengths(run_lengths, form):
     cfg = load_config("configs/mask_rcnn_regnetx200m.yaml")
@@ -161,6 +189,15 @@ def test_a_semantic_head_has_as_many_classes_as_the_masks():
     machine = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
     resolve_auto(cfg, stats(10, 640, 512, classes=5), machine)
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 5
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "area"), [(640, 480, 4096), (64, 48, 41), (900, 900, 4096)]
+)
+def test_the_least_area_of_stuff_is_a_share_of_small_images(width, height, area):
+    cfg = load_config("configs/rcnn/panoptic_fpn_r50_own_data.yaml")
+    resolve_auto(cfg, stats(10, width, height), CPU)
+    assert area == cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT
 
 
 def test_a_semantic_fpn_predicts_at_a_smaller_and_a_larger_size():

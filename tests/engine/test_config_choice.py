@@ -1,9 +1,11 @@
 """The config that trained weights have."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 
-from d2ext.engine.config_choice import load_trained_config
+from d2ext.engine.config_choice import load_run_config, load_trained_config
 from d2ext.errors import ConfigError, WeightsError
 
 
@@ -30,3 +32,23 @@ def test_no_weights_and_unknown_names_are_said():
         load_trained_config("", [])
     with pytest.raises(WeightsError, match="dyheed"):
         load_trained_config("", ["MODEL.WEIGHTS", "dyheed_swint"])
+
+
+@pytest.mark.parametrize(
+    ("config", "opts", "reference"),
+    [
+        ("configs/coco/fcos_r50_fpn_1x.yaml", [], 0),
+        ("configs/coco/fcos_r50_fpn_1x.yaml", ["SOLVER.IMS_PER_BATCH", "4"], 16),
+        ("configs/coco/fcos_r50_fpn_1x.yaml", ["SOLVER.ACCUMULATE", "4"], 16),
+        ("configs/coco/dyhead_swint_atss_fpn_2x_ms.yaml", ["SOLVER.IMS_PER_BATCH", "4"], 32),
+        (
+            "configs/coco/fcos_r50_fpn_1x.yaml",
+            ["SOLVER.IMS_PER_BATCH", "4", "SOLVER.BASE_LR", "0.002"],
+            0,
+        ),
+        ("configs/atss_lite0.yaml", ["SOLVER.IMS_PER_BATCH", "4"], 0),
+    ],
+)
+def test_a_batch_size_of_the_command_refers_to_that_of_the_file(config, opts, reference):
+    cfg, _ = load_run_config(Namespace(config_file=config, opts=opts, resume=False), {}, "")
+    assert reference == cfg.SOLVER.REFERENCE_BATCH_SIZE

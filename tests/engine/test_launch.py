@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from d2ext.engine.launch import RankInfo, first_host, launch, started_rank, world_size
-from d2ext.errors import ConfigError, DataError
+from d2ext.errors import ConfigError, DataError, UserError
 from detectron2.utils import comm
 from tests.helpers.training import tiny_cfg
-from tests.helpers.workers import complain, train
+from tests.helpers.workers import complain, end_second, train
 
 
 def arguments(**given: object) -> argparse.Namespace:
@@ -36,6 +36,12 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 def test_a_users_mistake_in_any_process_arrives_as_it_is() -> None:
     with pytest.raises(DataError, match=r"^a\.json: broken$"):
         launch(complain, arguments(num_gpus=2), device="cpu")
+
+
+@pytest.mark.slow
+def test_a_process_that_the_system_ends_is_one_message() -> None:
+    with pytest.raises(UserError, match="process 1 of the run was ended by SIGKILL"):
+        launch(end_second, arguments(num_gpus=2), device="cpu")
 
 
 def test_torchrun_is_honoured() -> None:

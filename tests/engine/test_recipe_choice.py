@@ -41,7 +41,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     ("annotated", "rotated", "model", "pretrained"),
     [
         (["boxes"], False, "dyhead", "atss"),
-        (["boxes"], True, "rotated_faster_rcnn", "rotated_faster_rcnn"),
+        (["boxes"], True, "rotated_fcos", "rotated_fcos"),
         (["boxes", "masks"], False, "mask_rcnn", "mask_rcnn"),
         (["boxes", "masks", "keypoints"], False, "keypoint_rcnn", "keypoint_rcnn"),
         (["semantic masks"], False, "semantic_fpn", "semantic_fpn"),
@@ -60,9 +60,12 @@ def test_the_task_follows_the_annotations(here, annotated, rotated, model, pretr
     assert load_config(path).MODEL.TIMM.NAME == "tf_efficientnet_lite0"
 
 
-def test_panoptic_data_get_a_panoptic_recipe() -> None:
-    found = recipe_choice._task(stats("panoptic masks", "semantic masks", "masks", "boxes"))
-    assert found == recipe_choice.PANOPTIC
+def test_panoptic_data_get_a_panoptic_recipe(here) -> None:
+    panoptic = stats("panoptic masks", "semantic masks", "masks", "boxes")
+    assert recipe_choice._task(panoptic) == recipe_choice.PANOPTIC
+    assert "mask2former" in choose_recipe(panoptic, "cpu")[0]
+    here.add("tf_efficientnet_lite0")
+    assert choose_recipe(panoptic, "cpu")[0] == "configs/panoptic_fpn_lite0.yaml"
 
 
 def test_a_gpu_gets_the_large_model_with_its_weights_or_with_many_images(here) -> None:

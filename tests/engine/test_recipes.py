@@ -75,11 +75,12 @@ def test_another_number_of_keypoints_is_refused_before_training(tmp_path, key, v
         train(tmp_path, "keypoint_rcnn_regnetx200m.yaml", key, value)
 
 
-def test_rotated_boxes_in_dotas_format(tmp_path):
+@pytest.mark.parametrize("model", ["rotated_faster_rcnn", "rotated_fcos"])
+def test_rotated_boxes_in_dotas_format(tmp_path, model):
     for image in images(tmp_path):
         corners = "10 10 40 20 35 35 5 25 ship 0\n"
         write(tmp_path / "labelTxt" / f"{image.stem}.txt", corners)
-    assert "bbox/AP" in train(tmp_path, "rotated_faster_rcnn_regnetx200m.yaml")
+    assert "bbox/AP" in train(tmp_path, f"{model}_regnetx200m.yaml")
     assert (tmp_path / "out" / "predictions_val.jpg").exists()
 
 

@@ -58,6 +58,23 @@ def test_rate_scales_with_the_batch_size_and_iterations_inversely(
     assert "batch 16 used at batch 4: BASE_LR 0.02" in line
 
 
+def test_the_rate_of_adamw_scales_by_the_square_root(cfg: CfgNode) -> None:
+    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    cfg.SOLVER.REFERENCE_BATCH_SIZE, cfg.SOLVER.IMS_PER_BATCH = 16, 4
+    resolve_schedule(cfg)
+    assert pytest.approx(0.04) == cfg.SOLVER.BASE_LR
+    assert cfg.SOLVER.MAX_ITER == 4000
+
+
+def test_iterations_of_the_command_are_for_its_batch(cfg: CfgNode) -> None:
+    cfg.SOLVER.REFERENCE_BATCH_SIZE, cfg.SOLVER.IMS_PER_BATCH = 16, 4
+    cfg.TEST.EVAL_PERIOD = 200
+    resolve_schedule(cfg, ["SOLVER.MAX_ITER", "TEST.EVAL_PERIOD"])
+    assert pytest.approx(0.02) == cfg.SOLVER.BASE_LR
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (1000, (500, 750))
+    assert (cfg.TEST.EVAL_PERIOD, cfg.SOLVER.WARMUP_ITERS) == (200, 400)
+
+
 def test_resolving_twice_changes_nothing_more(cfg: CfgNode) -> None:
     cfg.SOLVER.REFERENCE_BATCH_SIZE, cfg.SOLVER.MAX_EPOCHS = 32, 12
     resolve_schedule(cfg)

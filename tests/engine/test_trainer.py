@@ -286,3 +286,17 @@ def test_a_resume_refuses_an_optimizer_of_other_parameter_groups(make: Make) -> 
     )
     with pytest.raises(WeightsError, match=r"its optimizer has groups of \[.*\] tensors"):
         other.resume_or_load(resume=True)
+
+
+def test_a_killed_worker_is_one_message_and_other_errors_stay(make: Make) -> None:
+    class Failing(TinyTrainer):
+        text = "DataLoader worker (pid 7) is killed by signal: Killed. "
+
+        def run_step(self) -> None:
+            raise RuntimeError(self.text)
+
+    with pytest.raises(UserError, match=r"a worker of the data loader was killed.*--resume"):
+        run(make(kind=Failing))
+    Failing.text = "CUDA error"
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        run(make(kind=Failing))

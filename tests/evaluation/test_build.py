@@ -3,9 +3,15 @@ import pytest
 from d2ext.config import get_cfg
 from d2ext.errors import ConfigError
 from d2ext.evaluation import build_evaluator, register_evaluator
+from d2ext.evaluation.coco_ap import CocoAp
 from d2ext.registry import ExtensionRegistry
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, RotatedCOCOEvaluator, SemSegEvaluator
+from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
+    COCOEvaluator,
+    RotatedCOCOEvaluator,
+    SemSegEvaluator,
+)
 
 
 @pytest.fixture
@@ -19,7 +25,7 @@ def name():
 
 def test_an_unknown_evaluator_type_is_refused_with_the_known_ones(name):
     MetadataCatalog.get(name).set(evaluator_type="lvis")
-    with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis' is unknown.*Known: coco"):
+    with pytest.raises(ConfigError, match=r"set_for_test_build.*'lvis' is unknown.*Known: .*coco"):
         build_evaluator(get_cfg(), name)
 
 
@@ -51,6 +57,20 @@ def test_semantic_masks_are_measured_by_iou_of_pixels(name, tmp_path):
         evaluator_type="sem_seg", stuff_classes=["road"], ignore_label=255
     )
     assert isinstance(build_evaluator(get_cfg(), name, tmp_path), SemSegEvaluator)
+
+
+@pytest.mark.parametrize(
+    ("scripts", "kind"), [(True, CityscapesInstanceEvaluator), (False, CocoAp)]
+)
+def test_cityscapes_is_measured_by_its_scripts_where_they_are(
+    name, tmp_path, monkeypatch, scripts, kind
+):
+    annotations = tmp_path / "a.json"
+    annotations.write_text('{"info": {}, "images": [], "annotations": [], "categories": []}')
+    metadata = {"gt_dir": str(tmp_path), "thing_classes": ["car"], "json_file": str(annotations)}
+    MetadataCatalog.get(name).set(evaluator_type="cityscapes_instance", **metadata)
+    monkeypatch.setattr("d2ext.evaluation.build.find_spec", lambda package: scripts or None)
+    assert type(build_evaluator(get_cfg(), name, tmp_path)) is kind
 
 
 def test_a_registered_type_is_built_with_config_name_and_folder(name, tmp_path, monkeypatch):

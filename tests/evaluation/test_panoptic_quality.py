@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from d2ext.data.segment_maps import encode_segment_ids
+from d2ext.evaluation.boundary_iou import mask_boundary
 from d2ext.evaluation.panoptic_quality import PanopticCounts, match_segments
 
 
@@ -69,6 +70,22 @@ def test_the_annotated_area_counts():
     truth = [{"id": 1, "category_id": 0, "iscrowd": 0, "area": 6}]
     counts = match_segments(ids, truth, ids, [{"id": 1, "category_id": 0}], 1)
     assert counts_of(counts) == [(4 / 6, 1, 0, 0)]
+
+
+def test_the_smaller_of_iou_and_boundary_iou_counts_where_asked_for():
+    annotated, predicted = np.zeros((2, 150, 200), np.int32)
+    annotated[:100, 50:150] = 1
+    predicted[:100, 51:151] = 1
+    truth, found = segments(annotated, {1: 0}), [{"id": 1, "category_id": 0}]
+    # The column of the prediction that is void counts nowhere.
+    plain = match_segments(annotated, truth, predicted, found, 1)
+    assert counts_of(plain) == [(0.99, 1, 0, 0)]
+    near, own = (mask_boundary(ids.astype(np.uint8)) for ids in (annotated, predicted))
+    own &= annotated > 0
+    boundary = match_segments(annotated, truth, predicted, found, 1, boundary=True)
+    expected = (near & own).sum() / (near | own).sum()
+    assert counts_of(boundary) == [(pytest.approx(expected), 1, 0, 0)]
+    assert expected < 0.9
 
 
 def test_nothing_annotated_and_nothing_found_counts_nothing():

@@ -34,10 +34,20 @@ def test_small_images_are_padded_on_the_right_and_bottom(tmp_path):
 @pytest.mark.parametrize(("kind", "size"), [("stretch", (64, 96)), ("letterbox", (64, 64))])
 def test_a_fixed_size_is_stretched_to_or_fitted_in(kind, size, tmp_path):
     detector = FileDetector.open(
-        write_one_box_file(tmp_path / "m.onnx", resize=kind, size=[64, 96])
+        write_one_box_file(tmp_path / "m.onnx", resize=kind, size=[64, 96], frame=[64, 96])
     )
     images, resized = detector.prepare(np.zeros((128, 128, 3), np.uint8))
     assert (images.shape, resized) == ((1, 3, 64, 96), size)
+
+
+def test_a_letterbox_without_a_fixed_size_pads_to_the_stride_alone(tmp_path):
+    detector = FileDetector.open(
+        write_one_box_file(tmp_path / "m.onnx", resize="letterbox", frame=[64, 96])
+    )
+    images, resized = detector.prepare(np.zeros((50, 150, 3), np.uint8))
+    assert (images.shape, resized) == ((1, 3, 32, 96), (32, 96))
+    images, resized = detector.prepare(np.zeros((128, 100, 3), np.uint8))
+    assert (images.shape, resized) == ((1, 3, 64, 64), (64, 50))
 
 
 def test_a_file_without_nms_or_of_others_is_refused(tmp_path):

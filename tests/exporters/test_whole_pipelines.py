@@ -1,10 +1,12 @@
 """Exported files find in whole images what the model finds, from pixels to boxes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from d2ext.data.augmentation.resize import ResizeShortestEdge
+from d2ext.data.augmentation.resize import ResizeShortestEdge, ResizeTo
 from d2ext.exporters import exporter_for
 from d2ext.exporters.check import compare_pipelines
 from d2ext.exporters.exported_module import build_exported_module
@@ -19,6 +21,7 @@ METADATA = {
     "channel_order": "BGR",
     "resize": "shortest_edge",
     "size": None,
+    "frame": None,
     "shortest": 150,
     "longest": 260,
     "stride": 1,
@@ -36,9 +39,12 @@ def traced(model, path) -> FileDetector:
     return FileDetector(load(path, "torchscript"), metadata)
 
 
-def predicted(model, image):
+SHORTEST = ResizeShortestEdge([150, 150], 260)
+
+
+def predicted(model, image, resizing=SHORTEST):
     """What prediction does, by hand."""
-    pixels = ResizeShortestEdge([150, 150], 260).get_transform(image).apply_image(image)
+    pixels = resizing.get_transform(image).apply_image(image)
     tensor = torch.as_tensor(pixels[:, :, ::-1].transpose(2, 0, 1).copy())
     height, width = image.shape[:2]
     return model([{"image": tensor, "height": height, "width": width}])[0]["instances"]
@@ -62,3 +68,18 @@ def test_padding_that_prediction_does_not_have_is_a_fault(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (60, 71, 3), np.uint8)
     (found,) = compare_pipelines(file, lambda image: predicted(model, image), [image])
     assert "have no counterpart" in found.fault
+
+
+@pytest.mark.parametrize("stretch", [True, False])
+def test_images_fitted_into_a_frame_are_padded_as_prediction_pads_them(stretch, tmp_path):
+    model = tiny_detector("DyHead")[0]
+    file = traced(model, tmp_path / "model.pt")
+    resize = "stretch" if stretch else "letterbox"
+    file.metadata = {**file.metadata, "resize": resize, "frame": [150, 170]}
+    resizing = ResizeTo(170, 150, stretch=stretch)
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (*size, 3), np.uint8) for size in ((60, 110), (97, 44))]
+    detect = partial(predicted, model, resizing=resizing)
+    for found in compare_pipelines(file, detect, images):
+        assert not found.fault
+        assert ": 0 detections" not in found.text

@@ -15,6 +15,7 @@ METADATA = {
     "channel_order": "BGR",
     "resize": "shortest_edge",
     "size": None,
+    "frame": None,
     "shortest": 64,
     "longest": 100,
     "stride": 32,

@@ -6,15 +6,22 @@ Run as a program it starts two ranks that load data until they are killed:
 """
 
 import argparse
+import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import torch
 
+from d2ext.config import get_cfg
 from d2ext.data import build_train_loader
+from d2ext.data.dataset_paths import register_specs
 from d2ext.engine.launch import launch
 from d2ext.errors import DataError
+from d2ext.evaluation import build_evaluator
+from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from tests.helpers.training import TinyTrainer, tiny_cfg
 
@@ -31,11 +38,33 @@ def train(args: argparse.Namespace, folder: Path) -> None:
     )
 
 
+def end_second(args: argparse.Namespace) -> None:
+    """End the second process as the system does where memory runs out."""
+    if comm.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def complain(args: argparse.Namespace) -> None:
     """Make a mistake in one process while the other waits for it."""
     if comm.get_rank() == 1:
         raise DataError("a.json: broken")
     comm.synchronize()
+
+
+def evaluate_share(
+    args: argparse.Namespace, name: str, annotations: str, folder: Path, outputs: list[dict]
+) -> None:
+    """Evaluate every n-th image in each of n processes; the first one writes the results."""
+    torch.set_num_threads(1)
+    register_specs([{"name": name, "path": annotations}])
+    items = DatasetCatalog.get(name)  # also fills the metadata
+    evaluator = build_evaluator(get_cfg(), name, folder)
+    evaluator.reset()
+    share = slice(comm.get_rank(), None, comm.get_world_size())
+    evaluator.process(items[share], outputs[share])
+    results = evaluator.evaluate()
+    if comm.is_main_process():
+        (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
 
 
 def load_and_wait(args: argparse.Namespace, folder: Path) -> None:

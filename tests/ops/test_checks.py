@@ -7,7 +7,7 @@ FLOAT, HALF = torch.zeros(2), torch.zeros(2, dtype=torch.float16)
 
 
 def test_positions_may_be_float32_beside_half_types():
-    check_dtypes(HALF, HALF, None, positions=(FLOAT, None))
+    check_dtypes(HALF, HALF, None, or_float32=(FLOAT, None))
     with pytest.raises(ValueError, match="expected one dtype"):
         check_dtypes(HALF, FLOAT)
 
@@ -15,7 +15,7 @@ def test_positions_may_be_float32_beside_half_types():
 @pytest.mark.parametrize("position", [HALF, FLOAT.double()])
 def test_positions_beside_float32_must_be_float32(position):
     with pytest.raises(ValueError, match="expected one dtype"):
-        check_dtypes(FLOAT, positions=(position,))
+        check_dtypes(FLOAT, or_float32=(position,))
 
 
 @pytest.mark.parametrize("tensor", [FLOAT.long(), FLOAT.to("meta")])

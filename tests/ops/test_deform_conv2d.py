@@ -287,12 +287,11 @@ def test_a_nan_pixel_affects_only_outputs_that_read_it():
     assert not output.isnan()[0, 0, 3].any()
 
 
-def test_autocast_casts_input_and_weight_but_not_offsets(device):
+def test_autocast_casts_the_input_only(device):
     input, offset, weight, bias, mask = (t.float() for t in tensors(Case(), device))
     with torch.autocast(device.type, torch.bfloat16):
         output = deform_conv2d(input, offset, weight, bias, padding=1, mask=mask)
-    half = [t.bfloat16() for t in (input, weight, bias)]
-    expected = deform_conv2d(half[0], offset, half[1], half[2], padding=1, mask=mask)
+    expected = deform_conv2d(input.bfloat16(), offset, weight, bias, padding=1, mask=mask)
     assert torch.equal(output, expected)
     assert output.dtype == torch.bfloat16
 
@@ -304,10 +303,26 @@ def test_autocast_of_the_operator_keeps_float64(device):
     with torch.autocast(device.type, torch.bfloat16):
         output = operator(input, offset, weight, bias, *others)
         exact = operator(*(t.double() for t in (input, offset, weight, bias, mask)), *others[1:])
-    half = operator(input.bfloat16(), offset, weight.bfloat16(), bias.bfloat16(), *others)
-    assert torch.equal(output, half)
+    assert torch.equal(output, operator(input.bfloat16(), offset, weight, bias, *others))
     assert exact.dtype == torch.float64
     torch.testing.assert_close(exact.float(), operator(input, offset, weight, bias, *others))
+
+
+def test_a_half_input_takes_float32_weights(device):
+    case = Case(groups=2)
+    exact = [t.detach().float() for t in tensors(case, device)]
+    exact[0] = exact[0].bfloat16().float()  # so that all is exact in both
+    mixed = [exact[0].bfloat16(), *exact[1:]]
+    expected, found = (
+        with_gradients(ours, [t.requires_grad_() for t in inputs], *case.geometry)
+        for inputs in (exact, mixed)
+    )
+    assert [t.dtype for t in found] == [torch.bfloat16] * 2 + [torch.float32] * 4
+    for own, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(own.float(), theirs, rtol=2e-2, atol=2e-2)
+    with torch.no_grad():
+        plain = reference.deform_conv2d(*mixed, *case.geometry)
+    torch.testing.assert_close(plain.float(), expected[0], rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import re
+import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,23 +14,51 @@ from torch.utils.data import Sampler
 import d2ext  # noqa: F401
 import detectron2
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
-from detectron2.data.transforms import HFlipTransform
-from detectron2.data.transforms.augmentation import Augmentation, _transform_to_aug
+from detectron2.data.transforms import AugInput, HFlipTransform, RandomFlip
+from detectron2.data.transforms.augmentation import (
+    Augmentation,
+    _check_img_dtype,
+    _get_aug_input_args,
+    _transform_to_aug,
+)
 from detectron2.engine.defaults import _highlight, _try_get_key
-from detectron2.layers import DeformConv, ModulatedDeformConv
+from detectron2.engine.launch import _distributed_worker, _find_free_port
+from detectron2.evaluation import panoptic_evaluation
+from detectron2.layers import DeformConv, ModulatedDeformConv, ShapeSpec, paste_masks_in_image
+from detectron2.layers.mask_ops import (
+    BYTES_PER_FLOAT,
+    GPU_MEM_LIMIT,
+    _do_paste_mask,
+    _paste_masks_tensor_shape,
+)
 from detectron2.layers.wrappers import _NewEmptyTensorOp
+from detectron2.model_zoo import get_checkpoint_url
+from detectron2.model_zoo.model_zoo import _ModelZooUrls
 from detectron2.modeling import GeneralizedRCNN, ProposalNetwork
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator, RotatedAnchorGenerator
+from detectron2.modeling.anchor_generator import (
+    BufferList,
+    DefaultAnchorGenerator,
+    RotatedAnchorGenerator,
+    _create_grid_offsets,
+)
 from detectron2.modeling.backbone.fpn import _assert_strides_are_log2_contiguous
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
 from detectron2.modeling.meta_arch.retinanet import permute_to_N_HWA_K
+from detectron2.modeling.poolers import _create_zeros
+from detectron2.modeling.proposal_generator.proposal_utils import _is_tracing
+from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
+from detectron2.modeling.roi_heads import FastRCNNConvFCHead, MaskRCNNConvUpsampleHead
 from detectron2.solver import WarmupCosineLR, WarmupMultiStepLR
+from detectron2.solver.build import _create_gradient_clipper
 from detectron2.solver.lr_scheduler import _get_warmup_factor_at_iter
 from detectron2.structures import BitMasks, Boxes, ROIMasks, RotatedBoxes
 from detectron2.utils import collect_env
-from detectron2.utils.env import fixup_module_metadata
-from detectron2.utils.visualizer import _PanopticPrediction
+from detectron2.utils.env import _import_file, fixup_module_metadata
+from detectron2.utils.memory import _ignore_torch_cuda_oom
+from detectron2.utils.visualizer import _SMALL_OBJECT_AREA_THRESH, _PanopticPrediction
 
 
 def test_pyramid_strides_that_do_not_double_are_an_error():  # detrex
@@ -169,3 +199,144 @@ def test_bit_masks_from_roi_masks_need_boxes():
     roi_masks = ROIMasks(torch.ones(1, 4, 4))
     with pytest.raises(TypeError):  # as in the original, whose method has no place for the boxes
         BitMasks.from_roi_masks(roi_masks, 5, 6)
+
+
+def test_running_out_of_gpu_memory_leaves_a_block_silently():  # CAT-Seg
+    with _ignore_torch_cuda_oom():
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. ")
+    with pytest.raises(RuntimeError, match="other"), _ignore_torch_cuda_oom():
+        raise RuntimeError("other")
+
+
+def test_inputs_of_augmentations_are_those_that_they_name():  # open-vocabulary packages
+    image = np.zeros((4, 6, 3), np.uint8)
+    _check_img_dtype(image)
+    with pytest.raises(AssertionError):
+        _check_img_dtype(image.tolist())
+    assert _get_aug_input_args(RandomFlip(), AugInput(image))[0] is image
+
+
+def test_masks_are_pasted_as_probabilities_into_the_window_of_their_boxes():
+    mask = torch.arange(16.0).view(1, 1, 4, 4) / 15
+    box = torch.tensor([[3.0, 2.0, 11.0, 10.0]])
+    part, (rows, columns) = _do_paste_mask(mask, box, 12, 20)
+    whole, nothing = _do_paste_mask(mask, box, 12, 20, skip_empty=False)
+    assert (rows, columns, nothing) == (slice(1, 11), slice(2, 12), ())
+    assert torch.equal(whole[:, rows, columns], part)
+    expected = paste_masks_in_image(mask[:, 0], box, (12, 20))
+    assert torch.equal(whole >= 0.5, expected)
+    size = torch.tensor(12), torch.tensor(20)
+    assert torch.equal(_paste_masks_tensor_shape(mask[:, 0], box, size, 0.5), expected)
+
+
+def test_positions_of_a_map_are_cells_times_the_stride():  # FCOS packages
+    x, y = _create_grid_offsets([2, 3], 8, 0.5, torch.zeros(1))
+    assert x.tolist() == [4, 12, 20, 4, 12, 20]
+    assert y.tolist() == [4, 4, 4, 12, 12, 12]
+
+
+def test_pooled_zeros_are_as_many_as_the_boxes():
+    like = torch.ones(2, dtype=torch.float64)
+    assert _create_zeros(torch.zeros(3, 5), 2, 4, 6, like).shape == (3, 2, 4, 6)
+    assert _create_zeros(None, 2, 4, 6, like).dtype == torch.float64
+
+
+def test_tracing_is_known_where_proposals_are_selected():
+    assert not _is_tracing()
+    found = []
+    torch.jit.trace(lambda x: (found.append(_is_tracing()), x + 1)[1], torch.zeros(1))
+    assert found[0] is True
+
+
+def test_a_file_is_imported_by_a_name_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imported_for_a_test", None)
+    (tmp_path / "a.py").write_text("value = 3\n")
+    module = _import_file("imported_for_a_test", str(tmp_path / "a.py"), make_importable=True)
+    assert module.value == 3
+    assert sys.modules["imported_for_a_test"] is module
+
+
+def test_predefined_splits_of_coco_name_images_and_annotations():  # OWOD packages
+    splits = _PREDEFINED_SPLITS_COCO
+    assert splits["coco"]["coco_2017_val"] == (
+        "coco/val2017",
+        "coco/annotations/instances_val2017.json",
+    )
+    assert splits["coco_person"]["keypoints_coco_2017_train"][1].endswith(
+        "person_keypoints_train2017.json"
+    )
+    assert splits["coco"].keys() | splits["coco_person"].keys() <= set(DatasetCatalog.list())
+
+
+def test_the_published_checkpoints_are_listed_by_config():
+    suffixes = _ModelZooUrls.CONFIG_PATH_TO_URL_SUFFIX
+    assert suffixes["COCO-Detection/faster_rcnn_R_50_C4_1x"] == "137257644/model_final_721ade.pkl"
+    name = "Misc/cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv"
+    assert get_checkpoint_url(f"{name}.yaml") == f"{_ModelZooUrls.S3_PREFIX}{name}/{suffixes[name]}"
+
+
+def test_ports_clipping_and_sizes_have_the_original_names():
+    assert 0 < int(_find_free_port()) < 65536
+    assert callable(_distributed_worker)
+    assert _SMALL_OBJECT_AREA_THRESH == 1000
+    assert (BYTES_PER_FLOAT, GPU_MEM_LIMIT) == (4, 2**30)
+    cfg = CfgNode({"CLIP_TYPE": "value", "CLIP_VALUE": 0.5, "NORM_TYPE": 2.0})
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, -0.25])
+    _create_gradient_clipper(cfg)(weight)
+    assert weight.grad.tolist() == [0.5, -0.25]
+
+
+class _PerStride(DefaultAnchorGenerator):
+    """Anchors that depend on the stride, as corner-based packages have them."""
+
+    def _calculate_anchors(self, sizes, aspect_ratios):
+        cells = zip(sizes, aspect_ratios, self.strides, strict=True)
+        return BufferList([self.generate_cell_anchors(s, r) + stride for s, r, stride in cells])
+
+    def _grid_anchors(self, grid_sizes):
+        return [2 * level for level in super()._grid_anchors(grid_sizes)]
+
+
+def test_subclasses_of_anchor_generators_change_cells_and_grids():
+    options = {"sizes": [[8], [16]], "aspect_ratios": [[1.0]], "strides": [4, 8], "offset": 0.0}
+    maps = [torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 1)]
+    first, second = _PerStride(**options)(maps)
+    assert first.tensor.tolist() == [[0, 0, 16, 16], [8, 0, 24, 16]]
+    assert second.tensor.tolist() == [[0, 0, 32, 32]]
+
+
+class _NormedRPNHead(StandardRPNHead):
+    def _get_rpn_conv(self, in_channels, out_channels):
+        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.ReLU())
+
+
+def test_subclasses_of_rpn_heads_change_the_convolution():  # PanoRadar
+    head = _NormedRPNHead(in_channels=4, num_anchors=2)
+    assert head.conv[0].weight.shape == (4, 4, 1, 1)
+    logits, deltas = head([torch.zeros(1, 4, 3, 5)])
+    assert (logits[0].shape, deltas[0].shape) == ((1, 2, 3, 5), (1, 8, 3, 5))
+
+
+def test_layers_of_box_and_mask_heads_are_listed_for_subclasses():  # bottom-up attention
+    shape = ShapeSpec(channels=3, height=4, width=4)
+    box = FastRCNNConvFCHead(shape, conv_dims=[5], fc_dims=[6, 7])
+    assert box.conv_norm_relus == [box.conv1]
+    assert box.fcs == [box.fc1, box.fc2]
+    mask = MaskRCNNConvUpsampleHead(shape, num_classes=2, conv_dims=[5, 5])
+    assert mask.conv_norm_relus == [mask.mask_fcn1]
+
+
+def test_panoptic_evaluators_convert_categories_by_two_tables(monkeypatch):
+    metadata = SimpleNamespace(
+        thing_dataset_id_to_contiguous_id={7: 0}, stuff_dataset_id_to_contiguous_id={9: 0}
+    )
+    monkeypatch.setattr(
+        panoptic_evaluation, "MetadataCatalog", SimpleNamespace(get=lambda _: metadata)
+    )
+    evaluator = panoptic_evaluation.COCOPanopticEvaluator("made up")
+    assert evaluator._thing_contiguous_id_to_dataset_id == {0: 7}
+    evaluator._stuff_contiguous_id_to_dataset_id = {0: 11}  # a subclass with its own numbering
+    for isthing, expected in ((True, 7), (False, 11)):
+        segment = {"id": 1, "category_id": 0, "isthing": isthing}
+        assert evaluator._convert_category_id(segment)["category_id"] == expected

@@ -167,6 +167,33 @@ def test_deformable_convolutions_count_as_plain_ones(tmp_path, capsys):
     assert "tiny " in capsys.readouterr().out
 
 
+def test_attention_counts_the_products_of_queries_keys_and_values():
+    from benchmarks import counts
+
+    class Attends(torch.nn.Module):
+        def forward(self, batch: list[dict]) -> torch.Tensor:
+            tokens = batch[0]["image"].float().flatten(1)[None]  # 3 tokens
+            return torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+
+    found = counts.flops(Attends(), (4, 5))
+    assert found["scaled_dot_product_attention"] == 3 * 3 * (20 + 20)
+
+
+def test_masks_in_chunks_are_those_of_all_masks_at_once(monkeypatch):
+    from benchmarks import mask_inference
+
+    monkeypatch.setattr(mask_inference, "SIZE", (32, 64))
+    problems = {p.title.split()[0]: p for p in mask_inference.problems(CPU, torch.float32)}
+    assert list(problems) == ["semantic", "instance", "panoptic"]
+    results = {
+        task: [problem.ways[way](*problem.inputs) for way in ("d2ext", problem.peer)]
+        for task, problem in problems.items()
+    }
+    torch.testing.assert_close(*results["semantic"], rtol=1e-4, atol=1e-4)
+    areas = [masks.flatten(1).sum(1).sort().values for masks in results["instance"]]
+    torch.testing.assert_close(*areas)
+
+
 def test_data_loading_is_timed_in_a_child_process(capsys):
     from benchmarks import data_loading
 

@@ -54,12 +54,36 @@ def test_right_detections_score_100_and_none_score_0(data):
 def test_epochs_follow_from_minutes_and_pace(data, tmp_path):
     from benchmarks.learning import Problem
 
-    problem = Problem(data, data, 2.0, {"d2ext": 30.0}, "python", tmp_path)
+    problem = Problem(data, data, 2.0, {"d2ext": 30.0}, {}, tmp_path)
     assert problem.epochs("d2ext") == 60  # of one image
 
 
+def test_a_package_runs_in_its_own_environment(data, tmp_path):
+    from benchmarks.learning import WAYS, Problem
+
+    python = {"libreyolo": "own/python", "mayaku": "another/python"}
+    problem = Problem(data, data, 2.0, {"libreyolo": 3.0, "mayaku": 3.0}, python, tmp_path)
+    command, results = WAYS["libreyolo"](problem)
+    assert command[0] == "own/python"
+    assert Path(command[1]).name == "learning_yolo.py"
+    assert command[2:] == ["libreyolo", data, data, "6", "libreyolo.json"]
+    assert results == "libreyolo.json"
+    command, _ = WAYS["mayaku"](problem)
+    assert command[0] == "another/python"
+    assert command[2:] == [data, data, "6", "mayaku.json"]
+
+
+def test_packages_without_an_environment_are_left_out_or_named():
+    from benchmarks.learning import PACKAGES, _ways
+
+    assert not set(PACKAGES) & set(_ways(None, {}))
+    assert "mayaku" in _ways(None, {"mayaku": "python"})
+    with pytest.raises(SystemExit, match="--python libreyolo=PYTHON"):
+        _ways(["libreyolo"], {"mayaku": "python"})
+
+
 def test_yolo_labels_count_classes_in_the_order_of_their_ids(data, tmp_path):
-    from benchmarks.learning_ultralytics import write_yolo
+    from benchmarks.learning_yolo import write_yolo
 
     content = write_yolo(data, tmp_path / "yolo", "train")
     assert [category["name"] for category in content["categories"]] == ["cat", "dog"]

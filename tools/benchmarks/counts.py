@@ -35,14 +35,14 @@ def report(configs: list[str], size: tuple[int, int]) -> None:
 
 
 def flops(model: nn.Module, size: tuple[int, int]) -> Counter[str]:
-    """Count multiply-adds per operator: those that fvcore knows, and deformable convolutions."""
+    """Count multiply-adds per operator: those that fvcore knows, and those of `_HANDLES`."""
     # Both warn about every operator they do not count.
     for name in ("fvcore.nn.jit_analysis", "fvcore.common.checkpoint"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.manual_seed(0)
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
     counter = FlopCountAnalysis(model, [{"image": image}])
-    counter.set_op_handle("d2ext::deform_conv2d", _deformable)
+    counter.set_op_handle(**_HANDLES)
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return counter.by_operator()
 
@@ -51,6 +51,18 @@ def _deformable(inputs: list[Any], outputs: list[Any]) -> float:
     # As many as a plain convolution of the same shape; interpolation is left out.
     weight, (batch, _, height, width) = get_shape(inputs[2]), get_shape(outputs[0])
     return batch * height * width * prod(weight)
+
+
+def _attention(inputs: list[Any], outputs: list[Any]) -> float:
+    # Queries with keys, weights with values.
+    queries, keys, values = (get_shape(each) for each in inputs[:3])
+    return prod(queries[:-1]) * keys[-2] * (keys[-1] + values[-1])
+
+
+_HANDLES = {
+    "d2ext::deform_conv2d": _deformable,
+    "aten::scaled_dot_product_attention": _attention,
+}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

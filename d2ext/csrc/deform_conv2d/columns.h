@@ -150,9 +150,11 @@ class ColumnsConv {
       }
       if (needs.weight) add_kernels(grad_rows, columns, sums);
     }
-    reorder_weights(
-        shape_.out_channels, shape_.group_channels(), shape_.taps(),
-        sums.const_data_ptr<float>(), grad_weight.mutable_data_ptr<float>());
+    if (needs.weight) {
+      reorder_weights(
+          shape_.out_channels, shape_.group_channels(), shape_.taps(),
+          sums.const_data_ptr<float>(), grad_weight.mutable_data_ptr<float>());
+    }
     return grads;
   }
 

@@ -22,7 +22,8 @@ class DeformConv {
     if (mask) masks_ = wide(*mask);
     outputs_ = shape.out_channels / shape.groups;
     column_ = shape.taps() * shape.group_channels();
-    kernels_ = torch::stable::view(channels_last(weight), {shape.groups, outputs_, column_});
+    const Tensor cast = torch::stable::to(weight, pixels_.scalar_type());
+    kernels_ = torch::stable::view(channels_last(cast), {shape.groups, outputs_, column_});
     const int64_t most = kTileBytes / int64_t(sizeof(T)) / (shape.groups * column_);
     tile_rows_ = std::max<int64_t>(most / kRowBlock, 1) * kRowBlock;
     tile_rows_ = std::min(tile_rows_, shape.rows());
@@ -42,7 +43,8 @@ class DeformConv {
           torch::stable::transpose(kernels_, 1, 2));
     }
     if (bias) {
-      const Tensor terms = torch::stable::contiguous(*bias);
+      const Tensor terms =
+          torch::stable::contiguous(torch::stable::to(*bias, output.scalar_type()));
       add_bias<T><<<blocks_for(output.numel(), kThreads), kThreads, 0, device_.stream()>>>(
           output.numel(), shape_.out_channels, terms.template const_data_ptr<T>(),
           output.template mutable_data_ptr<T>());

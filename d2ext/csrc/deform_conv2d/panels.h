@@ -93,8 +93,8 @@ class BackwardWorker {
       const std::vector<LevelBack<T>>& levels, const Kernels<T>& kernels, T* grad_weight,
       const Needs& needs)
       : levels_(levels), kernels_(kernels), grad_weight_(grad_weight), needs_(needs),
-        found_(kRows), panel_(kernels.outputs * kPanel<T>),
-        grad_panel_(kernels.outputs * kPanel<T>), columns_(kRows * kPanel<T>),
+        found_(kRows), panels_(kernels.backward_panels_size()),
+        grad_panels_(kernels.backward_panels_size()), columns_(kRows * kPanel<T>),
         grad_columns_(kRows * kPanel<T>), products_(kRows * 4), bin_(kPanel<T>),
         zeros_(kPanel<T>) {
     for (const LevelBack<T>& level : levels) copies_.emplace_back(copy_size(*level.in));
@@ -105,12 +105,12 @@ class BackwardWorker {
     for (size_t i = 0; i < levels_.size(); ++i) {
       pixels.push_back(pixels_of(*levels_[i].in, segment, copies_[i].data()));
     }
+    kernels_.copy_backward_panels(segment, panels_.data());
+    std::fill_n(grad_panels_.data(), kernels_.backward_panels_size(), T(0));
     for (int64_t tap = 0; tap < levels_[0].in->shape.taps(); ++tap) {
-      kernels_.copy_backward_panel(segment, tap, panel_.data());
-      std::fill_n(grad_panel_.data(), kernels_.outputs * kPanel<T>, T(0));
       for (size_t i = 0; i < levels_.size(); ++i) add_level(levels_[i], pixels[i], segment, tap);
-      kernels_.store_backward_panel(segment, tap, grad_panel_.data(), grad_weight_);
     }
+    if (needs_.weight) kernels_.store_backward_panels(segment, grad_panels_.data(), grad_weight_);
   }
 
  private:
@@ -134,30 +134,32 @@ class BackwardWorker {
       find_samples(shape, samples, level.in->offsets(), level.in->masks());
       const T* grads =
           level.grad_rows + first * shape.out_channels + segment.group * kernels_.outputs;
-      multiply_back(segment, count, grads, shape.out_channels);
+      multiply_back(segment, samples, grads, shape.out_channels);
       scatter_rows(
           samples, pixels, segment.channels(), zeros_.data(), grad_columns_.data(),
           columns_.data(), kPanel<T>, level.sums.pixels + segment.begin, shape.channels,
           bin_.data(), products_.data());
-      if (needs_.weight) multiply_kernels(segment, count, grads, shape.out_channels);
+      if (needs_.weight) multiply_kernels(segment, samples, grads, shape.out_channels);
       if (needs_.positions) add_positions(*level.in, samples, products_.data(), level.sums);
     }
   }
 
   // Gradients of columns: those of rows times kernels.
-  void multiply_back(const Segment& segment, int64_t rows, const T* grads, int64_t step) {
-    std::fill_n(grad_columns_.data(), rows * kPanel<T>, T(0));
+  void multiply_back(
+      const Segment& segment, const Samples<T>& samples, const T* grads, int64_t step) {
+    std::fill_n(grad_columns_.data(), samples.rows * kPanel<T>, T(0));
     if (!needs_.samples()) return;
     multiply<T>(
-        {rows, segment.channels(), kernels_.outputs, grads, step, 1, panel_.data(),
-         grad_columns_.data(), kPanel<T>});
+        {samples.rows, segment.channels(), kernels_.outputs, grads, step, 1,
+         panels_.data() + kernels_.backward_panel(samples.tap), grad_columns_.data(), kPanel<T>});
   }
 
   // Gradients of kernels: those of rows, transposed, times columns.
-  void multiply_kernels(const Segment& segment, int64_t rows, const T* grads, int64_t step) {
+  void multiply_kernels(
+      const Segment& segment, const Samples<T>& samples, const T* grads, int64_t step) {
     multiply<T>(
-        {kernels_.outputs, segment.channels(), rows, grads, 1, step, columns_.data(),
-         grad_panel_.data(), kPanel<T>});
+        {kernels_.outputs, segment.channels(), samples.rows, grads, 1, step, columns_.data(),
+         grad_panels_.data() + kernels_.backward_panel(samples.tap), kPanel<T>});
   }
 
   const std::vector<LevelBack<T>>& levels_;
@@ -166,7 +168,7 @@ class BackwardWorker {
   const Needs needs_;
   std::vector<Sample<T>> found_;
   std::vector<Buffer<T>> copies_;  // of pixels, by level
-  Buffer<T> panel_, grad_panel_, columns_, grad_columns_, products_, bin_, zeros_;
+  Buffer<T> panels_, grad_panels_, columns_, grad_columns_, products_, bin_, zeros_;
 };
 
 template <typename T>
@@ -174,7 +176,8 @@ std::vector<Gradients> backward(
     const std::vector<Operands<T>>& levels, const Tensor& weight,
     const std::vector<Tensor>& grad_outputs, const Needs& needs) {
   const Kernels<T> kernels(levels[0].shape, weight);
-  const Tensor grad_weight = levels[0].zeros(weight.sizes());
+  // Each number of it is written once, if it is needed.
+  const Tensor grad_weight = needs.weight ? levels[0].empty(weight.sizes()) : levels[0].empty({0});
   std::vector<Tensor> rows;
   std::vector<Gradients> grads;
   std::vector<LevelBack<T>> backs;

@@ -39,35 +39,43 @@ class Kernels {
     return (block * shape.group_channels() + group_channel(segment)) * kPanel<T>;
   }
 
-  // One tap of a segment, for its channels: (C' / groups, kPanel).
-  void copy_backward_panel(const Segment& segment, int64_t tap, T* to) const {
+  // The weights of a segment's channels: (taps, C' / groups, kPanel). All taps at once, since they
+  // are neighbours in memory.
+  void copy_backward_panels(const Segment& segment, T* to) const {
     for (int64_t n = 0; n < outputs; ++n) {
-      const T* from = weights() + weight_index(segment, n, tap);
+      const T* from = weights() + weight_index(segment, n);
       for (int64_t c = 0; c < segment.channels(); ++c) {
-        to[n * kPanel<T> + c] = from[c * shape.taps()];
+        for (int64_t tap = 0; tap < shape.taps(); ++tap) {
+          to[backward_panel(tap) + n * kPanel<T> + c] = *from++;
+        }
       }
     }
   }
 
   // The other way round, into weights of the operator's order.
-  void store_backward_panel(const Segment& segment, int64_t tap, const T* from, T* weights) const {
+  void store_backward_panels(const Segment& segment, const T* from, T* weights) const {
     for (int64_t n = 0; n < outputs; ++n) {
-      T* to = weights + weight_index(segment, n, tap);
+      T* to = weights + weight_index(segment, n);
       for (int64_t c = 0; c < segment.channels(); ++c) {
-        to[c * shape.taps()] = from[n * kPanel<T> + c];
+        for (int64_t tap = 0; tap < shape.taps(); ++tap) {
+          *to++ = from[backward_panel(tap) + n * kPanel<T> + c];
+        }
       }
     }
   }
+
+  int64_t backward_panel(int64_t tap) const { return tap * outputs * kPanel<T>; }
+  int64_t backward_panels_size() const { return backward_panel(shape.taps()); }
 
   const int64_t outputs, panels;  // of a group
 
  private:
   static constexpr int64_t kWeightBlock = 8;
 
-  // Of a segment's first channel, in the operator's order; each next one follows after all taps.
-  int64_t weight_index(const Segment& segment, int64_t output, int64_t tap) const {
+  // Of a segment's first channel and tap, in the operator's order: taps inside, channels outside.
+  int64_t weight_index(const Segment& segment, int64_t output) const {
     const int64_t line = segment.group * outputs + output;
-    return (line * shape.group_channels() + group_channel(segment)) * shape.taps() + tap;
+    return (line * shape.group_channels() + group_channel(segment)) * shape.taps();
   }
 
   int64_t weight_blocks() const { return quotient_above(shape.group_channels(), kWeightBlock); }

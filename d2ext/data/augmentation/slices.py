@@ -52,7 +52,9 @@ def slice_options(section: CfgNode, name: str) -> tuple[int, float]:
     return size, overlap
 
 
-def slice_dataset(items: list[Item], size: int, overlap: float) -> list[Item]:
+def slice_dataset(
+    items: list[Item], size: int, overlap: float, filter_empty: bool = False
+) -> list[Item]:
     """Replace the large images of a data set by their slices.
 
     A slice has the objects that reach into it. Of an image with objects, at most as many empty
@@ -61,8 +63,9 @@ def slice_dataset(items: list[Item], size: int, overlap: float) -> list[Item]:
     Args:
         items: Detectron2's dicts.
         size, overlap: see `slices_of`.
+        filter_empty: keep no slice without objects of an image with objects.
     """
-    return [part for item in items for part in _parts(item, size, overlap)]
+    return [part for item in items for part in _parts(item, size, overlap, filter_empty)]
 
 
 def crop_to_slice(
@@ -84,7 +87,7 @@ def _starts(side: int, size: int, overlap: float) -> list[int]:
     return np.linspace(0, side - size, count).round().astype(int).tolist()
 
 
-def _parts(item: Item, size: int, overlap: float) -> list[Item]:
+def _parts(item: Item, size: int, overlap: float, filter_empty: bool) -> list[Item]:
     regions = slices_of(item["height"], item["width"], size, overlap)
     if len(regions) == 1:
         return [item]
@@ -92,6 +95,8 @@ def _parts(item: Item, size: int, overlap: float) -> list[Item]:
     full = [part for part in parts if part.get("annotations")]
     if not full:
         return parts
+    if filter_empty:
+        return full
     empty = [part for part in parts if not part.get("annotations")]
     return full + empty[:: max(1, math.ceil(len(empty) / len(full)))]
 

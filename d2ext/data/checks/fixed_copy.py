@@ -22,8 +22,8 @@ from d2ext.data.conversion.coco import coco_document
 from d2ext.data.formats import DatasetSplit
 from d2ext.data.image_reading import scale_to_8_bits
 from d2ext.data.issues import Issue
-from d2ext.errors import DataError, OutputError
-from d2ext.files import replacing
+from d2ext.errors import DataError
+from d2ext.files import check_new_folder, replacing
 
 # The EXIF entry of the orientation (tag 0x0112, type SHORT, count 1) and the value 1, upright, in
 # either byte order.
@@ -47,7 +47,7 @@ def write_fixed_copy(splits: Mapping[str, DatasetSplit], report: Report, out: Pa
         DataError: nothing is left of a split, or `out` is in the folder of its images.
         OutputError: `out` is not empty or cannot be written to.
     """
-    _refuse_place(splits, out)
+    check_place(splits, out)
     classes = _kept_classes(splits)
     lines = []
     for name, split in splits.items():
@@ -63,9 +63,19 @@ def write_fixed_copy(splits: Mapping[str, DatasetSplit], report: Report, out: Pa
     return [*done, *lines, f"written: {out / 'repairs.json'}"]
 
 
-def _refuse_place(splits: Mapping[str, DatasetSplit], out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"--fix {out}: is not empty. Name a folder that does not exist yet.")
+def check_place(splits: Mapping[str, DatasetSplit], out: Path) -> None:
+    """Check that a fixed copy can be written to `out`.
+
+    Raises:
+        DataError, OutputError: as `write_fixed_copy`.
+    """
+    check_new_folder(out, "--fix")
+    for split in splits.values():
+        if split.lacks_boxes:
+            raise DataError(
+                f"--fix: the objects of {split.format} have no boxes in images, and cannot be "
+                "written as COCO JSON."
+            )
     parents = {Path(i["file_name"]).parent for s in splits.values() for i in s.images}
     inside = {parent.resolve() for parent in parents} & {out.resolve(), *out.resolve().parents}
     if inside:

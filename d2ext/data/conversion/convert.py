@@ -16,6 +16,7 @@ from d2ext.data.formats import load_splits, with_classes
 from d2ext.data.formats.dataset_split import PIXEL_TASKS
 from d2ext.data.formats.keypoint_names import mirror_pairs
 from d2ext.errors import DataError, OutputError
+from d2ext.files import check_new_folder
 
 Writer = Callable[[Path, Sequence[Plan], Losses], dict[str, Path]]
 
@@ -24,7 +25,7 @@ def read_plans(path: Path, images: Path | None, losses: Losses) -> list[Plan]:
     """Read all splits of a data set, with the same classes.
 
     Raises:
-        DataError: it cannot be read, or holds masks of pixels instead of objects.
+        DataError: it cannot be read, or holds masks of pixels or boxes in space.
     """
     splits = load_splits(path, images=images)
     classes = max((dataset.classes for dataset in splits.values()), key=len)
@@ -38,6 +39,8 @@ def read_plans(path: Path, images: Path | None, losses: Losses) -> list[Plan]:
                 f"{path}: {dataset.task} masks have no objects to convert; COCO's boxes, YOLO and "
                 "Pascal VOC hold objects."
             )
+        if dataset.lacks_boxes:
+            raise DataError(f"{path}: the objects of {dataset.format} have no boxes in images.")
         plans.append(plan(with_classes(dataset, classes), split, losses, taken))
     return plans
 
@@ -50,8 +53,7 @@ def write_folder(
     Raises:
         OutputError: there is something in `out`, or it cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out}: is there already and not empty. Name a new folder.")
+    check_new_folder(out, "OUT")
     part = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
     try:
         part.mkdir(parents=True)

@@ -97,6 +97,7 @@ class _Reader:
         start_reading([image["file_name"] for image in images])
         self.by_id = {image["image_id"]: image for image in images}
         self.by_text = {str(image["image_id"]): image for image in images}
+        self.by_name = {name: classes.index(name) for name in classes if classes.count(name) == 1}
         ids = id_issues(str(path), document)
         refused = refusal(path, document, ids)
         self._add_all(document["annotations"])
@@ -218,6 +219,8 @@ class _Reader:
         self.is_complete = False
         category, image_id = as_id(category_id), as_id(image_id)
         found = self.indices.get(category) if isinstance(category, IDS) else None
+        if found is None and isinstance(category_id, str):
+            found = self.by_name.get(category_id)
         return self.by_text.get(str(image_id)) if isinstance(image_id, IDS) else None, found
 
     def _add_rest(self, item: Item, found: Item, image: Item) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.dataset_split import Item
-from d2ext.data.formats.values import as_numbers
+from d2ext.data.formats.values import as_numbers, number_words
 from d2ext.data.mask_validity import broken_run_lengths, broken_runs, is_near
 
 
@@ -106,10 +106,14 @@ def _run_lengths(value: Item) -> Item | None:
 
 def parse_box(value: Any, segmentation: Any) -> list[float] | None:
     """Return four or five numbers; the box of the mask where there are none."""
+    if isinstance(value, dict):
+        value = [value.get(key) for key in ("x", "y", "width", "height")]
     if isinstance(value, list) and 4 <= len(value) <= 5:
         return value if _are_numbers(value) else as_numbers(value)
     if isinstance(value, str) and value:
         found = as_numbers(value)
+        if found is None or len(found) > 5:  # decimal commas
+            found = as_numbers(number_words(value.strip("[]() ")))
         return found if found is not None and 4 <= len(found) <= 5 else None
     if value not in (None, [], "") or segmentation is None:
         return None

@@ -7,9 +7,11 @@ from d2ext.data.formats.dataset_split import DatasetSplit, Task
 from d2ext.data.formats.outlines import give_angles, turn_into_polygons
 
 _NOTES = {
-    "masks": "boxes with an angle are read as masks, the kind of the other splits",
-    "rotated": "boxes are read as boxes with an angle, the kind of the other splits",
+    ("rotated", "masks"): "boxes with an angle are read as masks, the kind of the other splits",
+    ("boxes", "rotated"): "boxes are read as boxes with an angle, the kind of the other splits",
+    ("masks", "rotated"): "polygons are read as boxes with an angle, which the model learns",
 }
+_CHANGES = {"masks": turn_into_polygons, "rotated": give_angles}
 
 
 def common_task(tasks: Iterable[str]) -> Task | None:
@@ -26,7 +28,7 @@ def common_task(tasks: Iterable[str]) -> Task | None:
 
 def needs_task(dataset: DatasetSplit, task: str | None) -> bool:
     """Return true if `with_task` would change the data set."""
-    return (dataset.task, task) in (("rotated", "masks"), ("boxes", "rotated"))
+    return (dataset.task, task) in _NOTES
 
 
 def with_task(dataset: DatasetSplit, task: str | None) -> DatasetSplit:
@@ -37,14 +39,13 @@ def with_task(dataset: DatasetSplit, task: str | None) -> DatasetSplit:
         {**image, "annotations": [dict(item) for item in image["annotations"]]}
         for image in dataset.images
     ]
-    change = turn_into_polygons if task == "masks" else give_angles
     for image in images:
-        change(image["annotations"])
+        _CHANGES[str(task)](image["annotations"])
     return replace(
         dataset,
         task=task,  # type: ignore[arg-type] # one of two, as just checked
         images=images,
-        notes=[*dataset.notes, _NOTES[str(task)]],
+        notes=[*dataset.notes, _NOTES[dataset.task, str(task)]],
         coco_file=None,
         polygons_near=False,
     )

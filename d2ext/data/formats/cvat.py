@@ -5,7 +5,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,6 +13,7 @@ from xml.parsers import expat
 
 import numpy as np
 
+from d2ext.data.formats.cvat_skeletons import TAG, skeleton_metadata, skeleton_object
 from d2ext.data.formats.dataset_split import DatasetSplit, Item, Task, number_classes
 from d2ext.data.formats.image_files import (
     ImageIndex,
@@ -32,7 +33,7 @@ from d2ext.data.formats.outlines import (
     turn_into_polygons,
 )
 from d2ext.data.formats.text_files import head_of
-from d2ext.data.formats.values import is_true
+from d2ext.data.formats.values import as_numbers, is_true
 from d2ext.data.formats.xml_files import parse_xml
 from d2ext.data.issues import reading_issue
 from d2ext.data.mask_validity import MAX_PIXELS
@@ -81,7 +82,7 @@ def find(path: Path, images: Path | None) -> dict[str, CvatSplit]:
 
 
 def load(part: CvatSplit) -> DatasetSplit:
-    """Read boxes, polygons, ellipses, masks and tracks; other shapes become issues.
+    """Read boxes, polygons, ellipses, masks, skeletons and tracks; other shapes become issues.
 
     Raises:
         DataError: the XML is broken, or none of the frames of its tracks is found.
@@ -91,6 +92,7 @@ def load(part: CvatSplit) -> DatasetSplit:
         root = parse_xml(part.path, dataset.encodings)
     except (expat.ExpatError, ValueError, OSError) as error:
         raise DataError(f"{part.path}: broken XML: {error}. Export it from CVAT again.") from error
+    dataset.metadata |= skeleton_metadata(root)
     others = replace(dataset, images=[], issues=[])  # of other subsets
     index = ImageIndex(part.image_folders)
     if root.find("image") is None:
@@ -147,7 +149,7 @@ def _add(
     """Add an image with the shapes of it: record, element and label of each."""
     image = dataset.add_image(file, size)
     for record, shape, label in shapes:
-        found = _object(shape, size)
+        found = _object(shape, size, dataset.metadata.get("keypoint_names", ()))
         if found is None or not label:
             where, what = f"{dataset.path}:{record}", f"shape that cannot be read: {shape.tag}"
             issue = reading_issue("record-broken", what, where, image["file_name"], label or "")
@@ -190,8 +192,10 @@ def _numbered_images(folders: tuple[Path, ...]) -> Iterator[tuple[int, Path]]:
                 yield int(found[1]), file
 
 
-def _object(shape: ElementTree.Element, size: tuple[int, int]) -> Item | None:
-    """Return the box, and the mask if the shape has one; None for any other shape."""
+def _object(shape: ElementTree.Element, size: tuple[int, int], names: Sequence[str]) -> Item | None:
+    """Return the box, and the mask or the keypoints of the shape; None for any other shape."""
+    if shape.tag == TAG:
+        return skeleton_object(shape, names)
     angle = (_numbers(shape, ("rotation",)) or [0.0])[0]
     if shape.tag == "box" and (edges := _numbers(shape, _EDGES)) is not None:
         x0, y0, x1, y1 = edges
@@ -225,9 +229,10 @@ def _mask(shape: ElementTree.Element, size: tuple[int, int]) -> Item | None:
 
 def _settle_task(items: list[Item]) -> Task:
     """Make all boxes of one kind: with an angle if one has one, polygons among masks."""
-    if any("segmentation" in item for item in items):
+    points = any("keypoints" in item for item in items)
+    if points or any("segmentation" in item for item in items):
         turn_into_polygons(items)
-        return "masks"
+        return "keypoints" if points else "masks"
     if any(len(item["bbox"]) == 5 for item in items):
         give_angles(items)
         return "rotated"
@@ -243,8 +248,5 @@ def _split_numbers(text: str) -> list[float]:
 
 
 def _numbers(element: ElementTree.Element, keys: tuple[str, ...]) -> list[float] | None:
-    try:
-        found = [float(element.get(key, "")) for key in keys]
-    except ValueError:
-        return None
-    return found if all(map(math.isfinite, found)) else None
+    found = as_numbers([element.get(key) for key in keys])
+    return found if found is not None and all(map(math.isfinite, found)) else None

@@ -91,6 +91,12 @@ class DatasetSplit:
         """True for semantic and panoptic masks."""
         return self.task in PIXEL_TASKS
 
+    @property
+    def lacks_boxes(self) -> bool:
+        """True where objects have no box in the image, as those of nuScenes in space."""
+        objects = (item for image in self.images for item in image.get("annotations", ()))
+        return any("bbox" not in item for item in objects)
+
     def add_image(
         self, file: str | Path, size: tuple[int, int], annotated_in: str | Path = ""
     ) -> Item:
@@ -144,7 +150,8 @@ def number_classes(images: Sequence[Item]) -> tuple[str, ...]:
 def with_classes(dataset: DatasetSplit, classes: Sequence[str]) -> DatasetSplit:
     """Return a copy with the class indices of `classes`; objects of other classes are left out.
 
-    Semantic and panoptic masks keep the indices that they have.
+    Panoptic masks keep the indices that they have; for semantic ones see
+    `d2ext.data.formats.semantic_pixels.with_mask_classes`.
     """
     if tuple(classes) == dataset.classes or dataset.annotates_pixels:
         return dataset

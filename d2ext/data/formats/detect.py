@@ -31,6 +31,7 @@ from d2ext.data.formats.common_task import agree_on_task
 from d2ext.data.formats.dataset_split import DatasetSplit
 from d2ext.data.formats.image_files import files_in, folders_in
 from d2ext.data.formats.text_files import encoding_notes
+from d2ext.data.formats.values import oddities_counted
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError, NoImagesError
 from d2ext.registry import ExtensionRegistry
@@ -103,13 +104,14 @@ class DetectedFormat:
             DataError: it cannot be read.
             NoImagesError: it lists no image, and none was left out.
         """
-        with naming_user_paths():
+        with naming_user_paths(), oddities_counted() as oddities:
             dataset = self.format.load(self.parts[split])
             if not (dataset.images or dataset.issues):
                 listed = f"{self.parts[split].path}: lists no images."
                 raise NoImagesError(dataset.refusal or listed)
         dataset.path, dataset.split = self.path, split or dataset.split
         dataset.notes += encoding_notes(dataset.encodings)
+        dataset.notes += [f"{count} {what}" for what, count in oddities.items()]
         return dataset
 
 

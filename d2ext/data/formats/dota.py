@@ -16,7 +16,7 @@ from d2ext.data.formats.image_files import (
     split_of,
 )
 from d2ext.data.formats.text_files import read_text
-from d2ext.data.formats.values import is_true
+from d2ext.data.formats.values import is_true, with_decimal_points
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
@@ -80,7 +80,7 @@ def _add_image(dataset: DatasetSplit, file: Path, path: Path | None, size: tuple
 def _object(dataset: DatasetSplit, image: Item, number: int, line: str) -> list[Item]:
     if line.lower().startswith(_HEADERS):
         return []
-    words = line.replace(",", " ").split()
+    words = _words(line)
     try:
         corners = [float(word) for word in words[:8]]
         name, difficult = _name_and_flag(words[8:])
@@ -104,6 +104,15 @@ def _object(dataset: DatasetSplit, image: Item, number: int, line: str) -> list[
     return [found]
 
 
+def _words(line: str) -> list[str]:
+    """Split a line at white space and at commas, those of decimal numbers aside."""
+    words = line.split()
+    # Eight numbers and a class; "10,20 30,40" are the coordinates of two points.
+    if len(words) > 8 and _numbers([word.replace(",", ".") for word in words[:8]]):
+        return [*(with_decimal_points(words[:8]) or words[:8]), *words[8:]]
+    return line.replace(",", " ").split()
+
+
 def _name_and_flag(words: list[str]) -> tuple[str, bool]:
     """Split a class, whose name may hold spaces, from the flag `difficult` that may follow."""
     if len(words) > 1 and (_numbers(words[-1:]) or words[-1].lower() in ("true", "false")):
@@ -121,7 +130,7 @@ def _is_dota(folder: Path) -> bool:
     for file in files_in(folder, ".txt")[:20]:
         head = read_text(file, head=4096).splitlines()
         lines = (line for line in head if line.strip() and not line.lower().startswith(_HEADERS))
-        words = next(lines, "").replace(",", " ").split()
+        words = _words(next(lines, ""))
         if words:
             return len(words) >= 9 and _numbers(words[:8]) and not _numbers(words[8:9])
     return False

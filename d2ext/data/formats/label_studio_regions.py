@@ -50,10 +50,12 @@ def region_object(kind: str, value: Item, region: Item, size: tuple[int, int]) -
         return polygon_object(ellipse(cx, cy, rx, ry, turn))
     if shape == "polygon":
         try:
-            points = [float(n) for point in value.get("points") or () for n in point]
-        except (TypeError, ValueError, OverflowError):
+            points = as_numbers([n for point in value.get("points") or () for n in point])
+        except TypeError:  # no lists
             return None
-        return polygon_object(_pixels(points, width, height)) if len(points) >= 6 else None
+        if points is None or len(points) < 6:
+            return None
+        return polygon_object(_pixels(points, width, height))
     return _brush(value, region, size) if shape == "brush" else None
 
 

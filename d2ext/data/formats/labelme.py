@@ -35,7 +35,7 @@ from d2ext.data.formats.outlines import (
     turn_into_polygons,
 )
 from d2ext.data.formats.text_files import head_of, read_text
-from d2ext.data.formats.values import is_true
+from d2ext.data.formats.values import as_numbers, is_true
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 
@@ -217,6 +217,7 @@ def _object(kind: str, points: Any) -> Item | None:
 
 def _corners(points: Any) -> list[tuple[float, float]] | None:
     try:
-        return [(float(x), float(y)) for x, y in points]
-    except (TypeError, ValueError, OverflowError):
+        flat = as_numbers([number for x, y in points for number in (x, y)])
+    except (TypeError, ValueError):  # not pairs
         return None
+    return None if flat is None else list(zip(flat[::2], flat[1::2], strict=True))

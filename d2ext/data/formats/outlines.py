@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from d2ext.data.formats.corners import corners_of
+from d2ext.data.formats.corners import corners_of, rotated_box
 from d2ext.data.formats.dataset_split import Item
 from d2ext.data.mask_validity import MAX_PIXELS
 from detectron2.structures import BoxMode
@@ -75,9 +75,13 @@ def mask_object(mask: NDArray[np.bool_], left: int, top: int, size: tuple[int, i
 
 
 def give_angles(items: Sequence[Item]) -> None:
-    """Give every upright box an angle of 0, in place."""
+    """Give every upright box an angle, in place: 0, or that of the smallest box around polygons."""
     for item in items:
-        if item["bbox_mode"] == BoxMode.XYWH_ABS:
+        polygons = item.pop("segmentation", None)
+        if isinstance(polygons, list) and polygons:
+            points = [number for polygon in polygons for number in polygon]
+            item["bbox"], item["bbox_mode"] = rotated_box(points), BoxMode.XYWHA_ABS
+        elif item["bbox_mode"] == BoxMode.XYWH_ABS:
             x, y, w, h = item["bbox"]
             item["bbox"], item["bbox_mode"] = [x + w / 2, y + h / 2, w, h, 0.0], BoxMode.XYWHA_ABS
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -23,6 +23,7 @@ _VERSION = 1  # of the masks in the cache
 _THREADS = 4
 _CHANNELS = ("LA", "RGB", "RGBA", "CMYK")  # Pillow's modes of several channels
 _UNKNOWN = 254  # stands for values of no class until they are counted
+_OF_TWO = {"background": 0, "class_0": 0, "foreground": 1, "class_1": 1}
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,31 @@ def use_indices(dataset: DatasetSplit, reading: Reading, copy: bool) -> None:
     indices = reading.values == tuple(range(len(reading.classes)))
     if copy or not indices or any(unknown):
         _use_copies(dataset, reading, table)
+
+
+def class_index(name: str, classes: Sequence[str]) -> int | None:
+    """Return the index among `classes` of a class of masks; None where it is none of them.
+
+    Of two classes, background and foreground may have other names: those of masks that nobody
+    explains, and of which some hold one of them alone.
+    """
+    if name in classes:
+        return classes.index(name)
+    return _OF_TWO.get(name) if len(classes) == 2 else None
+
+
+def with_mask_classes(dataset: DatasetSplit, classes: Sequence[str]) -> DatasetSplit:
+    """Return a copy whose semantic masks hold the indices of `classes`; others are no class."""
+    numbers = [class_index(name, classes) for name in dataset.classes]
+    images = [dict(image) for image in dataset.images]
+    found = replace(dataset, classes=tuple(classes), images=images)
+    if numbers == list(range(len(numbers))):
+        return found
+    values = tuple(_UNKNOWN if number is None else number for number in numbers)
+    table = np.full(1 << 16, _UNKNOWN, dtype=np.uint8)
+    table[: len(values)] = values
+    _use_copies(found, Reading(found.classes, values, False), table)
+    return found
 
 
 def values_of(masks: Sequence[Path], coloured: bool) -> list[int]:

@@ -8,8 +8,9 @@ A line with a file name and nothing else is an image without objects.
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from detectron2.structures import BoxMode
 FORMAT = "CSV"
 _SUFFIXES = (".csv", ".tsv")
 _HEAD = 8192  # bytes that show the columns
+_SEPARATOR = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # Excel's first line
 _SHARES = 1.5  # greater numbers cannot be meant as shares of the image's size
 
 
@@ -71,8 +73,9 @@ def load(part: TableSplit) -> DatasetSplit:
         DataError: it is no table of boxes, or none of its images is found.
     """
     dataset = DatasetSplit(FORMAT, part.path, part.split, "boxes", (), [])
-    rows = _rows(part.path, read_text(part.path, dataset.encodings))
-    columns = find_columns(part.path, rows)
+    text = read_text(part.path, dataset.encodings)
+    rows = _rows(part.path, text)
+    columns = replace(find_columns(part.path, rows), decimal_comma=_delimiter(text) != ",")
     dataset.notes += filter(None, [columns.note])
     places = _image_folders(part)
     index = ImageIndex(places)
@@ -114,12 +117,22 @@ def _has_boxes(file: Path) -> bool:
 
 
 def _rows(path: Path, text: str) -> list[list[str]]:
-    """Return all rows, cells stripped; blank lines are empty lists, to keep line numbers."""
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    """Return all rows, cells stripped; blank lines are empty lists, to keep line numbers.
+
+    The header behind Excel's first line "sep=;" moves to the place of that.
+    """
+    rows = csv.reader(io.StringIO(text), delimiter=_delimiter(text), skipinitialspace=True)
     with csv_errors(path):
-        return [[cell.strip() for cell in row] for row in rows]
+        found = [[cell.strip() for cell in row] for row in rows]
+    if len(found) > 1 and _SEPARATOR.match(text):
+        found[0], found[1] = found[1], []
+    return found
+
+
+def _delimiter(text: str) -> str:
+    if named := _SEPARATOR.match(text):
+        return named[1]
+    return max(",;\t", key=text.split("\n", 1)[0].count)
 
 
 def _scale(rows: Sequence[Sequence[str]], columns: Columns) -> str:

@@ -64,6 +64,7 @@ class Columns:
         has_header: the first row names the columns.
         suffixed: an image's name ends with "_" and the class.
         note: what a user should know; "" for nothing.
+        decimal_comma: cells may have one, since commas do not part them.
     """
 
     shape: str
@@ -74,6 +75,7 @@ class Columns:
     has_header: bool = True
     suffixed: bool = False
     note: str = ""
+    decimal_comma: bool = False
 
     def name(self, row: Sequence[str]) -> str:
         """Return the name of the image."""
@@ -95,7 +97,9 @@ class Columns:
         texts = [cell(row, place) for place in self.box]
         if self.shape == "list":
             texts = texts[0].strip("[]() ").replace(",", " ").split()
-        found = as_numbers([text.replace(",", ".") for text in texts])
+        if self.decimal_comma:
+            texts = [text.replace(",", ".") for text in texts]
+        found = as_numbers(texts)
         if found is None or len(found) != 4:
             return None
         x, y, width, height = found

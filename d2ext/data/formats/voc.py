@@ -20,7 +20,7 @@ from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import ImageIndex, files_in, image_size, stem
 from d2ext.data.formats.outlines import give_angles
 from d2ext.data.formats.text_files import head_of
-from d2ext.data.formats.values import is_true
+from d2ext.data.formats.values import as_numbers, is_true
 from d2ext.data.formats.voc_layout import VocSplit, annotation_files, find
 from d2ext.data.formats.xml_files import parse_xml
 from d2ext.data.issues import Issue, reading_issue
@@ -32,8 +32,8 @@ __all__ = ["FORMAT", "FROM_ONE", "VocSplit", "counts_from_one", "find", "load"]
 
 FORMAT = "Pascal VOC"
 FROM_ONE = "pixels count from 1"  # in <source><annotation>, settles the convention
-_BELOW_ONE = re.compile(rb"<[xy]min>\s*(?:-|0*(?:\.\d*)?\s*<)")
-_FRACTION = re.compile(rb"<[xy]m(?:in|ax)>\s*\d*\.\d*[1-9]")
+_BELOW_ONE = re.compile(rb"<[xy]min>\s*(?:-|0*(?:[.,]\d*)?\s*<)")
+_FRACTION = re.compile(rb"<[xy]m(?:in|ax)>\s*\d*[.,]\d*[1-9]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _ROTATED = ("cx", "cy", "w", "h", "angle")
 
@@ -151,18 +151,19 @@ def _objects(
 def _box(item: ElementTree.Element, from_one: bool) -> tuple[list[float] | None, BoxMode]:
     rotated = item.find("robndbox")
     if rotated is not None:
-        numbers = [_number(rotated.findtext(key)) for key in _ROTATED]
-        *box, angle = [math.nan if n is None else n for n in numbers]
-        whole = None if None in numbers else [*box, _degrees(angle)]
+        numbers = as_numbers([rotated.findtext(key) for key in _ROTATED])
+        whole = None if numbers is None else [*numbers[:4], _degrees(numbers[4])]
         return whole, BoxMode.XYWHA_ABS
     corners = item.find("bndbox")
     if corners is None:
         return None, BoxMode.XYWH_ABS
-    found = [_number(corners.findtext(key)) for key in _CORNERS]
-    x0, y0, x1, y1 = (math.nan if n is None else n for n in found)
+    found = as_numbers([corners.findtext(key) for key in _CORNERS])
+    if found is None:
+        return None, BoxMode.XYWH_ABS
+    x0, y0, x1, y1 = found
     if from_one:
         x0, y0 = x0 - 1, y0 - 1
-    return (None if None in found else [x0, y0, x1 - x0, y1 - y0]), BoxMode.XYWH_ABS
+    return [x0, y0, x1 - x0, y1 - y0], BoxMode.XYWH_ABS
 
 
 def _degrees(clockwise: float) -> float:
@@ -171,7 +172,5 @@ def _degrees(clockwise: float) -> float:
 
 
 def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
+    found = as_numbers([text])
+    return found[0] if found else None

@@ -49,14 +49,14 @@ def load(part: YoloSplit) -> DatasetSplit:
     if part.path.suffix.lower() in YAML_SUFFIXES:
         read_text(part.path, dataset.encodings)  # to say which encoding it has
     labels = [(file, label_file(file)) for file in files]
-    read_labels(dataset, labels, part.config.get("kpt_shape"), _labels_of_others(part))
+    points = read_labels(dataset, labels, part.config.get("kpt_shape"), _labels_of_others(part))
     count = class_count(part.config)
     if names and count is not None and count != len(names):
         detail = f"nc is {count}, but names lists {len(names)} classes, which count"
         dataset.notes.append(detail)
         dataset.id_issues.append(Issue("class-count", str(part.path), detail))
     if dataset.task == "keypoints":
-        dataset.metadata |= keypoint_metadata(part.config, dataset.notes)
+        dataset.metadata |= keypoint_metadata(part.config, points, dataset.notes)
     return dataset
 
 

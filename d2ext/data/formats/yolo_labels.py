@@ -1,14 +1,16 @@
 """YOLO's label lines: normalised boxes, polygons, oriented boxes and keypoints."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
 from d2ext.data.formats.corners import rotated_box
 from d2ext.data.formats.dataset_split import DatasetSplit, Item
 from d2ext.data.formats.image_files import image_size, lines_or_issue
-from d2ext.data.formats.values import as_numbers
+from d2ext.data.formats.values import number_words, oddities_counted
+from d2ext.data.formats.yolo_keypoints import guess_keypoints, keypoint_shape
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 from detectron2.structures import BoxMode
@@ -23,7 +25,7 @@ def read_labels(
     files: Iterable[tuple[Path, Path]],
     kpt_shape: Any,
     others: Iterable[Path] = (),
-) -> None:
+) -> int:
     """Fill `dataset` with images, annotations, issues, task, and classes if nobody named them.
 
     Args:
@@ -31,11 +33,17 @@ def read_labels(
         files: each image and the path of its label file, which need not exist.
         kpt_shape: of the yaml file: number of keypoints and of numbers for each.
         others: label files of the other splits, which decide with these what four corners are.
+    Returns:
+        The number of keypoints; 0 without any.
     Raises:
         DataError: nothing names or uses a class.
     """
     pending = _read_images(dataset, files)
-    keypoints = keypoint_shape(kpt_shape)
+    others, more = tee(others)  # looked for only where they are needed
+    numbers = [numbers for _, found in pending for *_, numbers in found]
+    keypoints = keypoint_shape(kpt_shape) or guess_keypoints(numbers, _words_of(more))
+    if keypoints and not kpt_shape:
+        dataset.notes.append(f"no kpt_shape given: labels are boxes with {keypoints[0]} keypoints")
     confident = _drop_confidences(pending, keypoints)
     labels = [label for _, found in pending for label in found]
     oriented, most = _judge(dataset, labels, keypoints, others)
@@ -48,6 +56,7 @@ def read_labels(
     if confident:
         dataset.notes.append(f"{confident} labels end with a confidence, which is not used")
     dataset.task = _task(dataset, oriented)
+    return keypoints[0] if keypoints else 0
 
 
 def _read_images(
@@ -113,15 +122,21 @@ def _ends_with_confidence(numbers: list[float], keypoints: tuple[int, int] | Non
 def _survey(files: Iterable[Path]) -> tuple[set[int], int]:
     """Return how many numbers labels of other splits have after the class, and the last class."""
     lengths, most = set(), -1
-    unread = DatasetSplit("", Path(), "", "boxes", (), [])  # reading that split reports it
-    for file in files:
-        for _, line in lines_or_issue(file, unread, ""):
-            words = line.split()
-            numbers = len(words) - 1
-            lengths.add(numbers - (numbers >= 5 and numbers % 2))  # without a confidence
-            if words[0].isdecimal() and int(words[0]) < MOST_CLASSES:
-                most = max(most, int(words[0]))
+    for words in _words_of(files):
+        numbers = len(words) - 1
+        lengths.add(numbers - (numbers >= 5 and numbers % 2))  # without a confidence
+        if words[0].isdecimal() and int(words[0]) < MOST_CLASSES:
+            most = max(most, int(words[0]))
     return lengths, most
+
+
+def _words_of(files: Iterable[Path]) -> Iterator[list[str]]:
+    """Yield the words of every label of another split, whose reading reports what is odd in it."""
+    unread = DatasetSplit("", Path(), "", "boxes", (), [])
+    for file in files:
+        with oddities_counted():
+            labels = [number_words(line) for _, line in lines_or_issue(file, unread, "")]
+        yield from filter(None, labels)
 
 
 def _image(file: Path, size: tuple[int, int], labels: Path, number: int) -> Item:
@@ -140,9 +155,11 @@ def _parse(file: Path, image: Item, dataset: DatasetSplit) -> list[Label]:
         return []
     found = []
     for line, text in lines_or_issue(file, dataset, image["file_name"]):
-        words = text.split()
+        if text.startswith("#"):
+            continue
+        words = _with_index(number_words(text), dataset.classes)
         try:
-            index, numbers = float(words[0]), [float(word) for word in words[1:]]
+            index, *numbers = map(float, words)
         except ValueError:
             _report(dataset, "record-broken", "label that is not numbers", image, line, text)
             continue
@@ -153,12 +170,11 @@ def _parse(file: Path, image: Item, dataset: DatasetSplit) -> list[Label]:
     return found
 
 
-def keypoint_shape(shape: Any) -> tuple[int, int] | None:
-    """Return the number of keypoints and of values per keypoint, 2 or 3; None without keypoints."""
-    numbers = as_numbers(shape) if isinstance(shape, (list, tuple, str)) else None
-    if numbers and len(numbers) == 2 and numbers[0] >= 1 and numbers[1] in (2, 3):
-        return int(numbers[0]), int(numbers[1])
-    return None
+def _with_index(words: list[str], classes: Sequence[str]) -> list[str]:
+    """Replace the name of a class, which may have spaces, by its index."""
+    count = next((n for n, word in enumerate(words) if word[:1] in "+-.0123456789"), len(words))
+    name = " ".join(words[:count])
+    return [str(classes.index(name)), *words[count:]] if name in classes else words
 
 
 def _name_classes(dataset: DatasetSplit, most: int) -> None:

@@ -18,6 +18,7 @@ from d2ext.data.formats.image_files import (
 )
 from d2ext.data.formats.near_names import unicode_forms
 from d2ext.data.formats.text_files import read_text
+from d2ext.data.formats.values import number_words
 from d2ext.errors import ConfigError, DataError
 
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -86,6 +87,7 @@ def label_file(image: Path) -> Path:
     folder = label_folder(image.parent)
     places = [folder / f"{image.name}.txt", folder / f"{image.stem}.txt"]
     places += [image.with_name(f"{image.name}.txt"), image.with_suffix(".txt")]
+    places += [folder / f"{image.stem}.TXT"]
     places += [folder / f"{name}.txt" for name in unicode_forms(image.stem)]
     return next(filter(os.path.exists, places), places[1])
 
@@ -164,7 +166,7 @@ def _has_labels(folder: Path) -> bool:
 def _has_label_texts(folder: Path) -> bool:
     """Return true if a folder holds label files: the first line that is not blank is a label."""
     for file in [f for f in files_in(folder, ".txt") if f.name not in NAME_FILES][:20]:
-        words = _first_words(file)
+        words = number_words(" ".join(_first_words(file)))
         if words:
             return len(words) >= 5 and all(_is_number(word) for word in words)
     return False

@@ -12,7 +12,7 @@ from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data.formats.image_files import files_in, read_lines
 from d2ext.data.formats.keypoint_names import mirror_pairs
 from d2ext.data.formats.values import as_numbers
-from d2ext.data.formats.yolo_labels import MOST_CLASSES, keypoint_shape
+from d2ext.data.formats.yolo_labels import MOST_CLASSES
 from d2ext.data.formats.yolo_layout import NAME_FILES, YAML_SUFFIXES, YoloSplit, read_yaml
 from d2ext.errors import ConfigError, DataError
 
@@ -79,13 +79,13 @@ def _names_in_folders(part: YoloSplit, encodings: Counter[str]) -> list[str] | N
     return None
 
 
-def keypoint_metadata(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+def keypoint_metadata(config: dict[str, Any], count: int, notes: list[str]) -> dict[str, Any]:
     """Return the names of the keypoints, and which of them change places in a mirrored image.
 
     Args:
+        count: number of keypoints.
         notes: gets a line about a `flip_idx` that is not used.
     """
-    count, _ = keypoint_shape(config["kpt_shape"]) or (0, 0)
     flips = as_numbers(config.get("flip_idx") or ()) or []
     names = _point_names(config.get("kpt_names"), count)
     if flips and not _swaps(flips, count):

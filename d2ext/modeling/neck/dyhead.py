@@ -235,7 +235,7 @@ class ScaleAttention(nn.Module):
 
     def weight_of(self, view: Tensor) -> Tensor:
         """Return the weight (B, 1, 1, 1) of a view, in [0, 1]."""
-        # As a product: CPUs take many times as long for a convolution of a single pixel.
+        # A linear layer: as a convolution of one pixel its gradients take ten times as long.
         score = F.linear(view.mean((2, 3)), self.conv.weight.flatten(1), self.conv.bias)
         return F.hardsigmoid(score.relu())[:, :, None, None]
 

@@ -27,7 +27,7 @@ def deform_conv2d(
 ) -> Tensor:
     """Compute a deformable convolution: sample the input at the offsets, then one matrix product.
 
-    Half types are sampled in float32 and multiplied as they are. Shapes as in
+    Half types are sampled in float32 and multiplied in the dtype of `weight`. Shapes as in
     `d2ext.ops.deform_conv2d`; the geometry is (vertical, horizontal).
     """
     sampled = _sample(input, offset, weight, mask, stride, padding, dilation)
@@ -38,7 +38,7 @@ def deform_conv2d(
     if bias is not None:
         output = output + bias
     # A copy: autograd forbids to change views that operators return in place.
-    return output.permute(0, 3, 1, 2).clone()
+    return output.to(input.dtype).permute(0, 3, 1, 2).clone()
 
 
 def deform_conv2d_backward(
@@ -64,7 +64,8 @@ def deform_conv2d_backward(
     kernels = _by_group(weight, input.shape[1])
 
     count = grad_output.shape[0] * grad_output.shape[2] * grad_output.shape[3]
-    grad_rows = grad_output.permute(0, 2, 3, 1).reshape(count, *kernels.shape[:2])
+    grad_rows = grad_output.to(weight.dtype).permute(0, 2, 3, 1)
+    grad_rows = grad_rows.reshape(count, *kernels.shape[:2])
     grad_weight = input.new_empty(0)
     if needs_weight:
         grad_kernels = torch.einsum("ngo,ntgc->gotc", grad_rows, _by_tap(samples, kernels))
@@ -122,10 +123,10 @@ def deform_conv2d_by_grid_sample(
         factors = in_float(mask).reshape(batch, groups, 1, taps, out_height, out_width)
         samples = samples * factors.permute(0, 1, 2, 4, 5, 3)
     kernels = _by_group(weight, channels)
-    samples = samples.to(input.dtype).reshape(batch, len(kernels), -1, out_height, out_width, taps)
+    samples = samples.to(weight.dtype).reshape(batch, len(kernels), -1, out_height, out_width, taps)
     output = torch.einsum("bgcyxt,gotc->bgoyx", samples, kernels)
     output = output.reshape(batch, weight.shape[0], out_height, out_width)
-    return output if bias is None else output + bias[:, None, None]
+    return (output if bias is None else output + bias[:, None, None]).to(input.dtype)
 
 
 def _sampling_positions(
@@ -233,4 +234,4 @@ def _from_groups(kernels: Tensor, weight: Tensor) -> Tensor:
 def _by_tap(samples: Tensor, kernels: Tensor) -> Tensor:
     """Reshape samples, one row per bag, to (locations, taps, groups, C / groups)."""
     groups, _, taps, group_channels = kernels.shape
-    return samples.view(-1, taps, groups, group_channels)
+    return samples.to(kernels.dtype).view(-1, taps, groups, group_channels)

@@ -98,7 +98,7 @@ def _annotations(item: Item) -> list[dict[str, Any]]:
 def _scene_names(folder: Path) -> list[str]:
     path = folder / "scene.json"
     try:
-        return [scene["name"] for scene in json.loads(read_regular(path))]
+        return [str(scene["name"]) for scene in json.loads(read_regular(path))]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: no list of scenes with names ({error})") from error
 

@@ -62,14 +62,25 @@ def load_infos(path: Path) -> list[Item]:
         DataError: the file is no pickle of data, or of no known generation.
     """
     content = _unpickle(path)
-    if isinstance(content, dict) and isinstance(content.get("data_list"), list):
-        items = [_from_instances(path, info, content) for info in content["data_list"]]
-    elif isinstance(content, dict) and isinstance(content.get("infos"), list):
-        first = swapped_sizes(path, content["infos"])
-        items = [_from_info(path, info, first) for info in content["infos"]]
-    else:
-        raise DataError(f"{path}: has neither infos nor data_list: no info file of nuScenes")
+    try:
+        items = _items(path, content)
+    except DataError:
+        raise
+    except Exception as error:  # fields that are missing or of any other type
+        raise DataError(
+            f"{path}: a sample cannot be read ({type(error).__name__}: {error}). Convert the file "
+            "again, or train from the tables."
+        ) from error
     return sorted(items, key=lambda item: item["timestamp"])
+
+
+def _items(path: Path, content: Any) -> list[Item]:
+    if isinstance(content, dict) and isinstance(content.get("data_list"), list):
+        return [_from_instances(path, info, content) for info in content["data_list"]]
+    if isinstance(content, dict) and isinstance(content.get("infos"), list):
+        first = swapped_sizes(path, content["infos"])
+        return [_from_info(path, info, first) for info in content["infos"]]
+    raise DataError(f"{path}: has neither infos nor data_list: no info file of nuScenes")
 
 
 def swapped_sizes(path: Path, infos: Sequence[Mapping[str, Any]]) -> bool:
@@ -174,13 +185,15 @@ def _item(
     names: list[str],
     points: np.ndarray,
 ) -> Item:
+    if not len(boxes) == len(names) == len(points):
+        raise ValueError(f"{len(boxes)} boxes, {len(names)} names, {len(points)} numbers of points")
     return {
         "file_name": files[0],
-        "image_id": token,
+        "image_id": str(token),
         # Info files have no sizes of images; those of nuScenes are all alike.
         "height": 900,
         "width": 1600,
-        "timestamp": time,
+        "timestamp": float(time),
         "cameras": files,
         **calibration,
         "boxes_3d": boxes,

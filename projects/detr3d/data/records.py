@@ -52,7 +52,7 @@ def drop_broken_records(folder: Path, tables: Records) -> list[Issue]:
     tables["sample_data"] = {
         t: record for t, record in frames.items() if record.get("is_key_frame")
     }
-    used = {record.get("ego_pose_token") for record in tables["sample_data"].values()}
+    used = {str(record.get("ego_pose_token")) for record in tables["sample_data"].values()}
     tables["ego_pose"] = {t: record for t, record in tables["ego_pose"].items() if t in used}
     issues = []
     for name in _REFERENCES:
@@ -73,16 +73,17 @@ def _problems(table: str, record: Record, tables: Records) -> Iterator[str]:
     if "rotation" in _NUMBERS.get(table, {}) and not any(record["rotation"]):
         yield "rotation is zero"
     for key, kind in _TYPES.get(table, {}).items():
-        if not isinstance(record.get(key), kind):
-            yield f"{key} is {record.get(key)!r}"
+        value = record.get(key)
+        if not isinstance(value, kind) or (isinstance(value, int | float) and not _is_near(value)):
+            yield f"{key} is {value!r}"
     for key, other in _REFERENCES[table].items():
-        if str(record.get(key)) not in tables[other]:
+        if not _is_known(record.get(key), tables[other]):
             yield f"its {key}, {record.get(key)!r}, is not in {other}.json or cannot be used"
     if table == "calibrated_sensor":
         yield from _camera_problems(record, tables["sensor"][record["sensor_token"]]["channel"])
     if table == "sample_annotation":
         for token in record["attribute_tokens"][:1]:
-            if str(token) not in tables["attribute"]:
+            if not _is_known(token, tables["attribute"]):
                 yield f"its attribute, {token!r}, is not in attribute.json"
 
 
@@ -97,5 +98,13 @@ def _are_numbers(values: Any, count: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == count
-        and all(isinstance(value, int | float) and abs(value) < _FAR for value in values)
+        and all(isinstance(value, int | float) and _is_near(value) for value in values)
     )
+
+
+def _is_near(value: float) -> bool:
+    return abs(value) < _FAR  # not for NaN
+
+
+def _is_known(token: Any, records: Mapping[str, Record]) -> bool:
+    return isinstance(token, str) and token in records

@@ -91,7 +91,7 @@ class Tables:
         times = [samples[end["sample_token"]]["timestamp"] / MICROSECONDS for end in ends]
         inner = sum(end is not annotation for end in ends)
         span = times[1] - times[0]
-        if not inner or span > MAX_SPAN * inner:
+        if not inner or not 0 < span <= MAX_SPAN * inner:
             return np.full(2, np.nan)
         places = np.array([end["translation"][:2] for end in ends])
         return (places[1] - places[0]) / span
@@ -181,6 +181,10 @@ def find_tables(root: Path) -> list[Path]:
 def _read(path: Path) -> dict[str, Record]:
     try:
         records = json.loads(read_regular(path))
+        if not all(isinstance(record, dict) for record in records):
+            raise TypeError("a record is no object")
+        if not all(isinstance(record["token"], str) for record in records):
+            raise TypeError("a token is no text")
         return {record["token"]: record for record in records}
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}. A nuScenes folder has this table.") from error

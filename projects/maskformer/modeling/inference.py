@@ -119,6 +119,11 @@ def instances(
     return result
 
 
+def thing_classes(classes: Tensor, things: Collection[int]) -> Tensor:
+    """Map classes of things and stuff to those that count things alone, as data sets name them."""
+    return torch.searchsorted(classes.new_tensor(sorted(things)), classes)
+
+
 def _best_pairs(logits: Tensor, topk: int, score_thresh: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return the queries, classes and scores of the best (query, class) pairs."""
     scores = logits.float().softmax(-1)[:, :-1]

@@ -150,9 +150,12 @@ class MaskClassifier(Detector):
             output["sem_seg"] = inference.semantic_scores(found, size, first)
         if "instance" in tasks:
             things = self.things if self.task == "panoptic" else None
-            output["instances"] = inference.instances(
+            kept = inference.instances(
                 found, size, self.max_detections, self.test["score_thresh"], things
             )
+            if things is not None:
+                kept.pred_classes = inference.thing_classes(kept.pred_classes, things)
+            output["instances"] = kept
         if "panoptic" in tasks:
             thresholds = self.test["object_thresh"], self.test["overlap_thresh"]
             output["panoptic_seg"] = inference.panoptic(

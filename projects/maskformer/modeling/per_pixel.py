@@ -41,6 +41,7 @@ class PerPixelModel(Detector):
     Args:
         pixel_decoder: maps a list of feature maps, finest first, to `PixelFeatures`.
         in_features: feature maps of the backbone that are used, finest first.
+        stride: of the finest of them, in pixels.
         size_divisibility: images are padded to multiples of it, in pixels.
         deep_supervision: losses of every decoder layer, where there are several.
         ignore_value: label of pixels without a class.
@@ -57,6 +58,7 @@ class PerPixelModel(Detector):
         *,
         pixel_decoder: PixelDecoder,
         in_features: list[str],
+        stride: int,
         size_divisibility: int,
         deep_supervision: bool,
         ignore_value: int,
@@ -66,6 +68,7 @@ class PerPixelModel(Detector):
     ) -> None:
         super().__init__(**options)
         self.pixel_decoder, self.in_features = pixel_decoder, in_features
+        self.stride = stride
         self.divisor, self.deep_supervision = size_divisibility, deep_supervision
         self.ignore_value, self.hard_fraction = ignore_value, hard_fraction
         self.loss_weight = loss_weight
@@ -83,6 +86,7 @@ class PerPixelModel(Detector):
             **options,
             "pixel_decoder": build_pixel_decoder(cfg, channels),
             "in_features": model.IN_FEATURES,
+            "stride": options["backbone"].output_shape()[model.IN_FEATURES[0]].stride,
             "size_divisibility": model.SIZE_DIVISIBILITY,
             "deep_supervision": model.DEEP_SUPERVISION,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
@@ -112,7 +116,6 @@ class PerPixelModel(Detector):
         return [item["sem_seg"].to(self.device) for item in batch]
 
     def losses(self, images: ImageList, targets: list[Tensor]) -> dict[str, Tensor]:
-        size = images.tensor.shape[-2:]
         labels = ImageList.from_tensors(
             targets, self.size_divisibility, self.ignore_value, self.backbone.padding_constraints
         ).tensor
@@ -121,15 +124,20 @@ class PerPixelModel(Detector):
         losses = {}
         for index, logits in enumerate(layers):
             suffix = f"_{index}" if index < len(layers) - 1 else ""
-            logits = F.interpolate(logits.float(), size, mode="bilinear")
+            logits = self._at_pixels(logits, images)
             loss = hard_pixel_cross_entropy(logits, labels, self.hard_fraction, self.ignore_value)
             losses[f"loss_sem_seg{suffix}"] = self.loss_weight * loss
         return losses
 
     def detect(self, images: ImageList) -> list[FoundScores]:
-        logits = self.predict(images)[-1].float()
-        logits = F.interpolate(logits, images.tensor.shape[-2:], mode="bilinear")
+        logits = self._at_pixels(self.predict(images)[-1], images)
         return [FoundScores(*pair) for pair in zip(logits, images.image_sizes, strict=True)]
+
+    def _at_pixels(self, logits: Tensor, images: ImageList) -> Tensor:
+        """Resize logits by the stride, as published, and cut what lies beyond the padded images."""
+        height, width = images.tensor.shape[-2:]
+        logits = F.interpolate(logits.float(), scale_factor=self.stride, mode="bilinear")
+        return logits[..., :height, :width]
 
     def postprocess(self, found: FoundScores, height: int, width: int) -> dict[str, Any]:
         """Return "sem_seg", (K, height, width) logits."""

@@ -24,6 +24,7 @@ ARCHITECTURES = {
     "PerPixelBaselineHead": "PerPixelBaseline",
     "PerPixelBaselinePlusHead": "PerPixelBaselinePlus",
 }
+SEGMENTOR = "SemanticSegmentor"  # Detectron2's, of the baselines; pads for the backbone alone
 DEFORMABLE = "MSDeformAttnPixelDecoder"
 DEFORMABLE_FEEDFORWARD = 1024  # of its encoder, whatever the settings say
 BLOCKS = {6: 50, 23: 101, 36: 152}  # of res4, by the depth of the ResNet
@@ -54,6 +55,8 @@ class MaskFormerCase(Detectron2Case):
         # LOSS_TYPE is a setting of DeepLab: the code of the baselines, as Mask2Former's repository
         # has it, does not read it and averages over all pixels.
         cfg.MODEL.MASK_FORMER.LOSS.PER_PIXEL = "cross_entropy"
+        if self.settings["MODEL.META_ARCHITECTURE"] == SEGMENTOR:
+            cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY = 0
         cfg.TEST.DETECTIONS_PER_IMAGE = settings.get("TEST.DETECTIONS_PER_IMAGE", 100)
         self._set_encoder(cfg, head)
         self._set_tasks(cfg, former.get("TEST", {}))

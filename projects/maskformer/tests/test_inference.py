@@ -109,3 +109,8 @@ def test_semantic_scores_are_those_of_all_masks_at_once(found, resize_first):
         expected = F.interpolate(scores, SIZE, mode="bilinear")[0]
     own = inference.semantic_scores(found, SIZE, resize_first)
     torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_classes_of_instances_count_things_alone():
+    classes = torch.tensor([7, 2, 4, 2])
+    assert inference.thing_classes(classes, {4, 7, 2}).tolist() == [2, 0, 1, 0]

@@ -8,6 +8,7 @@ from PIL import Image
 from d2ext.config import load_config
 from d2ext.data.loader import seeded
 from d2ext.data.mappers.registry import build_mapper
+from d2ext.errors import ConfigError
 from d2ext.projects.maskformer.tests.conftest import CONFIG
 from detectron2.structures import BoxMode
 
@@ -51,6 +52,12 @@ def test_a_crop_has_not_too_much_of_one_class_where_it_can_be_avoided(semantic):
         for crops in (with_limit, without)
     ]
     assert shares[0] < shares[1]
+
+
+def test_instance_masks_do_not_tell_how_much_of_a_crop_a_class_has():
+    limit = ["INPUT.MASK_FORMER.SINGLE_CATEGORY_MAX_AREA", "0.75"]
+    with pytest.raises(ConfigError, match=r"SINGLE_CATEGORY_MAX_AREA is 0\.75, but instance masks"):
+        build(*CROP, *limit, "MODEL.MASK_FORMER.TASK", "instance")
 
 
 def test_jittered_images_have_the_fixed_size_and_padding_has_no_class(semantic):

@@ -96,6 +96,18 @@ def test_a_batch_is_padded_to_the_configured_divisor(build):
     assert model.preprocess(some_images((70, 30))).tensor.shape == (1, 3, 128, 64)
 
 
+@pytest.mark.parametrize("variant", ["per_pixel", "per_pixel_plus"])
+def test_logits_of_pixels_are_resized_by_the_stride_and_cut(build, variant):
+    model, batch = build(variant, "MODEL.MASK_FORMER.SIZE_DIVISIBILITY", "0"), some_images((30, 41))
+    batch[0]["sem_seg"] = torch.ones(30, 41, dtype=torch.int64)
+    assert all(loss.isfinite() for loss in model.train()(batch).values())
+    with torch.no_grad():
+        (found,) = model.eval()(batch)
+        logits = model.predict(model.preprocess(batch))[-1]
+    resized = torch.nn.functional.interpolate(logits, scale_factor=4, mode="bilinear")
+    torch.testing.assert_close(found["sem_seg"], resized[0, :, :30, :41])
+
+
 @pytest.mark.parametrize(
     ("task", "kind"),
     [("semantic", "semantic masks"), ("instance", "masks"), ("panoptic", "panoptic masks")],

@@ -41,6 +41,7 @@ def case(tmp_path):
 @pytest.mark.parametrize("plus", ["", "Plus"])
 def test_baselines_average_over_all_pixels_whatever_deeplabs_loss_type_says(case, plus):
     def change(settings: dict) -> None:
+        settings["MODEL.META_ARCHITECTURE"] = "SemanticSegmentor"
         settings[HEAD]["NAME"] = f"PerPixelBaseline{plus}Head"
 
     found = case("maskformer_r50_ade20k", change)
@@ -48,6 +49,7 @@ def test_baselines_average_over_all_pixels_whatever_deeplabs_loss_type_says(case
     cfg = found.cfg()
     assert f"PerPixelBaseline{plus}" == cfg.MODEL.META_ARCHITECTURE
     assert cfg.MODEL.MASK_FORMER.LOSS.PER_PIXEL == "cross_entropy"
+    assert cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY == 0
 
 
 @pytest.mark.parametrize(

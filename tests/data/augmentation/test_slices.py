@@ -72,6 +72,8 @@ def test_of_parts_without_objects_only_as_many_as_with_some_are_kept(tmp_path):
     parts = slice_dataset([item], 100, 0.0)
     assert len(parts) == 2
     assert sum(bool(part["annotations"]) for part in parts) == 1
+    (full,) = slice_dataset([item], 100, 0.0, filter_empty=True)
+    assert full["annotations"]
     item["annotations"] = []
     assert len(slice_dataset([item], 100, 0.0)) == 36
 

@@ -6,7 +6,7 @@ import pytest
 
 from d2ext.data.dataset_paths import load_named_splits
 from d2ext.data.formats import load_splits
-from d2ext.data.formats.common_task import common_task
+from d2ext.data.formats.common_task import common_task, with_task
 from tests.helpers.dataset_folders import save_image, write
 
 BOX = {"bbox": [4, 4, 8, 6]}
@@ -55,3 +55,15 @@ def test_data_sets_that_are_named_apart_agree_too(tmp_path):
 @pytest.mark.parametrize("tasks", [("boxes", "masks"), ("boxes", "keypoints"), ("rotated",)])
 def test_others_keep_their_task(tasks):
     assert common_task(tasks) is None
+
+
+@pytest.mark.parametrize("count", [4, 6])
+def test_polygons_become_the_smallest_boxes_with_an_angle(tmp_path, count):
+    points = [[16, 4], [24, 12], [16, 20], [8, 12], [10, 11], [12, 13]][:count]
+    mask = {"bbox": [8, 4, 16, 16], "segmentation": [[n for point in points for n in point]]}
+    source = with_task(load_splits(coco(tmp_path, train=mask))["train"], "rotated")
+    x, y, width, height, angle = only_box(source)
+    assert (x, y, width * height) == pytest.approx((16, 12, 128))
+    assert angle % 90 == pytest.approx(45)
+    assert "segmentation" not in source.images[0]["annotations"][0]
+    assert source.notes == ["polygons are read as boxes with an angle, which the model learns"]

@@ -109,3 +109,61 @@ def test_a_mask_of_more_pixels_than_any_image_is_an_issue(tmp_path):
     file.write_text(file.read_text().replace('width="32"', 'width="4294967296"'))
     (issue,) = load_split(file).issues
     assert issue.code == "record-broken"
+
+
+def skeleton(*points):
+    inside = "".join(
+        f'<points label="{name}" points="{place}" {more}/>' for name, place, more in points
+    )
+    return f'<skeleton label="man" z_order="0">{inside}</skeleton>'
+
+
+FACE = skeleton(
+    ("left eye", "20.5,5", 'outside="0" occluded="0"'),
+    ("nose", "16,9", 'occluded="1"'),
+    ("right eye", "12,5.5", 'outside="1"'),
+)
+
+
+def test_skeletons_are_keypoints_by_name(tmp_path):
+    other = skeleton(("right eye", "4,4", ""), ("left eye", "8,4", ""), ("nose", "6,8", ""))
+    source = load_split(cvat(tmp_path, FACE, other))
+    first, second = source.images[0]["annotations"]
+    assert (source.task, source.classes, source.issues) == ("keypoints", ("man",), [])
+    assert source.metadata["keypoint_names"] == ["left eye", "nose", "right eye"]
+    assert source.metadata["keypoint_flip_map"] == [("left eye", "right eye")]
+    assert first["keypoints"] == [20.5, 5, 2, 16, 9, 1, 0, 0, 0]
+    assert first["bbox"] == [16, 5, 4.5, 4]
+    assert second["keypoints"] == [8, 4, 2, 6, 8, 2, 4, 4, 2]
+
+
+def test_the_order_of_keypoints_is_that_of_the_tasks_labels(tmp_path):
+    names = ["right eye", "nose", "left eye", "tail"]
+    inner = "".join(f"<label><name>{n}</name><parent>man</parent></label>" for n in names)
+    meta = f"<meta><labels><label><name>man</name></label>{inner}</labels></meta>"
+    file = cvat(tmp_path, FACE)
+    write(file, file.read_text().replace("<version>", f"{meta}<version>"))
+    source = load_split(file)
+    assert source.metadata["keypoint_names"] == names
+    keypoints = source.images[0]["annotations"][0]["keypoints"]
+    assert keypoints == [0, 0, 0, 16, 9, 1, 20.5, 5, 2, 0, 0, 0]
+
+
+def test_a_skeleton_without_a_point_is_an_issue_and_polygons_stay_beside_others(tmp_path):
+    source = load_split(cvat(tmp_path, skeleton(("nose", "1,1", 'outside="1"')), FACE, TURNED))
+    assert [issue.code for issue in source.issues] == ["record-broken"]
+    assert source.task == "keypoints"
+    assert "segmentation" in source.images[0]["annotations"][1]
+
+
+def test_skeletons_of_tracks_are_read_frame_by_frame(tmp_path):
+    save_image(tmp_path / "frame_000000.png")
+    shape = FACE.replace("<skeleton", '<skeleton frame="0"')
+    text = f'<annotations><track id="0" label="man">{shape}</track></annotations>'
+    source = load_split(write(tmp_path / "annotations.xml", text))
+    assert source.images[0]["annotations"][0]["keypoints"][:3] == [20.5, 5, 2]
+
+
+def test_points_on_a_line_have_a_box_of_a_pixel(tmp_path):
+    source = load_split(cvat(tmp_path, skeleton(("a", "3,5", ""), ("b", "9,5", ""))))
+    assert source.images[0]["annotations"][0]["bbox"] == [3, 4.5, 6, 1]

@@ -77,3 +77,16 @@ def test_the_flag_difficult_may_be_a_word(tmp_path):
     source = load_split(tmp_path)
     assert source.classes == ("large vehicle",)
     assert ["difficult" in item for item in source.images[0]["annotations"]] == [True, False]
+
+
+def test_corners_may_have_decimal_commas_or_be_pairs(tmp_path):
+    for name, line in {
+        "a": "4,5 4 12,5 4 12,5 8 4,5 8 ship 0",
+        "b": "4,4 12,4 12,8 4,8 ship 0",
+    }.items():
+        save_image(tmp_path / "images" / f"{name}.png")
+        write(tmp_path / "labelTxt" / f"{name}.txt", f"{line}\n")
+    source = load_split(tmp_path)
+    found = [image["annotations"][0]["bbox"] for image in source.images]
+    assert found == [pytest.approx([8.5, 6, 8, 4, 0]), pytest.approx([8, 6, 8, 4, 0])]
+    assert source.classes == ("ship",)

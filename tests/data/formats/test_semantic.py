@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from d2ext.data.formats import load_split, load_splits
+from d2ext.data.formats.semantic_pixels import with_mask_classes
 from d2ext.errors import DataError
 from tests.helpers.dataset_folders import save_image, write
 
@@ -210,3 +211,27 @@ def test_black_and_white_of_any_depth_are_two_classes(tmp_path, names):
     source = load_split(tmp_path)
     assert len(source.classes) == 2
     assert pixels(source) == [[0, 1], [1, 0]]
+
+
+def coloured(folder, *colours):
+    save_image(folder / "images" / "a.png", len(colours), 1)
+    save_mask(folder / "masks" / "a.png", [[*colours]])
+    return folder
+
+
+def test_masks_get_the_indices_of_other_classes_by_their_names(tmp_path):
+    black, green, red = [0, 0, 0], [0, 255, 0], [255, 0, 0]
+    train = load_split(coloured(tmp_path / "a", black, green, red))
+    val = load_split(coloured(tmp_path / "b", red, black))
+    assert (train.classes, pixels(val)) == (("#000000", "#00ff00", "#ff0000"), [[1, 0]])
+    found = with_mask_classes(val, train.classes)
+    assert (found.classes, pixels(found)) == (train.classes, [[2, 0]])
+    assert pixels(val) == [[1, 0]]
+    assert pixels(with_mask_classes(train, val.classes)) == [[0, 255, 1]]
+
+
+def test_masks_of_background_alone_are_the_first_of_two_classes(tmp_path):
+    val = load_split(masks(tmp_path, [[0, 0], [0, 0]]))
+    assert val.classes == ("class_0",)
+    found = with_mask_classes(val, ("background", "crack"))
+    assert (found.classes, pixels(found)) == (("background", "crack"), [[0, 0], [0, 0]])

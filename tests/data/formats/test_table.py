@@ -23,6 +23,7 @@ def boxes(source):
         "image,xmin,ymin,xmax,ymax,label\na.png,1,2,5,8,cat\n",
         "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,32,24,cat,1,2,5,8\n",
         "image;xmin;ymin;xmax;ymax;label\na.png;1;2;5;8;cat\n",
+        "sep=;\nimage;xmin;ymin;xmax;ymax;label\na.png;1,000;2,0;5;8;cat\n",
         "Image_ID, X1, Y1, X2, Y2, Class Name\na, 1, 2, 5, 8, cat\n",
         "images/a.png,1,2,5,8,cat\n",
         "image,xmin,ymin,xmax,ymax,label\na.png,0.03125,0.083333333333,0.15625,0.3333333333,cat\n",
@@ -125,3 +126,10 @@ def test_encoded_pixels_beyond_the_image_are_an_issue(tmp_path):
     source = load_split(table(tmp_path, "ImageId,EncodedPixels\na.png,760 20\na.png,1 5\n"))
     assert [issue.code for issue in source.issues] == ["record-broken"]
     assert "row without run lengths" in source.issues[0].detail
+
+
+def test_what_may_be_thousands_between_commas_is_an_issue(tmp_path):
+    text = 'image,xmin,ymin,xmax,ymax,label\na.png,"1,002",3,10,9,cat\na.png,"1,5",3,10,9,cat\n'
+    source = load_split(table(tmp_path, text))
+    assert [issue.code for issue in source.issues] == ["record-broken"]
+    assert boxes(source) == [[[1.5, 3, 8.5, 6]]]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from d2ext.data.formats import load_split
-from d2ext.data.formats.values import as_id, as_numbers, is_true
+from d2ext.data.formats.values import as_id, as_numbers, is_true, number_words
 from tests.helpers.dataset_folders import save_image, voc_box, voc_xml, write
 
 TRUE = [1, True, 1.0, "1", "true", " True ", "yes", "1.0"]
@@ -58,6 +58,9 @@ def test_crowd_regions_of_coco_are_parsed(tmp_path, key, value, crowd):
         {"category": "1"},
         {"category": "1", "category_id": "1"},
         {"bbox": ["1", "2", "8", "4"]},
+        {"bbox": {"x": 1, "y": 2, "width": 8, "height": "4"}},
+        {"image_id": "5.0"},
+        {"category_id": "cat"},
         {"bbox": "[1, 2, 8, 4]"},
         {"image_id": 5.0, "category_id": 1.0},
         {"segmentation": ["1", "2", "9", "2", "9", "6", "1", "6"]},
@@ -167,3 +170,42 @@ def test_keypoints_without_names_are_numbered_and_have_no_pairs(tmp_path):
     found = coco(tmp_path, keypoints=[3, 4, 2, 5, 6, 2], num_keypoints=2)
     assert found.metadata["keypoint_names"] == ["point_0", "point_1"]
     assert found.metadata["keypoint_flip_map"] == []
+
+
+def test_decimal_commas_are_read_where_they_can_mean_nothing_else():
+    assert as_numbers(["12,5", "3", 4, "0,25"]) == [12.5, 3, 4, 0.25]
+    assert as_numbers(["1,250", "0,5"]) == [1.25, 0.5]  # the second is no 05 thousand
+    assert as_numbers(["5,0E-01", "2,5e1"]) == [0.5, 25]
+    assert as_numbers(["1,234"]) is as_numbers(["1,234", "2.5"]) is as_numbers(["1,2,3"]) is None
+    assert as_numbers(["1,5", "2.5"]) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 0,5 0,5 0,1 0,1", "0 0.5 0.5 0.1 0.1"),
+        ("0;0,5;0,5;0,1;0,1", "0 0.5 0.5 0.1 0.1"),
+        ("0,0.5,0.5,0.1,0.1", "0 0.5 0.5 0.1 0.1"),
+        ("0, 0.5, 0.5, 0.1, 0.1", "0 0.5 0.5 0.1 0.1"),
+        ("0 0.1,0.2 0.3,0.4 0.5,0.6", "0 0.1 0.2 0.3 0.4 0.5 0.6"),
+        ("0 0.5 0.5 1e-1 .1", "0 0.5 0.5 1e-1 .1"),
+        ("0,0,5,0,5,0,1,0,1", "0,0,5,0,5,0,1,0,1"),  # nine numbers, or five
+        (",", ""),
+    ],
+)
+def test_a_line_of_numbers_is_split_at_what_separates_them(line, words):
+    assert number_words(line) == words.split()
+
+
+def test_boxes_of_coco_have_decimal_commas_and_a_note_says_so(tmp_path):
+    source = coco(tmp_path, bbox=["12,5", "2,5", "8", "4,25"])
+    assert source.images[0]["annotations"][0]["bbox"] == [12.5, 2.5, 8, 4.25]
+    assert "3 numbers have a decimal comma, as in 12,5, and are read as 12.5 is" in source.notes
+    assert source.coco_file is None
+    source = coco(tmp_path / "text", bbox="12,5 2,5 8 4,25")
+    assert source.images[0]["annotations"][0]["bbox"] == [12.5, 2.5, 8, 4.25]
+
+
+def test_what_may_be_thousands_is_left_out_as_before(tmp_path):
+    source = coco(tmp_path, bbox=["1,234", "2", "8", "4"])
+    assert [issue.code for issue in source.issues] == ["record-broken"]

@@ -160,3 +160,10 @@ def test_a_line_of_an_image_set_may_have_flags_folders_and_suffixes(tmp_path, li
     source = load_split(tmp_path, "train")
     assert len(source.images) == 1
     assert not source.issues
+
+
+def test_decimal_commas_are_edges_as_fractions_are(tmp_path):
+    source = load_split(voc(tmp_path, a=voc_box("cat", "1,5 2 11 12,25")))
+    assert boxes(source) == [[1.5, 2.0, 9.5, 10.25]]
+    assert "edges" in source.notes[0]
+    assert source.notes[1].startswith("2 numbers have a decimal comma")

@@ -375,3 +375,61 @@ def test_numbers_of_keypoints_may_be_text(tmp_path, shape):
     assert source.task == "keypoints"
     assert item["keypoints"] == [8.0, 12.0, 2.0, 24.0, 12.0, 2.0]
     assert source.metadata["keypoint_flip_map"] == [("point_0", "point_1")]
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        ("1 0,5 0,5 0,25 0,5", "4 numbers have a decimal comma"),
+        ("1,0.5,0.5,0.25,0.5", "1 lines have commas or semicolons between their numbers"),
+        ("1;0,5;0,5;0,25;0,5", "4 numbers have a decimal comma"),
+    ],
+)
+@pytest.mark.parametrize("yaml", [True, False])
+def test_labels_with_commas_are_read_and_said_once(tmp_path, line, note, yaml):
+    folder = yolo(tmp_path, f"{line}\n")
+    if not yaml:  # the format is then recognised by the labels
+        (folder / "data.yaml").unlink()
+        write(folder / "labels" / "train" / "classes.txt", "cat\ndog\n")
+    source = load_splits(folder)["train"]
+    assert [item["bbox"] for item in objects(source)] == [[12.0, 6.0, 8.0, 12.0]]
+    assert [said.startswith(note) for said in source.notes].count(True) == 1
+    assert source.issues == []
+
+
+def test_a_line_that_can_be_read_in_two_ways_is_an_issue(tmp_path):
+    source = load_split(yolo(tmp_path, f"1,0,5,0,5,0,25,0,5\n{BOX}"))
+    assert [issue.detail[:29] for issue in source.issues] == ["label that is not numbers in "]
+
+
+POINTS = "0 0.5 0.5 0.25 0.5 0.5 0.5 {} 0.25 0.75 {}\n"
+
+
+@pytest.mark.parametrize(("seen", "task"), [((2, 1), "keypoints"), ((1, 0), "masks")])
+def test_keypoints_that_no_yaml_shapes_are_known_by_their_visibilities(tmp_path, seen, task):
+    source = load_split(yolo(tmp_path, POINTS.format(*seen)))
+    assert source.task == task
+    if task == "keypoints":
+        assert objects(source)[0]["keypoints"] == [16.0, 12.0, 2.0, 8.0, 18.0, 1.0]
+        assert source.metadata["keypoint_names"] == ["point_0", "point_1"]
+        assert "no kpt_shape given: labels are boxes with 2 keypoints" in source.notes
+
+
+def test_a_split_without_a_visible_point_has_the_keypoints_of_the_others(tmp_path):
+    two_splits(tmp_path, POINTS.format(2, 2), POINTS.format(1, 0))
+    assert [source.task for source in load_splits(tmp_path).values()] == ["keypoints"] * 2
+
+
+@pytest.mark.parametrize("name", ["dog", "big dog"])
+def test_labels_may_name_their_class_and_have_comments(tmp_path, name):
+    yaml = f"train: images/train\nnames: [cat, {name}]\n"
+    source = load_split(yolo(tmp_path, f"# by hand\n{name} 0.5 0.5 0.25 0.5\n", yaml))
+    (item,) = objects(source)
+    assert (item["category_id"], item["bbox"], source.issues) == (1, [12.0, 6.0, 8.0, 12.0], [])
+
+
+def test_a_suffix_in_capitals_is_one_of_labels(tmp_path):
+    folder = yolo(tmp_path)
+    labels = folder / "labels" / "train"
+    (labels / "a.txt").rename(labels / "a.TXT")
+    assert len(objects(load_split(folder))) == 1

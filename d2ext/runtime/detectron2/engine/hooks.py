@@ -187,19 +187,26 @@ class BestCheckpointer(HookBase):
     ) -> None:
         if mode not in ("max", "min"):
             raise ValueError(f"mode is 'max' or 'min', got {mode!r}")
+        self._logger = logging.getLogger(__name__)
         self._period = eval_period
         self._checkpointer = checkpointer
         self._val_metric = val_metric
-        self._better = operator.gt if mode == "max" else operator.lt
+        self._compare = operator.gt if mode == "max" else operator.lt
         self._file_prefix = file_prefix
         self.best_metric: float | None = None
         self.best_iter: int | None = None
 
+    def _update_best(self, val: float, iteration: int) -> bool:
+        """Set the best metric and its iteration; return False for a value that is not finite."""
+        if not math.isfinite(val):
+            return False
+        self.best_metric, self.best_iter = val, iteration
+        return True
+
     def _best_checking(self) -> None:
-        logger = logging.getLogger(__name__)
         latest = self.trainer.storage.latest().get(self._val_metric)
         if latest is None:
-            logger.warning(
+            self._logger.warning(
                 "Given val metric %s does not seem to be computed/stored. "
                 "Will not be checkpointing based on it.",
                 self._val_metric,
@@ -207,8 +214,9 @@ class BestCheckpointer(HookBase):
             return
         value, iteration = latest
         before = self.best_metric
-        if not math.isfinite(value) or not (before is None or self._better(value, before)):
-            logger.info(
+        is_better = before is None or self._compare(value, before)
+        if not is_better or not self._update_best(value, iteration):
+            self._logger.info(
                 "Not saving as latest eval score for %s is %.5f, not better than best score %s "
                 "@ iteration %s.",
                 self._val_metric,
@@ -217,12 +225,11 @@ class BestCheckpointer(HookBase):
                 self.best_iter,
             )
             return
-        self.best_metric, self.best_iter = value, iteration
         self._checkpointer.save(self._file_prefix, iteration=iteration)
         if before is None:
-            logger.info("Saved first model at %.5f @ %d steps", value, iteration)
+            self._logger.info("Saved first model at %.5f @ %d steps", value, iteration)
         else:
-            logger.info(
+            self._logger.info(
                 "Saved best model as latest eval score for %s is %.5f, better than last best "
                 "score %.5f @ iteration %d.",
                 self._val_metric,

@@ -50,23 +50,23 @@ def launch(
     if dist_url is None or dist_url == "auto":
         if num_machines != 1:
             raise ValueError("dist_url 'auto' works on one machine: name the first one's host:port")
-        dist_url = f"tcp://127.0.0.1:{_free_port()}"
+        dist_url = f"tcp://127.0.0.1:{_find_free_port()}"
     if num_machines > 1 and dist_url.startswith("file://"):
         logging.getLogger(__name__).warning(
             "file:// is not a reliable init_method on several machines; prefer tcp://"
         )
     _check_devices(num_gpus_per_machine)
-    group = (world_size, num_gpus_per_machine, machine_rank, dist_url, timeout)
+    group = (world_size, num_gpus_per_machine, machine_rank, dist_url)
     mp.start_processes(
-        _run_process,
-        args=(main_func, args, *group),
+        _distributed_worker,
+        args=(main_func, *group, args, timeout),
         nprocs=num_gpus_per_machine,
         # CUDA cannot be used in forked processes.
         start_method="spawn",
     )
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     # Another process may take the port before it is used: a small risk that "auto" accepts.
     with socket.socket() as probe:
         probe.bind(("", 0))
@@ -79,29 +79,29 @@ def _check_devices(wanted: int) -> None:
         raise ValueError(f"{wanted} processes, but this machine has {available} GPUs")
 
 
-def _run_process(
+def _distributed_worker(
     local_rank: int,
     main_func: Callable[..., Any],
-    args: tuple,
     world_size: int,
-    num_local: int,
+    num_gpus_per_machine: int,
     machine_rank: int,
     dist_url: str,
-    timeout: timedelta,
+    args: tuple,
+    timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> None:
     gpu = torch.cuda.is_available()
     if gpu:
-        _check_devices(num_local)
+        _check_devices(num_gpus_per_machine)
         torch.cuda.set_device(local_rank)
     dist.init_process_group(
         backend="nccl" if gpu else "gloo",
         init_method=dist_url,
         world_size=world_size,
-        rank=machine_rank * num_local + local_rank,
+        rank=machine_rank * num_gpus_per_machine + local_rank,
         timeout=timeout,
     )
     try:
-        comm.create_local_process_group(num_local)
+        comm.create_local_process_group(num_gpus_per_machine)
         comm.synchronize()  # fail here if the processes cannot communicate
         main_func(*args)
     finally:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from detectron2.data import MetadataCatalog
+from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
@@ -74,7 +75,10 @@ class CityscapesEvaluator(DatasetEvaluator):
             raise AssertionError(
                 f"No annotations *_gtFine_{ending}.png in the folders of {gt_dir}."
             )
-        found = [evaluation.getPrediction(path, evaluation.args) for path in truth]
+        # By name: the scripts have the two parameters in different orders.
+        found = [
+            evaluation.getPrediction(groundTruthFile=path, args=evaluation.args) for path in truth
+        ]
         return evaluation.evaluateImgLists(found, truth, evaluation.args)
 
 
@@ -86,17 +90,23 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
         labels = _scripts("helpers.labels").name2label
         for image, output in zip(inputs, outputs, strict=True):
             stem = os.path.splitext(os.path.basename(image["file_name"]))[0]
-            instances = output["instances"].to(self._cpu_device)
-            lines = []
-            for index in range(len(instances)):
-                name = self._metadata.thing_classes[int(instances.pred_classes[index])]
-                png = f"{stem}_{index}_{name}.png"
-                mask = instances.pred_masks[index].numpy().astype(np.uint8)
-                Image.fromarray(mask * 255).save(os.path.join(self._temp_dir, png))
-                lines.append(f"{png} {labels[name].id} {instances.scores[index].item()}\n")
+            # Cityscapes wants a file of every image; models may return no "instances" without any.
+            found = output.get("instances")
+            lines = [] if found is None else self._write_masks(stem, found, labels)
             path = os.path.join(self._temp_dir, f"{stem}_pred.txt")
             with open(path, "w", encoding="utf-8") as file:
                 file.writelines(lines)
+
+    def _write_masks(self, stem: str, instances: Instances, labels: dict[str, Any]) -> list[str]:
+        """Write a PNG per instance and return the lines that list them."""
+        instances, lines = instances.to(self._cpu_device), []
+        for index in range(len(instances)):
+            name = self._metadata.thing_classes[int(instances.pred_classes[index])]
+            png = f"{stem}_{index}_{name}.png"
+            mask = instances.pred_masks[index].numpy().astype(np.uint8)
+            Image.fromarray(mask * 255).save(os.path.join(self._temp_dir, png))
+            lines.append(f"{png} {labels[name].id} {instances.scores[index].item()}\n")
+        return lines
 
     def evaluate(self) -> OrderedDict | None:
         """Return the metrics of what was processed; None in processes other than the first."""

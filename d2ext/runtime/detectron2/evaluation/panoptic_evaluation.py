@@ -39,15 +39,10 @@ class COCOPanopticEvaluator(DatasetEvaluator):
 
     def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
         self._metadata = MetadataCatalog.get(dataset_name)
-        numbering = {
-            True: self._metadata.thing_dataset_id_to_contiguous_id,
-            False: self._metadata.stuff_dataset_id_to_contiguous_id,
-        }
-        self._own_category = {  # by "isthing" and the model's category
-            (isthing, label): own
-            for isthing, labels in numbering.items()
-            for own, label in labels.items()
-        }
+        things = self._metadata.thing_dataset_id_to_contiguous_id
+        stuff = self._metadata.stuff_dataset_id_to_contiguous_id
+        self._thing_contiguous_id_to_dataset_id = {label: own for own, label in things.items()}
+        self._stuff_contiguous_id_to_dataset_id = {label: own for own, label in stuff.items()}
         self._output_dir = output_dir
         if output_dir is not None:
             PathManager.mkdirs(output_dir)
@@ -102,7 +97,11 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         isthing = converted.pop("isthing", None)
         if isthing is None:  # the category is the dataset's own already
             return converted
-        converted["category_id"] = self._own_category[bool(isthing), converted["category_id"]]
+        things, stuff = (
+            self._thing_contiguous_id_to_dataset_id,
+            self._stuff_contiguous_id_to_dataset_id,
+        )
+        converted["category_id"] = (things if isthing else stuff)[converted["category_id"]]
         return converted
 
     def evaluate(self) -> OrderedDict | None:

@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 __all__ = ["paste_masks_in_image"]
 
+BYTES_PER_FLOAT = 4
+GPU_MEM_LIMIT = 1 << 30  # bytes of the masks that are pasted together on a GPU
+
 
 def paste_masks_in_image(
     masks: Tensor, boxes: Tensor, image_shape: tuple[int, int], threshold: float = 0.5
@@ -30,7 +33,7 @@ def paste_masks_in_image(
     if not isinstance(boxes, Tensor):
         boxes = boxes.tensor
     if isinstance(image_shape[0], Tensor):
-        return _paste_into_traced_shape(masks, boxes, image_shape[0], image_shape[1], threshold)
+        return _paste_masks_tensor_shape(masks, boxes, image_shape, threshold)
     if masks.dim() != 3 or masks.shape[1] != masks.shape[2]:
         raise ValueError(f"masks must be (N, M, M), got {masks.shape}")
     if boxes.shape[0] != masks.shape[0]:
@@ -50,19 +53,43 @@ def paste_masks_in_image(
 
 
 @torch.jit.script_if_tracing
-def _paste_into_traced_shape(
-    masks: Tensor, boxes: Tensor, height: Tensor, width: Tensor, threshold: float
+def _paste_masks_tensor_shape(
+    masks: Tensor, boxes: Tensor, image_shape: tuple[Tensor, Tensor], threshold: float = 0.5
 ) -> Tensor:
     # Compiled rather than traced: the loop and the image size depend on the input.
-    return paste_masks_in_image(masks, boxes, (int(height), int(width)), threshold)
+    size = int(image_shape[0]), int(image_shape[1])
+    return paste_masks_in_image(masks, boxes, size, threshold)
 
 
-def _parts(boxes: Tensor, height: int, width: int) -> tuple[int, list[tuple[int, int, int, int]]]:
+def _do_paste_mask(
+    masks: Tensor, boxes: Tensor, img_h: int, img_w: int, skip_empty: bool = True
+) -> tuple[Tensor, tuple[slice, ...]]:
+    """Paste probabilities, for packages that do not want them compared with a threshold.
+
+    Args:
+        masks: (N, 1, M, M).
+        boxes: (N, 4) XYXY in pixels of the image.
+        img_h, img_w: size of the image.
+        skip_empty: paste only into the window that encloses the boxes.
+
+    Returns:
+        (N, h, w), and rows and columns of the window; () if that is the whole image.
+    """
+    if not skip_empty:
+        return _sample(masks, boxes, (0, 0, img_w, img_h)), ()
+    x0, y0 = (boxes[:, :2].amin(dim=0).floor() - 1).clamp(min=0).long().tolist()
+    x1, y1 = (boxes[:, 2:].amax(dim=0).ceil() + 1).long().tolist()
+    x1, y1 = min(x1, img_w), min(y1, img_h)
+    return _sample(masks, boxes, (x0, y0, x1, y1)), (slice(y0, y1), slice(x0, x1))
+
+
+def _parts(
+    boxes: Tensor, height: int, width: int, most_pixels: int = GPU_MEM_LIMIT // BYTES_PER_FLOAT
+) -> tuple[int, list[tuple[int, int, int, int]]]:
     """Yield chunks: how many masks are pasted together, and their window (x0, y0, x1, y1)."""
     count = boxes.shape[0]
     if boxes.device.type != "cpu":
-        chunk_bytes = 1 << 30  # memory limit of the float masks of a chunk
-        step = max(chunk_bytes // max(4 * height * width, 1), 1)
+        step = max(most_pixels // max(height * width, 1), 1)
         return step, [(0, 0, width, height) for _ in range(0, count, step)]
     # On the CPU one by one, each only inside its box: that needs the least arithmetic.
     # One more pixel on each side, where bilinear sampling still reaches into the mask.

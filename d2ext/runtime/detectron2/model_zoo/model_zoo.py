@@ -1,7 +1,7 @@
 """Configs and checkpoint URLs of the published baselines."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from omegaconf import DictConfig
@@ -15,6 +15,25 @@ from .checkpoints import PREFIX, RUNS, checkpoint_path
 _CONFIGS = Path(__file__).parent / "configs"
 
 
+class _ModelZooUrls:
+    """Names and addresses of the published checkpoints, for packages that list them.
+
+    An address is `S3_PREFIX`, the name of the config without its ending, "/" and the suffix.
+    """
+
+    S3_PREFIX = PREFIX
+    CONFIG_PATH_TO_URL_SUFFIX: ClassVar[dict[str, str]] = {
+        name: str(checkpoint_path(name)).removeprefix(f"{name}/")
+        for name in (f"{folder}/{config}" for folder, runs in RUNS.items() for config in runs)
+    }
+
+    @staticmethod
+    def query(config_path: str) -> str | None:
+        """Return the address of the checkpoint of a config; None if there is none."""
+        path = checkpoint_path(config_path.removesuffix(".yaml").removesuffix(".py"))
+        return None if path is None else PREFIX + path
+
+
 def get_checkpoint_url(config_path: str) -> str:
     """Return the URL of the checkpoint of a config.
 
@@ -23,12 +42,12 @@ def get_checkpoint_url(config_path: str) -> str:
     Raises:
         RuntimeError: no checkpoint was published.
     """
-    path = checkpoint_path(config_path.removesuffix(".yaml").removesuffix(".py"))
-    if path is None:
+    url = _ModelZooUrls.query(config_path)
+    if url is None:
         raise RuntimeError(
             f"No checkpoint was published for {config_path}; there are some in {', '.join(RUNS)}."
         )
-    return PREFIX + path
+    return url
 
 
 def get_config_file(config_path: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from detectron2.config import configurable
-from detectron2.layers import ShapeSpec, move_device_like
+from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, RotatedBoxes
 from detectron2.utils.registry import Registry
 
@@ -39,7 +39,26 @@ class BufferList(nn.Module):
         return (buffer for buffer in self._buffers.values() if buffer is not None)
 
 
-def _one_for_each_level(values: Sequence[Any], num_levels: int, name: str) -> list[list[float]]:
+def _create_grid_offsets(
+    size: list[int], stride: int, offset: float, target_device_tensor: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return x and y of the positions of a map, (H * W,) float32 pixels each, in row-major order.
+
+    Args:
+        size: (height, width) of the map.
+        offset: of a position in its cell, in strides.
+        target_device_tensor: the result is on its device.
+    """
+    device = target_device_tensor.device
+    centres = [
+        (torch.arange(count, dtype=torch.float32, device=device) + offset) * stride
+        for count in size
+    ]
+    y, x = torch.meshgrid(centres, indexing="ij")
+    return x.reshape(-1), y.reshape(-1)
+
+
+def _broadcast_params(values: Sequence[Any], num_levels: int, name: str) -> list[list[float]]:
     if not values:
         raise ValueError(f"{name} of an anchor generator is empty")
     lists = [list(v) for v in values] if isinstance(values[0], Sequence) else [list(values)]
@@ -59,16 +78,24 @@ class _AnchorGrid:
 
     box_dim: int
 
+    generate_cell_anchors: Callable[..., Tensor]  # the anchors of one level
+
     @torch.jit.unused
-    def _set_levels(
-        self, cell_anchors: Sequence[Tensor], strides: Sequence[int], offset: float
-    ) -> None:
+    def _set_levels(self, strides: Sequence[int], offset: float, **options: Sequence[Any]) -> None:
+        """Set the attributes; `options` are the arguments of `generate_cell_anchors`, by level."""
         if not 0.0 <= offset < 1.0:
             raise ValueError(f"offset of an anchor generator is in [0, 1), got {offset}")
         self.strides = list(strides)
         self.num_features = len(self.strides)
         self.offset = offset
-        self.cell_anchors = BufferList(cell_anchors)
+        levels = [_broadcast_params(v, len(strides), name) for name, v in options.items()]
+        self.cell_anchors = self._calculate_anchors(*levels)
+
+    @torch.jit.unused
+    def _calculate_anchors(self, *options: list[list[float]]) -> BufferList:
+        """Return the cell anchors of each level; packages override this and `_grid_anchors`."""
+        levels = zip(*options, strict=True)
+        return BufferList([self.generate_cell_anchors(*level).float() for level in levels])
 
     @property
     @torch.jit.unused
@@ -82,8 +109,8 @@ class _AnchorGrid:
         """Older name of `num_anchors`."""
         return self.num_anchors
 
-    def _on_grids(self, features: list[Tensor]) -> list[Tensor]:
-        """Repeat the cell anchors over the grid of each level's map (B, C, H, W).
+    def _grid_anchors(self, grid_sizes: list[list[int]]) -> list[Tensor]:
+        """Repeat the cell anchors over the (height, width) positions of each level's map.
 
         Returns (H * W * num_anchors, box_dim) per level; positions are outermost, in row-major
         order.
@@ -91,22 +118,17 @@ class _AnchorGrid:
         # TorchScript does not iterate over custom module classes.
         cells = [named[1] for named in self.cell_anchors.named_buffers()]
         return [
-            self._on_grid(cell, stride, feature)
-            for cell, stride, feature in zip(cells, self.strides, features, strict=True)
+            self._on_grid(cell, stride, size)
+            for cell, stride, size in zip(cells, self.strides, grid_sizes, strict=True)
         ]
 
-    def _on_grid(self, cell: Tensor, stride: int, feature: Tensor) -> Tensor:
-        cell = move_device_like(cell, feature)
-        centres = [
-            (torch.arange(count, dtype=torch.float32, device=cell.device) + self.offset) * stride
-            for count in feature.shape[-2:]
-        ]
-        y, x = torch.meshgrid(centres, indexing="ij")
+    def _on_grid(self, cell: Tensor, stride: int, size: list[int]) -> Tensor:
+        x, y = _create_grid_offsets(size, stride, self.offset, cell)
         box_dim = cell.shape[1]
         return (self._shifts(x, y).reshape(-1, 1, box_dim) + cell).reshape(-1, box_dim)
 
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the shift that `x` and `y`, (H, W) each, add to a box: (H, W, box_dim)."""
+        """Return the shift that `x` and `y`, (H * W,) each, add to a box: (H * W, box_dim)."""
         raise NotImplementedError
 
 
@@ -142,11 +164,8 @@ class DefaultAnchorGenerator(_AnchorGrid, nn.Module):
         strides: Sequence[int],
         offset: float = 0.5,
     ) -> None:
-        sizes = _one_for_each_level(sizes, len(strides), "sizes")
-        ratios = _one_for_each_level(aspect_ratios, len(strides), "aspect_ratios")
-        cells = [self.generate_cell_anchors(s, r) for s, r in zip(sizes, ratios, strict=True)]
         super().__init__()
-        self._set_levels(cells, strides, offset)
+        self._set_levels(strides, offset, sizes=sizes, aspect_ratios=aspect_ratios)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -172,7 +191,8 @@ class DefaultAnchorGenerator(_AnchorGrid, nn.Module):
 
         Positions are outermost, in row-major order.
         """
-        return [Boxes(level) for level in self._on_grids(features)]
+        sizes = [list(feature.shape[-2:]) for feature in features]
+        return [Boxes(level) for level in self._grid_anchors(sizes)]
 
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.stack([x, y, x, y], dim=-1)
@@ -199,11 +219,9 @@ class RotatedAnchorGenerator(_AnchorGrid, nn.Module):
         angles: Sequence[float] | Sequence[Sequence[float]],
         offset: float = 0.5,
     ) -> None:
-        options = {"sizes": sizes, "aspect_ratios": aspect_ratios, "angles": angles}
-        levels = [_one_for_each_level(v, len(strides), name) for name, v in options.items()]
-        cells = [self.generate_cell_anchors(*level) for level in zip(*levels, strict=True)]
         super().__init__()
-        self._set_levels(cells, strides, offset)
+        options = {"sizes": sizes, "aspect_ratios": aspect_ratios, "angles": angles}
+        self._set_levels(strides, offset, **options)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -229,7 +247,8 @@ class RotatedAnchorGenerator(_AnchorGrid, nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[RotatedBoxes]:
         """Generate the anchors; see `DefaultAnchorGenerator.forward`."""
-        return [RotatedBoxes(level) for level in self._on_grids(features)]
+        sizes = [list(feature.shape[-2:]) for feature in features]
+        return [RotatedBoxes(level) for level in self._grid_anchors(sizes)]
 
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
         none = torch.zeros_like(x)

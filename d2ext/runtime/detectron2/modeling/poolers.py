@@ -49,6 +49,14 @@ def convert_boxes_to_pooler_format(box_lists: BoxLists) -> Tensor:
     )
 
 
+def _create_zeros(
+    batch_target: Tensor | None, channels: int, height: int, width: int, like_tensor: Tensor
+) -> Tensor:
+    """Create zeros (M, channels, height, width), M as in `batch_target` (M, ...) or 0 for None."""
+    count = 0 if batch_target is None else batch_target.shape[0]
+    return like_tensor.new_zeros([count, channels, height, width])
+
+
 class ROIPooler(nn.Module):
     """RoI pooling of every box from one of several feature maps.
 
@@ -103,7 +111,7 @@ class ROIPooler(nn.Module):
             raise ValueError(f"{len(x)} feature maps for {len(self.level_poolers)} levels")
         height, width = self.output_size
         if len(box_lists) == 0:
-            return x[0].new_zeros([0, x[0].shape[1], height, width])
+            return _create_zeros(None, x[0].shape[1], height, width, x[0])
         if len(box_lists) != x[0].shape[0]:
             raise ValueError(f"boxes of {len(box_lists)} images in a batch of {x[0].shape[0]}")
         regions = convert_boxes_to_pooler_format(box_lists)
@@ -116,7 +124,7 @@ class ROIPooler(nn.Module):
             self.canonical_box_size,
             self.canonical_level,
         )
-        pooled = x[0].new_zeros([regions.shape[0], x[0].shape[1], height, width])
+        pooled = _create_zeros(regions, x[0].shape[1], height, width, x[0])
         for level, pooler in enumerate(self.level_poolers):
             chosen = (levels == level).nonzero().flatten()
             # Also for empty levels, so that every rank has a gradient for each feature.

@@ -31,6 +31,8 @@ NORM_MODULES = (
 # Lists of a group with one entry per parameter; PyTorch adds names for named parameters.
 _LISTS = ("params", "param_names")
 
+_GradientClipper = Callable[[Tensor], Any]
+
 OptimizerOrType = TypeVar("OptimizerOrType", Optimizer, type[Optimizer])
 
 
@@ -41,7 +43,7 @@ class GradientClipType(Enum):
     NORM = "norm"  # clip the norm
 
 
-def _gradient_clipper(cfg: CfgNode) -> Callable[[Tensor], Any]:
+def _create_gradient_clipper(cfg: CfgNode) -> _GradientClipper:
     limit = cfg.CLIP_VALUE
     if GradientClipType(cfg.CLIP_TYPE) == GradientClipType.VALUE:
         return lambda parameter: nn.utils.clip_grad_value_(parameter, limit)
@@ -58,7 +60,7 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: OptimizerOrType) -> Opt
     if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         return optimizer
     base: Any = optimizer if isinstance(optimizer, type) else type(optimizer)
-    clip = _gradient_clipper(cfg.SOLVER.CLIP_GRADIENTS.clone())
+    clip = _create_gradient_clipper(cfg.SOLVER.CLIP_GRADIENTS.clone())
 
     def step(self: Optimizer, closure: Callable[[], float] | None = None) -> float | None:
         for group in self.param_groups:

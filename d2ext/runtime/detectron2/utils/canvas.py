@@ -16,9 +16,9 @@ from matplotlib.patches import Circle, Polygon, Rectangle
 from .colormap import random_color
 from .generic_mask import GenericMask
 
-__all__ = ["SMALL_OBJECT", "Canvas", "Color", "VisImage"]
+__all__ = ["Canvas", "Color", "VisImage"]
 
-SMALL_OBJECT = 1000  # pixels at scale 1; labels are outside of smaller boxes
+_SMALL_OBJECT_AREA_THRESH = 1000  # pixels at scale 1; labels are outside of smaller boxes
 _LARGE_PIECE = 120000  # pixels; every component of this size gets a label
 
 Color = Any  # whatever matplotlib takes for a colour
@@ -151,7 +151,7 @@ class Canvas:
     ) -> VisImage:
         """Draw the outline of an XYWHA box, its top side thicker, with a label at a corner."""
         x, y, width, height, angle = (float(value) for value in rotated_box)
-        is_small = width * height < SMALL_OBJECT * self.output.scale
+        is_small = width * height < _SMALL_OBJECT_AREA_THRESH * self.output.scale
         line_width = self._line_width() if not is_small else max(self._line_width() / 2, 1)
         cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         halves = [(-width, height), (-width, -height), (width, -height), (width, height)]

@@ -71,11 +71,18 @@ def fixup_module_metadata(
 def _import(name: str) -> ModuleType:
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    path = Path(name)
-    spec = importlib.util.spec_from_file_location(f"detectron2_env_{path.stem}", path)
+    return _import_file(f"detectron2_env_{Path(name).stem}", name, make_importable=True)
+
+
+def _import_file(
+    module_name: str, file_path: str | os.PathLike, make_importable: bool = False
+) -> ModuleType:
+    """Import a Python file under a name, by which others can import it, too, if asked for."""
+    spec = importlib.util.spec_from_file_location(module_name, file_path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file.")
+        raise ImportError(f"{file_path} is no Python file.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    if make_importable:
+        sys.modules[module_name] = module
     spec.loader.exec_module(module)
     return module

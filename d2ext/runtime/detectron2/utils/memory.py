@@ -2,12 +2,20 @@
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 
 __all__ = ["retry_if_cuda_oom"]
+
+
+@contextmanager
+def _ignore_torch_cuda_oom() -> Iterator[None]:
+    """Leave the block silently when the GPU is out of memory."""
+    with suppress(torch.cuda.OutOfMemoryError):
+        yield
 
 
 def retry_if_cuda_oom(func: Callable) -> Callable:
@@ -19,15 +27,12 @@ def retry_if_cuda_oom(func: Callable) -> Callable:
 
     @functools.wraps(func)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with _ignore_torch_cuda_oom():
             return func(*args, **kwargs)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-        # Outside of `except`, because the exception's frames hold tensors.
-        try:
+        torch.cuda.empty_cache()  # the exception is gone by now: its frames held tensors
+        with _ignore_torch_cuda_oom():
             return func(*args, **kwargs)
-        except torch.cuda.OutOfMemoryError:
-            logging.getLogger(__name__).info("Out of GPU memory: running %s on the CPU.", func)
+        logging.getLogger(__name__).info("Out of GPU memory: running %s on the CPU.", func)
         moved = {name: _on_cpu(value) for name, value in kwargs.items()}
         return func(*map(_on_cpu, args), **moved)
 

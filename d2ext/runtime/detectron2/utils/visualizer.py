@@ -16,7 +16,7 @@ from PIL import Image
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import BitMasks, BoxMode, Instances, Keypoints, PolygonMasks
 
-from .canvas import SMALL_OBJECT, Canvas, Color, VisImage
+from .canvas import _SMALL_OBJECT_AREA_THRESH, Canvas, Color, VisImage
 from .colormap import random_color
 from .file_io import PathManager
 from .generic_mask import GenericMask
@@ -382,7 +382,7 @@ class Visualizer(Canvas):
             position, alignment = tuple(np.median(mask.mask.nonzero(), axis=1)[::-1]), "center"
         else:
             return
-        is_small = (x1 - x0) * (y1 - y0) < SMALL_OBJECT * self.output.scale
+        is_small = (x1 - x0) * (y1 - y0) < _SMALL_OBJECT_AREA_THRESH * self.output.scale
         if is_small or y1 - y0 < 40 * self.output.scale:
             position = (x1, y0) if y1 >= self.output.height - 5 else (x0, y1)
         relative = (y1 - y0) / math.sqrt(self.output.height * self.output.width)

@@ -31,6 +31,24 @@ _COCO_TEST = {
 }
 _COCO_PANOPTIC_SPLITS = ("2017_train", "2017_val", "2017_val_100")
 
+# Metadata -> name -> folder of images and file of annotations, below the root.
+_PREDEFINED_SPLITS_COCO = {
+    "coco": {
+        f"coco_{split}": (f"coco/{images}", f"coco/annotations/{ending}.json")
+        for split, images, ending in (
+            *((split, i, f"instances_{ending}") for split, (i, ending) in _COCO_SPLITS.items()),
+            *((split, "test2017", ending) for split, ending in _COCO_TEST.items()),
+        )
+    },
+    "coco_person": {
+        f"keypoints_coco_{split}": (
+            f"coco/{images}",
+            f"coco/annotations/person_keypoints_{ending}.json",
+        )
+        for split, (images, ending) in _COCO_SPLITS.items()
+    },
+}
+
 # Beginning of the name -> endings of name and annotation file.
 _LVIS_SPLITS = {
     "lvis_v1": {
@@ -50,24 +68,12 @@ _LVIS_SPLITS = {
 }
 
 
-def _register(root: str, family: str, name: str, images: str, annotations: str) -> None:
-    register_coco_instances(
-        name,
-        _get_builtin_metadata(family),
-        os.path.join(root, f"coco/annotations/{annotations}.json"),
-        os.path.join(root, f"coco/{images}"),
-    )
-
-
 def register_all_coco(root: str) -> None:
     """Register COCO's detection, person keypoint and panoptic splits, below root/coco."""
-    for split, (images, ending) in _COCO_SPLITS.items():
-        _register(root, "coco", f"coco_{split}", images, f"instances_{ending}")
-        _register(
-            root, "coco_person", f"keypoints_coco_{split}", images, f"person_keypoints_{ending}"
-        )
-    for split, annotations in _COCO_TEST.items():
-        _register(root, "coco", f"coco_{split}", "test2017", annotations)
+    for family, splits in _PREDEFINED_SPLITS_COCO.items():
+        for name, (images, annotations) in splits.items():
+            paths = os.path.join(root, annotations), os.path.join(root, images)
+            register_coco_instances(name, _get_builtin_metadata(family), *paths)
     for split in _COCO_PANOPTIC_SPLITS:
         _register_coco_panoptic(root, split)
 

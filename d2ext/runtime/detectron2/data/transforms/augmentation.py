@@ -49,7 +49,7 @@ class Augmentation:
 
     def __call__(self, aug_input: Any) -> Transform:
         """Transform `aug_input` in place and return the transform that was applied."""
-        transform = self.get_transform(*_inputs_of(self, aug_input))
+        transform = self.get_transform(*_get_aug_input_args(self, aug_input))
         _check_transform(transform, self)
         aug_input.transform(transform)
         return transform
@@ -99,7 +99,7 @@ def _input_names(augmentation: Augmentation) -> tuple[str, ...]:
     return tuple(p.name for p in parameters)
 
 
-def _inputs_of(augmentation: Augmentation, aug_input: Any) -> list[Any]:
+def _get_aug_input_args(augmentation: Augmentation, aug_input: Any) -> list[Any]:
     if augmentation.input_args is None:
         # Cached, because inspecting a signature per image is slow.
         augmentation.input_args = _input_names(augmentation)
@@ -120,7 +120,7 @@ def _check_transform(transform: Any, augmentation: Augmentation) -> None:
         )
 
 
-class _FixedTransform(Augmentation):
+class _TransformToAug(Augmentation):
     """An augmentation that always returns the same transform."""
 
     def __init__(self, tfm: Transform) -> None:
@@ -139,7 +139,7 @@ def _transform_to_aug(item: Transform | Augmentation) -> Augmentation:
     """Wrap a transform as an augmentation; return an augmentation as it is."""
     if not isinstance(item, (Transform, Augmentation)):
         raise AssertionError(f"Not an Augmentation or a Transform: {item!r}")
-    return _FixedTransform(item) if isinstance(item, Transform) else item
+    return _TransformToAug(item) if isinstance(item, Transform) else item
 
 
 class AugmentationList(Augmentation):
@@ -173,7 +173,7 @@ class AugInput:
         boxes: np.ndarray | None = None,
         sem_seg: np.ndarray | None = None,
     ) -> None:
-        _check_image(image)
+        _check_img_dtype(image)
         self.image = image
         self.boxes = boxes
         self.sem_seg = sem_seg
@@ -191,7 +191,7 @@ class AugInput:
         return AugmentationList(augmentations)(self)
 
 
-def _check_image(image: Any) -> None:
+def _check_img_dtype(image: Any) -> None:
     if not isinstance(image, np.ndarray):
         raise AssertionError(f"An image must be a numpy array, got {type(image).__name__}.")
     if image.ndim not in (2, 3):

@@ -16,6 +16,11 @@ from detectron2.structures import Boxes, Instances
 _CERTAIN_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
 
 
+def _is_tracing() -> bool:
+    """Return True while a graph is traced; packages that select proposals themselves ask it."""
+    return not torch.jit.is_scripting() and torch.jit.is_tracing()
+
+
 def find_top_rpn_proposals(
     proposals: list[Tensor],
     pred_objectness_logits: list[Tensor],

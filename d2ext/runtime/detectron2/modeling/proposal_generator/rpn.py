@@ -68,7 +68,7 @@ class StandardRPNHead(nn.Module):
             channels.append(channels[-1] if width == -1 else width)
         if min(channels) <= 0:
             raise ValueError(f"channels of an RPN head are positive or -1, got {conv_dims}")
-        convs = [_conv3x3(before, after) for before, after in pairwise(channels)]
+        convs = [self._get_rpn_conv(before, after) for before, after in pairwise(channels)]
         if len(convs) == 1:
             self.conv: nn.Module = convs[0]  # published checkpoints call it "conv"
         else:
@@ -77,9 +77,11 @@ class StandardRPNHead(nn.Module):
                 self.conv.add_module(f"conv{index}", conv)
         self.objectness_logits = nn.Conv2d(channels[-1], num_anchors, kernel_size=1)
         self.anchor_deltas = nn.Conv2d(channels[-1], num_anchors * box_dim, kernel_size=1)
-        for layer in [*convs, self.objectness_logits, self.anchor_deltas]:
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.get_parameter("bias"))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -103,12 +105,12 @@ class StandardRPNHead(nn.Module):
         levels = [self._level(self.conv(feature)) for feature in features]
         return [logits for logits, _ in levels], [deltas for _, deltas in levels]
 
+    def _get_rpn_conv(self, in_channels: int, out_channels: int) -> nn.Module:
+        """Build a 3x3 convolution; packages override this."""
+        return Conv2d(in_channels, out_channels, kernel_size=3, padding=1, activation=nn.ReLU())
+
     def _level(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         return self.objectness_logits(hidden), self.anchor_deltas(hidden)
-
-
-def _conv3x3(in_channels: int, out_channels: int) -> Conv2d:
-    return Conv2d(in_channels, out_channels, kernel_size=3, padding=1, activation=nn.ReLU())
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()

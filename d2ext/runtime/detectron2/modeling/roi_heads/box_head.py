@@ -52,13 +52,16 @@ class FastRCNNConvFCHead(nn.Sequential):
         if not conv_dims and not fc_dims:
             raise ValueError("a box head needs a layer: MODEL.ROI_BOX_HEAD.NUM_CONV or NUM_FC")
         self._output_size = (input_shape.channels, input_shape.height, input_shape.width)
-        convs = [self._add_conv(i, c, conv_norm) for i, c in enumerate(conv_dims, start=1)]
-        linears = [self._add_linear(i, size) for i, size in enumerate(fc_dims, start=1)]
-        for conv in convs:
+        # Lists for subclasses of packages, which run the layers themselves.
+        self.conv_norm_relus = [
+            self._add_conv(i, c, conv_norm) for i, c in enumerate(conv_dims, start=1)
+        ]
+        self.fcs = [self._add_linear(i, size) for i, size in enumerate(fc_dims, start=1)]
+        for conv in self.conv_norm_relus:
             # Initialised after construction, convolutions first: the order of Detectron2's random
             # numbers.
             weight_init.c2_msra_fill(conv)
-        for linear in linears:
+        for linear in self.fcs:
             weight_init.c2_xavier_fill(linear)
 
     def _add_conv(self, index: int, channels: int, norm: str) -> Conv2d:

@@ -170,6 +170,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         if not conv_dims:
             raise ValueError("a mask head needs the width of its upsampling in conv_dims")
         channels = [cast(int, input_shape.channels), *conv_dims]
+        self.conv_norm_relus = []  # for subclasses of packages, which run the layers themselves
         for index, (before, after) in enumerate(pairwise(channels[:-1]), start=1):
             conv = Conv2d(
                 before,
@@ -181,6 +182,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
                 activation=nn.ReLU(),
             )
             self.add_module(f"mask_fcn{index}", conv)
+            self.conv_norm_relus.append(conv)
         self.deconv = ConvTranspose2d(channels[-2], channels[-1], kernel_size=2, stride=2)
         self.add_module("deconv_relu", nn.ReLU())
         self.predictor = Conv2d(channels[-1], num_classes, kernel_size=1)

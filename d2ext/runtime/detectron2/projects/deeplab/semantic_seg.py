@@ -105,27 +105,18 @@ class DeepLabV3PlusHead(_Head):
         )
         self.decoder[name] = nn.ModuleDict({"project_conv": aspp, "fuse_conv": None})
         if num_classes is not None:
-            self.predictor = _predictor(decoder_channels[0], num_classes)
+            self.predictor = pixel_predictor(decoder_channels[0], num_classes)
             self.loss = build_loss(loss_type, ignore_value)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         section = cfg.MODEL.SEM_SEG_HEAD
-        steps = len(section.IN_FEATURES) - 1
         return {
-            "input_shape": {k: v for k, v in input_shape.items() if k in section.IN_FEATURES},
-            "project_channels": section.PROJECT_CHANNELS,
-            "aspp_dilations": section.ASPP_DILATIONS,
-            "aspp_dropout": section.ASPP_DROPOUT,
-            "decoder_channels": [section.CONVS_DIM] * steps + [section.ASPP_CHANNELS],
-            "common_stride": section.COMMON_STRIDE,
-            "norm": section.NORM,
-            "train_size": _train_size(cfg),
+            **decoder_options(cfg, section, input_shape),
             "loss_weight": section.LOSS_WEIGHT,
             "loss_type": section.LOSS_TYPE,
             "ignore_value": section.IGNORE_VALUE,
             "num_classes": section.NUM_CLASSES,
-            "use_depthwise_separable_conv": section.USE_DEPTHWISE_SEPARABLE_CONV,
         }
 
     def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> Any:
@@ -176,12 +167,34 @@ class DeepLabV3Head(_Head):
             dropout=section.ASPP_DROPOUT,
             use_depthwise_separable_conv=section.USE_DEPTHWISE_SEPARABLE_CONV,
         )
-        self.predictor = _predictor(section.ASPP_CHANNELS, section.NUM_CLASSES)
+        self.predictor = pixel_predictor(section.ASPP_CHANNELS, section.NUM_CLASSES)
         self.loss = build_loss(self.loss_type, self.ignore_value)
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
         """Compute scores at the resolution of the feature."""
         return self.predictor(self.aspp(features[self.in_features[0]]))
+
+
+def decoder_options(
+    cfg: CfgNode, section: CfgNode, input_shape: dict[str, ShapeSpec]
+) -> dict[str, Any]:
+    """Return the arguments of `DeepLabV3PlusHead` that every head with its decoder has.
+
+    Args:
+        section: the keys of the head.
+    """
+    steps = len(section.IN_FEATURES) - 1
+    return {
+        "input_shape": {k: v for k, v in input_shape.items() if k in section.IN_FEATURES},
+        "project_channels": section.PROJECT_CHANNELS,
+        "aspp_dilations": section.ASPP_DILATIONS,
+        "aspp_dropout": section.ASPP_DROPOUT,
+        "decoder_channels": [section.CONVS_DIM] * steps + [section.ASPP_CHANNELS],
+        "common_stride": section.COMMON_STRIDE,
+        "norm": section.NORM,
+        "train_size": _train_size(cfg),
+        "use_depthwise_separable_conv": cfg.MODEL.SEM_SEG_HEAD.USE_DEPTHWISE_SEPARABLE_CONV,
+    }
 
 
 def _train_size(cfg: CfgNode) -> tuple[int, int] | None:
@@ -213,24 +226,29 @@ def _fusion(
 ) -> nn.ModuleDict:
     """Build the layers that fuse a feature with those of coarser strides."""
     joined = project_channels + below_channels
-    fuse: nn.Module
+    fuse = context_convs(joined, out_channels, out_channels, norm, separable)
+    project = _conv(in_channels, project_channels, 1, norm)
+    return nn.ModuleDict({"project_conv": project, "fuse_conv": fuse})
+
+
+def context_convs(
+    in_channels: int, hidden_channels: int, out_channels: int, norm: Norm, separable: bool
+) -> nn.Module:
+    """Build two 3x3 convolutions, or a depthwise separable one that sees as far: 5x5."""
     if separable:
-        fuse = DepthwiseSeparableConv2d(
-            joined,
+        return DepthwiseSeparableConv2d(
+            in_channels,
             out_channels,
-            kernel_size=5,  # sees as far as two 3x3 convolutions
+            kernel_size=5,
             padding=2,
             norm1=norm,
             activation1=F.relu,
             norm2=norm,
             activation2=F.relu,
         )
-    else:
-        fuse = nn.Sequential(
-            _conv(joined, out_channels, 3, norm), _conv(out_channels, out_channels, 3, norm)
-        )
-    project = _conv(in_channels, project_channels, 1, norm)
-    return nn.ModuleDict({"project_conv": project, "fuse_conv": fuse})
+    return nn.Sequential(
+        _conv(in_channels, hidden_channels, 3, norm), _conv(hidden_channels, out_channels, 3, norm)
+    )
 
 
 def _conv(in_channels: int, out_channels: int, size: int, norm: Norm) -> Conv2d:
@@ -247,8 +265,9 @@ def _conv(in_channels: int, out_channels: int, size: int, norm: Norm) -> Conv2d:
     return conv
 
 
-def _predictor(in_channels: int, num_classes: int) -> Conv2d:
-    predictor = Conv2d(in_channels, num_classes, kernel_size=1)
+def pixel_predictor(in_channels: int, out_channels: int) -> Conv2d:
+    """Build the 1x1 convolution of the outputs, small at first."""
+    predictor = Conv2d(in_channels, out_channels, kernel_size=1)
     nn.init.normal_(predictor.weight, std=0.001)
     nn.init.zeros_(cast(Tensor, predictor.bias))
     return predictor

@@ -1,11 +1,13 @@
-"""Train the nano model of ultralytics from its YAML and write its detections.
+"""Train the smallest YOLO of ultralytics or libreyolo and write its detections.
 
-Run as a script by `learning.py`, with the Python of an environment of its own that has ultralytics
-(AGPL-3.0). The model starts from random weights, its recipe is the package's own.
+Run as a script by `learning.py`, with the Python of an environment of its own that has the package:
+ultralytics (AGPL-3.0) or libreyolo (MIT). The model starts from random weights, as neither package
+brings others. The recipe is the package's own.
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +49,43 @@ def label_lines(content: dict[str, Any], image: dict[str, Any]) -> list[str]:
     return lines
 
 
-def train(args: argparse.Namespace, folder: Path) -> Any:
-    """Train and return the model; its last weights count, as no validation chooses others."""
-    from ultralytics import YOLO  # type: ignore[import-not-found] # in its own environment
-
+def write_data(args: argparse.Namespace, folder: Path) -> Path:
+    """Write the training data and the YAML file that describes them; return its path."""
     content = write_yolo(args.train, folder, "train")
     names = [category["name"] for category in content["categories"]]
-    # The package validates at the end whatever it is told: one image costs next to nothing.
+    # ultralytics validates at the end whatever it is told: one image costs next to nothing.
     one = sorted((folder / "images" / "train").iterdir())[0]
     (folder / "one.txt").write_text(str(one), encoding="utf-8")
-    about = {"path": str(folder), "train": "images/train", "val": "one.txt", "names": names}
-    (folder / "data.yaml").write_text(json.dumps(about), encoding="utf-8")
-    options = {"imgsz": SIDE, "device": "cpu", "workers": 0, "plots": False, "project": str(folder)}
+    about = {"path": str(folder), "train": "images/train", "val": "one.txt"}
+    file = folder / "data.yaml"
+    file.write_text(json.dumps({**about, "names": names, "nc": len(names)}), encoding="utf-8")
+    return file
+
+
+def train_ultralytics(data: Path, epochs: int) -> Any:
+    """Train YOLO11n and return it; its last weights count, as no validation chooses others."""
+    from ultralytics import YOLO  # type: ignore[import-not-found] # in its own environment
+
     model = YOLO("yolo11n.yaml")
-    model.train(data=str(folder / "data.yaml"), epochs=int(args.epochs), val=False, **options)
+    options = {"device": "cpu", "workers": 0, "plots": False, "project": str(data.parent)}
+    model.train(data=str(data), epochs=epochs, imgsz=SIDE, val=False, **options)
     return model
+
+
+def train_libreyolo(data: Path, epochs: int) -> Any:
+    """Train YOLOv9-t and return it, with the moving average of its weights."""
+    from libreyolo import LibreYOLO9  # type: ignore[import-not-found] # in its own environment
+
+    model = LibreYOLO9(None, size="t", device="cpu")
+    options = {"device": "cpu", "workers": 0, "eval_interval": 0, "project": str(data.parent)}
+    model.train(data=str(data), epochs=epochs, imgsz=SIDE, pretrained=False, **options)
+    return model
+
+
+TRAIN: dict[str, Callable[[Path, int], Any]] = {
+    "ultralytics": train_ultralytics,
+    "libreyolo": train_libreyolo,
+}
 
 
 def predict(model: Any, content: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
@@ -70,8 +94,8 @@ def predict(model: Any, content: dict[str, Any], folder: Path) -> list[dict[str,
     found = []
     for image in content["images"]:
         file = folder / "images" / "val" / Path(image["file_name"]).name
-        (output,) = model.predict(str(file), imgsz=SIDE, conf=0.001, device="cpu", verbose=False)
-        boxes = output.boxes
+        output = model.predict(str(file), imgsz=SIDE, conf=0.001)
+        boxes = (output[0] if isinstance(output, list) else output).boxes
         rows = zip(boxes.xyxy.tolist(), boxes.cls.tolist(), boxes.conf.tolist(), strict=True)
         for (x0, y0, x1, y1), label, value in rows:
             about = {"image_id": image["id"], "category_id": ids[int(label)], "score": value}
@@ -82,13 +106,14 @@ def predict(model: Any, content: dict[str, Any], folder: Path) -> list[dict[str,
 def main() -> None:
     """Train and predict as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("package", choices=TRAIN)
     for name in ("train", "val", "epochs", "output"):
         parser.add_argument(name)
     args = parser.parse_args()
-    folder = Path("ultralytics_data").absolute()
+    folder = Path(f"{args.package}_data").absolute()
     content = write_yolo(args.val, folder, "val")
-    detections = predict(train(args, folder), content, folder)
-    Path(args.output).write_text(json.dumps(detections), encoding="utf-8")
+    model = TRAIN[args.package](write_data(args, folder), int(args.epochs))
+    Path(args.output).write_text(json.dumps(predict(model, content, folder)), encoding="utf-8")
 
 
 if __name__ == "__main__":
