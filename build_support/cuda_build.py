@@ -8,7 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Turing to Blackwell, as far as the compiler knows them. The driver translates PTX for later GPUs.
+# Turing to Blackwell, as far as the compiler knows them. Code for one GPU runs on later ones of its
+# major version, that for 10.0 on 10.3 and that for 12.0 on 12.1; 8.6 and 8.9 have more float units
+# than 8.0. Later major versions get the last one's PTX, which the driver translates. Boards with a
+# GPU of their own numbering (8.7, 11.0) compile for the GPU that they have.
 WITHOUT_A_GPU = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 
 

@@ -7,6 +7,7 @@ device, otherwise the plain PyTorch of `d2ext.ops.reference`.
 from d2ext.ops.box_iou_rotated import box_iou_rotated, matched_iou_rotated
 from d2ext.ops.channel_affine import channel_affine
 from d2ext.ops.deform_conv2d import deform_conv2d
+from d2ext.ops.deform_conv2d_levels import deform_conv2d_levels
 from d2ext.ops.depthwise_conv2d import depthwise_conv2d
 from d2ext.ops.extension import is_compiled, load_extension
 from d2ext.ops.flat_read import flat_read
@@ -23,6 +24,7 @@ __all__ = [
     "box_iou_rotated",
     "channel_affine",
     "deform_conv2d",
+    "deform_conv2d_levels",
     "depthwise_conv2d",
     "flat_read",
     "is_compiled",

@@ -18,17 +18,17 @@ from d2ext.ops.decomposition import register_decomposition
 from d2ext.ops.determinism import alert_not_deterministic
 from d2ext.ops.differentiation import register_differentiable_once
 
-_GEOMETRY = "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation"
+GEOMETRY = "SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation"
 
 torch.library.define(
     "d2ext::deform_conv2d",
     "(Tensor input, Tensor offset, Tensor weight, Tensor? bias, Tensor? mask, "
-    f"{_GEOMETRY}) -> Tensor",
+    f"{GEOMETRY}) -> Tensor",
 )
 torch.library.define(
     "d2ext::deform_conv2d_backward",
     "(Tensor grad_output, Tensor input, Tensor offset, Tensor weight, Tensor? mask, "
-    f"{_GEOMETRY}, bool needs_input, bool needs_positions, bool needs_weight) "
+    f"{GEOMETRY}, bool needs_input, bool needs_positions, bool needs_weight) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
 )
 torch.library.impl("d2ext::deform_conv2d", "CompositeExplicitAutograd", reference.deform_conv2d)
@@ -74,10 +74,27 @@ def deform_conv2d(
     geometry = _pair(stride), _pair(padding), _pair(dilation)
     input = cast_to_autocast(input, input.device.type)
     check_dtypes(input, or_float32=(offset, weight, bias, mask))
-    _check_shapes(input, weight, bias)
-    size = _output_size(input, weight, *geometry)
-    _check_offsets(input, offset, weight, mask, size)
+    check_deform_shapes(input, offset, weight, bias, mask, geometry)
     return torch.ops.d2ext.deform_conv2d(input, offset, weight, bias, mask, *geometry)
+
+
+def check_deform_shapes(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int]],
+) -> None:
+    """Raise unless the shapes of a deformable convolution's arguments fit each other.
+
+    Args:
+        geometry: stride, padding and dilation, (vertical, horizontal) each.
+    Raises:
+        ValueError: they do not.
+    """
+    _check_shapes(input, weight, bias)
+    _check_offsets(input, offset, weight, mask, _output_size(input, weight, *geometry))
 
 
 def _check_shapes(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:

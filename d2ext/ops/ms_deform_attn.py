@@ -18,7 +18,6 @@ from d2ext.ops.decomposition import register_decomposition
 from d2ext.ops.determinism import alert_not_deterministic
 from d2ext.ops.differentiation import register_differentiable_once
 
-_MOST_LEVELS = 64  # as in csrc/ms_deform_attn/problem.h
 _INPUTS = (
     "Tensor value, SymInt[] spatial_shapes, Tensor sampling_locations, Tensor attention_weights"
 )
@@ -49,8 +48,8 @@ def ms_deform_attn(
     Args:
         value: (N, S, M, D) floats, half types included: the S pixels of all L levels, level after
             level and row-major, each with D channels for each of M heads. Cast by autocast.
-        spatial_shapes: height and width of each level, in pixels, of at most 64 levels. Python
-            numbers, since reading a tensor of them would synchronise with the GPU.
+        spatial_shapes: height and width of each level, in pixels. Python numbers, since reading a
+            tensor of them would synchronise with the GPU.
         sampling_locations: (N, Q, M, L, P, 2) x and y of P samples per level, normalised: 0 and 1
             are the borders of the level's map, so pixel i of n has its centre at (i + 0.5) / n.
         attention_weights: (N, Q, M, L, P) factors of the samples; they need not sum to one.
@@ -81,8 +80,6 @@ def _check_shapes(
         raise ValueError(
             f"spatial_shapes must be heights and widths of at least 1, got {spatial_shapes}"
         )
-    if len(spatial_shapes) > _MOST_LEVELS:
-        raise ValueError(f"there may be {_MOST_LEVELS} levels, got {len(spatial_shapes)}")
     if pixels != sum(height * width for height, width in spatial_shapes):
         raise ValueError(
             f"the levels {list(spatial_shapes)} do not have {pixels} pixels in total, as value has"

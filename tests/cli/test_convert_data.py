@@ -168,3 +168,12 @@ def test_pairs_without_names_are_lost_in_coco_and_said_to_be(tmp_path, capsys):
     write(tmp_path / "from" / "data.yaml", text)
     convert(tmp_path / "from", "coco", tmp_path / "out")
     assert "pairs of keypoints for mirroring (flip_idx)" in capsys.readouterr().out
+
+
+def test_a_name_with_half_a_character_is_one_message(tmp_path):
+    folder = coco(tmp_path / "from", [{"bbox": [1, 1, 5, 5]}])
+    (file,) = folder.rglob("*.json")
+    file.write_text(file.read_text().replace('"cat"', '"c\\ud800t"'))
+    with pytest.raises(DataError, match=r"a name holds '\\ud800', half of a character"):
+        convert(folder, "coco", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -25,10 +25,11 @@ class Mutation(NamedTuple):
     old: str
     new: str
     occurrence: int = 0
+    tested_by: str = ""  # the operator of a file that several share
 
     @property
     def operator(self) -> str:
-        return self.file.split("/")[0]
+        return self.tested_by or self.file.split("/")[0]
 
     def apply(self, csrc: Path) -> None:
         """Edit the source.
@@ -66,13 +67,27 @@ MUTATIONS = [
         "i < kChunk; i += kThreads / lanes",
         "i < count; i += kThreads / lanes",
     ),
-    Mutation(
-        "a gradient without an atomic",
-        CONV,
-        "atomicAdd(sums + i, terms[i]);",
-        "sums[i] += terms[i];",
-        1,
+    *(
+        Mutation(
+            "a gradient without an atomic",
+            "cuda.h",
+            "atomicAdd(sums + place, terms[i]);",
+            "sums[place] += terms[i];",
+            tested_by=operator,
+        )
+        for operator in ("deform_conv2d", "ms_deform_attn")
     ),
+    *(
+        Mutation(
+            "two lanes add to one channel",
+            "cuda.h",
+            "* lanes + lane)",
+            "* lanes + lane / 2)",
+            tested_by=operator,
+        )
+        for operator in ("deform_conv2d", "ms_deform_attn")
+    ),
+    Mutation("a term of another group", CONV, "place < in_group", "place < channels.count"),
     Mutation("packs of unaligned pixels", CONV_HOST, "address % kPackBytes == 0 &&", ""),
     Mutation(
         "a pixel outside is read",
@@ -95,11 +110,25 @@ MUTATIONS = [
         "upper ? values[i] : values[i + half]",
         "upper ? values[i + half] : values[i]",
     ),
-    Mutation("packs of unaligned values", ATTENTION, "% sizeof(Pack<T, 4>) == 0", ">= 0"),
+    Mutation("packs of unaligned values", ATTENTION, "% sizeof(Pack<T, N>) == 0", ">= 0"),
+    Mutation("a term beyond the channels", ATTENTION, "if (place < count) some", "some"),
+    Mutation("only the levels in the arguments", ATTENTION, "more_levels ? ", "false ? "),
     Mutation("no barrier after boxes are read", NMS, BLOCK, ""),
     Mutation("no barrier before the decision", NMS, BLOCK, "", 1),
     Mutation("no barrier after the decision", NMS, BLOCK, "", 2),
-    Mutation("no barrier before the next word", NMS, BLOCK, "", 3),
+    Mutation("no barrier before the shares are joined", NMS, BLOCK, "", 3),
+    Mutation("no barrier before the next word", NMS, BLOCK, "", 4),
+    Mutation("no barrier before the shares of rows are joined", NMS, BLOCK, "", 5),
+    Mutation(
+        "a drop without an atomic", NMS, "atomicOr(dropped + other, gone)", "dropped[other] |= gone"
+    ),
+    Mutation("boxes that were dropped drop others", NMS, "~dropped[start / kBits]", "~Word(0)"),
+    Mutation(
+        "the rest of a chunk's words is left out",
+        NMS,
+        "first < end_word; first += kColumns",
+        "first < word + 2; first += kColumns",
+    ),
     Mutation("no barrier before the block's sum", FOCAL, BLOCK, ""),
     Mutation("a row too many", IOU, "row < rows;", "row <= rows;"),
     Mutation("half of a warp sums", IOU, "column += kWarp", "column += kWarp / 2"),

@@ -20,7 +20,12 @@ _SMALL = {
         "kRowBlock = 128": "kRowBlock = 7",
     },
     "deform_conv2d/kernels.h": {"kChunk = 64": "kChunk = 32"},
-    "nms_rotated/cuda.cu": {"kTableBytes = 64 << 20": "kTableBytes = 8 << 10"},
+    "nms_rotated/cuda.cu": {
+        "kTableBytes = 64 << 20": "kTableBytes = 12 << 10",
+        "kShares = 8": "kShares = 16",
+        "kColumns = 128": "kColumns = 2",
+        "kDropRows = 512": "kDropRows = 64",
+    },
     "roi_align/cuda.cu": {"kBins = 64": "kBins = 20"},
     "sigmoid_focal_loss/cuda.cu": {"kMostSums = 2048": "kMostSums = 2"},
 }

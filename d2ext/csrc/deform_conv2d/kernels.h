@@ -98,43 +98,64 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__device__ inline void add_four(float* sums, const float* terms) {
-#if __CUDA_ARCH__ >= 900
-  atomicAdd(
-      reinterpret_cast<float4*>(sums), make_float4(terms[0], terms[1], terms[2], terms[3]));
-#else
-  for (int i = 0; i < 4; ++i) atomicAdd(sums + i, terms[i]);
-#endif
-}
+// Some channels of a sample from `first` on: `count` of them, of N * lanes that its lanes share.
+struct SharedChannels {
+  int first, count, lane, lanes;
+};
 
+// The gradients of those of the channels that a lane adds to, N or fewer.
 template <typename T, int N>
-__device__ inline void add_pack(T* sums, const T* terms) {
-  if constexpr (std::is_same_v<T, float> && N % 4 == 0) {
-    for (int i = 0; i < N; i += 4) add_four(sums + i, terms + i);
-  } else {
-    for (int i = 0; i < N; ++i) atomicAdd(sums + i, terms[i]);
+__device__ inline void read_terms(
+    const DeformConvShape& shape, const TileInput<T>& in, const FoundSample<Wide<T>>& found,
+    const SharedChannels& channels, const T* grad_columns, Wide<T> (&terms)[N]) {
+  // Channels of one group are neighbours; a division for each of the others would take long.
+  const int in_group = in.group_channels - channels.first % in.group_channels;
+  const T* group = grad_columns + column_of(shape, in, found, channels.first);
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    const int place = place_of_term<Wide<T>, N>(i, channels.lane, channels.lanes);
+    terms[i] = 0;
+    if (place >= channels.count) continue;
+    const T* grad = place < in_group
+        ? group + place
+        : grad_columns + column_of(shape, in, found, channels.first + place);
+    terms[i] = Wide<T>(*grad);
   }
 }
 
-// Adds to the gradients of the four pixels, unless null, and to the pixels' scalar products with
-// the gradient, from which the gradients of offset and mask follow.
+// Adds to the gradients of the four pixels, unless null.
 template <typename T, int N>
-__device__ inline void scatter_channels(
+__device__ inline void add_to_pixels(
     const DeformConvShape& shape, const TileInput<T>& in, const FoundSample<Wide<T>>& found,
-    int channel, const T* grad_columns, Wide<T>* grad_pixels, Wide<T>* products) {
+    const SharedChannels& channels, const T* grad_columns, Wide<T>* grad_pixels) {
+  if (!grad_pixels) return;
+  Wide<T> grads[N], terms[N];
+  read_terms<T, N>(shape, in, found, channels, grad_columns, grads);
+  for (int corner = 0; corner < 4; ++corner) {
+    if (found.sample.pixel[corner] < 0) continue;
+    const Wide<T> weight = found.sample.weight[corner] * found.sample.mask;
+    for (int i = 0; i < N; ++i) terms[i] = weight * grads[i];
+    add_terms<Wide<T>, N>(
+        grad_pixels + pixel_of(shape, found, corner, channels.first), terms, channels.lane,
+        channels.lanes, channels.count);
+  }
+}
+
+// Adds to the pixels' scalar products with the gradient, from which the gradients of offset and
+// mask follow, the terms of N channels.
+template <typename T, int N>
+__device__ inline void add_products(
+    const DeformConvShape& shape, const TileInput<T>& in, const FoundSample<Wide<T>>& found,
+    int channel, const T* grad_columns, Wide<T>* products) {
   const T* at = grad_columns + column_of(shape, in, found, channel);
   const Pack<T, N> grad = *reinterpret_cast<const Pack<T, N>*>(at);
   for (int corner = 0; corner < 4; ++corner) {
     if (found.sample.pixel[corner] < 0) continue;
     const int64_t place = pixel_of(shape, found, corner, channel);
     const Pack<T, N> pixel = *reinterpret_cast<const Pack<T, N>*>(in.pixels + place);
-    const Wide<T> weight = found.sample.weight[corner] * found.sample.mask;
-    Wide<T> terms[N];
     for (int i = 0; i < N; ++i) {
-      terms[i] = weight * Wide<T>(grad.at[i]);
       products[corner] += Wide<T>(grad.at[i]) * Wide<T>(pixel.at[i]);
     }
-    if (grad_pixels) add_pack<Wide<T>, N>(grad_pixels + place, terms);
   }
 }
 
@@ -146,7 +167,6 @@ __global__ void __launch_bounds__(kThreads) scatter(
   __shared__ FoundSample<Wide<T>> found[kChunk];
   const int64_t total = in.rows * shape.row_samples();
   const int64_t plane = shape.out_height * shape.out_width;
-  const int packs = in.offset_channels / N;
   const int lane = threadIdx.x % lanes;
   const int64_t step = int64_t(gridDim.x) * kChunk;
   for (int64_t first = int64_t(blockIdx.x) * kChunk; first < total; first += step) {
@@ -156,9 +176,12 @@ __global__ void __launch_bounds__(kThreads) scatter(
     // Up to kChunk, not count: the lanes of a warp add up together.
     for (int i = threadIdx.x / lanes; i < kChunk; i += kThreads / lanes) {
       Wide<T> products[4] = {};
-      for (int pack = lane; i < count && pack < packs; pack += lanes) {
-        scatter_channels<T, N>(
-            shape, in, found[i], found[i].channel + pack * N, grad_columns, grad_pixels, products);
+      for (int done = 0; i < count && done < in.offset_channels; done += lanes * N) {
+        const int channel = found[i].channel + done, left = in.offset_channels - done;
+        const SharedChannels channels{channel, min(left, lanes * N), lane, lanes};
+        add_to_pixels<T, N>(shape, in, found[i], channels, grad_columns, grad_pixels);
+        if (lane * N >= left) continue;
+        add_products<T, N>(shape, in, found[i], channel + lane * N, grad_columns, products);
       }
       for (int corner = 0; corner < 4; ++corner) {
         products[corner] = warp_sum(products[corner], lanes);

@@ -115,20 +115,34 @@ struct Gradients {
   Tensor kernels;  // like weight, in any memory order
   Tensor masks;  // like mask, or empty
 
+  // Each in the dtype of the operator's argument, and its own if it is not needed: the outputs of an
+  // operator must not share memory.
+  Tensor input_like(const Tensor& input, const Needs& needs) const {
+    return needs.input ? channels_first(cast(pixels, input)) : none(input);
+  }
+  Tensor offset_like(const Tensor& offset, const Needs& needs) const {
+    return needs.positions ? cast(offsets, offset) : none(offset);
+  }
+  Tensor weight_like(const Tensor& weight, const Needs& needs) const {
+    return needs.weight ? torch::stable::contiguous(cast(kernels, weight)) : none(weight);
+  }
+  Tensor mask_like(const Tensor& mask, const Needs& needs) const {
+    return needs.positions ? cast(masks, mask) : none(mask);
+  }
+
   FourTensors like(
       const Tensor& input, const Tensor& offset, const Tensor& weight,
       const std::optional<Tensor>& mask, const Needs& needs) const {
-    // Each its own: the outputs of an operator must not share memory.
-    const auto none = [&] { return torch::stable::new_empty(input, {0}); };
-    const auto as = [](const Tensor& sums, const Tensor& like) {
-      return torch::stable::to(sums, like.scalar_type());
-    };
     return {
-        needs.input ? channels_first(as(pixels, input)) : none(),
-        needs.positions ? as(offsets, offset) : none(),
-        needs.weight ? torch::stable::contiguous(as(kernels, weight)) : none(),
-        needs.positions && mask ? as(masks, *mask) : none()};
+        input_like(input, needs), offset_like(offset, needs), weight_like(weight, needs),
+        mask ? mask_like(*mask, needs) : none(input)};
   }
+
+ private:
+  static Tensor cast(const Tensor& sums, const Tensor& like) {
+    return torch::stable::to(sums, like.scalar_type());
+  }
+  static Tensor none(const Tensor& like) { return torch::stable::new_empty(like, {0}); }
 };
 
 }  // namespace

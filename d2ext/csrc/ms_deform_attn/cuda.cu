@@ -1,9 +1,12 @@
-// Multi-scale deformable attention on CUDA. A team of eight threads shares a query and head: each
-// finds the four pixels of every eighth sample; then, sample by sample, all read a few channels of
-// each pixel. The queries of a block are neighbours that attend with the same head, so that pixels
-// are read from the first-level cache.
+// Multi-scale deformable attention on CUDA. A team of four or eight threads shares a query and head:
+// each finds the four pixels of every fourth or eighth sample; then, sample by sample, all read a few
+// channels of each pixel. The queries of a block are neighbours that attend with the same head, so
+// that pixels are read from the first-level cache.
 
+#include <cstring>
 #include <initializer_list>
+#include <optional>
+#include <torch/csrc/stable/ops.h>
 #include <tuple>
 
 #include "../cuda.h"
@@ -13,28 +16,55 @@
 namespace d2ext {
 namespace {
 
-constexpr int kTeam = 8;  // threads that share a query and head
 constexpr int kThreads = 128;
-constexpr int kQueries = kThreads / kTeam;  // of a block
+constexpr int kPackBytes = 16;  // read at once: the widest load of a thread
+constexpr int kArgumentLevels = 64;  // that fit into the arguments of a kernel
 constexpr unsigned kWholeWarp = 0xFFFFFFFF;
+
+// The threads that share a query and head, each with N channels at a time: together the usual 32 of
+// a head, or fewer.
+template <int N>
+struct Team {
+  static constexpr int kSize = N == 8 ? 4 : 8;
+  static constexpr int kQueries = kThreads / kSize;  // of a block
+};
 
 struct Problem {
   int64_t batch, pixels, heads, channels, queries;
   int points, samples;  // of a level, and of all
-  Level levels[kMostLevels];
+  Level levels[kArgumentLevels];
+  const Level* more_levels;  // all of them, where the arguments have too few; or null
 
-  int64_t tiles_of_head() const { return (queries + kQueries - 1) / kQueries; }
+  __device__ Level level(int number) const {
+    return more_levels ? more_levels[number] : levels[number];
+  }
 };
 
+// The levels in the memory of `like`'s device, or nothing where they fit into the arguments.
+std::optional<Tensor> levels_in_memory(const std::vector<Level>& levels, const Tensor& like) {
+  static_assert(sizeof(Level) == 3 * sizeof(int64_t));
+  if (levels.size() <= kArgumentLevels) return std::nullopt;
+  const Tensor table = torch::stable::empty(
+      {3 * int64_t(levels.size())}, torch::headeronly::ScalarType::Long, std::nullopt,
+      torch::stable::Device(torch::headeronly::DeviceType::CPU));
+  std::memcpy(table.mutable_data_ptr<int64_t>(), levels.data(), levels.size() * sizeof(Level));
+  return torch::stable::to(table, like.device());
+}
+
 Problem problem_of(
-    const Tensor& value, const std::vector<int64_t>& spatial_shapes, const Tensor& locations) {
-  const std::vector<Level> levels = levels_of(spatial_shapes);
+    const Tensor& value, const std::vector<Level>& levels,
+    const std::optional<Tensor>& levels_table, const Tensor& locations) {
   Problem problem{};
   problem.batch = value.size(0), problem.pixels = value.size(1);
   problem.heads = value.size(2), problem.channels = value.size(3);
   problem.queries = locations.size(1), problem.points = int(locations.size(4));
   problem.samples = int(levels.size()) * problem.points;
-  std::copy(levels.begin(), levels.end(), problem.levels);
+  if (levels_table) {
+    problem.more_levels =
+        reinterpret_cast<const Level*>(levels_table->const_data_ptr<int64_t>());
+  } else {
+    std::copy(levels.begin(), levels.end(), problem.levels);
+  }
   return problem;
 }
 
@@ -47,10 +77,12 @@ struct Place {
   int64_t pixel;  // first number of the head's first pixel, in (N, S, M, D)
 };
 
+template <int N>
 __device__ inline Place place_of(const Problem& problem, int64_t tiles_of_head, int64_t tile) {
   const int64_t head_of_batch = tile / tiles_of_head;
   const int64_t image = head_of_batch / problem.heads, head = head_of_batch % problem.heads;
-  const int64_t query = (tile % tiles_of_head) * kQueries + threadIdx.x / kTeam;
+  const int64_t query =
+      (tile % tiles_of_head) * Team<N>::kQueries + threadIdx.x / Team<N>::kSize;
   return {
       query < problem.queries, (image * problem.queries + query) * problem.heads + head,
       (image * problem.pixels * problem.heads + head) * problem.channels};
@@ -71,7 +103,7 @@ __device__ inline Found<W> find(
   Found<W> found{};
   if (!place.active || number >= problem.samples) return found;
   const int64_t at = place.row * problem.samples + number;
-  found.level = problem.levels[number / problem.points];
+  found.level = problem.level(number / problem.points);
   found.sample = level_sample(found.level, locations[2 * at], locations[2 * at + 1]);
   found.weight = weights[at];
   return found;
@@ -106,23 +138,23 @@ __device__ inline Corners<W> corners_of(const Found<W>& found) {
 }
 
 // Reads a value that another thread of the team holds.
-template <typename W>
+template <int Size, typename W>
 __device__ inline Corners<W> from_member(const Corners<W>& own, int member) {
   Corners<W> corners;
-  corners.pixel = __shfl_sync(kWholeWarp, own.pixel, member, kTeam);
-  corners.width = __shfl_sync(kWholeWarp, own.width, member, kTeam);
-  corners.inside = __shfl_sync(kWholeWarp, own.inside, member, kTeam);
+  corners.pixel = __shfl_sync(kWholeWarp, own.pixel, member, Size);
+  corners.width = __shfl_sync(kWholeWarp, own.width, member, Size);
+  corners.inside = __shfl_sync(kWholeWarp, own.inside, member, Size);
   for (int c = 0; c < 4; ++c) {
-    corners.weight[c] = __shfl_sync(kWholeWarp, own.weight[c], member, kTeam);
+    corners.weight[c] = __shfl_sync(kWholeWarp, own.weight[c], member, Size);
   }
   return corners;
 }
 
-// Sums over a team of each of kTeam values; thread i gets the i-th.
-template <typename W>
-__device__ inline W team_sum(W (&values)[kTeam], int member) {
+// Sums over a team of each of its size of values; thread i gets the i-th.
+template <int Size, typename W>
+__device__ inline W team_sum(W (&values)[Size], int member) {
 #pragma unroll
-  for (int half = kTeam / 2; half > 0; half /= 2) {
+  for (int half = Size / 2; half > 0; half /= 2) {
     const bool upper = member & half;
 #pragma unroll
     for (int i = 0; i < half; ++i) {
@@ -139,21 +171,6 @@ __device__ inline Pack<T, N> read(const T* from) {
   return *reinterpret_cast<const Pack<T, N>*>(from);
 }
 
-// Adds N neighbours, four floats at once where the GPU can.
-template <typename W, int N>
-__device__ inline void add(W* to, const W (&terms)[N]) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  if constexpr (N == 4 && std::is_same_v<W, float>) {
-    atomicAdd(
-        reinterpret_cast<float4*>(to), make_float4(terms[0], terms[1], terms[2], terms[3]));
-  } else
-#endif
-  {
-#pragma unroll
-    for (int n = 0; n < N; ++n) atomicAdd(to + n, terms[n]);
-  }
-}
-
 // ---- forward
 
 // Each thread sums N channels at a time. No thread leaves a loop early: shuffles need all of a
@@ -164,10 +181,11 @@ __global__ void __launch_bounds__(kThreads) attend(
     const T* __restrict__ value, const Wide<T>* __restrict__ locations,
     const Wide<T>* __restrict__ weights, T* __restrict__ output) {
   using W = Wide<T>;
+  constexpr int kTeam = Team<N>::kSize;
   const int member = threadIdx.x % kTeam;
   const int64_t stride = problem.heads * problem.channels;
   for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const Place place = place_of(problem, tiles_of_head, tile);
+    const Place place = place_of<N>(problem, tiles_of_head, tile);
     for (int64_t first = 0; first < problem.channels; first += kTeam * N) {
       const int64_t channel = first + member * N;
       const bool has_channel = channel < problem.channels;
@@ -178,7 +196,7 @@ __global__ void __launch_bounds__(kThreads) attend(
             corners_of(find(problem, place, turn + member, locations, weights));
 #pragma unroll 2
         for (int i = 0; i < kTeam; ++i) {
-          const Corners<W> corners = from_member(own, i);
+          const Corners<W> corners = from_member<kTeam>(own, i);
 #pragma unroll
           for (int c = 0; c < 4; ++c) {
             if (!corners.has(c) || !has_channel) continue;
@@ -199,29 +217,50 @@ __global__ void __launch_bounds__(kThreads) attend(
 
 // ---- backward
 
-// Adds weight * gradient to the gradients of a sample's four pixels, for the channels of a thread,
-// and its terms to the scalar products of the gradient with the pixels.
+// The gradients of those of a team's channels that a thread adds to; `count` channels are left.
+template <typename T, int N>
+__device__ inline void read_terms(const T* grads, int member, int count, Wide<T> (&terms)[N]) {
+  constexpr int kAtOnce = kAdds<Wide<T>, N>;
+#pragma unroll
+  for (int i = 0; i < N; i += kAtOnce) {
+    const int place = place_of_term<Wide<T>, N>(i, member, Team<N>::kSize);
+    Pack<T, kAtOnce> some{};
+    if (place < count) some = read<T, kAtOnce>(grads + place);
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) terms[i + k] = Wide<T>(some.at[k]);
+  }
+}
+
+// Adds weight * gradient to the gradients of a sample's four pixels, and to the scalar products of
+// the gradient with the pixels the terms of a thread's channels. These are not the channels that it
+// adds to: it reads as much as it can at once.
 template <typename T, int N>
 __device__ inline void add_back(
     const Problem& problem, const Corners<Wide<T>>& corners, int member, const T* grads,
     const T* pixels, Wide<T>* grad_pixels, Wide<T> (&products)[4]) {
   using W = Wide<T>;
+  constexpr int kTeam = Team<N>::kSize;
   if (!corners.inside) return;  // a team without a query has no gradient to read either
   const int64_t stride = problem.heads * problem.channels;
-  for (int64_t channel = member * N; channel < problem.channels; channel += kTeam * N) {
-    const Pack<T, N> grad = read<T, N>(grads + channel);
+  for (int64_t first = 0; first < problem.channels; first += kTeam * N) {
+    const int own = member * N, count = int(min(problem.channels - first, int64_t(kTeam * N)));
+    W added[N];
+    read_terms<T, N>(grads + first, member, count, added);
+    Pack<T, N> grad{};
+    if (own < count) grad = read<T, N>(grads + first + own);
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
       if (!corners.has(c)) continue;
-      const int64_t at = corners.pixel_of(c) * stride + channel;
-      const Pack<T, N> pixel = read<T, N>(pixels + at);
+      const int64_t at = corners.pixel_of(c) * stride + first;
+      Pack<T, N> pixel{};
+      if (own < count) pixel = read<T, N>(pixels + at + own);
       W terms[N];
 #pragma unroll
       for (int n = 0; n < N; ++n) {
         products[c] += W(grad.at[n]) * W(pixel.at[n]);
-        terms[n] = corners.weight[c] * W(grad.at[n]);
+        terms[n] = corners.weight[c] * added[n];
       }
-      add<W, N>(grad_pixels + at, terms);
+      add_terms<W, N>(grad_pixels + at, terms, member, kTeam, count);
     }
   }
 }
@@ -234,9 +273,10 @@ __global__ void __launch_bounds__(kThreads) attend_back(
     Wide<T>* __restrict__ grad_value, Wide<T>* __restrict__ grad_locations,
     Wide<T>* __restrict__ grad_weights) {
   using W = Wide<T>;
+  constexpr int kTeam = Team<N>::kSize;
   const int member = threadIdx.x % kTeam;
   for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const Place place = place_of(problem, tiles_of_head, tile);
+    const Place place = place_of<N>(problem, tiles_of_head, tile);
     const T* grads = grad_output + place.row * problem.channels;
     for (int turn = 0; turn < problem.samples; turn += kTeam) {
       const Found<W> found = find(problem, place, turn + member, locations, weights);
@@ -246,14 +286,14 @@ __global__ void __launch_bounds__(kThreads) attend_back(
       for (int i = 0; i < kTeam; ++i) {
         W products[4] = {};
         add_back<T, N>(
-            problem, from_member(own, i), member, grads, value + place.pixel,
+            problem, from_member<kTeam>(own, i), member, grads, value + place.pixel,
             grad_value + place.pixel, products);
 #pragma unroll
         for (int c = 0; c < 4; ++c) terms[c][i] = products[c];
       }
       W products[4];
 #pragma unroll
-      for (int c = 0; c < 4; ++c) products[c] = team_sum(terms[c], member);
+      for (int c = 0; c < 4; ++c) products[c] = team_sum<kTeam>(terms[c], member);
       const int number = turn + member;
       if (!place.active || number >= problem.samples) continue;
       const LevelSampleGradient<W> gradient =
@@ -273,14 +313,31 @@ Tensor as_contiguous(const Tensor& tensor) {
   return torch::stable::contiguous(torch::stable::to(tensor, kScalarType<T>));
 }
 
-// Whether four channels can be read at once.
-template <typename T>
+// Whether N channels can be read at once.
+template <typename T, int N>
 bool is_packed(const Problem& problem, std::initializer_list<const Tensor*> tensors) {
-  bool packed = problem.channels % 4 == 0;
+  bool packed = problem.channels % N == 0;
   for (const Tensor* tensor : tensors) {
-    packed &= reinterpret_cast<uintptr_t>(tensor->data_ptr()) % sizeof(Pack<T, 4>) == 0;
+    packed &= reinterpret_cast<uintptr_t>(tensor->data_ptr()) % sizeof(Pack<T, N>) == 0;
   }
   return packed;
+}
+
+template <int N>
+int64_t tiles_of_head(const Problem& problem) {
+  return (problem.queries + Team<N>::kQueries - 1) / Team<N>::kQueries;
+}
+
+template <typename T, int N>
+void launch_forward(
+    const Problem& problem, const Tensor& value, const Tensor& locations, const Tensor& weights,
+    const Tensor& output, cudaStream_t stream) {
+  using W = Wide<T>;
+  const int64_t of_head = tiles_of_head<N>(problem), tiles = problem.batch * problem.heads * of_head;
+  attend<T, N><<<blocks_for(tiles, 1), kThreads, 0, stream>>>(
+      problem, of_head, tiles, value.const_data_ptr<T>(), locations.const_data_ptr<W>(),
+      weights.const_data_ptr<W>(), output.mutable_data_ptr<T>());
+  check_launch();
 }
 
 template <typename T>
@@ -293,19 +350,31 @@ Tensor forward(
   const Tensor weights = as_contiguous<W>(weights_in);
   const Tensor output = torch::stable::new_empty(
       value, {problem.batch, problem.queries, problem.heads * problem.channels});
-  const int64_t tiles = problem.batch * problem.heads * problem.tiles_of_head();
-  const auto kernel = is_packed<T>(problem, {&value, &output}) ? attend<T, 4> : attend<T, 1>;
-  kernel<<<blocks_for(tiles, 1), kThreads, 0, stream>>>(
-      problem, problem.tiles_of_head(), tiles, value.const_data_ptr<T>(),
-      locations.const_data_ptr<W>(), weights.const_data_ptr<W>(),
-      output.mutable_data_ptr<T>());
-  check_launch();
+  constexpr int kPack = kPackBytes / sizeof(T);
+  const bool packed = is_packed<T, kPack>(problem, {&value, &output});
+  const auto launch = packed ? launch_forward<T, kPack> : launch_forward<T, 1>;
+  launch(problem, value, locations, weights, output, stream);
   return output;
 }
 
 struct Gradients {
   Tensor value, locations, weights;
 };
+
+template <typename T, int N>
+void launch_backward(
+    const Problem& problem, const Tensor& grad_output, const Tensor& value,
+    const Tensor& locations, const Tensor& weights, const Gradients& grads,
+    cudaStream_t stream) {
+  using W = Wide<T>;
+  const int64_t of_head = tiles_of_head<N>(problem), tiles = problem.batch * problem.heads * of_head;
+  attend_back<T, N><<<blocks_for(tiles, 1), kThreads, 0, stream>>>(
+      problem, of_head, tiles, grad_output.const_data_ptr<T>(), value.const_data_ptr<T>(),
+      locations.const_data_ptr<W>(), weights.const_data_ptr<W>(),
+      grads.value.mutable_data_ptr<W>(), grads.locations.mutable_data_ptr<W>(),
+      grads.weights.mutable_data_ptr<W>());
+  check_launch();
+}
 
 template <typename T>
 Gradients backward(
@@ -319,15 +388,11 @@ Gradients backward(
   const Gradients grads{
       torch::stable::new_zeros(value, value.sizes(), kScalarType<W>),
       torch::stable::empty_like(locations), torch::stable::empty_like(weights)};
-  const int64_t tiles = problem.batch * problem.heads * problem.tiles_of_head();
-  const auto kernel =
-      is_packed<T>(problem, {&grad_output, &value}) ? attend_back<T, 4> : attend_back<T, 1>;
-  kernel<<<blocks_for(tiles, 1), kThreads, 0, stream>>>(
-      problem, problem.tiles_of_head(), tiles, grad_output.const_data_ptr<T>(),
-      value.const_data_ptr<T>(), locations.const_data_ptr<W>(), weights.const_data_ptr<W>(),
-      grads.value.mutable_data_ptr<W>(), grads.locations.mutable_data_ptr<W>(),
-      grads.weights.mutable_data_ptr<W>());
-  check_launch();
+  // Four channels, of half types, too: sums in float are most of the traffic, and teams of eight add
+  // to whole sectors of memory.
+  const bool packed = is_packed<T, 4>(problem, {&grad_output, &value});
+  const auto launch = packed ? launch_backward<T, 4> : launch_backward<T, 1>;
+  launch(problem, grad_output, value, locations, weights, grads, stream);
   return grads;
 }
 
@@ -336,7 +401,9 @@ Tensor ms_deform_attn(
     const Tensor& weights) {
   check_attention(value, spatial_shapes, locations, weights);
   const OnDevice device(value);
-  const Problem problem = problem_of(value, spatial_shapes, locations);
+  const std::vector<Level> levels = levels_of(spatial_shapes);
+  const std::optional<Tensor> table = levels_in_memory(levels, value);
+  const Problem problem = problem_of(value, levels, table, locations);
   return with_floats(value.scalar_type(), [&](auto zero) {
     return forward<decltype(zero)>(problem, value, locations, weights, device.stream());
   });
@@ -349,7 +416,9 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(
   check_attention(value, spatial_shapes, locations, weights);
   check_grad_output(grad_output, value, locations);
   const OnDevice device(value);
-  const Problem problem = problem_of(value, spatial_shapes, locations);
+  const std::vector<Level> levels = levels_of(spatial_shapes);
+  const std::optional<Tensor> table = levels_in_memory(levels, value);
+  const Problem problem = problem_of(value, levels, table, locations);
   const Gradients grads = with_floats(value.scalar_type(), [&](auto zero) {
     return backward<decltype(zero)>(
         problem, grad_output, value, locations, weights, device.stream());

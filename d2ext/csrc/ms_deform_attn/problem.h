@@ -7,8 +7,6 @@
 namespace d2ext {
 namespace {
 
-constexpr int64_t kMostLevels = 64;  // what fits into the arguments of a CUDA kernel
-
 // All levels together have the pixels of `value`.
 inline void check_levels(const Tensor& value, const std::vector<int64_t>& spatial_shapes) {
   bool fits = !spatial_shapes.empty() && spatial_shapes.size() % 2 == 0;
@@ -18,8 +16,6 @@ inline void check_levels(const Tensor& value, const std::vector<int64_t>& spatia
     fits = height >= 1 && width >= 1 && height <= left / width;
     if (fits) left -= height * width;
   }
-  STD_TORCH_CHECK(
-      int64_t(spatial_shapes.size()) <= 2 * kMostLevels, "there may be ", kMostLevels, " levels");
   STD_TORCH_CHECK(fits && left == 0, "spatial_shapes do not have the pixels of value in total");
 }
 

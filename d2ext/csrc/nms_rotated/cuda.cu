@@ -1,7 +1,8 @@
 // Non-maximum suppression of rotated boxes on CUDA without a round trip to the host. Boxes are
-// taken by rank: a chunk of them is compared with all that follow, one bit per pair, then one block
-// decides box by box. Boxes that earlier chunks dropped are not compared again. The host
-// synchronises once, to learn the final size.
+// taken by rank: a chunk of them is compared with all that follow, one bit per pair; then one block
+// decides box by box within the chunk, and all blocks drop what its kept boxes drop behind it. Boxes
+// that earlier chunks dropped are not compared again. The host synchronises once, to learn the final
+// size.
 
 #include <algorithm>
 #include <optional>
@@ -17,8 +18,10 @@ using torch::headeronly::ScalarType;
 using Word = unsigned long long;  // a bit for each of 64 ranks
 
 constexpr int kBits = 64;
-constexpr int kDeciders = 1024;  // threads of the block that decides
 constexpr int64_t kTableBytes = 64 << 20;  // bits of a chunk
+constexpr int kShares = 8;  // of 64 rows: reads that wait at the same time, not one after another
+constexpr int kColumns = 128;  // words that the block that decides drops at a time
+constexpr int kDropRows = 512;  // that a block drops by, behind the chunk; a multiple of kBits
 
 template <typename T>
 struct Ranked {
@@ -62,43 +65,92 @@ __global__ void compare_kernel(
   table[(row - first_row) * ranked.words + word] = bits;
 }
 
-// One block goes through the chunk's words: a thread decides on 64 boxes, all drop what follows.
-__global__ void decide_kernel(
+// What one share of a word's 64 rows drops of another word, by those that are kept. The rows of boxes
+// that earlier chunks dropped were not written, and are not read.
+__device__ inline Word drops_of(const Word* rows, int64_t words, Word kept, int share) {
+  constexpr int kRows = kBits / kShares;
+  Word parts[kRows];
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) {  // no read depends on another one
+    const int row = share * kRows + i;
+    parts[i] = kept >> row & 1 ? rows[row * words] : 0;
+  }
+  Word gone = 0;
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) gone |= parts[i];
+  return gone;
+}
+
+// Decides on the 64 boxes of a word, from what each drops within it; returns which are kept.
+__device__ inline Word decide(const Word* drops, int width, Word gone) {
+  Word kept = 0;
+  for (int i = 0; i < width; ++i) {
+    const Word stays = ~(gone >> i) & 1;
+    kept |= stays << i;
+    gone |= stays ? drops[i] : 0;
+  }
+  return kept;
+}
+
+// One block goes through the chunk's words: a thread decides on 64 boxes, all drop what follows in
+// the chunk. In the end `dropped` is the complement of what the chunk keeps.
+__global__ void __launch_bounds__(kShares* kColumns) decide_kernel(
     int64_t count, int64_t words, int64_t first_row, int64_t last_row, const Word* table,
     Word* dropped, bool* stays) {
   __shared__ Word drops[kBits];  // within the word
   __shared__ Word kept;
+  __shared__ Word parts[kShares][kColumns];
+  const int share = threadIdx.x / kColumns, column = threadIdx.x % kColumns;
+  const int64_t end_word = (last_row + kBits - 1) / kBits;
   for (int64_t start = first_row; start < last_row; start += kBits) {
     const int64_t word = start / kBits;
     const Word* rows = table + (start - first_row) * words;
     const int width = int(min(int64_t(kBits), count - start));
-    if (threadIdx.x < width) {
-      // The rows of boxes that earlier chunks dropped were not written.
-      const bool is_dropped = dropped[word] >> threadIdx.x & 1;
-      drops[threadIdx.x] = is_dropped ? 0 : rows[threadIdx.x * words + word];
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+      const bool is_dropped = dropped[word] >> i & 1;
+      drops[i] = is_dropped ? 0 : rows[i * words + word];
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-      Word gone = dropped[word], stay = 0;
-      for (int i = 0; i < width; ++i) {
-        if (gone >> i & 1) continue;
-        stay |= Word(1) << i;
-        gone |= drops[i];
+    if (threadIdx.x == 0) kept = decide(drops, width, dropped[word]);
+    __syncthreads();
+    for (int i = threadIdx.x; i < width; i += blockDim.x) stays[start + i] = kept >> i & 1;
+    if (threadIdx.x == 0) dropped[word] = ~kept;
+    for (int64_t first = word + 1; first < end_word; first += kColumns) {
+      const int64_t other = first + column;
+      parts[share][column] = other < end_word ? drops_of(rows + other, words, kept, share) : 0;
+      __syncthreads();
+      if (share == 0 && other < end_word) {
+        Word gone = dropped[other];
+        for (int i = 0; i < kShares; ++i) gone |= parts[i][column];
+        dropped[other] = gone;
       }
-      kept = stay;
+      __syncthreads();
     }
-    __syncthreads();
-    if (threadIdx.x < width) stays[start + threadIdx.x] = kept >> threadIdx.x & 1;
-    for (int64_t other = word + 1 + threadIdx.x; other < words; other += blockDim.x) {
-      Word gone = dropped[other];
-      for (Word rest = kept; rest != 0; rest &= rest - 1) {
-        gone |= rows[(__ffsll(rest) - 1) * words + other];
-      }
-      dropped[other] = gone;
-    }
-    __syncthreads();
   }
 }
+
+// Drops behind the chunk what its kept boxes drop. A block is kDropRows rows by kWarp words.
+__global__ void __launch_bounds__(kShares* kWarp) drop_kernel(
+    int64_t words, int64_t first_row, int64_t last_row, const Word* table, Word* dropped) {
+  __shared__ Word parts[kShares][kWarp];
+  const int share = threadIdx.x / kWarp, column = threadIdx.x % kWarp;
+  const int64_t end_word = last_row / kBits;  // a chunk that others follow is whole words
+  const int64_t other = end_word + int64_t(blockIdx.x) * kWarp + column;
+  const int64_t begin = first_row + int64_t(blockIdx.y) * kDropRows;
+  const int64_t end = min(begin + kDropRows, last_row);
+  Word gone = 0;
+  for (int64_t start = begin; start < end && other < words; start += kBits) {
+    const Word* rows = table + (start - first_row) * words + other;
+    gone |= drops_of(rows, words, ~dropped[start / kBits], share);
+  }
+  parts[share][column] = gone;
+  __syncthreads();
+  if (share != 0 || other >= words) return;
+  for (int i = 1; i < kShares; ++i) gone |= parts[i][column];
+  if (gone) atomicOr(dropped + other, gone);
+}
+
+unsigned blocks_of(int64_t count, int64_t size) { return unsigned((count + size - 1) / size); }
 
 // ranks -> whether the box stays
 template <typename T>
@@ -113,12 +165,17 @@ void launch(const Ranked<T>& ranked, const Tensor& boxes, const Tensor& stays) {
   Word* table_bits = reinterpret_cast<Word*>(table.mutable_data_ptr<int64_t>());
   for (int64_t first = 0; first < ranked.count; first += rows) {
     const int64_t last = std::min(first + rows, ranked.count);
-    const dim3 grid(unsigned(words - first / kBits), blocks_for(last - first, kBits));
+    const dim3 grid(unsigned(words - first / kBits), blocks_of(last - first, kBits));
     compare_kernel<T><<<grid, kBits, 0, device.stream()>>>(ranked, first, dropped_bits, table_bits);
     check_launch();
-    decide_kernel<<<1, kDeciders, 0, device.stream()>>>(
+    decide_kernel<<<1, kShares * kColumns, 0, device.stream()>>>(
         ranked.count, words, first, last, table_bits, dropped_bits,
         stays.mutable_data_ptr<bool>());
+    check_launch();
+    if (last == ranked.count) continue;
+    const dim3 rest(blocks_of(words - last / kBits, kWarp), blocks_of(last - first, kDropRows));
+    drop_kernel<<<rest, kShares * kWarp, 0, device.stream()>>>(
+        words, first, last, table_bits, dropped_bits);
     check_launch();
   }
 }

@@ -52,6 +52,7 @@ def write_folder(
 
     Raises:
         OutputError: there is something in `out`, or it cannot be written.
+        DataError: a name holds half of a surrogate pair.
     """
     check_new_folder(out, "OUT")
     part = out.with_name(f".{out.name}-{uuid.uuid4().hex[:8]}")
@@ -65,6 +66,11 @@ def write_folder(
         part.rename(out)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{plans[0].dataset.path}: a name holds {error.object[error.start]!r}, half of a "
+            "character, which no text file can hold. Rename that class or image."
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -23,6 +23,7 @@ from d2ext.errors import ConfigError, DataError
 
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "predefined_classes.txt")
+_MOST = 1 << 20  # characters of a yaml file
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -138,7 +139,9 @@ def _splits(file: Path, config: dict[str, Any]) -> dict[str, YoloSplit]:
 
 def read_yaml(file: Path, strict: bool) -> dict[str, Any]:
     try:
-        text = read_text(file)
+        text = read_text(file, head=_MOST + 1)
+        if len(text) > _MOST:  # parsing takes seconds per megabyte
+            raise DataError(f"{file}: larger than {_MOST >> 20} MiB.")
         config = parse_yaml(text, file)  # refuses what is nested or large beyond any use
         if isinstance(config, dict) and config.get("names") is not None:
             # As text: YAML 1.1 takes yes, no, on and off for flags, and 007 for a number.

@@ -5,6 +5,7 @@ arXiv:2106.08322; section 3 and figure 2.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +15,17 @@ from torch.utils.checkpoint import checkpoint
 from d2ext.errors import ConfigError
 from d2ext.modeling.init import init_normal
 from d2ext.modeling.lookup import get_registered
-from d2ext.ops import deform_conv2d, flat_read
+from d2ext.ops import deform_conv2d_levels, flat_read
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 
 NORM_GROUPS = 16
 TAPS = 9  # of a 3x3 kernel
+
+# A feature (B, C, H, W); (dy, dx) of every tap, in pixels, (B, 18, h, w); and factors of the taps,
+# (B, 9, h, w).
+Taps = tuple[Tensor, Tensor, Tensor]
 
 
 def resized(tensor: Tensor, height: int, width: int) -> Tensor:
@@ -124,18 +129,16 @@ class DyHeadBlock(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Refine levels (B, C, h, w), finest first, each half as large as the one before."""
-        return [self._refined(levels, index) for index in range(len(levels))]
-
-    def _refined(self, levels: Sequence[Tensor], index: int) -> Tensor:
         if not (self.use_checkpoint and self.training and torch.is_grad_enabled()):
-            return self._attend(index, *levels)
-        # Nothing in a block is random, so that the state of the generators need not be kept.
-        return checkpoint(
-            self._attend, index, *levels, use_reentrant=False, preserve_rng_state=False
-        )
+            return self._attend(range(len(levels)), *levels)
+        # One level at a time, since its maps are what memory has to hold. Nothing in a block is
+        # random, so that the state of the generators need not be kept.
+        options: Any = {"use_reentrant": False, "preserve_rng_state": False}
+        refined = [checkpoint(self._attend, [i], *levels, **options) for i in range(len(levels))]
+        return [level for (level,) in refined]
 
-    def _attend(self, index: int, *levels: Tensor) -> Tensor:
-        return self.task(self.scale(self.spatial(levels, index)))
+    def _attend(self, indices: Sequence[int], *levels: Tensor) -> list[Tensor]:
+        return [self.task(self.scale(views)) for views in self.spatial(levels, indices)]
 
 
 class SpatialAttention(nn.Module):
@@ -157,20 +160,35 @@ class SpatialAttention(nn.Module):
         with torch.no_grad():
             self.same.weight.add_(nn.init.dirac_(torch.empty_like(self.same.weight)))
 
-    def forward(self, levels: Sequence[Tensor], index: int) -> list[Tensor]:
-        """Return the views (B, C, h, w) of level `index` from itself and 1 or 2 neighbours."""
-        level = levels[index]
+    def forward(self, levels: Sequence[Tensor], indices: Sequence[int]) -> list[list[Tensor]]:
+        """Return the views (B, C, h, w) of levels from themselves and 1 or 2 neighbours each.
+
+        Args:
+            indices: the levels to view.
+        """
+        taps = {i: self.taps_of(levels[i]) for i in indices}
+        same = self.same([(levels[i], *taps[i]) for i in indices])
+        views = {i: [view] for i, view in zip(indices, same, strict=True)}
+        below = [i for i in indices if i > 0]
+        found = self.finer([(levels[i - 1], *taps[i]) for i in below])
+        for i, view in zip(below, found, strict=True):
+            views[i].append(view)
+        above = [i for i in indices if i + 1 < len(levels)]
+        found = self.coarser([self.read_above(levels[i + 1], *taps[i]) for i in above])
+        for i, view in zip(above, found, strict=True):
+            size = levels[i].shape[-2:]
+            views[i].append(F.interpolate(view, size, mode="bilinear", align_corners=True))
+        return list(views.values())
+
+    def taps_of(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict the offsets (B, 18, h, w) and masks (B, 9, h, w) of a level."""
         offset, mask = self.offset(level).split((2 * TAPS, TAPS), dim=1)
-        mask = mask.sigmoid()
-        views = [self.same(level, offset, mask)]
-        if index > 0:
-            views.append(self.finer(levels[index - 1], offset, mask))
-        if index + 1 < len(levels):
-            coarse = levels[index + 1]
-            few = [self.read_coarsely(tensor, *coarse.shape[-2:]) for tensor in (offset, mask)]
-            view = self.coarser(coarse, *few)
-            views.append(F.interpolate(view, level.shape[-2:], mode="bilinear", align_corners=True))
-        return views
+        return offset, mask.sigmoid()
+
+    def read_above(self, coarse: Tensor, offset: Tensor, mask: Tensor) -> Taps:
+        """Return a coarser level with a level's offsets and masks in its size."""
+        size = coarse.shape[-2:]
+        return coarse, self.read_coarsely(offset, *size), self.read_coarsely(mask, *size)
 
 
 class DeformConvNorm(nn.Module):
@@ -184,17 +202,18 @@ class DeformConvNorm(nn.Module):
         self.norm = nn.GroupNorm(NORM_GROUPS, channels)
         nn.init.normal_(self.weight, std=0.01)
 
-    def forward(self, feature: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """Convolve a (B, C, H, W) feature to (B, C, h, w).
-
-        Args:
-            offset: (B, 18, h, w), (dy, dx) of every tap, in pixels.
-            mask: (B, 9, h, w), factors of the taps.
-        """
-        found = deform_conv2d(
-            feature, offset, self.weight, self.bias, stride=self.stride, padding=1, mask=mask
+    def forward(self, levels: Sequence[Taps]) -> list[Tensor]:
+        """Convolve the features of some levels, each (B, C, H, W), to (B, C, h, w)."""
+        found = deform_conv2d_levels(
+            [feature for feature, _, _ in levels],
+            [offset for _, offset, _ in levels],
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=1,
+            masks=[mask for _, _, mask in levels],
         )
-        return self.norm(found)
+        return [self.norm(view) for view in found]
 
 
 class ScaleAttention(nn.Module):

@@ -143,6 +143,14 @@ __attribute__((no_sanitize("thread"))) V atomicAdd(V* at, V term) {
   return before;
 }
 
+__attribute__((no_sanitize("thread"))) inline unsigned long long atomicOr(
+    unsigned long long* at, unsigned long long bits) {
+  emulated::check_atomic(at);
+  const unsigned long long before = *at;
+  *at = before | bits;
+  return before;
+}
+
 #if EMULATED_ARCH >= 900
 __attribute__((no_sanitize("thread"))) inline float4 atomicAdd(float4* at, float4 term) {
   emulated::check_atomic(at);

@@ -433,3 +433,9 @@ def test_a_suffix_in_capitals_is_one_of_labels(tmp_path):
     labels = folder / "labels" / "train"
     (labels / "a.txt").rename(labels / "a.TXT")
     assert len(objects(load_split(folder))) == 1
+
+
+def test_a_yaml_of_megabytes_is_refused_before_it_is_parsed(tmp_path):
+    folder = yolo(tmp_path, yaml="x" * (1 << 20) + "xx")
+    with pytest.raises(DataError, match="larger than 1 MiB"):
+        load_split(folder / "data.yaml")
