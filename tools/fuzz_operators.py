@@ -107,9 +107,13 @@ def _convolution(channels: int, chance: random.Random) -> dict[str, Arguments]:
     weight, mask = torch.rand(2, channels, kernel, kernel), torch.rand(batch, places, out, out)
     layout = [[1, 1], [0, 0], [1, 1]]
     grad = torch.rand(batch, 2, out, out)
+    first, backward = [given, offset, weight], [True, True, True]
+    levels = [[given] * 2, [offset] * 2, weight]
     return {
-        "deform_conv2d": [given, offset, weight, torch.rand(2), mask, *layout],
-        "deform_conv2d_backward": [grad, given, offset, weight, mask, *layout, True, True, True],
+        "deform_conv2d": [*first, torch.rand(2), mask, *layout],
+        "deform_conv2d_backward": [grad, *first, mask, *layout, *backward],
+        "deform_conv2d_levels": [*levels, torch.rand(2), [mask] * 2, *layout],
+        "deform_conv2d_levels_backward": [[grad] * 2, *levels, [mask] * 2, *layout, *backward],
     }
 
 
@@ -133,6 +137,10 @@ def _plain_layers(channels: int, chance: random.Random) -> dict[str, Arguments]:
 def _damaged(value: Any, chance: random.Random) -> Any:
     if isinstance(value, Tensor):
         return chance.choice((_with_strange, _reshaped, _converted, _strided))(value, chance)
+    if isinstance(value, list) and isinstance(value[0], Tensor):
+        return chance.choice(
+            ([_damaged(value[0], chance), *value[1:]], value[1:], [*value, value[0]])
+        )
     if isinstance(value, list):
         numbers = [chance.choice(WHOLE) if chance.random() < 0.5 else n for n in value]
         return numbers[: chance.randrange(1, len(numbers) + 1)]

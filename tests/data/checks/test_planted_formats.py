@@ -168,7 +168,9 @@ PLANTS = {
         "annotation-shared", "images/2.png", becomes("x"), ["2.png", "2.xml", "2.jpg"]
     ),
     "yolo: no such class": Plant("class-unknown", LABELS, and_line("7 .5 .5 .2 .2"), ["2.txt:3"]),
-    "yolo: word": Plant("record-broken", LABELS, and_line("cat .5 .5 .2 .2"), ["2.txt:3", "cat"]),
+    "yolo: word": Plant(
+        "record-broken", LABELS, and_line("zebra .5 .5 .2 .2"), ["2.txt:3", "zebra"]
+    ),
     "yolo: three numbers": Plant("record-broken", LABELS, and_line("0 .5 .5 .2"), ["2.txt:3"]),
     "yolo: pixels": Plant("record-broken", LABELS, and_line("0 30 20 9 9"), ["2.txt:3", "30"]),
     "yolo: no width": Plant("box-empty", LABELS, and_line("0 .5 .5 0 .2"), ["2.txt:3"]),
