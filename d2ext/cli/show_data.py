@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2ext.cli.parser import CommandParser
+from d2ext.files import check_output_file
 
 EXAMPLES = """\
 examples:
@@ -24,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = argument_parser().parse_args(argv)
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.data.dataset_paths import load_named_splits
-    from d2ext.files import check_output_file
     from d2ext.pages.data_page import NAME, write_data_page
 
     check_output_file(args.out / NAME, "--out")
