@@ -228,7 +228,7 @@ def _check_ids(path: Path, section: str, items: Sequence[Item]) -> None:
 
 def _check_sizes(path: Path, images: Sequence[Item]) -> None:
     def is_size(value: Any) -> bool:
-        return isinstance(value, (int, float)) and 0 < value < float("inf")
+        return isinstance(value, (int, float)) and 1 <= value < float("inf")
 
     wrong = [i["id"] for i in images if not (is_size(i["width"]) and is_size(i["height"]))]
     if wrong:

@@ -1,6 +1,5 @@
 """Images and categories of a document in COCO's format."""
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from d2ext.data.formats.coco_layout import CocoSplit, locate_images
 from d2ext.data.formats.dataset_split import Item
 from d2ext.data.formats.image_files import image_size
 from d2ext.data.formats.near_names import NearNames
-from d2ext.data.formats.values import as_id, as_numbers
+from d2ext.data.formats.values import as_id, as_numbers, as_size
 from d2ext.data.issues import Issue, reading_issue
 from d2ext.errors import DataError
 from d2ext.text import first_few
@@ -100,7 +99,7 @@ def image_items(
     found: list[Item] = []
     files = _as_on_disk([_join(str(folder), name) for name in names], notes)
     for number, (item, file) in enumerate(zip(named, files, strict=True), start=1):
-        size = _declared(item) or image_size(file)
+        size = as_size([item.get("width"), item.get("height")]) or image_size(file)
         if size is None:
             what = "image of unknown size"
             issues.append(reading_issue("image-unreadable", what, annotated_in, file))
@@ -155,10 +154,3 @@ def _join(folder: str, name: str) -> str:
 def sort_key(value: int | str) -> tuple[bool, int | str]:
     """Sort ids: numbers before texts, which cannot be compared with each other."""
     return isinstance(value, str), value
-
-
-def _declared(item: Item) -> tuple[int, int] | None:
-    size = item.get("width"), item.get("height")
-    if all(isinstance(n, (int, float)) and 0 < n < math.inf for n in size):
-        return int(size[0]), int(size[1])  # type: ignore[arg-type] # numbers, as just checked
-    return None

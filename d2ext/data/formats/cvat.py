@@ -33,7 +33,7 @@ from d2ext.data.formats.outlines import (
     turn_into_polygons,
 )
 from d2ext.data.formats.text_files import head_of
-from d2ext.data.formats.values import as_numbers, is_true
+from d2ext.data.formats.values import as_numbers, as_size, is_true
 from d2ext.data.formats.xml_files import parse_xml
 from d2ext.data.issues import reading_issue
 from d2ext.data.mask_validity import MAX_PIXELS
@@ -126,8 +126,8 @@ def _subsets(file: Path, images: Path | None) -> dict[str, CvatSplit]:
 
 def _add_image(dataset: DatasetSplit, element: ElementTree.Element, index: ImageIndex) -> None:
     name = element.get("name") or ""
-    size = _numbers(element, ("width", "height"))
-    if size is None or min(size) < 1 or not name:
+    size = as_size([element.get("width"), element.get("height")])
+    if size is None or not name:
         what = "image without a name or a size"
         dataset.issues.append(reading_issue("record-broken", what, str(dataset.path), name))
         return
@@ -137,7 +137,7 @@ def _add_image(dataset: DatasetSplit, element: ElementTree.Element, index: Image
         (f"image {element.get('id')}, shape {number}", shape, shape.get("label"))
         for number, shape in enumerate(shapes, start=1)
     ]
-    _add(dataset, file, (int(size[0]), int(size[1])), records)
+    _add(dataset, file, size, records)
 
 
 def _add(

@@ -35,7 +35,7 @@ from d2ext.data.formats.outlines import (
     turn_into_polygons,
 )
 from d2ext.data.formats.text_files import head_of, read_text
-from d2ext.data.formats.values import as_numbers, is_true
+from d2ext.data.formats.values import as_numbers, as_size, is_true
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
 
@@ -118,16 +118,16 @@ def _add_image(
 ) -> None:
     name = str(document.get("imagePath") or file.stem)
     path = index.find(name) or index.find(file.stem)
-    size: Any = document.get("imageWidth"), document.get("imageHeight")
-    if not all(isinstance(n, int) and n > 0 for n in size):
-        size = image_size(path) if path else None
+    size = as_size([document.get("imageWidth"), document.get("imageHeight")])
+    if size is None and path:
+        size = image_size(path)
     if size is None:
         dataset.issues.append(
             reading_issue("image-unreadable", "image of unknown size", str(file), name)
         )
         return
     shown = path or file.parent / name
-    image = dataset.add_image(shown, (int(size[0]), int(size[1])), file)
+    image = dataset.add_image(shown, size, file)
     groups: dict[tuple[str, str], Item] = {}  # shapes of one label and group_id: one object
     for number, shape in enumerate(shapes, start=1):
         found = _parse_shape(dataset, image, shape, number)

@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from d2ext.data.formats.image_files import (
 from d2ext.data.formats.outlines import mask_object
 from d2ext.data.formats.table_columns import Columns, cell, find_columns
 from d2ext.data.formats.text_files import csv_errors, read_text
-from d2ext.data.formats.values import as_numbers
+from d2ext.data.formats.values import as_numbers, as_size
 from d2ext.data.formats.via import is_via
 from d2ext.data.issues import reading_issue
 from d2ext.errors import DataError
@@ -165,9 +164,9 @@ def _image(
     line: int,
 ) -> Item | None:
     path = index.find(name)
-    size: Any = as_numbers([cell(row, place) for place in columns.sizes])
-    if not size or min(size) <= 0:
-        size = image_size(path) if path else None
+    size = as_size([cell(row, place) for place in columns.sizes])
+    if size is None and path:
+        size = image_size(path)
     if size is None:
         code, what = (
             ("image-unreadable", "unreadable image")
@@ -178,7 +177,7 @@ def _image(
         dataset.issues.append(reading_issue(code, what, where, str(path or name)))
         return None
     file = path or index.folders[0] / name
-    return dataset.add_image(file, (int(size[0]), int(size[1])))
+    return dataset.add_image(file, size)
 
 
 def _add(

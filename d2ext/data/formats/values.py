@@ -1,5 +1,6 @@
 """Parsing values of annotation files: exporters write flags and numbers as text, too."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,14 @@ def as_numbers(values: Any) -> list[float] | None:
         pass
     points = with_decimal_points(values) if isinstance(values, (list, tuple)) else None
     return as_numbers(points) if points is not None else None
+
+
+def as_size(values: Any) -> tuple[int, int] | None:
+    """Parse the width and height of an image in whole pixels; return None unless both are >= 1."""
+    found = as_numbers(values)
+    if found is None or len(found) != 2 or not all(1 <= number < math.inf for number in found):
+        return None
+    return int(found[0]), int(found[1])
 
 
 def with_decimal_points(values: Sequence[Any]) -> list[Any] | None:

@@ -20,7 +20,7 @@ from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import ImageIndex, files_in, image_size, stem
 from d2ext.data.formats.outlines import give_angles
 from d2ext.data.formats.text_files import head_of
-from d2ext.data.formats.values import as_numbers, is_true
+from d2ext.data.formats.values import as_numbers, as_size, is_true
 from d2ext.data.formats.voc_layout import VocSplit, annotation_files, find
 from d2ext.data.formats.xml_files import parse_xml
 from d2ext.data.issues import Issue, reading_issue
@@ -113,16 +113,16 @@ def _image(
     named = index.find(name)
     if named is not None and stem(named.name) == file.stem:
         path = named  # of a.jpg and a.png the one that the file names
-    size = tuple(_number(root.findtext(f"size/{key}")) for key in ("width", "height"))
-    if not all(n is not None and 1 <= n < math.inf for n in size):
-        size = (image_size(path) if path else None) or (None, None)
-    if size[0] is None or size[1] is None:
+    size = as_size([root.findtext("size/width"), root.findtext("size/height")])
+    if size is None and path:
+        size = image_size(path)
+    if size is None:
         issues.append(reading_issue("image-unreadable", "image of unknown size", str(file), name))
         return None
     return {
         "file_name": str(path or index.folders[0] / (name or file.stem)),
-        "width": int(size[0]),
-        "height": int(size[1]),
+        "width": size[0],
+        "height": size[1],
         "annotated_in": str(file),
     }
 
@@ -169,8 +169,3 @@ def _box(item: ElementTree.Element, from_one: bool) -> tuple[list[float] | None,
 def _degrees(clockwise: float) -> float:
     """Convert radians clockwise to degrees counter-clockwise, from -180 on and below 180."""
     return (180 - math.degrees(clockwise)) % 360 - 180
-
-
-def _number(text: str | None) -> float | None:
-    found = as_numbers([text])
-    return found[0] if found else None

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from d2ext.data.formats import load_split
-from d2ext.data.formats.values import as_id, as_numbers, is_true, number_words
+from d2ext.data.formats.values import as_id, as_numbers, as_size, is_true, number_words
 from tests.helpers.dataset_folders import save_image, voc_box, voc_xml, write
 
 TRUE = [1, True, 1.0, "1", "true", " True ", "yes", "1.0"]
@@ -29,6 +29,20 @@ def test_numbers_may_be_text():
         "3.5",
         None,
     ]
+
+
+def test_a_size_is_two_numbers_of_at_least_one_pixel():
+    assert as_size(["32", 24.0]) == (32, 24)
+    for wrong in ([32, 0.5], [32], [], [32, None], [32, "inf"], [0, 24], ["a", 24]):
+        assert as_size(wrong) is None
+
+
+def test_sizes_below_one_pixel_are_read_from_the_image(tmp_path):
+    coco(tmp_path)
+    text = (tmp_path / "a.json").read_text().replace('"height": 24', '"height": 0.5')
+    (tmp_path / "a.json").write_text(text)
+    (image,) = load_split(str(tmp_path / "a.json")).images
+    assert (image["width"], image["height"]) == (32, 24)
 
 
 def coco(folder, category=1, **changes):
