@@ -83,6 +83,26 @@ def test_each_way_is_printed_with_its_ratio_to_the_peer(capsys):
     assert "1.0x" in next(line for line in lines if "torchvision" in line)
 
 
+def test_no_forward_pass_is_timed_after_a_backward_pass(monkeypatch):
+    from benchmarks import measure
+
+    order = []
+
+    def way(name):
+        def run(x):
+            order.append(f"{name} with backward" if torch.is_grad_enabled() else name)
+            return 2 * x
+
+        return run
+
+    inputs = [torch.ones(3, requires_grad=True)]
+    problem = measure.Problem("twice", inputs, {"a": way("a"), "b": way("b")}, peer="b")
+    monkeypatch.setattr(measure, "_memory_of", lambda problem: {"a": (1.0, 1.0), "b": (1.0, 1.0)})
+    measure.report([problem], repeats=1)
+    passes = ["a", "b", "a with backward", "b with backward"]
+    assert order == [name for name in passes for _ in range(2)]  # each after a warm-up call
+
+
 def test_a_way_that_raises_is_reported(capsys):
     from benchmarks.measure import Problem, report
 

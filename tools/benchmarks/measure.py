@@ -72,7 +72,7 @@ def report(problems: Iterable[Problem], repeats: int) -> None:
 def _report(problem: Problem, memory: dict[str, Memory], repeats: int) -> None:
     wanted = [f"{goal:g}x {what}" for goal, what in zip(problem.goals, PASSES, strict=True) if goal]
     print(f"\n{problem.title}" + (f"  [goal: {', '.join(wanted)}]" if wanted else ""))
-    costs = {name: _costs(problem, name, memory[name], repeats) for name in problem.ways}
+    costs = _costs(problem, memory, repeats)
     peer = costs[problem.peer]
     bar = peer if isinstance(peer, Costs) else Costs(*[float("nan")] * 4)
     for name, own in costs.items():
@@ -105,12 +105,23 @@ def _memory_of(problem: Problem) -> dict[str, Memory]:
     return found
 
 
-def _costs(problem: Problem, way: str, memory: Memory, repeats: int) -> Costs | str:
-    """Time one way, forward alone and with its backward pass if there is one."""
-    if isinstance(memory, str):
-        return memory
-    times = [median_time(run, repeats, _device(problem)) for run in _runs(problem, way)]
-    return Costs(times[0], times[1] if problem.leaves else float("nan"), *memory)
+def _costs(problem: Problem, memory: dict[str, Memory], repeats: int) -> dict[str, Costs | str]:
+    """Time all ways, forward alone and with the backward pass if there is one.
+
+    The heap keeps what a backward pass frees, and what runs later has no page faults. So no
+    forward pass is timed after a backward pass, neither of its own way nor of another.
+    """
+    ran = [name for name, taken in memory.items() if not isinstance(taken, str)]
+    runs = {name: _runs(problem, name) for name in ran}
+    times = [
+        {name: median_time(runs[name][number], repeats, _device(problem)) for name in ran}
+        for number in range(2 if problem.leaves else 1)
+    ]
+    both = times[1] if problem.leaves else dict.fromkeys(ran, float("nan"))
+    return {
+        name: taken if isinstance(taken, str) else Costs(times[0][name], both[name], *taken)
+        for name, taken in memory.items()
+    }
 
 
 def _runs(problem: Problem, way: str) -> list[Callable[[], list[Tensor]]]:
