@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from d2ext.modeling.frozen_norm import fold_frozen_norms
+from d2ext.modeling.folded_conv import fold_frozen_norms
 from d2ext.modeling.poolers import replace_pooling_layers
 from d2ext.modeling.winograd_conv import use_winograd
 from detectron2 import modeling

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
 
-from d2ext.modeling.frozen_norm import FoldedConv2d, folded_kernel
+from d2ext.modeling.folded_conv import FoldedConv2d, folded_kernel
 from d2ext.modeling.mask_head import predict_masks_of_classes
 from d2ext.modeling.winograd_conv import WinogradConv2d, WinogradFoldedConv2d, use_winograd
 from detectron2.layers import Conv2d, FrozenBatchNorm2d

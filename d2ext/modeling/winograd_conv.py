@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from d2ext.modeling.frozen_norm import FoldedConv2d
+from d2ext.modeling.folded_conv import FoldedConv2d
 from d2ext.ops import EXTENSION_STATE, winograd_conv2d
 from detectron2.layers import Conv2d
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from d2ext import layers
 from d2ext.modeling import build_model
-from d2ext.modeling.frozen_norm import FoldedConv2d
+from d2ext.modeling.folded_conv import FoldedConv2d
 from d2ext.modeling.poolers import SortingROIPooler, register_pooling_layer
 from detectron2.layers import ROIAlign, ROIAlignRotated
 from detectron2.modeling.poolers import ROIPooler

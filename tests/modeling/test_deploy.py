@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from d2ext.modeling.deploy import ConvChain, fuse_for_inference, fuse_norms
-from d2ext.modeling.frozen_norm import fold_frozen_norms
+from d2ext.modeling.folded_conv import fold_frozen_norms
 from detectron2.layers import Conv2d, get_norm
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from d2ext.modeling import winograd_conv
-from d2ext.modeling.frozen_norm import fold_frozen_norms
+from d2ext.modeling.folded_conv import fold_frozen_norms
 from d2ext.modeling.winograd_conv import WinogradForward, use_winograd
 from d2ext.ops import EXTENSION_STATE
 from detectron2.layers import Conv2d, get_norm
