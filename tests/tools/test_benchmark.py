@@ -182,9 +182,29 @@ def test_deformable_convolutions_count_as_plain_ones(tmp_path, capsys):
     found = counts.flops(model, (64, 96))
     cells = [8 * 12, 4 * 6, 2 * 3, 1 * 2, 1]
     views = sum(cells) + 2 * sum(cells[1:])  # each level itself, and four pairs of neighbours
-    assert found["deform_conv2d"] == views * 32 * 32 * 9
+    assert found["deform_conv2d_levels"] == views * 32 * 32 * 9
     counts.report([str(config)], (64, 96))
     assert "tiny " in capsys.readouterr().out
+
+
+def test_own_convolutions_count_as_those_of_pytorch():
+    from benchmarks import counts
+    from d2ext.ops import depthwise_conv2d, winograd_conv2d
+
+    class Convolves(torch.nn.Module):
+        def __init__(self, own: bool) -> None:
+            super().__init__()
+            self.own = own
+
+        def forward(self, batch: list[dict]) -> torch.Tensor:
+            x, conv = batch[0]["image"].float()[None], torch.nn.functional.conv2d
+            full, each = torch.ones(5, 3, 3, 3), torch.ones(3, 1, 3, 3)
+            if self.own:
+                return winograd_conv2d(x, full, padding=1) + depthwise_conv2d(x, each).sum()
+            return conv(x, full, padding=1) + conv(x, each, groups=3).sum()
+
+    own, expected = (counts.flops(Convolves(own), (6, 8)).total() for own in (True, False))
+    assert own == expected == 6 * 8 * 5 * 3 * 9 + 4 * 6 * 3 * 9
 
 
 def test_attention_counts_the_products_of_queries_keys_and_values():
@@ -196,7 +216,7 @@ def test_attention_counts_the_products_of_queries_keys_and_values():
             return torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
 
     found = counts.flops(Attends(), (4, 5))
-    assert found["scaled_dot_product_attention"] == 3 * 3 * (20 + 20)
+    assert found.total() == 3 * 3 * (20 + 20)
 
 
 def test_masks_in_chunks_are_those_of_all_masks_at_once(monkeypatch):

@@ -1,22 +1,23 @@
 """Size of models: number of parameters, and multiply-adds per image."""
 
 import argparse
-import logging
 from collections import Counter
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from fvcore.nn.jit_handles import get_shape
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+import d2ext.ops  # noqa: F401
 from benchmarks.registry import register_benchmark
 from d2ext.config import load_config
 from d2ext.engine.dataless import build_model_without_data
-from detectron2.utils.analysis import FlopCountAnalysis
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+Size = Sequence[int]
 
 
 def report(configs: list[str], size: tuple[int, int]) -> None:
@@ -34,34 +35,49 @@ def report(configs: list[str], size: tuple[int, int]) -> None:
         print(f"{Path(config).stem:32} {million:6.1f} M parameters {billion:6.1f} GFLOPs")
 
 
+@torch.no_grad()
 def flops(model: nn.Module, size: tuple[int, int]) -> Counter[str]:
-    """Count multiply-adds per operator: those that fvcore knows, and those of `_HANDLES`."""
-    # Both warn about every operator they do not count.
-    for name in ("fvcore.nn.jit_analysis", "fvcore.common.checkpoint"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Count multiply-adds per operator: convolutions, linear layers and products of attention.
+
+    Parameters of `model` require no gradients afterwards: the counter's hooks fail on those that
+    are arguments of modules.
+    """
+    model.requires_grad_(False)
     torch.manual_seed(0)
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-    counter = FlopCountAnalysis(model, [{"image": image}])
-    counter.set_op_handle(**_HANDLES)
-    counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return counter.by_operator()
+    with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
+        model([{"image": image}])
+    found = counter.get_flop_counts().get("Global", {})
+    # PyTorch counts a multiplication with an addition twice.
+    return Counter({str(operator).split(".")[-1]: count // 2 for operator, count in found.items()})
 
 
-def _deformable(inputs: list[Any], outputs: list[Any]) -> float:
+def _convolution(_: Any, weight: Size, *options: Any, out_shape: Size, **kwargs: Any) -> int:
+    batch, _, height, width = out_shape
+    return 2 * batch * height * width * prod(weight)
+
+
+def _deformable(_: Any, offset: Any, weight: Size, *options: Any, **kwargs: Any) -> int:
     # As many as a plain convolution of the same shape; interpolation is left out.
-    weight, (batch, _, height, width) = get_shape(inputs[2]), get_shape(outputs[0])
-    return batch * height * width * prod(weight)
+    return _convolution(None, weight, **kwargs)
 
 
-def _attention(inputs: list[Any], outputs: list[Any]) -> float:
+def _deformable_levels(_: Any, offset: Any, weight: Size, *options: Any, out_shape: Any) -> int:
+    return sum(_convolution(None, weight, out_shape=level) for level in out_shape)
+
+
+def _attention(queries: Size, keys: Size, values: Size, *options: Any, **kwargs: Any) -> int:
     # Queries with keys, weights with values.
-    queries, keys, values = (get_shape(each) for each in inputs[:3])
-    return prod(queries[:-1]) * keys[-2] * (keys[-1] + values[-1])
+    return 2 * prod(queries[:-1]) * keys[-2] * (keys[-1] + values[-1])
 
 
-_HANDLES = {
-    "d2ext::deform_conv2d": _deformable,
-    "aten::scaled_dot_product_attention": _attention,
+# What PyTorch has no formula for.
+_FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.d2ext.deform_conv2d: _deformable,
+    torch.ops.d2ext.deform_conv2d_levels: _deformable_levels,
+    torch.ops.d2ext.depthwise_conv2d: _convolution,
+    torch.ops.d2ext.winograd_conv2d: _convolution,
 }
 
 
