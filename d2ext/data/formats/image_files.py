@@ -22,7 +22,14 @@ IMAGE_SUFFIXES = (
     *(".tiff", ".webp"),
 )
 # What Pillow raises for files that are no images, or too large to be any.
-UNREADABLE_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# MemoryError: damaged files claim parts of gigabytes.
+UNREADABLE_IMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
 _ALIASES = {
     "train": "train",
     "training": "train",

@@ -111,7 +111,7 @@ def _places(annotations: Path) -> Iterator[Path]:
 
 
 def annotation_files(part: VocSplit, issues: list[Issue]) -> Iterable[Path]:
-    """Return the XML files of a split; add an issue for each listed file that is missing.
+    """Return the XML files of a split, each once; add an issue for each listed one that is missing.
 
     Raises:
         DataError: none of the listed files exists.
@@ -127,7 +127,7 @@ def annotation_files(part: VocSplit, issues: list[Issue]) -> Iterable[Path]:
                     "file-missing", "listed file without XML", f"{part.listing}:{number}", file.stem
                 )
             )
-    found = [file for _, file in listed if file in there]
+    found = list(dict.fromkeys(file for _, file in listed if file in there))
     if listed and not found:
         raise DataError(
             f"{part.listing}: none of the {len(listed)} names in it has a file in {part.path}, "

@@ -49,6 +49,12 @@ def test_image_sets_are_splits_and_lists_of_classes_are_not(tmp_path):
     assert {split: s.classes for split, s in splits.items()} == {"train": ("cat",), "val": ("dog",)}
 
 
+def test_an_image_that_is_listed_twice_is_read_once(tmp_path):
+    voc(tmp_path, a=voc_box("cat", "1 1 2 2"))
+    write(tmp_path / "ImageSets" / "Main" / "train.txt", "a\na 1\na.xml\n")
+    assert len(load_split(tmp_path, "train").images) == 1
+
+
 def test_a_listed_image_without_xml_is_told_with_its_line(tmp_path):
     voc(tmp_path, a=voc_box("cat", "1 1 2 2"))
     write(tmp_path / "ImageSets" / "Main" / "train.txt", "a\nmissing\n")
