@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError
 from d2ext.exporters.exported_module import ExportedModule
+from d2ext.exporters.same_padding import short_same_padding
 from d2ext.ops.decomposition import decompositions
 
 _MOST = 1024  # images per batch, and sides in strides; `torch.export.Dim` wants a limit
@@ -102,7 +103,7 @@ def export_program(
             shape[axis] = exporter.multiple * side if exporter.multiple > 1 else side
     # By default a side of a feature map is assumed not to be 1, which it is in small images.
     oblivious = fx_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-    with torch.no_grad(), OperatorSubstitution(), oblivious:
+    with torch.no_grad(), OperatorSubstitution(), short_same_padding(), oblivious:
         try:
             program = torch.export.export(
                 module,
