@@ -70,6 +70,10 @@ def test_every_mode_of_pillow_has_a_thumbnail(tmp_path, mode):
         else (picture(5).convert(mode if mode != "LA" else "RGBA").convert(mode))
     )
     image.save(tmp_path / "a.tif")
+    try:
+        Image.open(tmp_path / "a.tif").load()
+    except OSError:
+        pytest.skip("this Pillow cannot read what it wrote")
     found = read_image_info(tmp_path / "a.tif")
     assert found.problem == ""
     assert found.thumbnail is not None

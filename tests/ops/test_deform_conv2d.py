@@ -328,10 +328,11 @@ def test_a_half_input_takes_float32_weights(device):
 @pytest.mark.parametrize("autocast", [False, True])
 def test_torch_compile_has_no_graph_break(autocast, device):
     inputs = [t.detach().float().requires_grad_() for t in tensors(Case(), device)]
+    geometry = Case().geometry
 
     def step(*inputs: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            return ours(*inputs, *Case().geometry).sin()
+            return ours(*inputs, *geometry).sin()
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     expected = with_gradients(step, inputs)

@@ -212,9 +212,10 @@ def test_autocast_casts_all_tensors(device):
 
 def test_torch_compile_has_no_graph_break(device):
     inputs = [t.detach().float().requires_grad_() for t in tensors(Case(), device)]
+    geometry = Case().geometry
 
     def step(*inputs: Tensor) -> Tensor:
-        return ours(*inputs, *Case().geometry).sin()
+        return ours(*inputs, *geometry).sin()
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     expected = with_gradients(step, inputs)

@@ -12,7 +12,7 @@ from d2ext.ops.reference.embedding_bags import (
     sum_bags,
     sum_bags_backward,
 )
-from d2ext.ops.reference.floats import in_float
+from d2ext.ops.reference.floats import in_float, pair_like
 
 
 def deform_conv2d(
@@ -111,7 +111,7 @@ def deform_conv2d_by_grid_sample(
     positions = _sampling_positions(in_float(offset), weight.shape[2:], stride, padding, dilation)
     batch, out_height, out_width, taps, groups, _ = positions.shape
     channels, height, width = input.shape[1:]
-    sides = positions.new_tensor([width, height])
+    sides = pair_like(positions, (width, height))
     # grid_sample's -1 and 1 are the outer borders of the map, 1/2 pixel beyond the centres.
     grid = ((2 * positions.flip(-1) + 1) / sides - 1).permute(0, 4, 1, 2, 3, 5)
     samples = F.grid_sample(

@@ -36,7 +36,8 @@ def nms_rotated_by_scan(
     overlap = box_iou_rotated_at_once(ranked, ranked) > iou_threshold
     if groups is not None:
         overlap = overlap & (groups[order, None] == groups[order])
-    ranks = torch.arange(boxes.shape[0], device=boxes.device)
+    # The dtype is named for exports to ONNX by PyTorch 2.10, whose default there is a float.
+    ranks = torch.arange(boxes.shape[0], dtype=torch.int64, device=boxes.device)
 
     def next_box(dropped: Tensor, item: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         drops, rank = item

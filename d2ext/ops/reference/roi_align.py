@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2ext.ops.reference.embedding_bags import sum_bags_backward_table
+from d2ext.ops.reference.floats import pair_like
 
 MOST_SAMPLES = 1024  # along a side of a region whose size sets their number, as in the kernels
 
@@ -105,8 +106,9 @@ def roi_align_by_gathers(
     pooled = pooled_height, pooled_width
     channels, height, width = input.shape[1:]
     table = _as_table(input)
-    where = table.new_tensor(_sample_places(pooled, sampling_ratio))  # (bins, samples, 2)
-    roi = torch.arange(len(frames.image), device=input.device).view(-1, 1, 1)
+    where = _sample_places(pooled, sampling_ratio, table)
+    # The dtype is named for exports to ONNX by PyTorch 2.10, whose default there is a float.
+    roi = torch.arange(len(frames.image), dtype=torch.int64, device=input.device).view(-1, 1, 1)
     pixels, shares = _corners(_positions(frames, roi, where, pooled), (height, width))
     rows = (pixels + (frames.image * height * width).view(-1, 1, 1, 1)).flatten(2)
     shares = shares.flatten(2) / sampling_ratio**2
@@ -124,17 +126,17 @@ def _frames(rois: Tensor, dtype: torch.dtype, scale: float, aligned: bool) -> Fr
 
 
 def _upright(rois: Tensor, scale: float, aligned: bool) -> Frames:
-    start, end = rois[:, [2, 1]] * scale, rois[:, [4, 3]] * scale
+    start, end = rois[:, 1:3].flip(1) * scale, rois[:, 3:5].flip(1) * scale
     size = end - start if aligned else (end - start).clamp(min=1)
     # Coordinates count from the map's border, positions from the centre of its first pixel.
     center = start + size / 2 - (0.5 if aligned else 0.0)
-    one = torch.ones_like(rois[:, 0])
+    one = rois.new_full((rois.shape[0],), 1.0)
     return Frames(rois[:, 0].long(), center, size, one, 0 * one)
 
 
 def _rotated(rois: Tensor, scale: float) -> Frames:
     angle = rois[:, 5].deg2rad()
-    center, size = rois[:, [2, 1]] * scale - 0.5, rois[:, [4, 3]] * scale
+    center, size = rois[:, 1:3].flip(1) * scale - 0.5, rois[:, 3:5].flip(1) * scale
     return Frames(rois[:, 0].long(), center, size, angle.cos(), angle.sin())
 
 
@@ -161,7 +163,7 @@ def _bags(
     grid = torch.full_like(frames.size, sampling_ratio)
     if sampling_ratio <= 0:
         sampled = frames.size.clamp(0, MOST_SAMPLES).nan_to_num(0)
-        grid = (sampled / frames.size.new_tensor(pooled)).ceil()
+        grid = (sampled / pair_like(frames.size, pooled)).ceil()
     samples = grid.prod(1).long()  # per bin of each region
     roi = torch.arange(len(samples), device=samples.device).repeat_interleave(bins * samples)
     before = (bins * samples).cumsum(0) - bins * samples
@@ -189,7 +191,7 @@ def _check_images(images: Tensor, batch: int) -> None:
 
 def _positions(frames: Frames, roi: Tensor, where: Tensor, pooled: tuple[int, int]) -> Tensor:
     """Return the (..., 2) y and x, in pixels, of the places `where`, in bins, of regions `roi`."""
-    along = (where / where.new_tensor(pooled) - 0.5) * frames.size[roi]
+    along = (where / pair_like(where, pooled) - 0.5) * frames.size[roi]
     along_y, along_x = along.unbind(-1)
     cos, sin = frames.cos[roi], frames.sin[roi]
     turned = (along_y * cos - along_x * sin, along_y * sin + along_x * cos)
@@ -202,7 +204,7 @@ def _corners(positions: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     The border is repeated up to one pixel outside the map; beyond, all
     shares are zero.
     """
-    sizes = positions.new_tensor(size)
+    sizes = pair_like(positions, size)
     inside = ((positions >= -1) & (positions <= sizes)).all(-1)
     positions = torch.minimum(positions.clamp(min=0), sizes - 1).nan_to_num(0)
     first = positions.floor()
@@ -216,14 +218,14 @@ def _corners(positions: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return torch.stack(rows, -1), torch.stack(shares, -1) * inside.unsqueeze(-1)
 
 
-def _sample_places(pooled: tuple[int, int], sampling_ratio: int) -> list[list[list[float]]]:
-    """Return the samples of each bin, y and x, in bins."""
-    steps = [(i + 0.5) / sampling_ratio for i in range(sampling_ratio)]
-    return [
-        [[y + step_y, x + step_x] for step_y in steps for step_x in steps]
-        for y in range(pooled[0])
-        for x in range(pooled[1])
-    ]
+def _sample_places(pooled: tuple[int, int], sampling_ratio: int, like: Tensor) -> Tensor:
+    """Return y and x of the samples of each bin, in bins: (bins, samples, 2)."""
+    shape = *pooled, sampling_ratio, sampling_ratio
+    numbers = torch.arange(max(shape), dtype=like.dtype, device=like.device)
+    steps = (numbers[:sampling_ratio] + 0.5) / sampling_ratio
+    y, x = (numbers[:bins, None] + steps for bins in pooled)
+    places = y[:, None, :, None].expand(shape), x[None, :, None, :].expand(shape)
+    return torch.stack(places, -1).view(pooled[0] * pooled[1], sampling_ratio**2, 2)
 
 
 def _as_table(maps: Tensor) -> Tensor:

@@ -53,7 +53,9 @@ def _terms(inputs: Tensor, targets: Tensor, alpha: float) -> _Terms:
     counted = None
     if targets.ndim < inputs.ndim:
         counted = targets.unsqueeze(-1) >= 0
-        targets = targets.unsqueeze(-1) == torch.arange(inputs.shape[-1], device=inputs.device)
+        # The dtype is named for exports to ONNX by PyTorch 2.10, whose default there is a float.
+        classes = torch.arange(inputs.shape[-1], dtype=targets.dtype, device=inputs.device)
+        targets = targets.unsqueeze(-1) == classes
     targets = targets.to(logits.dtype)
     weight = 1 - alpha + (2 * alpha - 1) * targets if alpha >= 0 else torch.ones_like(targets)
     yes, no = logits.sigmoid(), (-logits).sigmoid()
