@@ -101,7 +101,7 @@ def test_expressions_of_a_workflow_are_closed_and_name_a_known_context(path):
 
 
 def test_ci_runs_the_one_script_on_every_python_of_the_classifiers():
-    (job,) = load(ROOT / ".github" / "workflows" / "ci.yml")["jobs"].values()
+    job = load(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["ci"]
     assert job["strategy"]["matrix"]["python"] == python_versions()
     assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
     setup = next(step for step in job["steps"] if "setup-python" in step.get("uses", ""))
@@ -109,6 +109,13 @@ def test_ci_runs_the_one_script_on_every_python_of_the_classifiers():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o100
     assert script.read_text(encoding="utf-8").startswith("#!/usr/bin/env bash")
+
+
+def test_ci_tests_the_oldest_versions_as_documented():
+    job = load(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["oldest"]
+    _, *commands = "".join(step.get("run", "") for step in job["steps"]).splitlines()
+    documented = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
+    assert {line.strip() for line in commands} <= {line.strip() for line in documented}
 
 
 def test_classifiers_begin_with_the_oldest_python_that_pip_accepts():
