@@ -10,12 +10,14 @@ from d2ext.errors import ConfigError
 from d2ext.model_zoo import ModelEntry, all_models, model_named
 from d2ext.model_zoo.entry import TASKS
 from d2ext.model_zoo.fetch import fetch, file_here
+from d2ext.model_zoo.timm_models import timm_entries
 
 EXAMPLES = """\
 examples:
   {models}                       all published weights
   {models} mask r50              those with both words in name, family, task or config
   {models} --task keypoints
+  {models} timm convnext         timm's, which are listed where a word is timm
   {models} --config              those of which d2ext has the model
   {models} get dyhead_swint      download now; a name may be cut where it stays the only one
   {models} get resnet50.a1_in1k  any model of timm, by timm's name
@@ -38,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             entry = model_named(name)
             print(f"{entry.name}: {fetch(entry)}")
         return
-    found = [entry for entry in all_models() if _wanted(entry, args)]
+    entries = [*all_models(), *(timm_entries() if "timm" in args.words else [])]
+    found = [entry for entry in entries if _wanted(entry, args)]
     print(_table(found) if found else "no published weights of that kind; d2ext-models lists all")
 
 

@@ -8,6 +8,7 @@ from d2ext.errors import WeightsError
 from d2ext.model_zoo import ModelEntry, PixelFormat, all_models, find_model
 from d2ext.model_zoo.download import is_reachable
 from d2ext.model_zoo.fetch import fetch, file_here
+from d2ext.model_zoo.timm_models import timm_model
 from detectron2.config import CfgNode
 
 KEY = "MODEL.WEIGHTS"
@@ -105,8 +106,6 @@ def _candidates(cfg: CfgNode) -> Iterator[ModelEntry]:
 def _backbone_weights(cfg: CfgNode) -> Iterator[ModelEntry]:
     bottom_up, model = _bottom_up(cfg), cfg.MODEL
     if bottom_up == "TimmBackbone":
-        from d2ext.model_zoo.timm_models import timm_model  # a second for other models
-
         yield from (entry for entry in all_models() if entry.backbone == model.TIMM.NAME)
         found = timm_model(model.TIMM.NAME)
     elif bottom_up == "SwinTransformer":

@@ -7,6 +7,7 @@ from typing import Any
 
 from d2ext.errors import WeightsError
 from d2ext.model_zoo.entry import TASKS, ModelEntry, PixelFormat
+from d2ext.model_zoo.timm_models import timm_entries, timm_model
 from d2ext.registry import ExtensionRegistry
 from d2ext.tables import read_table
 
@@ -46,8 +47,6 @@ def find_model(name: str) -> ModelEntry | None:
     starting = [entry for each, entry in entries.items() if each.startswith(f"{wanted}_")]
     if len(starting) == 1:
         return starting[0]
-    from d2ext.model_zoo.timm_models import timm_model  # slow: it imports PyTorch
-
     return timm_model(name.removeprefix("timm/"))
 
 
@@ -73,14 +72,17 @@ def model_of_url(url: str) -> ModelEntry | None:
 
 
 def similar_names(name: str, count: int = 5) -> list[str]:
-    """Return the names that begin alike, else those of the most similar spelling."""
+    """Return the names that begin alike, else those whose beginning is spelt most similarly."""
     wanted, names = _normalised(name), [entry.name for entry in all_models()]
     starting = [each for each in names if each.startswith(wanted)]
     if starting:
         return starting[:count]
-    from d2ext.model_zoo.timm_models import timm_names
-
-    return difflib.get_close_matches(wanted, [*names, *timm_names()], n=count)
+    names += [entry.name for entry in timm_entries()]
+    beginnings: dict[str, list[str]] = {}
+    for each in names:
+        beginnings.setdefault(each[: len(wanted)], []).append(each)
+    near = difflib.get_close_matches(wanted, beginnings, n=count)
+    return [each for beginning in near for each in beginnings[beginning]][:count]
 
 
 def _normalised(name: str) -> str:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,16 @@ def test_a_task_filters(capsys: pytest.CaptureFixture[str]) -> None:
     names = listed(capsys, "--task", "keypoints")
     assert names
     assert all("keypoint" in name for name in names)
+
+
+def test_models_of_timm_are_listed_where_a_word_is_timm(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "resnet50.a1_in1k" in listed(capsys, "timm", "resnet50")
+    assert "resnet50.a1_in1k" not in listed(capsys, "resnet50")
+
+
+def test_names_of_timm_need_no_pytorch(tmp_path: Path) -> None:
+    code = "import sys, d2ext.cli.models as m; m.main(['timm']); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
 
 
 def test_nothing_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:

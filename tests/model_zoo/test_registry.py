@@ -15,6 +15,7 @@ from d2ext.model_zoo import (
     similar_names,
 )
 from d2ext.model_zoo.entry import TASKS
+from d2ext.model_zoo.timm_models import timm_entries
 from detectron2 import model_zoo as detectron2_zoo
 
 
@@ -77,14 +78,16 @@ def test_other_names_are_unknown(name: str) -> None:
 def test_similar_names_begin_alike_or_are_spelt_alike() -> None:
     assert similar_names("dyhead_r50")[0] == "dyhead_r50_atss_fpn_1x"
     assert "detr_r50" in similar_names("dert_r50")
+    assert similar_names("dyhed_swint") == ["dyhead_swint_atss_fpn_2x_ms"]
+    assert similar_names("resnet50.a1_in2k")[0] == "resnet50.a1_in1k"
 
 
 def test_non_commercial_licences_are_marked() -> None:
     families = {entry.family for entry in all_models() if not entry.commercial}
     assert families == {"MaskFormer", "Mask2Former", "AdelaiDet"}
-    timms = find_model("convnextv2_tiny.fcmae_ft_in1k")
-    assert timms is not None
-    assert not timms.commercial
+    timms = {entry.licence for entry in timm_entries() if not entry.commercial}
+    assert {"cc-by-nc-4.0", "fair-noncommercial-research-license", "apple-amlr"} <= timms
+    assert not timms & {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "not stated"}
 
 
 def test_weights_of_a_project_are_registered_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from d2ext.errors import ConfigError, WeightsError
 from d2ext.layers import is_depthwise
 from d2ext.model_zoo.fetch import fetch
+from d2ext.model_zoo.timm_models import timm_model
 from d2ext.modeling.backbone.freezing import FreezableStages, configured_freeze_at, stages_to_freeze
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -176,8 +177,6 @@ def _check_name(name: str) -> None:
 
 def _pretrained(name: str) -> dict[str, Any]:
     """Return the options that create a model with timm's weights, downloaded as all others are."""
-    from d2ext.model_zoo.timm_models import timm_model
-
     entry = timm_model(name)
     if entry is None:
         raise WeightsError(
