@@ -28,6 +28,7 @@ _RESNETS = {
     (50, True): "msra_r50",
     (101, True): "msra_r101",
     (50, False): "detectron2_torchvision_r50",
+    (101, False): "detectron2_torchvision_r101",
 }
 
 

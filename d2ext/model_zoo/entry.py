@@ -1,12 +1,13 @@
 """One entry of the model zoo."""
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 TASKS = (
-    *("boxes", "masks", "keypoints", "panoptic", "semantic", "proposals", "video"),
+    *("boxes", "masks", "keypoints", "panoptic", "semantic", "proposals", "video", "text"),
     "imagenet",  # a backbone trained to classify ImageNet's images
 )
 
@@ -61,6 +62,12 @@ class ModelEntry:
     package: str = ""
     file: str = ""
     pixels: PixelFormat | None = None
+
+    @property
+    def md5(self) -> str:
+        """First digits of the file's MD5, which Detectron2 and its kin put into its name; or ""."""
+        found = re.search(r"/model_final_([0-9a-f]{6})\.pkl$", self.url)
+        return found.group(1) if found else ""
 
     def packaged_file(self) -> Path | None:
         """Return the file in the installed package; None if that is not installed."""

@@ -44,6 +44,8 @@ def check(entry: ModelEntry, path: Path) -> None:
     """
     if entry.sha256:
         check_digest(path, entry.sha256)
+    elif entry.md5:
+        check_digest(path, entry.md5, "MD5")
     if entry.licence_note():
         _log_once(entry.licence_note())
 

@@ -11,6 +11,7 @@ from d2ext.model_zoo.timm_models import timm_entries, timm_model
 from d2ext.registry import ExtensionRegistry
 from d2ext.tables import read_table
 
+_DETECTRON2 = ("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
 _ADDED: ExtensionRegistry[str, ModelEntry] = ExtensionRegistry("published weights")
 
 
@@ -67,7 +68,8 @@ def model_named(name: str) -> ModelEntry:
 
 
 def model_of_url(url: str) -> ModelEntry | None:
-    """Return the entry whose address is `url`; None if there is none."""
+    """Return the entry of an address, also as "detectron2://..."; None if there is none."""
+    url = url.replace(*_DETECTRON2, 1)
     return next((entry for entry in all_models() if entry.url == url), None)
 
 

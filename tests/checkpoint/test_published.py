@@ -21,6 +21,7 @@ from tests.helpers.server import Server, serving
 
 CONTENT = bytes(range(256)) * 40
 DIGITS = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 @pytest.fixture
@@ -75,6 +76,18 @@ def test_a_wrong_checksum_of_a_name_is_an_error(server: Server, digits: str) -> 
 def test_the_first_digits_of_a_checksum_are_enough(server: Server) -> None:
     publish(server, sha256=DIGITS[:8])
     assert local_file("tiny_net").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("digits", "matches"), [(MD5[:6], True), ("000000", False)])
+def test_the_md5_in_a_name_of_detectron2s_kind_is_checked(
+    server: Server, digits: str, matches: bool
+) -> None:
+    publish(server, url=server.url.replace("weights.pth", f"model_final_{digits}.pkl"))
+    if matches:
+        assert local_file("tiny_net").read_bytes() == CONTENT
+        return
+    with pytest.raises(WeightsError, match=rf"its MD5 is {MD5}, not {digits}\."):
+        local_file("tiny_net")
 
 
 def test_a_name_whose_address_is_gone_says_so(server: Server) -> None:

@@ -1,6 +1,7 @@
 from copy import deepcopy
 
 import pytest
+import torchvision
 
 from d2ext.config import load_config
 from d2ext.config.load import find_config
@@ -51,6 +52,8 @@ def test_addresses_of_detectron2s_zoo_are_detectron2s() -> None:
     assert entry is not None
     assert entry.url == url
     assert model_of_url(url) == entry
+    short = url.replace("https://dl.fbaipublicfiles.com/detectron2/", "detectron2://")
+    assert model_of_url(short) == entry
 
 
 @pytest.mark.parametrize(
@@ -83,8 +86,9 @@ def test_similar_names_begin_alike_or_are_spelt_alike() -> None:
 
 
 def test_non_commercial_licences_are_marked() -> None:
-    families = {entry.family for entry in all_models() if not entry.commercial}
-    assert families == {"MaskFormer", "Mask2Former", "AdelaiDet"}
+    marked = [entry for entry in all_models() if not entry.commercial]
+    assert {e.family for e in marked} == {"MaskFormer", "Mask2Former", "AdelaiDet", "torchvision"}
+    assert all("swag" in e.name for e in marked if e.family == "torchvision")
     timms = {entry.licence for entry in timm_entries() if not entry.commercial}
     assert {"cc-by-nc-4.0", "fair-noncommercial-research-license", "apple-amlr"} <= timms
     assert not timms & {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "not stated"}
@@ -100,3 +104,19 @@ def test_weights_of_a_project_are_registered_by_name(monkeypatch: pytest.MonkeyP
             register_model(taken)
     with pytest.raises(ValueError, match="lower case"):
         register_model(ModelEntry("My-Net", "mine", "masks", "MIT"))
+
+
+def test_published_figures_are_named_with_their_data_set() -> None:
+    stated = [entry for entry in all_models() if entry.published]
+    assert len(stated) > 330
+    for entry in stated:
+        figures, _, data = entry.published.partition(" on ")
+        assert any(character.isdigit() for character in figures), entry
+        assert data[:1].isupper(), entry
+
+
+def test_all_of_torchvisions_imagenet_weights_have_names() -> None:
+    urls = {entry.url for entry in all_models()}
+    for builder in torchvision.models.list_models(module=torchvision.models):
+        for weights in torchvision.models.get_model_weights(builder):
+            assert weights.url in urls, weights
