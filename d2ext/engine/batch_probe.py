@@ -1,7 +1,8 @@
 """Find the batch size that fits into a GPU's memory, by training steps of the real model."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -56,7 +57,6 @@ def probe_memory(cfg: CfgNode, stats: DatasetStats) -> Fits:
         cfg: may still have `auto` values of keys that do not change the model; not changed.
     """
     cfg = _for_probe(cfg, stats)
-    torch.cuda.set_per_process_memory_fraction(MEMORY_SHARE)
     images = next(iter(build_train_loader(cfg)))
     with torch.random.fork_rng():  # the seed of the training is drawn later
         model = build_model(cfg).train()
@@ -64,11 +64,8 @@ def probe_memory(cfg: CfgNode, stats: DatasetStats) -> Fits:
 
     def fits(size: int) -> bool:
         batch = [images[i % len(images)] for i in range(size)]
-        try:
-            _train(model, optimizer, batch, autocast_dtype(cfg))
-            found = True
-        except torch.OutOfMemoryError:
-            found = False
+        with _less_memory(cfg.MODEL.DEVICE):
+            found = _trains(model, optimizer, batch, autocast_dtype(cfg))
         model.zero_grad(set_to_none=True)
         gc.collect()
         torch.cuda.empty_cache()
@@ -89,10 +86,27 @@ def _for_probe(cfg: CfgNode, stats: DatasetStats) -> CfgNode:
     return cfg
 
 
-def _train(
+@contextmanager
+def _less_memory(device: str) -> Iterator[None]:
+    """Leave a share of the GPU's memory free; the training that follows has all of it."""
+    index = torch.device(device).index  # None: the current one
+    torch.cuda.set_per_process_memory_fraction(MEMORY_SHARE, index)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
+
+
+def _trains(
     model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, dtype: torch.dtype | None
-) -> None:
-    with EventStorage(), torch.autocast("cuda", dtype=dtype, enabled=dtype is not None):
-        losses = model(batch)
-    sum(losses.values()).backward()
-    optimizer.step()
+) -> bool:
+    """Return true if a training step, the optimizer's included, fits into memory."""
+    device = next(model.parameters()).device.type
+    try:
+        with EventStorage(), torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+            losses = model(batch)
+        sum(losses.values()).backward()
+        optimizer.step()
+    except torch.OutOfMemoryError:
+        return False
+    return True

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from d2ext.config import load_config
 from d2ext.engine import batch_probe
@@ -74,6 +75,65 @@ def stats_of_many():
     many = stats(100, 640, 480)
     many.num_images = 100
     return many
+
+
+class MadeUpGPU:
+    """A memory that holds a step of so many images, and what was done with it."""
+
+    def __init__(self, room: int, optimizer_room: int) -> None:
+        self.room, self.optimizer_room = room, optimizer_room
+        self.share = 1.0
+        self.shares: list[float] = []  # that steps were tried with
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def limit(share: float, device: int | None = None) -> None:
+            self.share = share
+
+        monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limit)
+        images = [{"size": 1}]
+        monkeypatch.setattr(batch_probe, "build_train_loader", lambda cfg: [images])
+        monkeypatch.setattr(batch_probe, "build_model", lambda cfg: StepIn(self))
+        monkeypatch.setattr(batch_probe, "build_optimizer", lambda cfg, model: AdamIn(self, model))
+
+
+class StepIn(nn.Module):
+    def __init__(self, gpu: MadeUpGPU) -> None:
+        super().__init__()
+        self.gpu, self.w, self.images = gpu, nn.Parameter(torch.ones(1)), 0
+
+    def forward(self, batch: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        self.images = len(batch)
+        self.gpu.shares.append(self.gpu.share)
+        if self.images > self.gpu.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"loss": self.w.sum()}
+
+
+class AdamIn(torch.optim.AdamW):
+    def __init__(self, gpu: MadeUpGPU, model: StepIn) -> None:
+        super().__init__(model.parameters(), lr=0.0)
+        self.gpu, self.model = gpu, model
+
+    def step(self) -> None:
+        if self.model.images > self.gpu.optimizer_room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        super().step()
+
+
+@pytest.mark.parametrize(
+    ("room", "optimizer_room", "size"),
+    [(10, 10, 8), (10, 5, 4), (3, 100, 2)],
+)
+def test_the_step_of_the_optimizer_counts_and_the_training_gets_all_memory(
+    monkeypatch: pytest.MonkeyPatch, room: int, optimizer_room: int, size: int
+) -> None:
+    gpu = MadeUpGPU(room, optimizer_room)
+    gpu.install(monkeypatch)
+    cfg = load_config("configs/mask_rcnn_regnetx200m.yaml", ["SOLVER.AMP.ENABLED", "False"])
+    found = largest_batch(batch_probe.probe_memory(cfg, stats_of_many()), 4, 32)
+    assert found == size
+    assert set(gpu.shares) == {batch_probe.MEMORY_SHARE}
+    assert gpu.share == 1.0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
