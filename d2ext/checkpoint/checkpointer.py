@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from d2ext.checkpoint import file_io
 from d2ext.checkpoint.conversion import convert
+from d2ext.checkpoint.families import describe_family
 from d2ext.checkpoint.key_matching import (
     Match,
     refuse_foreign,
@@ -155,8 +156,11 @@ class Checkpointer(DetectionCheckpointer):
         refuse_foreign(path, found, config)
         if strict:
             refuse_incomplete(path, found, config)
-        level = logging.INFO if found.complete else logging.WARNING
-        logger.log(level, "%s: %s", path, found.summary())
+        if found.complete:
+            logger.info("%s: %s", path, found.summary())
+        else:
+            family = describe_family(found.names(), self.model.state_dict())
+            logger.warning("%s: %s", path, f"{family} {found.summary()}".lstrip())
         wanted = self.checkpointables if checkpointables is None else checkpointables
         for key in wanted:
             if key in content:

@@ -34,6 +34,7 @@ class Conversion:
         unplaced: the file's names of tensors that this model lacks.
         resized: our names of tensors that were interpolated to another window size.
         selected: our names of tensors of which only the rows of the model's classes are used.
+        in_file: the file's names of all tensors.
     """
 
     layout: Layout
@@ -42,6 +43,7 @@ class Conversion:
     unplaced: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
     selected: list[str] = field(default_factory=list)
+    in_file: list[str] = field(default_factory=list)
 
     @property
     def known(self) -> bool:
@@ -57,6 +59,7 @@ class Conversion:
         found.unused += self.unused
         found.resized += self.resized
         found.selected += self.selected
+        found.in_file += self.in_file
         return found
 
 
@@ -93,7 +96,8 @@ def _converted(weights: Weights, layout: Layout, model: Weights | None) -> Conve
     places = {ours: ours for ours in tensors}
     if layout.bare and model is not None:
         places = _places(tensors, model)
-    result = Conversion(layout, unused=[name for name in weights if layout.leaves_out(name)])
+    unused = [name for name in weights if layout.leaves_out(name)]
+    result = Conversion(layout, unused=unused, in_file=list(weights))
     for ours, tensor in tensors.items():
         place = places.get(ours)
         if _COMPUTED.fullmatch(ours) and place not in (model or {}):

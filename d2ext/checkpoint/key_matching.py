@@ -32,6 +32,7 @@ class Match:
         layout: name of the file's layout.
         expects: config values that such weights were trained with.
         architecture: the only meta-architecture that such weights are for; "" for any.
+        in_file: the names of all tensors as they are in the file.
     """
 
     matched: list[str] = field(default_factory=list)
@@ -44,6 +45,7 @@ class Match:
     layout: str = "d2ext"
     expects: str = ""
     architecture: str = ""
+    in_file: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -57,9 +59,9 @@ class Match:
         return len(self.matched) <= LEAST_USED * of_file
 
     def names(self) -> list[str]:
-        """Return the names of all tensors of the file, ours where they are known."""
+        """Return the names of all tensors of the file, and ours where they are known."""
         mismatched = [name for name, _, _ in self.mismatched]
-        return [*self.matched, *self.unexpected, *mismatched, *self.unused]
+        return [*self.matched, *self.unexpected, *mismatched, *self.unused, *self.in_file]
 
     def summary(self, separator: str = "\n  ") -> str:
         """Summarise in some lines what matched, what stays fresh and what is unused.

@@ -27,7 +27,9 @@ from d2ext.errors import WeightsError
         ("projects/detr/configs/dino_regnetx200m.yaml", "DINO or Deformable DETR"),
         ("projects/maskformer/configs/mask2former_regnetx200m_instance.yaml", "Mask2Former"),
         ("projects/detr3d/configs/detr3d_scenes.yaml", "DETR3D"),
-        ("configs/dyhead_regnetx200m.yaml", "ATSS or FCOS"),
+        ("configs/atss_lite0.yaml", "ATSS or FCOS"),
+        ("configs/dyhead_regnetx200m.yaml", "DyHead"),
+        ("projects/yolo_fastest/configs/yolo_fastest_v2.yaml", "YOLO-FastestV2"),
     ],
 )
 def test_models_of_d2ext_are_told_apart(config: str, family: str) -> None:
@@ -108,6 +110,48 @@ def test_the_error_says_what_a_file_is_and_what_loads_it(tmp_path: Path) -> None
     torch.save({"model": {name: torch.ones(1) for name in names}}, tmp_path / "yolo.pth")
     with pytest.raises(WeightsError, match="It holds YOLO of Ultralytics: no model of d2ext"):
         Checkpointer(nn.Linear(2, 2)).load(str(tmp_path / "yolo.pth"))
+
+
+def test_the_error_names_the_recipes_of_torchvisions_models(tmp_path: Path) -> None:
+    build = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_fpn
+    model = build(weights=None, weights_backbone=None)
+    torch.save(model.state_dict(), tmp_path / "detector.pth")
+    with pytest.raises(WeightsError, match=r"Faster R-CNN \(torchvision\): configs/rcnn/torchv"):
+        Checkpointer(nn.Linear(2, 2)).load(str(tmp_path / "detector.pth"))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("a", "b", "It holds DETR: projects/detr/configs/coco/*.yaml. layout d2ext: 1 tensors"),
+        ("a", "a", "layout d2ext: 3 tensors"),
+        ("backbone", "b", "layout of the backbone itself: 2 tensors"),
+    ],
+)
+def test_the_log_names_another_family_of_which_a_part_was_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, source: str, target: str, said: str
+) -> None:
+    shared = "backbone.layer1.0.conv1.weight"
+    families = {
+        "a": [shared, "encoder.layers.0.norm1.weight", "query_embed.weight"],
+        "b": [shared, "backbone.layer4.0.conv1.weight", "roi_heads.box_head.fc1.weight"],
+        "backbone": ["layer1.0.conv1.weight", "layer4.0.conv1.weight"],
+    }
+    torch.save({name: torch.ones(1) for name in families[source]}, tmp_path / "weights.pth")
+    model = Named(families[target] + ["new"])
+    Checkpointer(model).load(str(tmp_path / "weights.pth"))
+    assert f"weights.pth: {said}" in caplog.text
+
+
+class Named(nn.Module):
+    """A model with parameters of these names."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def state_dict(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        return {name: torch.zeros(1) for name in self.names}
 
 
 def test_the_error_names_the_architecture_of_a_training_by_d2ext(tmp_path: Path) -> None:
