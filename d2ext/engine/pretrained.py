@@ -3,7 +3,9 @@
 import time
 from collections.abc import Iterator
 
+from d2ext.checkpoint import read_metadata
 from d2ext.checkpoint.uri import WeightsURI, published_model
+from d2ext.config.plain_yaml import parse_yaml
 from d2ext.engine.reasoned import Reasoned
 from d2ext.errors import WeightsError
 from d2ext.model_zoo import ModelEntry, PixelFormat, all_models, find_model
@@ -92,9 +94,25 @@ def check_pixels(cfg: CfgNode) -> list[str]:
 
 
 def pixels_of(weights: str) -> PixelFormat | None:
-    """Return the pixels that weights were trained with; None if nobody says so."""
-    entry = published_model(WeightsURI.parse(weights)) if weights else None
-    return entry.pixels if entry else None
+    """Return the pixels that weights were trained with; None if nobody says so.
+
+    Published weights have them in `d2ext.model_zoo`, those of a training by d2ext in their config.
+    """
+    if not weights:
+        return None
+    entry = published_model(WeightsURI.parse(weights))
+    return entry.pixels if entry else _pixels_of_training(read_metadata(weights).get("config", ""))
+
+
+def _pixels_of_training(config: str) -> PixelFormat | None:
+    if not config:
+        return None
+    tree = parse_yaml(config, "the config in MODEL.WEIGHTS")
+    try:
+        mean, std = (tuple(map(float, tree["MODEL"][key])) for key in ("PIXEL_MEAN", "PIXEL_STD"))
+        return PixelFormat(str(tree["INPUT"]["FORMAT"]), mean, std) if len(mean) == 3 else None
+    except (KeyError, TypeError, ValueError):  # written by another version or hand
+        return None
 
 
 def freeze_at(cfg: CfgNode) -> int:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.config import load_config
@@ -151,6 +152,28 @@ def test_pixels_follow_the_weights_and_nothing_else_is_changed(tmp_path: Path) -
     cfg.MODEL.PIXEL_MEAN = [0.0, 0.0, 0.0]
     (line,) = check_pixels(cfg)
     assert "MODEL.PIXEL_MEAN [1.0, 2.0, 3.0]" in line
+
+
+def test_pixels_follow_the_config_in_the_weights_of_a_training(tmp_path: Path) -> None:
+    trained = recipe()
+    trained.INPUT.FORMAT = "BGR"
+    trained.MODEL.PIXEL_MEAN, trained.MODEL.PIXEL_STD = [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]
+    path = str(tmp_path / "model_best.pth")
+    torch.save({"model": {}, "config": trained.dump()}, path)
+    cfg = load_config("configs/mask_rcnn_regnetx200m.yaml", ["MODEL.WEIGHTS", path])
+    cfg.MODEL.TIMM.NAME = "resnet10t"
+    resolve_auto(cfg, DATA, CPU)
+    assert (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD) == ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    assert check_pixels(cfg) == []
+    cfg.INPUT.FORMAT = "RGB"
+    (line,) = check_pixels(cfg)
+    assert "INPUT.FORMAT BGR" in line
+
+
+@pytest.mark.parametrize("config", ["", "MODEL: {}\n", "text", "MODEL: {PIXEL_MEAN: [a]}\n"])
+def test_weights_without_a_config_leave_the_pixels_alone(tmp_path: Path, config: str) -> None:
+    torch.save({"model": {}, "config": config}, tmp_path / "other.pth")
+    assert pretrained.pixels_of(str(tmp_path / "other.pth")) is None
 
 
 def test_random_weights_freeze_nothing_and_learn_at_one_rate() -> None:
