@@ -40,13 +40,16 @@ BOXES = TaskRecipes(
     "configs/dyhead_swint.yaml",
 )
 MASKS = _recipes("instance masks", "mask_rcnn", "configs/rcnn/mask_rcnn_r50_fpn_own_data.yaml")
-KEYPOINTS = _recipes("keypoints", "keypoint_rcnn")
+KEYPOINTS = _recipes(
+    "keypoints", "keypoint_rcnn", "configs/rcnn/keypoint_rcnn_r50_fpn_own_data.yaml"
+)
 ROTATED = _recipes("rotated boxes", "rotated_fcos")
 SEMANTIC = _recipes("semantic masks", "semantic_fpn")
 PANOPTIC = TaskRecipes(
     "panoptic masks",
     "configs/panoptic_fpn_lite0.yaml",
     "projects/maskformer/configs/mask2former_regnetx200m_panoptic.yaml",
+    "configs/rcnn/panoptic_fpn_r50_own_data.yaml",
 )
 
 

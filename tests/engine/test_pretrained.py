@@ -242,14 +242,20 @@ def test_every_recipe_for_own_data_takes_weights_and_a_rate_that_fits_the_batch(
         assert "MODEL.WEIGHTS" in automatic or file.endswith("_bccd.yaml"), file
 
 
-def test_published_weights_of_a_recipe_are_of_its_own_model(tmp_path: Path) -> None:
-    for config in ("configs/dyhead_swint.yaml", "configs/rcnn/mask_rcnn_r50_fpn_own_data.yaml"):
-        cfg = load_config(config)
-        for name in cfg.MODEL.PUBLISHED_WEIGHTS:
-            entry = find_model(name)
-            assert entry is not None
-            published, own = (
-                build_model_without_data(load_config(c)) for c in (entry.config, config)
-            )
-            shapes = {k: v.shape for k, v in published.state_dict().items()}
-            assert {k: v.shape for k, v in own.state_dict().items()} == shapes
+@pytest.mark.parametrize(
+    ("config", "classes"),
+    [
+        ("configs/dyhead_swint.yaml", 80),
+        ("configs/rcnn/mask_rcnn_r50_fpn_own_data.yaml", 80),
+        ("configs/rcnn/keypoint_rcnn_r50_fpn_own_data.yaml", 1),
+        ("configs/rcnn/panoptic_fpn_r50_own_data.yaml", 80),
+    ],
+)
+def test_published_weights_of_a_recipe_are_of_its_own_model(config: str, classes: int) -> None:
+    (name,) = load_config(config).MODEL.PUBLISHED_WEIGHTS
+    entry = find_model(name)
+    assert entry is not None
+    given = ["MODEL.ROI_HEADS.NUM_CLASSES", str(classes)] if classes != 80 else []
+    own = build_model_without_data(load_config(config, given)).state_dict()
+    published = build_model_without_data(load_config(entry.config)).state_dict()
+    assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in published.items()}

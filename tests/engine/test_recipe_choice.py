@@ -76,6 +76,21 @@ def test_a_gpu_gets_the_large_model_with_its_weights_or_with_many_images(here) -
     assert choose_recipe(stats("boxes"), "cpu")[0] == "configs/dyhead_regnetx200m.yaml"
 
 
+@pytest.mark.parametrize(
+    ("annotated", "model"),
+    [
+        (["boxes", "masks"], "mask_rcnn_r50_fpn"),
+        (["boxes", "masks", "keypoints"], "keypoint_rcnn_r50_fpn"),
+        (["panoptic masks", "semantic masks"], "panoptic_fpn_r50"),
+    ],
+)
+def test_a_gpu_gets_an_r_50_for_masks_keypoints_and_panoptic_data(here, annotated, model) -> None:
+    here.add("build_named_resnet_backbone")
+    path, line = choose_recipe(stats(*annotated), "cuda")
+    assert path == f"configs/rcnn/{model}_own_data.yaml"
+    assert "cuda: a GPU" in line
+
+
 @pytest.mark.parametrize("annotated", [[], ["boxes in space"]])
 def test_data_without_a_recipe_are_refused(annotated) -> None:
     with pytest.raises(ConfigError, match="no recipe learns from"):
