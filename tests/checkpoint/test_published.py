@@ -131,6 +131,7 @@ def test_a_file_in_a_read_only_cache_is_used(server: Server, cache: Path) -> Non
     path.with_name(f"{path.name}.lock").unlink()
     os.chmod(path.parent, 0o555)
     assert local_file("tiny_net").read_bytes() == CONTENT
+    assert local_file(server.url).read_bytes() == CONTENT
     assert list(path.parent.iterdir()) == [path]
     os.chmod(path.parent, 0o755)
 

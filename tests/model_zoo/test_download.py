@@ -111,6 +111,12 @@ def test_a_stalled_download_fails_and_keeps_its_part(
     assert target.with_name("weights.pth.part").stat().st_size == 4000
 
 
+def test_a_part_that_cannot_be_written_is_named_with_a_remedy(server: Server, target: Path) -> None:
+    target.with_name("weights.pth.part").mkdir()
+    with pytest.raises(WeightsError, match=r"the cache cannot be written .*D2EXT_CACHE"):
+        download(server.url, target)
+
+
 def test_offline_the_url_and_the_place_for_the_file_are_named(target: Path) -> None:
     with serving(CONTENT) as server:
         url = server.url
