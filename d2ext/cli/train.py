@@ -16,6 +16,8 @@ from d2ext.cli.parser import (
     whole_number,
 )
 from d2ext.errors import UserError
+from d2ext.model_zoo import find_model, model_of_url
+from d2ext.model_zoo.fetch import check_obtainable
 
 EXAMPLES = """\
 examples:
@@ -64,6 +66,7 @@ def run_command(args: argparse.Namespace, words: Sequence[str]) -> Path:
     Raises:
         UserError, Interrupted: as `main`.
     """
+    check_weights(args.opts)
     # Imported once the arguments are known: --help and typing errors need no PyTorch.
     from d2ext.data.catalog import forget_datasets
     from d2ext.engine.launch import launch, starts_processes
@@ -82,6 +85,20 @@ def run_command(args: argparse.Namespace, words: Sequence[str]) -> Path:
         release_folder(Path(spec.cfg.OUTPUT_DIR), failed=True)
         raise
     return Path(spec.cfg.OUTPUT_DIR)
+
+
+def check_weights(opts: Sequence[str]) -> None:
+    """Check, before PyTorch is imported, that published weights of MODEL.WEIGHTS can be had.
+
+    Raises:
+        WeightsError: they are not on this machine, and their server does not answer.
+    """
+    weights = dict(zip(opts[::2], opts[1::2], strict=False)).get("MODEL.WEIGHTS", "")
+    if weights in ("", "auto") or os.path.exists(weights):
+        return
+    entry = model_of_url(weights) if "://" in weights else find_model(weights)
+    if entry is not None:  # others are known to plugins, or an error that says more
+        check_obtainable(entry)
 
 
 def with_data(args: argparse.Namespace) -> argparse.Namespace:

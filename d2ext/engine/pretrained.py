@@ -109,8 +109,10 @@ def _pixels_of_training(config: str) -> PixelFormat | None:
         return None
     tree = parse_yaml(config, "the config in MODEL.WEIGHTS")
     try:
-        mean, std = (tuple(map(float, tree["MODEL"][key])) for key in ("PIXEL_MEAN", "PIXEL_STD"))
-        return PixelFormat(str(tree["INPUT"]["FORMAT"]), mean, std) if len(mean) == 3 else None
+        (a, b, c), (d, e, f) = (
+            map(float, tree["MODEL"][key]) for key in ("PIXEL_MEAN", "PIXEL_STD")
+        )
+        return PixelFormat(str(tree["INPUT"]["FORMAT"]), (a, b, c), (d, e, f))
     except (KeyError, TypeError, ValueError):  # written by another version or hand
         return None
 

@@ -77,6 +77,16 @@ def is_reachable(url: str) -> bool:
     return _accepts_connections(*_server(url), CONNECT_TIMEOUT)
 
 
+def check_reachable(url: str, target: Path) -> None:
+    """Check that the server of `url` answers.
+
+    Raises:
+        WeightsError: it does not; says that the file may be put to `target`.
+    """
+    if not is_reachable(url):
+        raise _failure(url, target, "no network, or the server does not answer")
+
+
 def download(url: str, target: Path) -> None:
     """Download `url` to `target`, which appears when it is complete.
 
@@ -84,8 +94,7 @@ def download(url: str, target: Path) -> None:
         WeightsError: the server cannot be reached or refuses, or `target` cannot be written. What
             has arrived stays in a file next to `target`, and another call resumes it.
     """
-    if not is_reachable(url):
-        raise _failure(url, target, "no network, or the server does not answer")
+    check_reachable(url, target)
     logger.info("downloading %s to %s", url, target)
     part = _Part(target)
     failures = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from d2ext.errors import WeightsError
 from d2ext.model_zoo.digest import check_digest
-from d2ext.model_zoo.download import cached_path, downloaded
+from d2ext.model_zoo.download import cached_path, check_reachable, downloaded
 from d2ext.model_zoo.entry import ModelEntry
 
 logger = logging.getLogger(__name__)
@@ -16,6 +16,16 @@ def file_here(entry: ModelEntry) -> Path | None:
     """Return the file of published weights if it is on this machine; no network is asked."""
     path = entry.packaged_file() or (cached_path(entry.url) if entry.url else None)
     return path if path is not None and path.is_file() else None
+
+
+def check_obtainable(entry: ModelEntry) -> None:
+    """Check that published weights are here or that their server answers.
+
+    Raises:
+        WeightsError: neither.
+    """
+    if entry.url and file_here(entry) is None:
+        check_reachable(entry.url, cached_path(entry.url))
 
 
 def fetch(entry: ModelEntry) -> Path:

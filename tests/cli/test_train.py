@@ -3,6 +3,9 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,3 +127,20 @@ def test_a_mistake_is_a_message_and_leaves_no_folder(words, said):
         main([*words, *device, *SMALL])
     assert not os.path.exists("output/log.txt")  # the next run takes the folder
     assert not os.path.exists("nothing")
+
+
+@pytest.mark.parametrize("weights", ["dyhead_swint", "resnet50.a1_in1k"])
+def test_weights_that_cannot_be_had_are_said_before_pytorch_is_imported(
+    tmp_path: Path, weights: str
+) -> None:
+    code = (
+        "import sys\nfrom d2ext.cli.train import main\n"
+        f"try:\n    main(['--weights', {weights!r}])\n"
+        "except Exception as error:\n    print(error)\nsys.exit('torch' in sys.modules)"
+    )
+    env = {**os.environ, "D2EXT_OFFLINE": "1", "D2EXT_CACHE": str(tmp_path / "cache")}
+    env.pop("FVCORE_CACHE", None)
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, env=env, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert f"put the file at {tmp_path / 'cache'}" in done.stdout
+    assert not (tmp_path / "cache").exists()
