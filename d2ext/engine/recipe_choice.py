@@ -69,11 +69,13 @@ def choose_recipe(stats: DatasetStats, device: str) -> tuple[str, str]:
     recipes = _task(stats)
     many = stats.num_images >= MANY_IMAGES
     if device != "cpu" and recipes.large and (many or _has_weights(recipes.large)):
-        path, why = recipes.large, "a GPU"
+        path, why = recipes.large, f"a GPU and {'many images' if many else 'pretrained weights'}"
     elif _has_weights(recipes.pretrained):
         path, why = recipes.pretrained, "a small model with pretrained weights"
     else:
         path, why = recipes.small, "a small model; no pretrained weights are here"
+    if device != "cpu" and recipes.large not in ("", path):
+        why += f"; a larger one needs its weights or {MANY_IMAGES} images"
     what = f"{recipes.task} in {stats.num_images} images, {device}: {why}"
     return path, f"config: {path} ({what}); --config-file names another"
 

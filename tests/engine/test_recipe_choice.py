@@ -88,7 +88,14 @@ def test_a_gpu_gets_an_r_50_for_masks_keypoints_and_panoptic_data(here, annotate
     here.add("build_named_resnet_backbone")
     path, line = choose_recipe(stats(*annotated), "cuda")
     assert path == f"configs/rcnn/{model}_own_data.yaml"
-    assert "cuda: a GPU" in line
+    assert "cuda: a GPU and pretrained weights" in line
+    many = choose_recipe(stats(*annotated, count=6000), "cuda")[1]
+    assert "6000 images, cuda: a GPU and many images" in many
+    here.clear()
+    assert (
+        "a larger one needs its weights or 5000 images"
+        in choose_recipe(stats(*annotated), "cuda")[1]
+    )
 
 
 @pytest.mark.parametrize("annotated", [[], ["boxes in space"]])
