@@ -55,6 +55,10 @@ class RetinaNetExporter(NMSExporter):
             max_detections=model.max_detections_per_image,
         )
 
+    def set_score_threshold(self, value: float) -> None:
+        super().set_score_threshold(value)
+        self.model.test_score_thresh = value
+
     def head(self, images: Tensor) -> Raw:
         features = self.model.backbone(self.pad(images))
         levels = [features[name] for name in self.model.head_in_features]

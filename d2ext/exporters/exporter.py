@@ -1,6 +1,8 @@
 """What the export command has to know of a kind of model, and the registry of these kinds."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -137,6 +139,23 @@ class NMSExporter(Exporter):
 
     pads = True
     postprocess: PostProcess
+
+    def set_score_threshold(self, value: float) -> None:
+        """Set the score threshold of the model and of what is exported.
+
+        A subclass whose `postprocess` is not the model's own sets the model's, too.
+        """
+        self.postprocess.score_thresh = value
+
+    @contextmanager
+    def score_threshold(self, value: float) -> Iterator[None]:
+        """Set the score threshold for the duration of a with statement."""
+        before = self.postprocess.score_thresh
+        self.set_score_threshold(value)
+        try:
+            yield
+        finally:
+            self.set_score_threshold(before)
 
     def select(self, levels: LevelPredictions) -> Selected:
         return nms_detections(

@@ -44,7 +44,7 @@ class RCNNExporter(NMSExporter):
         self.heads: Any = model.roi_heads
         _check_heads(self.heads)
         self.cascaded = isinstance(self.heads, CascadeROIHeads)
-        last = self.heads.box_predictor[-1] if self.cascaded else self.heads.box_predictor
+        last = self._predictors()[-1]
         candidates = max(MOST_CANDIDATES, model.proposal_generator.post_nms_topk[False])
         most = last.test_topk_per_image
         self.postprocess = PostProcess(
@@ -53,6 +53,10 @@ class RCNNExporter(NMSExporter):
             nms_thresh=last.test_nms_thresh,
             max_detections=most if most >= 0 else candidates,
         )
+
+    def set_score_threshold(self, value: float) -> None:
+        super().set_score_threshold(value)
+        self._predictors()[-1].test_score_thresh = value
 
     def check_outputs(self) -> None:
         if not self.heads.mask_on:
