@@ -24,7 +24,9 @@ class DenseExporter(NMSExporter):
         if model.head.rotated:
             raise ConfigError(
                 f"MODEL.DENSE_HEAD.NAME: {type(model.head).__name__} cannot be exported: files "
-                "hold upright boxes."
+                "hold upright boxes. Predict with d2ext-demo or the Python API; models of upright "
+                "boxes or of masks can be exported, such as configs/atss_lite0.yaml and "
+                "configs/mask_rcnn_lite0.yaml."
             )
         self.postprocess = model.head.postprocess
 

@@ -13,7 +13,7 @@ from d2ext.errors import ConfigError
 from d2ext.exporters.selection import Selected, clipped, nms_detections
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
 from d2ext.registry import ExtensionRegistry
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, PanopticFPN
 from detectron2.structures import Instances
 
 _EXPORTERS: ExtensionRegistry[type[nn.Module], type["Exporter"]] = ExtensionRegistry("exporter")
@@ -226,8 +226,10 @@ def exporter_for(model: nn.Module) -> Exporter:
 def _exportable() -> list[str]:
     """Return the names that MODEL.META_ARCHITECTURE takes of models with an exporter."""
     classes = tuple(_EXPORTERS)
+    kinds = ((name, kind) for name, kind in META_ARCH_REGISTRY if isinstance(kind, type))
+    # Panoptic FPN is an R-CNN, but more than the exporter of R-CNNs gives.
     return sorted(
         name
-        for name, kind in META_ARCH_REGISTRY
-        if isinstance(kind, type) and issubclass(kind, classes)
+        for name, kind in kinds
+        if issubclass(kind, classes) and not issubclass(kind, PanopticFPN)
     )

@@ -39,7 +39,8 @@ class RCNNExporter(NMSExporter):
         if isinstance(model, PanopticFPN):
             raise ConfigError(
                 "MODEL.META_ARCHITECTURE: PanopticFPN cannot be exported: its file would hold no "
-                "semantic maps."
+                "semantic maps. `MODEL.META_ARCHITECTURE GeneralizedRCNN` exports its boxes and "
+                "masks alone; Mask2Former (projects/maskformer) is exported with things and stuff."
             )
         self.heads: Any = model.roi_heads
         _check_heads(self.heads)

@@ -79,6 +79,7 @@ def export_model(
     names: Sequence[str],
     path: Path,
     detect: Detect,
+    pixel_names: Sequence[str] = (),
 ) -> Iterator[str]:
     """Write a model to `path` and compare the file with the model.
 
@@ -87,6 +88,7 @@ def export_model(
         model: in evaluation mode, on the CPU.
         names: of the classes.
         detect: the model as `tools/demo.py` calls it, from pixels of an image to its instances.
+        pixel_names: of the classes of pixels, where they are others than those of objects.
     Yields:
         A line per batch and per image compared.
     Raises:
@@ -105,8 +107,9 @@ def export_model(
     size = _input_size(options, cfg, module)
     batches = sample_batches(exporter, list(options.images), cfg.INPUT.FORMAT, size)
     module(batches[-1])  # sets `output_names`
+    classes = pixel_names if pixel_names and isinstance(exporter, MaskExporter) else names
     metadata = describe(
-        cfg, exporter, list(names), size, options.nms, options.decode, module.output_names
+        cfg, exporter, classes, size, options.nms, options.decode, module.output_names
     )
     images = sample_images(options.images)
     check = FileCheck(module, metadata, options.format, options.fp16, detect, batches, images)

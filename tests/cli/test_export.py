@@ -124,7 +124,7 @@ def test_a_data_set_that_is_not_there_is_named_before_the_export(run, tmp_path):
 def test_openvino_writes_both_of_its_files_or_none(run, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
 
-    def write_parts(options, cfg, model, names, path, detect):
+    def write_parts(options, cfg, model, names, path, detect, pixel_names):
         path.write_text("graph")
         path.with_suffix(".bin").write_text("weights")
         yield "compared"
