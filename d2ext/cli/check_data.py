@@ -107,9 +107,9 @@ def _refuse_data(report: Path, sources: "Iterable[DatasetSplit]") -> None:
 
 def _model(args: argparse.Namespace, source: "DatasetSplit") -> "InputSize":
     from d2ext.config import load_config
-    from d2ext.engine.auto import Machine
     from d2ext.engine.devices import choose_device, native_bfloat16
     from d2ext.engine.input_size import input_size
+    from d2ext.engine.machine import Machine
 
     cfg = load_config(args.config_file, args.opts)
     device = choose_device(cfg.MODEL.DEVICE, 1)[0].partition(":")[0]

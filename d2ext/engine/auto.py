@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,18 @@ from d2ext.config.plain_yaml import parse_yaml
 from d2ext.data.separate_things import separates_things
 from d2ext.data.statistics import DatasetStats
 from d2ext.engine import pretrained
-from d2ext.engine.batch_probe import Probe, largest_batch
+from d2ext.engine.auto_sizes import (
+    is_semantic,
+    max_size_test,
+    max_size_train,
+    min_size_test,
+    min_size_train,
+    samples_per_epoch,
+    slice_size,
+    tta_sides,
+)
+from d2ext.engine.batch_probe import largest_batch
+from d2ext.engine.machine import Machine
 from d2ext.engine.reasoned import Reasoned
 from d2ext.errors import ConfigError
 from d2ext.registry import ExtensionRegistry
@@ -24,33 +34,11 @@ MAX_BATCH_PER_GPU = 32
 CPU_IMAGES = 2400  # shown by a training on a CPU
 CPU_IMAGES_PRETRAINED = 1400  # what one core trains on within five minutes
 CPU_IMAGES_MASKS = 1000  # the same with masks of instances
-CPU_IMAGES_SEMANTIC = 600  # with semantic masks; more fit few scenes too closely
-TILE = 384  # side in pixels that a CPU enlarges tiles to, to learn small objects from
-TILE_OBJECT = 20  # pixels that three quarters of the objects then exceed
-LARGEST_ENLARGED = 1024  # short side in pixels of a whole image that is enlarged as much
+CPU_IMAGES_SEMANTIC = 1200  # with semantic masks, of which random crops are shown
 STUFF_AREA = 4096  # least area of stuff in pixels, as published for COCO
 STUFF_SHARE = 1 / 75  # what that is of 640x480, COCO's usual size
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The hardware that a run uses.
-
-    Args:
-        device: "cpu" or "cuda".
-        processes: number of training processes over all machines.
-        cores: CPU cores per process.
-        bfloat16: the device computes in bfloat16 without emulation.
-        probe: tries batch sizes on the GPU, see `d2ext.engine.batch_probe`; None: not available.
-    """
-
-    device: str
-    processes: int
-    cores: int
-    bfloat16: bool
-    probe: Probe | None = None
 
 
 Rule = Callable[[CfgNode, DatasetStats, Machine], Any]
@@ -185,13 +173,9 @@ def _freeze_backbone_parts(cfg: CfgNode, stats: DatasetStats, machine: Machine) 
 
 def _cpu_budget(cfg: CfgNode) -> int:
     """Return the number of images that a short training on a CPU shows."""
-    if _is_semantic(cfg):
+    if is_semantic(cfg):
         return CPU_IMAGES_SEMANTIC
     return CPU_IMAGES_MASKS if cfg.MODEL.MASK_ON else CPU_IMAGES_PRETRAINED
-
-
-def _is_semantic(cfg: CfgNode) -> bool:
-    return cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
 
 
 def _is_short(cfg: CfgNode, machine: Machine) -> bool:
@@ -202,73 +186,6 @@ def _is_short(cfg: CfgNode, machine: Machine) -> bool:
 def _param_groups(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[dict[str, object]]:
     """Let a pretrained backbone learn slower."""
     return pretrained.param_groups(cfg)
-
-
-def _slice_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int | Reasoned:
-    """Derive the side of the tiles, in pixels of the image, from which a CPU learns small objects.
-
-    A tile of `TILE` pixels costs a fraction of an enlarged image, and most of an image of small
-    objects shows none. 0 means whole images: on a GPU, where objects are large, and where enlarged
-    images would be too large to predict on.
-    """
-    if machine.device != "cpu" or not len(stats.object_sizes):
-        return 0
-    small = float(np.percentile(np.sqrt(stats.object_sizes.prod(axis=1)), 25))
-    side = max(32, 32 * round(TILE * small / TILE_OBJECT / 32))
-    native = float(np.median(stats.image_sizes.min(axis=1)))
-    if side >= TILE or native < 1.5 * side or native * TILE / side > LARGEST_ENLARGED:
-        return 0
-    return Reasoned(side, f"a quarter of the objects are below {small:.0f} pixels")
-
-
-def _tile_scale(cfg: CfgNode) -> float:
-    """Return how much tiles are enlarged; 0 for whole images, or tiles of a given size."""
-    size = cfg.INPUT.SLICE_SIZE
-    return TILE / size if size and "INPUT.SLICE_SIZE" in cfg.AUTO else 0.0
-
-
-def _short_side(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Derive the test size, a multiple of 32, from the median short side of the images.
-
-    A GPU gets 1.5 times the native size, at most 800. A CPU gets 0.8 times of it, at most 256,
-    unless more than a quarter of the objects would then be smaller than 16 pixels. Images below 384
-    pixels are enlarged to it for their sake. Where tiles are enlarged, images are as much.
-    """
-    native = float(np.median(stats.image_sizes.min(axis=1)))
-    if scale := _tile_scale(cfg):
-        return 32 * round(scale * native / 32)
-    if machine.device == "cuda":
-        return max(64, 32 * round(min(800.0, 1.5 * native) / 32))
-    sides = np.sqrt(stats.object_sizes.prod(axis=1))
-    small = float(np.percentile(sides, 25)) if len(sides) else 64.0
-    legible = min(native * 16 / max(1.0, small), max(native, 384.0), 800.0)
-    return max(64, 32 * round(max(min(256.0, 0.8 * native), legible) / 32))
-
-
-def _min_size_train(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int, ...]:
-    """Derive the training sizes: on a GPU every multiple of 32 from 60 % of the test size on."""
-    if _tile_scale(cfg):
-        return (TILE,)
-    side = _short_side(cfg, stats, machine)
-    if machine.device == "cpu":
-        return (side,)
-    return tuple(range(32 * round(0.6 * side / 32), side + 1, 32))
-
-
-def _tta_sides(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> tuple[int, ...]:
-    """Derive the sizes of test-time augmentation: the test size, on which mirror images follow.
-
-    A semantic FPN gets a sixth less and a sixth more.
-    """
-    side = cfg.INPUT.MIN_SIZE_TEST
-    if not _is_semantic(cfg):
-        return (side,)
-    return tuple(max(32, 32 * round(side * share / 6 / 32)) for share in (5, 7))
-
-
-def _max_size(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
-    """Derive the long side: five thirds of the short side, the ratio of 1333 to 800."""
-    return math.ceil(_short_side(cfg, stats, machine) * 5 / 3)
 
 
 def _anchor_sizes(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> list[list[int]]:
@@ -304,7 +221,7 @@ def _epochs(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     """Derive the epochs that show 120,000 images on a GPU or 2,400 on a CPU; at most 100.
 
     From pretrained weights, a CPU learns from 1,400; from 1,000 with masks of instances, which take
-    more time, and from 600 with semantic masks.
+    more time, and from 1,200 with semantic masks.
     """
     count = len(stats.image_sizes)
     if machine.device == "cuda":
@@ -339,15 +256,8 @@ def _learning_rate(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> float
     return float(f"{rate * (math.sqrt(ratio) if adaptive else ratio):.3g}")
 
 
-def _samples(cfg: CfgNode, stats: DatasetStats) -> int:
-    """Count the images per epoch, or the tiles that cover them."""
-    if not _tile_scale(cfg):
-        return len(stats.image_sizes)
-    return int(np.ceil(stats.image_sizes / cfg.INPUT.SLICE_SIZE).prod(axis=1).sum())
-
-
 def _iterations(cfg: CfgNode, stats: DatasetStats) -> int:
-    per_epoch = math.ceil(_samples(cfg, stats) / cfg.SOLVER.IMS_PER_BATCH)
+    per_epoch = math.ceil(samples_per_epoch(cfg, stats) / cfg.SOLVER.IMS_PER_BATCH)
     return cfg.SOLVER.MAX_EPOCHS * per_epoch if cfg.SOLVER.MAX_EPOCHS else cfg.SOLVER.MAX_ITER
 
 
@@ -362,7 +272,7 @@ def _period(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     It is never shorter than an epoch. A training of minutes, from pretrained weights on a CPU, is
     evaluated at its end alone.
     """
-    per_epoch = math.ceil(_samples(cfg, stats) / cfg.SOLVER.IMS_PER_BATCH)
+    per_epoch = math.ceil(samples_per_epoch(cfg, stats) / cfg.SOLVER.IMS_PER_BATCH)
     iterations = _iterations(cfg, stats)
     times = 10 if machine.device == "cuda" else 4
     if _is_short(cfg, machine):
@@ -417,12 +327,12 @@ register_auto("MODEL.BACKBONE.FREEZE_AT", _freeze_at)
 register_auto("MODEL.TIMM.FREEZE_NORM", _freeze_backbone_parts)
 register_auto("MODEL.TIMM.FREEZE_DEPTHWISE", _freeze_backbone_parts)
 register_auto("SOLVER.PARAM_GROUPS", _param_groups)
-register_auto("INPUT.SLICE_SIZE", _slice_size)
-register_auto("INPUT.MIN_SIZE_TRAIN", _min_size_train)
-register_auto("INPUT.MAX_SIZE_TRAIN", _max_size)
-register_auto("INPUT.MIN_SIZE_TEST", _short_side)
-register_auto("INPUT.MAX_SIZE_TEST", _max_size)
-register_auto("TEST.AUG.MIN_SIZES", _tta_sides)
+register_auto("INPUT.SLICE_SIZE", slice_size)
+register_auto("INPUT.MIN_SIZE_TRAIN", min_size_train)
+register_auto("INPUT.MAX_SIZE_TRAIN", max_size_train)
+register_auto("INPUT.MIN_SIZE_TEST", min_size_test)
+register_auto("INPUT.MAX_SIZE_TEST", max_size_test)
+register_auto("TEST.AUG.MIN_SIZES", tta_sides)
 register_auto("INPUT.MASK_FORMAT", _mask_format)
 register_auto("MODEL.SEM_SEG_HEAD.NUM_CLASSES", _pixel_classes)
 register_auto("MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT", _stuff_area)

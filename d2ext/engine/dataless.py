@@ -5,7 +5,8 @@ from torch import nn
 
 import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.data import DatasetStats
-from d2ext.engine.auto import COCO_KEYPOINTS, Machine, resolve_auto
+from d2ext.engine.auto import COCO_KEYPOINTS, resolve_auto
+from d2ext.engine.machine import Machine
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 

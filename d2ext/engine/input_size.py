@@ -13,7 +13,8 @@ from d2ext.data.checks.context import CheckContext
 from d2ext.data.checks.input_size import InputSize
 from d2ext.data.formats import DatasetSplit
 from d2ext.data.formats.dataset_split import PIXEL_TASKS
-from d2ext.engine.auto import Machine, resolve_auto
+from d2ext.engine.auto import resolve_auto
+from d2ext.engine.machine import Machine
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 

@@ -30,7 +30,7 @@ from d2ext.data.learnable import check_learnable
 from d2ext.engine import pretrained
 from d2ext.engine.align_classes import align_classes
 from d2ext.engine.align_tasks import align_tasks
-from d2ext.engine.auto import Machine, check_auto, inherit_auto, resolve_auto
+from d2ext.engine.auto import check_auto, inherit_auto, resolve_auto
 from d2ext.engine.batch_probe import probe_memory
 from d2ext.engine.check_before_training import check_before_training
 from d2ext.engine.compatibility import (
@@ -53,6 +53,7 @@ from d2ext.engine.dataset_arguments import (
 )
 from d2ext.engine.devices import choose_device, native_bfloat16
 from d2ext.engine.launch import started_rank, world_size
+from d2ext.engine.machine import Machine
 from d2ext.engine.param_groups import read_rules
 from d2ext.engine.recipe_choice import choose_recipe
 from d2ext.engine.run_folder import check_output, claim_folder, newest_run, release_folder

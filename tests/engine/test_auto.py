@@ -9,12 +9,12 @@ from d2ext.config import load_config
 from d2ext.config.load import num_classes_keys
 from d2ext.engine.auto import (
     _RULES,
-    Machine,
     check_auto,
     inherit_auto,
     register_auto,
     resolve_auto,
 )
+from d2ext.engine.machine import Machine
 from d2ext.errors import ConfigError
 
 CPU = Machine(device="cpu", processes=1, cores=2, bfloat16=True)
@@ -200,10 +200,20 @@ def test_the_least_area_of_stuff_is_a_share_of_small_images(width, height, area)
     assert area == cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT
 
 
-def test_a_semantic_fpn_predicts_at_a_smaller_and_a_larger_size():
+@pytest.mark.parametrize(("machine", "largest", "test"), [(CPU, 256, 512), (GPU, 384, 800)])
+def test_a_semantic_fpn_is_tested_at_the_scale_of_its_smallest_crops(machine, largest, test):
     cfg = load_config("configs/semantic_fpn_regnetx200m.yaml")
+    resolve_auto(cfg, stats(36, 800, 640), machine)
+    sizes = (max(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MIN_SIZE_TEST)
+    assert sizes == (largest, test)
+    assert math.ceil(test * 5 / 3) == cfg.INPUT.MAX_SIZE_TEST
+
+
+@pytest.mark.parametrize("option", ["INPUT.CROP.ENABLED False", "INPUT.CROP.TYPE absolute"])
+def test_a_semantic_fpn_without_relative_crops_is_tested_at_its_training_size(option):
+    cfg = load_config("configs/semantic_fpn_regnetx200m.yaml", option.split())
     resolve_auto(cfg, stats(36, 800, 640), CPU)
-    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.TEST.AUG.MIN_SIZES) == (256, (224, 288))
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (cfg.INPUT.MIN_SIZE_TEST,)
 
 
 def test_test_time_augmentation_of_a_detector_mirrors_at_its_test_size(cfg):

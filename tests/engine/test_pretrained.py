@@ -11,8 +11,9 @@ import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.config import load_config
 from d2ext.config.paths import config_root, project_root
 from d2ext.engine import pretrained
-from d2ext.engine.auto import Machine, resolve_auto
+from d2ext.engine.auto import resolve_auto
 from d2ext.engine.dataless import build_model_without_data
+from d2ext.engine.machine import Machine
 from d2ext.engine.pretrained import check_pixels, choose_weights
 from d2ext.model_zoo import ModelEntry, PixelFormat, find_model, register_model, registry
 from detectron2.config import CfgNode
