@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.format == "openvino":  # writes the weights to a second file of the same stem
             stack.enter_context(replacing(options.output.with_suffix(".bin")))
         temporary = stack.enter_context(replacing(options.output))
-        for line in export_model(options, cfg, predictor.model, predictor.names, temporary, detect):
+        model, names, pixel_names = predictor.model, predictor.names, predictor.pixel_names
+        for line in export_model(options, cfg, model, names, temporary, detect, pixel_names):
             print(line)
         for line in quantize_and_evaluate(options, detect, temporary):
             print(line)

@@ -11,6 +11,7 @@ from d2ext.exporters.exporter import (
 from d2ext.exporters.proposal_network import ProposalExporter
 from d2ext.exporters.rcnn import RCNNExporter
 from d2ext.exporters.selection import topk_candidates
+from d2ext.exporters.semantic import SemanticExporter
 
 __all__ = [
     "DenseExporter",
@@ -19,6 +20,7 @@ __all__ = [
     "NMSExporter",
     "ProposalExporter",
     "RCNNExporter",
+    "SemanticExporter",
     "exporter_for",
     "register_exporter",
     "topk_candidates",

@@ -36,10 +36,12 @@ class Difference:
     Attributes:
         text: what was compared, and the differences.
         fault: what is beyond the tolerance; "" if nothing is.
+        count: detections or tensors that were compared.
     """
 
     text: str
     fault: str = ""
+    count: int = 0
 
 
 @torch.no_grad()
@@ -102,7 +104,8 @@ def compare_tensors(
         parts.append(f"{name} {largest:.1e}")
         if not largest <= factor * RAW_TOLERANCE * max(1.0, float(wanted.abs().max())):
             faults.append(f"{name} differs by {largest:.3g}")
-    return Difference(f"largest differences: {', '.join(parts)}", "; ".join(faults))
+    text = f"largest differences: {', '.join(parts)}"
+    return Difference(text, "; ".join(faults), len(parts))
 
 
 def compare_detections(
@@ -132,12 +135,15 @@ def compare_detections(
         f"{name} within {value:.1e}{' pixels' if name == 'boxes' else ''}"
         for name, value in largest.items()
     )
+    if not (count or missing):
+        text = "0 detections, no box was compared"
     if missing <= 0.01 * count:  # equal scores and IoUs at the threshold may go either way
-        return Difference(text + (f", {missing} missing or extra" if missing else ""))
+        return Difference(text + (f", {missing} missing or extra" if missing else ""), "", count)
     within = f"{factor * BOX_TOLERANCE:g} pixels and a score of {factor * SCORE_TOLERANCE:g}"
     if regions:
         within += f", with {' and '.join(regions)} within {factor * REGION_TOLERANCE:g}"
-    return Difference(text, f"{missing} of {count} detections have no counterpart within {within}")
+    fault = f"{missing} of {count} detections have no counterpart within {within}"
+    return Difference(text, fault, count)
 
 
 _TOLERANCES = {"boxes": BOX_TOLERANCE, "scores": SCORE_TOLERANCE} | dict.fromkeys(

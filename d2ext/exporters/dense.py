@@ -24,7 +24,9 @@ class DenseExporter(NMSExporter):
         if model.head.rotated:
             raise ConfigError(
                 f"MODEL.DENSE_HEAD.NAME: {type(model.head).__name__} cannot be exported: files "
-                "hold upright boxes."
+                "hold upright boxes. Predict with d2ext-demo or the Python API; models of upright "
+                "boxes or of masks can be exported, such as configs/atss_lite0.yaml and "
+                "configs/mask_rcnn_lite0.yaml."
             )
         self.postprocess = model.head.postprocess
 
@@ -54,6 +56,10 @@ class RetinaNetExporter(NMSExporter):
             nms_thresh=model.test_nms_thresh,
             max_detections=model.max_detections_per_image,
         )
+
+    def set_score_threshold(self, value: float) -> None:
+        super().set_score_threshold(value)
+        self.model.test_score_thresh = value
 
     def head(self, images: Tensor) -> Raw:
         features = self.model.backbone(self.pad(images))

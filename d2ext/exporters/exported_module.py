@@ -73,7 +73,12 @@ class MaskOutputs(ExportedModule):
     exporter: MaskExporter
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        found = self.exporter.outputs(self.exporter.normalize(images))
+        images = self.exporter.normalize(images)
+        if not self.exporter.pads:
+            # Pads nothing, but tells torch.export that sides are multiples: sizes of feature maps
+            # are long expressions otherwise.
+            images = self.exporter.pad(images)
+        found = self.exporter.outputs(images)
         self.output_names = tuple(found)
         return tuple(found.values())
 

@@ -1,6 +1,8 @@
 """What the export command has to know of a kind of model, and the registry of these kinds."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from d2ext.errors import ConfigError
 from d2ext.exporters.selection import Selected, clipped, nms_detections
 from d2ext.modeling.dense_heads import LevelPredictions, PostProcess
 from d2ext.registry import ExtensionRegistry
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, PanopticFPN
 from detectron2.structures import Instances
 
 _EXPORTERS: ExtensionRegistry[type[nn.Module], type["Exporter"]] = ExtensionRegistry("exporter")
@@ -138,6 +140,23 @@ class NMSExporter(Exporter):
     pads = True
     postprocess: PostProcess
 
+    def set_score_threshold(self, value: float) -> None:
+        """Set the score threshold of the model and of what is exported.
+
+        A subclass whose `postprocess` is not the model's own sets the model's, too.
+        """
+        self.postprocess.score_thresh = value
+
+    @contextmanager
+    def score_threshold(self, value: float) -> Iterator[None]:
+        """Set the score threshold for the duration of a with statement."""
+        before = self.postprocess.score_thresh
+        self.set_score_threshold(value)
+        try:
+            yield
+        finally:
+            self.set_score_threshold(before)
+
     def select(self, levels: LevelPredictions) -> Selected:
         return nms_detections(
             levels,
@@ -207,8 +226,10 @@ def exporter_for(model: nn.Module) -> Exporter:
 def _exportable() -> list[str]:
     """Return the names that MODEL.META_ARCHITECTURE takes of models with an exporter."""
     classes = tuple(_EXPORTERS)
+    kinds = ((name, kind) for name, kind in META_ARCH_REGISTRY if isinstance(kind, type))
+    # Panoptic FPN is an R-CNN, but more than the exporter of R-CNNs gives.
     return sorted(
         name
-        for name, kind in META_ARCH_REGISTRY
-        if isinstance(kind, type) and issubclass(kind, classes)
+        for name, kind in kinds
+        if issubclass(kind, classes) and not issubclass(kind, PanopticFPN)
     )

@@ -39,12 +39,13 @@ class RCNNExporter(NMSExporter):
         if isinstance(model, PanopticFPN):
             raise ConfigError(
                 "MODEL.META_ARCHITECTURE: PanopticFPN cannot be exported: its file would hold no "
-                "semantic maps."
+                "semantic maps. `MODEL.META_ARCHITECTURE GeneralizedRCNN` exports its boxes and "
+                "masks alone; Mask2Former (projects/maskformer) is exported with things and stuff."
             )
         self.heads: Any = model.roi_heads
         _check_heads(self.heads)
         self.cascaded = isinstance(self.heads, CascadeROIHeads)
-        last = self.heads.box_predictor[-1] if self.cascaded else self.heads.box_predictor
+        last = self._predictors()[-1]
         candidates = max(MOST_CANDIDATES, model.proposal_generator.post_nms_topk[False])
         most = last.test_topk_per_image
         self.postprocess = PostProcess(
@@ -53,6 +54,10 @@ class RCNNExporter(NMSExporter):
             nms_thresh=last.test_nms_thresh,
             max_detections=most if most >= 0 else candidates,
         )
+
+    def set_score_threshold(self, value: float) -> None:
+        super().set_score_threshold(value)
+        self._predictors()[-1].test_score_thresh = value
 
     def check_outputs(self) -> None:
         if not self.heads.mask_on:

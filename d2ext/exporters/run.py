@@ -6,23 +6,22 @@ from pathlib import Path
 
 from torch import nn
 
-from d2ext.data.augmentation.resize import LETTERBOX, STRETCH
+from d2ext.data.augmentation.resize import STRETCH
 from d2ext.data.image_reading import read_image
 from d2ext.errors import ConfigError
 from d2ext.exporters.accuracy import average_precision
-from d2ext.exporters.check import Detect, Difference, ExportError, compare, compare_pipelines
+from d2ext.exporters.check import Detect, Difference, ExportError
 from d2ext.exporters.exported_module import ExportedModule, build_exported_module
 from d2ext.exporters.exporter import Exporter, MaskExporter, exporter_for
+from d2ext.exporters.file_check import FileCheck
 from d2ext.exporters.file_detector import FileDetector
-from d2ext.exporters.formats import ONNX_BASED, SUFFIXES, load, need_packages, save
-from d2ext.exporters.metadata import Metadata, describe
-from d2ext.exporters.proposal_network import ProposalExporter
+from d2ext.exporters.formats import ONNX_BASED, SUFFIXES, need_packages
+from d2ext.exporters.metadata import describe
 from d2ext.exporters.sample_inputs import sample_batches, sample_images
 from d2ext.files import check_output_file
 from detectron2.config import CfgNode
 
 CALIBRATION = 100  # images, spread evenly over those given
-FP16_FACTOR = 20.0  # of the tolerances of a 16-bit file: 1 pixel, 0.002 of a score
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ def export_model(
     names: Sequence[str],
     path: Path,
     detect: Detect,
+    pixel_names: Sequence[str] = (),
 ) -> Iterator[str]:
     """Write a model to `path` and compare the file with the model.
 
@@ -88,6 +88,7 @@ def export_model(
         model: in evaluation mode, on the CPU.
         names: of the classes.
         detect: the model as `tools/demo.py` calls it, from pixels of an image to its instances.
+        pixel_names: of the classes of pixels, where they are others than those of objects.
     Yields:
         A line per batch and per image compared.
     Raises:
@@ -106,26 +107,38 @@ def export_model(
     size = _input_size(options, cfg, module)
     batches = sample_batches(exporter, list(options.images), cfg.INPUT.FORMAT, size)
     module(batches[-1])  # sets `output_names`
+    classes = pixel_names if pixel_names and isinstance(exporter, MaskExporter) else names
     metadata = describe(
-        cfg, exporter, list(names), size, options.nms, options.decode, module.output_names
+        cfg, exporter, classes, size, options.nms, options.decode, module.output_names
     )
-    save(module, batches[-1], size is None, metadata.as_dict(), options.format, path)
-    if options.fp16:
-        from d2ext.exporters.fp16 import convert_to_fp16  # needs packages that training does not
-
-        convert_to_fp16(path, path)
-    run, factor = load(path, options.format), FP16_FACTOR if options.fp16 else 1.0
-    differences = compare(run, module, batches, factor)
-    if _predicts_alike(exporter, metadata):
-        file = FileDetector(run, metadata.as_dict())
-        differences += compare_pipelines(file, detect, sample_images(options.images), factor)
-    yield from (difference.text for difference in differences)
-    if _pads_further(metadata):
+    images = sample_images(options.images)
+    check = FileCheck(module, metadata, options.format, options.fp16, detect, batches, images)
+    yield from _write_checked(check, path, options.output)
+    if check.pads_further:
         yield (
             "--size: images are padded to that, further than prediction pads them, and detections "
             "may differ a little; without --size they are the same"
         )
-    _refuse_faults(options.output, differences)
+
+
+def _write_checked(check: FileCheck, path: Path, output: Path) -> Iterator[str]:
+    """Write a file, yield a line per comparison, and raise an ExportError if it differs.
+
+    Where the model detects nothing at its score threshold, no box would be compared.
+    """
+    differences = check.write(path)
+    yield from (difference.text for difference in differences)
+    _refuse_faults(output, differences)
+    if any(difference.count for difference in differences):
+        return
+    differences = list(check.write_below_threshold())
+    yield from (difference.text for difference in differences)
+    _refuse_faults(output, differences)
+    if not any(difference.count for difference in differences):
+        yield (
+            "warning: the model detects nothing in these images, so that no box of the file was "
+            "compared with its boxes; --images names others"
+        )
 
 
 def _adapted(options: ExportOptions, exporter: Exporter, model: nn.Module) -> ExportOptions:
@@ -178,20 +191,6 @@ def quantize_and_evaluate(options: ExportOptions, detect: Detect, path: Path) ->
                 for task, prefix in (("bbox", ""), ("segm", "masks: "))
                 if task in found
             )
-
-
-def _predicts_alike(exporter: Exporter, metadata: Metadata) -> bool:
-    """Return true if the file is to give what prediction gives for a whole image.
-
-    Prediction shows no proposals; see also `_pads_further`.
-    """
-    shown = metadata.nms == "inside" and not isinstance(exporter, ProposalExporter)
-    return shown and not _pads_further(metadata)
-
-
-def _pads_further(metadata: Metadata) -> bool:
-    """Return true for a file of a fixed size that images are fitted in: all are padded to it."""
-    return metadata.resize == LETTERBOX and metadata.size is not None
 
 
 def _input_size(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from torch import Tensor
+from torch import Tensor, nn
 
 _MODULE = "timm.layers.padding"
 
@@ -19,6 +19,12 @@ def same_padding(size: Any, kernel: int, stride: int, dilation: int) -> Any:
     """
     padding = dilation * (kernel - 1) - (size - 1) % stride
     return padding.clamp(min=0) if isinstance(padding, Tensor) else max(padding, 0)
+
+
+def has_same_padding(model: nn.Module) -> bool:
+    """Return true if layers of timm pad a model's feature maps as their sizes need it."""
+    kinds = {type(layer) for layer in model.modules()}
+    return any(kind.__module__.startswith("timm.") and "Same" in kind.__name__ for kind in kinds)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from d2ext.errors import ConfigError
 from d2ext.exporters.exported_module import ExportedModule
-from d2ext.exporters.same_padding import short_same_padding
+from d2ext.exporters.exporter import Exporter
+from d2ext.exporters.same_padding import has_same_padding, short_same_padding
 from d2ext.ops.decomposition import decompositions
 
 _MOST = 1024  # images per batch, and sides in strides; `torch.export.Dim` wants a limit
@@ -96,6 +97,8 @@ def export_program(
         ConfigError: the model does not allow a free size.
     """
     exporter = module.exporter
+    if free_size:
+        _check_padding(exporter)
     shape: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=_MOST)}
     if free_size:
         for axis, name in ((2, "height"), (3, "width")):
@@ -120,6 +123,17 @@ def export_program(
                 f"{type(exporter.model).__name__} cannot be exported for images of any size: give "
                 f"one, --size HEIGHT WIDTH. PyTorch says: {str(error).splitlines()[0]}"
             ) from error
+
+
+def _check_padding(exporter: Exporter) -> None:
+    """Raise a ConfigError for a model whose sizes of feature maps torch.export cannot simplify."""
+    if exporter.pads or exporter.multiple > 1 or not has_same_padding(exporter.model):
+        return
+    raise ConfigError(
+        f"{type(exporter.model).__name__} on this backbone (timm's SAME padding, images that are "
+        "not padded) cannot be exported for images of any size: tracing does not end within "
+        "minutes. Give a size, --size HEIGHT WIDTH."
+    )
 
 
 def _without_assertions(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

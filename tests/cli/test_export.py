@@ -1,14 +1,17 @@
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from d2ext.cli.export import main
 from d2ext.errors import ConfigError, DataError
 from d2ext.exporters import check
 from d2ext.exporters import run as export_run
 from d2ext.exporters.check import ExportError
+from d2ext.exporters.dense import DenseExporter
 from d2ext.exporters.formats import METADATA
 from tests.helpers.detectors import tiny_detector
 
@@ -121,7 +124,7 @@ def test_a_data_set_that_is_not_there_is_named_before_the_export(run, tmp_path):
 def test_openvino_writes_both_of_its_files_or_none(run, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
 
-    def write_parts(options, cfg, model, names, path, detect):
+    def write_parts(options, cfg, model, names, path, detect, pixel_names):
         path.write_text("graph")
         path.with_suffix(".bin").write_text("weights")
         yield "compared"
@@ -143,3 +146,44 @@ def test_a_missing_package_is_one_message(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError, match="--format openvino needs the package openvino: pip"):
         run(output="model.xml", kind="openvino")
+
+
+SMALL = ("--size", "160", "192")
+UNSURE = ("MODEL.ATSS.SCORE_THRESH_TEST", "0.9", "INPUT.MIN_SIZE_TEST", "200")
+
+
+def test_a_model_that_detects_nothing_is_compared_below_its_threshold(run, capsys):
+    run(*UNSURE)
+    printed = capsys.readouterr().out.splitlines()
+    assert all("0 detections, no box was compared" in line for line in printed[:4])
+    below = [line.partition(" detections")[0].split() for line in printed[4:8]]
+    assert all(line[:4] == ["above", "a", "score", "of"] for line in below)
+    assert 10 < max(int(line[-1]) for line in below) <= 100
+    assert printed[8].startswith("written: model.pt")
+    assert stored()[0](torch.zeros(1, 3, 256, 288))[1].max() == 0  # still of the model's threshold
+
+
+def test_a_broken_box_head_is_noticed_where_the_model_detects_nothing(run, tmp_path, monkeypatch):
+    decode = DenseExporter.decode
+
+    def decode_shifted(self, raw):
+        levels = decode(self, raw)
+        return replace(levels, boxes=[boxes + 1 for boxes in levels.boxes])
+
+    monkeypatch.setattr(DenseExporter, "decode", decode_shifted)
+    with pytest.raises(ExportError, match=r"above a score of .* have no counterpart"):
+        run(*SMALL, *UNSURE)
+    assert not list(tmp_path.glob("model*"))
+
+
+def test_blank_images_are_no_reason_to_refuse_a_file(run, capsys):
+    Image.new("RGB", (400, 300), "white").save("blank.png")
+    run(*SMALL, "--images", "blank.png", *UNSURE)
+    assert "written: model.pt" in capsys.readouterr().out
+
+
+def test_it_is_said_where_no_box_can_be_compared(run, capsys, monkeypatch):
+    # As of a model that keeps its threshold where the exporter does not set it.
+    monkeypatch.setattr(DenseExporter, "set_score_threshold", lambda self, value: None)
+    run(*SMALL, *UNSURE)
+    assert "warning: the model detects nothing in these images" in capsys.readouterr().out

@@ -12,8 +12,10 @@ from tests.helpers.detectors import tiny_detector
 def test_a_model_without_an_exporter_is_named_beside_those_with_one():
     with pytest.raises(
         ConfigError, match=r"Linear cannot be exported.*ATSS.*DenseDetector.*FCOS.*RetinaNet"
-    ):
+    ) as raised:
         exporter_for(nn.Linear(1, 1))
+    assert "SemanticSegmentor" in str(raised.value)
+    assert "PanopticFPN" not in str(raised.value)
 
 
 def test_a_subclass_inherits_an_exporter_unless_it_registers_one(monkeypatch):

@@ -11,9 +11,9 @@ import torch
 from d2ext.exporters import exporter_for
 from d2ext.exporters.check import compare
 from d2ext.exporters.exported_module import build_exported_module
+from d2ext.exporters.file_check import FP16_FACTOR
 from d2ext.exporters.formats import METADATA, ONNX_BASED, load, load_with_metadata, save
 from d2ext.exporters.fp16 import convert_to_fp16
-from d2ext.exporters.run import FP16_FACTOR
 from tests.helpers.detectors import some_images, tiny_detector
 
 BATCHES = [(1, 256, 256), (3, 301, 288), (1, 30, 150)]  # the last: one row of cells in most levels

@@ -1,12 +1,16 @@
 """TensorFlow's "SAME" padding in exports: timm's values, and sizes that stay short expressions."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 
+from d2ext.errors import ConfigError
 from d2ext.exporters.same_padding import same_padding, short_same_padding
+from d2ext.exporters.torch_export import export_program
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5, 7])
@@ -41,3 +45,11 @@ def test_sizes_behind_strides_are_short_expressions_in_an_exported_program():
     assert all(len(str(side)) < 30 for side in output.meta["val"].shape[2:])
     other = torch.rand(1, 1, 33, 130)
     torch.testing.assert_close(program.module()(other), module(other))
+
+
+def test_models_of_any_size_that_nothing_pads_are_refused_at_once():
+    model = nn.Sequential(Conv2dSame(3, 1, 3, stride=2))
+    exporter = SimpleNamespace(pads=False, multiple=1, model=model)
+    module = SimpleNamespace(exporter=exporter)
+    with pytest.raises(ConfigError, match="Give a size, --size HEIGHT WIDTH"):
+        export_program(module, torch.rand(2, 3, 32, 32), free_size=True)

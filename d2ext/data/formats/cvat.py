@@ -14,7 +14,7 @@ from xml.parsers import expat
 import numpy as np
 
 from d2ext.data.formats.cvat_skeletons import TAG, skeleton_metadata, skeleton_object
-from d2ext.data.formats.dataset_split import DatasetSplit, Item, Task, number_classes
+from d2ext.data.formats.dataset_split import DatasetSplit, Item, number_classes
 from d2ext.data.formats.image_files import (
     ImageIndex,
     child,
@@ -26,11 +26,10 @@ from d2ext.data.formats.image_files import (
 from d2ext.data.formats.outlines import (
     box_object,
     ellipse,
-    give_angles,
     mask_object,
     polygon_object,
     rotated_object,
-    turn_into_polygons,
+    settle_task,
 )
 from d2ext.data.formats.text_files import head_of
 from d2ext.data.formats.values import as_numbers, as_size, is_true
@@ -103,7 +102,8 @@ def load(part: CvatSplit) -> DatasetSplit:
     # One decision, and one list of classes, for all subsets of the file.
     images = [*dataset.images, *others.images]
     dataset.classes = number_classes(images)
-    dataset.task = _settle_task([item for image in images for item in image["annotations"]])
+    items = [item for image in images for item in image["annotations"]]
+    dataset.task = settle_task(items, any("keypoints" in item for item in items))
     return dataset
 
 
@@ -225,18 +225,6 @@ def _mask(shape: ElementTree.Element, size: tuple[int, int]) -> Item | None:
     values = np.arange(len(runs)) % 2 == 1
     pixels = np.repeat(values, np.array(runs, dtype=np.int64)).reshape(height, width)
     return mask_object(pixels, left, top, size)
-
-
-def _settle_task(items: list[Item]) -> Task:
-    """Make all boxes of one kind: with an angle if one has one, polygons among masks."""
-    points = any("keypoints" in item for item in items)
-    if points or any("segmentation" in item for item in items):
-        turn_into_polygons(items)
-        return "keypoints" if points else "masks"
-    if any(len(item["bbox"]) == 5 for item in items):
-        give_angles(items)
-        return "rotated"
-    return "boxes"
 
 
 def _split_numbers(text: str) -> list[float]:

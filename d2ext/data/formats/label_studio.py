@@ -1,12 +1,14 @@
 """Label Studio's JSON and JSON-MIN: a list of tasks with regions in percent of the image.
 
-A rectangle turns about its top left corner, clockwise in degrees.
+A rectangle turns about its top left corner, clockwise in degrees. Points are keypoints of the
+region that is their parent or that they relate to.
 """
 
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
@@ -21,8 +23,15 @@ from d2ext.data.formats.image_files import (
     image_size,
     split_of,
 )
+from d2ext.data.formats.label_studio_points import (
+    POINT_KINDS,
+    RELATION,
+    add_region_point,
+    relations_of,
+)
 from d2ext.data.formats.label_studio_regions import KINDS, region_object, region_values
-from d2ext.data.formats.outlines import give_angles, turn_into_polygons
+from d2ext.data.formats.outlines import settle_task
+from d2ext.data.formats.single_points import point_names, turn_into_keypoints
 from d2ext.data.formats.text_files import head_of
 from d2ext.data.formats.values import is_true
 from d2ext.data.issues import reading_issue
@@ -31,7 +40,7 @@ from d2ext.errors import DataError
 FORMAT = "Label Studio"
 _HEAD = 1 << 16
 _PREFIX = re.compile(r"^[0-9a-f]{8}-")  # of files that were uploaded
-_SHAPES = ("rectangle", "polygon", "ellipse", "brush")
+_SHAPES = ("rectangle", "polygon", "ellipse", "brush", "keypoint")
 _OF_IMAGE = ("choices", "textarea", "rating", "number", "taxonomy")  # results without a region
 # What notes say, each after a number.
 _OPEN = "tasks have no annotation, or it was skipped: their images are left out"
@@ -48,6 +57,7 @@ class LabelStudioSplit:
     path: Path
     split: str
     image_folders: tuple[Path, ...]
+    others: tuple[Path, ...] = ()  # files of all splits: one list of keypoints holds for them
 
 
 def is_label_studio(file: Path) -> bool:
@@ -68,15 +78,33 @@ def find(path: Path, images: Path | None) -> dict[str, LabelStudioSplit]:
     if not files or "" in by_split or len(by_split) < len(files):
         return {}
     splits = [split for split in ("train", "val", "test") if split in by_split]
-    return {split: _part(by_split[split], split, images) for split in splits}
+    others = tuple(by_split[split] for split in splits)
+    return {
+        split: replace(_part(by_split[split], split, images), others=others) for split in splits
+    }
 
 
 def load(part: LabelStudioSplit) -> DatasetSplit:
-    """Read rectangles, polygons, ellipses and brushes; other regions become issues.
+    """Read rectangles, polygons, ellipses, brushes and keypoints; other regions become issues.
 
     Raises:
         DataError: the file is broken, or none of its images is found.
     """
+    dataset = _read(part)
+    files = part.others or (part.path,)
+    # Reading all splits once more takes time, which only keypoints need.
+    pointed = any('"keypoint' in head_of(file, -1) for file in files)
+    splits = (dataset if file == part.path else _read(replace(part, path=file)) for file in files)
+    names = point_names(splits) if pointed else []
+    turn_into_keypoints(dataset, names)
+    dataset.classes = number_classes(dataset.images)
+    items = [item for image in dataset.images for item in image["annotations"]]
+    dataset.task = settle_task(items, points=bool(names))
+    return dataset
+
+
+def _read(part: LabelStudioSplit) -> DatasetSplit:
+    """Read the objects of a file, whose points are not yet keypoints."""
     dataset = DatasetSplit(FORMAT, part.path, part.split, "boxes", (), [])
     tasks = read_json(part.path, dataset.encodings)[0]
     index = ImageIndex(part.image_folders)
@@ -96,14 +124,6 @@ def load(part: LabelStudioSplit) -> DatasetSplit:
             f"{', '.join(map(str, part.image_folders))}. Export them, or name their folder: "
             f"{part.path}:IMAGES."
         )
-    dataset.classes = number_classes(dataset.images)
-    items = [item for image in dataset.images for item in image["annotations"]]
-    if any("segmentation" in item for item in items):
-        dataset.task = "masks"
-        turn_into_polygons(items)
-    elif any(len(item["bbox"]) == 5 for item in items):
-        dataset.task = "rotated"
-        give_angles(items)
     return dataset
 
 
@@ -193,19 +213,37 @@ def _add_image(
         dataset.issues.append(reading_issue(code, what, where, str(path or name)))
         return
     image = dataset.add_image(path, size)
-    for number, region in enumerate(regions, start=1):
+    objects: dict[str, Item] = {}  # by the ids of their regions
+    for number, region in _numbered(regions, points=False):
         kind, value = region_values(region)
-        if kind in _OF_IMAGE:
-            continue
         found = region_object(kind, value, region, size)
         label = next(iter(_labels(kind, value)), "")
         if found is None or not label:
             what = "region without a label" if found else f"region that cannot be read: {kind}"
-            issue = reading_issue("record-broken", what, f"{where}, region {number}", str(path))
-            dataset.issues.append(issue)
+            _report(dataset, what, f"{where}, region {number}", path)
             continue
         found |= {"category": str(label), "iscrowd": 0, "record": f"{record}, region {number}"}
         image["annotations"].append(found)
+        if region.get("id") is not None:
+            objects[str(region["id"])] = found
+    related = relations_of(regions)
+    for number, region in _numbered(regions, points=True):
+        kind, value = region_values(region)
+        label = str(next(iter(_labels(kind, value)), ""))
+        if what := add_region_point(region, value, label, size, objects, related):
+            _report(dataset, f"{kind}: {what}", f"{where}, region {number}", path)
+
+
+def _numbered(regions: Sequence[Any], points: bool) -> Iterator[tuple[int, Any]]:
+    """Yield the regions that are points, or those that are not, numbered from 1."""
+    for number, region in enumerate(regions, start=1):
+        kind, _ = region_values(region)
+        if kind not in (*_OF_IMAGE, RELATION) and (kind in POINT_KINDS) == points:
+            yield number, region
+
+
+def _report(dataset: DatasetSplit, what: str, where: str, image: Path) -> None:
+    dataset.issues.append(reading_issue("record-broken", what, where, str(image)))
 
 
 def _labels(kind: str, value: Item) -> list[Any]:

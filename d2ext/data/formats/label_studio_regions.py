@@ -14,7 +14,7 @@ from d2ext.data.formats.outlines import (
 )
 from d2ext.data.formats.values import as_numbers
 
-KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
+KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels")
 
 
 def region_values(region: Any) -> tuple[str, Item]:

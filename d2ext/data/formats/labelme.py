@@ -1,10 +1,14 @@
-"""labelme: a JSON file per image, with polygons, rectangles, circles, turned boxes and masks."""
+"""labelme: a JSON file per image, with polygons, rectangles, circles, turned boxes and masks.
+
+Single points are keypoints of the object that has the same group_id, named by their labels.
+"""
 
 import base64
 import io
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,7 @@ from d2ext.data.formats.outlines import (
     rotated_object,
     turn_into_polygons,
 )
+from d2ext.data.formats.single_points import add_point, point_names, turn_into_keypoints
 from d2ext.data.formats.text_files import head_of, read_text
 from d2ext.data.formats.values import as_numbers, as_size, is_true
 from d2ext.data.issues import reading_issue
@@ -42,6 +47,7 @@ from d2ext.errors import DataError
 FORMAT = "labelme"
 _OUTLINES = {"polygon", "circle", "mask"}  # types of shapes with a mask
 _ROTATED = {"rotation", "oriented_rectangle"}
+_POINT = "point"
 _TYPE = re.compile(r'"shape_type"\s*:\s*"(\w+)"')
 _HEAD = 1 << 16
 _FOLDERS = ("annotations", "labels", "json", "jsons", "labelme")
@@ -61,28 +67,44 @@ def find(path: Path, images: Path | None) -> dict[str, LabelFolder]:
 
 def load(part: LabelFolder) -> DatasetSplit:
     """Read the JSON files of a part. Pictures inside of them (`imageData`) are not used."""
+    dataset = _read(part)
+    folders = part.others or (part.path,)
+    kinds = {kind for folder in folders for kind in _shape_types(folder)}
+    names = _point_names(dataset, part, folders) if _POINT in kinds else []
+    turn_into_keypoints(dataset, names)
+    dataset.classes = number_classes(dataset.images)
+    items = [item for image in dataset.images for item in image["annotations"]]
+    if names or kinds & _OUTLINES:
+        turn_into_polygons(items)
+        dataset.task = "keypoints" if names else "masks"
+    elif kinds & _ROTATED:
+        give_angles(items)
+        dataset.task = "rotated"
+    return dataset
+
+
+def _read(part: LabelFolder) -> DatasetSplit:
+    """Read the objects of a part, whose points are not yet keypoints."""
     index = ImageIndex(part.image_folders)
     dataset = DatasetSplit(FORMAT, part.path, part.split, "boxes", (), [])
     for file in files_in(part.path, ".json"):
         try:
             document = json.loads(read_text(file, dataset.encodings))
-            shapes = document["shapes"]
+            shapes = [dict(shape) for shape in document["shapes"]]
         except (DataError, ValueError, KeyError, TypeError, RecursionError) as error:
             dataset.issues.append(
                 reading_issue("file-unreadable", "broken labelme file", str(file), found=str(error))
             )
             continue
         _add_image(dataset, file, document, shapes, index)
-    dataset.classes = number_classes(dataset.images)
-    items = [item for image in dataset.images for item in image["annotations"]]
-    kinds = {kind for folder in (part.path, *part.others) for kind in _shape_types(folder)}
-    if kinds & _OUTLINES:
-        turn_into_polygons(items)
-        dataset.task = "masks"
-    elif kinds & _ROTATED:
-        give_angles(items)
-        dataset.task = "rotated"
     return dataset
+
+
+def _point_names(dataset: DatasetSplit, part: LabelFolder, folders: Sequence[Path]) -> list[str]:
+    """Return the names of the points of all splits: one list of keypoints holds for them."""
+    return point_names(
+        dataset if folder == part.path else _read(replace(part, path=folder)) for folder in folders
+    )
 
 
 def _shape_types(folder: Path) -> set[str]:
@@ -129,16 +151,46 @@ def _add_image(
     shown = path or file.parent / name
     image = dataset.add_image(shown, size, file)
     groups: dict[tuple[str, str], Item] = {}  # shapes of one label and group_id: one object
+    owners: dict[str, list[Item]] = {}  # objects by group_id
     for number, shape in enumerate(shapes, start=1):
+        if shape.get("shape_type") == _POINT:
+            continue
         found = _parse_shape(dataset, image, shape, number)
         if found is None:
             continue
-        group = found["record"] if shape.get("group_id") is None else str(shape["group_id"])
+        grouped = shape.get("group_id") is not None
+        group = str(shape["group_id"]) if grouped else found["record"]
         first = groups.setdefault((found["category"], group), found)
-        if first is found:
-            image["annotations"].append(found)
-        else:
+        if first is not found:
             _join(image, first, found)
+            continue
+        image["annotations"].append(found)
+        if grouped:
+            owners.setdefault(group, []).append(found)
+    _add_points(dataset, image, shapes, owners)
+
+
+def _add_points(
+    dataset: DatasetSplit, image: Item, shapes: list[Item], owners: dict[str, list[Item]]
+) -> None:
+    """Give single points to the objects of their groups; others become issues."""
+    for number, shape in enumerate(shapes, start=1):
+        if shape.get("shape_type") != _POINT:
+            continue
+        label, corners = str(shape.get("label") or ""), _corners(shape.get("points")) or []
+        group = shape.get("group_id")
+        # X-AnyLabeling, which writes labelme's files, marks occluded points as difficult.
+        visibility = 1.0 if is_true(shape.get("difficult")) else 2.0
+        place = corners[0] if len(corners) == 1 else ()
+        mine = [] if group is None else owners.get(str(group), [])
+        if what := add_point(mine, "group_id", label, place, visibility):
+            _report(dataset, image, number, what, label)
+
+
+def _report(dataset: DatasetSplit, image: Item, number: int, what: str, label: str) -> None:
+    where = f"{image['annotated_in']}:shape {number}"
+    issue = reading_issue("record-broken", what, where, image["file_name"], label)
+    dataset.issues.append(issue)
 
 
 def _parse_shape(dataset: DatasetSplit, image: Item, shape: Item, number: int) -> Item | None:
@@ -146,10 +198,7 @@ def _parse_shape(dataset: DatasetSplit, image: Item, shape: Item, number: int) -
     found = _mask(shape, image) if kind == "mask" else _object(kind, shape.get("points"))
     if found is None or not shape.get("label"):
         what = f"shape that is no region: {kind}" if found is None else "shape without a label"
-        where = f"{image['annotated_in']}:shape {number}"
-        label = str(shape.get("label"))
-        issue = reading_issue("record-broken", what, where, image["file_name"], label)
-        dataset.issues.append(issue)
+        _report(dataset, image, number, what, str(shape.get("label")))
         return None
     if is_true(shape.get("difficult")):
         found["difficult"] = 1

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from d2ext.data.formats.corners import corners_of, rotated_box
-from d2ext.data.formats.dataset_split import Item
+from d2ext.data.formats.dataset_split import Item, Task
 from d2ext.data.mask_validity import MAX_PIXELS
 from detectron2.structures import BoxMode
 
@@ -91,3 +91,18 @@ def turn_into_polygons(items: Sequence[Item]) -> None:
     for item in items:
         if item["bbox_mode"] == BoxMode.XYWHA_ABS:
             item |= polygon_object(corners_of(item["bbox"]))
+
+
+def settle_task(items: Sequence[Item], points: bool) -> Task:
+    """Make all boxes of one kind, in place: with an angle if one has one, polygons among masks.
+
+    Args:
+        points: objects of the data set have keypoints.
+    """
+    if points or any("segmentation" in item for item in items):
+        turn_into_polygons(items)
+        return "keypoints" if points else "masks"
+    if any(len(item["bbox"]) == 5 for item in items):
+        give_angles(items)
+        return "rotated"
+    return "boxes"

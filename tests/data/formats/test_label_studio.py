@@ -5,7 +5,7 @@ import json
 import pytest
 from pycocotools import mask as coco_mask
 
-from d2ext.data.formats import load_split
+from d2ext.data.formats import load_split, load_splits
 from d2ext.data.formats.corners import corners_of
 from d2ext.data.formats.label_studio_runs import decode_runs
 from d2ext.errors import DataError
@@ -150,3 +150,74 @@ def test_images_that_are_elsewhere_have_to_be_named(tmp_path):
     file = tasks(tmp_path, task(region("rectanglelabels", BOX), image="/data/upload/1/z.png"))
     with pytest.raises(DataError, match="Export them, or name their folder"):
         load_split(file)
+
+
+def point(name, x, y, own, **more):
+    found = region("keypointlabels", {"x": x, "y": y, "width": 0.5}, name)
+    return {**found, "id": own, **more}
+
+
+PERSON = {**region("rectanglelabels", BOX, "person"), "id": "p"}
+
+
+def relation(start, end):
+    return {"type": "relation", "from_id": start, "to_id": end, "direction": "right"}
+
+
+def test_points_are_keypoints_of_their_parent_or_of_what_they_relate_to(tmp_path):
+    points = [
+        point("left eye", 25, 50, "a", parentID="p"),
+        point("nose", 50, 50, "b"),
+        point("right eye", 75, 50, "c"),
+    ]
+    results = [points[0], PERSON, *points[1:], relation("b", "p"), relation("p", "c")]
+    source = load_split(tasks(tmp_path, task(*results)))
+    (item,) = source.images[0]["annotations"]
+    assert (source.task, source.classes, source.issues) == ("keypoints", ("person",), [])
+    assert source.metadata["keypoint_names"] == ["left eye", "nose", "right eye"]
+    assert source.metadata["keypoint_flip_map"] == [("left eye", "right eye")]
+    assert item["bbox"] == [8, 12, 16, 6]
+    assert item["keypoints"] == [8, 12, 2, 16, 12, 2, 24, 12, 2]
+
+
+def test_points_whose_labels_are_results_of_their_own_are_keypoints(tmp_path):
+    place = {"x": 50, "y": 25, "width": 0.5}
+    shape = {**SIZE, "id": "a", "type": "keypoint", "value": place, "parentID": "p"}
+    label = {**SIZE, "id": "a", "type": "labels", "value": {**place, "labels": ["nose"]}}
+    source = load_split(tasks(tmp_path, task(PERSON, shape, label)))
+    assert source.images[0]["annotations"][0]["keypoints"] == [16, 6, 2]
+    assert source.issues == []
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ([point("eye", 1, 2, "a")], "belongs to no object by its parent or relation"),
+        ([point("eye", 1, 2, "a", parentID="z")], "belongs to no object"),
+        (
+            [point("eye", 1, 2, "a"), relation("a", "p"), relation("q", "a")],
+            "belongs to several objects",
+        ),
+        ([point("eye", "x", 2, "a", parentID="p")], "point without a place"),
+    ],
+)
+def test_a_point_that_is_no_keypoint_is_an_issue(tmp_path, results, message):
+    source = load_split(tasks(tmp_path, task(PERSON, {**PERSON, "id": "q"}, *results)))
+    (issue,) = source.issues
+    assert issue.code == "record-broken"
+    assert issue.detail.startswith("keypointlabels: ")
+    assert message in issue.detail
+    assert (source.task, source.num_annotations) == ("boxes", 2)
+
+
+def test_files_of_splits_have_one_list_of_keypoints(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    for split, name in (("train", "right eye"), ("val", "left eye")):
+        results = task(PERSON, point(name, 50, 50, "a", parentID="p"))
+        write(tmp_path / f"{split}.json", json.dumps([results]))
+    found = load_splits(tmp_path)
+    assert [source.metadata["keypoint_names"] for source in found.values()] == [
+        ["right eye", "left eye"],
+        ["right eye", "left eye"],
+    ]
+    assert found["val"].images[0]["annotations"][0]["keypoints"] == [0, 0, 0, 16, 12, 2]

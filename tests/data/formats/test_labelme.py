@@ -63,6 +63,13 @@ def test_a_broken_file_is_told_and_the_others_are_read(tmp_path):
     assert len(source.images) == 1
 
 
+@pytest.mark.parametrize("shapes", [5, [1], "polygon"])
+def test_a_file_whose_shapes_are_none_is_told(tmp_path, shapes):
+    write(tmp_path / "a.json", json.dumps({"shapes": shapes}))
+    (issue,) = load_split(tmp_path).issues
+    assert issue.code == "file-unreadable"
+
+
 def test_shapes_of_one_label_and_group_are_one_object(tmp_path):
     left = shape("polygon", [[1, 2], [5, 2], [5, 8]]) | {"group_id": 0}
     right = shape("polygon", [[11, 3], [15, 3], [15, 9]]) | {"group_id": 0}
@@ -133,3 +140,73 @@ def test_rotation_shapes_are_polygons_where_another_split_has_masks(tmp_path):
     (item,) = train.images[0]["annotations"]
     assert (train.task, item["bbox"]) == ("masks", pytest.approx([6, 4, 8, 8]))
     assert len(item["segmentation"][0]) == 8
+
+
+def grouped(kind, points, label, group=1, **more):
+    return shape(kind, points, label) | {"group_id": group} | more
+
+
+PERSON = grouped("rectangle", [[2, 2], [12, 22]], "person")
+LEFT = grouped("point", [[4, 5]], "left_eye")
+RIGHT = grouped("point", [[8, 5.5]], "right_eye", difficult=True)
+
+
+def test_points_of_a_group_are_keypoints_of_its_rectangle(tmp_path):
+    other = grouped("rectangle", [[20, 2], [30, 22]], "person", 2)
+    nose = grouped("point", [[25, 8]], "nose", 2)
+    alone = shape("rectangle", [[1, 1], [5, 5]], "dog")
+    source = load_split(labelme(tmp_path, LEFT, PERSON, RIGHT, nose, other, alone))
+    person, second, dog = source.images[0]["annotations"]
+    assert (source.task, source.classes, source.issues) == ("keypoints", ("dog", "person"), [])
+    assert source.metadata["keypoint_names"] == ["left_eye", "right_eye", "nose"]
+    assert source.metadata["keypoint_flip_map"] == [("left_eye", "right_eye")]
+    assert person["keypoints"] == [4, 5, 2, 8, 5.5, 1, 0, 0, 0]  # a difficult point is occluded
+    assert second["keypoints"] == [0, 0, 0, 0, 0, 0, 25, 8, 2]
+    assert person["bbox"] == [2, 2, 10, 20]
+    assert "keypoints" not in dog
+
+
+def test_points_of_a_polygon_are_keypoints_of_an_object_with_a_mask(tmp_path):
+    polygon = grouped("polygon", [[2, 2], [12, 2], [12, 22]], "person")
+    source = load_split(labelme(tmp_path, polygon, LEFT))
+    (item,) = source.images[0]["annotations"]
+    assert (source.task, item["keypoints"]) == ("keypoints", [4, 5, 2])
+    assert item["segmentation"] == [[2, 2, 12, 2, 12, 22]]
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        (shape("point", [[4, 5]], "eye"), "point that belongs to no object by its group_id"),
+        (grouped("point", [[4, 5]], "eye", 7), "point that belongs to no object by its group_id"),
+        (grouped("point", [[4, 5]], "eye", 3), "point that belongs to several objects"),
+        (grouped("point", [[4, 5]], ""), "point without a label"),
+        (grouped("point", [[4, 5], [6, 7]], "eye"), "point without a place"),
+        (grouped("point", [["x", 5]], "eye"), "point without a place"),
+        (LEFT, "second point of that name in an object"),
+    ],
+)
+def test_a_point_that_is_no_keypoint_is_an_issue(tmp_path, point, message):
+    box = [[2, 2], [12, 22]]
+    two = grouped("rectangle", box, "person", 3), grouped("rectangle", box, "dog", 3)
+    source = load_split(labelme(tmp_path, PERSON, LEFT, *two, point))
+    (issue,) = source.issues
+    assert (issue.code, issue.where.endswith("a.json:shape 5")) == ("record-broken", True)
+    assert issue.detail.startswith(message)
+    assert source.metadata["keypoint_names"] == ["left_eye"]
+
+
+def test_points_without_objects_leave_the_task_as_it_is(tmp_path):
+    source = load_split(labelme(tmp_path, shape("rectangle", [[1, 1], [5, 5]]), LEFT))
+    assert (source.task, source.metadata, len(source.issues)) == ("boxes", {}, 1)
+
+
+def test_splits_have_one_list_of_keypoints(tmp_path):
+    labelme(tmp_path / "train", PERSON, RIGHT)
+    labelme(tmp_path / "val", PERSON, LEFT)
+    labelme(tmp_path / "test", PERSON)
+    found = load_splits(tmp_path)
+    assert {source.task for source in found.values()} == {"keypoints"}
+    lists = [source.metadata["keypoint_names"] for source in found.values()]
+    assert lists == [["right_eye", "left_eye"]] * 3
+    assert found["val"].images[0]["annotations"][0]["keypoints"] == [0, 0, 0, 4, 5, 2]
