@@ -33,8 +33,7 @@ COCO_KEYPOINTS = 17
 MAX_BATCH_PER_GPU = 32
 CPU_IMAGES = 2400  # shown by a training on a CPU
 CPU_IMAGES_PRETRAINED = 1400  # what one core trains on within five minutes
-CPU_IMAGES_MASKS = 1000  # the same with masks of instances
-CPU_IMAGES_SEMANTIC = 1200  # with semantic masks, of which random crops are shown
+CPU_IMAGES_MASKS = 1000  # the same with masks
 STUFF_AREA = 4096  # least area of stuff in pixels, as published for COCO
 STUFF_SHARE = 1 / 75  # what that is of 640x480, COCO's usual size
 
@@ -173,9 +172,8 @@ def _freeze_backbone_parts(cfg: CfgNode, stats: DatasetStats, machine: Machine) 
 
 def _cpu_budget(cfg: CfgNode) -> int:
     """Return the number of images that a short training on a CPU shows."""
-    if is_semantic(cfg):
-        return CPU_IMAGES_SEMANTIC
-    return CPU_IMAGES_MASKS if cfg.MODEL.MASK_ON else CPU_IMAGES_PRETRAINED
+    masks = cfg.MODEL.MASK_ON or is_semantic(cfg)
+    return CPU_IMAGES_MASKS if masks else CPU_IMAGES_PRETRAINED
 
 
 def _is_short(cfg: CfgNode, machine: Machine) -> bool:
@@ -220,8 +218,7 @@ def _use_checkpoint(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> bool
 def _epochs(cfg: CfgNode, stats: DatasetStats, machine: Machine) -> int:
     """Derive the epochs that show 120,000 images on a GPU or 2,400 on a CPU; at most 100.
 
-    From pretrained weights, a CPU learns from 1,400; from 1,000 with masks of instances, which take
-    more time, and from 1,200 with semantic masks.
+    From pretrained weights, a CPU learns from 1,400; from 1,000 with masks, which take more time.
     """
     count = len(stats.image_sizes)
     if machine.device == "cuda":

@@ -200,7 +200,7 @@ def test_the_least_area_of_stuff_is_a_share_of_small_images(width, height, area)
     assert area == cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT
 
 
-@pytest.mark.parametrize(("machine", "largest", "test"), [(CPU, 256, 512), (GPU, 384, 800)])
+@pytest.mark.parametrize(("machine", "largest", "test"), [(CPU, 256, 768), (GPU, 256, 800)])
 def test_a_semantic_fpn_is_tested_at_the_scale_of_its_smallest_crops(machine, largest, test):
     cfg = load_config("configs/semantic_fpn_regnetx200m.yaml")
     resolve_auto(cfg, stats(36, 800, 640), machine)
