@@ -16,8 +16,6 @@ from d2ext.cli.parser import (
     whole_number,
 )
 from d2ext.errors import UserError
-from d2ext.model_zoo import find_model, model_of_url
-from d2ext.model_zoo.fetch import check_obtainable
 
 EXAMPLES = """\
 examples:
@@ -93,6 +91,9 @@ def check_weights(opts: Sequence[str]) -> None:
     Raises:
         WeightsError: they are not on this machine, and their server does not answer.
     """
+    from d2ext.model_zoo import find_model, model_of_url
+    from d2ext.model_zoo.fetch import check_obtainable
+
     weights = dict(zip(opts[::2], opts[1::2], strict=False)).get("MODEL.WEIGHTS", "")
     if weights in ("", "auto") or os.path.exists(weights):
         return
