@@ -49,7 +49,10 @@ def test_missing_annotations_are_named_with_the_setting_and_the_recipes_that_fit
 @pytest.mark.parametrize(
     ("annotated", "expected"),
     [
-        ({"semantic masks"}, ["semantic_fpn_lite0", "semantic_fpn_regnetx200m"]),
+        (
+            {"semantic masks"},
+            ["semantic_fpn_lite0", "semantic_fpn_r50", "semantic_fpn_regnetx200m"],
+        ),
         ({"boxes in space"}, []),
     ],
 )
