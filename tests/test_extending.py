@@ -48,7 +48,7 @@ def trained(tmp_path_factory):
     """The output folder of a short training on dots, with two loader workers."""
     folder = tmp_path_factory.mktemp("dots")
     write_dots(folder)
-    options = ["SOLVER.MAX_ITER", "60", "DATALOADER.NUM_WORKERS", "1"]
+    options = ["SOLVER.MAX_ITER", "60", "DATALOADER.NUM_WORKERS", "1", "SEED", "1"]
     output = ["OUTPUT_DIR", folder / "output"]
     run("train_net", "--config-file", CONFIG, "--train", folder, *options, *output)
     return folder / "output"
