@@ -45,7 +45,7 @@ def run(tool: str, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The output folder of a short training on dots, with two loader workers."""
+    """The output folder of a short training on dots, with a loader worker."""
     folder = tmp_path_factory.mktemp("dots")
     write_dots(folder)
     options = ["SOLVER.MAX_ITER", "60", "DATALOADER.NUM_WORKERS", "1", "SEED", "1"]

@@ -10,7 +10,7 @@ from d2ext.config import load_config
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from tests.helpers.runtime_rcnn import batch
+from tests.helpers.runtime_rcnn import batch_for
 
 FOLDER = Path(__file__).parents[1] / "configs" / "rcnn"
 RECIPES = sorted(
@@ -37,16 +37,6 @@ def narrow(recipe: str) -> CfgNode:
     return cfg
 
 
-def items(cfg: CfgNode) -> list[dict]:
-    """Return two images with all that R-CNNs learn from."""
-    found = batch()
-    for item in found:
-        item["sem_seg"] = torch.zeros(item["image"].shape[-2:], dtype=torch.int64)
-        if cfg.MODEL.KEYPOINT_ON:
-            item["instances"].gt_classes.zero_()
-    return found
-
-
 def step(model: nn.Module, inputs: list[dict]) -> dict[str, torch.Tensor]:
     """Train one step of SGD and return the losses."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
@@ -68,7 +58,7 @@ def test_a_recipe_trains_a_step(recipe: str) -> None:
     cfg = narrow(recipe)
     model = build_model(cfg)
     before = {name: value.clone() for name, value in model.named_parameters()}
-    losses = step(model, items(cfg))
+    losses = step(model, batch_for(cfg))
     assert all(value.isfinite() for value in losses.values())
     if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
         assert ("loss_mask" in losses) == cfg.MODEL.MASK_ON

@@ -91,12 +91,12 @@ def check_weights(opts: Sequence[str]) -> None:
     Raises:
         WeightsError: they are not on this machine, and their server does not answer.
     """
-    from d2ext.model_zoo import find_model, model_of_url
-    from d2ext.model_zoo.fetch import check_obtainable
-
     weights = dict(zip(opts[::2], opts[1::2], strict=False)).get("MODEL.WEIGHTS", "")
     if weights in ("", "auto") or os.path.exists(weights):
         return
+    from d2ext.model_zoo import find_model, model_of_url
+    from d2ext.model_zoo.fetch import check_obtainable
+
     entry = model_of_url(weights) if "://" in weights else find_model(weights)
     if entry is not None:  # others are known to plugins, or an error that says more
         check_obtainable(entry)

@@ -236,6 +236,11 @@ def test_every_recipe_for_own_data_takes_weights_and_a_rate_that_fits_the_batch(
         assert "MODEL.WEIGHTS" in automatic or file.endswith("_bccd.yaml"), file
 
 
+def shapes(cfg: CfgNode) -> dict[str, torch.Size]:
+    """Return the shape of every tensor of the model's weights."""
+    return {k: v.shape for k, v in build_model_without_data(cfg).state_dict().items()}
+
+
 @pytest.mark.parametrize(
     ("config", "classes"),
     [
@@ -250,17 +255,11 @@ def test_published_weights_of_a_recipe_are_of_its_own_model(config: str, classes
     entry = find_model(name)
     assert entry is not None
     given = ["MODEL.ROI_HEADS.NUM_CLASSES", str(classes)] if classes != 80 else []
-    own = build_model_without_data(load_config(config, given)).state_dict()
-    published = build_model_without_data(load_config(entry.config)).state_dict()
-    assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in published.items()}
+    assert shapes(load_config(config, given)) == shapes(load_config(entry.config))
 
 
 def test_semantic_fpn_is_a_part_of_the_published_panoptic_fpn() -> None:
     cfg = load_config("configs/semantic_fpn_r50.yaml")
-    own = build_model_without_data(cfg).state_dict()
     (entry,) = map(find_model, cfg.MODEL.PUBLISHED_WEIGHTS)
     assert entry is not None
-    published = build_model_without_data(load_config(entry.config)).state_dict()
-    assert {k: v.shape for k, v in own.items()}.items() <= {
-        k: v.shape for k, v in published.items()
-    }.items()
+    assert shapes(cfg).items() <= shapes(load_config(entry.config)).items()

@@ -5,10 +5,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from d2ext.config.rotated import learns_rotated_boxes
 from d2ext.parity import recipe
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, Keypoints, PolygonMasks
+from detectron2.structures import (
+    BitMasks,
+    Boxes,
+    Instances,
+    Keypoints,
+    PolygonMasks,
+    RotatedBoxes,
+)
 
 SIZES = [(96, 128), (128, 96)]
 NUM_CLASSES = 3
@@ -68,6 +76,25 @@ def tiny_model(**changes: Any) -> nn.Module:
 def batch(count: int = 3) -> list[dict]:
     """Return two images with `count` objects each, with masks and keypoints."""
     return [_item(seed, size, count) for seed, size in enumerate(SIZES)]
+
+
+def batch_for(cfg: CfgNode) -> list[dict]:
+    """Return two images with whatever the model of a recipe of d2ext learns from."""
+    found = batch()
+    for item in found:
+        truth = item["instances"]
+        item["sem_seg"] = torch.zeros(truth.image_size, dtype=torch.int64)
+        if cfg.MODEL.KEYPOINT_ON:
+            truth.gt_classes.zero_()
+            count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+            truth.gt_keypoints.tensor = truth.gt_keypoints.tensor[:, :count]
+        if cfg.INPUT.MASK_FORMAT == "bitmask":
+            truth.gt_masks = BitMasks.from_polygon_masks(truth.gt_masks, *truth.image_size)
+        if learns_rotated_boxes(cfg):
+            x0, y0, x1, y1 = truth.gt_boxes.tensor.unbind(1)
+            middle = ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, torch.full_like(x0, 20.0))
+            truth.gt_boxes = RotatedBoxes(torch.stack(middle, dim=1))
+    return found
 
 
 def _item(seed: int, size: tuple[int, int], count: int) -> dict:
